@@ -1,0 +1,160 @@
+# muster. `make demo` and `make test` install what is missing, build and run; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+
+SAN ?=
+B ?= build/$(if $(SAN),san-$(subst $(,),-,$(SAN)),default)
+, := ,
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+SOVERSION := 0
+
+ifeq ($(filter help deps clean format,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test test-% bench-% soak-%,$(MAKECMDGOALS)),)
+$(if $(MUSTER_NO_DEPS),,$(if $(shell CC='$(CC)' runtime/tools/deps.sh install >&2 || echo fail),$(error packages are missing, see above)))
+endif
+-include $(B)/config.mk
+endif
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
+        -Wformat=2 -Wno-format-nonliteral $(if $(WERROR),-Werror)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+OPT ?= $(if $(SAN),-O1,-O2)
+CFLAGS ?=
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE $(OPT) -g -fPIC -fvisibility=hidden -pthread $(WARN) $(SANFLAGS) \
+              -I. -Iruntime/include -I$(B) -DMUSTER_VERSION='"$(VERSION)"' $(DEPS_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS := -pthread $(SANFLAGS) -Wl,--as-needed $(LDFLAGS)
+
+# One archive of all rooms; the linker takes from it what a program uses, so a new .c needs no edit here.
+ROOMS := runtime/base runtime/wire topo collectives runtime/ckpt runtime/rank runtime/keeper runtime/agent launcher
+ROOM_SRC := $(filter-out launcher/main.c,$(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c)))
+ROOM_OBJ := $(ROOM_SRC:%.c=$(B)/obj/%.o)
+LIB_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard runtime/rank/*.c) runtime/base/err.c)
+BENCH_SRC := $(wildcard bench/rank/*.c)
+EXAMPLES := $(patsubst docs/examples/%.c,$(B)/examples/%,$(wildcard docs/examples/*.c))
+UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
+MPITEST := $(patsubst tests/mpi/%.c,$(B)/tests/mpi/%,$(wildcard tests/mpi/*.c))
+HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cli/*.c tests/fault/*.c tests/peers/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+SIM_SRC := $(wildcard tests/sim/*.c)
+MAN := $(wildcard docs/man/*.[1-9])
+
+.PHONY: all lib tests deps demo test check bench format lint tags fuzz install uninstall coverage clean help
+
+all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES)
+lib: $(B)/lib/libmuster.so
+tests: all $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
+
+$(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
+	@mkdir -p $(B)
+	@CC='$(CC)' runtime/tools/probe.sh $(B)
+
+$(B)/obj/%.o: %.c $(B)/config.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/libmu.a: $(ROOM_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/lib/libmuster.so: $(LIB_OBJ) $(B)/libmu.a runtime/rank/libmuster.map
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libmuster.so.$(SOVERSION) -Wl,--version-script=runtime/rank/libmuster.map \
+	    $(if $(SAN),,-Wl,-z,defs) -o $@ $(LIB_OBJ) $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+	@ln -sf libmuster.so $(@D)/libmuster.so.$(SOVERSION)
+
+$(B)/bin/muster: $(B)/obj/launcher/main.o $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
+
+$(B)/libexec/muster/bench-rank: $(BENCH_SRC:%.c=$(B)/obj/%.o) $(B)/libmu.a $(B)/lib/libmuster.so
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(BENCH_SRC:%.c=$(B)/obj/%.o) -L$(B)/lib -lmuster $(B)/libmu.a $(ALL_LDFLAGS) \
+	    -Wl,-rpath,'$$ORIGIN/../../lib' $(MPI_LIBS) -lm
+
+# Examples are built as a user builds them: muster.h and -lmuster.
+$(B)/examples/%: docs/examples/%.c $(B)/lib/libmuster.so $(B)/config.mk
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(if $(SAN),-O1,-O3 -march=native) -g $(WARN) $(SANFLAGS) -Iruntime/include -o $@ $< \
+	    -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../lib' $(ALL_LDFLAGS) -lcrypto -lm
+
+$(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
+
+$(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+
+$(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+
+# The simulator links the cores twice: as they are, and with the planted mutations compiled in.
+$(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/keeper/core*.c)
+$(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+
+deps:
+	@CC='$(CC)' runtime/tools/deps.sh install
+
+demo: all
+	@B=$(B) docs/examples/demo.sh
+
+test: tests
+	@B=$(B) tests/run.sh
+check: lint test
+test-%: tests
+	@B=$(B) tests/run.sh $*
+
+bench: all
+	@B=$(B) $(B)/bin/muster bench coll --op allreduce -n 2 --min 8 --max 64M
+bench-%: tests
+	@B=$(B) tests/peers/bench-$*.sh
+soak-%: tests
+	@B=$(B) tests/run.sh --soak $*
+
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+format:
+	clang-format -i $(FORMATTED)
+lint:
+	@tests/lint.sh
+tags:
+	ctags -R runtime launcher collectives bench topo tests
+fuzz:
+	@B=build/fuzz tests/fuzz/run.sh
+coverage:
+	$(MAKE) B=build/coverage OPT=-O0 CFLAGS=--coverage LDFLAGS=--coverage test
+	gcovr -r . build/coverage || gcov -n $$(find build/coverage -name '*.gcda')
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include,libexec/muster,share/doc/muster/examples}
+	install -m755 $(B)/bin/muster $(DESTDIR)$(PREFIX)/bin/
+	install -m755 $(B)/lib/libmuster.so $(DESTDIR)$(PREFIX)/lib/libmuster.so.$(SOVERSION)
+	ln -sf libmuster.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libmuster.so
+	install -m644 runtime/include/*.h $(DESTDIR)$(PREFIX)/include/
+	install -m644 docs/examples/*.c $(DESTDIR)$(PREFIX)/share/doc/muster/examples/
+	$(if $(BENCH_SRC),install -m755 $(B)/libexec/muster/bench-rank $(DESTDIR)$(PREFIX)/libexec/muster/)
+	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: muster\nDescription: supervised collectives and checkpoints for training jobs\nVersion: %s\nLibs: -L$${libdir} -lmuster\nCflags: -I$${includedir}\n' \
+	    '$(PREFIX)' '$(VERSION)' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/muster.pc
+	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/{bin/muster,lib/libmuster.so*,lib/pkgconfig/muster.pc,include/muster.h,include/muster_mpi.h}
+	rm -rf $(DESTDIR)$(PREFIX)/{libexec/muster,share/doc/muster}
+	for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+
+clean:
+	rm -rf build
+help:
+	@echo 'demo test all check bench bench-restart format lint tags fuzz install uninstall coverage clean'
+	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
+
+-include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d
