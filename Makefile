@@ -20,7 +20,7 @@ endif
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
-        -Wformat=2 -Wno-format-nonliteral $(if $(WERROR),-Werror)
+        -Wformat=2 -Wno-format-nonliteral -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 OPT ?= $(if $(SAN),-O1,-O2)
 CFLAGS ?=
