@@ -19,7 +19,7 @@ run() { # ARGS...
     rc=$?
 }
 json() { # PYTHON EXPRESSION over j and c, the checks by name
-    python3 -c "import json,sys; j=json.load(open('$tmp/out')); c={x['name']: x for x in j['checks']}; sys.exit(0 if ($1) else 1)"
+    python3 -c "import json,sys; j=json.load(open('$tmp/out')); c={x['name']: x for x in j['checks']}; sys.exit(0 if ($1) else 1)" 2>>"$tmp/err"
 }
 fake() { # LIBRARY SOURCE
     printf '%s\n' "$2" | ${CC:-gcc} -w -shared -fPIC -x c -o "$tmp/lib/$1" - || echo "# cannot compile $1"

@@ -20,7 +20,7 @@ run() { # ARGS...: sets rc, out, err
     out=$(<"$tmp/out") err=$(<"$tmp/err")
 }
 json() { # PYTHON EXPRESSION over j
-    python3 -c "import json,sys; j=json.load(open('$tmp/out')); sys.exit(0 if ($1) else 1)"
+    python3 -c "import json,sys; j=json.load(open('$tmp/out')); sys.exit(0 if ($1) else 1)" 2>>"$tmp/err"
 }
 one_line() { [ "$rc" = 2 ] && [ -z "$out" ] && [ "$(wc -l <"$tmp/err")" = 1 ] && [[ $err == *"$1"* ]]; }
 
