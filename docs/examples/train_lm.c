@@ -672,7 +672,7 @@ static bool gradient_check(void)
     x = zeroed(BYTES, sizeof *x);
     z = zeroed(BYTES, sizeof *z);
     for (size_t i = 0; i < m.nweights; i++)
-        w[i] = m.weights[i] += 0.2f * random_float(8, i); /* biases too */
+        w[i] = m.weights[i] += 0.05f * random_float(8, i); /* biases too */
     for (size_t i = 0; i < ROWS * (m.context + 1); i++)
         m.samples[i] = random_bits(9, i) % 64; /* some bytes occur twice */
     loss = forward(&m, ROWS, 1);
