@@ -432,51 +432,32 @@ struct tensor {
     size_t rows, cols, offset;
 };
 
-/* x[0] is the embedded context. Layer l: z[l] = x[l] weight[l] + bias[l]. Hidden: x[l+1] = activation(z[l]), plus x[l]
- * from the second layer on. The last z are the logits. */
+/* z = x weight + bias. A hidden layer's activation(z), from the second one on plus x, is x of the next layer; the last
+ * layer's z are the logits; the first one's x is the embedded context. */
+struct layer {
+    size_t in, out, weight, bias; /* widths, offsets */
+    float *x, *z;
+};
+
 struct model {
-    size_t context, embed, hidden, layers; /* hidden layers; layer number `layers` is the output */
-    size_t ntensors, nweights, capacity;   /* capacity: rows that fit into the buffers */
+    size_t context, embed, hidden, nlayers; /* nlayers counts the output layer too */
+    size_t ntensors, nweights, capacity;    /* capacity: rows that fit into the buffers */
     struct tensor tensors[2 * MAX_LAYERS + 3];
+    struct layer layers[MAX_LAYERS + 1];
     float *weights, *gradient; /* gradient has one element more, for the loss */
-    float *x[MAX_LAYERS + 1], *z[MAX_LAYERS + 1];
     float *slope_x, *slope_z, *slope_in, *transposed;
     uint8_t *samples; /* capacity rows of context + 1 bytes */
 };
 
-static size_t width_in(const struct model *m, size_t layer)
-{
-    return layer ? m->hidden : m->context * m->embed;
-}
-
-static size_t width_out(const struct model *m, size_t layer)
-{
-    return layer < m->layers ? m->hidden : BYTES;
-}
-
-static const struct tensor *weight_of(const struct model *m, size_t layer)
-{
-    return &m->tensors[1 + 2 * layer];
-}
-
-static const struct tensor *bias_of(const struct model *m, size_t layer)
-{
-    return &m->tensors[2 + 2 * layer];
-}
-
-__attribute__((format(printf, 4, 5))) static void add_tensor(struct model *m, size_t rows, size_t cols, const char *fmt,
-                                                             ...)
+/* Returns the tensor's offset. */
+static size_t add_tensor(struct model *m, const char *kind, size_t number, size_t rows, size_t cols)
 {
     struct tensor *t = &m->tensors[m->ntensors++];
-    va_list ap;
 
-    va_start(ap, fmt);
-    vsnprintf(t->name, sizeof t->name, fmt, ap);
-    va_end(ap);
-    t->rows = rows;
-    t->cols = cols;
-    t->offset = m->nweights;
+    *t = (struct tensor){.rows = rows, .cols = cols, .offset = m->nweights};
+    snprintf(t->name, sizeof t->name, "%s%zu", kind, number);
     m->nweights += rows * cols;
+    return t->offset;
 }
 
 /* Weights start uniform with variance 1 / inputs; biases at zero, the output small: all bytes equally likely. */
@@ -487,7 +468,7 @@ static void init_weights(struct model *m, uint64_t seed)
         uint64_t key = random_bits(~seed, n);
         float scale = t->rows == 1 ? 0 : n == 0 ? sqrtf(3) : sqrtf(3 / (float)t->rows);
 
-        if (t == weight_of(m, m->layers))
+        if (t->offset == m->layers[m->nlayers - 1].weight)
             scale *= 0.1f;
         for (size_t i = 0; i < t->rows * t->cols; i++)
             m->weights[t->offset + i] = scale * random_float(key, i);
@@ -496,28 +477,26 @@ static void init_weights(struct model *m, uint64_t seed)
 
 static void make_model(struct model *m, const struct options *opt, size_t capacity)
 {
-    size_t widest;
+    size_t widest = opt->hidden > BYTES ? opt->hidden : BYTES, inputs = opt->context * opt->embed;
 
-    *m = (struct model){.context = opt->context,
-                        .embed = opt->embed,
-                        .hidden = opt->hidden,
-                        .layers = opt->layers,
-                        .capacity = capacity};
-    add_tensor(m, BYTES, m->embed, "embedding");
-    for (size_t l = 0; l <= m->layers; l++) {
-        add_tensor(m, width_in(m, l), width_out(m, l), "weight%zu", l);
-        add_tensor(m, 1, width_out(m, l), "bias%zu", l);
+    *m = (struct model){.context = opt->context, .embed = opt->embed, .hidden = opt->hidden, .capacity = capacity};
+    m->nlayers = opt->layers + 1;
+    add_tensor(m, "embedding", 0, BYTES, m->embed);
+    for (size_t n = 0; n < m->nlayers; n++) {
+        struct layer *l = &m->layers[n];
+
+        l->in = n ? m->hidden : inputs;
+        l->out = n + 1 < m->nlayers ? m->hidden : BYTES;
+        l->weight = add_tensor(m, "weight", n, l->in, l->out);
+        l->bias = add_tensor(m, "bias", n, 1, l->out);
+        l->x = zeroed(capacity * l->in, sizeof(float));
+        l->z = zeroed(capacity * l->out, sizeof(float));
     }
-    widest = m->hidden > BYTES ? m->hidden : BYTES;
     m->weights = zeroed(m->nweights, sizeof(float));
-    for (size_t l = 0; l <= m->layers; l++) {
-        m->x[l] = zeroed(capacity * width_in(m, l), sizeof(float));
-        m->z[l] = zeroed(capacity * width_out(m, l), sizeof(float));
-    }
     m->slope_x = zeroed(capacity * m->hidden, sizeof(float));
     m->slope_z = zeroed(capacity * widest, sizeof(float));
-    m->slope_in = zeroed(capacity * width_in(m, 0), sizeof(float));
-    m->transposed = zeroed((width_in(m, 0) > widest ? width_in(m, 0) : widest) * widest, sizeof(float));
+    m->slope_in = zeroed(capacity * inputs, sizeof(float));
+    m->transposed = zeroed((inputs > widest ? inputs : widest) * widest, sizeof(float));
     m->samples = zeroed(capacity, m->context + 1);
     m->gradient = muster_mem_alloc((m->nweights + 1) * sizeof(float)); /* the ranks of a node share it */
     if (!m->gradient)
@@ -527,9 +506,9 @@ static void make_model(struct model *m, const struct options *opt, size_t capaci
 
 static void free_model(struct model *m)
 {
-    for (size_t l = 0; l <= m->layers; l++) {
-        free(m->x[l]);
-        free(m->z[l]);
+    for (size_t n = 0; n < m->nlayers; n++) {
+        free(m->layers[n].x);
+        free(m->layers[n].z);
     }
     free(m->weights);
     free(m->slope_x);
@@ -538,6 +517,12 @@ static void free_model(struct model *m)
     free(m->transposed);
     free(m->samples);
     muster_mem_free(m->gradient);
+}
+
+/* Where the embedding of a loaded byte lies among the weights; it comes first. */
+static size_t embedding_of(const struct model *m, size_t row, size_t place)
+{
+    return m->samples[row * (m->context + 1) + place] * m->embed;
 }
 
 static void load_sample(struct model *m, size_t row, const struct text *text, size_t start)
@@ -564,21 +549,19 @@ static double forward(struct model *m, size_t rows, float scale)
 
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < m->context; c++)
-            memcpy(m->x[0] + (r * m->context + c) * m->embed,
-                   m->weights + m->tensors[0].offset + m->samples[r * (m->context + 1) + c] * m->embed,
+            memcpy(m->layers[0].x + (r * m->context + c) * m->embed, m->weights + embedding_of(m, r, c),
                    m->embed * sizeof(float));
-    for (size_t l = 0; l <= m->layers; l++) {
-        size_t in = width_in(m, l), out = width_out(m, l);
-        float *z = m->z[l];
+    for (size_t n = 0; n < m->nlayers; n++) {
+        struct layer *l = &m->layers[n];
 
         for (size_t r = 0; r < rows; r++)
-            memcpy(z + r * out, m->weights + bias_of(m, l)->offset, out * sizeof(float));
-        add_product(z, rows, out, (struct view){m->x[l], in, 1}, in, m->weights + weight_of(m, l)->offset);
-        for (size_t i = 0; l < m->layers && i < rows * out; i++)
-            m->x[l + 1][i] = activation(z[i]) + (l ? m->x[l][i] : 0);
+            memcpy(l->z + r * l->out, m->weights + l->bias, l->out * sizeof(float));
+        add_product(l->z, rows, l->out, (struct view){l->x, l->in, 1}, l->in, m->weights + l->weight);
+        for (size_t i = 0; n + 1 < m->nlayers && i < rows * l->out; i++)
+            l[1].x[i] = activation(l->z[i]) + (n ? l->x[i] : 0);
     }
     for (size_t r = 0; r < rows; r++) {
-        const float *logit = m->z[m->layers] + r * BYTES;
+        const float *logit = m->layers[m->nlayers - 1].z + r * BYTES;
         float *slope = m->slope_z + r * BYTES, max = logit[0], sum = 0;
         uint8_t next = m->samples[r * (m->context + 1) + m->context];
 
@@ -599,25 +582,25 @@ static void backward(struct model *m, size_t rows)
 {
     memset(m->gradient, 0, (m->nweights + 1) * sizeof(float));
     memset(m->slope_x, 0, rows * m->hidden * sizeof(float));
-    memset(m->slope_in, 0, rows * width_in(m, 0) * sizeof(float));
-    for (size_t l = m->layers + 1; l-- > 0;) {
-        size_t in = width_in(m, l), out = width_out(m, l);
-        float *bias_slope = m->gradient + bias_of(m, l)->offset;
+    memset(m->slope_in, 0, rows * m->layers[0].in * sizeof(float));
+    for (size_t n = m->nlayers; n-- > 0;) {
+        const struct layer *l = &m->layers[n];
 
         for (size_t r = 0; r < rows; r++)
-            for (size_t j = 0; j < out; j++)
-                bias_slope[j] += m->slope_z[r * out + j];
-        add_product(m->gradient + weight_of(m, l)->offset, in, out, (struct view){m->x[l], 1, in}, rows, m->slope_z);
+            for (size_t j = 0; j < l->out; j++)
+                m->gradient[l->bias + j] += m->slope_z[r * l->out + j];
+        add_product(m->gradient + l->weight, l->in, l->out, (struct view){l->x, 1, l->in}, rows, m->slope_z);
         /* slope_x already holds what came through the residual connection. */
-        transpose(m->transposed, m->weights + weight_of(m, l)->offset, in, out);
-        add_product(l ? m->slope_x : m->slope_in, rows, in, (struct view){m->slope_z, out, 1}, out, m->transposed);
-        for (size_t i = 0; l && i < rows * in; i++)
-            m->slope_z[i] = m->slope_x[i] * activation_slope(m->z[l - 1][i]);
+        transpose(m->transposed, m->weights + l->weight, l->in, l->out);
+        add_product(n ? m->slope_x : m->slope_in, rows, l->in, (struct view){m->slope_z, l->out, 1}, l->out,
+                    m->transposed);
+        for (size_t i = 0; n && i < rows * l->in; i++)
+            m->slope_z[i] = m->slope_x[i] * activation_slope(l[-1].z[i]);
     }
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < m->context; c++) {
             const float *from = m->slope_in + (r * m->context + c) * m->embed;
-            float *to = m->gradient + m->tensors[0].offset + m->samples[r * (m->context + 1) + c] * m->embed;
+            float *to = m->gradient + embedding_of(m, r, c);
 
             for (size_t e = 0; e < m->embed; e++)
                 to[e] += from[e];
@@ -632,25 +615,23 @@ static double plain_loss(const struct model *m, const double *w, size_t rows, do
     double loss = 0;
 
     for (size_t r = 0; r < rows; r++) {
-        const uint8_t *sample = m->samples + r * (m->context + 1);
         double sum = 0;
 
-        for (size_t i = 0; i < width_in(m, 0); i++)
-            x[i] = w[m->tensors[0].offset + sample[i / m->embed] * m->embed + i % m->embed];
-        for (size_t l = 0; l <= m->layers; l++) {
-            const double *weight = w + weight_of(m, l)->offset, *bias = w + bias_of(m, l)->offset;
-            size_t in = width_in(m, l), out = width_out(m, l);
+        for (size_t i = 0; i < m->layers[0].in; i++)
+            x[i] = w[embedding_of(m, r, i / m->embed) + i % m->embed];
+        for (size_t n = 0; n < m->nlayers; n++) {
+            const struct layer *l = &m->layers[n];
 
-            memcpy(z, bias, out * sizeof *z);
-            for (size_t i = 0; i < in; i++)
-                for (size_t j = 0; j < out; j++)
-                    z[j] += x[i] * weight[i * out + j];
-            for (size_t j = 0; l < m->layers && j < out; j++)
-                x[j] = (z[j] > 0 ? z[j] * z[j] : 0) + (l ? x[j] : 0);
+            memcpy(z, w + l->bias, l->out * sizeof *z);
+            for (size_t i = 0; i < l->in; i++)
+                for (size_t j = 0; j < l->out; j++)
+                    z[j] += x[i] * w[l->weight + i * l->out + j];
+            for (size_t j = 0; n + 1 < m->nlayers && j < l->out; j++)
+                x[j] = (z[j] > 0 ? z[j] * z[j] : 0) + (n ? x[j] : 0);
         }
         for (int b = 0; b < BYTES; b++)
             sum += exp(z[b]);
-        loss += log(sum) - z[sample[m->context]];
+        loss += log(sum) - z[m->samples[r * (m->context + 1) + m->context]];
     }
     return loss;
 }
@@ -926,26 +907,13 @@ static const char *train(struct training *t, int time_fd)
     return why > MUSTER_DUE_INTERVAL ? early[why] : "--stop-at";
 }
 
-static int open_time_file(const struct options *opt)
-{
-    char error[ERROR_TEXT] = "";
-    int fd = -1;
-
-    if (!opt->step_time_file)
-        return -1;
-    if (!rank && (fd = open(opt->step_time_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) < 0)
-        snprintf(error, sizeof error, "cannot open '%s': %s", opt->step_time_file, strerror(errno));
-    end_if_any(error, 1);
-    return fd;
-}
-
 int main(int argc, char **argv)
 {
     char error[ERROR_TEXT] = "";
     struct options opt;
     struct training t = {.opt = &opt};
     const char *stopped;
-    int time_fd;
+    int time_fd = -1;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     check(muster_init(&argc, &argv), "start");
@@ -967,7 +935,9 @@ int main(int argc, char **argv)
         leave(rank || gradient_check() ? 0 : 1);
 
     load_text(&opt, &t.text);
-    time_fd = open_time_file(&opt);
+    if (opt.step_time_file && !rank &&
+        (time_fd = open(opt.step_time_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) < 0)
+        fail("cannot open '%s': %s", opt.step_time_file, strerror(errno));
     make_model(&t.model, &opt, opt.batch / (uint64_t)size + 1);
     t.mean = zeroed(t.model.nweights, sizeof(float));
     t.variance = zeroed(t.model.nweights, sizeof(float));

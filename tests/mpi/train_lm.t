@@ -54,7 +54,7 @@ mutant() { # mutant "what" SED
     ok $? "the gradient check finds $1"
 }
 mutant "a softmax slope that is off by a thousandth" 's/slope\[next\] -= scale;/slope[next] -= 0.999f * scale;/'
-mutant "a lost residual connection" 's/m->x\[l + 1\]\[i\] = activation(z\[i\]) + (l ? m->x\[l\]\[i\] : 0)/m->x[l + 1][i] = activation(z[i])/'
+mutant "a lost residual connection" 's/activation(l->z\[i\]) + (n ? l->x\[i\] : 0);/activation(l->z[i]);/'
 mutant "a wrong activation slope" 's/return z > 0 ? 2 \* z : 0;/return z > 0 ? z : 0;/'
 mutant "a byte that occurs twice and is counted once" 's/to\[e\] += from\[e\];/to[e] = from[e];/'
 
