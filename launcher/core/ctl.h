@@ -1,0 +1,39 @@
+/* The controller's core: jobs, the pool, who is connected. A pure function of (state, event) -> actions; see
+ * runtime/wire/core.h. The shell gives it every stored row (MU_EV_LOAD ... MU_EV_LOADED) before anything else, then
+ * connections and messages, and MU_EV_TIME when mu_ctl_next() has come.
+ *
+ * Queries (MU_MSG_query) are answered by the shell from mu_ctl_job_* and the store; they never reach the core. */
+#ifndef MU_LAUNCHER_CORE_CTL_H
+#define MU_LAUNCHER_CORE_CTL_H
+
+#include "launcher/core/pool.h"
+#include "runtime/wire/core.h"
+
+struct mu_ctl_config {
+    uint64_t incarnation;     /* differs at each start */
+    uint64_t idle_ns;         /* nothing to do for so long: exit; 0 = never */
+    uint64_t client_grace_ns; /* a foreground client may be away so long before its job is cancelled */
+    uint64_t agent_wait_ns;   /* a submission waits so long for the first agent */
+    uint32_t restarts;        /* default budget: failures in a row without progress */
+    const char *log_root;     /* per-rank logs go to log_root/JOB unless --output says otherwise; borrowed */
+    const char *version;
+};
+
+struct mu_ctl;
+struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *); /* NULL: out of memory */
+void mu_ctl_free(struct mu_ctl *);
+void mu_ctl_step(struct mu_ctl *, const struct mu_ev *, struct mu_acts *);
+uint64_t mu_ctl_next(const struct mu_ctl *); /* monotonic ns; UINT64_MAX: nothing is due */
+
+/* Reading: n-th job (ended ones that are still remembered included), its row and spec; NULL past the end. */
+unsigned mu_ctl_job_count(const struct mu_ctl *);
+const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const struct mu_m_spec **spec);
+const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
+bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
+
+/* Names of states as JSON and tables show them. */
+const char *mu_job_state_name(unsigned state);
+/* Checks a spec that came over a trust boundary. */
+int mu_spec_check(const struct mu_m_spec *, struct mu_err *);
+
+#endif

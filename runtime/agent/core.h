@@ -1,0 +1,37 @@
+/* The agent's core: one keeper a job, started on demand, adopted when found, reported for as long as the controller has
+ * not released the job. Pure; see runtime/wire/core.h.
+ *
+ * Shell's duties. Before anything else: MU_EV_LOAD for each living keeper found on this node (job, pid), then
+ * MU_EV_LOADED. MU_EV_UP/DOWN/MSG on the controller's connection with conn = MU_AGENT_CTL, on keepers' connections with
+ * numbers of the shell's; a keeper says MU_MSG_hello (job) first. MU_EV_CHILD when the keeper process of `job` is dead
+ * (pid), however it was started. Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or
+ * status != 0 and text), CLEAN (kill every process tagged with the job, remove its files; answer MU_EV_CLEANED), SEND,
+ * CLOSE, EXIT. */
+#ifndef MU_AGENT_CORE_H
+#define MU_AGENT_CORE_H
+
+#include "runtime/wire/core.h"
+
+#define MU_AGENT_CTL ((mu_conn)1)
+
+struct mu_agent_config {
+    const char *node; /* borrowed */
+    uint32_t slots, pus, numa, pid;
+    uint64_t memory, incarnation;
+    const char *boot;
+    uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
+    uint64_t lonely_ns;     /* without controller and without keepers for so long: exit; 0 = never */
+};
+
+struct mu_agent;
+struct mu_agent *mu_agent_new(const struct mu_agent_config *);
+void mu_agent_free(struct mu_agent *);
+void mu_agent_step(struct mu_agent *, const struct mu_ev *, struct mu_acts *);
+uint64_t mu_agent_next(const struct mu_agent *);
+/* Before the shell forwards a start to a keeper it may fill in what only the node knows (cpusets): the core calls this
+ * with the message that is about to be sent. May be NULL. */
+typedef void (*mu_agent_plan_fn)(void *arg, struct mu_m_start *start);
+void mu_agent_set_plan(struct mu_agent *, mu_agent_plan_fn, void *arg);
+unsigned mu_agent_keepers(const struct mu_agent *);
+
+#endif

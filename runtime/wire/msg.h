@@ -1,0 +1,230 @@
+/* The messages between clients, controller, agents and keepers: one table gives each message its number, its struct,
+ * its encoder and its decoder. The same rows are the job store's blobs. docs/formats.md describes the encoding.
+ *
+ * A frame is: u32 length of what follows, u16 type, then fields: u8 number (1 = first of the row), u32 length, bytes;
+ * all little-endian. Fields that are zero or empty are not sent; unknown field numbers are skipped, missing ones are
+ * zero. So rows grow at their end and only there; numbers are never used again.
+ *
+ * How to add a message: append a field list MU_F_name and a row in MU_MESSAGES; the codec test and the fuzz target
+ * run over the table.
+ *
+ * A struct that mu_msg_decode filled owns its strings, vectors and bytes: give it to mu_msg_free. Structs that the
+ * program fills for encoding borrow theirs. */
+#ifndef MU_WIRE_MSG_H
+#define MU_WIRE_MSG_H
+
+#include "runtime/base/buf.h"
+#include "runtime/base/err.h"
+
+#define MU_WIRE_VERSION 1u
+#define MU_FRAME_MAX (64u << 20)
+#define MU_FRAME_HEAD 6u
+
+struct mu_bytes {
+    uint8_t *data;
+    uint32_t len;
+};
+struct mu_u32v {
+    uint32_t *v;
+    uint32_t n;
+};
+
+/* F(type, name); types: u32 u64 i32 str bytes strv u32v. Times: _wall CLOCK_REALTIME ns, _ns durations. */
+#define MU_F_hello(F)                                                                                                  \
+    F(u32, proto) F(str, role) F(str, node) F(u32, pid) F(str, version) F(u64, incarnation) F(u64, job) F(str, user)
+#define MU_F_welcome(F) F(u32, proto) F(str, version) F(u64, incarnation) F(u32, pid)
+#define MU_F_error(F) F(i32, code) F(str, text)
+
+#define MU_F_submit(F) F(str, token) F(bytes, spec)
+#define MU_F_submitted(F) F(u64, job)
+#define MU_F_attach(F) F(u64, job) F(u32, foreground) F(str, token)
+#define MU_F_state(F) F(u64, job) F(u32, state) F(str, reason) F(u32, attempt)
+#define MU_F_output(F)                                                                                                 \
+    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped)
+#define MU_F_output_ack(F) F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset)
+#define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof)
+#define MU_F_input_ack(F) F(u64, job) F(u64, taken)
+#define MU_F_signal(F) F(u64, job) F(u32, signo)
+#define MU_F_cancel(F) F(u64, job) F(u32, force) F(str, by) F(u32, signo)
+#define MU_F_ended(F) F(u64, job) F(bytes, row)
+#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
+#define MU_F_reply(F) F(str, json)
+#define MU_F_stop(F) F(u32, force)
+
+#define MU_F_agent(F)                                                                                                  \
+    F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)
+#define MU_F_agent_ready(F) F(u32, keepers)
+#define MU_F_start(F)                                                                                                  \
+    F(u64, job)                                                                                                        \
+    F(u32, attempt)                                                                                                    \
+    F(bytes, spec)                                                                                                     \
+    F(u32, node_id)                                                                                                    \
+    F(strv, nodes) F(u32v, node_ranks) F(strv, cpusets) F(u32, stream) F(str, note) F(str, log_dir)                    \
+        F(u64, deadline_wall) F(u32, local_slots)
+#define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
+#define MU_F_release(F) F(u64, job)
+#define MU_F_stream(F) F(u64, job) F(u32, on)
+#define MU_F_bye(F) F(u32, reason)
+/* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
+ * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1, 0 = none). */
+#define MU_F_report(F)                                                                                                 \
+    F(u64, job)                                                                                                        \
+    F(u32, attempt)                                                                                                    \
+    F(str, node)                                                                                                       \
+    F(u32, phase)                                                                                                      \
+    F(u32, nranks)                                                                                                     \
+    F(u32, nlive)                                                                                                      \
+    F(u32, nfailed)                                                                                                    \
+    F(u32, njoined)                                                                                                    \
+    F(u32, first_rank_plus1)                                                                                           \
+    F(i32, first_status)                                                                                               \
+    F(u64, first_wall)                                                                                                 \
+    F(str, first_text)                                                                                                 \
+    F(bytes, first_tail)                                                                                               \
+    F(u64, steps)                                                                                                      \
+    F(u64, step)                                                                                                       \
+    F(u64, first_step_wall) F(u64, step_wall) F(u64, ckpt_plus1) F(u64, restored_plus1) F(u32, keeper) F(u32, lost)    \
+        F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained) F(u64, seq)
+#define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
+
+/* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
+ * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. */
+#define MU_F_spec(F)                                                                                                   \
+    F(str, name)                                                                                                       \
+    F(str, user)                                                                                                       \
+    F(u32, ranks)                                                                                                      \
+    F(u32v, app_ranks)                                                                                                 \
+    F(u32v, app_argc)                                                                                                  \
+    F(strv, argv)                                                                                                      \
+    F(u32v, app_envc)                                                                                                  \
+    F(strv, app_env)                                                                                                   \
+    F(strv, app_wdir)                                                                                                  \
+    F(strv, env)                                                                                                       \
+    F(u32, bind)                                                                                                       \
+    F(str, map)                                                                                                        \
+    F(u32, oversubscribe)                                                                                              \
+    F(str, output)                                                                                                     \
+    F(u32, tag_output)                                                                                                 \
+    F(u64, timeout_ns)                                                                                                 \
+    F(u32, restarts_plus1)                                                                                             \
+    F(u32, on_failure)                                                                                                 \
+    F(u32, min_ranks)                                                                                                  \
+    F(u32, spares)                                                                                                     \
+    F(u32, nodes)                                                                                                      \
+    F(u32, ppn) F(str, ckpt_dir) F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts)                \
+        F(u32, umask_plus1) F(u32, input)
+
+#define MU_F_jobrow(F)                                                                                                 \
+    F(u64, id)                                                                                                         \
+    F(str, token)                                                                                                      \
+    F(bytes, spec)                                                                                                     \
+    F(u32, state)                                                                                                      \
+    F(str, reason)                                                                                                     \
+    F(u32, attempt)                                                                                                    \
+    F(u64, submitted_wall)                                                                                             \
+    F(u64, started_wall)                                                                                               \
+    F(u64, ended_wall)                                                                                                 \
+    F(i32, exit_code)                                                                                                  \
+    F(u32, fail_rank_plus1)                                                                                            \
+    F(str, fail_node)                                                                                                  \
+    F(i32, fail_status)                                                                                                \
+    F(str, fail_text)                                                                                                  \
+    F(bytes, fail_tail)                                                                                                \
+    F(u64, fail_wall)                                                                                                  \
+    F(u32, fail_attempt)                                                                                               \
+    F(u32, failures)                                                                                                   \
+    F(u32, noprogress)                                                                                                 \
+    F(u32, startlost)                                                                                                  \
+    F(u64, best_plus1)                                                                                                 \
+    F(u64, step_plus1)                                                                                                 \
+    F(u64, ckpt_plus1)                                                                                                 \
+    F(u64, restored_plus1)                                                                                             \
+    F(strv, nodes)                                                                                                     \
+    F(u32v, node_ranks)                                                                                                \
+    F(u32v, node_slots) F(u32, ending) F(i32, ending_code) F(str, name) F(str, user) F(u32, ranks) F(str, log_dir)     \
+        F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1) F(u64, first_step_wall)
+
+#define MU_MESSAGES(M)                                                                                                 \
+    M(1, hello)                                                                                                        \
+    M(2, welcome)                                                                                                      \
+    M(3, error)                                                                                                        \
+    M(10, submit)                                                                                                      \
+    M(11, submitted)                                                                                                   \
+    M(12, attach)                                                                                                      \
+    M(13, state)                                                                                                       \
+    M(14, output)                                                                                                      \
+    M(15, output_ack)                                                                                                  \
+    M(16, input)                                                                                                       \
+    M(17, input_ack)                                                                                                   \
+    M(18, signal)                                                                                                      \
+    M(19, cancel)                                                                                                      \
+    M(20, ended)                                                                                                       \
+    M(21, query)                                                                                                       \
+    M(22, reply)                                                                                                       \
+    M(23, stop)                                                                                                        \
+    M(30, agent)                                                                                                       \
+    M(31, agent_ready)                                                                                                 \
+    M(40, start)                                                                                                       \
+    M(41, kill)                                                                                                        \
+    M(42, release)                                                                                                     \
+    M(43, stream)                                                                                                      \
+    M(44, bye)                                                                                                         \
+    M(50, report)                                                                                                      \
+    M(51, rank_exit)                                                                                                   \
+    M(60, spec)                                                                                                        \
+    M(61, jobrow)
+
+#define MU_T_u32 uint32_t
+#define MU_T_u64 uint64_t
+#define MU_T_i32 int32_t
+#define MU_T_str char *
+#define MU_T_bytes struct mu_bytes
+#define MU_T_strv char **
+#define MU_T_u32v struct mu_u32v
+
+#define MU_FIELD(type, name) MU_T_##type name;
+#define MU_STRUCT(num, name)                                                                                           \
+    struct mu_m_##name {                                                                                               \
+        MU_F_##name(MU_FIELD)                                                                                          \
+    };
+MU_MESSAGES(MU_STRUCT)
+#undef MU_STRUCT
+#undef MU_FIELD
+
+enum mu_msg_type {
+#define MU_ENUM(num, name) MU_MSG_##name = num,
+    MU_MESSAGES(MU_ENUM)
+#undef MU_ENUM
+};
+
+struct mu_msg {
+    enum mu_msg_type type;
+    union {
+#define MU_MEMBER(num, name) struct mu_m_##name name;
+        MU_MESSAGES(MU_MEMBER)
+#undef MU_MEMBER
+    };
+};
+
+/* Appends one whole frame. ENOMEM; EARG when it would be longer than MU_FRAME_MAX. */
+int mu_msg_encode(struct mu_buf *out, enum mu_msg_type type, const void *body);
+/* Length of the first whole frame in data, head included; 0: not all there yet; ECORRUPT: no frame can start so. */
+int64_t mu_msg_frame(const void *data, size_t len);
+/* Decodes one whole frame (mu_msg_frame told its length). On an error *out is untouched. */
+int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err);
+void mu_msg_free(struct mu_msg *);
+/* The same for a struct by itself. */
+void mu_msg_free_body(enum mu_msg_type type, void *body);
+const char *mu_msg_name(enum mu_msg_type); /* "?" for an unknown one */
+/* Body as a blob (frame without its length word), and back: spec and row fields, the store. */
+int mu_msg_pack(struct mu_bytes *out, enum mu_msg_type type, const void *body);
+int mu_msg_unpack(const struct mu_bytes *blob, enum mu_msg_type want, void *body, struct mu_err *err);
+/* Deep copy by encoding; dst owns what it gets. */
+int mu_msg_copy(enum mu_msg_type type, void *dst, const void *src);
+/* All types of the table, for tests: n-th, 0 at the end. */
+enum mu_msg_type mu_msg_nth(unsigned n);
+size_t mu_msg_size(enum mu_msg_type);
+
+#define MU_AUTO_MSG __attribute__((cleanup(mu_msg_free)))
+
+#endif
