@@ -11,8 +11,8 @@
 /* Left over from a launcher around the submitter: it would make a rank part of another job. PMIX_MCA_ and OMPI_MCA_ are
  * the user's settings and stay. */
 static const char *const dropped[] = {"PMIX_", "PMI_",  "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "OMPI_FIRST_RANKS=",
-                                      "ORTE_", "PRTE_", "OMPI_APP_CTX_",    "OMPI_NUM_APP_",  "MUSTER_"};
-static const char *const kept[] = {"PMIX_MCA_", "MUSTER_HOME=", "MUSTER_TIMEOUT=", "MUSTER_LOG", "MUSTER_POOL="};
+                                      "ORTE_", "PRTE_", "OMPI_APP_CTX_",    "OMPI_NUM_APP_"};
+static const char *const kept[] = {"PMIX_MCA_", "PRTE_MCA_"};
 
 enum when { ALWAYS, ONE_NODE, CROWDED };
 
