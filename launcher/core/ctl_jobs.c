@@ -612,6 +612,9 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         return;
     }
     p->confirmed = true;
+    if (m->seq < p->seq && m->phase != MU_PHASE_LOST)
+        return;
+    p->seq = m->seq > p->seq ? m->seq : p->seq;
     p->drained = m->drained;
     if (mu_job_over(j->row.state)) {
         mu_ctl_job_release(c, j);

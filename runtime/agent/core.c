@@ -27,6 +27,8 @@ struct keeper {
     struct mu_msg report; /* last one said; type 0 = none */
 };
 
+#define DONE_JOBS 64u
+
 struct mu_agent {
     struct mu_agent_config cfg;
     struct keeper *v;
@@ -36,6 +38,8 @@ struct mu_agent {
         uint64_t job;
     } * conns;
     unsigned nconns, capconns;
+    uint64_t done[DONE_JOBS]; /* released last: a late copy of their start is refused */
+    unsigned ndone;
     bool ctl_up, told, bye, loaded;
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
@@ -202,6 +206,9 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
 
     if (a->bye)
         return;
+    for (unsigned i = 0; i < DONE_JOBS && !k && !MU_MUTANT(AGENT_FORGETS); i++)
+        if (a->done[i] == m->start.job)
+            return;
     if (k && (k->released || (m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)))) {
         if (k->report.type)
             to_ctl(a, MU_MSG_report, &k->report.report);
@@ -242,6 +249,8 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->release.job);
         if (!k)
             return;
+        if (!k->released)
+            a->done[a->ndone++ % DONE_JOBS] = k->job;
         k->released = true;
         if (k->state == K_UP)
             mu_acts_send(a->acts, k->conn, MU_MSG_release, &m->release);
@@ -292,7 +301,7 @@ static void on_keeper_hello(struct mu_agent *a, mu_conn conn, const struct mu_m_
 
     if (!k) /* found late: it lives, so it is adopted */
         k = add(a, m->job);
-    if (!k || k->state == K_CLEANING || k->state == K_LOST) {
+    if (!k || k->state == K_CLEANING || k->state == K_LOST || k->state == K_SPENT || (k->pid && k->pid != m->pid)) {
         mu_acts_add(a->acts, MU_ACT_CLOSE)->conn = conn;
         return;
     }
@@ -334,7 +343,8 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
         return;
     switch (m->type) {
     case MU_MSG_report:
-        if (m->report.job != k->job)
+        if (m->report.job != k->job ||
+            (k->have_report && m->report.attempt == k->attempt && m->report.seq < k->report.report.seq))
             return;
         if (k->state == K_FOUND)
             k->state = K_UP;

@@ -16,6 +16,7 @@ struct mu_keeper {
     struct mu_m_spec spec;
     uint32_t base; /* global rank of local rank 0 */
     bool *live;    /* by local rank */
+    uint64_t seq; /* of the last report */
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
@@ -73,6 +74,7 @@ uint32_t mu_keeper_attempt(const struct mu_keeper *k)
 
 static void report(struct mu_keeper *k)
 {
+    k->r.seq = ++k->seq;
     if (k->up)
         mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_report, &k->r);
 }
@@ -111,6 +113,7 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
     k->r.attempt = s->attempt;
     k->r.phase = MU_PHASE_STARTING;
     k->r.started_wall = k->wall;
+    k->r.drained = !s->stream; /* the shell says when the live output is through */
     k->base = 0;
     for (uint32_t i = 0; i < s->node_id && i < s->node_ranks.n; i++)
         k->base += s->node_ranks.v[i];
@@ -236,11 +239,11 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
     k->live[ev->index] = false;
     k->r.nlive--;
     bool failed = ev->status || ev->abnormal;
-    bool ours = k->r.phase == MU_PHASE_KILLING; /* it died because we killed it */
+    bool ours = k->r.phase == MU_PHASE_KILLING || k->kill_at; /* it died because we were told to end it */
     if (failed) {
         k->r.nfailed++;
         describe(text, sizeof text, ev->status, ev->abnormal);
-        if (!ours && !k->kill_at) {
+        if (!ours) {
             struct mu_m_rank_exit m = {.job = k->cfg.job,
                                        .attempt = k->r.attempt,
                                        .rank = k->base + ev->index,
