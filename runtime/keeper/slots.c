@@ -174,18 +174,18 @@ void mu_slots_singleton(const struct mu_slots *s, uint32_t index, uint32_t world
                         uint64_t age_ns, char *text, size_t n)
 {
     const struct mu_slot *slot = mu_slot_at(s->head, index);
-    bool ready = atomic_load_explicit(&slot->state, memory_order_acquire) >= MU_RANK_READY;
+    uint32_t size = READ(slot, mpi_size); /* 0: MPI has not started, or there is no libmuster to say so */
     struct mpi_map map;
 
     *text = 0;
-    if (world_size < 2 || (ready && READ(slot, mpi_size) == world_size))
+    if (world_size < 2 || size == world_size)
         return;
-    if (ready && READ(slot, mpi_size) == 1) {
+    if (size) {
         look(pid, &map);
         snprintf(text, n,
-                 "came up as an MPI singleton: MPI says 1 rank, the job has %u. Its MPI library is %s; it must be an "
+                 "came up as an MPI singleton: MPI says %u, the job has %u ranks. Its MPI library is %s; it must be an "
                  "Open MPI with PMIx, and the PMIX_ and OMPI_MCA_schizo variables must reach the program",
-                 world_size, map.lib[0] ? map.lib : "linked statically");
+                 size, world_size, map.lib[0] ? map.lib : "linked statically");
         return;
     }
     if (connected || age_ns < MU_SEC)
