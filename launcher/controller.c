@@ -33,8 +33,10 @@ struct options {
 };
 static const struct mu_opt options[] = {
     {"ready-fd", 0, MU_OPT_INT, offsetof(struct options, ready_fd), "N", "tell there when ready", .max = 1 << 20},
-    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "stay, log to standard error"},
-    {"idle", 0, MU_OPT_DURATION, offsetof(struct options, idle_ns), "SECONDS", "end after idling so long; 0: never"},
+    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "stay, log to standard error",
+     .aliases = NULL},
+    {"idle", 0, MU_OPT_DURATION, offsetof(struct options, idle_ns), "SECONDS", "end after idling so long; 0: never",
+     .aliases = NULL},
 };
 
 /* What an operator may set; durations as --idle takes them. */
