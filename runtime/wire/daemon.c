@@ -20,7 +20,13 @@
 #include "runtime/base/str.h"
 
 #define LOG_MAX (4 << 20)
-#define JOB_TAG "MUSTER_TAG="
+
+/* What a daemon must not have from a rank that happened to start it: it would be taken for a part of that job, or its
+ * PMIx server for a client. */
+static const char *const not_inherited[] = {
+    "MUSTER_TAG=", "MUSTER_JOB=", "MUSTER_ATTEMPT=", "MUSTER_SLOT", "MUSTER_NODE=", "MUSTER_CKPT",
+    "PMIX_",       "PMI_",        "OMPI_",           "PRTE_",       "ORTE_",
+};
 
 extern char **environ;
 
@@ -129,6 +135,19 @@ static int open_log(const struct mu_paths *paths, const char *name, struct mu_er
     return fd < 0 ? mu_err_errno(err, 0, "cannot open the log %s", file) : fd;
 }
 
+/* For the daemons that this one starts from another directory. */
+static int absolute_home(struct mu_err *err)
+{
+    const char *home = getenv("MUSTER_HOME");
+    char path[PATH_MAX];
+
+    if (!home || !*home || *home == '/')
+        return 0;
+    if (!realpath(home, path) || setenv("MUSTER_HOME", path, 1))
+        return mu_err_errno(err, 0, "MUSTER_HOME %s", home);
+    return 0;
+}
+
 int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
 {
     umask(077);
@@ -145,6 +164,9 @@ int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foregro
     mu_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0)
         return mu_err_errno(err, 0, "cannot set up the standard streams");
+    rc = absolute_home(err);
+    if (rc)
+        return rc;
     setsid(); /* fails only for one that leads a group already */
     if (chdir("/") < 0)
         return mu_err_errno(err, 0, "cannot change to /");
@@ -213,13 +235,21 @@ static void reap(pid_t pid)
         ;
 }
 
+static bool inherited(const char *var)
+{
+    for (size_t i = 0; i < MU_COUNT(not_inherited); i++)
+        if (!strncmp(var, not_inherited[i], strlen(not_inherited[i])))
+            return false;
+    return true;
+}
+
 static char **clean_environ(void)
 {
     size_t n = mu_strv_len(environ), to = 0;
     char **env = calloc(n + 1, sizeof *env);
 
     for (size_t i = 0; env && i < n; i++)
-        if (strncmp(environ[i], JOB_TAG, sizeof JOB_TAG - 1))
+        if (inherited(environ[i]))
             env[to++] = environ[i];
     return env;
 }

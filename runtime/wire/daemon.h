@@ -27,7 +27,7 @@ void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
 int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
 
 /* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:
- * none), standard streams on /dev/null, default signals, without the job tag that we may carry ourselves. detach: not
+ * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
  * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */
 int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *);
 
