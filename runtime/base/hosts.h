@@ -1,0 +1,31 @@
+/* Host lists as mpirun takes them: `-H a:4,b:4` and hostfiles. Names are kept in the order of their first mention; a
+ * host that is named again adds to its slots. */
+#ifndef MU_BASE_HOSTS_H
+#define MU_BASE_HOSTS_H
+
+#include <stddef.h>
+
+#include "runtime/base/err.h"
+
+enum { MU_HOSTS_MAX = 65536, MU_HOSTS_SLOTS_MAX = 65536 };
+
+struct mu_host {
+    char name[256]; /* HOST or USER@HOST: what ssh gets */
+    int slots;      /* 0: not said, as many as the node has */
+    int max_slots;  /* 0: not said */
+};
+
+struct mu_hosts {
+    struct mu_host *v;
+    size_t n, cap;
+};
+
+/* "a:4,b" ; a host without a number is one slot, `host:*` leaves it to the node. On an error *out is untouched. */
+int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err);
+/* Lines "HOST", "HOST:4", "HOST slots=4 max_slots=8"; # comments. origin is for messages. A host named once without a
+ * number is left to the node, one named k times without has k slots. */
+int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct mu_hosts *out, struct mu_err *err);
+int mu_hosts_read_file(const char *path, struct mu_hosts *out, struct mu_err *err);
+void mu_hosts_free(struct mu_hosts *h);
+
+#endif

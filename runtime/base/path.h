@@ -1,0 +1,55 @@
+/* Files and the two directories of a pool: the state (kept, may be on a shared home, hence keyed by host name) and the
+ * run directory (sockets, gone with the pool). Everything is made 0700 and refused when it is not plainly ours. */
+#ifndef MU_BASE_PATH_H
+#define MU_BASE_PATH_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/err.h"
+
+struct mu_paths {
+    char state[PATH_MAX]; /* real path of $MUSTER_HOME/HOST, or of $XDG_STATE_HOME/muster/HOST, or under ~/.local/state
+                           */
+    char run[PATH_MAX];   /* $MUSTER_RUN_ROOT/HOST/HASH, or /tmp/muster-UID/HOST/HASH */
+    char host[65];        /* node name, with other characters than letters, digits, dot, dash replaced */
+    uint32_t pool_hash;   /* of the state path: two pools with different state never meet */
+};
+
+/* Works both directories out and creates them. The text says which directory is wrong and how. */
+int mu_paths_init(struct mu_paths *p, struct mu_err *err);
+/* Removes the run directory with what is in it and those of its parents that are then empty (never MUSTER_RUN_ROOT
+ * itself, which is the caller's). */
+int mu_path_rundir_cleanup(const struct mu_paths *p, struct mu_err *err);
+/* The node's name as mu_paths has it. */
+void mu_path_host(char host[65]);
+
+/* Creates path and what is missing above it; an existing directory is fine. */
+int mu_path_mkdirs(const char *path, mode_t mode, struct mu_err *err);
+/* dir + "/" + name; MUSTER_EARG when it does not fit. */
+int mu_path_join(char *out, size_t n, const char *dir, const char *name, struct mu_err *err);
+/* The file's contents, appended; more than max bytes is MUSTER_EARG. Works for /proc files. errno is kept on failure.
+ */
+int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
+/* A reader sees the old or the new contents, also after a crash: temporary file, fsync, rename, directory fsync. */
+int mu_path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct mu_err *err);
+/* Removes a file or a whole directory. Follows no symbolic link, stays on the file system, at most 64 levels. What is
+ * not there is no error. */
+int mu_path_remove_tree(const char *path, struct mu_err *err);
+/* Address of dir/name. When it is longer than a socket address takes, it goes through an open descriptor of dir,
+ * given in *dirfd (else -1): keep it until after bind or connect, then close it. */
+int mu_path_sockaddr(const char *dir, const char *name, struct sockaddr_un *sa, socklen_t *len, int *dirfd,
+                     struct mu_err *err);
+/* Real path of the running binary; "/proc/self/exe" once the file has been replaced. */
+int mu_path_exe(char *buf, size_t n, struct mu_err *err);
+/* Takes an exclusive lock on path (created 0600), our pid written in it. Returns the descriptor that holds it: the
+ * lock ends when it and its copies in forked children are closed. MUSTER_ETIMEOUT, naming the holder, after wait_ms. */
+int mu_path_lock(const char *path, int wait_ms, struct mu_err *err);
+
+#endif

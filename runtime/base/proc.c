@@ -1,0 +1,326 @@
+#include "runtime/base/proc.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/path.h"
+#include "runtime/base/str.h"
+
+enum { ENVIRON_MAX = 8 << 20 };
+
+/* --- tags ------------------------------------------------------------------------------------------------------- */
+
+char *mu_proc_tag_format(char buf[MU_PROC_TAG_SIZE], const struct mu_proc_tag *tag)
+{
+    snprintf(buf, MU_PROC_TAG_SIZE, MU_PROC_TAG "=%08" PRIx32 ".%" PRIu64 ".%" PRIu32, tag->pool, tag->job,
+             tag->attempt);
+    return buf;
+}
+
+int mu_proc_tag_parse(const char *value, struct mu_proc_tag *out)
+{
+    char job[24];
+    uint64_t n, attempt;
+    uint32_t pool = 0;
+
+    if (strspn(value, "0123456789abcdef") != 8 || value[8] != '.')
+        return MUSTER_EARG;
+    for (int i = 0; i < 8; i++)
+        pool = pool << 4 | (uint32_t)(value[i] <= '9' ? value[i] - '0' : value[i] - 'a' + 10);
+    value += 9;
+    size_t len = strcspn(value, ".");
+    if (!value[len] || len >= sizeof job)
+        return MUSTER_EARG;
+    memcpy(job, value, len);
+    job[len] = 0;
+    if (mu_str_u64(job, 0, UINT64_MAX, &n) < 0 || mu_str_u64(value + len + 1, 0, UINT32_MAX, &attempt) < 0)
+        return MUSTER_EARG;
+    *out = (struct mu_proc_tag){.pool = pool, .job = n, .attempt = (uint32_t)attempt};
+    return 0;
+}
+
+static bool wanted(const struct mu_proc_sweep *s, pid_t pid, const struct mu_proc_tag *tag)
+{
+    if (tag->pool != s->pool || (s->job && tag->job != s->job) || (s->attempt && tag->attempt != s->attempt) ||
+        pid == getpid())
+        return false;
+    for (size_t i = 0; i < s->nspare; i++)
+        if (s->spare[i] == pid)
+            return false;
+    return true;
+}
+
+/* --- one process ------------------------------------------------------------------------------------------------ */
+
+int mu_proc_pidfd(pid_t pid, struct mu_err *err)
+{
+#ifdef SYS_pidfd_open
+    long fd = syscall(SYS_pidfd_open, pid, 0); /* always CLOEXEC */
+#else
+    long fd = -1;
+    errno = ENOSYS;
+#endif
+
+    if (fd >= 0)
+        return (int)fd;
+    /* A sandbox may forbid it: then it is as good as not there. */
+    int code = errno == ENOSYS || errno == EPERM ? MUSTER_ENOSYS : errno == ESRCH ? MUSTER_EARG : 0;
+    return mu_err_errno(err, code, "pidfd of process %ld", (long)pid);
+}
+
+/* From /proc/PID/stat: the start time, and whether any thread still runs (the first one may be a zombie among others).
+ * The name in it may hold anything: fields start behind the last ')'. */
+static int read_stat(pid_t pid, bool *running, uint64_t *ticks)
+{
+    char path[40], *save;
+    const char *field[23] = {0};
+    mu_auto_buf struct mu_buf b = {0};
+    uint64_t threads;
+
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    if (mu_path_read(path, 8192, &b, NULL) < 0)
+        return MUSTER_EARG;
+    char *p = strrchr(b.data, ')');
+    if (!p)
+        return MUSTER_EARG;
+    field[3] = strtok_r(p + 1, " ", &save);
+    for (int i = 4; i <= 22 && field[i - 1]; i++)
+        field[i] = strtok_r(NULL, " ", &save);
+    if (!field[22] || mu_str_u64(field[20], 0, INT32_MAX, &threads) < 0)
+        return MUSTER_EARG;
+    *running = (*field[3] != 'Z' && *field[3] != 'X') || threads > 1;
+    return mu_str_u64(field[22], 0, UINT64_MAX, ticks);
+}
+
+int mu_proc_start(pid_t pid, uint64_t *ticks)
+{
+    bool running;
+    uint64_t t;
+
+    if (pid <= 0 || read_stat(pid, &running, &t) < 0)
+        return MUSTER_EARG;
+    *ticks = t;
+    return 0;
+}
+
+int mu_proc_open(pid_t pid, struct mu_proc *out, struct mu_err *err)
+{
+    struct mu_proc p = {.pid = pid, .fd = -1};
+
+    if (pid <= 0)
+        return mu_err_set(err, MUSTER_EARG, "no process %ld", (long)pid);
+    int fd = mu_proc_pidfd(pid, err);
+    if (fd < 0 && fd != MUSTER_ENOSYS)
+        return fd;
+    /* The descriptor first: a start time read after it cannot belong to an earlier process. */
+    if (mu_proc_start(pid, &p.start) < 0) {
+        if (fd >= 0)
+            close(fd);
+        return mu_err_set(err, MUSTER_EARG, "no process %ld", (long)pid);
+    }
+    p.fd = fd >= 0 ? fd : -1;
+    *out = p;
+    return 0;
+}
+
+void mu_proc_close(struct mu_proc *p)
+{
+    if (p->fd >= 0)
+        close(p->fd);
+    p->fd = -1;
+}
+
+bool mu_proc_alive(const struct mu_proc *p)
+{
+    uint64_t ticks;
+    bool running;
+
+    return read_stat(p->pid, &running, &ticks) == 0 && ticks == p->start && running;
+}
+
+int mu_proc_signal(const struct mu_proc *p, int sig, struct mu_err *err)
+{
+    int rc = -1;
+
+    errno = ENOSYS;
+#ifdef SYS_pidfd_send_signal
+    if (p->fd >= 0)
+        rc = (int)syscall(SYS_pidfd_send_signal, p->fd, sig, NULL, 0);
+#endif
+    if (rc < 0 && (errno == ENOSYS || p->fd < 0)) {
+        if (!mu_proc_alive(p))
+            return 0;
+        rc = kill(p->pid, sig);
+    }
+    if (rc < 0 && errno != ESRCH)
+        return mu_err_errno(err, 0, "signal %d to process %ld", sig, (long)p->pid);
+    return 0;
+}
+
+/* --- all processes ---------------------------------------------------------------------------------------------- */
+
+/* Environment of a process; that of a live thread where the first one has ended (then the process's own is empty). */
+static int read_environ(pid_t pid, struct mu_buf *env)
+{
+    char path[64];
+    struct dirent *e;
+
+    snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
+    mu_buf_clear(env);
+    int rc = mu_path_read(path, ENVIRON_MAX, env, NULL);
+    if (rc < 0 || env->len)
+        return rc;
+    snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
+    mu_auto_dir DIR *d = opendir(path);
+    while (d && !env->len && (e = readdir(d))) {
+        if (*e->d_name == '.' || atol(e->d_name) == (long)pid)
+            continue;
+        snprintf(path, sizeof path, "/proc/%ld/task/%.20s/environ", (long)pid, e->d_name);
+        mu_path_read(path, ENVIRON_MAX, env, NULL);
+    }
+    return env->len ? 0 : MUSTER_EARG;
+}
+
+/* 0 when the process has a tag. env is scratch. */
+static int read_tag(pid_t pid, struct mu_buf *env, struct mu_proc_tag *tag)
+{
+    static const char name[] = MU_PROC_TAG "=";
+
+    if (read_environ(pid, env) < 0)
+        return MUSTER_EARG;
+    for (const char *p = env->data, *end = env->data + env->len; p < end; p += strlen(p) + 1)
+        if (!strncmp(p, name, sizeof name - 1))
+            return mu_proc_tag_parse(p + sizeof name - 1, tag);
+    return MUSTER_EARG;
+}
+
+int mu_proc_scan(int (*fn)(pid_t pid, const struct mu_proc_tag *tag, void *arg), void *arg, struct mu_err *err)
+{
+    mu_auto_dir DIR *d = opendir("/proc");
+    mu_auto_buf struct mu_buf env = {0};
+    struct mu_proc_tag tag;
+    struct dirent *e;
+    struct stat st;
+    uint64_t pid;
+
+    if (!d)
+        return mu_err_errno(err, 0, "cannot list /proc");
+    while ((e = readdir(d))) {
+        if (mu_str_u64(e->d_name, 1, INT32_MAX, &pid) < 0 || fstatat(dirfd(d), e->d_name, &st, 0) < 0 ||
+            st.st_uid != geteuid() || read_tag((pid_t)pid, &env, &tag) < 0)
+            continue;
+        int rc = fn((pid_t)pid, &tag, arg);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+struct sweep {
+    const struct mu_proc_sweep *what;
+    bool kill;
+    int found, signalled;
+    pid_t one; /* of those found */
+    struct {
+        pid_t pid;
+        uint64_t start;
+    } * seen; /* already signalled, so that they count once */
+    size_t nseen, cap;
+    struct mu_buf env;
+    struct mu_err *err;
+};
+
+static bool remember(struct sweep *s, const struct mu_proc *p)
+{
+    for (size_t i = 0; i < s->nseen; i++)
+        if (s->seen[i].pid == p->pid && s->seen[i].start == p->start)
+            return false;
+    if (s->nseen == s->cap) {
+        size_t cap = s->cap ? s->cap * 2 : 64;
+        void *grown = realloc(s->seen, cap * sizeof *s->seen);
+        if (!grown)
+            return true;
+        s->seen = grown;
+        s->cap = cap;
+    }
+    s->seen[s->nseen].pid = p->pid;
+    s->seen[s->nseen++].start = p->start;
+    return true;
+}
+
+static int sweep_one(pid_t pid, const struct mu_proc_tag *tag, void *arg)
+{
+    struct sweep *s = arg;
+    struct mu_proc_tag again;
+    struct mu_proc p;
+
+    if (!wanted(s->what, pid, tag))
+        return 0;
+    if (mu_proc_open(pid, &p, NULL) < 0)
+        return 0;
+    int rc = 0;
+    if (mu_proc_alive(&p)) {
+        s->found++;
+        s->one = pid;
+        /* Read again under the reference: the pid may have become another program's between scan and open. */
+        if (s->kill && read_tag(pid, &s->env, &again) == 0 && wanted(s->what, pid, &again)) {
+            rc = mu_proc_signal(&p, SIGKILL, s->err);
+            s->signalled += rc == 0 && remember(s, &p);
+        }
+    }
+    mu_proc_close(&p);
+    return rc;
+}
+
+int mu_proc_count_tagged(const struct mu_proc_sweep *sweep, struct mu_err *err)
+{
+    struct sweep s = {.what = sweep, .err = err};
+    int rc = mu_proc_scan(sweep_one, &s, err);
+
+    mu_buf_free(&s.env);
+    return rc < 0 ? rc : s.found;
+}
+
+int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int *killed, struct mu_err *err)
+{
+    struct sweep s = {.what = sweep, .kill = true, .err = err};
+    uint64_t deadline = mu_now() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0) * MU_MS;
+    long pause = 500000;
+    int rc, empty = 0;
+
+    /* A child may get a pid that the scan has already passed while its parent ends: nothing found twice is nothing. */
+    for (;;) {
+        s.found = 0;
+        rc = mu_proc_scan(sweep_one, &s, err);
+        if (rc < 0)
+            break;
+        empty = s.found ? 0 : empty + 1;
+        if (empty == 2)
+            break;
+        if (mu_now() >= deadline && s.found) {
+            rc = mu_err_set(err, MUSTER_ETIMEOUT, "%d process%s not dead %d ms after SIGKILL, among them %ld", s.found,
+                            s.found == 1 ? " is" : "es are", deadline_ms, (long)s.one);
+            break;
+        }
+        if (s.found) {
+            nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+            pause = pause < 8000000 ? pause * 2 : pause;
+        }
+    }
+    if (killed && rc == 0)
+        *killed = s.signalled;
+    free(s.seen);
+    mu_buf_free(&s.env);
+    return rc;
+}
