@@ -11,6 +11,31 @@
 #define MU_SLOT_MAGIC 0x31544f4c5355554dull /* "MUUSLOT1" */
 #define MU_SLOT_VERSION 1u
 
+/* X(name, text): what a rank may be inside of, for op_kind and for people. */
+#define MU_OP_KINDS(X)                                                                                                 \
+    X(NONE, "none")                                                                                                    \
+    X(ALLREDUCE, "allreduce")                                                                                          \
+    X(REDUCE, "reduce")                                                                                                \
+    X(REDUCE_SCATTER, "reduce_scatter")                                                                                \
+    X(ALLGATHER, "allgather")                                                                                          \
+    X(BROADCAST, "broadcast")                                                                                          \
+    X(ALLTOALL, "alltoall")                                                                                            \
+    X(BARRIER, "barrier")                                                                                              \
+    X(SEND, "send")                                                                                                    \
+    X(RECV, "recv")                                                                                                    \
+    X(SPLIT, "comm_split")                                                                                             \
+    X(INIT, "init")                                                                                                    \
+    X(FINALIZE, "finalize")
+
+enum {
+#define MU_OP_KINDS_ENUM(name, text) MU_OP_KIND_##name,
+    MU_OP_KINDS(MU_OP_KINDS_ENUM)
+#undef MU_OP_KINDS_ENUM
+        MU_OP_KIND_COUNT
+};
+
+#define MU_OP_PEER_NONE UINT32_MAX
+
 enum { MU_NOTICE_SIGNAL = 1, MU_NOTICE_EVICTION = 2, MU_NOTICE_HALT = 4 };
 enum { MU_RANK_EMPTY, MU_RANK_INIT, MU_RANK_READY, MU_RANK_FINALIZED };
 
@@ -39,7 +64,7 @@ struct mu_slot {
     _Atomic uint64_t first_step_wall, step_wall;
     _Alignas(64) _Atomic uint64_t op_seq; /* collectives entered on any communicator */
     _Atomic uint32_t op_kind;             /* MU_OP_KIND_ of the last one; 0 = outside */
-    _Atomic uint32_t op_peer;
+    _Atomic uint32_t op_peer;             /* world rank that it waits for; MU_OP_PEER_NONE = not known */
     _Atomic uint64_t op_since;
     _Atomic uint64_t ckpt_plus1;     /* step of the newest complete checkpoint + 1; 0 = none */
     _Atomic uint64_t restored_plus1; /* step restored from + 1; 0 = none */

@@ -66,7 +66,7 @@ struct mu_u32v {
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
- * no harm. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1, 0 = none). */
+ * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1, 0 = none). */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -84,7 +84,7 @@ struct mu_u32v {
     F(u64, steps)                                                                                                      \
     F(u64, step)                                                                                                       \
     F(u64, first_step_wall) F(u64, step_wall) F(u64, ckpt_plus1) F(u64, restored_plus1) F(u32, keeper) F(u32, lost)    \
-        F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained)
+        F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained) F(u64, seq)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,

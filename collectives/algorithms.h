@@ -1,0 +1,30 @@
+/* One algorithm, one file. To add one: its struct mu_algo here, a row in select.c, sizes around its limits in
+ * tests/mpi/coll_all.c. */
+#ifndef MU_COLLECTIVES_ALGORITHMS_H
+#define MU_COLLECTIVES_ALGORITHMS_H
+
+#include "collectives/engine.h"
+
+extern const struct mu_algo mu_allreduce_flat;   /* everybody sends to everybody, everybody reduces */
+extern const struct mu_algo mu_allreduce_direct; /* reduce-scatter and all-gather of slices, in frames */
+extern const struct mu_algo mu_reduce_root;
+extern const struct mu_algo mu_reduce_scatter_direct;
+extern const struct mu_algo mu_allgather_direct;
+extern const struct mu_algo mu_broadcast_binomial;
+extern const struct mu_algo mu_alltoall_pairwise;
+extern const struct mu_algo mu_barrier_dissemination;
+extern const struct mu_algo mu_p2p_send;
+extern const struct mu_algo mu_p2p_recv;
+
+/* Row of the algorithm for a call, for the signature; and the row's algorithm. */
+unsigned mu_algo_select(const struct muster_comm *comm, const struct mu_call *call, size_t bytes);
+const struct mu_algo *mu_algo_row(unsigned row);
+
+/* The ordered reduction: input streams 0..size-2 of the request (mu_coll_index) and own, rank by rank, frame by frame,
+ * into dst. */
+int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err);
+/* gates (nout of them, may be NULL): dst may be written only as far as they have been sent. True at the end. */
+bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t bytes, const struct mu_out *gates,
+                  unsigned ngates);
+
+#endif

@@ -1,0 +1,428 @@
+#include "collectives/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collectives/algorithms.h"
+#include "runtime/base/clock.h"
+
+#define FRAMES_A_POLL 32
+
+/* --- failures --- */
+
+static void note(struct mu_err *where, const struct mu_err *why)
+{
+    if (!where->code)
+        *where = *why;
+}
+
+void mu_coll_break_all(struct mu_engine *e, const struct mu_err *why)
+{
+    note(&e->broken, why);
+    e->trouble = true;
+}
+
+void mu_coll_break_comm(struct muster_comm *comm, const struct mu_err *why)
+{
+    note(&comm->broken, why);
+    comm->engine->trouble = true;
+}
+
+void mu_coll_break_request(struct muster_request *req, const struct mu_err *why)
+{
+    note(&req->err, why);
+    req->comm->engine->trouble = true;
+}
+
+static void end_request(struct muster_request *req, int status)
+{
+    struct mu_engine *e = req->comm->engine;
+
+    *req->link = req->next;
+    if (req->next)
+        req->next->link = req->link;
+    if (req->queued) {
+        struct muster_request **at = &e->run_first;
+
+        while (*at != req)
+            at = &(*at)->run_next;
+        *at = req->run_next;
+        if (!*at)
+            e->run_last = at;
+        req->queued = false;
+    }
+    if (req->inflight)
+        e->tp->ops->orphan(e->tp, req);
+    for (unsigned i = 0; i < req->nin; i++)
+        mu_frames_clear(&req->in[i].queue, &e->pool);
+    req->status = status;
+}
+
+static void fail_request(struct muster_request *req, const struct mu_err *why)
+{
+    mu_err_set(&req->err, why->code, "muster_%s, operation %llu of rank %d: %s", mu_kinds[req->call.kind].name,
+               (unsigned long long)req->entered, req->comm->engine->tp->rank, why->text);
+    req->comm->told = req->comm->engine->told = true;
+    end_request(req, why->code);
+}
+
+void mu_coll_settle(struct mu_engine *e)
+{
+    while (e->trouble) {
+        e->trouble = false;
+        if (e->broken.code)
+            e->dead = true;
+        for (struct muster_comm *c = e->comms; c; c = c->next) {
+            if (e->dead)
+                note(&c->broken, &e->broken);
+            for (struct muster_request *r = c->active, *next; r; r = next) {
+                struct mu_err why = r->err.code ? r->err : c->broken;
+
+                next = r->next;
+                if (why.code)
+                    fail_request(r, &why);
+            }
+            if (c->broken.code)
+                c->dead = true;
+        }
+    }
+}
+
+const char *mu_comm_who(const struct muster_comm *comm, int peer, char *text, size_t size)
+{
+    int world = peer >= 0 && peer < comm->size ? comm->world[peer] : -1;
+
+    if (world >= 0 && comm->engine->nodes)
+        snprintf(text, size, "rank %d on %s", world, comm->engine->nodes[world]);
+    else
+        snprintf(text, size, "rank %d", world);
+    return text;
+}
+
+void mu_coll_watch(struct mu_engine *e)
+{
+    const struct mu_slot_head *h = e->head;
+    char node[sizeof h->abort_node + 1] = "", how[64];
+    struct mu_err err;
+    int st;
+
+    if (!h || e->broken.code || !atomic_load_explicit(&h->abort, memory_order_acquire))
+        return;
+    memcpy(node, h->abort_node, sizeof h->abort_node);
+    st = h->abort_status;
+    if ((st & 0x7f) == 0)
+        snprintf(how, sizeof how, "ended with code %d", st >> 8 & 0xff);
+    else
+        snprintf(how, sizeof how, "was killed by signal %d", st & 0x7f);
+    mu_err_set(&err, MUSTER_EPEER, "rank %u on %s %s", h->abort_rank, node[0] ? node : "an unknown node", how);
+    mu_coll_break_all(e, &err);
+}
+
+int mu_comm_check(struct muster_comm *comm, struct mu_err *err)
+{
+    struct mu_engine *e = comm->engine;
+    bool *told = e->dead ? &e->told : &comm->told;
+
+    if (!e->dead && !comm->dead)
+        return 0;
+    if (!*told) {
+        *told = true;
+        *err = comm->broken;
+        return err->code;
+    }
+    return mu_err_set(err, MUSTER_EABORTED, "this communicator was aborted: %s", comm->broken.text);
+}
+
+/* --- messages --- */
+
+void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struct muster_request *owner)
+{
+    struct mu_err err;
+    int rc;
+
+    f->owner = owner;
+    rc = e->tp->ops->send(e->tp, world_peer, f, &err);
+    if (rc == MU_SEND_PENDING) {
+        if (owner)
+            owner->inflight++;
+        return;
+    }
+    mu_frame_free(&e->pool, f);
+    if (rc < 0)
+        mu_coll_break_all(e, &err);
+}
+
+void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why)
+{
+    struct mu_engine *e = comm->engine;
+
+    for (int i = 0; i < comm->size; i++) {
+        struct mu_frame *f = i == comm->rank ? NULL : mu_frame_new(&e->pool, sizeof why->text);
+
+        if (!f)
+            continue;
+        f->head.type = MU_FRAME_NOTICE;
+        f->head.ctx = comm->ctx;
+        f->head.seq = seq;
+        f->head.src = (uint32_t)comm->rank;
+        f->head.offset = (uint64_t)-why->code;
+        f->head.bytes = (uint32_t)strnlen(why->text, sizeof why->text - 1);
+        memcpy(f->data, why->text, f->head.bytes);
+        mu_coll_post(e, comm->world[i], f, NULL);
+    }
+}
+
+bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f)
+{
+    char what[120], me[100], they[100], my_call[120], their_call[120];
+    struct mu_err err;
+
+    if (!mu_sig_differs(mine, &f->head.sig, what, sizeof what))
+        return true;
+    mu_err_set(&err, MUSTER_EMISMATCH, "%s calls %s where %s calls %s; different: %s",
+               mu_comm_who(comm, comm->rank, me, sizeof me), mu_sig_text(mine, my_call, sizeof my_call),
+               mu_comm_who(comm, (int)f->head.src, they, sizeof they),
+               mu_sig_text(&f->head.sig, their_call, sizeof their_call), what);
+    mu_coll_notify(comm, f->head.seq, &err);
+    mu_coll_break_comm(comm, &err);
+    return false;
+}
+
+static void take_notice(struct muster_comm *comm, const struct mu_frame *f)
+{
+    struct mu_err err;
+    int code = f->head.offset <= 99 ? -(int)f->head.offset : MUSTER_EABORTED;
+
+    mu_err_set(&err, code, "%.*s", (int)f->head.bytes, f->data);
+    mu_coll_break_comm(comm, &err);
+}
+
+static void collective(struct muster_comm *comm, struct mu_frame *f)
+{
+    struct muster_request *r = comm->active;
+    uint64_t seq = f->head.seq;
+    const struct mu_sig *mine;
+
+    if (seq >= comm->seq) {
+        mu_frames_push(&comm->early[seq % MU_BUCKETS], mu_frame_compact(&comm->engine->pool, f));
+        return;
+    }
+    while (r && (r->seq != seq || mu_kinds[r->call.kind].has_peer))
+        r = r->next;
+    if (r && f->head.type == MU_FRAME_CREDIT) {
+        mu_coll_credit(r, f);
+    } else if (f->head.type != MU_FRAME_CREDIT) {
+        /* An operation that has ended here may still have puzzled a rank that waits for more. */
+        mine = r ? &r->sig : seq + MU_HISTORY >= comm->seq ? &comm->history[seq % MU_HISTORY] : NULL;
+        if (mine && mu_coll_agree(comm, mine, f) && r && f->head.type == MU_FRAME_DATA) {
+            mu_coll_accept(r, f);
+            return;
+        }
+    }
+    mu_frame_free(&comm->engine->pool, f);
+}
+
+void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f)
+{
+    struct muster_comm *comm = e->comms;
+
+    while (comm && comm->ctx != f->head.ctx)
+        comm = comm->next;
+    if (!comm) {
+        bool gone = f->head.type == MU_FRAME_CREDIT;
+
+        for (size_t i = 0; i < e->nretired && !gone; i++)
+            gone = e->retired[i] == f->head.ctx;
+        if (gone)
+            mu_frame_free(&e->pool, f);
+        else
+            mu_frames_push(&e->stray, mu_frame_compact(&e->pool, f));
+        return;
+    }
+    if (comm->broken.code || f->head.src >= (uint32_t)comm->size) {
+        mu_frame_free(&e->pool, f);
+    } else if (f->head.sig.kind == MU_OP_KIND_SEND) {
+        mu_p2p_dispatch(comm, f);
+    } else if (f->head.type == MU_FRAME_NOTICE) {
+        take_notice(comm, f);
+        mu_frame_free(&e->pool, f);
+    } else {
+        collective(comm, f);
+    }
+}
+
+/* --- progress --- */
+
+void mu_coll_kick(struct muster_request *req)
+{
+    struct mu_engine *e = req->comm->engine;
+
+    if (req->queued || req->status != MU_PENDING)
+        return;
+    req->queued = true;
+    req->run_next = NULL;
+    if (!e->run_first)
+        e->run_last = &e->run_first;
+    *e->run_last = req;
+    e->run_last = &req->run_next;
+}
+
+static bool streams_ended(const struct muster_request *req)
+{
+    for (unsigned i = 0; i < req->nout; i++)
+        if (req->out[i].sent < req->out[i].nframes)
+            return false;
+    for (unsigned i = 0; i < req->nin; i++)
+        if (!mu_in_ended(&req->in[i]))
+            return false;
+    return true;
+}
+
+static void step(struct muster_request *req)
+{
+    bool done;
+
+    do {
+        done = req->algo->step(req);
+        mu_coll_drain(req);
+    } while (mu_coll_push(req));
+    if (done && !req->inflight && streams_ended(req) && !req->err.code)
+        end_request(req, 0);
+}
+
+bool mu_coll_progress(struct mu_engine *e)
+{
+    bool any = false;
+    struct mu_err err;
+
+    for (int i = 0; i < FRAMES_A_POLL && !e->broken.code; i++) {
+        struct mu_frame *in = NULL;
+        struct mu_frames sent = {0};
+        int rc = e->tp->ops->poll(e->tp, &in, &sent, &err);
+
+        for (struct mu_frame *f; (f = mu_frames_pop(&sent));) {
+            if (f->owner) {
+                f->owner->inflight--;
+                f->owner->moved = true;
+                mu_coll_kick(f->owner);
+            }
+            mu_frame_free(&e->pool, f);
+            any = true;
+        }
+        if (rc < 0)
+            mu_coll_break_all(e, &err);
+        if (!in)
+            break;
+        any = true;
+        mu_coll_dispatch(e, in);
+    }
+    mu_coll_settle(e);
+    while (e->run_first) {
+        struct muster_request *req = e->run_first;
+
+        e->run_first = req->run_next;
+        req->queued = false;
+        step(req);
+        mu_coll_settle(e);
+    }
+    return any;
+}
+
+/* --- requests --- */
+
+static void take_early(struct muster_request *req)
+{
+    struct muster_comm *comm = req->comm;
+    struct mu_frames *q = &comm->early[req->seq % MU_BUCKETS], all = *q;
+
+    *q = (struct mu_frames){0};
+    for (struct mu_frame *f; (f = mu_frames_pop(&all));)
+        mu_coll_dispatch(comm->engine, f); /* one of a later operation goes back to its queue, in order */
+}
+
+int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct muster_request **out, struct mu_err *err)
+{
+    struct mu_engine *e = comm->engine;
+    size_t elem = mu_dtype_size(call->dtype);
+    unsigned row = mu_algo_select(comm, call, call->count * elem), nout = 0, nin = 0;
+    const struct mu_algo *algo = mu_algo_row(row);
+    bool p2p = mu_kinds[call->kind].has_peer;
+    struct muster_request *req;
+    int rc;
+
+    mu_coll_watch(e);
+    mu_coll_settle(e);
+    rc = mu_comm_check(comm, err);
+    if (rc < 0)
+        return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
+
+    algo->shape(comm, call, &nout, &nin);
+    req = calloc(1, sizeof *req + nout * sizeof *req->out + nin * sizeof *req->in);
+    if (!req)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
+    req->comm = comm;
+    req->status = MU_PENDING;
+    req->call = *call;
+    req->algo = algo;
+    req->elem = elem;
+    req->nout = nout;
+    req->nin = nin;
+    req->out = (struct mu_out *)(void *)(req + 1);
+    req->in = (struct mu_in *)(void *)(req->out + nout);
+    req->sig = (struct mu_sig){.kind = p2p ? MU_OP_KIND_SEND : call->kind,
+                               .dtype = (uint8_t)call->dtype,
+                               .op = (uint8_t)call->op,
+                               .algo = p2p ? 0 : (uint8_t)row,
+                               .root = mu_kinds[call->kind].has_root ? call->root : 0,
+                               .count = call->count};
+    rc = algo->begin(req, err);
+    if (rc < 0) {
+        free(req);
+        return rc;
+    }
+    req->entered = ++e->entered;
+    atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+    req->next = comm->active;
+    req->link = &comm->active;
+    if (req->next)
+        req->next->link = &req->next;
+    comm->active = req;
+    req->moved_at = mu_now();
+    if (!p2p) {
+        req->seq = comm->seq++;
+        comm->history[req->seq % MU_HISTORY] = req->sig;
+        take_early(req);
+    } else if (call->kind == MU_OP_KIND_SEND) {
+        req->seq = comm->sends[call->root]++;
+        req->bound = true;
+    } else {
+        mu_p2p_bind(req);
+    }
+    mu_coll_kick(req);
+    mu_coll_progress(e);
+    *out = req;
+    return 0;
+}
+
+int mu_coll_release(struct muster_request *req, struct mu_err *err)
+{
+    int status = req->status;
+
+    if (status < 0)
+        *err = req->err;
+    free(req->acc);
+    free(req);
+    return status;
+}
+
+int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+{
+    struct muster_request *req;
+    int rc = mu_coll_start(comm, call, &req, err);
+
+    if (rc < 0)
+        return rc;
+    mu_coll_wait(req);
+    return mu_coll_release(req, err);
+}

@@ -1,0 +1,212 @@
+/* The engine: requests that advance when frames arrive, never a thread, never a wait without an end. One engine a
+ * process; its caller holds engine->lock in every call.
+ *
+ * A request owns streams (frames to or from one peer, in order). Its algorithm says which streams there are, and moves
+ * data between them and the user's memory in step(). A receiver grants credit, so that a sender is at most MU_WINDOW
+ * frames ahead of it in each stream. Frames are found by (communicator, sequence number, sender, lane); frames of an
+ * operation that this rank has not entered yet wait in queues of the communicator.
+ *
+ * Failures are noted where they are seen (mu_coll_break_*) and take effect when the engine is at its top level, so that
+ * no request ends under the feet of its own step. */
+#ifndef MU_COLLECTIVES_ENGINE_H
+#define MU_COLLECTIVES_ENGINE_H
+
+#include <pthread.h>
+
+#include "collectives/ops.h"
+#include "collectives/transport.h"
+
+#define MU_WINDOW 8u     /* frames a stream may be ahead: 512 KiB */
+#define MU_INFLIGHT 32u  /* frames of a request that the transport holds at a time */
+#define MU_HISTORY 256u  /* signatures remembered for ranks that come late */
+#define MU_BUCKETS 64u   /* queues of early frames */
+#define MU_NODE_NAME 64  /* with its end */
+#define MU_PENDING 1     /* request status */
+#define MU_TAG_MAX 32767 /* of muster_send */
+
+struct mu_out { /* frames to one peer */
+    int peer;
+    uint16_t lane;
+    bool open; /* the algorithm lets it go */
+    const char *src;
+    size_t total, ready; /* bytes; ready: may be sent now */
+    uint32_t nframes, sent, credit;
+};
+
+struct mu_in { /* frames from one peer */
+    int peer;
+    uint16_t lane;
+    bool keep;                 /* frames are queued for the algorithm, which takes them with mu_in_pop */
+    char *dst;                 /* else their payload goes there */
+    const struct mu_out *gate; /* dst may be written only as far as this one has been sent */
+    size_t total;
+    uint32_t nframes, got, used, granted;
+    struct mu_frames queue;
+};
+
+/* One call, as the public function received it. */
+struct mu_call {
+    uint8_t kind;
+    muster_dtype dtype;
+    muster_op op;
+    int root; /* or the peer */
+    int tag;
+    size_t count;
+    const void *send;
+    void *recv;
+};
+
+struct mu_algo {
+    const char *name;
+    /* How many streams a request needs; then fills them (mu_out_set, mu_in_set). */
+    void (*shape)(const struct muster_comm *, const struct mu_call *, unsigned *nout, unsigned *nin);
+    int (*begin)(struct muster_request *, struct mu_err *);
+    /* Moves what can be moved. True when nothing is left to do but to send and receive what the streams hold. */
+    bool (*step)(struct muster_request *);
+};
+
+struct muster_request {
+    struct muster_comm *comm;
+    struct muster_request *next, **link; /* in comm->active */
+    struct muster_request *run_next;
+    bool queued, moved, bound, probed;
+    int status; /* MU_PENDING, 0, or the code in err */
+    struct mu_call call;
+    struct mu_sig sig;
+    uint64_t seq, entered; /* entered: number of this operation in this process, for people */
+    const struct mu_algo *algo;
+    size_t elem; /* bytes */
+    unsigned inflight, nout, nin;
+    struct mu_out *out;
+    struct mu_in *in;
+    uint64_t moved_at, looked_at; /* looked_at: by mu_coll_test */
+
+    /* The ordered reduction (fold.c). */
+    struct mu_reducer red;
+    void *acc;
+    uint32_t fold_frame, fold_rank;
+
+    struct mu_err err;
+};
+
+struct muster_comm {
+    struct mu_engine *engine;
+    struct muster_comm *next;
+    uint64_t ctx;
+    int rank, size;
+    int *world;      /* world rank of each member */
+    uint64_t seq;    /* of the next collective */
+    uint64_t *sends; /* to each member: number of the next message */
+    struct muster_request *active;
+    struct mu_sig history[MU_HISTORY];
+    struct mu_frames early[MU_BUCKETS], early_p2p[MU_BUCKETS];
+    struct mu_err broken; /* code != 0: has failed; `dead` once that took effect */
+    bool dead, told;
+};
+
+struct mu_engine {
+    pthread_mutex_t lock;
+    struct mu_transport *tp;
+    struct mu_pool pool;
+    char (*nodes)[MU_NODE_NAME];     /* of world ranks; NULL until known */
+    const struct mu_slot_head *head; /* the keeper's; NULL: unsupervised */
+    struct mu_slot *slot;            /* never NULL */
+    uint64_t timeout, nap_after;     /* ns */
+    size_t flat_max;                 /* bytes up to which an all-reduce goes directly to everybody; 0: chosen by size */
+    struct muster_comm *comms, *world;
+    struct muster_request *run_first, **run_last;
+    struct mu_frames stray; /* for communicators that this rank has not made yet */
+    uint64_t *retired;      /* ctx of freed communicators */
+    size_t nretired;
+    uint64_t entered;
+    struct mu_err broken; /* as in a communicator, for all of them */
+    bool dead, told, trouble;
+};
+
+/* --- life of requests --- */
+
+/* Starts a call whose arguments have been checked. */
+int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct muster_request **out,
+                  struct mu_err *err);
+/* Waits until it has ended, successfully or not: at most until timeout without any progress. */
+void mu_coll_wait(struct muster_request *req);
+/* Polls once; also looks at the abort word and the deadline. True when the request has ended. */
+bool mu_coll_test(struct muster_request *req);
+/* Frees an ended request; gives its status, and its error to err. */
+int mu_coll_release(struct muster_request *req, struct mu_err *err);
+/* Start, wait and release. */
+int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
+
+/* --- communicators --- */
+
+/* world: size entries, copied. */
+int mu_comm_new(struct mu_engine *e, uint64_t ctx, int rank, int size, const int *world, struct muster_comm **out,
+                struct mu_err *err);
+void mu_comm_delete(struct muster_comm *comm);
+int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_comm **out, struct mu_err *err);
+/* 0, or why calls on it cannot succeed: the cause once, MUSTER_EABORTED from then on. */
+int mu_comm_check(struct muster_comm *comm, struct mu_err *err);
+/* "rank 2 on nodeb"; peer: rank in the communicator. */
+const char *mu_comm_who(const struct muster_comm *comm, int peer, char *text, size_t size);
+
+/* --- for algorithms --- */
+
+void mu_out_set(struct muster_request *req, unsigned i, int peer, unsigned lane, const void *src, size_t total,
+                bool open);
+void mu_in_set(struct muster_request *req, unsigned i, int peer, unsigned lane, void *dst, size_t total);
+void mu_in_keep(struct muster_request *req, unsigned i, int peer, unsigned lane, size_t total);
+uint32_t mu_coll_nframes(size_t total); /* at least one: an empty stream is one empty frame */
+/* The frame that was at the head of the queue has been used. */
+void mu_in_pop(struct muster_request *req, struct mu_in *in);
+static inline bool mu_in_ended(const struct mu_in *in)
+{
+    return in->used == in->nframes;
+}
+/* Where streams to or from all others lie, `lane` by `lane`: index of rank r's. */
+static inline unsigned mu_coll_index(const struct muster_comm *comm, unsigned lane, int r)
+{
+    unsigned p = (unsigned)comm->size;
+
+    return lane * (p - 1) + ((unsigned)r + p - (unsigned)comm->rank - 1) % p;
+}
+static inline int mu_coll_peer(const struct muster_comm *comm, unsigned i) /* the inverse, for i < size - 1 */
+{
+    return (int)(((unsigned)comm->rank + 1 + i) % (unsigned)comm->size);
+}
+/* Pointers may be NULL where nothing is there. */
+static inline void *mu_at(const void *p, size_t offset)
+{
+    return p ? (char *)(uintptr_t)p + offset : NULL;
+}
+
+/* --- inside the engine --- */
+
+bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
+/* Looks at the abort word; mu_coll_break_all when it is set. */
+void mu_coll_watch(struct mu_engine *e);
+void mu_coll_kick(struct muster_request *req); /* it is stepped at the next progress */
+void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f);
+/* Takes f. owner (may be NULL) hears of the end of the sending. */
+void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struct muster_request *owner);
+void mu_coll_break_all(struct mu_engine *e, const struct mu_err *why);
+void mu_coll_break_comm(struct muster_comm *comm, const struct mu_err *why);
+void mu_coll_break_request(struct muster_request *req, const struct mu_err *why);
+void mu_coll_settle(struct mu_engine *e); /* makes breaks take effect */
+struct mu_frame *mu_coll_frame(struct muster_request *req, enum mu_frame_type type, unsigned lane, size_t bytes);
+bool mu_coll_push(struct muster_request *req); /* sends what may be sent; true when anything was */
+void mu_coll_accept(struct muster_request *req, struct mu_frame *f); /* a DATA frame of this request */
+void mu_coll_drain(struct muster_request *req);                      /* frames whose gate has opened */
+void mu_coll_credit(struct muster_request *req, const struct mu_frame *f);
+/* Tells the other members that the operation seq has failed here. */
+void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why);
+/* True when the two agree; else breaks the communicator on all its ranks and is false. */
+bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f);
+void mu_coll_late(
+    struct muster_request *req); /* the deadline has passed: breaks its communicator, naming who is missing */
+void mu_coll_probe(struct muster_request *req);
+int mu_coll_missing(const struct muster_request *req); /* a peer that it waits for; -1: none */
+/* Point to point. */
+void mu_p2p_dispatch(struct muster_comm *comm, struct mu_frame *f);
+void mu_p2p_bind(struct muster_request *req); /* gives a new receive the message that is already there */
+
+#endif

@@ -1,0 +1,71 @@
+/* 16-bit floats to and from float32: exact one way, rounded to nearest even the other. Free of branches, so that loops
+ * over them vectorise, and right when the program flushes subnormals. */
+#ifndef MU_COLLECTIVES_HALF_H
+#define MU_COLLECTIVES_HALF_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define MU_HALF_NAN 0x7e00u
+#define MU_BF16_NAN 0x7fc0u
+
+static inline float mu_float_of(uint32_t u)
+{
+    float f;
+
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t mu_bits_of(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* a where c, else b; as a mask, because compilers turn ?: back into branches. */
+static inline uint32_t mu_pick(int c, uint32_t a, uint32_t b)
+{
+    return b ^ ((a ^ b) & (0u - (uint32_t)c));
+}
+
+static inline float mu_half_to_float(uint16_t h)
+{
+    uint32_t u = h, mag = u & 0x7fffu, sign = (u & 0x8000u) << 16;
+    uint32_t normal = (mag << 13) + (112u << 23);
+    uint32_t special = 0x7f800000u | mag << 13 | (uint32_t)(mag > 0x7c00u) << 22;
+    uint32_t tiny = mu_bits_of((float)(int32_t)mag * 0x1p-24f);
+
+    return mu_float_of(mu_pick(mag < 0x400u, tiny, mu_pick(mag >= 0x7c00u, special, normal)) | sign);
+}
+
+static inline uint16_t mu_half_of(float f)
+{
+    uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 16 & 0x8000u;
+    uint32_t normal = (mag - (112u << 23) + 0xfffu + (mag >> 13 & 1)) >> 13;
+    /* Adding 0.5 puts the last bit of a subnormal half at the last bit of the sum: the addition does the rounding. */
+    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x38800000u))) + 0.5f) - 0x3f000000u;
+    uint32_t r = mu_pick(mag < 0x38800000u, tiny, normal);
+
+    r = mu_pick(mag >= 0x477ff000u, 0x7c00u, r) | sign;
+    return (uint16_t)mu_pick(mag > 0x7f800000u, MU_HALF_NAN, r);
+}
+
+static inline float mu_bf16_to_float(uint16_t b)
+{
+    uint32_t u = (uint32_t)b << 16;
+
+    return mu_float_of(u | (uint32_t)((u & 0x7fffffffu) > 0x7f800000u) << 22);
+}
+
+static inline uint16_t mu_bf16_of(float f)
+{
+    uint32_t u = mu_bits_of(f);
+    uint32_t r = (u + 0x7fffu + (u >> 16 & 1)) >> 16;
+
+    return (uint16_t)mu_pick((u & 0x7fffffffu) > 0x7f800000u, MU_BF16_NAN, r);
+}
+
+#endif

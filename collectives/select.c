@@ -1,0 +1,46 @@
+#include "collectives/algorithms.h"
+
+/* In order: the first row that fits is taken. flat: only up to the flat limit. */
+static const struct {
+    uint8_t kind;
+    bool flat;
+    const struct mu_algo *algo;
+} rows[] = {
+    {MU_OP_KIND_ALLREDUCE, true, &mu_allreduce_flat},
+    {MU_OP_KIND_ALLREDUCE, false, &mu_allreduce_direct},
+    {MU_OP_KIND_REDUCE, false, &mu_reduce_root},
+    {MU_OP_KIND_REDUCE_SCATTER, false, &mu_reduce_scatter_direct},
+    {MU_OP_KIND_ALLGATHER, false, &mu_allgather_direct},
+    {MU_OP_KIND_BROADCAST, false, &mu_broadcast_binomial},
+    {MU_OP_KIND_ALLTOALL, false, &mu_alltoall_pairwise},
+    {MU_OP_KIND_BARRIER, false, &mu_barrier_dissemination},
+    {MU_OP_KIND_SEND, false, &mu_p2p_send},
+    {MU_OP_KIND_RECV, false, &mu_p2p_recv},
+    {MU_OP_KIND_SPLIT, false, &mu_allgather_direct},
+    {MU_OP_KIND_INIT, false, &mu_allgather_direct},
+    {MU_OP_KIND_FINALIZE, false, &mu_barrier_dissemination},
+};
+
+/* Flat sends (p - 1) * bytes in one round, direct 2 * (p - 1) / p * bytes in two. */
+static size_t flat_limit(const struct muster_comm *comm)
+{
+    size_t each = (size_t)32768 / (size_t)comm->size;
+
+    if (comm->engine->flat_max)
+        return comm->engine->flat_max;
+    return each > 1024 ? each : 1024;
+}
+
+unsigned mu_algo_select(const struct muster_comm *comm, const struct mu_call *call, size_t bytes)
+{
+    unsigned i = 0;
+
+    while (rows[i].kind != call->kind || (rows[i].flat && bytes > flat_limit(comm)))
+        i++;
+    return i;
+}
+
+const struct mu_algo *mu_algo_row(unsigned row)
+{
+    return rows[row].algo;
+}

@@ -1,0 +1,598 @@
+#include "launcher/core/ctl_priv.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+
+#ifdef MU_MUTANTS
+enum mu_mutation mu_mutation;
+#endif
+
+static const char *const state_names[] = {
+    [MU_JOB_QUEUED] = "queued",         [MU_JOB_STARTING] = "starting",   [MU_JOB_RUNNING] = "running",
+    [MU_JOB_RECOVERING] = "recovering", [MU_JOB_COMPLETED] = "completed", [MU_JOB_FAILED] = "failed",
+    [MU_JOB_CANCELLED] = "cancelled",
+};
+
+const char *mu_job_state_name(unsigned state)
+{
+    return state < MU_COUNT(state_names) && state_names[state] ? state_names[state] : "unknown";
+}
+
+char *mu_ctl_dup(const char *s)
+{
+    return s && *s ? strdup(s) : NULL;
+}
+
+void mu_ctl_replace(char **field, const char *value)
+{
+    char *s = mu_ctl_dup(value);
+
+    free(*field);
+    *field = s;
+}
+
+struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
+{
+    struct mu_ctl *c = calloc(1, sizeof *c);
+
+    if (c) {
+        c->cfg = *cfg;
+        c->next_id = 1;
+    }
+    return c;
+}
+
+void mu_ctl_free(struct mu_ctl *c)
+{
+    if (!c)
+        return;
+    for (unsigned i = 0; i < c->njobs; i++)
+        mu_ctl_job_free(c->jobs[i]);
+    for (unsigned i = 0; i < c->nwaiting; i++)
+        mu_msg_free(&c->waiting[i].msg);
+    free(c->jobs);
+    free(c->conns);
+    free(c->waiting);
+    mu_pool_free(&c->pool);
+    free(c);
+}
+
+struct job *mu_ctl_find(struct mu_ctl *c, uint64_t id)
+{
+    unsigned lo = 0, hi = c->njobs;
+
+    while (lo < hi) {
+        unsigned mid = lo + (hi - lo) / 2;
+        if (c->jobs[mid]->row.id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < c->njobs && c->jobs[lo]->row.id == id ? c->jobs[lo] : NULL;
+}
+
+void mu_ctl_put(struct mu_ctl *c, struct job *j, bool durable)
+{
+    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_PUT_JOB);
+
+    act->job = j->row.id;
+    act->durable = durable;
+    if (mu_msg_encode(&act->frame, MU_MSG_jobrow, &j->row))
+        c->acts->failed = true;
+    j->stored_at = c->now;
+}
+
+void mu_ctl_event(struct mu_ctl *c, const struct job *j, const char *kind, int rank, const char *node, const char *fmt,
+                  ...)
+{
+    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_EVENT);
+    va_list ap;
+
+    act->job = j->row.id;
+    act->attempt = j->row.attempt;
+    act->rank = rank;
+    snprintf(act->event, sizeof act->event, "%s", kind);
+    snprintf(act->node, sizeof act->node, "%s", node ? node : "");
+    va_start(ap, fmt);
+    vsnprintf(act->detail, sizeof act->detail, fmt, ap);
+    va_end(ap);
+}
+
+void mu_ctl_set_state(struct mu_ctl *c, struct job *j, unsigned state, const char *fmt, ...)
+{
+    char reason[400];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof reason, fmt, ap);
+    va_end(ap);
+    if (j->row.state == state && !strcmp(j->row.reason ? j->row.reason : "", reason))
+        return;
+    j->row.state = state;
+    mu_ctl_replace(&j->row.reason, reason);
+    if (j->client) {
+        struct mu_m_state msg = {.job = j->row.id, .state = state, .reason = reason, .attempt = j->row.attempt};
+        mu_acts_send(c->acts, j->client, MU_MSG_state, &msg);
+    }
+}
+
+void mu_ctl_send_agents(struct mu_ctl *c, const struct job *j, enum mu_msg_type type, const void *body)
+{
+    for (unsigned i = 0; i < j->nparts; i++)
+        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, type, body);
+}
+
+static struct conn *conn_of(struct mu_ctl *c, mu_conn id)
+{
+    for (unsigned i = 0; i < c->nconns; i++)
+        if (c->conns[i].id == id)
+            return &c->conns[i];
+    return NULL;
+}
+
+bool mu_ctl_is_agent(const struct mu_ctl *c, mu_conn id)
+{
+    for (unsigned i = 0; i < c->nconns; i++)
+        if (c->conns[i].id == id)
+            return c->conns[i].role == ROLE_AGENT;
+    return false;
+}
+
+static void refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
+{
+    char copy[500];
+
+    snprintf(copy, sizeof copy, "%s", text);
+    struct mu_m_error msg = {.code = code, .text = copy};
+    mu_acts_send(c->acts, conn, MU_MSG_error, &msg);
+}
+
+static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
+{
+    struct job *j = calloc(1, sizeof *j);
+
+    if (c->njobs == c->capjobs) {
+        unsigned cap = c->capjobs ? c->capjobs * 2 : 16;
+        struct job **v = realloc(c->jobs, cap * sizeof *v);
+        if (v) {
+            c->jobs = v;
+            c->capjobs = cap;
+        }
+    }
+    if (!j || c->njobs == c->capjobs || mu_msg_copy(MU_MSG_jobrow, &j->row, row) ||
+        mu_msg_unpack(&j->row.spec, MU_MSG_spec, &j->spec, NULL)) {
+        mu_ctl_job_free(j);
+        c->acts->failed = true;
+        return;
+    }
+    /* rows come in the order of their ids, but do not trust it */
+    unsigned at = c->njobs;
+    while (at > 0 && c->jobs[at - 1]->row.id > j->row.id) {
+        c->jobs[at] = c->jobs[at - 1];
+        at--;
+    }
+    c->jobs[at] = j;
+    c->njobs++;
+    if (j->row.id >= c->next_id)
+        c->next_id = j->row.id + 1;
+    if (mu_job_over(j->row.state)) {
+        j->ended_sent = true;
+        return;
+    }
+    if (j->spec.foreground)
+        j->client_until = c->now + c->cfg.client_grace_ns;
+    if (j->row.state == MU_JOB_QUEUED)
+        return;
+    /* it ran: which node had what comes from the row, the rest from the agents' reports */
+    unsigned n = 0;
+    while (j->row.nodes && j->row.nodes[n])
+        n++;
+    if (!n || n != j->row.node_ranks.n || n != j->row.node_slots.n)
+        return;
+    j->parts = calloc(n, sizeof *j->parts);
+    if (!j->parts) {
+        c->acts->failed = true;
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        int node = mu_pool_find(&c->pool, j->row.nodes[i]);
+        if (node < 0)
+            node = mu_pool_add(&c->pool, j->row.nodes[i]);
+        if (node < 0) {
+            c->acts->failed = true;
+            return;
+        }
+        j->parts[i].share =
+            (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
+        c->pool.v[node].used += j->row.node_slots.v[i];
+    }
+    j->nparts = n;
+    j->holds = true;
+    j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
+    if (j->row.retry_wall)
+        j->retry_at = c->now;
+    if (j->spec.timeout_ns && j->row.started_wall) {
+        uint64_t ran = c->wall > j->row.started_wall ? c->wall - j->row.started_wall : 0;
+        j->kill_at = c->now + (ran < j->spec.timeout_ns ? j->spec.timeout_ns - ran : 1);
+    }
+}
+
+static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *m)
+{
+    if (m->proto != MU_WIRE_VERSION) {
+        char text[200];
+        snprintf(text, sizeof text,
+                 "protocol %u here, %u there: the controller runs version %s; end it when no job runs", MU_WIRE_VERSION,
+                 m->proto, c->cfg.version ? c->cfg.version : "?");
+        refuse(c, k->id, MUSTER_EVERSION, text);
+        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
+        return;
+    }
+    k->role = m->role && !strcmp(m->role, "agent") ? ROLE_AGENT : ROLE_CLIENT;
+    k->node = -1;
+    struct mu_m_welcome msg = {
+        .proto = MU_WIRE_VERSION, .version = (char *)(uintptr_t)c->cfg.version, .incarnation = c->cfg.incarnation};
+    mu_acts_send(c->acts, k->id, MU_MSG_welcome, &msg);
+}
+
+static void on_agent(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
+{
+    if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
+        refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
+        return;
+    }
+    int node = mu_pool_find(&c->pool, m->node);
+    if (node < 0)
+        node = mu_pool_add(&c->pool, m->node);
+    if (node < 0) {
+        c->acts->failed = true;
+        return;
+    }
+    struct mu_node *n = &c->pool.v[node];
+    if (n->conn && n->conn != k->id)
+        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = n->conn;
+    n->conn = k->id;
+    n->slots = m->slots;
+    n->pus = m->pus;
+    n->numa = m->numa;
+    n->memory = m->memory;
+    n->incarnation = m->incarnation;
+    n->state = MU_NODE_UP;
+    n->ready = false;
+    k->node = node;
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
+                c->jobs[i]->parts[p].confirmed = c->jobs[i]->parts[p].kill_sent = false;
+}
+
+static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach *m)
+{
+    struct job *j = mu_ctl_find(c, m->job);
+
+    if (!j || (m->token && *m->token && j->row.token && strcmp(m->token, j->row.token))) {
+        refuse(c, k->id, MUSTER_EARG, "no such job");
+        return;
+    }
+    k->job = m->job;
+    j->client = k->id;
+    j->client_until = 0;
+    struct mu_m_state state = {
+        .job = m->job, .state = j->row.state, .reason = j->row.reason, .attempt = j->row.attempt};
+    mu_acts_send(c->acts, k->id, MU_MSG_state, &state);
+    j->ended_sent = false;
+    struct mu_m_stream on = {.job = m->job, .on = 1};
+    mu_ctl_send_agents(c, j, MU_MSG_stream, &on);
+    mu_ctl_job_release(c, j);
+}
+
+static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
+{
+    struct job *j;
+
+    switch (m->type) {
+    case MU_MSG_submit:
+        mu_ctl_job_submit(c, k->id, &m->submit);
+        return;
+    case MU_MSG_attach:
+        on_attach(c, k, &m->attach);
+        return;
+    case MU_MSG_stop:
+        for (unsigned i = 0; i < c->njobs; i++) {
+            if (mu_job_over(c->jobs[i]->row.state))
+                continue;
+            if (!m->stop.force) {
+                refuse(c, k->id, MUSTER_EJOB, "jobs are running; cancel them first");
+                return;
+            }
+            mu_ctl_job_cancel(c, c->jobs[i], MU_END_CANCEL, 143, 9, true, "the controller is told to stop");
+        }
+        c->exiting = true;
+        return;
+    case MU_MSG_cancel:
+        j = mu_ctl_find(c, m->cancel.job);
+        if (!j) {
+            refuse(c, k->id, MUSTER_EARG, "no such job");
+            return;
+        }
+        if (mu_job_over(j->row.state)) {
+            char text[100];
+            snprintf(text, sizeof text, "job %llu has already %s", (unsigned long long)j->row.id,
+                     j->row.state == MU_JOB_CANCELLED ? "been cancelled" : mu_job_state_name(j->row.state));
+            refuse(c, k->id, MUSTER_EJOB, text);
+            return;
+        }
+        mu_ctl_job_cancel(c, j, MU_END_CANCEL, 128 + (m->cancel.signo ? (int)m->cancel.signo : 15),
+                          m->cancel.signo ? (int)m->cancel.signo : 15, m->cancel.force,
+                          m->cancel.by && *m->cancel.by ? m->cancel.by : "cancelled");
+        mu_acts_send(c->acts, k->id, MU_MSG_submitted, &(struct mu_m_submitted){.job = j->row.id});
+        return;
+    case MU_MSG_signal:
+        j = mu_ctl_find(c, m->signal.job);
+        if (j && m->signal.signo && m->signal.signo < 65) {
+            struct mu_m_kill sig = {.job = j->row.id, .attempt = j->row.attempt, .signo = m->signal.signo};
+            mu_ctl_send_agents(c, j, MU_MSG_kill, &sig);
+        }
+        return;
+    case MU_MSG_input:
+        j = mu_ctl_find(c, m->input.job);
+        if (j && j->client == k->id && j->nparts)
+            mu_acts_send(c->acts, c->pool.v[j->parts[0].share.node].conn, MU_MSG_input, &m->input);
+        return;
+    case MU_MSG_output_ack:
+        j = mu_ctl_find(c, m->output_ack.job);
+        if (!j || j->client != k->id)
+            return;
+        for (unsigned i = 0, first = 0; i < j->nparts; first += j->parts[i++].share.ranks)
+            if (m->output_ack.rank >= first && m->output_ack.rank < first + j->parts[i].share.ranks)
+                mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_output_ack, &m->output_ack);
+        return;
+    default:
+        refuse(c, k->id, MUSTER_EARG, "a client does not send this message");
+    }
+}
+
+static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
+{
+    struct job *j;
+
+    if (m->type == MU_MSG_agent) {
+        on_agent(c, k, &m->agent);
+        return;
+    }
+    if (k->node < 0)
+        return;
+    switch (m->type) {
+    case MU_MSG_report:
+        mu_ctl_job_report(c, k->node, &m->report);
+        return;
+    case MU_MSG_agent_ready:
+        c->pool.v[k->node].ready = true;
+        mu_ctl_job_node_ready(c, k->node);
+        for (unsigned i = 0; i < c->nwaiting; i++) {
+            mu_ctl_job_submit(c, c->waiting[i].conn, &c->waiting[i].msg.submit);
+            mu_msg_free(&c->waiting[i].msg);
+        }
+        c->nwaiting = 0;
+        return;
+    case MU_MSG_output:
+        j = mu_ctl_find(c, m->output.job);
+        if (j && j->client)
+            mu_acts_send(c->acts, j->client, MU_MSG_output, &m->output);
+        return;
+    case MU_MSG_input_ack:
+        j = mu_ctl_find(c, m->input_ack.job);
+        if (j && j->client)
+            mu_acts_send(c->acts, j->client, MU_MSG_input_ack, &m->input_ack);
+        return;
+    case MU_MSG_rank_exit:
+        j = mu_ctl_find(c, m->rank_exit.job);
+        if (j && m->rank_exit.attempt == j->row.attempt && m->rank_exit.status)
+            mu_ctl_event(c, j, "rank-exit", (int)m->rank_exit.rank, c->pool.v[k->node].name, "%s",
+                         m->rank_exit.text ? m->rank_exit.text : "");
+        return;
+    default:
+        return;
+    }
+}
+
+static void on_down(struct mu_ctl *c, mu_conn id)
+{
+    struct conn *k = conn_of(c, id);
+
+    if (!k)
+        return;
+    if (k->role == ROLE_AGENT && k->node >= 0 && c->pool.v[k->node].conn == id) {
+        struct mu_node *n = &c->pool.v[k->node];
+        n->conn = 0;
+        n->ready = false;
+        n->state = MU_NODE_AWAY;
+        for (unsigned i = 0; i < c->njobs; i++)
+            for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+                if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node && !mu_job_over(c->jobs[i]->row.state))
+                    mu_ctl_event(c, c->jobs[i], "agent-lost", -1, n->name,
+                                 "the agent is away; its ranks run on and are taken up again when it is back");
+    }
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        if (j->client != id)
+            continue;
+        j->client = 0;
+        if (!mu_job_over(j->row.state)) {
+            struct mu_m_stream off = {.job = j->row.id, .on = 0};
+            if (!j->spec.foreground)
+                mu_ctl_send_agents(c, j, MU_MSG_stream, &off);
+            else
+                j->client_until = c->now + c->cfg.client_grace_ns;
+        } else {
+            mu_ctl_job_release(c, j);
+        }
+    }
+    for (unsigned i = 0; i < c->nwaiting;) {
+        if (c->waiting[i].conn == id) {
+            mu_msg_free(&c->waiting[i].msg);
+            c->waiting[i] = c->waiting[--c->nwaiting];
+        } else {
+            i++;
+        }
+    }
+    *k = c->conns[--c->nconns];
+}
+
+static void on_up(struct mu_ctl *c, mu_conn id)
+{
+    if (c->nconns == c->capconns) {
+        unsigned cap = c->capconns ? c->capconns * 2 : 16;
+        struct conn *v = realloc(c->conns, cap * sizeof *v);
+        if (!v) {
+            mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = id;
+            return;
+        }
+        c->conns = v;
+        c->capconns = cap;
+    }
+    c->conns[c->nconns++] = (struct conn){.id = id, .node = -1};
+}
+
+static void on_msg(struct mu_ctl *c, mu_conn id, const struct mu_msg *m)
+{
+    struct conn *k = conn_of(c, id);
+
+    if (!k)
+        return;
+    if (m->type == MU_MSG_hello && k->role == ROLE_NONE)
+        on_hello(c, k, &m->hello);
+    else if (k->role == ROLE_CLIENT)
+        on_client(c, k, m);
+    else if (k->role == ROLE_AGENT)
+        on_from_agent(c, k, m);
+    else
+        refuse(c, id, MUSTER_EARG, "hello comes first");
+}
+
+/* Ended jobs that nobody asks for any more: the store has them. */
+static void forget(struct mu_ctl *c)
+{
+    unsigned over = 0, kept = 0;
+
+    for (unsigned i = 0; i < c->njobs; i++)
+        over += mu_job_over(c->jobs[i]->row.state);
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client) {
+            mu_ctl_job_free(j);
+            over--;
+        } else {
+            c->jobs[kept++] = j;
+        }
+    }
+    c->njobs = kept;
+}
+
+static bool busy(const struct mu_ctl *c)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        if (!mu_job_over(c->jobs[i]->row.state) || c->jobs[i]->parts)
+            return true;
+    for (unsigned i = 0; i < c->nconns; i++)
+        if (c->conns[i].role != ROLE_AGENT && !c->exiting)
+            return true;
+    return false;
+}
+
+static void on_time(struct mu_ctl *c)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        mu_ctl_job_tick(c, c->jobs[i]);
+    for (unsigned i = 0; i < c->nwaiting;) {
+        if (c->now < c->waiting[i].until) {
+            i++;
+            continue;
+        }
+        refuse(c, c->waiting[i].conn, MUSTER_ENODE,
+               "no agent has come up on this machine; see the agent's log under the state directory");
+        mu_msg_free(&c->waiting[i].msg);
+        c->waiting[i] = c->waiting[--c->nwaiting];
+    }
+}
+
+static void idle_check(struct mu_ctl *c)
+{
+    if (busy(c)) {
+        c->idle_since = 0;
+        return;
+    }
+    if (!c->idle_since)
+        c->idle_since = c->now ? c->now : 1;
+    if (!c->exiting && (!c->cfg.idle_ns || c->now < c->idle_since + c->cfg.idle_ns))
+        return;
+    for (unsigned i = 0; i < c->pool.n; i++)
+        mu_acts_send(c->acts, c->pool.v[i].conn, MU_MSG_bye, &(struct mu_m_bye){0});
+    mu_acts_add(c->acts, MU_ACT_EXIT);
+    c->exiting = true;
+}
+
+void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
+{
+    c->now = ev->now;
+    c->wall = ev->wall;
+    c->acts = acts;
+    switch (ev->kind) {
+    case MU_EV_LOAD:
+        on_load(c, &ev->msg->jobrow);
+        return;
+    case MU_EV_UP:
+        on_up(c, ev->conn);
+        break;
+    case MU_EV_DOWN:
+        on_down(c, ev->conn);
+        break;
+    case MU_EV_MSG:
+        on_msg(c, ev->conn, ev->msg);
+        break;
+    default:
+        break;
+    }
+    on_time(c);
+    mu_ctl_schedule(c);
+    forget(c);
+    idle_check(c);
+}
+
+uint64_t mu_ctl_next(const struct mu_ctl *c)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < c->njobs; i++) {
+        uint64_t t = mu_ctl_job_next(c->jobs[i]);
+        next = t < next ? t : next;
+    }
+    for (unsigned i = 0; i < c->nwaiting; i++)
+        next = c->waiting[i].until < next ? c->waiting[i].until : next;
+    if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
+        next = c->idle_since + c->cfg.idle_ns;
+    return next;
+}
+
+unsigned mu_ctl_job_count(const struct mu_ctl *c)
+{
+    return c->njobs;
+}
+
+const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *c, unsigned n, const struct mu_m_spec **spec)
+{
+    if (n >= c->njobs)
+        return NULL;
+    if (spec)
+        *spec = &c->jobs[n]->spec;
+    return &c->jobs[n]->row;
+}
+
+const struct mu_pool *mu_ctl_pool(const struct mu_ctl *c)
+{
+    return &c->pool;
+}

@@ -1,0 +1,533 @@
+#include "runtime/agent/core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+
+/* A keeper, from the first start of its job until the controller's release. */
+enum kstate {
+    K_FOUND,    /* alive before this agent was; has not connected and reported yet */
+    K_SPAWNING, /* process asked for or started; not connected yet; `start` waits */
+    K_UP,       /* connected */
+    K_CLEANING, /* dead; its ranks are being removed */
+    K_LOST,     /* dead and clean: report says LOST */
+    K_SPENT,    /* dead and clean after it had said GONE: report stays as it was */
+};
+
+struct keeper {
+    uint64_t job;
+    enum kstate state;
+    uint32_t pid, attempt; /* newest attempt asked for */
+    mu_conn conn;
+    bool released, have_report;
+    bool delivered;       /* start has been sent to the keeper that lives now */
+    struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
+    struct mu_msg report; /* last one said; type 0 = none */
+};
+
+#define DONE_JOBS 64u
+
+struct mu_agent {
+    struct mu_agent_config cfg;
+    struct keeper *v;
+    unsigned n, cap;
+    struct {
+        mu_conn id;
+        uint64_t job;
+    } * conns;
+    unsigned nconns, capconns;
+    uint64_t done[DONE_JOBS]; /* released last: a late copy of their start is refused */
+    unsigned ndone;
+    bool ctl_up, told, bye, loaded;
+    uint64_t adopt_until; /* inventory waits for found keepers until then */
+    uint64_t lonely_since;
+    mu_agent_plan_fn plan;
+    void *plan_arg;
+    uint64_t now;
+    struct mu_acts *acts;
+};
+
+struct mu_agent *mu_agent_new(const struct mu_agent_config *cfg)
+{
+    struct mu_agent *a = calloc(1, sizeof *a);
+
+    if (a)
+        a->cfg = *cfg;
+    return a;
+}
+
+static void drop(struct mu_agent *a, struct keeper *k)
+{
+    mu_msg_free(&k->start);
+    mu_msg_free(&k->report);
+    *k = a->v[--a->n];
+}
+
+void mu_agent_free(struct mu_agent *a)
+{
+    if (!a)
+        return;
+    while (a->n)
+        drop(a, &a->v[0]);
+    free(a->v);
+    free(a->conns);
+    free(a);
+}
+
+void mu_agent_set_plan(struct mu_agent *a, mu_agent_plan_fn plan, void *arg)
+{
+    a->plan = plan;
+    a->plan_arg = arg;
+}
+
+unsigned mu_agent_keepers(const struct mu_agent *a)
+{
+    return a->n;
+}
+
+static struct keeper *find(struct mu_agent *a, uint64_t job)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->v[i].job == job)
+            return &a->v[i];
+    return NULL;
+}
+
+static struct keeper *add(struct mu_agent *a, uint64_t job)
+{
+    if (a->n == a->cap) {
+        unsigned cap = a->cap ? a->cap * 2 : 8;
+        struct keeper *v = realloc(a->v, cap * sizeof *v);
+        if (!v) {
+            a->acts->failed = true;
+            return NULL;
+        }
+        a->v = v;
+        a->cap = cap;
+    }
+    struct keeper *k = &a->v[a->n++];
+    memset(k, 0, sizeof *k);
+    k->job = job;
+    return k;
+}
+
+static void to_ctl(struct mu_agent *a, enum mu_msg_type type, const void *body)
+{
+    if (a->ctl_up && a->told)
+        mu_acts_send(a->acts, MU_AGENT_CTL, type, body);
+}
+
+static void set_report(struct keeper *k, const struct mu_m_report *r)
+{
+    struct mu_msg copy = {.type = MU_MSG_report};
+
+    if (mu_msg_copy(MU_MSG_report, &copy.report, r))
+        return;
+    mu_msg_free(&k->report);
+    k->report = copy;
+}
+
+/* The report of an entry whose keeper cannot speak: started but not connected, or dead. */
+static void speak_for(struct mu_agent *a, struct keeper *k, uint32_t phase, const char *text)
+{
+    struct mu_m_report r = {.job = k->job,
+                            .attempt = k->attempt,
+                            .node = (char *)(uintptr_t)a->cfg.node,
+                            .phase = phase,
+                            .first_text = (char *)(uintptr_t)text,
+                            .drained = phase == MU_PHASE_LOST,
+                            .lost = phase == MU_PHASE_LOST};
+
+    set_report(k, &r);
+    to_ctl(a, MU_MSG_report, &k->report.report);
+}
+
+static bool inventory_complete(const struct mu_agent *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->v[i].state == K_FOUND || a->v[i].state == K_CLEANING)
+            return false;
+    return a->loaded;
+}
+
+static void tell_all(struct mu_agent *a)
+{
+    if (!a->ctl_up || a->told || !inventory_complete(a))
+        return;
+    a->told = true;
+    struct mu_m_agent me = {.node = (char *)(uintptr_t)a->cfg.node,
+                            .slots = a->cfg.slots,
+                            .pus = a->cfg.pus,
+                            .numa = a->cfg.numa,
+                            .memory = a->cfg.memory,
+                            .boot = (char *)(uintptr_t)a->cfg.boot,
+                            .incarnation = a->cfg.incarnation,
+                            .pid = a->cfg.pid};
+    to_ctl(a, MU_MSG_agent, &me);
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->v[i].report.type)
+            to_ctl(a, MU_MSG_report, &a->v[i].report.report);
+    struct mu_m_agent_ready ready = {.keepers = a->n};
+    to_ctl(a, MU_MSG_agent_ready, &ready);
+}
+
+static void clean(struct mu_agent *a, struct keeper *k)
+{
+    if (k->delivered)
+        mu_msg_free(&k->start);
+    k->state = K_CLEANING;
+    k->pid = 0;
+    k->conn = 0;
+    mu_acts_add(a->acts, MU_ACT_CLEAN)->job = k->job;
+}
+
+static void spawn(struct mu_agent *a, struct keeper *k)
+{
+    k->state = K_SPAWNING;
+    k->pid = 0;
+    mu_acts_add(a->acts, MU_ACT_SPAWN)->job = k->job;
+}
+
+static void deliver(struct mu_agent *a, struct keeper *k)
+{
+    if (k->state != K_UP || k->start.type != MU_MSG_start || k->delivered)
+        return;
+    if (a->plan)
+        a->plan(a->plan_arg, &k->start.start);
+    mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
+    k->delivered = true;
+}
+
+static void on_start(struct mu_agent *a, const struct mu_msg *m)
+{
+    struct keeper *k = find(a, m->start.job);
+
+    if (a->bye)
+        return;
+    for (unsigned i = 0; i < DONE_JOBS && !k && !MU_MUTANT(AGENT_FORGETS); i++)
+        if (a->done[i] == m->start.job)
+            return;
+    if (k && (k->released || (m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)))) {
+        if (k->report.type)
+            to_ctl(a, MU_MSG_report, &k->report.report);
+        return;
+    }
+    bool fresh = !k;
+    if (fresh)
+        k = add(a, m->start.job);
+    if (!k)
+        return;
+    mu_msg_free(&k->start);
+    k->start.type = MU_MSG_start;
+    if (mu_msg_copy(MU_MSG_start, &k->start.start, &m->start)) {
+        k->start.type = (enum mu_msg_type)0;
+        a->acts->failed = true;
+        if (fresh)
+            drop(a, k);
+        return;
+    }
+    k->attempt = m->start.attempt;
+    k->have_report = k->delivered = false;
+    speak_for(a, k, MU_PHASE_STARTING, NULL);
+    if (k->state == K_UP)
+        deliver(a, k);
+    else if (k->state == K_LOST || k->state == K_SPENT || fresh)
+        spawn(a, k);
+}
+
+static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
+{
+    struct keeper *k;
+
+    switch (m->type) {
+    case MU_MSG_start:
+        on_start(a, m);
+        return;
+    case MU_MSG_release:
+        k = find(a, m->release.job);
+        if (!k)
+            return;
+        if (!k->released)
+            a->done[a->ndone++ % DONE_JOBS] = k->job;
+        k->released = true;
+        if (k->state == K_UP)
+            mu_acts_send(a->acts, k->conn, MU_MSG_release, &m->release);
+        else if (k->state == K_LOST || k->state == K_SPENT)
+            drop(a, k);
+        return;
+    case MU_MSG_kill:
+        k = find(a, m->kill.job);
+        if (!k)
+            return;
+        if (k->state == K_UP)
+            mu_acts_send(a->acts, k->conn, MU_MSG_kill, &m->kill);
+        else if (k->start.type && !k->delivered && k->attempt <= m->kill.attempt && m->kill.signo) {
+            /* not begun: it never will */
+            mu_msg_free(&k->start);
+            k->have_report = true;
+            speak_for(a, k, MU_PHASE_LOST, "killed before it started");
+        }
+        return;
+    case MU_MSG_stream:
+        k = find(a, m->stream.job);
+        if (k && k->start.type)
+            k->start.start.stream = m->stream.on;
+        if (k)
+            mu_acts_send(a->acts, k->conn, MU_MSG_stream, &m->stream);
+        return;
+    case MU_MSG_input:
+        k = find(a, m->input.job);
+        if (k)
+            mu_acts_send(a->acts, k->conn, MU_MSG_input, &m->input);
+        return;
+    case MU_MSG_output_ack:
+        k = find(a, m->output_ack.job);
+        if (k)
+            mu_acts_send(a->acts, k->conn, MU_MSG_output_ack, &m->output_ack);
+        return;
+    case MU_MSG_bye:
+        a->bye = true;
+        return;
+    default:
+        return;
+    }
+}
+
+static void on_keeper_hello(struct mu_agent *a, mu_conn conn, const struct mu_m_hello *m)
+{
+    struct keeper *k = find(a, m->job);
+
+    if (!k) /* found late: it lives, so it is adopted */
+        k = add(a, m->job);
+    if (!k || k->state == K_CLEANING || k->state == K_LOST || k->state == K_SPENT || (k->pid && k->pid != m->pid)) {
+        mu_acts_add(a->acts, MU_ACT_CLOSE)->conn = conn;
+        return;
+    }
+    if (a->nconns == a->capconns) {
+        unsigned cap = a->capconns ? a->capconns * 2 : 8;
+        void *v = realloc(a->conns, cap * sizeof *a->conns);
+        if (!v) {
+            mu_acts_add(a->acts, MU_ACT_CLOSE)->conn = conn;
+            return;
+        }
+        a->conns = v;
+        a->capconns = cap;
+    }
+    a->conns[a->nconns].id = conn;
+    a->conns[a->nconns++].job = m->job;
+    if (k->start.type && k->delivered && k->pid == m->pid)
+        k->delivered = false; /* the same keeper again: the start may have been lost with its old connection */
+    k->conn = conn;
+    k->pid = m->pid;
+    if (k->state == K_SPAWNING)
+        k->state = K_UP;
+    deliver(a, k);
+    if (k->released)
+        mu_acts_send(a->acts, conn, MU_MSG_release, &(struct mu_m_release){.job = k->job});
+}
+
+static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
+{
+    struct keeper *k = NULL;
+
+    if (m->type == MU_MSG_hello) {
+        on_keeper_hello(a, conn, &m->hello);
+        return;
+    }
+    for (unsigned i = 0; i < a->nconns; i++)
+        if (a->conns[i].id == conn)
+            k = find(a, a->conns[i].job);
+    if (!k || k->conn != conn)
+        return;
+    switch (m->type) {
+    case MU_MSG_report:
+        if (m->report.job != k->job ||
+            (k->have_report && m->report.attempt == k->attempt && m->report.seq < k->report.report.seq))
+            return;
+        if (k->state == K_FOUND)
+            k->state = K_UP;
+        if (m->report.attempt > k->attempt)
+            k->attempt = m->report.attempt;
+        if (k->start.type && m->report.attempt >= k->start.start.attempt)
+            mu_msg_free(&k->start);
+        /* what it said of an older attempt would hide that the newer start is on its way */
+        if (m->report.attempt == k->attempt) {
+            k->have_report = true;
+            set_report(k, &m->report);
+        }
+        to_ctl(a, MU_MSG_report, &m->report);
+        deliver(a, k);
+        return;
+    case MU_MSG_output:
+        if (m->output.job == k->job)
+            to_ctl(a, MU_MSG_output, &m->output);
+        return;
+    case MU_MSG_input_ack:
+        if (m->input_ack.job == k->job)
+            to_ctl(a, MU_MSG_input_ack, &m->input_ack);
+        return;
+    case MU_MSG_rank_exit:
+        if (m->rank_exit.job == k->job)
+            to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
+        return;
+    default:
+        return;
+    }
+}
+
+static void on_down(struct mu_agent *a, mu_conn conn)
+{
+    if (conn == MU_AGENT_CTL) {
+        a->ctl_up = a->told = false;
+        return;
+    }
+    for (unsigned i = 0; i < a->nconns; i++) {
+        if (a->conns[i].id != conn)
+            continue;
+        struct keeper *k = find(a, a->conns[i].job);
+        a->conns[i] = a->conns[--a->nconns];
+        if (k && k->conn == conn)
+            k->conn = 0; /* its death comes as MU_EV_CHILD; otherwise it connects again */
+        return;
+    }
+}
+
+static void on_child(struct mu_agent *a, const struct mu_ev *ev)
+{
+    struct keeper *k = find(a, ev->job);
+
+    if (!k || k->state == K_CLEANING || k->state == K_LOST || k->state == K_SPENT)
+        return;
+    if (k->pid && ev->pid && k->pid != ev->pid)
+        return;
+    clean(a, k);
+}
+
+static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
+{
+    struct keeper *k = find(a, ev->job);
+
+    if (!k || k->state != K_CLEANING)
+        return;
+    if (k->released) {
+        drop(a, k);
+        return;
+    }
+    if (k->start.type && !k->delivered) { /* a newer attempt is asked for already */
+        spawn(a, k);
+        return;
+    }
+    if (k->have_report && k->report.type && k->report.report.phase == MU_PHASE_GONE) {
+        k->state = K_SPENT;
+        k->report.report.drained = 1;
+        to_ctl(a, MU_MSG_report, &k->report.report);
+        return;
+    }
+    k->state = K_LOST;
+    speak_for(a, k, MU_PHASE_LOST, "its keeper died");
+}
+
+static void on_spawned(struct mu_agent *a, const struct mu_ev *ev)
+{
+    struct keeper *k = find(a, ev->job);
+
+    if (!k || k->state != K_SPAWNING)
+        return;
+    if (!ev->status) {
+        k->pid = ev->pid;
+        return;
+    }
+    mu_msg_free(&k->start);
+    k->state = K_LOST;
+    speak_for(a, k, MU_PHASE_LOST, ev->text);
+}
+
+static void on_load(struct mu_agent *a, const struct mu_ev *ev)
+{
+    struct keeper *k = find(a, ev->job);
+
+    if (!k)
+        k = add(a, ev->job);
+    if (k) {
+        k->state = K_FOUND;
+        k->pid = ev->pid;
+    }
+    a->adopt_until = ev->now + a->cfg.adopt_wait_ns;
+}
+
+static void on_time(struct mu_agent *a)
+{
+    /* A found keeper that does not come: it hangs or is not ours to use. */
+    if (a->adopt_until && a->now >= a->adopt_until) {
+        a->adopt_until = 0;
+        for (unsigned i = 0; i < a->n; i++)
+            if (a->v[i].state == K_FOUND)
+                clean(a, &a->v[i]);
+    }
+    bool lonely = !a->ctl_up && !a->n;
+    if (!lonely)
+        a->lonely_since = 0;
+    else if (!a->lonely_since)
+        a->lonely_since = a->now ? a->now : 1;
+    if ((a->bye && !a->n) || (lonely && a->cfg.lonely_ns && a->now >= a->lonely_since + a->cfg.lonely_ns))
+        mu_acts_add(a->acts, MU_ACT_EXIT);
+}
+
+void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *acts)
+{
+    a->now = ev->now;
+    a->acts = acts;
+    switch (ev->kind) {
+    case MU_EV_LOAD:
+        on_load(a, ev);
+        return;
+    case MU_EV_LOADED:
+        a->loaded = true;
+        break;
+    case MU_EV_UP:
+        if (ev->conn == MU_AGENT_CTL) {
+            struct mu_m_hello hello = {.proto = MU_WIRE_VERSION,
+                                       .role = (char *)(uintptr_t) "agent",
+                                       .node = (char *)(uintptr_t)a->cfg.node,
+                                       .pid = a->cfg.pid,
+                                       .incarnation = a->cfg.incarnation};
+            a->ctl_up = true;
+            a->told = a->bye = false;
+            mu_acts_send(acts, MU_AGENT_CTL, MU_MSG_hello, &hello);
+        }
+        break;
+    case MU_EV_DOWN:
+        on_down(a, ev->conn);
+        break;
+    case MU_EV_MSG:
+        if (ev->conn == MU_AGENT_CTL)
+            on_ctl(a, ev->msg);
+        else
+            on_keeper(a, ev->conn, ev->msg);
+        break;
+    case MU_EV_CHILD:
+        on_child(a, ev);
+        break;
+    case MU_EV_SPAWNED:
+        on_spawned(a, ev);
+        break;
+    case MU_EV_CLEANED:
+        on_cleaned(a, ev);
+        break;
+    default:
+        break;
+    }
+    on_time(a);
+    tell_all(a);
+}
+
+uint64_t mu_agent_next(const struct mu_agent *a)
+{
+    uint64_t next = a->adopt_until ? a->adopt_until : UINT64_MAX;
+
+    if (a->lonely_since && a->cfg.lonely_ns && a->lonely_since + a->cfg.lonely_ns < next)
+        next = a->lonely_since + a->cfg.lonely_ns;
+    return next;
+}

@@ -1,0 +1,397 @@
+#include "runtime/keeper/core.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "runtime/base/clock.h"
+
+struct mu_keeper {
+    struct mu_keeper_config cfg;
+    struct mu_m_report r; /* owns first_text, first_tail; node is borrowed */
+    struct mu_msg start;  /* of the attempt that runs; type 0 = none */
+    struct mu_msg next;   /* a newer attempt, while the last one ends; type 0 = none */
+    struct mu_m_spec spec;
+    uint32_t base; /* global rank of local rank 0 */
+    bool *live;    /* by local rank */
+    uint64_t seq; /* of the last report */
+    bool up, released;
+    uint32_t kill_signo; /* asked for before the ranks ran */
+    uint64_t kill_at;    /* SIGKILL at; 0 = not */
+    uint64_t drain_until;
+    uint64_t now, wall;
+    struct mu_acts *acts;
+};
+
+struct mu_keeper *mu_keeper_new(const struct mu_keeper_config *cfg)
+{
+    struct mu_keeper *k = calloc(1, sizeof *k);
+
+    if (k) {
+        k->cfg = *cfg;
+        k->r.job = cfg->job;
+        k->r.node = (char *)(uintptr_t)cfg->node;
+        k->r.keeper = cfg->pid;
+        k->r.drained = 1;
+    }
+    return k;
+}
+
+static void forget(struct mu_keeper *k)
+{
+    mu_msg_free(&k->start);
+    mu_msg_free_body(MU_MSG_spec, &k->spec);
+    free(k->live);
+    k->live = NULL;
+    free(k->r.first_text);
+    free(k->r.first_tail.data);
+    k->r = (struct mu_m_report){
+        .job = k->cfg.job, .node = (char *)(uintptr_t)k->cfg.node, .keeper = k->cfg.pid, .drained = 1};
+    k->kill_signo = 0;
+    k->kill_at = 0;
+}
+
+void mu_keeper_free(struct mu_keeper *k)
+{
+    if (!k)
+        return;
+    forget(k);
+    mu_msg_free(&k->next);
+    free(k);
+}
+
+const struct mu_m_report *mu_keeper_report(const struct mu_keeper *k)
+{
+    return &k->r;
+}
+
+uint32_t mu_keeper_attempt(const struct mu_keeper *k)
+{
+    return k->r.attempt;
+}
+
+static void report(struct mu_keeper *k)
+{
+    k->r.seq = ++k->seq;
+    if (k->up)
+        mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_report, &k->r);
+}
+
+static struct mu_act *act(struct mu_keeper *k, enum mu_act_kind kind)
+{
+    struct mu_act *a = mu_acts_add(k->acts, kind);
+
+    a->job = k->cfg.job;
+    a->attempt = k->r.attempt;
+    return a;
+}
+
+static void signal_all(struct mu_keeper *k, uint32_t signo)
+{
+    struct mu_act *a = act(k, MU_ACT_SIGNAL);
+
+    a->index = MU_ALL;
+    a->signo = signo;
+}
+
+static void clean(struct mu_keeper *k)
+{
+    k->r.phase = MU_PHASE_KILLING;
+    act(k, MU_ACT_CLEAN);
+}
+
+static void begin(struct mu_keeper *k, struct mu_msg *m)
+{
+    struct mu_m_start *s = &m->start;
+
+    forget(k);
+    k->start = *m;
+    memset(m, 0, sizeof *m);
+    s = &k->start.start;
+    k->r.attempt = s->attempt;
+    k->r.phase = MU_PHASE_STARTING;
+    k->r.started_wall = k->wall;
+    k->r.drained = !s->stream; /* the shell says when the live output is through */
+    k->base = 0;
+    for (uint32_t i = 0; i < s->node_id && i < s->node_ranks.n; i++)
+        k->base += s->node_ranks.v[i];
+    uint32_t n = s->node_id < s->node_ranks.n ? s->node_ranks.v[s->node_id] : 0;
+    k->live = n ? calloc(n, sizeof *k->live) : NULL;
+    if (!k->live || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
+        k->r.starterr = k->r.nfailed = k->r.first_rank_plus1 = 1;
+        k->r.first_status = 1 << 8;
+        k->r.first_text = strdup("cannot be started: its description is broken or memory is out");
+        clean(k);
+        report(k);
+        return;
+    }
+    k->r.nranks = n;
+    struct mu_act *a = act(k, MU_ACT_SPAWN);
+    if (mu_msg_encode(&a->frame, MU_MSG_start, s))
+        k->acts->failed = true;
+    report(k);
+}
+
+static void kill_now(struct mu_keeper *k)
+{
+    k->kill_at = 0;
+    if (k->r.phase == MU_PHASE_RUNNING || k->r.phase == MU_PHASE_KILLING) {
+        k->r.phase = MU_PHASE_KILLING;
+        if (k->r.nlive)
+            signal_all(k, SIGKILL);
+    } else if (k->r.phase == MU_PHASE_STARTING) {
+        k->kill_signo = SIGKILL;
+    }
+}
+
+static void on_start(struct mu_keeper *k, const struct mu_msg *m)
+{
+    struct mu_msg copy = {.type = MU_MSG_start};
+
+    if (m->start.job != k->cfg.job || k->released || m->start.attempt <= k->r.attempt ||
+        (k->next.type && m->start.attempt <= k->next.start.attempt)) {
+        report(k);
+        return;
+    }
+    if (mu_msg_copy(MU_MSG_start, &copy.start, &m->start)) {
+        k->acts->failed = true;
+        return;
+    }
+    if (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE) {
+        begin(k, &copy);
+        return;
+    }
+    mu_msg_free(&k->next);
+    k->next = copy;
+    kill_now(k);
+}
+
+static void on_kill(struct mu_keeper *k, const struct mu_m_kill *m)
+{
+    if (m->job != k->cfg.job || m->attempt < k->r.attempt || !m->signo)
+        return;
+    if (k->next.type && k->next.start.attempt <= m->attempt)
+        mu_msg_free(&k->next);
+    if (m->signo == SIGKILL) {
+        kill_now(k);
+        return;
+    }
+    if (k->r.phase == MU_PHASE_STARTING && m->grace_ns) {
+        k->kill_signo = SIGKILL; /* nothing to be gentle with yet */
+        return;
+    }
+    if (k->r.phase != MU_PHASE_RUNNING)
+        return;
+    if (m->grace_ns && !k->kill_at)
+        k->kill_at = k->now + m->grace_ns;
+    if (k->r.nlive)
+        signal_all(k, m->signo);
+}
+
+static void all_ended(struct mu_keeper *k)
+{
+    k->kill_at = 0;
+    clean(k);
+}
+
+static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    if (k->r.phase != MU_PHASE_STARTING || ev->attempt != k->r.attempt)
+        return;
+    if (ev->status) {
+        k->r.starterr = k->r.nfailed = 1;
+        k->r.first_rank_plus1 = k->base + ev->index + 1;
+        k->r.first_status = ev->status << 8;
+        k->r.first_wall = k->r.detected_wall = k->wall;
+        k->r.first_text = strdup(ev->text ? ev->text : "cannot be started");
+        clean(k);
+        report(k);
+        return;
+    }
+    k->r.phase = MU_PHASE_RUNNING;
+    k->r.nlive = k->r.nranks;
+    for (uint32_t i = 0; i < k->r.nranks; i++)
+        k->live[i] = true;
+    if (k->kill_signo || k->next.type)
+        kill_now(k);
+    report(k);
+}
+
+static void describe(char *out, size_t n, int status, bool abnormal)
+{
+    if (abnormal)
+        snprintf(out, n, "exited with code 0 but had not called MPI_Finalize");
+    else if (WIFSIGNALED(status))
+        snprintf(out, n, "was killed by signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
+                 WCOREDUMP(status) ? ", core dumped" : "");
+    else
+        snprintf(out, n, "exited with code %d", WEXITSTATUS(status));
+}
+
+static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    char text[160];
+
+    if (ev->attempt != k->r.attempt || ev->index >= k->r.nranks || !k->live[ev->index])
+        return;
+    k->live[ev->index] = false;
+    k->r.nlive--;
+    bool failed = ev->status || ev->abnormal;
+    bool ours = k->r.phase == MU_PHASE_KILLING || k->kill_at; /* it died because we were told to end it */
+    if (failed) {
+        k->r.nfailed++;
+        describe(text, sizeof text, ev->status, ev->abnormal);
+        if (!ours) {
+            struct mu_m_rank_exit m = {.job = k->cfg.job,
+                                       .attempt = k->r.attempt,
+                                       .rank = k->base + ev->index,
+                                       .status = ev->abnormal ? 1 << 8 : ev->status,
+                                       .text = text,
+                                       .at_wall = k->wall};
+            if (k->up)
+                mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_rank_exit, &m);
+        }
+    }
+    if (failed && !k->r.first_rank_plus1 && !ours) {
+        k->r.first_rank_plus1 = k->base + ev->index + 1;
+        k->r.first_status = ev->abnormal ? 1 << 8 : ev->status;
+        k->r.first_wall = k->r.detected_wall = k->wall;
+        k->r.first_text = strdup(text);
+        if (ev->text && *ev->text) {
+            k->r.first_tail.data = (uint8_t *)strdup(ev->text);
+            k->r.first_tail.len = k->r.first_tail.data ? (uint32_t)strlen(ev->text) : 0;
+        }
+        if (k->spec.on_failure == MU_FAIL_KILL && k->r.nlive) {
+            k->r.phase = MU_PHASE_KILLING;
+            signal_all(k, SIGKILL);
+        } else if (k->r.nlive) {
+            struct mu_act *a = act(k, MU_ACT_ABORT);
+            a->rank = (int32_t)(k->base + ev->index);
+            a->status = k->r.first_status;
+            snprintf(a->node, sizeof a->node, "%s", k->cfg.node);
+        }
+        report(k);
+    }
+    if (!k->r.nlive)
+        all_ended(k);
+}
+
+static void on_cleaned(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    if (k->r.phase != MU_PHASE_KILLING || ev->attempt != k->r.attempt || k->r.nlive)
+        return;
+    k->r.phase = MU_PHASE_GONE;
+    if (k->next.type) {
+        struct mu_msg next = k->next;
+        memset(&k->next, 0, sizeof k->next);
+        begin(k, &next);
+        return;
+    }
+    report(k);
+}
+
+static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    const struct mu_m_report *p = ev->report;
+
+    if (ev->attempt != k->r.attempt)
+        return;
+    k->r.njoined = p->njoined;
+    k->r.steps = p->steps;
+    k->r.step = p->step;
+    k->r.first_step_wall = p->first_step_wall;
+    k->r.step_wall = p->step_wall;
+    k->r.ckpt_plus1 = p->ckpt_plus1;
+    k->r.restored_plus1 = p->restored_plus1;
+    k->r.dropped = p->dropped;
+    k->r.drained = p->drained;
+    report(k);
+}
+
+static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
+{
+    struct mu_act *a;
+
+    switch (m->type) {
+    case MU_MSG_start:
+        on_start(k, m);
+        return;
+    case MU_MSG_kill:
+        on_kill(k, &m->kill);
+        return;
+    case MU_MSG_release:
+        k->released = true;
+        k->drain_until = k->now + k->cfg.drain_ns;
+        kill_now(k);
+        return;
+    case MU_MSG_stream:
+        act(k, MU_ACT_STREAM)->signo = m->stream.on;
+        return;
+    case MU_MSG_input:
+    case MU_MSG_output_ack:
+        a = act(k, m->type == MU_MSG_input ? MU_ACT_INPUT : MU_ACT_ACK);
+        if (mu_msg_encode(&a->frame, m->type, &m->hello))
+            k->acts->failed = true;
+        return;
+    default:
+        return;
+    }
+}
+
+void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts *acts)
+{
+    struct mu_m_hello hello = {.proto = MU_WIRE_VERSION,
+                               .role = (char *)(uintptr_t) "keeper",
+                               .node = (char *)(uintptr_t)k->cfg.node,
+                               .pid = k->cfg.pid,
+                               .job = k->cfg.job};
+
+    k->now = ev->now;
+    k->wall = ev->wall;
+    k->acts = acts;
+    switch (ev->kind) {
+    case MU_EV_UP:
+        k->up = true;
+        mu_acts_send(acts, MU_KEEPER_AGENT, MU_MSG_hello, &hello);
+        report(k);
+        break;
+    case MU_EV_DOWN:
+        k->up = false;
+        break;
+    case MU_EV_MSG:
+        on_msg(k, ev->msg);
+        break;
+    case MU_EV_SPAWNED:
+        on_spawned(k, ev);
+        break;
+    case MU_EV_CHILD:
+        on_rank_end(k, ev);
+        break;
+    case MU_EV_CLEANED:
+        on_cleaned(k, ev);
+        break;
+    case MU_EV_SLOTS:
+        on_slots(k, ev);
+        break;
+    default:
+        break;
+    }
+    if (k->kill_at && k->now >= k->kill_at)
+        kill_now(k);
+    if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE) &&
+        (k->r.drained || k->now >= k->drain_until)) {
+        k->drain_until = 0;
+        act(k, MU_ACT_EXIT);
+    }
+}
+
+uint64_t mu_keeper_next(const struct mu_keeper *k)
+{
+    uint64_t next = k->kill_at ? k->kill_at : UINT64_MAX;
+
+    if (k->released && k->drain_until && k->drain_until < next)
+        next = k->drain_until;
+    return next;
+}

@@ -1,0 +1,69 @@
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/rank/session.h"
+
+/* Whole numbers that the launcher sets; a missing one is -1. */
+static int read_number(const char *name, long *out, struct mu_err *err)
+{
+    const char *s = getenv(name);
+    char *end;
+
+    *out = -1;
+    if (!s || !*s)
+        return 0;
+    errno = 0;
+    *out = strtol(s, &end, 10);
+    if (errno || *end || *out < 0)
+        return mu_err_set(err, MUSTER_EJOB, "%s=%s is not a number from 0 up", name, s);
+    return 0;
+}
+
+int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
+{
+    const char *job = getenv("MUSTER_JOB"), *node = getenv("MUSTER_NODE"), *s = getenv("MUSTER_TIMEOUT");
+    struct mu_rank_env e = {.job = job && *job ? job : NULL,
+                            .slots = getenv("MUSTER_SLOTS"),
+                            .slot_index = -1,
+                            .rank = -1,
+                            .world_size = -1,
+                            .attempt = -1,
+                            .pmix = getenv("PMIX_NAMESPACE") != NULL,
+                            .timeout = 300};
+    const struct {
+        const char *name;
+        long *out;
+        bool ours; /* read without MUSTER_JOB, too */
+    } rows[] = {
+        {"MUSTER_SLOT_INDEX", &e.slot_index, true},
+        {"MUSTER_ATTEMPT", &e.attempt, true},
+        {"RANK", &e.rank, false},
+        {"WORLD_SIZE", &e.world_size, false},
+    };
+    char *end;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if ((e.job || rows[i].ours) && read_number(rows[i].name, rows[i].out, err) < 0)
+            return err->code;
+    if (s && *s) {
+        e.timeout = strtod(s, &end);
+        if (*end || !isfinite(e.timeout) || e.timeout <= 0 || e.timeout > 1e9)
+            return mu_err_set(err, MUSTER_EARG, "MUSTER_TIMEOUT=%s: a number of seconds above 0 is needed", s);
+    }
+    s = getenv("MUSTER_FLAT_MAX");
+    if (s && *s) {
+        errno = 0;
+        e.flat_max = strtoul(s, &end, 10);
+        if (errno || *end || *s == '-' || e.flat_max == 0)
+            return mu_err_set(err, MUSTER_EARG, "MUSTER_FLAT_MAX=%s: a number of bytes above 0 is needed", s);
+    }
+    if (node && *node)
+        strncpy(e.node, node, sizeof e.node - 1);
+    else if (gethostname(e.node, sizeof e.node - 1) < 0)
+        strcpy(e.node, "unknown");
+    *env = e;
+    return 0;
+}

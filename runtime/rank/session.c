@@ -1,0 +1,363 @@
+#include "runtime/rank/session.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collectives/mpi_p2p.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+#define WORLD_CTX 1
+
+static struct {
+    bool live, fork_hook;
+    struct mu_rank_env env;
+    struct mu_mpi_state mpi;
+    struct mu_slot_head *head; /* stays mapped until the process ends */
+    struct mu_slot *slot;
+    struct mu_engine engine; /* what MPI may still use after a failure is reached from here */
+    uint64_t join_deadline;
+    uint64_t last_step, steps;
+} session = {.engine.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct mu_slot nobody_reads; /* unsupervised ranks beat into this one */
+static bool foreign;                /* set in forked children */
+static _Thread_local struct mu_err last_error;
+
+static void forked_child(void)
+{
+    foreign = true;
+}
+
+const char *muster_last_error(void)
+{
+    return last_error.text;
+}
+
+const char *muster_version(void)
+{
+    return MUSTER_VERSION;
+}
+
+int mu_rank_fail_err(const struct mu_err *err)
+{
+    if (&last_error != err)
+        last_error = *err;
+    if (!foreign && session.slot)
+        atomic_store_explicit(&session.slot->user_error, (uint32_t)-err->code, memory_order_relaxed);
+    return err->code;
+}
+
+int mu_rank_fail(int code, const char *fmt, ...)
+{
+    struct mu_err err = {.code = code};
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(err.text, sizeof err.text, fmt, ap);
+    va_end(ap);
+    return mu_rank_fail_err(&err);
+}
+
+const struct mu_slot_head *mu_rank_slots(void)
+{
+    return foreign ? NULL : session.head;
+}
+
+struct mu_slot *mu_rank_slot(void)
+{
+    return foreign ? NULL : session.slot;
+}
+
+static int in_session(const char *function)
+{
+    if (foreign)
+        return mu_rank_fail(MUSTER_EJOB, "muster_%s: this process was forked by a rank and is none itself", function);
+    if (!session.live)
+        return mu_rank_fail(MUSTER_EJOB, "muster_%s: muster_init has not been called", function);
+    return 0;
+}
+
+int mu_rank_enter(const muster_comm *comm, bool any, const char *function)
+{
+    struct mu_engine *e = &session.engine;
+    const struct muster_comm *c;
+    int rc = in_session(function);
+
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&e->lock);
+    atomic_fetch_add_explicit(&e->slot->beat, 1, memory_order_relaxed);
+    if (any)
+        return 0;
+    for (c = e->comms; c && c != comm;)
+        c = c->next;
+    if (c)
+        return 0;
+    pthread_mutex_unlock(&e->lock);
+    return mu_rank_fail(MUSTER_EARG, "muster_%s: %s", function,
+                        comm ? "not a communicator, or one that was freed" : "the communicator is NULL");
+}
+
+int mu_rank_leave(int rc, const struct mu_err *err)
+{
+    pthread_mutex_unlock(&session.engine.lock);
+    return rc < 0 ? mu_rank_fail_err(err) : rc;
+}
+
+/* --- init --- */
+
+static int joining_stops(void *arg, struct mu_err *err)
+{
+    struct mu_engine *e = arg;
+
+    atomic_fetch_add_explicit(&e->slot->beat, 1, memory_order_relaxed);
+    mu_coll_watch(e);
+    if (e->broken.code) {
+        *err = e->broken;
+        return err->code;
+    }
+    if (mu_now() > session.join_deadline)
+        return mu_err_set(err, MUSTER_ETIMEOUT, "not all %d ranks called muster_init within %.3g s", session.mpi.size,
+                          session.env.timeout);
+    return 0;
+}
+
+/* Ranks that MPI did not bring together would each train alone: say so, and why. */
+static int check_world(const struct mu_rank_env *env, const struct mu_mpi_state *mpi, struct mu_err *err)
+{
+    if (env->world_size >= 0 && mpi->size != env->world_size && mpi->size == 1)
+        return mu_err_set(err, MUSTER_EJOB,
+                          env->pmix ? "rank %ld came up alone although the job has %ld ranks: its MPI (%s) did not use "
+                                      "the PMIx server of muster; build and run the program with Open MPI 4.1 or 5"
+                                    : "rank %ld came up alone although the job has %ld ranks: the PMIX_ variables of "
+                                      "muster are missing in its environment (MPI is %s); start it without anything "
+                                      "that clears the environment",
+                          env->rank, env->world_size, mpi->library);
+    if (env->world_size >= 0 && mpi->size != env->world_size)
+        return mu_err_set(err, MUSTER_EJOB,
+                          "MPI (%s) has %d ranks, the job %ld: was the program started by another "
+                          "launcher inside the job?",
+                          mpi->library, mpi->size, env->world_size);
+    if (env->rank >= 0 && mpi->rank != env->rank)
+        return mu_err_set(err, MUSTER_EJOB, "MPI (%s) says that this is rank %d, the job says %ld", mpi->library,
+                          mpi->rank, env->rank);
+    return 0;
+}
+
+/* Waiting ranks that share cores with working ones should sleep early. */
+static uint64_t nap_after(const struct mu_engine *e)
+{
+    long here = 0, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    for (int i = 0; i < e->tp->size; i++)
+        here += !strcmp(e->nodes[i], e->nodes[e->tp->rank]);
+    return here > cpus ? MU_MS : 50 * MU_MS;
+}
+
+static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], struct mu_err *err)
+{
+    char(*nodes)[MU_NODE_NAME] = calloc((size_t)e->tp->size, sizeof *nodes);
+    int rc;
+
+    if (!nodes)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the names of the nodes");
+    rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){
+            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof *nodes, .send = node, .recv = nodes},
+        err);
+    if (rc < 0) {
+        free(nodes);
+        return rc;
+    }
+    for (int i = 0; i < e->tp->size; i++)
+        nodes[i][MU_NODE_NAME - 1] = 0;
+    e->nodes = nodes;
+    e->nap_after = nap_after(e);
+    return 0;
+}
+
+static int make_world(struct mu_engine *e, struct mu_err *err)
+{
+    mu_auto_free int *all = calloc((size_t)e->tp->size, sizeof *all);
+
+    if (!all)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for %d ranks", e->tp->size);
+    for (int i = 0; i < e->tp->size; i++)
+        all[i] = i;
+    return mu_comm_new(e, WORLD_CTX, e->tp->rank, e->tp->size, all, &e->world, err);
+}
+
+static int start(int *argc, char ***argv, struct mu_err *err)
+{
+    struct mu_engine *e = &session.engine;
+    int rc = mu_rank_env_read(&session.env, err);
+
+    if (rc < 0)
+        return rc;
+    if (!session.slot) {
+        rc = mu_rank_slot_join(&session.env, &session.head, &session.slot, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (!session.fork_hook && pthread_atfork(NULL, NULL, forked_child) == 0)
+        session.fork_hook = true;
+    e->head = session.head;
+    e->slot = session.slot ? session.slot : &nobody_reads;
+    e->timeout = (uint64_t)(session.env.timeout * (double)MU_SEC);
+    e->nap_after = 50 * MU_MS;
+    e->flat_max = session.env.flat_max;
+    session.join_deadline = mu_now() + e->timeout;
+
+    rc = mu_mpi_start(argc, argv, &session.mpi, err);
+    if (rc < 0)
+        return rc;
+    atomic_store(&e->slot->mpi_rank, (uint32_t)session.mpi.rank);
+    atomic_store(&e->slot->mpi_size, (uint32_t)session.mpi.size);
+    rc = check_world(&session.env, &session.mpi, err);
+    if (rc < 0) {
+        if (session.mpi.size == 1) /* nobody else takes part in its end */
+            mu_mpi_stop(&session.mpi, NULL);
+        return rc;
+    }
+    rc = mu_mpi_transport(&e->pool, joining_stops, e, &e->tp, err);
+    if (rc == 0)
+        rc = make_world(e, err);
+    if (rc == 0)
+        rc = gather_nodes(e, session.env.node, err);
+    if (rc < 0)
+        return rc;
+    session.live = true;
+    atomic_store_explicit(&e->slot->state, MU_RANK_READY, memory_order_release);
+    return 0;
+}
+
+int muster_init(int *argc, char ***argv)
+{
+    struct mu_err err;
+    int rc;
+
+    if (foreign)
+        return mu_rank_fail(MUSTER_EJOB, "muster_init: this process was forked by a rank and cannot join the job");
+    if (session.live)
+        return mu_rank_fail(MUSTER_EARG, "muster_init was called before");
+    if (session.engine.tp)
+        return mu_rank_fail(MUSTER_EJOB, "muster_init: an earlier session of this process ended in a failure");
+    pthread_mutex_lock(&session.engine.lock);
+    rc = start(argc, argv, &err);
+    if (rc < 0)
+        mu_err_prefix(&err, "muster_init");
+    return mu_rank_leave(rc, &err);
+}
+
+/* --- finalize --- */
+
+static int in_flight(const struct mu_engine *e)
+{
+    int n = 0;
+
+    for (const struct muster_comm *c = e->comms; c; c = c->next)
+        for (const struct muster_request *r = c->active; r; r = r->next)
+            n++;
+    return n;
+}
+
+/* After all ranks have come this far nobody is waited for any more. Fails when one is dead or does not come; then MPI
+ * is left as it is, because MPI_Finalize would wait for that rank. */
+static int part(struct mu_engine *e, struct mu_err *err)
+{
+    int rc = mu_coll_run(e->world, &(struct mu_call){.kind = MU_OP_KIND_FINALIZE}, err);
+
+    if (rc == 0)
+        rc = e->tp->ops->close(e->tp, mu_now() + e->timeout, err);
+    if (rc == 0)
+        e->tp = NULL;
+    return rc;
+}
+
+static void forget(struct mu_engine *e)
+{
+    while (e->comms)
+        mu_comm_delete(e->comms);
+    mu_frames_clear(&e->stray, &e->pool);
+    mu_pool_clear(&e->pool);
+    free(e->nodes);
+    free(e->retired);
+    e->world = NULL;
+    e->nodes = NULL;
+    e->retired = NULL;
+    e->nretired = 0;
+}
+
+int muster_finalize(void)
+{
+    struct mu_engine *e = &session.engine;
+    struct mu_err err;
+    int rc = mu_rank_enter(NULL, true, "finalize");
+
+    if (rc < 0)
+        return rc;
+    if (in_flight(e)) {
+        mu_err_set(&err, MUSTER_EARG, "muster_finalize: muster_wait is still to be called for %d requests",
+                   in_flight(e));
+        return mu_rank_leave(err.code, &err);
+    }
+    if (mu_mpi_running()) {
+        rc = part(e, &err);
+    } else {
+        rc = mu_err_set(&err, MUSTER_EARG, "MPI was finalised before muster_finalize");
+    }
+    session.live = false;
+    forget(e);
+    if (rc == 0)
+        rc = mu_mpi_stop(&session.mpi, &err);
+    else
+        mu_err_prefix(&err, "muster_finalize leaves MPI as it is");
+    session.steps = 0;
+    atomic_store_explicit(&e->slot->state, MU_RANK_FINALIZED, memory_order_release);
+    return mu_rank_leave(rc, &err);
+}
+
+/* --- small things --- */
+
+muster_comm *muster_world(void)
+{
+    return session.live && !foreign ? session.engine.world : NULL;
+}
+
+int muster_rank(const muster_comm *comm)
+{
+    return comm ? comm->rank : mu_rank_fail(MUSTER_EARG, "muster_rank: the communicator is NULL");
+}
+
+int muster_size(const muster_comm *comm)
+{
+    return comm ? comm->size : mu_rank_fail(MUSTER_EARG, "muster_size: the communicator is NULL");
+}
+
+int muster_step(uint64_t step)
+{
+    struct mu_slot *s;
+    uint64_t now;
+
+    if (foreign || !session.live)
+        return in_session("step");
+    if (session.steps && step <= session.last_step)
+        return mu_rank_fail(MUSTER_EARG, "muster_step: step %llu after step %llu: steps must grow",
+                            (unsigned long long)step, (unsigned long long)session.last_step);
+    s = session.engine.slot;
+    now = mu_wall();
+    if (!session.steps)
+        atomic_store_explicit(&s->first_step_wall, now, memory_order_relaxed);
+    atomic_store_explicit(&s->step_wall, now, memory_order_relaxed);
+    atomic_store_explicit(&s->step, step, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->beat, 1, memory_order_relaxed);
+    session.last_step = step;
+    atomic_store_explicit(&s->steps, ++session.steps, memory_order_release);
+    return 0;
+}

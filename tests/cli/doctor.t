@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# muster doctor: every check reports; broken, crashing and hanging libraries cost one row each.
+set -u
+muster=${B:-build/default}/bin/muster
+tmp=$(mktemp -d /tmp/muster-doctor-t-XXXXXX)
+trap 'rm -rf "$tmp"' EXIT
+export MUSTER_HOME=$tmp/home MUSTER_RUN_ROOT=$tmp/run
+n=0 bad=0
+check() { # NAME COMMAND...
+    n=$((n + 1))
+    if "${@:2}"; then echo "ok $n - $1"; else
+        echo "not ok $n - $1"
+        bad=$((bad + 1))
+        sed 's/^/# /' "$tmp/out" "$tmp/err"
+    fi
+}
+run() { # ARGS...
+    "$muster" doctor "$@" >"$tmp/out" 2>"$tmp/err"
+    rc=$?
+}
+json() { # PYTHON EXPRESSION over j and c, the checks by name
+    python3 -c "import json,sys; j=json.load(open('$tmp/out')); c={x['name']: x for x in j['checks']}; sys.exit(0 if ($1) else 1)" 2>>"$tmp/err"
+}
+fake() { # LIBRARY SOURCE
+    printf '%s\n' "$2" | ${CC:-gcc} -w -shared -fPIC -x c -o "$tmp/lib/$1" - || echo "# cannot compile $1"
+}
+mkdir "$tmp/lib" "$tmp/run"
+
+run --json
+check "exit 0 here" [ $rc = 0 ]
+check "schema, and the keys of every check" json "j['schema'] == 'muster.doctor/1' and all(type(x['ok']) is bool and x['found'] and type(x['fix']) is str for x in j['checks'])"
+check "what the contract names is there" json "{'mpi','pmix','hwloc','ucx','nccl','cuda','gpus','infiniband','limits'} <= set(c)"
+check "Open MPI with version and path" json "c['mpi']['ok'] and 'Open MPI v' in c['mpi']['found'] and '/libmpi.so' in c['mpi']['found']"
+check "PMIx and hwloc too" json "all(c[k]['ok'] and '.so' in c[k]['found'] for k in ('pmix', 'hwloc'))"
+check "the state directory that is meant" json "'$MUSTER_HOME/' in c['state']['found']"
+check "nothing is left in the run directory" [ -z "$(ls -A "$tmp/run")" ]
+run
+check "a table for people" grep -Eq '^mpi +ok +Open MPI' "$tmp/out"
+check "with a verdict" grep -q 'Everything that muster needs is here' "$tmp/out"
+
+fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 0;}'
+fake libnccl.so.2 'int ncclGetVersion(int *v){*v=21805;return 0;}'
+fake libnvidia-ml.so.1 '#include <stdio.h>
+int nvmlInit_v2(void){return 0;} int nvmlDeviceGetCount_v2(unsigned *n){*n=3;return 0;}
+int nvmlDeviceGetHandleByIndex_v2(unsigned i,void **h){*h=(void*)(long)i;return 0;}
+int nvmlDeviceGetName(void *h,char *s,unsigned n){snprintf(s,n,(long)h==2?"NVIDIA L4":"NVIDIA H200");return 0;}
+int nvmlSystemGetDriverVersion(char *s,unsigned n){snprintf(s,n,"550.54.15");return 0;}
+const char *nvmlErrorString(int e){return "?";}'
+LD_LIBRARY_PATH=$tmp/lib run --json
+check "a CUDA driver" json "c['cuda']['ok'] and c['cuda']['found'].startswith('CUDA 12.4, $tmp/lib')"
+check "NCCL's encoded version" json "c['nccl']['ok'] and c['nccl']['found'].startswith('2.18.5, ')"
+check "GPUs by name, with the driver" json "c['gpus']['found'].startswith('2 x NVIDIA H200, 1 x NVIDIA L4, driver 550.54.15')"
+
+fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 802;}
+int cuGetErrorName(int e,const char **s){*s="CUDA_ERROR_SYSTEM_NOT_READY";return 0;}'
+fake libnccl.so.2 '#include <stdlib.h>
+int ncclGetVersion(int *v){abort();}'
+fake libnvidia-ml.so.1 '#include <unistd.h>
+int nvmlInit_v2(void){for(;;)pause();} int nvmlDeviceGetCount_v2,nvmlDeviceGetHandleByIndex_v2,nvmlDeviceGetName,nvmlSystemGetDriverVersion,nvmlErrorString;'
+echo "no library" >"$tmp/lib/libucp.so.0"
+LD_LIBRARY_PATH=$tmp/lib run --json --timeout 1500ms
+check "a driver that does not start: its error" json "not c['cuda']['ok'] and 'SYSTEM_NOT_READY' in c['cuda']['found'] and 'fabricmanager' in c['cuda']['fix']"
+check "a library that crashes" json "not c['nccl']['ok'] and 'signal 6' in c['nccl']['found'] and c['nccl']['fix']"
+check "a driver that hangs" json "not c['gpus']['ok'] and 'no answer in' in c['gpus']['found']"
+check "a library that is none" json "not c['ucx']['ok'] and 'libucp.so.0' in c['ucx']['found']"
+check "optional things do not fail the run" [ $rc = 0 ]
+check "and the other checks went on" json "c['mpi']['ok'] and c['state']['ok'] and len(j['checks']) >= 15"
+
+fake libmpi.so.40 '#include <stdio.h>
+int MPI_Get_library_version(char *s,int *n){*n=sprintf(s,"MPICH Version: 4.0");return 0;}'
+LD_LIBRARY_PATH=$tmp/lib run --timeout 1500ms
+check "something required fails: exit 1" [ $rc = 1 ]
+check "named, with a fix" grep -Pzoq 'mpi +FAIL +.* is not Open MPI: MPICH.*\n +fix: install Open MPI' "$tmp/out"
+
+MUSTER_HOME=/proc/nowhere run --json
+check "a state directory that cannot be" json "not c['state']['ok'] and '/proc/nowhere' in c['state']['found'] and 'MUSTER_HOME' in c['state']['fix']"
+check "exit 1" [ $rc = 1 ]
+run --frobnicate
+check "unknown option: exit 2" [ "$rc:$(wc -l <"$tmp/err")" = 2:1 ]
+run extra
+check "an operand: exit 2" [ "$rc:$(wc -l <"$tmp/err")" = 2:1 ]
+run --timeout 0
+check "no time at all: exit 2" [ $rc = 2 ]
+run --help
+check "help" [ $rc = 0 ]
+echo "1..$n"
+[ $bad = 0 ]

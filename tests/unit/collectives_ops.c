@@ -1,0 +1,305 @@
+/* Kernels against plain references: conversions exhaustively, every dtype and op on special and random values. */
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "collectives/half.h"
+#include "collectives/ops.h"
+#include "tests/unit/tap.h"
+
+/* --- an independent view of small floats: value = (-1)^s * m * 2^e --- */
+
+struct format {
+    int exp_bits, man_bits;
+};
+static const struct format fp16 = {5, 10}, bf16 = {8, 7};
+
+static double value_of(struct format f, uint16_t u)
+{
+    int e = u >> f.man_bits & ((1 << f.exp_bits) - 1), m = u & ((1 << f.man_bits) - 1);
+    int bias = (1 << (f.exp_bits - 1)) - 1, top = (1 << f.exp_bits) - 1;
+    double v = e == top ? (m ? NAN : INFINITY)
+               : e      ? ldexp((1 << f.man_bits) + m, e - bias - f.man_bits)
+                        : ldexp(m, 1 - bias - f.man_bits);
+
+    return u & 0x8000 ? -v : v;
+}
+
+/* Nearest even, by scaling to the last place and rounding there. */
+static uint16_t nearest(struct format f, double v)
+{
+    int bias = (1 << (f.exp_bits - 1)) - 1, top = (1 << f.exp_bits) - 1, e;
+    uint16_t sign = signbit(v) ? 0x8000 : 0;
+    double a = fabs(v), r;
+
+    if (isnan(v))
+        return (uint16_t)(top << f.man_bits | 1 << (f.man_bits - 1));
+    if (a == 0)
+        return sign;
+    if (isinf(a))
+        return (uint16_t)(sign | top << f.man_bits);
+    frexp(a, &e);
+    e--;
+    if (e < 1 - bias)
+        e = 1 - bias;
+    r = nearbyint(ldexp(a, f.man_bits - e));
+    if (r >= 2 << f.man_bits) {
+        r /= 2;
+        e++;
+    }
+    if (e > bias)
+        return (uint16_t)(sign | top << f.man_bits);
+    if (r < 1 << f.man_bits)
+        return (uint16_t)(sign | (uint16_t)r);
+    return (uint16_t)(sign | (e + bias) << f.man_bits | ((uint16_t)r & ((1 << f.man_bits) - 1)));
+}
+
+static bool same(double a, double b)
+{
+    return isnan(a) ? isnan(b) : a == b && signbit(a) == signbit(b);
+}
+
+static void conversions(const char *name, struct format f, float (*widen)(uint16_t), uint16_t (*narrow)(float))
+{
+    unsigned bad_widen = 0, bad_quiet = 0, bad_back = 0, bad_mid = 0, bad_walk = 0;
+
+    for (uint32_t u = 0; u < 65536; u++) {
+        float x = widen((uint16_t)u);
+        double v = value_of(f, (uint16_t)u), next;
+
+        bad_widen += !same(x, v);
+        bad_quiet += isnan(x) && !(mu_bits_of(x) & 0x400000);
+        bad_back += narrow(x) != (isnan(x) ? nearest(f, NAN) : u);
+        if (!isfinite(v))
+            continue;
+        /* Half way to the next one, and the floats on both sides of that. */
+        next = value_of(f, (uint16_t)(u + 1));
+        if (isinf(next))
+            next = 2 * v - value_of(f, (uint16_t)(u - 1));
+        float mid = (float)((v + next) / 2), at[3] = {nextafterf(mid, -INFINITY), mid, nextafterf(mid, INFINITY)};
+        for (int i = 0; i < 3; i++)
+            bad_mid += narrow(at[i]) != nearest(f, at[i]);
+    }
+    for (uint64_t u = 0; u <= UINT32_MAX; u += 4099) {
+        float x = mu_float_of((uint32_t)u);
+
+        bad_walk += narrow(x) != nearest(f, x);
+    }
+    TAP_OK(bad_widen == 0, "%s: every value widens exactly", name);
+    TAP_OK(bad_quiet == 0, "%s: NaN becomes quiet", name);
+    TAP_OK(bad_back == 0, "%s: every value comes back", name);
+    TAP_OK(bad_mid == 0, "%s: around every half-way point it rounds to nearest even", name);
+    TAP_OK(bad_walk == 0, "%s: a walk through all floats rounds to nearest even", name);
+}
+
+/* --- reductions --- */
+
+#define RANKS 5
+#define N 1031 /* prime: every vector width leaves a rest */
+
+static uint64_t random_bits(void)
+{
+    static uint64_t s = 88172645463325252ull;
+
+    s ^= s << 13;
+    s ^= s >> 7;
+    return s ^= s << 17;
+}
+
+static int64_t as_signed(const void *p, size_t size)
+{
+    int8_t a;
+    int32_t b;
+    int64_t c;
+
+    memcpy(&a, p, 1);
+    if (size == 1)
+        return a;
+    if (size == 4) {
+        memcpy(&b, p, 4);
+        return b;
+    }
+    memcpy(&c, p, 8);
+    return c;
+}
+
+static uint64_t as_unsigned(const void *p, size_t size)
+{
+    uint64_t v = 0;
+
+    memcpy(&v, p, size); /* little endian, as every machine that this runs on */
+    return v;
+}
+
+/* Sums and products wrap: the low bytes of the 64-bit result. */
+static uint64_t integer_reference(muster_op op, bool is_signed, size_t size, const unsigned char *in[RANKS], size_t i)
+{
+    uint64_t acc = as_unsigned(in[0] + i * size, size), low;
+
+    for (int r = 1; r < RANKS; r++) {
+        const void *x = in[r] + i * size;
+        uint64_t u = as_unsigned(x, size);
+        bool less = is_signed ? as_signed(x, size) < as_signed(&acc, size) : u < acc;
+
+        if (op == MUSTER_SUM || op == MUSTER_AVG)
+            acc += u;
+        else if (op == MUSTER_PROD)
+            acc *= u;
+        else if ((op == MUSTER_MIN) == less)
+            acc = u;
+        acc = as_unsigned(&acc, size);
+    }
+    if (op != MUSTER_AVG)
+        return acc;
+    low = is_signed ? (uint64_t)(as_signed(&acc, size) / RANKS) : acc / RANKS;
+    return as_unsigned(&low, size);
+}
+
+static double float_at(muster_dtype dtype, const unsigned char *p)
+{
+    uint16_t h;
+    float f;
+    double d;
+
+    switch (mu_dtype_size(dtype)) {
+    case 2:
+        memcpy(&h, p, 2);
+        return value_of(dtype == MUSTER_FLOAT16 ? fp16 : bf16, h);
+    case 4:
+        memcpy(&f, p, 4);
+        return f;
+    default:
+        memcpy(&d, p, 8);
+        return d;
+    }
+}
+
+static uint64_t float_reference(muster_dtype dtype, muster_op op, const unsigned char *in[RANKS], size_t i)
+{
+    size_t size = mu_dtype_size(dtype);
+    bool wide = dtype == MUSTER_FLOAT64;
+    double acc = float_at(dtype, in[0] + i * size);
+    float f;
+    uint64_t u = 0;
+
+    for (int r = 1; r < RANKS; r++) {
+        double x = float_at(dtype, in[r] + i * size);
+
+        if (op == MUSTER_SUM || op == MUSTER_AVG)
+            acc += x;
+        else if (op == MUSTER_PROD)
+            acc *= x;
+        else if (isnan(acc) || isnan(x))
+            acc = NAN;
+        else if (op == MUSTER_MIN ? x < acc : x > acc)
+            acc = x;
+        if (!wide) /* + and * of two floats in double, rounded to float, are the float operations */
+            acc = (float)acc;
+    }
+    if (op == MUSTER_AVG)
+        acc = wide ? acc / RANKS : (float)(acc / RANKS);
+    if (isnan(acc))
+        acc = fabs(NAN);
+    if (size == 2)
+        return nearest(dtype == MUSTER_FLOAT16 ? fp16 : bf16, acc);
+    if (wide) {
+        memcpy(&u, &acc, 8);
+        return u;
+    }
+    f = (float)acc;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static const uint64_t specials[][10] = {
+    [MUSTER_INT8] = {0, 1, 0xff, 0x7f, 0x80},
+    [MUSTER_UINT8] = {0, 1, 0xff, 0x7f, 0x80},
+    [MUSTER_INT32] = {0, 1, 0xffffffff, 0x7fffffff, 0x80000000},
+    [MUSTER_UINT32] = {0, 1, 0xffffffff, 0x7fffffff, 0x80000000},
+    [MUSTER_INT64] = {0, 1, UINT64_MAX, INT64_MAX, 1ull << 63},
+    [MUSTER_UINT64] = {0, 1, UINT64_MAX, INT64_MAX, 1ull << 63},
+    [MUSTER_FLOAT16] = {0, 0x8000, 0x7c00, 0xfc00, 0x7e00, 0x7d01, 1, 0x83ff, 0x7bff, 0x3c00},
+    [MUSTER_BFLOAT16] = {0, 0x8000, 0x7f80, 0xff80, 0x7fc0, 0x7f81, 1, 0x807f, 0x7f7f, 0x3f80},
+    [MUSTER_FLOAT32] = {0, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1, 0x807fffff, 0x7f7fffff,
+                        0x3f800000},
+    [MUSTER_FLOAT64] = {0, 1ull << 63, 0x7ffull << 52, 0xfffull << 52, 0x7ff8ull << 48, (0x7ffull << 52) | 1, 1,
+                        (1ull << 63) | 77, 0x7fefffffffffffff, 0x3ffull << 52},
+};
+
+static void reductions(muster_dtype dtype, muster_op op)
+{
+    static unsigned char space[RANKS][N * 8 + 8], out[N * 8 + 8];
+    static _Alignas(64) unsigned char acc[N * 8];
+    const unsigned char *in[RANKS];
+    struct mu_reducer red = mu_ops_reducer(dtype, op);
+    size_t size = mu_dtype_size(dtype);
+    unsigned bad = 0, touched = 0;
+
+    for (unsigned shift = 0; shift < 3; shift++) { /* misaligned inputs and outputs, too */
+        for (int r = 0; r < RANKS; r++) {
+            in[r] = space[r] + shift;
+            for (size_t i = 0; i < N; i++) {
+                uint64_t bits = random_bits() % 3 ? random_bits() : specials[dtype][random_bits() % 10];
+
+                memcpy(space[r] + shift + i * size, &bits, size);
+            }
+        }
+        memset(out, 0xa5, sizeof out);
+        red.load(acc, in[0], N);
+        for (int r = 1; r < RANKS; r++)
+            red.fold(acc, in[r], N);
+        red.store(out + shift, acc, N, RANKS);
+        for (size_t i = 0; i < N; i++) {
+            uint64_t want = dtype < MUSTER_FLOAT16 ? integer_reference(op, dtype % 2 == 0, size, in, i)
+                                                   : float_reference(dtype, op, in, i);
+
+            bad += as_unsigned(out + shift + i * size, size) != want;
+        }
+        for (size_t i = 0; i < sizeof out; i++)
+            touched += (i < shift || i >= shift + N * size) && out[i] != 0xa5;
+    }
+    TAP_OK(bad == 0, "%s %s: as the reference, bit for bit", mu_dtype_name(dtype), mu_op_name(op));
+    TAP_OK(touched == 0, "%s %s: writes nothing else", mu_dtype_name(dtype), mu_op_name(op));
+}
+
+/* The same elements give the same bits wherever they lie in a vector. */
+static void positions(muster_dtype dtype)
+{
+    static unsigned char a[64 * 8], b[64 * 8], one[8], all[64 * 8];
+    static _Alignas(64) unsigned char acc[64 * 8];
+    struct mu_reducer red = mu_ops_reducer(dtype, MUSTER_SUM);
+    size_t size = mu_dtype_size(dtype);
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < 64; i++) {
+        uint64_t x = specials[dtype][i % 10], y = specials[dtype][i / 7 % 10];
+
+        memcpy(a + i * size, &x, size);
+        memcpy(b + i * size, &y, size);
+    }
+    red.load(acc, a, 64);
+    red.fold(acc, b, 64);
+    red.store(all, acc, 64, 2);
+    for (size_t i = 0; i < 64; i++) {
+        red.load(acc, a + i * size, 1);
+        red.fold(acc, b + i * size, 1);
+        red.store(one, acc, 1, 2);
+        bad += memcmp(one, all + i * size, size) != 0;
+    }
+    TAP_OK(bad == 0, "%s: equal bits at every position", mu_dtype_name(dtype));
+}
+
+int main(void)
+{
+    conversions("float16", fp16, mu_half_to_float, mu_half_of);
+    conversions("bfloat16", bf16, mu_bf16_to_float, mu_bf16_of);
+    for (int d = MUSTER_INT8; d <= MUSTER_FLOAT64; d++) {
+        for (int op = MUSTER_SUM; op <= MUSTER_AVG; op++)
+            reductions((muster_dtype)d, (muster_op)op);
+        positions((muster_dtype)d);
+    }
+    TAP_OK(mu_dtype_size((muster_dtype)10) == 0 && mu_dtype_size((muster_dtype)-1) == 0, "no size for other types");
+    TAP_OK(!mu_op_valid((muster_op)5) && !mu_op_valid((muster_op)-1), "other ops are not valid");
+    TAP_OK(!strcmp(mu_dtype_name(99), "?") && !strcmp(mu_op_name(-5), "?"), "names of what does not exist");
+    return tap_done();
+}
