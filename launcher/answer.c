@@ -79,7 +79,8 @@ const char *mu_answer_names(const json_t *list, char *buf, size_t n)
     json_t *name;
 
     buf[0] = 0;
-    json_array_foreach(list, i, name) {
+    json_array_foreach(list, i, name)
+    {
         const char *s = json_string_value(name);
         int k = snprintf(buf + len, n - len, "%s%s", i ? "," : "", s ? s : "?");
         if (len + (size_t)k + 16 >= n && i + 1 < json_array_size(list)) {

@@ -150,8 +150,8 @@ static int await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *repl
             return lost(err);
         uint64_t now = mu_now();
         if (now >= until)
-            return mu_err_set(err, MUSTER_ETIMEOUT,
-                              "the controller does not answer; its log is %s/log/controller.log", c->paths.state);
+            return mu_err_set(err, MUSTER_ETIMEOUT, "the controller does not answer; its log is %s/log/controller.log",
+                              c->paths.state);
         struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->out.len ? POLLOUT : 0))};
         uint64_t ms = (until - now) / MU_MS + 1;
         if (poll(&p, 1, ms > 1000 ? 1000 : (int)ms) < 0 && errno != EINTR)

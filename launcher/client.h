@@ -37,7 +37,6 @@ int mu_client_call(struct mu_client *c, enum mu_msg_type type, const void *body,
 
 /* One query over a connection of its own; *json is the caller's to free. */
 int mu_client_query(const char *what, uint64_t job, bool all, char **json, struct mu_err *err);
-int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json,
-                       struct mu_err *err);
+int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json, struct mu_err *err);
 
 #endif

@@ -24,8 +24,8 @@ static void row(struct mu_table *t, const json_t *e)
     static const struct {
         const char *kind;
         enum mu_colour colour;
-    } colours[] = {{"rank-lost", MU_BAD},   {"rank-exit", MU_BAD},   {"agent-lost", MU_BAD},   {"keeper-lost", MU_BAD},
-                   {"node-lost", MU_BAD},   {"hang", MU_BAD},        {"attempt-start", MU_BUSY}, {"first-step", MU_GOOD},
+    } colours[] = {{"rank-lost", MU_BAD},   {"rank-exit", MU_BAD}, {"agent-lost", MU_BAD},     {"keeper-lost", MU_BAD},
+                   {"node-lost", MU_BAD},   {"hang", MU_BAD},      {"attempt-start", MU_BUSY}, {"first-step", MU_GOOD},
                    {"checkpoint", MU_GOOD}, {"restored", MU_GOOD}};
     const char *kind = mu_answer_str(e, "kind");
     enum mu_colour colour = MU_PLAIN;
@@ -58,7 +58,7 @@ static bool is_last(const json_t *e)
 /* Prints what follows the first `seen` events; *over is set when the job's end is among them. */
 static int show(uint64_t job, const struct opts *o, size_t *seen, bool *over, struct mu_err *err)
 {
-    static const struct mu_column columns[] = {{"TIME", 0},         {"EVENT", 0}, {"ATTEMPT", MU_RIGHT},
+    static const struct mu_column columns[] = {{"TIME", 0},        {"EVENT", 0}, {"ATTEMPT", MU_RIGHT},
                                                {"RANK", MU_RIGHT}, {"NODE", 0},  {"DETAIL", 0}};
     mu_auto_free char *text = NULL;
     json_t *root, *list, *e;
@@ -68,7 +68,8 @@ static int show(uint64_t job, const struct opts *o, size_t *seen, bool *over, st
     if (rc)
         return rc;
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
-    json_array_foreach(list, i, e) {
+    json_array_foreach(list, i, e)
+    {
         *over = *over || is_last(e);
         if (t && i >= *seen && !o->json)
             row(t, e);

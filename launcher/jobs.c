@@ -40,10 +40,10 @@ static void row(struct mu_table *t, const json_t *job)
 
 int mu_cmd_jobs(int argc, char **argv)
 {
-    static const struct mu_column columns[] = {{"ID", MU_RIGHT},    {"NAME", 0},       {"USER", 0},
-                                               {"STATE", 0},        {"RANKS", MU_RIGHT}, {"NODES", 0},
-                                               {"ATTEMPT", MU_RIGHT}, {"STEP", MU_RIGHT}, {"TIME", MU_RIGHT},
-                                               {"EXIT", MU_RIGHT},  {"REASON", 0}};
+    static const struct mu_column columns[] = {{"ID", MU_RIGHT},      {"NAME", 0},         {"USER", 0},
+                                               {"STATE", 0},          {"RANKS", MU_RIGHT}, {"NODES", 0},
+                                               {"ATTEMPT", MU_RIGHT}, {"STEP", MU_RIGHT},  {"TIME", MU_RIGHT},
+                                               {"EXIT", MU_RIGHT},    {"REASON", 0}};
     struct opts o = {0};
     struct mu_err err = {0};
     mu_auto_free char *text = NULL;
@@ -56,7 +56,8 @@ int mu_cmd_jobs(int argc, char **argv)
     if (mu_answer_get("jobs", 0, o.all, "jobs", &root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
-    json_array_foreach(list, i, job) {
+    json_array_foreach(list, i, job)
+    {
         if (t && !o.json)
             row(t, job);
     }

@@ -16,7 +16,7 @@ static const struct mu_opt rows[] = {
 
 int mu_cmd_nodes(int argc, char **argv)
 {
-    static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},        {"SLOTS", MU_RIGHT},
+    static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
                                                {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
                                                {"REASON", 0}};
     struct opts o = {0};
@@ -31,7 +31,8 @@ int mu_cmd_nodes(int argc, char **argv)
     if (mu_answer_get("nodes", 0, false, "nodes", &root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
-    json_array_foreach(list, i, node) {
+    json_array_foreach(list, i, node)
+    {
         const char *state = mu_answer_str(node, "state");
         char size[32];
         if (!t || o.json)

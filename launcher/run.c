@@ -1,6 +1,7 @@
 /* muster run: a job that somebody waits for. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -28,7 +29,8 @@ static int count(const char *text, uint32_t *slots, uint32_t *nodes, struct mu_e
     if (!root)
         return mu_err_set(err, MUSTER_ECORRUPT, "the controller's answer: %s", why.text);
     *slots = *nodes = 0;
-    json_array_foreach(json_object_get(root, "nodes"), i, node) {
+    json_array_foreach(json_object_get(root, "nodes"), i, node)
+    {
         const char *state = json_string_value(json_object_get(node, "state"));
         if (!state || strcmp(state, "up"))
             continue;
@@ -98,8 +100,7 @@ static int start(struct mu_run_plan *p, struct mu_client *c, const char *token, 
 
     if (rc)
         return rc;
-    if (!p->ranks &&
-        ((rc = mu_run_pool(c, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
+    if (!p->ranks && ((rc = mu_run_pool(c, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
         return rc;
     rc = mu_run_spec(p, true, input, &spec, err);
     if (!rc)

@@ -37,10 +37,10 @@ struct mu_run_plan {
     struct mu_run_opts opts;
     struct mu_run_app *apps;
     unsigned napps;
-    uint32_t ranks;     /* of all programs; 0: as many as there are slots */
+    uint32_t ranks;      /* of all programs; 0: as many as there are slots */
     uint32_t host_slots; /* that -H and hostfiles allow; 0: not said */
     char output[4096], ckpt_dir[4096], ckpt[1024], user[64];
-    char **env; /* what is handed on of our own environment */
+    char **env;     /* what is handed on of our own environment */
     char note[256]; /* worth saying, no error */
 };
 

@@ -132,8 +132,7 @@ static bool is_here(const char *name, const char *host)
             return true;
     /* host and host.domain are the same machine, whichever of the two this one calls itself */
     size_t a = strcspn(name, "."), b = strcspn(host, ".");
-    return !strcasecmp(name, host) ||
-           (a == b && !strncasecmp(name, host, a) && (name[a] == 0 || host[b] == 0));
+    return !strcasecmp(name, host) || (a == b && !strncasecmp(name, host, a) && (name[a] == 0 || host[b] == 0));
 }
 
 /* All hosts must be this machine; their slots add up. */

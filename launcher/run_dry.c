@@ -10,8 +10,8 @@
 #include "topo/pin.h"
 #include "topo/topo.h"
 
-static const char *const set_for_each[] = {"RANK",       "WORLD_SIZE",  "LOCAL_RANK",  "LOCAL_WORLD_SIZE",
-                                           "NODE_RANK",  "MASTER_ADDR", "MASTER_PORT", "MUSTER_JOB",
+static const char *const set_for_each[] = {"RANK",           "WORLD_SIZE",     "LOCAL_RANK",  "LOCAL_WORLD_SIZE",
+                                           "NODE_RANK",      "MASTER_ADDR",    "MASTER_PORT", "MUSTER_JOB",
                                            "MUSTER_ATTEMPT", "MUSTER_CKPT_DIR"};
 
 /* Any bytes as JSON text. */
@@ -56,18 +56,17 @@ static int print_json(const struct mu_run_plan *p, const struct mu_pin *pin, con
         const struct mu_run_app *app = &p->apps[a];
         for (uint32_t i = 0; i < app->ranks; i++, rank++) {
             mu_auto_free char *cpus = mu_cpuset_str(&mu_pin_rank(pin, (int)rank)->cpus);
-            json_array_append_new(ranks,
-                                  json_pack("{s:i,s:s,s:s,s:s,s:o,s:o,s:o}", "rank", (int)rank, "node", host, "bind",
-                                            mu_pin_policy_name(pin->policy), "cpuset", cpus ? cpus : "", "argv",
-                                            texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir), "env",
-                                            texts(app->env, mu_strv_len(app->env))));
+            json_array_append_new(ranks, json_pack("{s:i,s:s,s:s,s:s,s:o,s:o,s:o}", "rank", (int)rank, "node", host,
+                                                   "bind", mu_pin_policy_name(pin->policy), "cpuset", cpus ? cpus : "",
+                                                   "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir),
+                                                   "env", texts(app->env, mu_strv_len(app->env))));
         }
     }
     for (size_t i = 0; i < MU_COUNT(set_for_each); i++)
         json_array_append_new(each, json_string(set_for_each[i]));
-    json_t *root = json_pack("{s:s,s:o,s:i,s:o,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "inherited",
-                             (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note",
-                             pin->note);
+    json_t *root =
+        json_pack("{s:s,s:o,s:i,s:o,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "inherited",
+                  (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note", pin->note);
     mu_auto_free char *out = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!out)

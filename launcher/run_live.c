@@ -193,8 +193,7 @@ static int reconnect(struct live *l)
 static void on_ack(void *arg, uint32_t attempt, uint32_t rank, uint32_t stream, uint64_t offset)
 {
     struct live *l = arg;
-    struct mu_m_output_ack m = {
-        .job = l->job, .attempt = attempt, .rank = rank, .stream = stream, .offset = offset};
+    struct mu_m_output_ack m = {.job = l->job, .attempt = attempt, .rank = rank, .stream = stream, .offset = offset};
 
     post(l, MU_MSG_output_ack, &m);
 }
@@ -439,8 +438,7 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
         rc = turn(&l);
     if (l.ended) {
         mu_auto_buf struct mu_buf report = {0};
-        struct mu_run_sight sight = {
-            .signo = l.cancel_signo, .dropped = mu_out_dropped(l.out), .quiet = p->opts.quiet};
+        struct mu_run_sight sight = {.signo = l.cancel_signo, .dropped = mu_out_dropped(l.out), .quiet = p->opts.quiet};
         mu_out_finish(l.out);
         mu_run_report(&report, &l.row, &sight);
         mu_out_puts(l.out, mu_buf_str(&report));

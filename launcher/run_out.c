@@ -203,8 +203,8 @@ static int mark(struct mu_out *o, const struct mu_m_output *m, uint64_t offset)
             s->cap = cap;
         }
     }
-    s->marks[s->first + s->n++] = (struct mark){
-        .at = s->queued, .offset = offset, .attempt = m->attempt, .rank = m->rank, .stream = m->stream};
+    s->marks[s->first + s->n++] =
+        (struct mark){.at = s->queued, .offset = offset, .attempt = m->attempt, .rank = m->rank, .stream = m->stream};
     return 0;
 }
 
@@ -291,8 +291,8 @@ int mu_out_write(struct mu_out *o, int which, bool ready)
 
     while (s->q.len && !s->dead && (ready || !s->shared)) {
         size_t want = s->shared && s->q.len > SHARED_WRITE ? SHARED_WRITE : s->q.len > 65536 ? 65536 : s->q.len;
-        ssize_t n = s->socket ? send(s->fd, s->q.data, want, MSG_DONTWAIT | MSG_NOSIGNAL)
-                              : write(s->fd, s->q.data, want);
+        ssize_t n =
+            s->socket ? send(s->fd, s->q.data, want, MSG_DONTWAIT | MSG_NOSIGNAL) : write(s->fd, s->q.data, want);
         if (n > 0) {
             mu_buf_consume(&s->q, (size_t)n);
             s->written += (size_t)n;

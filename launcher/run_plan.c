@@ -52,8 +52,7 @@ static int set_wdir(struct mu_run_app *app, const char *wdir, struct mu_err *err
 {
     char shown[256];
     struct stat st;
-    int rc = wdir ? absolute("--wdir", wdir, app->wdir, sizeof app->wdir, err)
-                  : here(app->wdir, sizeof app->wdir, err);
+    int rc = wdir ? absolute("--wdir", wdir, app->wdir, sizeof app->wdir, err) : here(app->wdir, sizeof app->wdir, err);
 
     if (rc)
         return rc;
@@ -226,10 +225,11 @@ static int check_ranks(struct mu_run_plan *p, struct mu_err *err)
     if (o->nodes && o->ppn && p->ranks > (uint64_t)o->nodes * (uint64_t)o->ppn)
         return mu_err_set(err, MUSTER_EARG, "%u ranks do not fit %d nodes with --ppn %d", p->ranks, o->nodes, o->ppn);
     if (p->host_slots && p->ranks > p->host_slots && !o->oversubscribe)
-        return mu_err_set(err, MUSTER_EARG,
-                          "%u ranks asked for, the hosts given have %u slots: say HOST:SLOTS, ask for fewer with -n, or "
-                          "share cores with --oversubscribe",
-                          p->ranks, p->host_slots);
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "%u ranks asked for, the hosts given have %u slots: say HOST:SLOTS, ask for fewer with -n, or "
+            "share cores with --oversubscribe",
+            p->ranks, p->host_slots);
     /* as mpirun has it: slots that the user states are slots */
     if (p->host_slots >= p->ranks && p->ranks)
         o->oversubscribe = true;

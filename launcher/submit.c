@@ -1,6 +1,7 @@
 /* muster submit: hands in the job that `muster run` would, and does not wait for it. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "launcher/commands.h"
 #include "launcher/run.h"
