@@ -22,6 +22,7 @@ struct mu_run_opts {
     bool oversubscribe, tag_output, quiet, dry_run, json, accepted;
     uint64_t timeout_ns, grace_ns;
 };
+enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */
 enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE };
 enum { MU_RUN_INPUT_RANK0, MU_RUN_INPUT_NONE };
 

@@ -168,10 +168,8 @@ int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err)
     }
     for (char **v = p->opts.hostfiles; v && *v && !rc; v++) {
         struct mu_hosts hosts = {0};
-        if ((rc = mu_hosts_read_file(*v, &hosts, err))) {
-            mu_err_prefix(err, "--hostfile");
+        if ((rc = mu_hosts_read_file(*v, &hosts, err)))
             return err->code = MUSTER_EARG;
-        }
         rc = take_hosts(&hosts, &slots, &open_end, err);
         mu_hosts_free(&hosts);
     }

@@ -24,7 +24,7 @@ static int take_map(const char *value, void *opts, struct mu_err *err)
             p += len + 1;
             len = strcspn(p, ":");
             snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), p);
-            ok = !mu_str_u64(word, 1, 1 << 20, &n) && !strncmp(p + len, ":node", 5) &&
+            ok = !mu_str_u64(word, 1, MU_RUN_RANKS_MAX, &n) && !strncmp(p + len, ":node", 5) &&
                  (!p[len + 5] || p[len + 5] == ':');
             if (!ok)
                 break;
@@ -36,7 +36,7 @@ static int take_map(const char *value, void *opts, struct mu_err *err)
             for (size_t i = 0; i < MU_COUNT(words) && !ok; i++)
                 ok = !strcmp(word, words[i]);
             if (ok)
-                snprintf(o->map, sizeof o->map, "%s", word);
+                snprintf(o->map, sizeof o->map, "%.15s", word);
         } else if (!strcasecmp(word, "oversubscribe")) {
             o->oversubscribe = true;
         } else {
@@ -98,10 +98,11 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
 
 /* What a job is, whether somebody watches it or not. */
 #define JOB_ROWS                                                                                                         \
-    {"ranks",     'n', MU_OPT_INT, AT(ranks), "N", "number of ranks; default: one for each slot",                        \
-     "np ntasks", 1,   1 << 20,    NULL},                                                                                \
-        {"nodes", 'N', MU_OPT_INT, AT(nodes), "N", "number of nodes", NULL, 1, 1 << 20, NULL},                           \
-        {"ppn", 0, MU_OPT_INT, AT(ppn), "N", "ranks on each node", "npernode ntasks-per-node", 1, 1 << 20, NULL},        \
+    {"ranks",     'n', MU_OPT_INT,       AT(ranks), "N", "number of ranks; default: one for each slot",                  \
+     "np ntasks", 1,   MU_RUN_RANKS_MAX, NULL},                                                                          \
+        {"nodes", 'N', MU_OPT_INT, AT(nodes), "N", "number of nodes", NULL, 1, MU_RUN_RANKS_MAX, NULL},                  \
+        {"ppn", 0, MU_OPT_INT, AT(ppn), "N", "ranks on each node", "npernode ntasks-per-node", 1, MU_RUN_RANKS_MAX,      \
+         NULL},                                                                                                          \
         {"hosts", 'H', MU_OPT_STRV, AT(hosts), "HOST[:SLOTS],...", "hosts to run on", "host", 0, 0, NULL},               \
         {"hostfile", 0, MU_OPT_STRV, AT(hostfiles), "FILE", "file of hosts to run on", "machinefile", 0, 0, NULL},       \
         {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "allow more ranks than slots", NULL, 0, 0, NULL},     \
@@ -141,7 +142,8 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
          0,                                                                                                              \
          0,                                                                                                              \
          NULL},                                                                                                          \
-        {"min-ranks", 0, MU_OPT_INT, AT(min_ranks), "N", "go on with fewer ranks, down to N", NULL, 1, 1 << 20, NULL},   \
+        {"min-ranks", 0, MU_OPT_INT,       AT(min_ranks), "N", "go on with fewer ranks, down to N",                      \
+         NULL,        1, MU_RUN_RANKS_MAX, NULL},                                                                        \
         {"spares", 0, MU_OPT_INT, AT(spares), "N", "nodes held in reserve", NULL, 0, 65536, NULL},                       \
         {"ckpt-dir", 0, MU_OPT_STRING, AT(ckpt_dir), "DIR", "directory for checkpoints", NULL, 0, 0, NULL},              \
         {"ckpt", 0, MU_OPT_STRV, AT(ckpt), "KEY=VALUE,...", "options for checkpoints", NULL, 0, 0, NULL},                \

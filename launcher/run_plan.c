@@ -13,7 +13,7 @@
 
 extern char **environ;
 
-enum { RANKS_MAX = 1000000, NAME_MAX_BYTES = 255 };
+enum { NAME_MAX_BYTES = 255 };
 
 static int no_memory(struct mu_err *err)
 {
@@ -207,8 +207,9 @@ static int count_ranks(struct mu_run_plan *p, struct mu_err *err)
                               i + 1);
         sum += p->apps[i].ranks;
     }
-    if (sum > RANKS_MAX)
-        return mu_err_set(err, MUSTER_EARG, "%llu ranks: a job has at most %d", (unsigned long long)sum, RANKS_MAX);
+    if (sum > MU_RUN_RANKS_MAX)
+        return mu_err_set(err, MUSTER_EARG, "%llu ranks: a job has at most %d", (unsigned long long)sum,
+                          MU_RUN_RANKS_MAX);
     p->ranks = (uint32_t)sum;
     if (p->napps == 1)
         p->apps[0].ranks = p->ranks;
@@ -242,7 +243,7 @@ int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, str
 
     if (p->ranks)
         return 0;
-    if (!n || n > RANKS_MAX)
+    if (!n || n > MU_RUN_RANKS_MAX)
         return mu_err_set(err, MUSTER_ENODE, "the pool has no slots; `muster nodes` shows why");
     p->ranks = p->apps[0].ranks = (uint32_t)n;
     return check_ranks(p, err);
