@@ -12,6 +12,9 @@ DESTDIR ?=
 VERSION := 0.1.0
 SOVERSION := 0
 
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
 ifeq ($(filter help deps clean format,$(MAKECMDGOALS)),)
 ifneq ($(filter demo test test-% bench-% soak-%,$(MAKECMDGOALS)),)
 $(if $(MUSTER_NO_DEPS),,$(if $(shell CC='$(CC)' runtime/tools/deps.sh install >&2 || echo fail),$(error packages are missing, see above)))
@@ -20,7 +23,7 @@ endif
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
-        -Wformat=2 -Wno-format-nonliteral $(if $(WERROR),-Werror)
+        -Wformat=2 -Wno-format-nonliteral -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 OPT ?= $(if $(SAN),-O1,-O2)
 CFLAGS ?=
@@ -30,7 +33,7 @@ ALL_LDFLAGS := -pthread $(SANFLAGS) -Wl,--as-needed $(LDFLAGS)
 
 # One archive of all rooms; the linker takes from it what a program uses, so a new .c needs no edit here.
 ROOMS := runtime/base runtime/wire topo collectives runtime/ckpt runtime/rank runtime/keeper runtime/agent launcher
-ROOM_SRC := $(filter-out launcher/main.c,$(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c)))
+ROOM_SRC := $(filter-out launcher/main.c,$(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c))) $(wildcard bench/*.c)
 ROOM_OBJ := $(ROOM_SRC:%.c=$(B)/obj/%.o)
 LIB_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard runtime/rank/*.c) runtime/base/err.c)
 BENCH_SRC := $(wildcard bench/rank/*.c)
@@ -54,53 +57,64 @@ $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 
 $(B)/obj/%.o: %.c $(B)/config.mk
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/libmu.a: $(ROOM_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 
 $(B)/lib/libmuster.so: $(LIB_OBJ) $(B)/libmu.a runtime/rank/libmuster.map
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,libmuster.so.$(SOVERSION) -Wl,--version-script=runtime/rank/libmuster.map \
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,libmuster.so.$(SOVERSION) -Wl,--version-script=runtime/rank/libmuster.map \
 	    $(if $(SAN),,-Wl,-z,defs) -o $@ $(LIB_OBJ) $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 	@ln -sf libmuster.so $(@D)/libmuster.so.$(SOVERSION)
 
 $(B)/bin/muster: $(B)/obj/launcher/main.o $(B)/libmu.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
 
 $(B)/libexec/muster/bench-rank: $(BENCH_SRC:%.c=$(B)/obj/%.o) $(B)/libmu.a $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
-	$(CC) -o $@ $(BENCH_SRC:%.c=$(B)/obj/%.o) -L$(B)/lib -lmuster $(B)/libmu.a $(ALL_LDFLAGS) \
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(BENCH_SRC:%.c=$(B)/obj/%.o) -L$(B)/lib -lmuster $(B)/libmu.a $(ALL_LDFLAGS) \
 	    -Wl,-rpath,'$$ORIGIN/../../lib' $(MPI_LIBS) -lm
 
 # Examples are built as a user builds them: muster.h and -lmuster.
 $(B)/examples/%: docs/examples/%.c $(B)/lib/libmuster.so $(B)/config.mk
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -D_GNU_SOURCE $(if $(SAN),-O1,-O3 -march=native) -g $(WARN) $(SANFLAGS) -Iruntime/include -o $@ $< \
+	$(call say,LD,$@)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(if $(SAN),-O1,-O3 -march=native) -g $(WARN) $(SANFLAGS) -Iruntime/include -o $@ $< \
 	    -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../lib' $(ALL_LDFLAGS) -lcrypto -lm
 
 $(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
 
 $(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 
 $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 
 # The simulator links the cores twice: as they are, and with the planted mutations compiled in.
 $(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
 CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/keeper/core*.c)
 $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
 
 deps:
 	@CC='$(CC)' runtime/tools/deps.sh install

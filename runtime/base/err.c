@@ -40,6 +40,18 @@ int mu_err_from_errno(int e)
     return MUSTER_EIO;
 }
 
+/* Adds ": more" behind the first n bytes, cut where it does not fit. */
+static void append(struct mu_err *err, int n, const char *more)
+{
+    if (n < 0 || (size_t)n + 3 > sizeof err->text)
+        return;
+    memcpy(err->text + n, ": ", 3);
+    size_t room = sizeof err->text - (size_t)n - 3, len = strlen(more);
+    len = len < room ? len : room;
+    memcpy(err->text + n + 2, more, len);
+    err->text[n + 2 + (int)len] = 0;
+}
+
 int mu_err_set(struct mu_err *err, int code, const char *fmt, ...)
 {
     va_list ap;
@@ -65,8 +77,7 @@ int mu_err_errno(struct mu_err *err, int code, const char *fmt, ...)
         va_start(ap, fmt);
         int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
-        if (n >= 0 && (size_t)n < sizeof err->text)
-            snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", strerror(e));
+        append(err, n, strerror(e));
     }
     errno = e;
     return code;
@@ -83,7 +94,6 @@ int mu_err_prefix(struct mu_err *err, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof err->text)
-        snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", was);
+    append(err, n, was);
     return err->code;
 }

@@ -1,0 +1,16 @@
+/* The smallest MPI program: rank and size, as the launch benchmark and the launch tests want them. */
+#include <mpi.h>
+#include <stdio.h>
+
+int main(int argc, char **argv)
+{
+    int rank, size;
+
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    printf("hello from %d of %d\n", rank, size);
+    fflush(stdout);
+    MPI_Finalize();
+    return 0;
+}
