@@ -1,5 +1,8 @@
 /* muster nodes: the machines of the pool and how many of their slots are taken. */
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "launcher/answer.h"
 #include "launcher/commands.h"
@@ -7,12 +10,36 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
+enum { WAIT_MS = 5000, LOOK_MS = 20 };
+
 struct opts {
     bool json;
 };
 static const struct mu_opt rows[] = {
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON", NULL, 0, 0, NULL},
 };
+
+/* A controller that was just started has no node for a moment; that is no answer. */
+static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
+{
+    for (int waited = 0;; waited += LOOK_MS) {
+        size_t i;
+        json_t *node;
+        int rc = mu_answer_get("nodes", 0, false, "nodes", root, list, text, err);
+
+        if (rc || waited >= WAIT_MS)
+            return rc;
+        json_array_foreach(*list, i, node)
+        {
+            if (!strcmp(mu_answer_str(node, "state"), "up"))
+                return 0;
+        }
+        json_decref(*root);
+        free(*text);
+        *text = NULL;
+        poll(NULL, 0, LOOK_MS);
+    }
+}
 
 int mu_cmd_nodes(int argc, char **argv)
 {
@@ -28,7 +55,7 @@ int mu_cmd_nodes(int argc, char **argv)
 
     if (mu_cmd_options("muster nodes [OPTIONS]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code))
         return code;
-    if (mu_answer_get("nodes", 0, false, "nodes", &root, &list, &text, &err))
+    if (ask(&root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
     json_array_foreach(list, i, node)

@@ -214,10 +214,15 @@ int mu_out_take(struct mu_out *o, const struct mu_m_output *m)
         return MUSTER_EARG;
     size_t stream = 2 * (size_t)m->rank + (m->stream == MU_STREAM_ERR);
     struct stream *st = &o->streams[stream];
+    struct sink *s = &o->sinks[stream % 2];
     uint64_t end = m->offset + m->data.len, skip = 0;
 
     if (m->attempt > st->attempt) {
         let_go(o, stream);
+        if (s->open == stream + 1) { /* what follows is another program's line */
+            queue(s, "\n", 1);
+            s->open = 0;
+        }
         st->attempt = m->attempt;
         st->next = 0;
         o->dropped += st->dropped;
