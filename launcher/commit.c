@@ -175,7 +175,7 @@ static bool stored(struct mu_commit *c, uint64_t now)
 
 static void take_rows(struct mu_commit *c, struct step *s)
 {
-    for (size_t i = s->at; !s->rows_taken && i < s->acts.n; i++)
+    for (size_t i = 0; !s->rows_taken && i < s->acts.n; i++)
         if (s->acts.v[i].kind == MU_ACT_PUT_JOB || s->acts.v[i].kind == MU_ACT_EVENT)
             keep_row(c, &s->acts.v[i], s->wall);
     s->rows_taken = true;
