@@ -670,7 +670,7 @@ static void tear_down(struct agent *a)
 
 static int refuse(const char *text)
 {
-    if (isatty(2) || !mu_log_on(MU_LOG_ERROR, "agent"))
+    if (!mu_log_on(MU_LOG_ERROR, "agent"))
         fprintf(stderr, "muster: %s\n", text);
     mu_log(MU_LOG_ERROR, "agent", "%s", text);
     return 2;
