@@ -198,6 +198,8 @@ static int take(const struct mu_opt *table, size_t n, int argc, char **argv, int
     }
     if (at == HELP && (!arg[2] || !strcmp(name, "help")))
         return 0;
+    if (at == HELP && name[len] == '=')
+        return mu_err_set(err, MUSTER_EARG, "%.*s takes no value", (int)(name + len - arg), arg);
     if (at < 0)
         return unknown(table, n, arg, err);
     if (!takes_value(&table[at])) {

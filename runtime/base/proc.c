@@ -1,6 +1,7 @@
 #include "runtime/base/proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -170,7 +171,8 @@ int mu_proc_signal(const struct mu_proc *p, int sig, struct mu_err *err)
 
 /* --- all processes ---------------------------------------------------------------------------------------------- */
 
-/* Environment of a process; that of a live thread where the first one has ended (then the process's own is empty). */
+/* Environment of a process; that of a live thread where the first one has ended: then the process's own is empty, or
+ * ESRCH, as the kernel pleases. */
 static int read_environ(pid_t pid, struct mu_buf *env)
 {
     char path[64];
@@ -179,7 +181,7 @@ static int read_environ(pid_t pid, struct mu_buf *env)
     snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
     mu_buf_clear(env);
     int rc = mu_path_read(path, ENVIRON_MAX, env, NULL);
-    if (rc < 0 || env->len)
+    if (rc < 0 ? errno != ESRCH : env->len > 0)
         return rc;
     snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
     mu_auto_dir DIR *d = opendir(path);
@@ -205,26 +207,85 @@ static int read_tag(pid_t pid, struct mu_buf *env, struct mu_proc_tag *tag)
     return MUSTER_EARG;
 }
 
+struct scan {
+    int proc; /* /proc */
+    int (*fn)(pid_t pid, const struct mu_proc_tag *tag, void *arg);
+    void *arg;
+    struct mu_buf env;
+};
+
+static int visit(struct scan *s, uint64_t pid)
+{
+    struct mu_proc_tag tag;
+    struct stat st;
+    char name[24];
+
+    snprintf(name, sizeof name, "%" PRIu64, pid);
+    if (fstatat(s->proc, name, &st, 0) < 0 || st.st_uid != geteuid() || read_tag((pid_t)pid, &s->env, &tag) < 0)
+        return 0;
+    return s->fn((pid_t)pid, &tag, s->arg);
+}
+
+/* Visits the listed processes whose pid is in (after, upto]; the range may wrap around. after == upto: all. */
+static int visit_range(struct scan *s, uint64_t after, uint64_t upto, struct mu_err *err)
+{
+    _Alignas(8) char list[320]; /* a few at a time: what is listed is looked at at once */
+    uint64_t pid;
+    long n;
+    int rc = 0;
+
+    if (after < upto && upto - after <= 256) {
+        for (pid = after + 1; pid <= upto && !rc; pid++)
+            rc = visit(s, pid);
+        return rc;
+    }
+    if (lseek(s->proc, 0, SEEK_SET) < 0)
+        return mu_err_errno(err, 0, "cannot list /proc");
+    while ((n = syscall(SYS_getdents64, s->proc, list, sizeof list)) > 0)
+        for (long at = 0; at < n;) {
+            const struct dirent64 *e = (const struct dirent64 *)(const void *)(list + at);
+
+            at += e->d_reclen;
+            if (mu_str_u64(e->d_name, 1, INT32_MAX, &pid) < 0 ||
+                !(after < upto ? pid > after && pid <= upto : pid > after || pid <= upto))
+                continue;
+            if ((rc = visit(s, pid)))
+                return rc;
+        }
+    return n < 0 ? mu_err_errno(err, 0, "cannot list /proc") : 0;
+}
+
+/* The pid that was given out last: pids rise, and wrap around at a limit. 0: not known. */
+static uint64_t newest_pid(void)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    uint64_t pid = 0;
+
+    if (mu_path_read("/proc/loadavg", 256, &b, NULL) < 0)
+        return 0;
+    if (b.len && b.data[b.len - 1] == '\n')
+        b.data[b.len - 1] = 0;
+    char *last = strrchr(mu_buf_str(&b), ' ');
+    return last && mu_str_u64(last + 1, 1, INT32_MAX, &pid) == 0 ? pid : 0;
+}
+
 int mu_proc_scan(int (*fn)(pid_t pid, const struct mu_proc_tag *tag, void *arg), void *arg, struct mu_err *err)
 {
-    mu_auto_dir DIR *d = opendir("/proc");
-    mu_auto_buf struct mu_buf env = {0};
-    struct mu_proc_tag tag;
-    struct dirent *e;
-    struct stat st;
-    uint64_t pid;
+    struct scan s = {.proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC), .fn = fn, .arg = arg};
 
-    if (!d)
+    if (s.proc < 0)
         return mu_err_errno(err, 0, "cannot list /proc");
-    while ((e = readdir(d))) {
-        if (mu_str_u64(e->d_name, 1, INT32_MAX, &pid) < 0 || fstatat(dirfd(d), e->d_name, &st, 0) < 0 ||
-            st.st_uid != geteuid() || read_tag((pid_t)pid, &env, &tag) < 0)
-            continue;
-        int rc = fn((pid_t)pid, &tag, arg);
-        if (rc)
-            return rc;
+    /* A process may end before we come to it and live on in a child that is not in the list: so look at all, then at
+     * those started meanwhile, until there are none. The bound is for hosts that start them faster than we look. */
+    uint64_t seen = newest_pid(), newest;
+    int rc = visit_range(&s, seen, seen, err);
+    for (int round = 0; !rc && round < 100 && (newest = newest_pid()) != seen; round++) {
+        rc = visit_range(&s, seen, newest, err);
+        seen = newest;
     }
-    return 0;
+    close(s.proc);
+    mu_buf_free(&s.env);
+    return rc;
 }
 
 struct sweep {
@@ -299,7 +360,8 @@ int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int 
     long pause = 500000;
     int rc, empty = 0;
 
-    /* A child may get a pid that the scan has already passed while its parent ends: nothing found twice is nothing. */
+    /* Where the newest pid is not known, a child may be behind the scan while its parent, ahead of it, ends: nothing
+     * found twice is nothing. */
     for (;;) {
         s.found = 0;
         rc = mu_proc_scan(sweep_one, &s, err);

@@ -12,7 +12,7 @@
 #include "runtime/base/err.h"
 
 #define MU_PROC_TAG "MUSTER_TAG"
-enum { MU_PROC_TAG_SIZE = 44 };
+enum { MU_PROC_TAG_SIZE = 56 };
 
 struct mu_proc_tag {
     uint32_t pool;
