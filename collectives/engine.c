@@ -388,6 +388,7 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     if (req->next)
         req->next->link = &req->next;
     comm->active = req;
+    comm->requests++;
     req->moved_at = mu_now();
     if (!p2p) {
         req->seq = comm->seq++;
@@ -411,6 +412,7 @@ int mu_coll_release(struct muster_request *req, struct mu_err *err)
 
     if (status < 0)
         *err = req->err;
+    req->comm->requests--;
     free(req->acc);
     free(req);
     return status;

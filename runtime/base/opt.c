@@ -178,13 +178,14 @@ static int store(const struct mu_opt *o, const char *spelling, const char *value
 }
 
 /* Takes the option at argv[i]. Returns the number of arguments used, 0 for help, or a negative error. */
-static int take(const struct mu_opt *table, size_t n, int argc, char **argv, int i, void *opts, struct mu_err *err)
+static int take(const struct mu_opt *table, size_t n, int argc, char **argv, int i, unsigned flags, void *opts,
+                struct mu_err *err)
 {
     const char *arg = argv[i], *name = arg + 1 + (arg[1] == '-'), *value = NULL;
     bool two = arg[1] == '-';
     size_t len = strcspn(name, "=");
     char spelling[80];
-    int at = find_long(table, n, name, len, two), used = 1;
+    int at = find_long(table, n, name, len, two || flags & MU_OPT_ONE_DASH), used = 1;
 
     if (at >= 0) {
         snprintf(spelling, sizeof spelling, "%.*s", (int)(len + (size_t)(name - arg)), arg);
@@ -246,7 +247,7 @@ int mu_opt_parse(const struct mu_opt *table, size_t n, int argc, char **argv, un
             i++;
             continue;
         }
-        int used = take(table, n, argc, argv, i, opts, err);
+        int used = take(table, n, argc, argv, i, flags, opts, err);
         if (used < 0)
             return used;
         if (!used)

@@ -42,6 +42,8 @@ struct mu_opt {
 /* Options may also follow operands: argv is reordered, operands last. Without it parsing stops at the first operand,
  * as `run PROG ARGS` needs. */
 #define MU_OPT_PERMUTE 1u
+/* Long names are taken with one dash, too, as mpirun's users write them (-wdir, -hostfile). */
+#define MU_OPT_ONE_DASH 2u
 
 /* Parses argv[1..argc-1] into opts. Returns 0; 1 when help was asked for (-h, --help, unless the table has its own);
  * MUSTER_EARG with one line that names the option and the fix, or MUSTER_ENOMEM. argv[*first_operand..argc-1] are the

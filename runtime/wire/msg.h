@@ -42,7 +42,7 @@ struct mu_u32v {
 #define MU_F_output(F)                                                                                                 \
     F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped)
 #define MU_F_output_ack(F) F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset)
-#define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof)
+#define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof) F(u64, offset)
 #define MU_F_input_ack(F) F(u64, job) F(u64, taken)
 #define MU_F_signal(F) F(u64, job) F(u32, signo)
 #define MU_F_cancel(F) F(u64, job) F(u32, force) F(str, by) F(u32, signo)

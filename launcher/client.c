@@ -1,0 +1,231 @@
+#include "launcher/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launcher/connect.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/str.h"
+
+#define ANSWER_NS (30 * MU_SEC)
+enum { CHUNK = 65536, TRIES = 5 };
+
+char *mu_client_user(char *buf, size_t n)
+{
+    struct passwd pw, *found = NULL;
+    char room[4096];
+
+    if (getpwuid_r(geteuid(), &pw, room, sizeof room, &found) == 0 && found && found->pw_name[0])
+        snprintf(buf, n, "%s", found->pw_name);
+    else
+        snprintf(buf, n, "%lu", (unsigned long)geteuid());
+    return buf;
+}
+
+bool mu_client_is_open(const struct mu_client *c)
+{
+    return c->fd >= 0;
+}
+
+void mu_client_close(struct mu_client *c)
+{
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+    c->at = 0;
+    mu_buf_free(&c->in);
+    mu_buf_free(&c->out);
+}
+
+static int lost(struct mu_err *err)
+{
+    return mu_err_set(err, MUSTER_EPEER, "the connection to the controller is lost");
+}
+
+int mu_client_flush(struct mu_client *c, struct mu_err *err)
+{
+    if (c->out.failed)
+        return mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+    while (c->out.len) {
+        ssize_t n = send(c->fd, c->out.data, c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0)
+            mu_buf_consume(&c->out, (size_t)n);
+        else if (n < 0 && errno == EINTR)
+            continue;
+        else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return 0;
+        else
+            return lost(err);
+    }
+    return 0;
+}
+
+int mu_client_post(struct mu_client *c, enum mu_msg_type type, const void *body, struct mu_err *err)
+{
+    int rc;
+
+    if (c->fd < 0)
+        return lost(err);
+    rc = mu_msg_encode(&c->out, type, body);
+    if (rc)
+        return mu_err_set(err, rc, "message %s: %s", mu_msg_name(type),
+                          rc == MUSTER_EARG ? "longer than 64 MiB" : muster_strerror(rc));
+    return mu_client_flush(c, err);
+}
+
+int mu_client_fill(struct mu_client *c, struct mu_err *err)
+{
+    /* The consumed part goes away once for many frames. */
+    if (c->at) {
+        mu_buf_consume(&c->in, c->at);
+        c->at = 0;
+    }
+    for (;;) {
+        if (c->fd < 0 || mu_buf_reserve(&c->in, CHUNK))
+            return c->fd < 0 ? lost(err) : mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+        ssize_t n = recv(c->fd, c->in.data + c->in.len, CHUNK, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return 0;
+        if (n <= 0) {
+            c->lost = true;
+            return lost(err);
+        }
+        c->in.len += (size_t)n;
+        c->in.data[c->in.len] = 0;
+        /* Bounded: what was read is dealt with before more is. */
+        if (n < CHUNK || c->in.len > 4u * CHUNK)
+            return 0;
+    }
+}
+
+int mu_client_next(struct mu_client *c, struct mu_msg *m, struct mu_err *err)
+{
+    for (;;) {
+        size_t have = c->in.len - c->at;
+        int64_t len = have ? mu_msg_frame(c->in.data + c->at, have) : 0;
+
+        if (len < 0)
+            return mu_err_set(err, MUSTER_ECORRUPT, "the controller sends what is no message");
+        if (!len)
+            return 0;
+        int rc = mu_msg_decode(c->in.data + c->at, (size_t)len, m, err);
+        c->at += (size_t)len;
+        if (!rc)
+            return 1;
+        if (rc != MUSTER_EVERSION) /* a newer controller may say more than we know */
+            return rc;
+    }
+}
+
+/* Waits for a message of type want until the deadline. */
+static int await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *reply, uint64_t until, struct mu_err *err)
+{
+    for (;;) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        int rc = mu_client_next(c, &m, err);
+
+        if (rc < 0)
+            return rc;
+        if (rc && m.type == MU_MSG_error)
+            return mu_err_set(err, m.error.code < 0 ? m.error.code : MUSTER_EJOB, "%s",
+                              m.error.text ? m.error.text : muster_strerror(m.error.code));
+        if (rc && m.type == want) {
+            *reply = m;
+            memset(&m, 0, sizeof m);
+            return 0;
+        }
+        if (rc)
+            continue;
+        if (c->lost)
+            return lost(err);
+        uint64_t now = mu_now();
+        if (now >= until)
+            return mu_err_set(err, MUSTER_ETIMEOUT, "the controller does not answer; its log is %s/log/controller.log",
+                              c->paths.state);
+        struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->out.len ? POLLOUT : 0))};
+        uint64_t ms = (until - now) / MU_MS + 1;
+        if (poll(&p, 1, ms > 1000 ? 1000 : (int)ms) < 0 && errno != EINTR)
+            return mu_err_errno(err, MUSTER_EIO, "waiting for the controller");
+        /* An answer may have come before the connection broke: it is looked at first. */
+        if (mu_client_flush(c, NULL) == MUSTER_EPEER || mu_client_fill(c, NULL) < 0)
+            c->lost = true;
+    }
+}
+
+int mu_client_call(struct mu_client *c, enum mu_msg_type type, const void *body, enum mu_msg_type want,
+                   struct mu_msg *reply, uint64_t timeout_ns, struct mu_err *err)
+{
+    int rc = mu_client_post(c, type, body, err);
+
+    return rc ? rc : await(c, want, reply, mu_now() + timeout_ns, err);
+}
+
+static int greet(struct mu_client *c, struct mu_err *err)
+{
+    char user[64];
+    struct mu_m_hello hello = {.proto = MU_WIRE_VERSION,
+                               .role = (char[]){"client"},
+                               .node = c->paths.host,
+                               .pid = (uint32_t)getpid(),
+                               .version = (char[]){MUSTER_VERSION},
+                               .user = mu_client_user(user, sizeof user)};
+    MU_AUTO_MSG struct mu_msg m = {0};
+
+    return mu_client_call(c, MU_MSG_hello, &hello, MU_MSG_welcome, &m, ANSWER_NS, err);
+}
+
+int mu_client_open(struct mu_client *c, struct mu_err *err)
+{
+    int rc = MUSTER_EPEER;
+
+    memset(c, 0, sizeof *c);
+    c->fd = -1;
+    /* a controller that was just about to end when we came is followed by another one */
+    for (int i = 0; i < TRIES && rc == MUSTER_EPEER; i++) {
+        if (i)
+            nanosleep(&(struct timespec){.tv_nsec = 20 * (long)MU_MS}, NULL);
+        if ((rc = mu_paths_init(&c->paths, err)) || (rc = mu_controller_connect(&c->paths, true, &c->fd, err)))
+            continue;
+        fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
+        c->lost = false;
+        if ((rc = greet(c, err)))
+            mu_client_close(c);
+    }
+    return rc;
+}
+
+int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json, struct mu_err *err)
+{
+    struct mu_m_query q = {.what = (char *)(uintptr_t)what, .job = job, .all = all};
+    MU_AUTO_MSG struct mu_msg m = {0};
+    int rc = mu_client_call(c, MU_MSG_query, &q, MU_MSG_reply, &m, ANSWER_NS, err);
+
+    if (rc)
+        return rc;
+    if (!m.reply.json)
+        return mu_err_set(err, MUSTER_ECORRUPT, "the controller's answer is empty");
+    *json = MU_STEAL(m.reply.json, NULL);
+    return 0;
+}
+
+int mu_client_query(const char *what, uint64_t job, bool all, char **json, struct mu_err *err)
+{
+    struct mu_client c;
+    int rc = mu_client_open(&c, err);
+
+    if (rc)
+        return rc;
+    rc = mu_client_query_on(&c, what, job, all, json, err);
+    mu_client_close(&c);
+    return rc;
+}

@@ -1,0 +1,83 @@
+#include "launcher/connect.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define START_MS 10000
+
+static int start_controller(struct mu_err *err)
+{
+    char number[16], name[] = "muster", cmd[] = "controller", flag[] = "--ready-fd";
+    char *argv[] = {name, cmd, flag, number, NULL};
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC))
+        return mu_err_errno(err, 0, "cannot make a pipe");
+    mu_auto_fd int in = fds[0], out = fds[1];
+    snprintf(number, sizeof number, "%d", out);
+    int rc = mu_daemon_spawn(argv, out, true, NULL, err);
+    if (rc)
+        return rc;
+    close(MU_STEAL(out, -1));
+    rc = mu_daemon_await(in, START_MS, NULL, err);
+    if (rc)
+        mu_err_prefix(err, "the controller did not start");
+    return rc;
+}
+
+/* One try. The run directory may vanish under us when a controller ends: *again. */
+static int try_start(const char *run, int *fd, bool *again, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    int rc = mu_path_join(path, sizeof path, run, "start.lock", err);
+
+    if (rc)
+        return rc;
+    mu_auto_fd int lock = mu_path_lock(path, START_MS, err);
+    *again = lock < 0 && access(run, F_OK) < 0;
+    if (lock < 0)
+        return lock;
+    rc = mu_connect_unix(run, "ctl.sock", fd, err); /* whoever had the lock may have started it */
+    if (rc != MUSTER_EPEER)
+        return rc;
+    rc = start_controller(err);
+    if (rc)
+        return rc;
+    rc = mu_connect_unix(run, "ctl.sock", fd, err);
+    *again = rc == MUSTER_EPEER;
+    return rc;
+}
+
+int mu_controller_connect(const struct mu_paths *paths, bool start, int *fd, struct mu_err *err)
+{
+    const char *pool = getenv("MUSTER_POOL");
+    struct mu_paths fresh;
+    int rc = MUSTER_EPEER;
+
+    if (pool && *pool)
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "MUSTER_POOL=%.100s: this version reaches the pool of its own machine only; unset MUSTER_POOL", pool);
+    for (int i = 0; i < 5; i++) {
+        bool again = false;
+        rc = mu_connect_unix(paths->run, "ctl.sock", fd, err);
+        if (rc != MUSTER_EPEER || !start)
+            return rc;
+        rc = try_start(paths->run, fd, &again, err);
+        if (!rc || !again)
+            return rc;
+        rc = mu_paths_init(&fresh, err); /* makes the run directory anew */
+        if (rc)
+            return rc;
+        nanosleep(&(struct timespec){.tv_nsec = 20 * MU_MS}, NULL);
+    }
+    return rc;
+}

@@ -1,0 +1,351 @@
+#include "launcher/controller.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launcher/server.h"
+#include "launcher/store.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/opt.h"
+#include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
+#define AGENT_BACKOFF_MAX (5 * MU_SEC)
+#define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
+#define LOCK_WAIT_MS 5000        /* a controller that is just ending keeps its lock for a moment */
+#define LEAVE_NS (3 * MU_SEC)
+#define PRUNE_EVERY (3600 * MU_SEC)
+
+struct options {
+    int ready_fd;
+    bool foreground;
+    uint64_t idle_ns;
+};
+static const struct mu_opt options[] = {
+    {"ready-fd", 0, MU_OPT_INT, offsetof(struct options, ready_fd), "N", "tell there when ready", .max = 1 << 20},
+    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "stay, log to standard error",
+     .aliases = NULL},
+    {"idle", 0, MU_OPT_DURATION, offsetof(struct options, idle_ns), "SECONDS", "end after idling so long; 0: never",
+     .aliases = NULL},
+};
+
+/* What an operator may set; durations as --idle takes them. */
+static const struct {
+    const char *name;
+    size_t offset;
+    uint64_t value;
+} settings[] = {
+    {"MUSTER_IDLE", offsetof(struct mu_ctl_config, idle_ns), 30 * MU_SEC},
+    {"MUSTER_CLIENT_GRACE", offsetof(struct mu_ctl_config, client_grace_ns), 10 * MU_SEC},
+    {"MUSTER_AGENT_WAIT", offsetof(struct mu_ctl_config, agent_wait_ns), 10 * MU_SEC},
+};
+
+struct controller {
+    struct mu_paths paths;
+    struct event_base *base;
+    struct mu_store *store;
+    struct mu_server *server;
+    struct mu_listener *listener;
+    struct event *sigchld, *sigterm, *sigint;
+    struct mu_alarm *agent_alarm, *prune_alarm;
+    int lock;
+    pid_t agent; /* our child, 0 = none */
+    uint64_t agent_since;
+    unsigned agent_deaths; /* in a row, each soon after its start */
+    bool ending, by_core;
+    char log_root[PATH_MAX];
+};
+
+/* --- the agent of this machine ----------------------------------------------------------------------------------- */
+
+/* Sees to it that one lives: ours, or one that outlived the last controller. */
+static void on_agent_alarm(void *arg)
+{
+    char name[] = "muster", cmd[] = "agent", run_flag[] = "--run", local[] = "--local";
+    struct controller *c = arg;
+    char *argv[] = {name, cmd, run_flag, c->paths.run, local, NULL};
+    uint64_t now = mu_now();
+    struct mu_err err;
+
+    if (c->ending || c->agent)
+        return;
+    if (mu_daemon_locked(c->paths.run, "agent.lock", NULL)) {
+        mu_alarm_set(c->agent_alarm, now + AGENT_POLL);
+        return;
+    }
+    if (mu_daemon_spawn(argv, -1, false, &c->agent, &err)) {
+        mu_log(MU_LOG_ERROR, "controller", "%s", err.text);
+        mu_alarm_set(c->agent_alarm, now + AGENT_BACKOFF_MAX);
+        return;
+    }
+    c->agent_since = now;
+    mu_log(MU_LOG_INFO, "controller", "agent %d started", (int)c->agent);
+}
+
+static void agent_ended(struct controller *c, int status)
+{
+    uint64_t now = mu_now(), delay = 0;
+
+    c->agent = 0;
+    if (c->ending)
+        return;
+    if (now - c->agent_since >= AGENT_GOOD)
+        c->agent_deaths = 0;
+    if (c->agent_deaths)
+        delay = (100 * MU_MS) << (c->agent_deaths < 8 ? c->agent_deaths - 1 : 7);
+    if (delay > AGENT_BACKOFF_MAX)
+        delay = AGENT_BACKOFF_MAX;
+    c->agent_deaths++;
+    mu_log(MU_LOG_WARN, "controller", "the agent ended (%s %d); the next one starts in %llu ms",
+           WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+           (unsigned long long)(delay / MU_MS));
+    mu_alarm_set(c->agent_alarm, now + delay);
+}
+
+static void on_sigchld(evutil_socket_t fd, short what, void *arg)
+{
+    struct controller *c = arg;
+    int status;
+    pid_t pid;
+
+    (void)fd, (void)what;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        if (pid == c->agent)
+            agent_ended(c, status);
+}
+
+static void on_agent_lost(void *arg)
+{
+    struct controller *c = arg;
+
+    if (!c->agent && !c->ending)
+        mu_alarm_set(c->agent_alarm, mu_now());
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------ */
+
+static void on_exit_wanted(void *arg)
+{
+    struct controller *c = arg;
+
+    c->ending = c->by_core = true;
+    event_base_loopbreak(c->base);
+}
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+    struct controller *c = arg;
+
+    (void)what;
+    mu_log(MU_LOG_INFO, "controller", "%s: ending; jobs run on", strsignal((int)sig));
+    c->ending = true;
+    event_base_loopbreak(c->base);
+}
+
+/* Lets what was sent go out and, when the core has said farewell to the agents, ours end. */
+static void leave(struct controller *c)
+{
+    uint64_t deadline = mu_now() + LEAVE_NS;
+    char socket[PATH_MAX];
+
+    mu_listener_free(MU_STEAL(c->listener, NULL));
+    if (!mu_path_join(socket, sizeof socket, c->paths.run, "ctl.sock", NULL))
+        unlink(socket);
+    mu_server_close(c->server);
+    while (mu_now() < deadline && (mu_link_flushing() || (c->by_core && c->agent))) {
+        struct timeval slice = {.tv_usec = 10000};
+        event_base_loopexit(c->base, &slice);
+        event_base_loop(c->base, EVLOOP_ONCE);
+    }
+    mu_store_close(MU_STEAL(c->store, NULL));
+    mu_daemon_leave(&c->paths, "ctl.lock");
+}
+
+/* --- start ------------------------------------------------------------------------------------------------------- */
+
+static void pruned(void *arg, uint64_t id)
+{
+    struct controller *c = arg;
+    char dir[PATH_MAX + 24];
+    struct mu_err err;
+
+    snprintf(dir, sizeof dir, "%s/%llu", c->log_root, (unsigned long long)id);
+    if (mu_path_remove_tree(dir, &err))
+        mu_log(MU_LOG_WARN, "controller", "logs of job %llu: %s", (unsigned long long)id, err.text);
+}
+
+static void on_prune(void *arg)
+{
+    struct controller *c = arg;
+    struct mu_err err;
+
+    if (mu_store_prune(c->store, MU_STORE_KEEP_JOBS, MU_STORE_KEEP_EVENTS, pruned, c, &err))
+        mu_log(MU_LOG_WARN, "store", "%s; old jobs stay for now", err.text);
+    mu_alarm_set(c->prune_alarm, mu_now() + PRUNE_EVERY);
+}
+
+static void on_accept(void *arg, int fd, int pid)
+{
+    mu_server_accept(((struct controller *)arg)->server, fd, pid);
+}
+
+/* MUSTER_EJOB: another controller serves this pool. */
+static int take_lock(struct controller *c, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    pid_t pid = 0;
+    int fd;
+
+    for (int i = 0;; i++) {
+        int rc = mu_path_join(path, sizeof path, c->paths.run, "ctl.lock", err);
+        if (rc)
+            return rc;
+        c->lock = mu_path_lock(path, 0, err);
+        if (c->lock >= 0)
+            return 0;
+        if (c->lock == MUSTER_ETIMEOUT) {
+            /* One that answers stays; one that does not is ending, or starting and answers soon. */
+            rc = mu_connect_unix(c->paths.run, "ctl.sock", &fd, err);
+            if (!rc)
+                close(fd);
+            if (!rc || i >= LOCK_WAIT_MS / 20) {
+                mu_daemon_locked(c->paths.run, "ctl.lock", &pid);
+                return mu_err_set(err, MUSTER_EJOB, "a controller (pid %d) already runs on this store", (int)pid);
+            }
+        } else if (access(c->paths.run, F_OK) == 0 || i >= 10) {
+            return c->lock;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 20 * MU_MS}, NULL);
+        rc = mu_paths_init(&c->paths, err); /* the run directory goes with the controller that ends */
+        if (rc)
+            return rc;
+    }
+}
+
+static int read_settings(struct mu_ctl_config *cfg, struct mu_err *err)
+{
+    for (size_t i = 0; i < MU_COUNT(settings); i++) {
+        const char *text = getenv(settings[i].name);
+        uint64_t value = settings[i].value;
+        if (text && *text && mu_str_duration(text, &value))
+            return mu_err_set(err, MUSTER_EARG, "%s=%.60s: not a duration such as 30 or 5m", settings[i].name, text);
+        memcpy((char *)cfg + settings[i].offset, &value, sizeof value);
+    }
+    return 0;
+}
+
+static struct event *on_signal(struct controller *c, int sig, event_callback_fn fn)
+{
+    struct event *ev = evsignal_new(c->base, sig, fn, c);
+
+    if (ev && event_add(ev, NULL)) {
+        event_free(ev);
+        return NULL;
+    }
+    return ev;
+}
+
+static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
+{
+    struct mu_server_config cfg = {.ctl = {.restarts = 3, .log_root = c->log_root, .version = MUSTER_VERSION},
+                                   .on_exit = on_exit_wanted,
+                                   .on_agent_lost = on_agent_lost,
+                                   .arg = c};
+    char file[PATH_MAX];
+    int rc;
+
+    if ((rc = read_settings(&cfg.ctl, err)) || (rc = take_lock(c, err)) ||
+        (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
+        (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
+        (rc = mu_store_open(file, &c->store, err)))
+        return rc;
+    if (o->idle_ns != UINT64_MAX)
+        cfg.ctl.idle_ns = o->idle_ns;
+    if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
+        cfg.ctl.incarnation = mu_wall();
+    c->base = mu_loop_new();
+    if (!c->base)
+        return mu_err_set(err, MUSTER_ENOMEM, "cannot make an event loop");
+    c->sigchld = on_signal(c, SIGCHLD, on_sigchld);
+    c->sigterm = on_signal(c, SIGTERM, on_term);
+    c->sigint = on_signal(c, SIGINT, on_term);
+    c->agent_alarm = mu_alarm_new(c->base, on_agent_alarm, c);
+    c->prune_alarm = mu_alarm_new(c->base, on_prune, c);
+    if (!c->sigchld || !c->sigterm || !c->sigint || !c->agent_alarm || !c->prune_alarm)
+        return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
+    if ((rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
+        return rc;
+    return mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &c->listener, err);
+}
+
+static void tear_down(struct controller *c)
+{
+    struct event *events[] = {c->sigchld, c->sigterm, c->sigint};
+
+    mu_listener_free(c->listener);
+    mu_server_free(c->server);
+    mu_store_close(c->store);
+    mu_alarm_free(c->agent_alarm);
+    mu_alarm_free(c->prune_alarm);
+    for (size_t i = 0; i < MU_COUNT(events); i++)
+        if (events[i])
+            event_free(events[i]);
+    if (c->base)
+        event_base_free(c->base);
+    if (c->lock >= 0)
+        close(c->lock);
+}
+
+/* Says why not, to whoever waits for us, to people and to the log. */
+static int refuse(struct options *o, int code, const char *text)
+{
+    if (o->ready_fd < 0)
+        fprintf(stderr, "muster: %s\n", text);
+    mu_log(MU_LOG_ERROR, "controller", "%s", text);
+    mu_daemon_ready(&o->ready_fd, code, text);
+    return code;
+}
+
+int mu_controller_main(int argc, char **argv)
+{
+    struct options o = {.ready_fd = -1, .idle_ns = UINT64_MAX};
+    struct controller c = {.lock = -1};
+    struct mu_err err = {0};
+    int first, code = 0;
+    int rc = mu_opt_parse(options, MU_COUNT(options), argc, argv, 0, &o, &first, &err);
+
+    if (rc == 1) {
+        mu_opt_help(stdout, "muster controller [OPTION]...", options, MU_COUNT(options));
+        return 0;
+    }
+    if (!rc && first < argc)
+        rc = mu_err_set(&err, MUSTER_EARG, "controller takes no operand: %.100s", argv[first]);
+    if (rc || (rc = mu_paths_init(&c.paths, &err)))
+        return refuse(&o, 2, err.text);
+    /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
+    if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
+        code = refuse(&o, 2, err.text);
+    } else {
+        mu_log(MU_LOG_INFO, "controller", "version %s, pid %d, store %s", MUSTER_VERSION, (int)getpid(), c.paths.state);
+        mu_daemon_ready(&o.ready_fd, 0, NULL);
+        mu_alarm_set(c.agent_alarm, mu_now());
+        mu_alarm_set(c.prune_alarm, mu_now() + MU_SEC);
+        while (!c.ending && event_base_loop(c.base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0)
+            ;
+        leave(&c);
+        mu_log(MU_LOG_INFO, "controller", "ended");
+    }
+    tear_down(&c);
+    mu_log_close();
+    return code;
+}

@@ -1,0 +1,220 @@
+#include "launcher/json.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "launcher/core/ctl.h"
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+
+struct mu_json {
+    json_t *root, *list;
+    bool failed;
+};
+
+/* Length of the well-formed UTF-8 sequence at p, 0 if there is none (overlong forms and surrogates included). */
+static size_t utf8_len(const unsigned char *p, size_t left)
+{
+    static const struct {
+        unsigned char mask, want;
+        size_t len;
+        uint32_t least;
+    } forms[] = {{0x80, 0x00, 1, 0}, {0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+
+    for (size_t f = 0; f < MU_COUNT(forms); f++) {
+        if ((p[0] & forms[f].mask) != forms[f].want)
+            continue;
+        uint32_t c = p[0] & (unsigned char)~forms[f].mask;
+        if (forms[f].len > left)
+            return 0;
+        for (size_t i = 1; i < forms[f].len; i++) {
+            if ((p[i] & 0xc0) != 0x80)
+                return 0;
+            c = c << 6 | (p[i] & 0x3f);
+        }
+        return c >= forms[f].least && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? forms[f].len : 0;
+    }
+    return 0;
+}
+
+static json_t *text_n(const void *data, size_t n)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    const unsigned char *p = data;
+
+    for (size_t i = 0; i < n;) {
+        size_t len = utf8_len(p + i, n - i);
+        if (len)
+            mu_buf_append(&b, p + i, len);
+        else
+            mu_buf_append(&b, "\xef\xbf\xbd", 3);
+        i += len ? len : 1;
+    }
+    return b.failed ? NULL : json_stringn_nocheck(mu_buf_str(&b), b.len);
+}
+
+static json_t *text(const char *s)
+{
+    return text_n(s ? s : "", s ? strlen(s) : 0);
+}
+
+static json_t *text_or_null(const char *s)
+{
+    return s && *s ? text(s) : json_null();
+}
+
+static json_t *seconds(uint64_t ns)
+{
+    return ns ? json_real((double)ns / 1e9) : json_null();
+}
+
+/* Steps are stored + 1, 0 meaning none. */
+static json_t *step(uint64_t plus1)
+{
+    return plus1 ? json_integer((json_int_t)(plus1 - 1)) : json_null();
+}
+
+static void put(struct mu_json *j, json_t *o, const char *key, json_t *value)
+{
+    if (!value || json_object_set_new_nocheck(o, key, value))
+        j->failed = true;
+}
+
+static int add(struct mu_json *j, json_t *entry)
+{
+    if (!entry || json_array_append_new(j->list, entry))
+        j->failed = true;
+    return j->failed ? MUSTER_ENOMEM : 0;
+}
+
+struct mu_json *mu_json_new(const char *schema, const char *list)
+{
+    struct mu_json *j = calloc(1, sizeof *j);
+
+    if (!j)
+        return NULL;
+    j->root = json_object();
+    put(j, j->root, "schema", json_string(schema));
+    j->list = json_array();
+    put(j, j->root, list, j->list);
+    if (j->failed) {
+        mu_json_free(j);
+        return NULL;
+    }
+    return j;
+}
+
+void mu_json_free(struct mu_json *j)
+{
+    if (!j)
+        return;
+    json_decref(j->root);
+    free(j);
+}
+
+char *mu_json_text(const struct mu_json *j)
+{
+    return j->failed ? NULL : json_dumps(j->root, JSON_COMPACT | JSON_REAL_PRECISION(16));
+}
+
+static json_t *failure(struct mu_json *j, const struct mu_m_jobrow *r)
+{
+    json_t *o;
+
+    if (!r->fail_attempt)
+        return json_null();
+    o = json_object();
+    if (!o)
+        return NULL;
+    put(j, o, "rank", step(r->fail_rank_plus1));
+    put(j, o, "node", text_or_null(r->fail_node));
+    bool known = r->fail_rank_plus1 != 0;
+    put(j, o, "signal", known && WIFSIGNALED(r->fail_status) ? json_integer(WTERMSIG(r->fail_status)) : json_null());
+    put(j, o, "exit_code",
+        known && WIFEXITED(r->fail_status) ? json_integer(WEXITSTATUS(r->fail_status)) : json_null());
+    put(j, o, "message", text(r->fail_text));
+    put(j, o, "attempt", json_integer(r->fail_attempt));
+    put(j, o, "t", seconds(r->fail_wall));
+    put(j, o, "stderr_tail", text_n(r->fail_tail.data, r->fail_tail.len));
+    return o;
+}
+
+int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
+{
+    json_t *o = json_object(), *nodes = json_array();
+
+    if (!o || !nodes) {
+        json_decref(o);
+        json_decref(nodes);
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    for (char **v = r->nodes; v && *v; v++) {
+        json_t *name = text(*v);
+        if (!name || json_array_append_new(nodes, name))
+            j->failed = true;
+    }
+    put(j, o, "id", json_integer((json_int_t)r->id));
+    put(j, o, "name", text(r->name));
+    put(j, o, "user", text(r->user));
+    put(j, o, "state", json_string(mu_job_state_name(r->state)));
+    put(j, o, "reason", text(r->reason));
+    put(j, o, "attempt", json_integer(r->attempt));
+    put(j, o, "ranks", json_integer(r->ranks));
+    put(j, o, "nodes", nodes);
+    put(j, o, "step", step(r->step_plus1));
+    put(j, o, "exit_code", mu_job_over(r->state) ? json_integer(r->exit_code) : json_null());
+    put(j, o, "failure", failure(j, r));
+    put(j, o, "submitted_t", seconds(r->submitted_wall));
+    put(j, o, "started_t", seconds(r->started_wall));
+    put(j, o, "ended_t", seconds(r->ended_wall));
+    put(j, o, "restarts", json_integer(r->attempt ? (json_int_t)r->attempt - 1 : 0));
+    put(j, o, "checkpoint_step", step(r->ckpt_plus1));
+    put(j, o, "restored_step", step(r->restored_plus1));
+    put(j, o, "log_dir", text_or_null(r->log_dir));
+    return add(j, o);
+}
+
+int mu_json_add_event(struct mu_json *j, const struct mu_store_event *e)
+{
+    json_t *o = json_object();
+
+    if (!o) {
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    put(j, o, "t", seconds(e->wall));
+    put(j, o, "kind", text(e->kind));
+    put(j, o, "job", json_integer((json_int_t)e->job));
+    put(j, o, "attempt", json_integer(e->attempt));
+    put(j, o, "rank", e->rank >= 0 ? json_integer(e->rank) : json_null());
+    put(j, o, "node", text_or_null(e->node));
+    put(j, o, "detail", text(e->detail));
+    return add(j, o);
+}
+
+int mu_json_add_node(struct mu_json *j, const struct mu_node *n)
+{
+    json_t *o = json_object();
+
+    if (!o) {
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    bool up = n->state == MU_NODE_UP && n->ready;
+    put(j, o, "name", text(n->name));
+    put(j, o, "state", json_string(up ? "up" : n->state == MU_NODE_UP ? "joining" : "away"));
+    put(j, o, "reason",
+        text(up                       ? ""
+             : n->state == MU_NODE_UP ? "its agent is telling what runs"
+                                      : "its agent is away"));
+    put(j, o, "slots", json_integer(n->slots));
+    put(j, o, "used", json_integer(n->used));
+    put(j, o, "gpus", json_integer(0));
+    put(j, o, "memory", json_integer((json_int_t)n->memory));
+    put(j, o, "pus", json_integer(n->pus));
+    put(j, o, "numa", json_integer(n->numa));
+    return add(j, o);
+}

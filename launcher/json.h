@@ -1,0 +1,23 @@
+/* Answers to queries as the JSON that `--json` prints: schemas muster.jobs/1, muster.events/1, muster.nodes/1. Times
+ * are seconds since 1970 as numbers, sizes bytes; what is not known is null. Whatever bytes names are made of, the
+ * text is valid UTF-8. */
+#ifndef MU_LAUNCHER_JSON_H
+#define MU_LAUNCHER_JSON_H
+
+#include "launcher/core/pool.h"
+#include "launcher/store.h"
+#include "runtime/wire/msg.h"
+
+struct mu_json; /* one document with its list */
+
+/* schema "muster.jobs/1", list "jobs". NULL: out of memory. */
+struct mu_json *mu_json_new(const char *schema, const char *list);
+void mu_json_free(struct mu_json *);
+/* Each adds one entry. 0 or MUSTER_ENOMEM. */
+int mu_json_add_job(struct mu_json *, const struct mu_m_jobrow *);
+int mu_json_add_event(struct mu_json *, const struct mu_store_event *);
+int mu_json_add_node(struct mu_json *, const struct mu_node *);
+/* The text, for free(). NULL: out of memory. */
+char *mu_json_text(const struct mu_json *);
+
+#endif

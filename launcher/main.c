@@ -1,0 +1,123 @@
+/* muster: the command line's entry. One table, one row a command; see commands.h for how to add one. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launcher/commands.h"
+#include "launcher/controller.h"
+#include "runtime/agent/agent.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/str.h"
+#include "runtime/keeper/keeper.h"
+
+enum { HIDDEN = 1 };
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+    unsigned flags;
+} commands[] = {
+    {"run", mu_cmd_run, "run a job and wait for it", 0},
+    {"submit", mu_cmd_submit, "hand in a job and print its number", 0},
+    {"jobs", mu_cmd_jobs, "list the jobs", 0},
+    {"status", mu_cmd_status, "show one job in full", 0},
+    {"logs", mu_cmd_logs, "print what the ranks of a job have written", 0},
+    {"events", mu_cmd_events, "list what has happened to a job", 0},
+    {"cancel", mu_cmd_cancel, "end jobs", 0},
+    {"nodes", mu_cmd_nodes, "list the nodes of the pool", 0},
+    {"bench", mu_cmd_bench, "measure collectives and check their results", 0},
+    {"topo", mu_cmd_topo, "show this machine and where ranks would go", 0},
+    {"doctor", mu_cmd_doctor, "check what muster needs on this machine", 0},
+    {"controller", mu_controller_main, "the pool's daemon", HIDDEN},
+    {"agent", mu_agent_main, "the node's daemon", HIDDEN},
+    {"keeper", mu_keeper_main, "the daemon of one job on one node", HIDDEN},
+};
+
+static void help(FILE *f)
+{
+    fputs("usage: muster COMMAND [OPTIONS] [ARGUMENTS]\n\n", f);
+    for (size_t i = 0; i < MU_COUNT(commands); i++)
+        if (!(commands[i].flags & HIDDEN))
+            fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n`muster COMMAND --help` lists a command's options; `man muster` and `man muster-COMMAND` explain them.\n"
+          "For a start: muster run -n 2 hostname\n",
+          f);
+}
+
+static int unknown(const char *word)
+{
+    const char *best = NULL;
+    unsigned least = UINT_MAX;
+    char shown[80];
+
+    for (size_t i = 0; i < MU_COUNT(commands); i++) {
+        unsigned d = mu_str_distance(word, commands[i].name);
+        if (!(commands[i].flags & HIDDEN) && d < least && d <= 1 + strlen(word) / 4) {
+            least = d;
+            best = commands[i].name;
+        }
+    }
+    fprintf(stderr, "muster: unknown %s '%s'; ", word[0] == '-' ? "option" : "command",
+            mu_str_show(shown, sizeof shown, word));
+    if (best)
+        fprintf(stderr, "did you mean '%s'?\n", best);
+    else
+        fputs("`muster --help` lists the commands\n", stderr);
+    return MU_EXIT_USAGE;
+}
+
+/* A socket that became descriptor 1 would get the program's output. */
+static void fill_standard_fds(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2)
+        close(fd);
+}
+
+/* What stdio could not write must not end in success. */
+static int flushed(int code)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "muster: cannot write the output: %s\n", strerror(errno ? errno : EIO));
+    return code ? code : MU_EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    fill_standard_fds();
+    if (argc < 2) {
+        help(stderr);
+        return MU_EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (!strcmp(argv[1], "help") && argc == 2)) {
+        help(stdout);
+        return flushed(0);
+    }
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
+        puts("muster " MUSTER_VERSION);
+        return flushed(0);
+    }
+    if (!strcmp(argv[1], "help")) { /* muster help run = muster run --help */
+        argv[1] = argv[2];
+        argv[2] = (char[]){"--help"};
+        argc = 3;
+    }
+    /* `muster jobs | head` ends as any other program does; run and the daemons see to it themselves. */
+    signal(SIGPIPE, SIG_DFL);
+    for (size_t i = 0; i < MU_COUNT(commands); i++)
+        if (!strcmp(argv[1], commands[i].name))
+            return flushed(commands[i].run(argc - 1, argv + 1));
+    return unknown(argv[1]);
+}

@@ -1,0 +1,100 @@
+/* What `muster run` and `muster submit` are made of: options -> plan (checked) -> spec -> a job that is watched to its
+ * end. Everything here belongs to the command; one thread. */
+#ifndef MU_LAUNCHER_RUN_H
+#define MU_LAUNCHER_RUN_H
+
+#include "launcher/client.h"
+#include "runtime/base/opt.h"
+#include "runtime/wire/core.h"
+
+struct mu_run_opts {
+    /* of one program: start afresh behind each ':' */
+    int ranks; /* 0: not said */
+    const char *wdir;
+    char **exports; /* -x as given */
+    char **mca;     /* OMPI_MCA_name=value */
+    const char *mca_name;
+    /* of the job */
+    const char *name, *output, *ckpt_dir;
+    char **hosts, **hostfiles, **ckpt;
+    int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
+    char map[16];
+    bool oversubscribe, tag_output, quiet, dry_run, json, accepted;
+    uint64_t timeout_ns, grace_ns;
+};
+enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */
+enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE };
+enum { MU_RUN_INPUT_RANK0, MU_RUN_INPUT_NONE };
+
+struct mu_run_app {
+    uint32_t ranks;
+    char **argv; /* argc words, borrowed from the command line */
+    int argc;
+    char wdir[4096]; /* absolute */
+    char **env;      /* NAME=VALUE: PWD, --mca, -x, in this order */
+};
+
+struct mu_run_plan {
+    struct mu_run_opts opts;
+    struct mu_run_app *apps;
+    unsigned napps;
+    uint32_t ranks;      /* of all programs; 0: as many as there are slots */
+    uint32_t host_slots; /* that -H and hostfiles allow; 0: not said */
+    char output[4096], ckpt_dir[4096], ckpt[1024], user[64];
+    char **env;     /* what is handed on of our own environment */
+    char note[256]; /* worth saying, no error */
+};
+
+/* The option tables; submit's is run's without what needs somebody watching. */
+const struct mu_opt *mu_run_options(size_t *n);
+const struct mu_opt *mu_submit_options(size_t *n);
+/* The value of a `--mca NAME` that waits for it (opts.mca_name). */
+int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *err);
+
+/* Parses the command line (argv[0] is the command) and checks everything that can be known before a job exists. 1: help
+ * was asked for. On any result mu_run_plan_free it. */
+int mu_run_plan_make(struct mu_run_plan *p, const struct mu_opt *table, size_t n, int argc, char **argv,
+                     struct mu_err *err);
+void mu_run_plan_free(struct mu_run_plan *p);
+/* ranks of a plan that does not say: fills apps[0].ranks. */
+int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, struct mu_err *err);
+
+/* run_check.c: each names the thing and the fix. */
+int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err);
+int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struct mu_err *err);
+int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err);
+
+/* run_env.c: whether a variable of the submitter is handed on; the copy of `environ` that is. */
+bool mu_run_env_passes(const char *entry);
+bool mu_run_env_is_own(const char *entry); /* muster sets it, one value a rank */
+char **mu_run_env_copy(char *const *env);
+/* Value of name in NAME=VALUE vectors (either may be NULL), the last one wins; NULL if none. */
+const char *mu_run_env_get(char *const *first, char *const *second, const char *name);
+
+/* Packs the plan as a spec; *out is the caller's to free. */
+int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct mu_bytes *out, struct mu_err *err);
+/* Random; a repeated submission with it is the same job. */
+int mu_run_token(char token[33], struct mu_err *err);
+/* Slots and number of the nodes that are up; waits for the first node a while. */
+int mu_run_pool(struct mu_client *c, uint32_t *slots, uint32_t *nodes, struct mu_err *err);
+/* Submits, over new connections if need be. */
+int mu_run_submit(struct mu_client *c, const char *token, const struct mu_bytes *spec, uint64_t *job,
+                  struct mu_err *err);
+
+/* run_dry.c: prints what would be started. */
+int mu_run_dry(struct mu_run_plan *p, struct mu_err *err);
+
+/* run_live.c: watches the job to its end and returns the exit code of `muster run`. */
+int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job, const char *token, bool input);
+
+/* run_report.c */
+struct mu_run_sight { /* what the watcher knows beyond the row */
+    int signo;        /* that made us cancel, 0: none */
+    uint64_t dropped; /* lines of output that never reached the logs */
+    bool quiet;
+};
+int mu_run_exit_code(const struct mu_m_jobrow *row, int signo);
+/* The one-screen report; empty when there is nothing to say. */
+void mu_run_report(struct mu_buf *out, const struct mu_m_jobrow *row, const struct mu_run_sight *sight);
+
+#endif

@@ -1,0 +1,180 @@
+/* What can be known to be wrong before a job exists. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launcher/run.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
+
+#define DEFAULT_PATH "/bin:/usr/bin" /* execvp's, when there is no PATH */
+
+/* 0: a program; else the errno of execve, EISDIR for a directory. */
+static int look(const char *wdir, const char *path)
+{
+    char full[8192];
+    struct stat st;
+
+    if (snprintf(full, sizeof full, "%s%s%s", path[0] == '/' ? "" : wdir, path[0] == '/' ? "" : "/", path) >=
+        (int)sizeof full)
+        return ENAMETOOLONG;
+    if (stat(full, &st) < 0)
+        return errno;
+    if (S_ISDIR(st.st_mode))
+        return EISDIR;
+    return S_ISREG(st.st_mode) && !faccessat(AT_FDCWD, full, X_OK, AT_EACCESS) ? 0 : EACCES;
+}
+
+static int refuse(const char *program, const char *wdir, int e, struct mu_err *err)
+{
+    char shown[256], at[256];
+
+    mu_str_show(shown, sizeof shown, program);
+    switch (e) {
+    case EACCES:
+        return mu_err_set(err, MUSTER_EARG, "%s is not executable; chmod +x it, or name its interpreter first", shown);
+    case EISDIR:
+        return mu_err_set(err, MUSTER_EARG, "%s is a directory, not a program", shown);
+    case ENOENT:
+    case ENOTDIR:
+        return mu_err_set(err, MUSTER_EARG, "%s: no such program%s%s; check the path, or give --wdir", shown,
+                          program[0] == '/' ? "" : " seen from ",
+                          program[0] == '/' ? "" : mu_str_show(at, sizeof at, wdir));
+    default:
+        return mu_err_set(err, MUSTER_EARG, "%s: %s", shown, strerror(e));
+    }
+}
+
+int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err)
+{
+    const char *program = app->argv[0], *path = mu_run_env_get(env, app->env, "PATH");
+    char shown[256], found[8192] = "";
+
+    if (!*program)
+        return mu_err_set(err, MUSTER_EARG, "the program's name is empty");
+    if (strchr(program, '/')) {
+        int e = look(app->wdir, program);
+        return e ? refuse(program, app->wdir, e, err) : 0;
+    }
+    for (const char *p = path && *path ? path : DEFAULT_PATH;; p++) {
+        size_t len = strcspn(p, ":");
+        char full[8192];
+
+        if (snprintf(full, sizeof full, "%.*s%s%s", (int)len, p, len ? "/" : "./", program) < (int)sizeof full) {
+            int e = look(app->wdir, full);
+            if (!e)
+                return 0;
+            if (e == EACCES && !*found)
+                snprintf(found, sizeof found, "%s", full);
+        }
+        p += len;
+        if (!*p)
+            break;
+    }
+    if (*found)
+        return refuse(found, app->wdir, EACCES, err);
+    mu_str_show(shown, sizeof shown, program);
+    if (!look(app->wdir, program))
+        return mu_err_set(err, MUSTER_EARG, "%s is not in PATH; did you mean ./%s?", shown, shown);
+    return mu_err_set(err, MUSTER_EARG, "%s is not in PATH; give its path, or check the spelling", shown);
+}
+
+int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struct mu_err *err)
+{
+    char probe[4200], full[4096];
+    mu_auto_free char *cwd = dir[0] == '/' ? NULL : getcwd(NULL, 0);
+
+    if (snprintf(full, sizeof full, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", dir) >= (int)sizeof full)
+        return mu_err_set(err, MUSTER_EARG, "--output: the path is longer than %zu bytes", sizeof full - 1);
+    if (!create) {
+        /* the nearest directory that exists must be ours to write in */
+        snprintf(probe, sizeof probe, "%s", full);
+        while (access(probe, F_OK) && strrchr(probe, '/') > probe)
+            *strrchr(probe, '/') = 0;
+        if (access(probe, F_OK))
+            snprintf(probe, sizeof probe, "/");
+        if (faccessat(AT_FDCWD, probe, W_OK | X_OK, AT_EACCESS))
+            return mu_err_errno(err, MUSTER_EARG, "--output: cannot write in %s", probe);
+        return mu_str_copy(out, n, full) ? mu_err_set(err, MUSTER_EARG, "--output: the path is too long") : 0;
+    }
+    int rc = mu_path_mkdirs(full, 0777, err);
+    if (rc < 0) {
+        mu_err_prefix(err, "--output");
+        return err->code = rc == MUSTER_ENOSPC ? rc : MUSTER_EARG;
+    }
+    snprintf(probe, sizeof probe, "%s/.muster-%ld", full, (long)getpid());
+    mu_auto_fd int fd = open(probe, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return mu_err_errno(err, MUSTER_EARG, "--output: cannot write in %s", full);
+    int bad = write(fd, "x", 1) == 1 ? 0 : errno ? errno : EIO;
+    unlink(probe);
+    if (bad) {
+        errno = bad;
+        return mu_err_errno(err, bad == ENOSPC || bad == EDQUOT ? MUSTER_ENOSPC : MUSTER_EARG,
+                            "--output: cannot write in %s", full);
+    }
+    return mu_str_copy(out, n, full) ? mu_err_set(err, MUSTER_EARG, "--output: the path is too long") : 0;
+}
+
+static bool is_here(const char *name, const char *host)
+{
+    static const char *const local[] = {"localhost", "127.0.0.1", "::1"};
+    const char *at = strchr(name, '@');
+
+    name = at ? at + 1 : name;
+    for (size_t i = 0; i < MU_COUNT(local); i++)
+        if (!strcmp(name, local[i]))
+            return true;
+    /* host and host.domain are the same machine, whichever of the two this one calls itself */
+    size_t a = strcspn(name, "."), b = strcspn(host, ".");
+    return !strcasecmp(name, host) || (a == b && !strncasecmp(name, host, a) && (name[a] == 0 || host[b] == 0));
+}
+
+/* All hosts must be this machine; their slots add up. */
+static int take_hosts(const struct mu_hosts *hosts, uint64_t *slots, bool *open_end, struct mu_err *err)
+{
+    char host[65], shown[128];
+
+    mu_path_host(host);
+    for (size_t i = 0; i < hosts->n; i++) {
+        if (!is_here(hosts->v[i].name, host))
+            return mu_err_set(err, MUSTER_EARG,
+                              "host %s is not this machine (%s); this version starts ranks on this machine only: leave "
+                              "it out or say localhost",
+                              mu_str_show(shown, sizeof shown, hosts->v[i].name), host);
+        *slots += (uint64_t)hosts->v[i].slots;
+        *open_end = *open_end || !hosts->v[i].slots;
+    }
+    return 0;
+}
+
+int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err)
+{
+    uint64_t slots = 0;
+    bool open_end = false;
+    int rc = 0;
+
+    for (char **v = p->opts.hosts; v && *v && !rc; v++) {
+        struct mu_hosts hosts = {0};
+        if ((rc = mu_hosts_parse(*v, &hosts, err)))
+            return mu_err_prefix(err, "-H");
+        rc = take_hosts(&hosts, &slots, &open_end, err);
+        mu_hosts_free(&hosts);
+    }
+    for (char **v = p->opts.hostfiles; v && *v && !rc; v++) {
+        struct mu_hosts hosts = {0};
+        if ((rc = mu_hosts_read_file(*v, &hosts, err)))
+            return err->code = MUSTER_EARG;
+        rc = take_hosts(&hosts, &slots, &open_end, err);
+        mu_hosts_free(&hosts);
+    }
+    if (rc)
+        return rc;
+    p->host_slots = open_end || slots > UINT32_MAX ? 0 : (uint32_t)slots;
+    return 0;
+}

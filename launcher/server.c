@@ -1,0 +1,483 @@
+#include "launcher/server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launcher/commit.h"
+#include "launcher/json.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
+#define CLIENT_PENDING_MAX (16u << 20) /* so is a client that does not read; credits keep an honest one far below */
+#define EVENTS_MAX 20000u
+
+struct conn {
+    struct mu_server *server;
+    struct mu_link *link;
+    mu_conn id;
+    int pid;
+    bool hello, closing;
+    uint64_t since;
+    uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
+};
+
+struct mu_server {
+    struct event_base *base;
+    struct mu_store *store;
+    struct mu_server_config cfg;
+    struct mu_ctl *core;
+    struct mu_commit *commit;
+    struct mu_alarm *alarm;
+    struct mu_acts acts;
+    struct conn **conns;
+    size_t nconns, capconns;
+    mu_conn last_id;
+    mu_conn *downs; /* closed by us; the core hears of it after the step */
+    size_t ndowns, capdowns;
+    uint64_t started;
+    bool exiting, exit_told, closed;
+};
+
+static struct conn *find(struct mu_server *s, mu_conn id)
+{
+    for (size_t i = 0; i < s->nconns; i++)
+        if (s->conns[i]->id == id)
+            return s->conns[i];
+    return NULL;
+}
+
+/* Only takes it out of the table; the link is the caller's. */
+static void forget(struct mu_server *s, struct conn *k)
+{
+    for (size_t i = 0; i < s->nconns; i++) {
+        if (s->conns[i] == k) {
+            s->conns[i] = s->conns[--s->nconns];
+            break;
+        }
+    }
+    free(k);
+}
+
+/* --- what the commit does ---------------------------------------------------------------------------------------- */
+
+static void close_conn(struct mu_server *s, struct conn *k)
+{
+    if (k->closing)
+        return;
+    if (s->ndowns == s->capdowns) {
+        size_t cap = s->capdowns ? s->capdowns * 2 : 16;
+        mu_conn *v = realloc(s->downs, cap * sizeof *v);
+        if (!v)
+            return; /* stays open: its peer or the next attempt ends it */
+        s->downs = v;
+        s->capdowns = cap;
+    }
+    s->downs[s->ndowns++] = k->id;
+    k->closing = true;
+}
+
+static void do_send(void *arg, mu_conn id, const void *frame, size_t len)
+{
+    struct mu_server *s = arg;
+    struct conn *k = find(s, id);
+
+    if (!k || k->closing)
+        return;
+    if (mu_link_send(k->link, frame, len) == MUSTER_ENOMEM) {
+        mu_log(MU_LOG_ERROR, "controller", "out of memory: closing connection %u", id);
+        close_conn(s, k);
+    } else if (mu_link_pending(k->link) > CLIENT_PENDING_MAX + len && !mu_ctl_is_agent(s->core, id)) {
+        mu_log(MU_LOG_WARN, "controller", "client %u (pid %d) does not read what it asked for; closing", id, k->pid);
+        close_conn(s, k);
+    }
+}
+
+static void do_close(void *arg, mu_conn id)
+{
+    struct conn *k = find(arg, id);
+
+    if (k)
+        close_conn(arg, k);
+}
+
+static void do_exit(void *arg)
+{
+    ((struct mu_server *)arg)->exiting = true;
+}
+
+static const struct mu_commit_ops ops = {.send = do_send, .close = do_close, .exit = do_exit};
+
+/* --- stepping ---------------------------------------------------------------------------------------------------- */
+
+static void step_once(struct mu_server *s, struct mu_ev *ev)
+{
+    ev->now = mu_now();
+    ev->wall = mu_wall();
+    mu_ctl_step(s->core, ev, &s->acts);
+    if (s->acts.failed)
+        mu_log(MU_LOG_ERROR, "controller", "out of memory: an action was lost");
+    mu_commit_step(s->commit, &s->acts, ev->now, ev->wall);
+}
+
+/* The job was promised to nobody: it ends as if a client that nobody sees had cancelled it. */
+static void cancel_unstored(struct mu_server *s, uint64_t job)
+{
+    char role[] = "client", by[] = "it could not be stored";
+    struct mu_msg hello = {.type = MU_MSG_hello, .hello = {.proto = MU_WIRE_VERSION, .role = role}};
+    struct mu_msg cancel = {.type = MU_MSG_cancel, .cancel = {.job = job, .force = 1, .by = by}};
+    mu_conn id = ++s->last_id;
+
+    step_once(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = id});
+    step_once(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &hello});
+    step_once(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &cancel});
+    step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+}
+
+static void answer_waiting(struct mu_server *s);
+
+/* What steps leave behind until nothing is left, then the alarm. */
+static void settle(struct mu_server *s)
+{
+    uint64_t job;
+
+    for (bool more = true; more;) {
+        more = false;
+        while (s->ndowns) {
+            mu_conn id = s->downs[--s->ndowns];
+            struct conn *k = find(s, id);
+            if (!k)
+                continue;
+            mu_link_close_after_flush(k->link);
+            forget(s, k);
+            step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+            more = true;
+        }
+        while (mu_commit_refused(s->commit, &job)) {
+            cancel_unstored(s, job);
+            more = true;
+        }
+    }
+    answer_waiting(s);
+    uint64_t next = mu_ctl_next(s->core), at = mu_commit_next(s->commit);
+    next = at < next ? at : next;
+    for (size_t i = 0; i < s->nconns; i++) {
+        const struct conn *k = s->conns[i];
+        at = k->hello ? UINT64_MAX : k->since + HELLO_NS;
+        next = at < next ? at : next;
+        if (k->query_until && k->query_until < next)
+            next = k->query_until;
+    }
+    mu_alarm_set(s->alarm, next);
+    if (s->exiting && !s->exit_told) {
+        s->exit_told = true;
+        s->cfg.on_exit(s->cfg.arg);
+    }
+}
+
+static void step(struct mu_server *s, struct mu_ev *ev)
+{
+    step_once(s, ev);
+    settle(s);
+}
+
+static void on_alarm(void *arg)
+{
+    struct mu_server *s = arg;
+    uint64_t now = mu_now();
+
+    if (s->closed)
+        return;
+    mu_commit_time(s->commit, now);
+    for (size_t i = 0; i < s->nconns; i++)
+        if (!s->conns[i]->hello && now >= s->conns[i]->since + HELLO_NS)
+            close_conn(s, s->conns[i]);
+    step(s, &(struct mu_ev){.kind = MU_EV_TIME});
+}
+
+/* --- queries ----------------------------------------------------------------------------------------------------- */
+
+static void send_error(struct conn *k, int code, const char *text)
+{
+    mu_link_send_msg(k->link, MU_MSG_error, &(struct mu_m_error){.code = code, .text = (char *)(uintptr_t)text});
+}
+
+static int list_jobs(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_m_jobrow *row;
+
+    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++)
+        if (q->all || !mu_job_over(row->state))
+            mu_json_add_job(j, row);
+    (void)err;
+    return 0;
+}
+
+static int one_job(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_m_jobrow *row;
+    struct mu_m_jobrow old;
+
+    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++) {
+        if (row->id == q->job) {
+            mu_json_add_job(j, row);
+            return 0;
+        }
+    }
+    int rc = mu_store_job(s->store, q->job, &old, err);
+    if (rc)
+        return rc;
+    mu_json_add_job(j, &old);
+    mu_msg_free_body(MU_MSG_jobrow, &old);
+    return 0;
+}
+
+static int list_nodes(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_pool *pool = mu_ctl_pool(s->core);
+
+    (void)q, (void)err;
+    for (unsigned i = 0; i < pool->n; i++)
+        mu_json_add_node(j, &pool->v[i]);
+    return 0;
+}
+
+static int add_event(void *arg, const struct mu_store_event *e)
+{
+    return mu_json_add_event(arg, e);
+}
+
+static int list_events(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    struct mu_err why;
+
+    if (mu_commit_flush(s->commit, &why))
+        mu_log(MU_LOG_WARN, "store", "%s; events that were not stored are not listed", why.text);
+    if (q->job) { /* a job without events is another thing than no job */
+        struct mu_json *probe = mu_json_new("", "jobs");
+        int rc = probe ? one_job(s, probe, q, err) : MUSTER_ENOMEM;
+        mu_json_free(probe);
+        if (rc)
+            return rc;
+    }
+    return mu_store_events(s->store, q->job, EVENTS_MAX, add_event, j, err);
+}
+
+/* To add a query: a row here, its function above, its schema in docs/formats.md. */
+static const struct {
+    const char *what, *schema, *list;
+    int (*fill)(struct mu_server *, struct mu_json *, const struct mu_m_query *, struct mu_err *);
+} queries[] = {
+    {"jobs", "muster.jobs/1", "jobs", list_jobs},
+    {"status", "muster.jobs/1", "jobs", one_job},
+    {"nodes", "muster.nodes/1", "nodes", list_nodes},
+    {"events", "muster.events/1", "events", list_events},
+};
+
+static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
+{
+    struct mu_err err = {.text = "out of memory"};
+    int rc = MUSTER_ENOMEM;
+
+    for (size_t i = 0; i < MU_COUNT(queries); i++) {
+        if (!q->what || strcmp(q->what, queries[i].what))
+            continue;
+        struct mu_json *j = mu_json_new(queries[i].schema, queries[i].list);
+        if (j)
+            rc = queries[i].fill(s, j, q, &err);
+        mu_auto_free char *text = j && !rc ? mu_json_text(j) : NULL;
+        mu_json_free(j);
+        if (text)
+            rc = mu_link_send_msg(k->link, MU_MSG_reply, &(struct mu_m_reply){.json = text});
+        else if (!rc)
+            rc = MUSTER_ENOMEM;
+        if (rc)
+            send_error(k, rc, err.text);
+        return;
+    }
+    send_error(k, MUSTER_EARG, "this controller does not know that query");
+}
+
+static bool any_node_ready(const struct mu_server *s)
+{
+    const struct mu_pool *pool = mu_ctl_pool(s->core);
+
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].ready)
+            return true;
+    return false;
+}
+
+/* Right after its start a controller knows no node yet: whoever asks for nodes then waits for the first one. */
+static void on_query(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
+{
+    bool nodes = q->what && !strcmp(q->what, "nodes");
+    uint64_t until = s->started + s->cfg.ctl.agent_wait_ns;
+
+    if (nodes && !any_node_ready(s) && mu_now() < until)
+        k->query_until = until;
+    else
+        answer(s, k, q);
+}
+
+static void answer_waiting(struct mu_server *s)
+{
+    char what[] = "nodes";
+
+    for (size_t i = 0; i < s->nconns; i++) {
+        struct conn *k = s->conns[i];
+        if (!k->query_until || (!any_node_ready(s) && mu_now() < k->query_until))
+            continue;
+        k->query_until = 0;
+        answer(s, k, &(struct mu_m_query){.what = what});
+    }
+}
+
+/* --- connections ------------------------------------------------------------------------------------------------- */
+
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    struct conn *k = arg;
+    struct mu_server *s = k->server;
+
+    (void)link, (void)frame, (void)len;
+    if (k->closing || s->closed)
+        return;
+    if (msg->type == MU_MSG_hello && !k->hello) {
+        char name[48];
+        k->hello = true;
+        snprintf(name, sizeof name, "%.12s %u (pid %d)", msg->hello.role ? msg->hello.role : "peer", k->id, k->pid);
+        mu_link_name(k->link, name);
+        mu_log(MU_LOG_DEBUG, "controller", "%s is here", name);
+    }
+    if (msg->type == MU_MSG_query && k->hello) {
+        on_query(s, k, &msg->query);
+        settle(s);
+        return;
+    }
+    step(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
+}
+
+static void on_down(void *arg, struct mu_link *link)
+{
+    struct conn *k = arg;
+    struct mu_server *s = k->server;
+    mu_conn id = k->id;
+
+    if (s->closed)
+        return;
+    bool agent = mu_ctl_is_agent(s->core, id);
+    forget(s, k);
+    mu_link_free(link);
+    step(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+    if (agent && s->cfg.on_agent_lost && !s->exit_told)
+        s->cfg.on_agent_lost(s->cfg.arg);
+}
+
+void mu_server_accept(struct mu_server *s, int fd, int pid)
+{
+    struct conn *k = calloc(1, sizeof *k);
+
+    if (s->nconns == s->capconns) {
+        size_t cap = s->capconns ? s->capconns * 2 : 16;
+        struct conn **v = realloc(s->conns, cap * sizeof *v);
+        if (v) {
+            s->conns = v;
+            s->capconns = cap;
+        }
+    }
+    if (!k || s->nconns == s->capconns || s->closed || s->exiting) {
+        free(k);
+        close(fd);
+        return;
+    }
+    *k = (struct conn){.server = s, .id = ++s->last_id, .pid = pid, .since = mu_now()};
+    k->link = mu_link_new(s->base, fd, on_msg, on_down, k);
+    if (!k->link) {
+        free(k);
+        return;
+    }
+    s->conns[s->nconns++] = k;
+    step(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->id});
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+static int load_row(void *arg, const struct mu_m_jobrow *row)
+{
+    struct mu_server *s = arg;
+    struct mu_msg msg = {.type = MU_MSG_jobrow, .jobrow = *row};
+    struct mu_ev ev = {.kind = MU_EV_LOAD, .now = mu_now(), .wall = mu_wall(), .msg = &msg};
+
+    mu_ctl_step(s->core, &ev, &s->acts);
+    return s->acts.failed ? MUSTER_ENOMEM : 0;
+}
+
+int mu_server_new(struct event_base *base, struct mu_store *store, const struct mu_server_config *cfg,
+                  struct mu_server **out, struct mu_err *err)
+{
+    struct mu_server *s = calloc(1, sizeof *s);
+    int rc = MUSTER_ENOMEM;
+
+    if (!s)
+        return mu_err_set(err, rc, "out of memory");
+    s->base = base;
+    s->store = store;
+    s->cfg = *cfg;
+    s->started = mu_now();
+    s->core = mu_ctl_new(&cfg->ctl);
+    s->commit = mu_commit_new(store, &ops, s);
+    s->alarm = mu_alarm_new(base, on_alarm, s);
+    if (!s->core || !s->commit || !s->alarm) {
+        mu_err_set(err, rc, "out of memory");
+        goto failed;
+    }
+    rc = mu_store_load(store, load_row, s, err);
+    if (s->acts.failed)
+        mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");
+    if (rc)
+        goto failed;
+    step(s, &(struct mu_ev){.kind = MU_EV_LOADED});
+    *out = s;
+    return 0;
+failed:
+    mu_server_free(s);
+    return rc;
+}
+
+void mu_server_close(struct mu_server *s)
+{
+    struct mu_err err;
+
+    if (s->closed)
+        return;
+    s->closed = true;
+    mu_alarm_set(s->alarm, UINT64_MAX);
+    if (mu_commit_flush(s->commit, &err))
+        mu_log(MU_LOG_ERROR, "store", "%s; the last changes are lost", err.text);
+    while (s->nconns) {
+        mu_link_close_after_flush(s->conns[0]->link);
+        forget(s, s->conns[0]);
+    }
+}
+
+void mu_server_free(struct mu_server *s)
+{
+    if (!s)
+        return;
+    while (s->nconns) {
+        mu_link_free(s->conns[0]->link);
+        forget(s, s->conns[0]);
+    }
+    mu_alarm_free(s->alarm);
+    mu_commit_free(s->commit);
+    mu_ctl_free(s->core);
+    mu_acts_free(&s->acts);
+    free(s->conns);
+    free(s->downs);
+    free(s);
+}

@@ -1,0 +1,55 @@
+/* The job store: one SQLite file with every job's row (its wire encoding) and its events. One process has it open; a
+ * crash at any moment leaves what was committed. */
+#ifndef MU_LAUNCHER_STORE_H
+#define MU_LAUNCHER_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/wire/msg.h"
+
+#define MU_STORE_VERSION 1
+#define MU_STORE_LIVE_MAX 1000u     /* ended jobs that mu_store_load gives */
+#define MU_STORE_KEEP_JOBS 10000u   /* ended jobs that mu_store_prune leaves */
+#define MU_STORE_KEEP_EVENTS 20000u /* events of one job that it leaves */
+
+struct mu_store;
+
+/* Opens or creates it. Each failure is one line that names the file and the fix: ECORRUPT (damaged, or not ours),
+ * EVERSION (made by a newer muster), EJOB (another process has it), EIO (read-only, permissions), ENOSPC. */
+int mu_store_open(const char *path, struct mu_store **out, struct mu_err *);
+void mu_store_close(struct mu_store *); /* NULL is fine */
+
+/* Rows of all jobs that have not ended and of the latest MU_STORE_LIVE_MAX ended ones, by ascending id. The row is
+ * borrowed for the call. A row that cannot be read is an error. */
+typedef int (*mu_store_row_fn)(void *arg, const struct mu_m_jobrow *);
+int mu_store_load(struct mu_store *, mu_store_row_fn, void *arg, struct mu_err *);
+/* EARG: there is no such job. *out is the caller's, for mu_msg_free_body. */
+int mu_store_job(struct mu_store *, uint64_t id, struct mu_m_jobrow *out, struct mu_err *);
+int mu_store_last_id(struct mu_store *, uint64_t *out, struct mu_err *);
+
+/* Changes between begin and commit become visible at once or not at all. After any error the transaction is gone:
+ * do it again from its beginning. Commit returns when it is on the disk. ENOSPC when there is no room. */
+int mu_store_begin(struct mu_store *, struct mu_err *);
+int mu_store_put_job(struct mu_store *, const struct mu_m_jobrow *, struct mu_err *);
+struct mu_store_event {
+    uint64_t job, wall;
+    uint32_t attempt;
+    int32_t rank; /* -1: none */
+    const char *kind, *node, *detail;
+};
+int mu_store_add_event(struct mu_store *, const struct mu_store_event *, struct mu_err *);
+int mu_store_commit(struct mu_store *, struct mu_err *);
+void mu_store_rollback(struct mu_store *);
+
+/* Events of a job, 0 = of all, oldest first, the newest `limit` of them. Strings are borrowed for the call. */
+typedef int (*mu_store_event_fn)(void *arg, const struct mu_store_event *);
+int mu_store_events(struct mu_store *, uint64_t job, unsigned limit, mu_store_event_fn, void *arg, struct mu_err *);
+
+/* Forgets old ended jobs with their events, and old events. dropped (may be NULL) is told each job's id. */
+int mu_store_prune(struct mu_store *, unsigned keep_jobs, unsigned keep_events, void (*dropped)(void *arg, uint64_t id),
+                   void *arg, struct mu_err *);
+/* For tests: the file cannot grow past so many pages; 0 = no limit. */
+int mu_store_limit_pages(struct mu_store *, unsigned pages);
+
+#endif

@@ -1,0 +1,129 @@
+#include "runtime/ckpt/options.h"
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#define INTERVAL_MAX (100ull * 365 * 86400 * MU_SEC)
+#define STEPS_MAX (1ull << 62)
+
+/* Digits only, at least one, at most max; *end is what follows. */
+static int number(const char *s, uint64_t max, uint64_t *out, const char **end)
+{
+    uint64_t v = 0;
+
+    if (!isdigit((unsigned char)*s))
+        return -1;
+    for (; isdigit((unsigned char)*s); s++) {
+        unsigned digit = (unsigned)(*s - '0');
+
+        if (v > (max - digit) / 10)
+            return -1;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    *end = s;
+    return 0;
+}
+
+static int set_dir(struct mu_ckpt_options *o, const char *v)
+{
+    size_t n = strlen(v);
+
+    if (!n || n >= sizeof o->dir)
+        return -1;
+    memcpy(o->dir, v, n + 1);
+    return 0;
+}
+
+static int set_interval(struct mu_ckpt_options *o, const char *v)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ns; /* 0: steps */
+    } units[] = {
+        {"", MU_SEC},         {"s", MU_SEC},        {"ms", MU_MS}, {"m", 60 * MU_SEC},
+        {"min", 60 * MU_SEC}, {"h", 3600 * MU_SEC}, {"step", 0},   {"steps", 0},
+    };
+    const char *unit;
+    uint64_t n;
+
+    if (number(v, STEPS_MAX, &n, &unit) || !n)
+        return -1;
+    for (size_t i = 0; i < MU_COUNT(units); i++) {
+        if (strcmp(unit, units[i].unit))
+            continue;
+        if (units[i].ns && n > INTERVAL_MAX / units[i].ns)
+            return -1;
+        o->interval_ns = n * units[i].ns;
+        o->interval_steps = units[i].ns ? 0 : n;
+        return 0;
+    }
+    return -1;
+}
+
+static int set_keep(struct mu_ckpt_options *o, const char *v)
+{
+    const char *end;
+    uint64_t n;
+
+    if (number(v, 1000000, &n, &end) || *end || n < 2)
+        return -1;
+    o->keep = (uint32_t)n;
+    return 0;
+}
+
+/* To add a key: a row here, a setter above, a line in docs/formats.md. */
+static const struct {
+    const char *key;
+    int (*set)(struct mu_ckpt_options *, const char *value);
+    const char *takes;
+} keys[] = {
+    {"dir", set_dir, "a directory that all hosts share"},
+    {"interval", set_interval, "a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
+    {"keep", set_keep, "how many checkpoints to keep, at least 2"},
+};
+
+static int overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *err)
+{
+    mu_auto_free char *copy = strdup(text);
+    char *save = NULL;
+
+    if (!copy)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for options");
+    for (char *item = strtok_r(copy, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+        char *value = strchr(item, '=');
+        size_t i = 0;
+
+        if (value)
+            *value++ = 0;
+        while (i < MU_COUNT(keys) && strcmp(keys[i].key, item))
+            i++;
+        if (i == MU_COUNT(keys))
+            return mu_err_set(err, MUSTER_EARG, "%s: unknown key \"%.60s\"; the keys are dir, interval and keep", where,
+                              item);
+        if (!value || keys[i].set(o, value))
+            return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,
+                              value ? value : "", item, keys[i].takes);
+    }
+    return 0;
+}
+
+int mu_ckpt_options_parse(const char *options, const char *options_env, const char *dir_env,
+                          struct mu_ckpt_options *out, struct mu_err *err)
+{
+    struct mu_ckpt_options o = {.dir = "./ckpt", .interval_ns = 60 * MU_SEC, .keep = 3};
+    int rc;
+
+    if (dir_env && *dir_env && set_dir(&o, dir_env))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_CKPT_DIR is longer than %d bytes", MU_CKPT_DIR_MAX - 1);
+    if (options_env && (rc = overlay(&o, options_env, "checkpoint options (MUSTER_CKPT)", err)))
+        return rc;
+    if (options && (rc = overlay(&o, options, "checkpoint options", err)))
+        return rc;
+    *out = o;
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* What a checkpoint is told: "key=value,key=value" from the program, from `muster run --ckpt`, from the environment. */
+#ifndef MU_CKPT_OPTIONS_H
+#define MU_CKPT_OPTIONS_H
+
+#include "runtime/ckpt/io.h"
+
+struct mu_ckpt_options {
+    char dir[MU_CKPT_DIR_MAX];
+    uint64_t interval_ns;    /* 0: by steps */
+    uint64_t interval_steps; /* 0: by time */
+    uint32_t keep;
+};
+
+/* The defaults, overlaid in this order by dir_env (MUSTER_CKPT_DIR), options_env (MUSTER_CKPT) and options (the
+ * program's); each may be NULL or empty. EARG names the key and what it takes. dir is as given, maybe relative. */
+int mu_ckpt_options_parse(const char *options, const char *options_env, const char *dir_env,
+                          struct mu_ckpt_options *out, struct mu_err *);
+
+#endif

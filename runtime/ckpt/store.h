@@ -1,0 +1,54 @@
+/* A directory as the store of a job's checkpoints:
+ *   EPOCH             who opened it last; whoever is not that may not commit
+ *   LOCK              held for the moment of opening and of committing
+ *   g<N>/             a committed generation: COMMIT, man.<rank>, seg.<rank>, maybe PIN
+ *   g<N>.a<epoch>.tmp/  one being written; becomes g<N> by rename
+ *   g<N>.del/         one being removed
+ * Every function here may be used by any number of processes at once. */
+#ifndef MU_CKPT_STORE_H
+#define MU_CKPT_STORE_H
+
+#include "runtime/ckpt/format.h"
+#include "runtime/ckpt/io.h"
+
+/* One opening of a store, as one rank sees it. */
+struct mu_ckpt_place {
+    char dir[MU_CKPT_DIR_MAX]; /* absolute */
+    uint64_t epoch, nonce;
+    uint64_t timeout; /* ns: bound of every wait */
+    uint32_t rank, world, attempt, keep;
+    char job[MU_CKPT_JOB_MAX + 1];
+    const struct mu_ckpt_io *io;
+};
+
+struct mu_ckpt_path mu_ckpt_final(const struct mu_ckpt_place *, uint64_t generation);
+struct mu_ckpt_path mu_ckpt_tmp(const struct mu_ckpt_place *, uint64_t generation);
+
+/* Rank 0: makes the directory, becomes its newest epoch (sets epoch and nonce), clears away what older epochs left
+ * unfinished. *next is the first free generation number. */
+int mu_ckpt_store_open(struct mu_ckpt_place *, uint64_t *next, struct mu_err *);
+/* The other ranks: that this is the directory rank 0 opened, and writable. Looks for up to 3 s, for network file
+ * systems. */
+int mu_ckpt_store_join(const struct mu_ckpt_place *, struct mu_err *);
+/* EEPOCH when somebody else has opened the directory since. */
+int mu_ckpt_store_fence(const struct mu_ckpt_place *, struct mu_err *);
+/* Under LOCK: fence, then the rename that makes the generation visible; then makes it durable. */
+int mu_ckpt_store_publish(const struct mu_ckpt_place *, uint64_t generation, struct mu_err *);
+/* Removes what this epoch left unfinished of the generations before `below`. */
+void mu_ckpt_store_sweep(const struct mu_ckpt_place *, uint64_t below);
+
+/* Committed generations, newest first; *list is malloc'ed. Names only: nothing has been verified. */
+int mu_ckpt_store_scan(const char *dir, uint64_t **list, size_t *n, struct mu_err *);
+/* COMMIT of a generation directory, verified; free k->votes. ECORRUPT when it has none. */
+int mu_ckpt_store_commit(const char *gendir, uint64_t generation, struct mu_ckpt_commit *, struct mu_err *);
+/* man.<rank> of it, verified against what is known of it (vote may be NULL). No such file: ENOCKPT,
+ * ECORRUPT with a vote. */
+int mu_ckpt_store_manifest(const char *gendir, const struct mu_ckpt_id *, uint32_t rank, const struct mu_ckpt_vote *,
+                           struct mu_ckpt_manifest *, struct mu_err *);
+/* Everything but the data: COMMIT, all manifests, lengths of all segments. */
+int mu_ckpt_store_check(const char *dir, uint64_t generation, struct mu_err *);
+/* Keeps the newest `keep` generations whose COMMIT verifies and removes older ones. Never touches pinned ones and those
+ * of a newer format. Generations in (bad_after, bad_upto] are known not to restore: they are not counted. */
+int mu_ckpt_store_retain(const struct mu_ckpt_place *, uint64_t bad_after, uint64_t bad_upto, struct mu_err *);
+
+#endif

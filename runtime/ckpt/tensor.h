@@ -1,0 +1,53 @@
+/* The tensors of a checkpoint: checked copies of what the program described. Data stays the program's. */
+#ifndef MU_CKPT_TENSOR_H
+#define MU_CKPT_TENSOR_H
+
+#include "runtime/base/err.h"
+
+#include <stdbool.h>
+
+#define MU_CKPT_DIMS 8
+#define MU_CKPT_NAME_MAX 1023
+#define MU_CKPT_BYTES_MAX (1ull << 60) /* of one list; keeps every later sum below 2^63 */
+
+/* An axis-parallel block of a global array, in elements. */
+struct mu_ckpt_box {
+    uint64_t offset[MU_CKPT_DIMS], local[MU_CKPT_DIMS];
+};
+
+struct mu_ckpt_shape {
+    uint32_t dtype, flags;
+    int ndim;
+    uint64_t global[MU_CKPT_DIMS];
+    struct mu_ckpt_box box;
+    uint64_t bytes; /* of the box */
+};
+
+struct mu_ckpt_tensor {
+    char *name;
+    struct mu_ckpt_shape shape;
+    void *data;
+};
+
+struct mu_ckpt_tensors {
+    struct mu_ckpt_tensor *v;
+    size_t n, room;
+    uint64_t bytes; /* sum of the blocks */
+};
+
+/* 0 for what is not a dtype. */
+unsigned mu_ckpt_dtype_bytes(uint32_t dtype);
+const char *mu_ckpt_dtype_name(uint32_t dtype);
+/* Shared by the program's tensors and by what a file claims: flags, dtype, 1..8 dimensions, offset + local <= global in
+ * each, no overflow, replicated ones whole. Sets bytes. The text starts with what is wrong. */
+int mu_ckpt_shape_check(struct mu_ckpt_shape *, struct mu_err *);
+/* 1..MU_CKPT_NAME_MAX bytes without control characters. */
+bool mu_ckpt_name_ok(const char *name, size_t n);
+
+/* EARG with text; copies name and shape. */
+int mu_ckpt_tensors_add(struct mu_ckpt_tensors *, const muster_tensor *, struct mu_err *);
+void mu_ckpt_tensors_free(struct mu_ckpt_tensors *);
+/* Equal on ranks that hold the same replicated tensors in the same order. */
+uint32_t mu_ckpt_tensors_replica_sum(const struct mu_ckpt_tensors *);
+
+#endif

@@ -1,0 +1,40 @@
+/* Saving: a private copy of the tensors, taken while the program waits, and a thread that puts it into the store while
+ * the program goes on. One rank's writer meets those of the other ranks in the files alone: rank 0's waits for
+ * everybody's manifest and commits; the others wait for the committed directory, or for the note that somebody failed.
+ * Nothing waits without a bound.
+ *
+ * Calls come from one thread. The buffer is as large as what this rank stores and is kept from one save to the next. */
+#ifndef MU_CKPT_WRITER_H
+#define MU_CKPT_WRITER_H
+
+#include "runtime/ckpt/store.h"
+
+struct mu_ckpt_writer;
+
+/* Copies place. durable (may be NULL) is called from the thread when a save has been committed and synced. */
+int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint64_t step), struct mu_ckpt_writer **out,
+                         struct mu_err *);
+/* What the next save stores; the list must stay as it is until the next layout. Idle writers only. The buffer is
+ * allocated and touched in the background, so that the first save costs what every save costs. */
+int mu_ckpt_writer_layout(struct mu_ckpt_writer *, const struct mu_ckpt_tensors *, struct mu_err *);
+/* Generations in (after, upto] did not restore; retention does not count them. */
+void mu_ckpt_writer_bad(struct mu_ckpt_writer *, uint64_t after, uint64_t upto);
+/* Copies the tensors and starts writing. Idle writers only. */
+int mu_ckpt_writer_save(struct mu_ckpt_writer *, uint64_t generation, uint64_t step, struct mu_err *);
+
+/* 0 when the last save is durable, or none was made; its error when it failed; 1 when it goes on at the end of timeout
+ * ns. */
+int mu_ckpt_writer_durable(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
+/* 0 when the thread has nothing to do any more, else 1. */
+int mu_ckpt_writer_idle(struct mu_ckpt_writer *, uint64_t timeout);
+bool mu_ckpt_writer_busy(struct mu_ckpt_writer *);
+/* Longest time from a save's start until it was durable, ns. */
+uint64_t mu_ckpt_writer_cost(struct mu_ckpt_writer *);
+uint64_t mu_ckpt_writer_bytes(const struct mu_ckpt_writer *);
+/* Makes a save that waits for others end now, with EABORTED. */
+void mu_ckpt_writer_cancel(struct mu_ckpt_writer *);
+/* Ends the thread and frees the writer. ETIMEOUT: the thread hangs in the file system; it and its memory are left to
+ * it. */
+int mu_ckpt_writer_stop(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
+
+#endif

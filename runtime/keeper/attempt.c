@@ -1,0 +1,722 @@
+#include "runtime/keeper/attempt.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/proc.h"
+#include "runtime/base/str.h"
+#include "runtime/keeper/env.h"
+#include "runtime/keeper/launch.h"
+#include "runtime/keeper/slots.h"
+#include "runtime/wire/core.h"
+#include "runtime/wire/daemon.h"
+
+enum { CHUNK = 64 << 10, READS = 8, LAST_READS = 64, SWEEP_MS = 200 };
+#define EXEC_PATIENCE (30 * MU_SEC)
+
+enum state { LAUNCHING, FAILING, RUNNING };
+
+struct rank {
+    struct mu_attempt *attempt;
+    uint32_t index;
+    pid_t pid; /* 0 once reaped */
+    struct {
+        int fd;
+        struct event *ev;
+    } pipe[2]; /* MU_STREAM_ - 1 */
+    int status;
+    uint32_t order; /* of reaping */
+    bool dead, told, connected, finalized, warned;
+};
+
+struct mu_attempt {
+    struct mu_attempt_host host;
+    struct mu_msg start;
+    struct mu_m_spec spec;
+    uint32_t number, first, n, world;
+    char session[PATH_MAX], shm[PATH_MAX], nspace[64];
+    struct mu_slots *slots;
+    struct mu_launch *launch;
+    struct event *launch_ev;
+    struct mu_alarm *launch_alarm;
+    struct mu_launch_trouble trouble; /* FAILING: the first fatal one */
+    enum state state;
+    uint64_t born;
+    uint32_t reaped;
+    bool open; /* the namespace */
+    bool failure_told;
+    char *chunk;
+    struct rank ranks[];
+};
+
+uint32_t mu_attempt_number(const struct mu_attempt *a)
+{
+    return a->number;
+}
+
+void mu_attempt_session_dir(char *out, size_t n, const struct mu_paths *p, uint64_t job, uint32_t attempt)
+{
+    int k = snprintf(out, n, "%s/j%llu.a%u", p->run, (unsigned long long)job, attempt);
+
+    if (k < 0 || (size_t)k >= n)
+        *out = 0;
+}
+
+void mu_attempt_shm_dir(char *out, size_t n, const struct mu_paths *p, uint64_t job, uint32_t attempt)
+{
+    int k = snprintf(out, n, "/dev/shm/muster-%lu-%08x-%s-j%llu.a%u", (unsigned long)geteuid(), p->pool_hash, p->host,
+                     (unsigned long long)job, attempt);
+
+    if (k < 0 || (size_t)k >= n)
+        *out = 0;
+}
+
+/* --- preparation ------------------------------------------------------------------------------------------------- */
+
+static int check(const struct mu_m_start *s, const struct mu_m_spec *spec, struct mu_err *err)
+{
+    size_t argc = mu_strv_len(spec->argv), want = 0;
+    uint64_t ranks = 0, placed = 0;
+
+    if (s->node_id >= s->node_ranks.n || mu_strv_len(s->nodes) != s->node_ranks.n || !spec->app_ranks.n ||
+        spec->app_argc.n != spec->app_ranks.n)
+        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
+    for (uint32_t i = 0; i < s->node_ranks.n; i++)
+        placed += s->node_ranks.v[i];
+    for (uint32_t i = 0; i < spec->app_ranks.n; i++) {
+        ranks += spec->app_ranks.v[i];
+        want += spec->app_argc.v[i];
+        if (!spec->app_argc.v[i])
+            return mu_err_set(err, MUSTER_EARG, "application %u has no program", i);
+    }
+    if (ranks != placed || want != argc || !s->node_ranks.v[s->node_id])
+        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
+    return 0;
+}
+
+/* A port that is free now. Several nodes cannot ask one another here: they take the same number out of a range below
+ * the ephemeral ports. */
+static uint32_t master_port(const struct mu_attempt *a, uint32_t pool)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET};
+    socklen_t len = sizeof sa;
+
+    if (a->start.start.node_ranks.n == 1) {
+        mu_auto_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof sa) && !getsockname(fd, (struct sockaddr *)&sa, &len))
+            return ntohs(sa.sin_port);
+    }
+    uint64_t seed[] = {pool, a->start.start.job, a->number};
+    return 20000 + (uint32_t)(mu_str_hash(seed, sizeof seed) % 12000);
+}
+
+static bool crowded(uint32_t nranks)
+{
+    cpu_set_t cpus;
+
+    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && nranks > (uint32_t)CPU_COUNT(&cpus);
+}
+
+static int make_dirs(struct mu_attempt *a, struct mu_err *err)
+{
+    const struct mu_paths *p = a->host.paths;
+    uint64_t job = a->start.start.job;
+
+    mu_attempt_session_dir(a->session, sizeof a->session, p, job, a->number);
+    mu_attempt_shm_dir(a->shm, sizeof a->shm, p, job, a->number);
+    mu_path_remove_tree(a->session, NULL);
+    mu_path_remove_tree(a->shm, NULL);
+    if (!*a->session)
+        return mu_err_set(err, MUSTER_EARG, "the path of the run directory is too long");
+    if (mkdir(a->session, 0700) < 0)
+        return mu_err_errno(err, 0, "cannot make %s", a->session);
+    if (mkdir(a->shm, 0700) < 0) {
+        mu_log(MU_LOG_WARN, "keeper", "cannot make %s (%s): Open MPI chooses where its segments go", a->shm,
+               strerror(errno));
+        a->shm[0] = 0;
+    }
+    return 0;
+}
+
+static void open_logs(struct mu_attempt *a)
+{
+    const struct mu_m_start *s = &a->start.start;
+    bool users = a->spec.output && *a->spec.output;
+    mode_t mode = users && a->spec.umask_plus1 ? 0666 & ~(mode_t)(a->spec.umask_plus1 - 1) : 0600;
+    struct mu_err err;
+
+    if (mu_logs_begin(a->host.logs, s->log_dir, a->number, a->first, a->n, mode | 0600, s->node_id == 0, &err))
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: output is not kept: %s", a->number, err.text);
+}
+
+static int open_namespace(struct mu_attempt *a, struct mu_err *err)
+{
+    const struct mu_m_start *s = &a->start.start;
+
+    snprintf(a->nspace, sizeof a->nspace, "muster-%08x-%llu-%u", a->host.paths->pool_hash, (unsigned long long)s->job,
+             a->number);
+    struct mu_pmix_job job = {.nspace = a->nspace,
+                              .attempt = a->number,
+                              .node_id = s->node_id,
+                              .nodes = s->nodes,
+                              .node_ranks = s->node_ranks.v,
+                              .nnodes = s->node_ranks.n,
+                              .app_ranks = a->spec.app_ranks.v,
+                              .napps = a->spec.app_ranks.n,
+                              .session_dir = a->session};
+    int rc = mu_pmix_begin(a->host.pmix, &job, err);
+    a->open = !rc;
+    return rc;
+}
+
+/* What mu_launch_start borrows. */
+struct order {
+    struct mu_launch_rank *ranks;
+    char ***argv; /* by application */
+    char ***common;
+    char ***env; /* by rank */
+    struct mu_bind *binds;
+    uint32_t n, napps;
+};
+
+static void order_free(struct order *o)
+{
+    for (uint32_t i = 0; i < o->napps; i++) {
+        if (o->argv)
+            mu_strv_free(o->argv[i]);
+        if (o->common)
+            mu_strv_free(o->common[i]);
+    }
+    for (uint32_t i = 0; i < o->n && o->env; i++)
+        mu_strv_free(o->env[i]);
+    free(o->argv);
+    free(o->common);
+    free(o->env);
+    free(o->binds);
+    free(o->ranks);
+}
+#define auto_order __attribute__((cleanup(order_free)))
+
+static uint32_t app_of(const struct mu_m_spec *spec, uint32_t rank)
+{
+    uint32_t end = 0;
+
+    for (uint32_t a = 0; a < spec->app_ranks.n; a++)
+        if (rank < (end += spec->app_ranks.v[a]))
+            return a;
+    return 0;
+}
+
+static int app_argv(const struct mu_m_spec *spec, uint32_t app, char ***argv)
+{
+    char **from = spec->argv;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < app; i++)
+        from += spec->app_argc.v[i];
+    for (uint32_t i = 0; i < spec->app_argc.v[app] && !rc; i++)
+        rc = mu_strv_append(argv, from[i]);
+    return rc;
+}
+
+/* 0 and *bind, or no binding: one that cannot be is said and lived without. */
+static const struct mu_bind *bind_of(struct mu_attempt *a, uint32_t index, struct mu_bind *bind)
+{
+    char **sets = a->start.start.cpusets;
+    struct mu_cpuset none = {0};
+    struct mu_cpuset *cpus;
+    struct mu_err err = {0};
+
+    if (index >= mu_strv_len(sets) || !*sets[index])
+        return NULL;
+    cpus = malloc(sizeof *cpus);
+    int rc = cpus ? mu_cpuset_parse(sets[index], cpus, &err) : MUSTER_ENOMEM;
+    if (!rc)
+        rc = mu_bind_prepare(cpus, &none, &none, bind, &err);
+    free(cpus);
+    if (!rc)
+        return bind;
+    mu_log(MU_LOG_WARN, "keeper", "rank %u is not bound to %s: %s", a->first + index, sets[index], err.text);
+    return NULL;
+}
+
+static int make_order(struct mu_attempt *a, struct order *o, struct mu_err *err)
+{
+    const struct mu_m_start *s = &a->start.start;
+    uint32_t pool = a->host.paths->pool_hash;
+    struct mu_env_job job = {.start = s,
+                             .spec = &a->spec,
+                             .pool = pool,
+                             .slots = mu_slots_path(a->slots),
+                             .session_dir = a->session,
+                             .shm_dir = a->shm[0] ? a->shm : NULL,
+                             .master_addr = s->node_ranks.n == 1 ? "127.0.0.1" : s->nodes[0],
+                             .master_port = master_port(a, pool),
+                             .crowded = crowded(a->n)};
+    size_t nwdir = mu_strv_len(a->spec.app_wdir);
+
+    o->n = a->n;
+    o->napps = a->spec.app_ranks.n;
+    o->argv = calloc(o->napps, sizeof *o->argv);
+    o->common = calloc(o->napps, sizeof *o->common);
+    o->env = calloc(o->n, sizeof *o->env);
+    o->ranks = calloc(o->n, sizeof *o->ranks);
+    o->binds = s->cpusets ? calloc(o->n, sizeof *o->binds) : NULL;
+    if (!o->argv || !o->common || !o->env || !o->ranks || (s->cpusets && !o->binds))
+        goto nomem;
+    for (uint32_t i = 0; i < a->n; i++) {
+        uint32_t app = app_of(&a->spec, a->first + i);
+        char **pmix = NULL;
+        int rc = 0;
+
+        if (!o->argv[app] && app_argv(&a->spec, app, &o->argv[app]))
+            goto nomem;
+        if (!o->common[app])
+            rc = mu_env_common(&job, app, &o->common[app], err);
+        if (!rc)
+            rc = mu_pmix_env(a->host.pmix, a->first + i, &pmix, err);
+        if (!rc)
+            rc = mu_env_rank(o->common[app], a->first + i, i, pmix, &o->env[i], err);
+        mu_strv_free(pmix);
+        if (rc)
+            return rc;
+        o->ranks[i] = (struct mu_launch_rank){.argv = o->argv[app],
+                                              .env = o->env[i],
+                                              .wdir = app < nwdir ? a->spec.app_wdir[app] : NULL,
+                                              .bind = o->binds ? bind_of(a, i, &o->binds[i]) : NULL,
+                                              .feed = a->spec.input && a->first + i == 0};
+    }
+    return 0;
+nomem:
+    return mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
+}
+
+/* --- output of the ranks ----------------------------------------------------------------------------------------- */
+
+static void close_pipe(struct rank *r, int i)
+{
+    if (r->pipe[i].ev)
+        event_free(r->pipe[i].ev);
+    if (r->pipe[i].fd >= 0) {
+        close(r->pipe[i].fd);
+        mu_logs_end(r->attempt->host.logs, r->index, (uint32_t)i + 1);
+    }
+    r->pipe[i].ev = NULL;
+    r->pipe[i].fd = -1;
+}
+
+/* Takes what is there, at most so many chunks. */
+static bool drain(struct rank *r, int i, int chunks)
+{
+    struct mu_attempt *a = r->attempt;
+    bool any = false;
+
+    while (r->pipe[i].fd >= 0 && chunks-- > 0) {
+        ssize_t n = read(r->pipe[i].fd, a->chunk, CHUNK);
+
+        if (n > 0) {
+            mu_logs_feed(a->host.logs, r->index, (uint32_t)i + 1, a->chunk, (size_t)n, mu_now());
+            any = true;
+        } else if (n < 0 && errno == EINTR) {
+            continue;
+        } else if (n < 0 && errno == EAGAIN) {
+            break;
+        } else {
+            close_pipe(r, i);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct rank *r = arg;
+
+    (void)what;
+    if (drain(r, r->pipe[1].fd == fd, READS))
+        r->attempt->host.output(r->attempt->host.arg);
+}
+
+static void take_children(struct mu_attempt *a, const struct mu_child *kids)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct rank *r = &a->ranks[i];
+
+        r->pid = kids[i].pid;
+        r->pipe[0].fd = kids[i].out;
+        r->pipe[1].fd = kids[i].err;
+        for (int k = 0; k < 2; k++) {
+            r->pipe[k].ev = event_new(a->host.base, r->pipe[k].fd, EV_READ | EV_PERSIST, on_readable, r);
+            if (!r->pipe[k].ev || event_add(r->pipe[k].ev, NULL))
+                close_pipe(r, k); /* the rank sees EPIPE; better than blocking it */
+        }
+        if (kids[i].in >= 0)
+            mu_feed_attach(a->host.feed, kids[i].in);
+    }
+}
+
+/* --- launching --------------------------------------------------------------------------------------------------- */
+
+static void launch_over(struct mu_attempt *a)
+{
+    if (a->launch_ev)
+        event_free(a->launch_ev);
+    mu_alarm_free(a->launch_alarm);
+    mu_launch_free(a->launch);
+    a->launch_ev = NULL;
+    a->launch_alarm = NULL;
+    a->launch = NULL;
+}
+
+static void fail(struct mu_attempt *a, const struct mu_launch_trouble *t)
+{
+    if (a->state == FAILING)
+        return;
+    a->state = FAILING;
+    a->trouble = *t;
+    mu_attempt_signal(a, MU_ALL, SIGKILL);
+}
+
+static void on_launch(evutil_socket_t fd, short what, void *arg)
+{
+    struct mu_attempt *a = arg;
+    struct mu_launch_trouble t;
+    int got;
+
+    (void)fd, (void)what;
+    while ((got = mu_launch_poll(a->launch, &t)) == MU_LAUNCH_TROUBLE) {
+        mu_log(MU_LOG_WARN, "keeper", "rank %u %s", a->first + t.index, t.text);
+        if (t.fatal)
+            fail(a, &t);
+        else
+            mu_logs_note(a->host.logs, t.index, t.text, mu_now());
+    }
+    if (got != MU_LAUNCH_DONE)
+        return;
+    launch_over(a);
+    if (a->state == LAUNCHING) {
+        a->state = RUNNING;
+        mu_log(MU_LOG_INFO, "keeper", "attempt %u: %u ranks run, %.1f ms after their start message", a->number, a->n,
+               (double)(mu_now() - a->born) / (double)MU_MS);
+        a->host.spawned(a->host.arg, 0, 0, NULL);
+    }
+    mu_attempt_deliver(a);
+}
+
+static void on_launch_late(void *arg)
+{
+    struct mu_attempt *a = arg;
+    struct mu_launch_trouble t = {.fatal = true, .exit_code = 1};
+
+    snprintf(t.text, sizeof t.text, "did not reach its program within %llu s: is its file system there?",
+             EXEC_PATIENCE / MU_SEC);
+    fail(a, &t);
+    launch_over(a);
+    mu_attempt_deliver(a);
+}
+
+int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *start, struct mu_attempt **out,
+                   struct mu_err *err)
+{
+    mu_auto_free struct mu_child *kids = NULL;
+    auto_order struct order order = {0};
+    struct mu_m_spec spec = {0};
+    struct mu_attempt *a = NULL;
+    uint64_t born = mu_now();
+    int rc = mu_msg_unpack(&start->spec, MU_MSG_spec, &spec, err);
+
+    if (rc)
+        return rc;
+    rc = check(start, &spec, err);
+    if (rc)
+        goto fail;
+    uint32_t n = start->node_ranks.v[start->node_id];
+    a = calloc(1, sizeof *a + n * sizeof a->ranks[0]);
+    kids = calloc(n, sizeof *kids);
+    if (!a || !kids || !(a->chunk = malloc(CHUNK)) || mu_msg_copy(MU_MSG_start, &a->start.start, start)) {
+        rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
+        goto fail;
+    }
+    a->start.type = MU_MSG_start;
+    a->host = *host;
+    a->spec = spec;
+    memset(&spec, 0, sizeof spec);
+    a->number = start->attempt;
+    a->n = n;
+    a->born = born;
+    for (uint32_t i = 0; i < start->node_ranks.n; i++) {
+        if (i == start->node_id)
+            a->first = a->world;
+        a->world += start->node_ranks.v[i];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        a->ranks[i] = (struct rank){.attempt = a, .index = i, .pipe = {{.fd = -1}, {.fd = -1}}};
+    if (a->start.start.note && *a->start.start.note)
+        mu_log(MU_LOG_INFO, "keeper", "attempt %u: %s", a->number, a->start.start.note);
+
+    open_logs(a);
+    if (a->spec.input && a->first == 0)
+        mu_feed_hold(host->feed);
+    else
+        mu_feed_detach(host->feed);
+    rc = make_dirs(a, err);
+    if (!rc)
+        rc = mu_slots_new(n, a->number, a->world, a->start.start.deadline_wall, &a->slots, err);
+    if (!rc)
+        rc = open_namespace(a, err);
+    if (!rc)
+        rc = make_order(a, &order, err);
+    if (!rc)
+        rc = mu_launch_start(order.ranks, n, a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022, kids,
+                             &a->launch, err);
+    if (rc)
+        goto fail;
+    take_children(a, kids);
+    a->launch_ev = event_new(host->base, mu_launch_fd(a->launch), EV_READ | EV_PERSIST, on_launch, a);
+    a->launch_alarm = mu_alarm_new(host->base, on_launch_late, a);
+    if (!a->launch_ev || !a->launch_alarm || event_add(a->launch_ev, NULL)) {
+        struct mu_launch_trouble t = {.fatal = true, .exit_code = 1, .text = "cannot be watched: out of memory"};
+        launch_over(a);
+        fail(a, &t); /* told when they have been reaped */
+    } else {
+        mu_alarm_set(a->launch_alarm, born + EXEC_PATIENCE);
+    }
+    *out = a;
+    return 0;
+fail:
+    mu_msg_free_body(MU_MSG_spec, &spec);
+    if (a && a->start.type) {
+        for (uint32_t i = 0; i < 2 * a->n; i++)
+            mu_logs_end(host->logs, i / 2, i % 2 + 1);
+        struct mu_err ignored;
+        if (mu_attempt_clean(a, &ignored))
+            mu_log(MU_LOG_WARN, "keeper", "attempt %u: %s", a->number, ignored.text);
+    }
+    mu_attempt_free(a);
+    return rc;
+}
+
+void mu_attempt_free(struct mu_attempt *a)
+{
+    if (!a)
+        return;
+    launch_over(a);
+    for (uint32_t i = 0; i < 2 * a->n; i++)
+        close_pipe(&a->ranks[i / 2], (int)(i % 2));
+    if (a->open)
+        mu_pmix_end(a->host.pmix);
+    mu_slots_free(a->slots);
+    mu_msg_free_body(MU_MSG_spec, &a->spec);
+    mu_msg_free(&a->start);
+    free(a->chunk);
+    free(a);
+}
+
+/* --- the end of ranks -------------------------------------------------------------------------------------------- */
+
+bool mu_attempt_reap(struct mu_attempt *a, pid_t pid, int status)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct rank *r = &a->ranks[i];
+
+        if (r->pid != pid)
+            continue;
+        r->pid = 0;
+        r->status = status;
+        r->dead = true;
+        r->order = a->reaped++;
+        if (a->spec.input && a->first + i == 0)
+            mu_feed_detach(a->host.feed);
+        return true;
+    }
+    return false;
+}
+
+static bool abnormal(const struct rank *r)
+{
+    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
+
+    /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
+    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) != MU_RANK_FINALIZED;
+}
+
+/* Who is to blame rather: killed, failed, failed because a peer had, well. */
+static unsigned class(const struct rank *r)
+{
+    uint32_t error = atomic_load(&mu_slots_get(r->attempt->slots, r->index)->user_error);
+
+    if (!r->status && !abnormal(r))
+        return 3;
+    if (WIFSIGNALED(r->status))
+        return 0;
+    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? 2 : 1;
+}
+
+static int by_plausibility(const void *pa, const void *pb)
+{
+    const struct rank *a = *(struct rank *const *)pa, *b = *(struct rank *const *)pb;
+    unsigned ca = class(a), cb = class(b);
+
+    return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
+}
+
+void mu_attempt_deliver(struct mu_attempt *a)
+{
+    mu_auto_free struct rank **v = NULL;
+    mu_auto_free char *tail = NULL;
+    uint32_t n = 0;
+
+    if (a->state == FAILING) {
+        if (a->reaped == a->n && !a->failure_told) {
+            a->failure_told = true;
+            a->host.spawned(a->host.arg, a->trouble.exit_code, a->trouble.index, a->trouble.text);
+        }
+        return;
+    }
+    if (a->state != RUNNING)
+        return;
+    v = calloc(a->n, sizeof *v);
+    tail = malloc(MU_LOGS_TAIL + 1);
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct rank *r = &a->ranks[i];
+
+        if (!r->dead || r->told)
+            continue;
+        drain(r, 0, LAST_READS);
+        drain(r, 1, LAST_READS);
+        r->told = true;
+        if (v)
+            v[n++] = r;
+        else /* no memory for an order */
+            a->host.ended(a->host.arg, i, r->status, abnormal(r), "");
+    }
+    if (n > 1)
+        qsort(v, n, sizeof *v, by_plausibility);
+    for (uint32_t i = 0; i < n; i++) {
+        if (tail)
+            mu_logs_tail(a->host.logs, v[i]->index, tail);
+        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), tail ? tail : "");
+    }
+    if (n)
+        a->host.output(a->host.arg);
+}
+
+/* --- while they run ---------------------------------------------------------------------------------------------- */
+
+void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
+{
+    struct rank *r = ev->rank >= a->first && ev->rank - a->first < a->n ? &a->ranks[ev->rank - a->first] : NULL;
+
+    if (ev->attempt != a->number)
+        return;
+    switch (ev->kind) {
+    case MU_PMIX_CONNECTED:
+        if (r)
+            r->connected = true;
+        return;
+    case MU_PMIX_FINALIZED:
+        if (r)
+            r->finalized = true;
+        return;
+    case MU_PMIX_ABORTED:
+        mu_log(MU_LOG_INFO, "keeper", "rank %u calls MPI_Abort with %d: %s", ev->rank, (int)ev->status,
+               ev->text ? ev->text : "");
+        return;
+    case MU_PMIX_FENCE:
+        /* One node: everybody's contribution is here. */
+        mu_pmix_fence_done(a->host.pmix, ev->attempt, ev->seq, 0, ev->data, ev->len);
+        ev->data = NULL;
+        return;
+    }
+}
+
+void mu_attempt_signal(struct mu_attempt *a, uint32_t index, int signo)
+{
+    for (uint32_t i = 0; i < a->n; i++)
+        if ((index == MU_ALL || index == i) && a->ranks[i].pid > 0 && kill(-a->ranks[i].pid, signo) < 0)
+            kill(a->ranks[i].pid, signo);
+}
+
+void mu_attempt_abort(struct mu_attempt *a, uint32_t rank, int32_t status, const char *node)
+{
+    mu_slots_abort(a->slots, rank, status, node);
+}
+
+void mu_attempt_notice(struct mu_attempt *a, uint32_t bits)
+{
+    mu_slots_notice(a->slots, bits);
+}
+
+bool mu_attempt_progress(const struct mu_attempt *a, struct mu_m_report *r)
+{
+    return mu_slots_read(a->slots, r);
+}
+
+void mu_attempt_inspect(struct mu_attempt *a)
+{
+    char text[700], line[800];
+
+    for (uint32_t i = 0; i < a->n && a->state == RUNNING; i++) {
+        struct rank *r = &a->ranks[i];
+
+        if (r->dead || r->warned)
+            continue;
+        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, mu_now() - a->born, text, sizeof text);
+        if (!*text)
+            continue;
+        r->warned = true;
+        snprintf(line, sizeof line, "rank %u %s", a->first + i, text);
+        mu_log(MU_LOG_WARN, "keeper", "%s", line);
+        mu_logs_note(a->host.logs, i, line, mu_now());
+        a->host.output(a->host.arg);
+    }
+}
+
+/* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of them
+ * can be left, and the look at every process of the host is saved: it would be most of the time between two attempts.
+ */
+static bool childless(void)
+{
+    siginfo_t si;
+
+    return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
+int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
+{
+    struct mu_proc_sweep sweep = {.pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number};
+    int killed = 0;
+
+    mu_attempt_signal(a, MU_ALL, SIGKILL);
+    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &killed, err);
+    if (rc)
+        return rc;
+    if (killed)
+        mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number, killed);
+    for (uint32_t i = 0; i < 2 * a->n; i++) {
+        drain(&a->ranks[i / 2], (int)(i % 2), LAST_READS);
+        close_pipe(&a->ranks[i / 2], (int)(i % 2));
+    }
+    if (a->open)
+        mu_pmix_end(a->host.pmix);
+    a->open = false;
+    const char *dirs[] = {a->session, a->shm};
+    for (size_t i = 0; i < MU_COUNT(dirs); i++)
+        if (*dirs[i] && mu_path_remove_tree(dirs[i], err))
+            mu_log(MU_LOG_WARN, "keeper", "%s", err->text);
+    return 0;
+}

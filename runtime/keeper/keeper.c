@@ -1,0 +1,711 @@
+#include "runtime/keeper/keeper.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/opt.h"
+#include "runtime/base/path.h"
+#include "runtime/keeper/attempt.h"
+#include "runtime/keeper/core.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define TICK (20 * MU_MS)         /* between two looks at the slots */
+#define INSPECT MU_SEC            /* and two at what the ranks have mapped */
+#define REDIAL (50 * MU_MS)       /* while the agent is away */
+#define AGENT_AWAY (2 * MU_SEC)   /* then a new one is started, and again after each further such time */
+#define ORPHANED (600 * MU_SEC)   /* without ranks and without an agent: nobody will ever ask again */
+#define CLEAN_AGAIN (100 * MU_MS) /* what does not die is tried again */
+#define GRACE (5 * MU_SEC)        /* of the ranks when the keeper is told to end */
+#define DRAIN (10 * MU_SEC)       /* of live output after the release */
+#define FLUSH MU_SEC              /* of the last messages */
+enum { QUEUED_MAX = 1 << 20 };    /* bytes of live output on the link */
+
+struct keeper {
+    uint64_t job;
+    struct mu_paths paths;
+    const char *node;
+    char dir[PATH_MAX], lock_path[PATH_MAX];
+    struct event_base *base;
+    struct mu_keeper *core;
+    struct mu_acts acts;
+    struct mu_pmix *pmix;
+    struct mu_logs *logs;
+    struct mu_feed *feed;
+    struct mu_attempt *attempt;
+    struct mu_link *link;
+    struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again;
+    struct event *on_sig, *on_pmix;
+    int sigfd;
+    uint64_t away_since, agent_tried, inspected, cleaning_since;
+    uint32_t clean_attempt;
+    unsigned terms; /* SIGTERMs so far */
+    bool stepping, done;
+    bool look;             /* something changed that the next report should say */
+    struct later *waiting; /* events that came up while actions ran */
+    struct later **waiting_end;
+};
+
+/* --- the core and its actions ------------------------------------------------------------------------------------ */
+
+static void run_actions(struct keeper *k);
+static void progress(struct keeper *k);
+
+/* The core sees one thing at a time. */
+struct later {
+    struct later *next;
+    struct mu_ev ev;
+    char *text;
+};
+
+static void step_now(struct keeper *k, struct mu_ev *ev)
+{
+    ev->now = mu_now();
+    ev->wall = mu_wall();
+    mu_keeper_step(k->core, ev, &k->acts);
+    if (k->acts.failed)
+        mu_log(MU_LOG_ERROR, "keeper", "out of memory: an action is lost");
+    run_actions(k);
+    mu_acts_clear(&k->acts);
+}
+
+static void step(struct keeper *k, struct mu_ev ev)
+{
+    if (k->stepping) {
+        struct later *l = calloc(1, sizeof *l);
+
+        if (!l) {
+            mu_log(MU_LOG_ERROR, "keeper", "out of memory: an event is lost");
+            return;
+        }
+        l->ev = ev;
+        l->text = ev.text ? strdup(ev.text) : NULL;
+        l->ev.text = l->text;
+        *k->waiting_end = l;
+        k->waiting_end = &l->next;
+        return;
+    }
+    k->stepping = true;
+    step_now(k, &ev);
+    while (k->waiting) {
+        struct later *l = k->waiting;
+
+        k->waiting = l->next;
+        if (!k->waiting)
+            k->waiting_end = &k->waiting;
+        step_now(k, &l->ev);
+        free(l->text);
+        free(l);
+    }
+    k->stepping = false;
+    if (k->look) {
+        k->look = false;
+        progress(k);
+    }
+    unsigned phase = mu_keeper_report(k->core)->phase;
+    if (k->terms && (phase == MU_PHASE_IDLE || phase == MU_PHASE_GONE))
+        k->done = true;
+    if (k->done)
+        event_base_loopbreak(k->base);
+    mu_alarm_set(k->core_alarm, mu_keeper_next(k->core));
+}
+
+static void on_core_alarm(void *arg)
+{
+    step(arg, (struct mu_ev){.kind = MU_EV_TIME});
+}
+
+/* Tells the core what changed in the slots and in the live view. */
+static void progress(struct keeper *k)
+{
+    const struct mu_m_report *known = mu_keeper_report(k->core);
+    struct mu_m_report r = *known;
+    bool changed = false;
+
+    if (k->attempt && mu_attempt_number(k->attempt) == known->attempt)
+        changed = mu_attempt_progress(k->attempt, &r);
+    else if (!known->attempt)
+        return;
+    r.dropped = mu_logs_dropped(k->logs);
+    r.drained = mu_logs_drained(k->logs);
+    if (changed || r.dropped != known->dropped || r.drained != known->drained)
+        step(k, (struct mu_ev){.kind = MU_EV_SLOTS, .attempt = known->attempt, .report = &r});
+}
+
+/* Live output goes out as long as the agent takes it. */
+static void pump(struct keeper *k)
+{
+    mu_auto_buf struct mu_buf frame = {0};
+    struct mu_m_output out;
+    uint64_t again = UINT64_MAX;
+
+    while (k->link && mu_link_pending(k->link) < QUEUED_MAX && mu_logs_next(k->logs, mu_now(), &out, &again)) {
+        mu_buf_clear(&frame);
+        if (mu_msg_encode(&frame, MU_MSG_output, &out) || mu_link_send(k->link, frame.data, frame.len))
+            break; /* a link that is going down: all of it comes again */
+    }
+    mu_alarm_set(k->pump_again, again);
+}
+
+static void on_pump_again(void *arg)
+{
+    pump(arg);
+}
+
+/* --- what the attempt tells --------------------------------------------------------------------------------------- */
+
+static void on_spawned(void *arg, int status, uint32_t index, const char *text)
+{
+    struct keeper *k = arg;
+
+    step(k, (struct mu_ev){.kind = MU_EV_SPAWNED,
+                           .job = k->job,
+                           .attempt = mu_attempt_number(k->attempt),
+                           .index = index,
+                           .status = status,
+                           .text = text});
+    if (!status)
+        mu_alarm_set(k->tick, mu_now() + TICK);
+}
+
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, const char *tail)
+{
+    struct keeper *k = arg;
+
+    mu_log(MU_LOG_INFO, "keeper", "local rank %u: wait status 0x%x%s", index, (unsigned)status,
+           abnormal ? ", without MPI_Finalize" : "");
+    step(k, (struct mu_ev){.kind = MU_EV_CHILD,
+                           .job = k->job,
+                           .attempt = mu_attempt_number(k->attempt),
+                           .index = index,
+                           .status = status,
+                           .abnormal = abnormal,
+                           .text = tail});
+}
+
+static void on_output(void *arg)
+{
+    struct keeper *k = arg;
+
+    pump(k);
+    if (mu_logs_drained(k->logs) != (bool)mu_keeper_report(k->core)->drained)
+        progress(k);
+}
+
+static void on_input_taken(void *arg, uint64_t taken)
+{
+    struct keeper *k = arg;
+    struct mu_m_input_ack ack = {.job = k->job, .taken = taken};
+
+    if (k->link)
+        mu_link_send_msg(k->link, MU_MSG_input_ack, &ack);
+}
+
+/* --- actions ------------------------------------------------------------------------------------------------------ */
+
+static void do_spawn(struct keeper *k, const struct mu_act *act)
+{
+    struct mu_attempt_host host = {.base = k->base,
+                                   .paths = &k->paths,
+                                   .pmix = k->pmix,
+                                   .logs = k->logs,
+                                   .feed = k->feed,
+                                   .arg = k,
+                                   .spawned = on_spawned,
+                                   .ended = on_ended,
+                                   .output = on_output};
+    struct mu_err err = {0};
+    MU_AUTO_MSG struct mu_msg msg = {0};
+    int rc = mu_msg_decode(act->frame.data, act->frame.len, &msg, &err);
+
+    if (!rc) {
+        mu_logs_stream(k->logs, msg.start.stream);
+        mu_attempt_free(MU_STEAL(k->attempt, NULL));
+        rc = mu_attempt_new(&host, &msg.start, &k->attempt, &err);
+    }
+    if (rc) {
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: %s", act->attempt, err.text);
+        step(k, (struct mu_ev){
+                    .kind = MU_EV_SPAWNED, .job = k->job, .attempt = act->attempt, .status = 1, .text = err.text});
+    }
+    k->inspected = mu_now();
+    k->look = true;
+}
+
+static void on_clean(void *arg)
+{
+    struct keeper *k = arg;
+    struct mu_err err;
+
+    if (k->attempt && mu_attempt_number(k->attempt) == k->clean_attempt) {
+        if (mu_attempt_clean(k->attempt, &err)) {
+            uint64_t now = mu_now();
+            if (now - k->cleaning_since > 10 * MU_SEC) {
+                mu_log(MU_LOG_ERROR, "keeper", "attempt %u cannot be ended: %s", k->clean_attempt, err.text);
+                k->cleaning_since = now;
+            }
+            mu_alarm_set(k->clean_again, now + CLEAN_AGAIN);
+            return;
+        }
+        mu_attempt_free(MU_STEAL(k->attempt, NULL));
+        pump(k);
+    }
+    k->look = true;
+    step(k, (struct mu_ev){.kind = MU_EV_CLEANED, .job = k->job, .attempt = k->clean_attempt});
+}
+
+/* Later: the attempt itself may be what called us. */
+static void do_clean(struct keeper *k, const struct mu_act *act)
+{
+    k->clean_attempt = act->attempt;
+    k->cleaning_since = mu_now();
+    mu_alarm_set(k->clean_again, k->cleaning_since);
+}
+
+static void do_send(struct keeper *k, const struct mu_act *act)
+{
+    if (k->link)
+        mu_link_send(k->link, act->frame.data, act->frame.len);
+}
+
+static void do_close(struct keeper *k, const struct mu_act *act)
+{
+    (void)act;
+    if (!k->link)
+        return;
+    mu_link_close_after_flush(MU_STEAL(k->link, NULL));
+    k->away_since = mu_now();
+    mu_alarm_set(k->dial, k->away_since + REDIAL);
+    step(k, (struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_KEEPER_AGENT});
+}
+
+static void do_signal(struct keeper *k, const struct mu_act *act)
+{
+    if (k->attempt)
+        mu_attempt_signal(k->attempt, act->index, (int)act->signo);
+}
+
+static void do_abort(struct keeper *k, const struct mu_act *act)
+{
+    if (k->attempt)
+        mu_attempt_abort(k->attempt, (uint32_t)act->rank, act->status, act->node);
+}
+
+static void do_notice(struct keeper *k, const struct mu_act *act)
+{
+    if (k->attempt)
+        mu_attempt_notice(k->attempt, act->signo);
+}
+
+static void do_input(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (!mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        mu_feed_put(k->feed, &msg.input);
+}
+
+static void do_stream(struct keeper *k, const struct mu_act *act)
+{
+    mu_logs_stream(k->logs, act->signo);
+    pump(k);
+    k->look = true;
+}
+
+static void do_ack(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (!mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        mu_logs_ack(k->logs, &msg.output_ack);
+    pump(k);
+    k->look = true;
+}
+
+static void do_exit(struct keeper *k, const struct mu_act *act)
+{
+    (void)act;
+    k->done = true;
+}
+
+static void run_actions(struct keeper *k)
+{
+    static void (*const table[])(struct keeper *, const struct mu_act *) = {
+        [MU_ACT_SEND] = do_send,     [MU_ACT_CLOSE] = do_close, [MU_ACT_SPAWN] = do_spawn,
+        [MU_ACT_SIGNAL] = do_signal, [MU_ACT_CLEAN] = do_clean, [MU_ACT_ABORT] = do_abort,
+        [MU_ACT_NOTICE] = do_notice, [MU_ACT_INPUT] = do_input, [MU_ACT_STREAM] = do_stream,
+        [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,
+    };
+
+    for (size_t i = 0; i < k->acts.n; i++) {
+        const struct mu_act *act = &k->acts.v[i];
+
+        if (act->kind < MU_COUNT(table) && table[act->kind])
+            table[act->kind](k, act);
+    }
+}
+
+/* --- the agent ---------------------------------------------------------------------------------------------------- */
+
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    (void)link, (void)frame, (void)len;
+    step(arg, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
+}
+
+static void on_down(void *arg, struct mu_link *link)
+{
+    struct keeper *k = arg;
+
+    mu_link_free(link);
+    k->link = NULL;
+    k->away_since = k->agent_tried = mu_now();
+    mu_log(MU_LOG_INFO, "keeper", "the agent is gone");
+    mu_alarm_set(k->dial, k->away_since + REDIAL);
+    step(k, (struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_KEEPER_AGENT});
+}
+
+/* Somebody has to: the controller starts agents, but it may be gone too, and reaches ranks only through one. */
+static void start_agent(struct keeper *k)
+{
+    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local";
+    char *argv[] = {name, cmd, run, k->paths.run, local, NULL};
+    struct mu_err err;
+    pid_t pid;
+
+    k->agent_tried = mu_now();
+    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
+        return;
+    if (mu_daemon_spawn(argv, -1, true, &pid, &err))
+        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
+    else
+        mu_log(MU_LOG_INFO, "keeper", "agent %ld started in place of the one that is gone", (long)pid);
+}
+
+static void on_dial(void *arg)
+{
+    struct keeper *k = arg;
+    struct mu_err err;
+    uint64_t now = mu_now();
+    unsigned phase = mu_keeper_report(k->core)->phase;
+    int fd;
+
+    if (k->link || k->done)
+        return;
+    if (!mu_connect_unix(k->paths.run, "agent.sock", &fd, &err)) {
+        k->link = mu_link_new(k->base, fd, on_msg, on_down, k);
+        if (k->link) {
+            mu_link_name(k->link, "agent");
+            mu_logs_rewind(k->logs);
+            step(k, (struct mu_ev){.kind = MU_EV_UP, .conn = MU_KEEPER_AGENT});
+            pump(k);
+            return;
+        }
+    }
+    if (now - k->agent_tried >= AGENT_AWAY)
+        start_agent(k);
+    if (now - k->away_since >= ORPHANED && (phase == MU_PHASE_IDLE || phase == MU_PHASE_GONE)) {
+        mu_log(MU_LOG_WARN, "keeper", "no agent and no ranks for %llu s", (unsigned long long)(ORPHANED / MU_SEC));
+        k->done = true;
+        event_base_loopbreak(k->base);
+        return;
+    }
+    mu_alarm_set(k->dial, now + REDIAL);
+}
+
+/* --- what wakes the loop ------------------------------------------------------------------------------------------ */
+
+static void on_tick(void *arg)
+{
+    struct keeper *k = arg;
+    uint64_t now = mu_now();
+
+    if (!k->attempt)
+        return;
+    if (now - k->inspected >= INSPECT) {
+        k->inspected = now;
+        mu_attempt_inspect(k->attempt);
+    }
+    progress(k);
+    mu_alarm_set(k->tick, now + TICK);
+}
+
+static void take_pmix(struct keeper *k)
+{
+    struct mu_pmix_event ev;
+
+    while (mu_pmix_next(k->pmix, &ev)) {
+        if (k->attempt)
+            mu_attempt_pmix(k->attempt, &ev);
+        mu_pmix_event_free(&ev);
+    }
+}
+
+static void on_pmix(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    take_pmix(arg);
+}
+
+/* Also reaps orphans of ranks: we are their reaper. */
+static void reap(struct keeper *k)
+{
+    bool any = false;
+    int status;
+    pid_t pid;
+
+    /* Whether a rank had finalised must be known before its end is judged. */
+    take_pmix(k);
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        any |= k->attempt && mu_attempt_reap(k->attempt, pid, status);
+    if (any) {
+        take_pmix(k);
+        progress(k);
+        mu_attempt_deliver(k->attempt);
+    }
+}
+
+static void end_ranks(struct keeper *k)
+{
+    struct mu_msg msg = {.type = MU_MSG_kill,
+                         .kill = {.job = k->job,
+                                  .attempt = mu_keeper_attempt(k->core),
+                                  .signo = k->terms++ ? SIGKILL : SIGTERM,
+                                  .grace_ns = GRACE}};
+
+    mu_log(MU_LOG_INFO, "keeper", "told to end");
+    step(k, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = &msg});
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+    struct keeper *k = arg;
+    struct signalfd_siginfo si;
+    bool children = false;
+
+    (void)what;
+    while (read(fd, &si, sizeof si) == sizeof si) {
+        if (si.ssi_signo == SIGCHLD)
+            children = true;
+        else if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
+            end_ranks(k);
+    }
+    if (children)
+        reap(k);
+}
+
+/* --- start and end ------------------------------------------------------------------------------------------------ */
+
+struct options {
+    uint64_t job;
+    const char *node;
+    bool foreground;
+};
+
+static const struct mu_opt table[] = {
+    {"job", 0, MU_OPT_U64, offsetof(struct options, job), "N", "the job whose ranks it keeps", .min = 1},
+    {"node", 0, MU_OPT_STRING, offsetof(struct options, node), "NAME", "this node's name in the pool"},
+    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "log to standard error"},
+};
+
+static void block_signals(sigset_t *taken)
+{
+    sigemptyset(taken);
+    sigaddset(taken, SIGCHLD);
+    sigaddset(taken, SIGTERM);
+    sigaddset(taken, SIGINT);
+    sigaddset(taken, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, taken, NULL);
+}
+
+/* Five descriptors a rank. The ranks get the customary limit back. */
+static void raise_limits(void)
+{
+    struct rlimit r;
+
+    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max < 65536 ? r.rlim_max : 65536;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static int open_pmix(struct keeper *k, struct mu_err *err)
+{
+    int n = snprintf(k->dir, sizeof k->dir, "%s/k%llu", k->paths.run, (unsigned long long)k->job);
+
+    if (n < 0 || (size_t)n >= sizeof k->dir)
+        return mu_err_set(err, MUSTER_EARG, "the path of the run directory is too long");
+    mu_path_remove_tree(k->dir, NULL);
+    if (mkdir(k->dir, 0700) < 0)
+        return mu_err_errno(err, 0, "cannot make %s", k->dir);
+    return mu_pmix_init(k->dir, &k->pmix, err);
+}
+
+static int open_all(struct keeper *k, struct mu_err *err)
+{
+    struct mu_keeper_config cfg = {.job = k->job, .node = k->node, .pid = (uint32_t)getpid(), .drain_ns = DRAIN};
+    sigset_t taken;
+    int rc;
+
+    block_signals(&taken); /* before PMIx makes its threads */
+    k->sigfd = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (k->sigfd < 0)
+        return mu_err_errno(err, 0, "signalfd");
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        return mu_err_errno(err, 0, "cannot become the reaper of the ranks' children");
+    raise_limits();
+    if ((rc = open_pmix(k, err)))
+        return rc;
+    k->base = mu_loop_new();
+    k->core = mu_keeper_new(&cfg);
+    k->logs = mu_logs_new(k->job);
+    if (!k->base || !k->core || !k->logs)
+        goto nomem;
+    k->feed = mu_feed_new(k->base, on_input_taken, k);
+    k->core_alarm = mu_alarm_new(k->base, on_core_alarm, k);
+    k->tick = mu_alarm_new(k->base, on_tick, k);
+    k->dial = mu_alarm_new(k->base, on_dial, k);
+    k->clean_again = mu_alarm_new(k->base, on_clean, k);
+    k->pump_again = mu_alarm_new(k->base, on_pump_again, k);
+    k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
+    k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
+    if (!k->feed || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again || !k->on_sig ||
+        !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
+        goto nomem;
+    return 0;
+nomem:
+    return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+}
+
+/* The last messages; bounded. */
+static void say_goodbye(struct keeper *k)
+{
+    uint64_t until = mu_now() + FLUSH;
+
+    if (k->link)
+        mu_link_close_after_flush(MU_STEAL(k->link, NULL));
+    while (mu_link_flushing() && mu_now() < until) {
+        struct timeval t = {.tv_usec = 10000};
+        event_base_loopexit(k->base, &t);
+        event_base_dispatch(k->base);
+    }
+}
+
+static void free_event(struct event *ev)
+{
+    if (ev)
+        event_free(ev);
+}
+
+static void close_all(struct keeper *k)
+{
+    mu_attempt_free(k->attempt);
+    mu_link_free(k->link);
+    mu_alarm_free(k->core_alarm);
+    mu_alarm_free(k->tick);
+    mu_alarm_free(k->dial);
+    mu_alarm_free(k->clean_again);
+    mu_alarm_free(k->pump_again);
+    free_event(k->on_sig);
+    free_event(k->on_pmix);
+    mu_feed_free(k->feed);
+    mu_logs_free(k->logs);
+    mu_keeper_free(k->core);
+    mu_acts_free(&k->acts);
+    mu_pmix_free(k->pmix);
+    while (k->waiting) {
+        struct later *l = k->waiting;
+        k->waiting = l->next;
+        free(l->text);
+        free(l);
+    }
+    if (k->base)
+        event_base_free(k->base);
+    if (k->sigfd >= 0)
+        close(k->sigfd);
+    if (*k->dir)
+        mu_path_remove_tree(k->dir, NULL);
+}
+
+static int run(struct keeper *k, struct mu_err *err)
+{
+    int rc = open_all(k, err);
+
+    if (!rc) {
+        mu_log(MU_LOG_INFO, "keeper", "keeper %ld of job %llu", (long)getpid(), (unsigned long long)k->job);
+        k->away_since = k->agent_tried = mu_now();
+        on_dial(k);
+        while (!k->done && event_base_dispatch(k->base) == 0 && !k->done)
+            ;
+        say_goodbye(k);
+        mu_log(MU_LOG_INFO, "keeper", "keeper ends");
+    }
+    close_all(k);
+    return rc;
+}
+
+int mu_keeper_main(int argc, char **argv)
+{
+    struct options o = {0};
+    struct keeper k = {.sigfd = -1};
+    struct mu_err err = {0};
+    char name[48];
+    int operand, rc = mu_opt_parse(table, MU_COUNT(table), argc, argv, 0, &o, &operand, &err);
+
+    if (rc == 1) {
+        mu_opt_help(stdout, "muster keeper --job N --node NAME", table, MU_COUNT(table));
+        return 0;
+    }
+    if (!rc && (operand < argc || !o.job || !o.node || !*o.node))
+        rc = mu_err_set(&err, MUSTER_EARG, "usage: muster keeper --job N --node NAME (started by the agent)");
+    if (rc) {
+        fprintf(stderr, "muster keeper: %s\n", err.text);
+        return 2;
+    }
+    k.job = o.job;
+    k.node = o.node;
+    k.waiting_end = &k.waiting;
+    rc = mu_paths_init(&k.paths, &err);
+    if (rc) {
+        fprintf(stderr, "muster keeper: %s\n", err.text);
+        return 1;
+    }
+    snprintf(name, sizeof name, "keeper.%llu", (unsigned long long)o.job);
+    /* A keeper without a log keeps its ranks as well; its complaints go where standard error goes. */
+    if (mu_daemon_setup(&k.paths, name, o.foreground, &err) && !o.foreground) {
+        fprintf(stderr, "muster keeper: %s\n", err.text);
+        mu_daemon_setup(&k.paths, name, true, NULL);
+    }
+    mu_log_context(name);
+    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)o.job);
+    rc = mu_path_join(k.lock_path, sizeof k.lock_path, k.paths.run, name, &err);
+    if (!rc)
+        rc = mu_path_lock(k.lock_path, 0, &err);
+    if (rc < 0) {
+        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
+        fprintf(stderr, "muster keeper: %s\n", err.text);
+        return rc == MUSTER_ETIMEOUT ? 2 : 1;
+    }
+    int lock = rc;
+    rc = run(&k, &err);
+    if (rc)
+        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
+    /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
+    unlink(k.lock_path);
+    close(lock);
+    mu_log_close();
+    return rc ? 1 : 0;
+}

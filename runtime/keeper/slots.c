@@ -1,0 +1,204 @@
+#include "runtime/keeper/slots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/path.h"
+#include "runtime/base/str.h"
+
+struct mu_slots {
+    struct mu_slot_head *head;
+    uint32_t n;
+    int fd;
+    char path[48];
+};
+
+int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_wall, struct mu_slots **out,
+                 struct mu_err *err)
+{
+    size_t bytes = (size_t)mu_slot_bytes(nslots);
+    mu_auto_free struct mu_slots *s = calloc(1, sizeof *s);
+    mu_auto_fd int fd = memfd_create("muster-slots", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (!s)
+        return mu_err_set(err, MUSTER_ENOMEM, "slots: out of memory");
+    if (fd < 0)
+        return mu_err_errno(err, 0, "slots: memfd");
+    if (ftruncate(fd, (off_t)bytes) < 0)
+        return mu_err_errno(err, 0, "slots: %zu bytes", bytes);
+    /* A rank that could cut it would kill the keeper with SIGBUS. */
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return mu_err_errno(err, 0, "slots: seal");
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return mu_err_errno(err, 0, "slots: mmap");
+    s->head = map;
+    s->n = nslots;
+    s->head->magic = MU_SLOT_MAGIC;
+    s->head->version = MU_SLOT_VERSION;
+    s->head->nslots = nslots;
+    s->head->attempt = attempt;
+    s->head->world_size = world_size;
+    s->head->deadline_wall = deadline_wall;
+    snprintf(s->path, sizeof s->path, "/proc/%ld/fd/%d", (long)getpid(), fd);
+    s->fd = MU_STEAL(fd, -1);
+    *out = MU_STEAL(s, NULL);
+    return 0;
+}
+
+void mu_slots_free(struct mu_slots *s)
+{
+    if (!s)
+        return;
+    munmap(s->head, (size_t)mu_slot_bytes(s->n));
+    close(s->fd);
+    free(s);
+}
+
+const char *mu_slots_path(const struct mu_slots *s)
+{
+    return s->path;
+}
+
+const struct mu_slot *mu_slots_get(const struct mu_slots *s, uint32_t index)
+{
+    return mu_slot_at(s->head, index);
+}
+
+void mu_slots_abort(struct mu_slots *s, uint32_t rank, int32_t status, const char *node)
+{
+    if (atomic_load(&s->head->abort))
+        return;
+    s->head->abort_rank = rank;
+    s->head->abort_status = status;
+    snprintf(s->head->abort_node, sizeof s->head->abort_node, "%s", node);
+    atomic_store_explicit(&s->head->abort, 1, memory_order_release);
+}
+
+void mu_slots_notice(struct mu_slots *s, uint32_t bits)
+{
+    atomic_fetch_or(&s->head->notice, bits);
+}
+
+#define READ(slot, field) atomic_load_explicit(&(slot)->field, memory_order_relaxed)
+
+bool mu_slots_read(const struct mu_slots *s, struct mu_m_report *r)
+{
+    uint64_t steps = UINT64_MAX, step = UINT64_MAX, first = 0, last = 0, ckpt = 0, restored = 0;
+    uint32_t joined = 0, stepped = 0;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct mu_slot *slot = mu_slot_at(s->head, i);
+
+        if (atomic_load_explicit(&slot->state, memory_order_acquire) < MU_RANK_READY)
+            continue;
+        uint64_t n = READ(slot, steps), at = READ(slot, step), wall = READ(slot, first_step_wall);
+        joined++;
+        if (n < steps)
+            steps = n;
+        if (n && at < step)
+            step = at;
+        if (wall) {
+            stepped++;
+            if (wall > first)
+                first = wall;
+        }
+        if (READ(slot, step_wall) > last)
+            last = READ(slot, step_wall);
+        if (READ(slot, ckpt_plus1) > ckpt)
+            ckpt = READ(slot, ckpt_plus1);
+        if (READ(slot, restored_plus1) > restored)
+            restored = READ(slot, restored_plus1);
+    }
+    if (steps == UINT64_MAX)
+        steps = 0;
+    if (step == UINT64_MAX || !steps)
+        step = 0;
+    if (stepped < s->n)
+        first = 0;
+    bool changed = r->njoined != joined || r->steps != steps || r->step != step || r->first_step_wall != first ||
+                   r->step_wall != last || r->ckpt_plus1 != ckpt || r->restored_plus1 != restored;
+    r->njoined = joined;
+    r->steps = steps;
+    r->step = step;
+    r->first_step_wall = first;
+    r->step_wall = last;
+    r->ckpt_plus1 = ckpt;
+    r->restored_plus1 = restored;
+    return changed;
+}
+
+/* What a map of a process tells about its MPI. lib: path of libmpi, "" for none; started: MPI_Init has chosen how
+ * messages go (Open MPI loads its pml then). */
+struct mpi_map {
+    char lib[256];
+    bool started, foreign;
+};
+
+static void look(int pid, struct mpi_map *out)
+{
+    mu_auto_buf struct mu_buf maps = {0};
+    char path[40];
+
+    memset(out, 0, sizeof *out);
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    if (mu_path_read(path, 16 << 20, &maps, NULL))
+        return;
+    for (char *line = maps.data, *next; line && *line; line = next) {
+        next = strchr(line, '\n');
+        if (next)
+            *next++ = 0;
+        char *file = strchr(line, '/');
+        char *base = file ? strrchr(file, '/') + 1 : NULL;
+        if (!base)
+            continue;
+        if (!strncmp(base, "mca_pml_", 8))
+            out->started = true;
+        if (!out->lib[0] && (!strncmp(base, "libmpi.so", 9) || !strncmp(base, "libmpich.so", 11))) {
+            /* The soname of MPICH, Intel MPI and their relatives; Open MPI's is 40. */
+            out->foreign = !strncmp(base, "libmpich", 8) || !strncmp(base, "libmpi.so.12", 12);
+            mu_str_show(out->lib, sizeof out->lib, file);
+        }
+    }
+}
+
+void mu_slots_singleton(const struct mu_slots *s, uint32_t index, uint32_t world_size, int pid, bool connected,
+                        uint64_t age_ns, char *text, size_t n)
+{
+    const struct mu_slot *slot = mu_slot_at(s->head, index);
+    uint32_t size = READ(slot, mpi_size); /* 0: MPI has not started, or there is no libmuster to say so */
+    struct mpi_map map;
+
+    *text = 0;
+    if (world_size < 2 || size == world_size)
+        return;
+    if (size) {
+        look(pid, &map);
+        snprintf(text, n,
+                 "came up as an MPI singleton: MPI says %u, the job has %u ranks. Its MPI library is %s; it must be an "
+                 "Open MPI with PMIx, and the PMIX_ and OMPI_MCA_schizo variables must reach the program",
+                 size, world_size, map.lib[0] ? map.lib : "linked statically");
+        return;
+    }
+    if (connected || age_ns < MU_SEC)
+        return;
+    look(pid, &map);
+    if (map.started)
+        snprintf(text, n,
+                 "came up as an MPI singleton: its MPI library %s has started without a connection to muster's PMIx "
+                 "server; check that the PMIX_ and OMPI_MCA_schizo variables reach the program",
+                 map.lib[0] ? map.lib : "(linked statically)");
+    else if (map.foreign && age_ns > 10 * MU_SEC)
+        snprintf(text, n,
+                 "will probably come up as an MPI singleton: its MPI library %s is not an Open MPI and has not "
+                 "connected to muster's PMIx server; link the program with Open MPI",
+                 map.lib);
+}

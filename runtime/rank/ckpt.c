@@ -1,0 +1,584 @@
+/* muster_ckpt_*: joins runtime/ckpt, which knows files and threads, to a communicator. What ranks must agree on is
+ * agreed here, by collectives of muster.h; the files are written and committed without any. */
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/slot.h"
+#include "runtime/ckpt/options.h"
+#include "runtime/ckpt/reader.h"
+#include "runtime/ckpt/writer.h"
+#include "runtime/rank/session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SLICE (20 * MU_MS)    /* between two looks at the abort word */
+#define TIMEOUT_DEFAULT 300.0 /* s, of MUSTER_TIMEOUT */
+#define HALT_EVERY MU_SEC     /* between two looks for the halt file */
+#define LIMIT_MARGIN (5 * MU_SEC)
+#define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
+
+struct intent {
+    uint64_t step, generation;
+    uint32_t replicas;
+    int32_t code;
+};
+
+struct muster_ckpt {
+    muster_comm *comm;
+    int rank, size;
+    pid_t pid;
+    struct mu_ckpt_place place;
+    struct mu_ckpt_tensors tensors;
+    struct mu_ckpt_writer *writer;
+    bool dirty;          /* tensors were added since the last layout */
+    bool saved;          /* a save was made */
+    bool told;           /* its error has been returned */
+    uint64_t generation; /* the next one; rank 0's counts */
+    int32_t *codes;      /* of all ranks; so that agreeing needs no memory */
+    struct intent *intents;
+    char why[512]; /* of the last disagreement */
+
+    uint64_t interval_ns, interval_steps;
+    uint64_t last_save, calls; /* when, and calls of due since */
+    uint64_t halt_looked;
+    bool halt_file;
+    unsigned answered, seen; /* causes of `due` that a save has met, or that are reported: bits 1 << MUSTER_DUE_ */
+};
+
+static int check(const muster_ckpt *c, const char *call)
+{
+    if (!c)
+        return mu_rank_fail(MUSTER_EARG, "%s: no checkpoint handle", call);
+    if (c->pid != getpid())
+        return mu_rank_fail(MUSTER_EJOB,
+                            "%s: called in a child process; checkpoints stay with the process that opened them", call);
+    return 0;
+}
+
+static bool aborted(void)
+{
+    const struct mu_slot_head *head = mu_rank_slots();
+
+    return head && atomic_load_explicit((_Atomic uint32_t *)&head->abort, memory_order_acquire);
+}
+
+/* Every rank brings a code; all return the first bad rank's code, with its text. */
+static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err *err)
+{
+    int32_t mine = code;
+    char host[64] = "";
+    int rc, bad = 0;
+
+    if ((rc = muster_allgather(&mine, c->codes, 1, MUSTER_INT32, c->comm)))
+        return rc;
+    while (bad < c->size && c->codes[bad] >= 0)
+        bad++;
+    if (bad == c->size)
+        return 0;
+    memset(c->why, 0, sizeof c->why);
+    if (bad == c->rank) {
+        gethostname(host, sizeof host - 1);
+        snprintf(c->why, sizeof c->why, "rank %d on %s: %.400s", bad, host, err->text);
+    }
+    if ((rc = muster_broadcast(c->why, sizeof c->why, MUSTER_UINT8, bad, c->comm)))
+        return rc;
+    c->why[sizeof c->why - 1] = 0;
+    return mu_rank_fail(c->codes[bad], "%s: %s", call, c->why);
+}
+
+/* --- open ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t timeout_ns(void)
+{
+    const char *text = getenv("MUSTER_TIMEOUT");
+    char *end;
+    double s = text ? strtod(text, &end) : 0;
+
+    if (!text || end == text || *end || !(s > 0) || s > 1e9)
+        s = TIMEOUT_DEFAULT;
+    return (uint64_t)(s * 1e9);
+}
+
+/* What rank 0 found and decided, for the others. */
+struct opening {
+    int32_t code;
+    uint32_t keep, attempt;
+    uint64_t epoch, nonce, next, interval_ns, interval_steps;
+    char dir[MU_CKPT_DIR_MAX], text[500];
+};
+
+static int absolute(char dir[MU_CKPT_DIR_MAX], struct mu_err *err)
+{
+    char cwd[MU_CKPT_DIR_MAX], given[MU_CKPT_DIR_MAX];
+    const char *rest = given;
+
+    if (dir[0] == '/')
+        return 0;
+    if (!getcwd(cwd, sizeof cwd))
+        return mu_err_errno(err, MUSTER_EIO, "current directory");
+    memcpy(given, dir, sizeof given);
+    while (rest[0] == '.' && rest[1] == '/')
+        rest += 2;
+    if (strlen(cwd) + 1 + strlen(rest) >= MU_CKPT_DIR_MAX)
+        return mu_err_set(err, MUSTER_EARG, "the path of the checkpoint directory is too long");
+    stpcpy(stpcpy(stpcpy(dir, cwd), "/"), rest);
+    return 0;
+}
+
+static int open_first(muster_ckpt *c, const char *options, struct opening *o, struct mu_err *err)
+{
+    struct mu_ckpt_options opt;
+    int rc = mu_ckpt_options_parse(options, getenv("MUSTER_CKPT"), getenv("MUSTER_CKPT_DIR"), &opt, err);
+
+    if (rc || (rc = absolute(opt.dir, err)))
+        return rc;
+    memcpy(c->place.dir, opt.dir, sizeof opt.dir);
+    c->place.keep = opt.keep;
+    if ((rc = mu_ckpt_store_open(&c->place, &o->next, err)))
+        return rc;
+    memcpy(o->dir, opt.dir, sizeof o->dir);
+    o->keep = opt.keep;
+    o->attempt = c->place.attempt;
+    o->interval_ns = opt.interval_ns;
+    o->interval_steps = opt.interval_steps;
+    o->epoch = c->place.epoch;
+    o->nonce = c->place.nonce;
+    return 0;
+}
+
+static void durable(uint64_t step)
+{
+    struct mu_slot *slot = mu_rank_slot();
+
+    if (slot)
+        atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
+}
+
+static void free_ckpt(muster_ckpt *c)
+{
+    mu_ckpt_tensors_free(&c->tensors);
+    free(c->codes);
+    free(c->intents);
+    free(c);
+}
+
+int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
+{
+    static const char call[] = "muster_ckpt_open";
+    const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB");
+    mu_auto_free struct opening *o = calloc(1, sizeof *o);
+    muster_ckpt *c = calloc(1, sizeof *c);
+    struct mu_err err = {0};
+    int rc;
+
+    if (!comm || !out || !o || !c) {
+        free(c);
+        return mu_rank_fail(comm && out ? MUSTER_ENOMEM : MUSTER_EARG, "%s: %s", call,
+                            comm && out ? "no memory" : "needs a communicator and a place for the handle");
+    }
+    c->comm = comm;
+    c->rank = muster_rank(comm);
+    c->size = muster_size(comm);
+    if (c->rank < 0 || c->size < 1) {
+        free(c);
+        return mu_rank_fail(MUSTER_EARG, "%s: not a communicator", call);
+    }
+    c->pid = getpid();
+    c->codes = calloc((size_t)c->size, sizeof *c->codes);
+    c->intents = calloc((size_t)c->size, sizeof *c->intents);
+    if (!c->codes || !c->intents) {
+        free_ckpt(c);
+        return mu_rank_fail(MUSTER_ENOMEM, "%s: no memory", call);
+    }
+    c->place = (struct mu_ckpt_place){
+        .timeout = timeout_ns(),
+        .rank = (uint32_t)c->rank,
+        .world = (uint32_t)c->size,
+        .attempt = attempt && atoi(attempt) > 0 ? (uint32_t)atoi(attempt) : 1,
+        .io = &mu_ckpt_io_posix,
+    };
+    snprintf(c->place.job, sizeof c->place.job, "%s", job ? job : "");
+
+    if (c->rank == 0) {
+        o->code = open_first(c, options, o, &err);
+        memcpy(o->text, err.text, sizeof o->text);
+    }
+    if ((rc = muster_broadcast(o, sizeof *o, MUSTER_UINT8, 0, comm)))
+        goto fail;
+    if (o->code) {
+        rc = mu_rank_fail(o->code, "%s: %s", call, o->text);
+        goto fail;
+    }
+    memcpy(c->place.dir, o->dir, sizeof c->place.dir);
+    c->place.keep = o->keep;
+    c->place.attempt = o->attempt;
+    c->place.epoch = o->epoch;
+    c->place.nonce = o->nonce;
+    c->generation = o->next;
+    c->interval_ns = o->interval_ns;
+    c->interval_steps = o->interval_steps;
+    c->last_save = mu_now();
+    c->dirty = true;
+
+    rc = c->rank ? mu_ckpt_store_join(&c->place, &err) : 0;
+    if (!rc)
+        rc = mu_ckpt_writer_start(&c->place, durable, &c->writer, &err);
+    if ((rc = agree(c, call, rc, &err)))
+        goto fail;
+    *out = c;
+    return 0;
+
+fail:
+    if (c->writer)
+        mu_ckpt_writer_stop(c->writer, MU_SEC, NULL);
+    free_ckpt(c);
+    return rc;
+}
+
+int muster_ckpt_add(muster_ckpt *c, const muster_tensor *t)
+{
+    struct mu_err err;
+    int rc = check(c, "muster_ckpt_add");
+
+    if (rc)
+        return rc;
+    if ((rc = mu_ckpt_tensors_add(&c->tensors, t, &err)))
+        return mu_rank_fail(rc, "muster_ckpt_add: %s", err.text);
+    c->dirty = true;
+    return 0;
+}
+
+/* --- save ------------------------------------------------------------------------------------------------------- */
+
+/* Waits until the writer is idle, or (durable) until the save is: 0, its error, or 1 at the end of the time. When the
+ * job is aborted the others' parts will not come. */
+static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
+{
+    uint64_t end = mu_now() + timeout;
+
+    for (;;) {
+        uint64_t now = mu_now(), slice = now >= end ? 0 : end - now < SLICE ? end - now : SLICE;
+        int rc = until_durable ? mu_ckpt_writer_durable(c->writer, slice, err) : mu_ckpt_writer_idle(c->writer, slice);
+
+        if (rc != 1)
+            return rc;
+        if (now >= end)
+            return 1;
+        if (aborted())
+            mu_ckpt_writer_cancel(c->writer);
+    }
+}
+
+/* The writer is idle and laid out for the tensors there are. */
+static int ready(muster_ckpt *c, struct mu_err *err)
+{
+    int rc;
+
+    if (settle(c, false, c->place.timeout, err))
+        return mu_err_set(err, MUSTER_ETIMEOUT, "the previous checkpoint is still being written after %.0f s",
+                          (double)c->place.timeout / 1e9);
+    if (!c->dirty)
+        return 0;
+    if ((rc = mu_ckpt_writer_layout(c->writer, &c->tensors, err)))
+        return rc;
+    c->dirty = false;
+    return 0;
+}
+
+/* Everything that can go wrong before the copy, agreed in one round. */
+static int agree_on_save(muster_ckpt *c, const char *call, struct intent *mine, const struct mu_err *err)
+{
+    struct intent *all = c->intents;
+    int rc = muster_allgather(mine, all, sizeof *mine, MUSTER_UINT8, c->comm);
+    bool bad = false;
+
+    for (int r = 0; !rc && r < c->size; r++)
+        bad |= all[r].code != 0;
+    for (int r = 1; !rc && !bad && r < c->size; r++) {
+        if (all[r].step != all[0].step)
+            rc = mu_rank_fail(MUSTER_EMISMATCH, "%s: rank 0 saves step %" PRIu64 ", rank %d step %" PRIu64, call,
+                              all[0].step, r, all[r].step);
+        else if (all[r].replicas != all[0].replicas)
+            rc = mu_rank_fail(MUSTER_EMISMATCH,
+                              "%s: ranks 0 and %d have added different replicated tensors, or in another order", call,
+                              r);
+    }
+    if (!rc && bad)
+        rc = agree(c, call, mine->code, err);
+    if (!rc)
+        mine->generation = all[0].generation;
+    return rc;
+}
+
+int muster_ckpt_save(muster_ckpt *c, uint64_t step)
+{
+    static const char call[] = "muster_ckpt_save";
+    struct mu_err err = {0}, failure;
+    struct intent mine = {.step = step};
+    bool failed;
+    int rc = check(c, call);
+
+    if (rc)
+        return rc;
+    rc = ready(c, &err);
+    failed = !rc && c->saved && mu_ckpt_writer_durable(c->writer, 0, &failure) < 0;
+    if (failed && c->rank == 0) { /* the number may be taken, by whoever was the reason */
+        mu_auto_free uint64_t *list = NULL;
+        size_t n = 0;
+
+        if (!mu_ckpt_store_scan(c->place.dir, &list, &n, NULL) && n && list[0] >= c->generation)
+            c->generation = list[0] + 1;
+    }
+    if (failed && !c->told) {
+        err = failure;
+        rc = mu_err_prefix(&err, "the previous checkpoint failed, this one was not made");
+    }
+    if (step == UINT64_MAX && !rc)
+        rc = mu_err_set(&err, MUSTER_EARG, "step out of range");
+    mine.code = rc;
+    mine.generation = c->generation;
+    mine.replicas = mu_ckpt_tensors_replica_sum(&c->tensors);
+    rc = agree_on_save(c, call, &mine, &err);
+    if (failed)
+        c->told = true;
+    if (rc)
+        return rc;
+
+    settle(c, false, c->place.timeout, NULL); /* the layout's */
+    if (failed && c->rank == 0)
+        mu_ckpt_store_sweep(&c->place, mine.generation);
+    c->generation = mine.generation + 1;
+    c->last_save = mu_now();
+    c->calls = 0;
+    c->answered |= c->seen;
+    if ((rc = mu_ckpt_writer_save(c->writer, mine.generation, step, &err)))
+        return mu_rank_fail(rc, "%s: %s", call, err.text);
+    c->saved = true;
+    c->told = false;
+    return 0;
+}
+
+int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
+{
+    static const char call[] = "muster_ckpt_wait";
+    struct mu_err err = {0};
+    int rc = check(c, call);
+
+    if (rc)
+        return rc;
+    if (level < MUSTER_LEVEL_RAM || level > MUSTER_LEVEL_STORE)
+        return mu_rank_fail(MUSTER_EARG, "%s: no such level: %d", call, level);
+    if (!c->saved)
+        return mu_rank_fail(MUSTER_ENOCKPT, "%s: nothing has been saved yet", call);
+    if (level == MUSTER_LEVEL_RAM)
+        return 0;
+    rc = level == MUSTER_LEVEL_PEERS
+             ? mu_ckpt_writer_durable(c->writer, 0, &err)
+             : settle(c, true, timeout_ms < 0 ? c->place.timeout : (uint64_t)timeout_ms * MU_MS, &err);
+    if (rc == 1 && level == MUSTER_LEVEL_PEERS)
+        return mu_rank_fail(MUSTER_ENOSYS, "%s: copies on peers are not available; wait for MUSTER_LEVEL_STORE", call);
+    if (rc == 1)
+        return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the checkpoint is still being written to %s", call, c->place.dir);
+    if (rc) {
+        c->told = true;
+        return mu_rank_fail(rc, "%s: %s", call, err.text);
+    }
+    return 0;
+}
+
+int muster_ckpt_close(muster_ckpt *c)
+{
+    static const char call[] = "muster_ckpt_close";
+    struct mu_err err = {0};
+    int rc = check(c, call), stopped;
+
+    if (rc)
+        return rc;
+    if (settle(c, false, c->place.timeout, &err)) {
+        rc = mu_err_set(&err, MUSTER_ETIMEOUT, "the last checkpoint is still being written");
+        mu_ckpt_writer_cancel(c->writer);
+    } else if (c->saved && !c->told) {
+        rc = mu_ckpt_writer_durable(c->writer, 0, &err);
+    }
+    rc = agree(c, call, rc, &err);
+    if (c->rank == 0)
+        mu_ckpt_store_sweep(&c->place, UINT64_MAX);
+    stopped = mu_ckpt_writer_stop(c->writer, MU_SEC, &err);
+    if (stopped && !rc)
+        rc = mu_rank_fail(stopped, "%s: %s", call, err.text);
+    free_ckpt(c);
+    return rc;
+}
+
+/* --- restore ---------------------------------------------------------------------------------------------------- */
+
+/* Rank 0 says which one is tried next: its number, 0 when there are no more. */
+struct candidate {
+    int32_t code;
+    uint64_t generation;
+    char text[500];
+};
+
+static int next_candidate(muster_ckpt *c, const char *call, struct candidate *x)
+{
+    int rc = muster_broadcast(x, sizeof *x, MUSTER_UINT8, 0, c->comm);
+
+    return rc ? rc : x->code ? mu_rank_fail(x->code, "%s: %s", call, x->text) : 0;
+}
+
+static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_t newest, const char *why)
+{
+    struct mu_slot *slot = mu_rank_slot();
+    uint32_t error = slot ? atomic_load(&slot->user_error) : 0;
+
+    if (slot) {
+        atomic_store_explicit(&slot->restored_plus1, step + 1, memory_order_release);
+        atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
+    }
+    if (generation == newest)
+        return;
+    mu_ckpt_writer_bad(c->writer, generation, newest);
+    mu_rank_fail(MUSTER_ECORRUPT, "restored step %" PRIu64 " from generation %" PRIu64 " instead of %" PRIu64 ": %s",
+                 step, generation, newest, why);
+    if (slot) /* a remark, not an error */
+        atomic_store(&slot->user_error, error);
+}
+
+int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
+{
+    static const char call[] = "muster_ckpt_restore";
+    mu_auto_free uint64_t *list = NULL;
+    char reason[sizeof c->why] = "";
+    struct mu_err err = {0};
+    size_t n = 0;
+    int rc = check(c, call), mine;
+
+    if (rc)
+        return rc;
+    /* a save that is on its way is the newest, if it gets there; its error stays for the next call */
+    mine = step ? 0 : mu_err_set(&err, MUSTER_EARG, "no place for the step");
+    if (!mine && settle(c, false, c->place.timeout, &err))
+        mine = mu_err_set(&err, MUSTER_ETIMEOUT, "a checkpoint is still being written");
+
+    struct candidate x = {0};
+    if (c->rank == 0) {
+        struct mu_err why = {0};
+
+        x.code = mine ? mine : mu_ckpt_store_scan(c->place.dir, &list, &n, &why);
+        memcpy(x.text, mine ? err.text : why.text, sizeof x.text);
+    }
+    for (uint64_t newest = 0, i = 0;; i++) {
+        struct mu_ckpt_loaded got = {0};
+
+        if (c->rank == 0)
+            x.generation = i < n ? list[i] : 0;
+        if ((rc = next_candidate(c, call, &x)))
+            return rc;
+        if (!x.generation && !newest)
+            rc = mu_rank_fail(MUSTER_ENOCKPT, "%s: no checkpoint in %s", call, c->place.dir);
+        else if (!x.generation)
+            rc = mu_rank_fail(MUSTER_ECORRUPT, "%s: none of %" PRIu64 " checkpoints in %s can be used; the newest: %s",
+                              call, i, c->place.dir, reason);
+        if (rc)
+            break;
+        if (!newest)
+            newest = x.generation;
+        rc = mine ? mine : mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
+        if (!(rc = agree(c, call, rc, &err))) {
+            mu_ckpt_loaded_apply(&got, &c->tensors);
+            *step = got.id.step;
+            restored(c, got.id.step, x.generation, newest, reason);
+            mu_ckpt_loaded_free(&got);
+            break;
+        }
+        mu_ckpt_loaded_free(&got);
+        if (rc != MUSTER_ECORRUPT && rc != MUSTER_EIO)
+            return rc;
+        if (!reason[0])
+            memcpy(reason, c->why, sizeof reason);
+    }
+    if (c->rank == 0 && n && list[0] >= c->generation)
+        c->generation = list[0] + 1;
+    c->last_save = mu_now();
+    c->calls = 0;
+    /* now is the time to get the buffer: the first save finds it ready */
+    if (c->dirty && !mu_ckpt_writer_layout(c->writer, &c->tensors, NULL))
+        c->dirty = false;
+    return rc;
+}
+
+/* --- due -------------------------------------------------------------------------------------------------------- */
+
+static bool time_limit_near(muster_ckpt *c, uint64_t deadline_wall)
+{
+    uint64_t cost = mu_ckpt_writer_cost(c->writer);
+
+    if (!deadline_wall)
+        return false;
+    if (!cost)
+        cost = c->tensors.bytes / SLOW_STORE * MU_SEC;
+    return mu_wall() + LIMIT_MARGIN + 2 * cost >= deadline_wall;
+}
+
+static bool halt_file(muster_ckpt *c)
+{
+    struct mu_ckpt_path halt = mu_ckpt_path("%s/HALT", c->place.dir);
+    uint64_t now = mu_now();
+    struct stat st;
+
+    if (!c->halt_looked || now - c->halt_looked >= HALT_EVERY) {
+        c->halt_looked = now;
+        c->halt_file = stat(halt.s, &st) == 0;
+    }
+    return c->halt_file;
+}
+
+/* Rank 0's view. A cause that stays (a signal, the end of the time) is met by one save and then left alone until it
+ * goes away: a program that goes on training is not made to save at every step. */
+static int decide(muster_ckpt *c)
+{
+    const struct mu_slot_head *head = mu_rank_slots();
+    unsigned notice = head ? atomic_load_explicit((_Atomic uint32_t *)&head->notice, memory_order_acquire) : 0;
+    const struct {
+        int why;
+        bool now;
+    } causes[] = {
+        {MUSTER_DUE_EVICTION, notice & MU_NOTICE_EVICTION},
+        {MUSTER_DUE_SIGNAL, notice & MU_NOTICE_SIGNAL},
+        {MUSTER_DUE_HALT, notice & MU_NOTICE_HALT || halt_file(c)},
+        {MUSTER_DUE_TIME_LIMIT, head && time_limit_near(c, head->deadline_wall)},
+    };
+
+    c->seen = 0;
+    for (size_t i = 0; i < MU_COUNT(causes); i++)
+        c->seen |= causes[i].now ? 1u << causes[i].why : 0;
+    c->answered &= c->seen;
+    for (size_t i = 0; i < MU_COUNT(causes); i++)
+        if (causes[i].now && !(c->answered & 1u << causes[i].why))
+            return causes[i].why;
+    if (c->interval_steps)
+        return c->calls >= c->interval_steps ? MUSTER_DUE_INTERVAL : MUSTER_DUE_NO;
+    /* a store slower than the interval sets the pace */
+    return mu_now() - c->last_save >= c->interval_ns && !mu_ckpt_writer_busy(c->writer) ? MUSTER_DUE_INTERVAL
+                                                                                        : MUSTER_DUE_NO;
+}
+
+int muster_ckpt_due(muster_ckpt *c, int *why)
+{
+    int32_t decision = MUSTER_DUE_NO;
+    int rc = check(c, "muster_ckpt_due");
+
+    if (rc)
+        return rc;
+    c->calls++;
+    if (c->rank == 0)
+        decision = decide(c);
+    if ((rc = muster_broadcast(&decision, 1, MUSTER_INT32, 0, c->comm)))
+        return rc;
+    if (why)
+        *why = decision;
+    return decision != MUSTER_DUE_NO;
+}

@@ -1,0 +1,435 @@
+#include "runtime/wire/daemon.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/str.h"
+
+#define LOG_MAX (4 << 20)
+
+/* What a daemon must not have from a rank that happened to start it: it would be taken for a part of that job, or its
+ * PMIx server for a client. */
+static const char *const not_inherited[] = {
+    "MUSTER_TAG=", "MUSTER_JOB=", "MUSTER_ATTEMPT=", "MUSTER_SLOT", "MUSTER_NODE=", "MUSTER_CKPT",
+    "PMIX_",       "PMI_",        "OMPI_",           "PRTE_",       "ORTE_",
+};
+
+extern char **environ;
+
+struct event_base *mu_loop_new(void)
+{
+    struct event_config *config = event_config_new();
+
+    if (!config)
+        return NULL;
+    event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
+    event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME);
+    struct event_base *base = event_base_new_with_config(config);
+    event_config_free(config);
+    return base;
+}
+
+/* --- alarms ------------------------------------------------------------------------------------------------------ */
+
+struct mu_alarm {
+    struct event *ev;
+    mu_alarm_fn fn;
+    void *arg;
+    uint64_t at;
+};
+
+static void arm(struct mu_alarm *a)
+{
+    uint64_t now = mu_now(), left = a->at > now ? a->at - now : 0;
+    struct timeval t = {.tv_sec = (time_t)(left / MU_SEC), .tv_usec = (suseconds_t)((left % MU_SEC + 999) / 1000)};
+
+    if (t.tv_usec >= 1000000) {
+        t.tv_sec++;
+        t.tv_usec -= 1000000;
+    }
+    event_add(a->ev, &t);
+}
+
+static void on_alarm(evutil_socket_t fd, short what, void *arg)
+{
+    struct mu_alarm *a = arg;
+
+    (void)fd, (void)what;
+    if (a->at == UINT64_MAX)
+        return;
+    if (mu_now() < a->at) {
+        arm(a);
+        return;
+    }
+    a->at = UINT64_MAX;
+    a->fn(a->arg);
+}
+
+struct mu_alarm *mu_alarm_new(struct event_base *base, mu_alarm_fn fn, void *arg)
+{
+    struct mu_alarm *a = calloc(1, sizeof *a);
+
+    if (!a)
+        return NULL;
+    *a = (struct mu_alarm){.fn = fn, .arg = arg, .at = UINT64_MAX};
+    a->ev = event_new(base, -1, 0, on_alarm, a);
+    if (!a->ev) {
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+void mu_alarm_set(struct mu_alarm *a, uint64_t at)
+{
+    if (at == a->at)
+        return;
+    a->at = at;
+    if (at == UINT64_MAX)
+        event_del(a->ev);
+    else
+        arm(a);
+}
+
+void mu_alarm_free(struct mu_alarm *a)
+{
+    if (!a)
+        return;
+    event_free(a->ev);
+    free(a);
+}
+
+/* --- becoming and starting one ----------------------------------------------------------------------------------- */
+
+static int open_log(const struct mu_paths *paths, const char *name, struct mu_err *err)
+{
+    char dir[PATH_MAX], file[PATH_MAX], old[PATH_MAX + 2];
+    struct stat st;
+    int rc = mu_path_join(dir, sizeof dir, paths->state, "log", err);
+
+    if (!rc)
+        rc = mu_path_mkdirs(dir, 0700, err);
+    if (!rc)
+        rc = mu_path_join(file, sizeof file - 8, dir, name, err);
+    if (rc)
+        return rc;
+    strcat(file, ".log");
+    snprintf(old, sizeof old, "%s.1", file);
+    if (!stat(file, &st) && st.st_size > LOG_MAX)
+        rename(file, old);
+    int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? mu_err_errno(err, 0, "cannot open the log %s", file) : fd;
+}
+
+/* For the daemons that this one starts from another directory. */
+static int absolute_home(struct mu_err *err)
+{
+    const char *home = getenv("MUSTER_HOME");
+    char path[PATH_MAX];
+
+    if (!home || !*home || *home == '/')
+        return 0;
+    if (!realpath(home, path) || setenv("MUSTER_HOME", path, 1))
+        return mu_err_errno(err, 0, "MUSTER_HOME %s", home);
+    return 0;
+}
+
+int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
+{
+    umask(077);
+    signal(SIGPIPE, SIG_IGN);
+    if (foreground)
+        return mu_log_setup(2, NULL, NULL, err);
+
+    mu_auto_fd int log = open_log(paths, name, err);
+    if (log < 0)
+        return log;
+    int rc = mu_log_setup(log, NULL, NULL, err);
+    if (rc)
+        return rc;
+    mu_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0)
+        return mu_err_errno(err, 0, "cannot set up the standard streams");
+    rc = absolute_home(err);
+    if (rc)
+        return rc;
+    setsid(); /* fails only for one that leads a group already */
+    if (chdir("/") < 0)
+        return mu_err_errno(err, 0, "cannot change to /");
+    return 0;
+}
+
+/* Marks everything from 3 on for closing at exec: the user's shell may have handed us descriptors that others wait
+ * on. */
+static void close_at_exec(void)
+{
+#ifdef SYS_close_range
+    if (!syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */))
+        return;
+#endif
+    for (int fd = 3; fd < 4096; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+struct word {
+    int e;
+    pid_t pid;
+};
+
+/* In the child; async-signal-safe. Reports errno and ends when there is no exec. */
+static void child(const char *exe, char *const argv[], char *const env[], int null, int keep_fd, int report_fd)
+{
+    struct word word;
+    sigset_t none;
+
+    for (int s = 1; s < NSIG; s++)
+        signal(s, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setsid();
+    if (dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0) {
+        close_at_exec();
+        if (keep_fd < 0 || !fcntl(keep_fd, F_SETFD, 0))
+            execve(exe, argv, env);
+    }
+    word = (struct word){.e = errno};
+    _exit(write(report_fd, &word, sizeof word) == sizeof word ? 127 : 126);
+}
+
+/* Reads what the children have to say until the exec closes the pipe. 0 or an errno. */
+static int hear(int fd, pid_t *pid)
+{
+    struct word word;
+    int e = 0;
+
+    for (;;) {
+        ssize_t n = read(fd, &word, sizeof word);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != sizeof word)
+            return e;
+        if (word.e)
+            e = word.e;
+        else
+            *pid = word.pid;
+    }
+}
+
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+static bool inherited(const char *var)
+{
+    for (size_t i = 0; i < MU_COUNT(not_inherited); i++)
+        if (!strncmp(var, not_inherited[i], strlen(not_inherited[i])))
+            return false;
+    return true;
+}
+
+static char **clean_environ(void)
+{
+    size_t n = mu_strv_len(environ), to = 0;
+    char **env = calloc(n + 1, sizeof *env);
+
+    for (size_t i = 0; env && i < n; i++)
+        if (inherited(environ[i]))
+            env[to++] = environ[i];
+    return env;
+}
+
+int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *err)
+{
+    mu_auto_free char **env = clean_environ();
+    char exe[PATH_MAX];
+    int report[2];
+    int rc = mu_path_exe(exe, sizeof exe, err);
+
+    if (rc)
+        return rc;
+    if (!env)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    mu_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || pipe2(report, O_CLOEXEC))
+        return mu_err_errno(err, 0, "cannot start %s %s", argv[0], argv[1]);
+    pid_t first = fork();
+    if (!first) {
+        if (!detach)
+            child(exe, argv, env, null, keep_fd, report[1]);
+        struct word word = {.pid = fork()};
+        if (!word.pid)
+            child(exe, argv, env, null, keep_fd, report[1]);
+        word.e = word.pid < 0 ? errno : 0;
+        _exit(write(report[1], &word, sizeof word) == sizeof word ? 0 : 1);
+    }
+    mu_auto_fd int in = report[0];
+    int e = errno;
+    close(report[1]);
+    pid_t started = first;
+    if (first > 0) {
+        e = hear(in, &started);
+        if (detach || e)
+            reap(first);
+    }
+    if (first < 0 || e) {
+        errno = e;
+        return mu_err_errno(err, 0, "cannot start %s %s (%s)", argv[0], argv[1], exe);
+    }
+    if (pid)
+        *pid = started;
+    return 0;
+}
+
+/* --- run directory ----------------------------------------------------------------------------------------------- */
+
+bool mu_daemon_locked(const char *run, const char *name, pid_t *pid)
+{
+    char path[PATH_MAX], text[24] = "";
+    uint64_t n = 0;
+
+    if (mu_path_join(path, sizeof path, run, name, NULL))
+        return false;
+    mu_auto_fd int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || !flock(fd, LOCK_SH | LOCK_NB) || errno != EWOULDBLOCK)
+        return false;
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = 0;
+    text[strspn(text, "0123456789")] = 0;
+    if (pid)
+        *pid = mu_str_u64(text, 1, INT32_MAX, &n) ? 0 : (pid_t)n;
+    return true;
+}
+
+static bool keeper_lives(const char *run)
+{
+    mu_auto_dir DIR *d = opendir(run);
+
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (!strncmp(e->d_name, "keeper.", 7) && mu_daemon_locked(run, e->d_name, NULL))
+            return true;
+    return false;
+}
+
+static int try_lock(const char *run, const char *name, const char *mine)
+{
+    char path[PATH_MAX];
+
+    if (!strcmp(name, mine))
+        return -1;
+    int rc = mu_path_join(path, sizeof path, run, name, NULL);
+    return rc ? rc : mu_path_lock(path, 0, NULL);
+}
+
+/* Those that are empty: other pools of this host keep them. MUSTER_RUN_ROOT itself is not ours. */
+static void remove_parents(const char *run)
+{
+    const char *root = getenv("MUSTER_RUN_ROOT");
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s", run);
+    for (int up = root && *root ? 1 : 2; up > 0; up--) {
+        char *slash = strrchr(path, '/');
+        if (!slash || slash == path)
+            return;
+        *slash = 0;
+        if (rmdir(path))
+            return;
+    }
+}
+
+void mu_daemon_leave(const struct mu_paths *paths, const char *mine)
+{
+    static const char *const names[] = {"start.lock", "ctl.lock", "agent.lock"};
+    int fds[MU_COUNT(names)], held = 0;
+    char gone[PATH_MAX + 24];
+
+    for (; held < (int)MU_COUNT(names); held++) {
+        fds[held] = try_lock(paths->run, names[held], mine);
+        if (fds[held] < 0 && strcmp(names[held], mine))
+            break;
+    }
+    if (held == (int)MU_COUNT(names) && !keeper_lives(paths->run)) {
+        /* Moved away first: whoever starts anew meanwhile makes a new one and meets nothing of ours. */
+        snprintf(gone, sizeof gone, "%s.gone.%ld", paths->run, (long)getpid());
+        if (!rename(paths->run, gone)) {
+            mu_path_remove_tree(gone, NULL);
+            remove_parents(paths->run);
+        }
+    }
+    while (held-- > 0)
+        if (fds[held] >= 0)
+            close(fds[held]);
+}
+
+/* --- readiness --------------------------------------------------------------------------------------------------- */
+
+void mu_daemon_ready(int *fd, int code, const char *text)
+{
+    char line[600];
+
+    if (*fd < 0)
+        return;
+    int n = code ? snprintf(line, sizeof line, "%d %s", code, text) : snprintf(line, sizeof line, "ok");
+    size_t len = n < 0 ? 0 : (size_t)n < sizeof line - 1 ? (size_t)n : sizeof line - 2;
+    line[len++] = '\n';
+    /* The reader may have given up; SIGPIPE is ignored. */
+    if (write(*fd, line, len) < 0 && errno != EPIPE)
+        mu_log(MU_LOG_WARN, "daemon", "cannot tell that we are ready: %s", strerror(errno));
+    close(MU_STEAL(*fd, -1));
+}
+
+int mu_daemon_await(int fd, int timeout_ms, int *code, struct mu_err *err)
+{
+    uint64_t deadline = mu_now() + (uint64_t)timeout_ms * MU_MS;
+    char line[600];
+    size_t n = 0;
+
+    for (;;) {
+        uint64_t now = mu_now();
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (now >= deadline)
+            return mu_err_set(err, MUSTER_ETIMEOUT, "it is not ready after %d s", timeout_ms / 1000);
+        int rc = poll(&p, 1, (int)((deadline - now) / MU_MS) + 1);
+        if (rc < 0 && errno != EINTR)
+            return mu_err_errno(err, 0, "poll");
+        if (rc <= 0)
+            continue;
+        ssize_t got = read(fd, line + n, sizeof line - 1 - n);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got > 0)
+            n += (size_t)got;
+        line[n] = 0;
+        if (got > 0 && n < sizeof line - 1 && !strchr(line, '\n'))
+            continue;
+        break;
+    }
+    line[strcspn(line, "\n")] = 0;
+    if (!strcmp(line, "ok"))
+        return 0;
+    char *text = strchr(line, ' ');
+    if (text)
+        *text++ = 0;
+    uint64_t value = 1;
+    if (!text || mu_str_u64(line, 1, 255, &value))
+        return mu_err_set(err, MUSTER_EPEER, "it ended at its start");
+    if (code)
+        *code = (int)value;
+    return mu_err_set(err, MUSTER_EARG, "%s", text);
+}

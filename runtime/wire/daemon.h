@@ -1,0 +1,47 @@
+/* What the daemons share around their cores: how one becomes a daemon, how one starts another, timers at absolute
+ * times, and who takes the run directory away. */
+#ifndef MU_WIRE_DAEMON_H
+#define MU_WIRE_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/path.h"
+
+struct event_base;
+
+/* A loop with timers finer than a millisecond; NULL: out of memory or descriptors. */
+struct event_base *mu_loop_new(void);
+
+/* One timer at a time, at mu_now() times. fn comes when it is due, never early; it is then unset. */
+struct mu_alarm;
+typedef void (*mu_alarm_fn)(void *arg);
+struct mu_alarm *mu_alarm_new(struct event_base *, mu_alarm_fn, void *arg);
+void mu_alarm_set(struct mu_alarm *, uint64_t at); /* UINT64_MAX: unset */
+void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
+
+/* Opens STATE/log/NAME.log for appending (a file past 4 MiB becomes NAME.log.1) and logs there; foreground: to stderr.
+ * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. */
+int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
+
+/* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:
+ * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
+ * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */
+int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *);
+
+/* RUN/NAME is locked by a living process (*pid: its number as written there, may be NULL). */
+bool mu_daemon_locked(const char *run, const char *name, pid_t *pid);
+
+/* The last daemon out removes the run directory: does nothing while another one or a keeper lives or one is being
+ * started. mine: name of the lock that the caller holds ("ctl.lock", "agent.lock"). */
+void mu_daemon_leave(const struct mu_paths *, const char *mine);
+
+/* Tells whoever started us: "ok", or the exit code and one line. Closes *fd; nothing when it is -1. */
+void mu_daemon_ready(int *fd, int code, const char *text);
+/* The other side: waits for that line until timeout_ms. 0 when it was "ok"; otherwise its text is in err and *code (may
+ * be NULL) is the exit code that it names. */
+int mu_daemon_await(int fd, int timeout_ms, int *code, struct mu_err *);
+
+#endif

@@ -1,0 +1,421 @@
+#include "runtime/wire/link.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/util.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/path.h"
+
+#define FLUSH_SECONDS 5
+#define ACCEPT_PAUSE_MS 100
+
+struct mu_link {
+    struct bufferevent *bev;
+    mu_link_msg_fn on_msg;
+    mu_link_down_fn on_down;
+    void *arg;
+    struct event *later; /* delivers what was already read when reading resumes */
+    unsigned busy;       /* inside a callback: freed only behind it */
+    bool dead, down, paused, flushing, write_failed;
+    char name[48];
+};
+
+static unsigned flushing;
+
+/* A peer must not be able to fill our log. */
+static bool may_log(void)
+{
+    static uint64_t since;
+    static unsigned n;
+    uint64_t now = mu_now();
+
+    if (now - since > 10 * MU_SEC) {
+        since = now;
+        n = 0;
+    }
+    return n++ < 10;
+}
+
+static void destroy(struct mu_link *link)
+{
+    if (link->flushing)
+        flushing--;
+    if (link->later)
+        event_free(link->later);
+    bufferevent_free(link->bev);
+    free(link);
+}
+
+static void leave(struct mu_link *link)
+{
+    if (!--link->busy && link->dead)
+        destroy(link);
+}
+
+static void go_down(struct mu_link *link)
+{
+    if (link->down || link->dead)
+        return;
+    link->down = true;
+    bufferevent_disable(link->bev, EV_READ | EV_WRITE);
+    if (link->flushing) {
+        link->dead = true;
+        return;
+    }
+    link->on_down(link->arg, link);
+}
+
+/* 1: one frame is done with; 0: not whole yet; < 0: cut the peer off. */
+static int deliver_one(struct mu_link *link, struct evbuffer *in)
+{
+    size_t have = evbuffer_get_length(in);
+    struct mu_err err;
+    struct mu_msg msg;
+    uint8_t head[4];
+
+    if (have < sizeof head)
+        return 0;
+    evbuffer_copyout(in, head, sizeof head);
+    if (mu_msg_frame(head, sizeof head) < 0) {
+        if (may_log())
+            mu_log(MU_LOG_WARN, "wire", "%s: no message starts like this; closing", link->name);
+        return MUSTER_ECORRUPT;
+    }
+    size_t len = 4 + ((size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24);
+    if (have < len)
+        return 0;
+    const unsigned char *frame = evbuffer_pullup(in, (ev_ssize_t)len);
+    if (!frame)
+        return MUSTER_ENOMEM;
+    int rc = mu_msg_decode(frame, len, &msg, &err);
+    if (rc && may_log())
+        mu_log(MU_LOG_WARN, "wire", "%s: %s; %s", link->name, err.text, rc == MUSTER_EVERSION ? "skipped" : "closing");
+    if (!rc) {
+        link->on_msg(link->arg, link, &msg, frame, len);
+        mu_msg_free(&msg);
+    }
+    if (!link->dead)
+        evbuffer_drain(in, len);
+    return rc && rc != MUSTER_EVERSION ? rc : 1;
+}
+
+static void deliver(struct mu_link *link)
+{
+    struct evbuffer *in = bufferevent_get_input(link->bev);
+    int rc = 1;
+
+    if (link->flushing) {
+        evbuffer_drain(in, evbuffer_get_length(in));
+        return;
+    }
+    while (rc > 0 && !link->dead && !link->down && !link->paused && !link->flushing)
+        rc = deliver_one(link, in);
+    if (rc < 0 && !link->flushing)
+        go_down(link);
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    struct mu_link *link = arg;
+
+    (void)bev;
+    link->busy++;
+    deliver(link);
+    leave(link);
+}
+
+static void on_later(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    on_read(NULL, arg);
+}
+
+static void on_written(struct bufferevent *bev, void *arg)
+{
+    struct mu_link *link = arg;
+
+    if (link->flushing && !evbuffer_get_length(bufferevent_get_output(bev)) && !link->busy)
+        destroy(link);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct mu_link *link = arg;
+
+    link->busy++;
+    if ((what & BEV_EVENT_WRITING) && (what & BEV_EVENT_ERROR) && !link->flushing) {
+        /* It may have said why it left: read on until its end. */
+        link->write_failed = true;
+        bufferevent_disable(bev, EV_WRITE);
+        struct evbuffer *out = bufferevent_get_output(bev);
+        evbuffer_unfreeze(out, 1);
+        evbuffer_drain(out, evbuffer_get_length(out));
+        evbuffer_freeze(out, 1);
+    } else if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
+        go_down(link);
+    }
+    leave(link);
+}
+
+struct mu_link *mu_link_new(struct event_base *base, int fd, mu_link_msg_fn on_msg, mu_link_down_fn on_down, void *arg)
+{
+    mu_auto_fd int own = fd;
+    struct mu_link *link = calloc(1, sizeof *link);
+
+    if (!link)
+        return NULL;
+    evutil_make_socket_nonblocking(fd);
+    link->on_msg = on_msg;
+    link->on_down = on_down;
+    link->arg = arg;
+    mu_link_name(link, "peer");
+    link->later = event_new(base, -1, 0, on_later, link);
+    if (!link->later)
+        goto no_event;
+    link->bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!link->bev)
+        goto no_bev;
+    MU_STEAL(own, -1);
+    bufferevent_set_max_single_read(link->bev, 256 << 10);
+    bufferevent_set_max_single_write(link->bev, 256 << 10);
+    bufferevent_setcb(link->bev, on_read, on_written, on_event, link);
+    if (bufferevent_enable(link->bev, EV_READ | EV_WRITE)) {
+        destroy(link);
+        return NULL;
+    }
+    return link;
+no_bev:
+    event_free(link->later);
+no_event:
+    free(link);
+    return NULL;
+}
+
+void mu_link_free(struct mu_link *link)
+{
+    if (!link)
+        return;
+    link->dead = true;
+    if (!link->busy)
+        destroy(link);
+}
+
+void mu_link_close_after_flush(struct mu_link *link)
+{
+    static const struct timeval limit = {.tv_sec = FLUSH_SECONDS};
+
+    if (!link)
+        return;
+    if (link->down || link->write_failed || !mu_link_pending(link)) {
+        mu_link_free(link);
+        return;
+    }
+    link->flushing = true;
+    flushing++;
+    /* What the peer still sends is read and dropped; its end is noticed. */
+    bufferevent_enable(link->bev, EV_READ | EV_WRITE);
+    bufferevent_set_timeouts(link->bev, NULL, &limit);
+}
+
+unsigned mu_link_flushing(void)
+{
+    return flushing;
+}
+
+int mu_link_send(struct mu_link *link, const void *frame, size_t len)
+{
+    if (link->down || link->write_failed || link->flushing)
+        return MUSTER_EPEER;
+    return bufferevent_write(link->bev, frame, len) ? MUSTER_ENOMEM : 0;
+}
+
+int mu_link_send_msg(struct mu_link *link, enum mu_msg_type type, const void *body)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    int rc = mu_msg_encode(&b, type, body);
+
+    return rc ? rc : mu_link_send(link, b.data, b.len);
+}
+
+size_t mu_link_pending(const struct mu_link *link)
+{
+    return evbuffer_get_length(bufferevent_get_output(link->bev));
+}
+
+void mu_link_pause(struct mu_link *link, bool on)
+{
+    if (link->paused == on || link->flushing)
+        return;
+    link->paused = on;
+    if (link->down)
+        return;
+    if (on) {
+        bufferevent_disable(link->bev, EV_READ);
+    } else {
+        bufferevent_enable(link->bev, EV_READ);
+        event_active(link->later, EV_TIMEOUT, 0);
+    }
+}
+
+void mu_link_name(struct mu_link *link, const char *name)
+{
+    size_t n = strnlen(name, sizeof link->name - 1);
+
+    memcpy(link->name, name, n);
+    link->name[n] = 0;
+}
+
+/* --- listening and connecting ------------------------------------------------------------------------------------ */
+
+struct mu_listener {
+    struct event *ev, *resume;
+    mu_accept_fn on_accept;
+    void *arg;
+    int fd;
+};
+
+/* 1: the peer is of our account. */
+static int ours(int fd, struct ucred *peer)
+{
+    socklen_t len = sizeof *peer;
+
+    return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &len) && len == sizeof *peer && peer->uid == geteuid();
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    struct mu_listener *l = arg;
+
+    (void)fd, (void)what;
+    event_add(l->ev, NULL);
+}
+
+static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
+{
+    static const struct timeval pause = {.tv_usec = ACCEPT_PAUSE_MS * 1000};
+    struct mu_listener *l = arg;
+    struct ucred peer = {0};
+
+    (void)what;
+    int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            if (may_log())
+                mu_log(MU_LOG_ERROR, "wire", "cannot accept connections: %s", strerror(errno));
+            event_del(l->ev);
+            event_add(l->resume, &pause);
+        }
+        return;
+    }
+    if (!ours(fd, &peer)) {
+        if (may_log())
+            mu_log(MU_LOG_WARN, "wire", "refused a connection of uid %ld (pid %ld)", (long)peer.uid, (long)peer.pid);
+        close(fd);
+        return;
+    }
+    l->on_accept(l->arg, fd, (int)peer.pid);
+}
+
+/* In its place under its final name only once it listens, so that nobody meets a socket that refuses. */
+static int bound_socket(const char *dir, const char *name, int *out, struct mu_err *err)
+{
+    mu_auto_fd int dirfd = -1;
+    mu_auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un sa, tmp;
+    socklen_t len, tmplen;
+    mu_auto_fd int tmpdirfd = -1;
+    char tmpname[64];
+
+    if (fd < 0)
+        return mu_err_errno(err, 0, "cannot make a socket");
+    int rc = mu_path_sockaddr(dir, name, &sa, &len, &dirfd, err);
+    if (rc)
+        return rc;
+    snprintf(tmpname, sizeof tmpname, ".%.40s.%d", name, (int)getpid());
+    rc = mu_path_sockaddr(dir, tmpname, &tmp, &tmplen, &tmpdirfd, err);
+    if (rc)
+        return rc;
+    unlink(tmp.sun_path);
+    mode_t mask = umask(0177);
+    rc = bind(fd, (struct sockaddr *)&tmp, tmplen);
+    int e = errno;
+    umask(mask);
+    errno = e;
+    if (rc)
+        return mu_err_errno(err, 0, "cannot make the socket %s/%s", dir, name);
+    if (listen(fd, 512) || rename(tmp.sun_path, sa.sun_path)) {
+        rc = mu_err_errno(err, 0, "cannot listen on %s/%s", dir, name);
+        unlink(tmp.sun_path);
+        return rc;
+    }
+    *out = MU_STEAL(fd, -1);
+    return 0;
+}
+
+int mu_listen_unix(struct event_base *base, const char *dir, const char *name, mu_accept_fn on_accept, void *arg,
+                   struct mu_listener **out, struct mu_err *err)
+{
+    mu_auto_fd int fd = -1;
+    int rc = bound_socket(dir, name, &fd, err);
+
+    if (rc)
+        return rc;
+    struct mu_listener *l = calloc(1, sizeof *l);
+    if (!l)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    l->fd = MU_STEAL(fd, -1);
+    l->on_accept = on_accept;
+    l->arg = arg;
+    l->ev = event_new(base, l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
+    l->resume = event_new(base, -1, 0, on_resume, l);
+    if (!l->ev || !l->resume || event_add(l->ev, NULL)) {
+        mu_listener_free(l);
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    }
+    *out = l;
+    return 0;
+}
+
+void mu_listener_free(struct mu_listener *l)
+{
+    if (!l)
+        return;
+    if (l->ev)
+        event_free(l->ev);
+    if (l->resume)
+        event_free(l->resume);
+    close(l->fd);
+    free(l);
+}
+
+int mu_connect_unix(const char *dir, const char *name, int *out, struct mu_err *err)
+{
+    mu_auto_fd int dirfd = -1;
+    mu_auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un sa;
+    struct ucred peer;
+    socklen_t len;
+
+    if (fd < 0)
+        return mu_err_errno(err, 0, "cannot make a socket");
+    int rc = mu_path_sockaddr(dir, name, &sa, &len, &dirfd, err);
+    if (rc)
+        return rc != MUSTER_EARG && errno == ENOENT ? mu_err_set(err, MUSTER_EPEER, "there is no %s", dir) : rc;
+    if (connect(fd, (struct sockaddr *)&sa, len))
+        return mu_err_errno(
+            err, errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN || errno == ENOTSOCK ? MUSTER_EPEER : 0,
+            "cannot connect to %s/%s", dir, name);
+    if (!ours(fd, &peer))
+        return mu_err_set(err, MUSTER_EARG, "%s/%s belongs to another account (uid %ld)", dir, name, (long)peer.uid);
+    *out = MU_STEAL(fd, -1);
+    return 0;
+}

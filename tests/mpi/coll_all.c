@@ -1,0 +1,590 @@
+/* Every collective, dtype, op and many sizes against values computed here from all ranks' inputs; canaries around all
+ * buffers. Prints a digest of all results: it does not depend on which algorithm ran. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "muster.h"
+#include "muster_mpi.h"
+#include "tests/mpi/check.h"
+
+#define EDGE 64 /* bytes of canary on both sides */
+
+static muster_comm *world;
+static int rank, size;
+static uint64_t digest = 1469598103934665603ull;
+
+static const size_t width[] = {1, 1, 4, 4, 8, 8, 2, 2, 4, 8};
+static const char *const type_name[] = {"int8",   "uint8",   "int32",    "uint32",  "int64",
+                                        "uint64", "float16", "bfloat16", "float32", "float64"};
+static const char *const op_name[] = {"sum", "prod", "min", "max", "avg"};
+
+/* --- inputs and expected values --- */
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    return x ^ x >> 31;
+}
+
+static unsigned salt;
+
+/* Element i of rank r's input: any bits, now and then infinity, NaN, a zero or a subnormal. */
+static uint64_t bits(muster_dtype t, int r, size_t i)
+{
+    static const uint64_t odd[4][4] = {{0x7c00, 0x7d01, 0x8000, 3},
+                                       {0xff80, 0x7f81, 0x8000, 3},
+                                       {0x7f800000, 0x7f800001, 0x80000000, 3},
+                                       {0x7ffull << 52, (0x7ffull << 52) | 5, 1ull << 63, 3}};
+    uint64_t u = mix((uint64_t)r * 1000003 + i * 31 + salt * 7777777ull + 1);
+
+    if (t >= MUSTER_FLOAT16 && u % 29 == 0)
+        return odd[t - MUSTER_FLOAT16][u / 29 % 4];
+    return width[t] == 8 ? u : u & ((1ull << 8 * width[t]) - 1);
+}
+
+static double small_value(int e_bits, int m_bits, uint64_t u)
+{
+    int e = (int)(u >> m_bits) & ((1 << e_bits) - 1), m = (int)u & ((1 << m_bits) - 1);
+    int bias = (1 << (e_bits - 1)) - 1;
+    double v = e == (1 << e_bits) - 1 ? (m ? NAN : INFINITY)
+               : e                    ? ldexp((1 << m_bits) + m, e - bias - m_bits)
+                                      : ldexp(m, 1 - bias - m_bits);
+
+    return u >> (e_bits + m_bits) & 1 ? -v : v;
+}
+
+static uint64_t small_bits(int e_bits, int m_bits, double v)
+{
+    int bias = (1 << (e_bits - 1)) - 1, top = (1 << e_bits) - 1, e;
+    uint64_t sign = (uint64_t)(signbit(v) != 0) << (e_bits + m_bits);
+    double a = fabs(v), r;
+
+    if (isnan(v))
+        return (uint64_t)top << m_bits | 1ull << (m_bits - 1);
+    if (a == 0)
+        return sign;
+    if (isinf(a))
+        return sign | (uint64_t)top << m_bits;
+    frexp(a, &e);
+    e = e - 1 < 1 - bias ? 1 - bias : e - 1;
+    r = nearbyint(ldexp(a, m_bits - e));
+    if (r >= 2 << m_bits) {
+        r /= 2;
+        e++;
+    }
+    if (e > bias)
+        return sign | (uint64_t)top << m_bits;
+    return sign |
+           (r < 1 << m_bits ? (uint64_t)r : (uint64_t)(e + bias) << m_bits | ((uint64_t)r & ((1ull << m_bits) - 1)));
+}
+
+static double to_double(muster_dtype t, uint64_t u)
+{
+    float f;
+    double d;
+    uint32_t u32 = (uint32_t)u;
+
+    if (t == MUSTER_FLOAT16)
+        return small_value(5, 10, u);
+    if (t == MUSTER_BFLOAT16)
+        return small_value(8, 7, u);
+    if (t == MUSTER_FLOAT32) {
+        memcpy(&f, &u32, 4);
+        return f;
+    }
+    memcpy(&d, &u, 8);
+    return d;
+}
+
+static uint64_t from_double(muster_dtype t, double v)
+{
+    float f = (float)v;
+    uint32_t u32;
+    uint64_t u;
+
+    if (t == MUSTER_FLOAT16)
+        return small_bits(5, 10, v);
+    if (t == MUSTER_BFLOAT16)
+        return small_bits(8, 7, v);
+    if (isnan(v))
+        return t == MUSTER_FLOAT32 ? 0x7fc00000 : 0x7ff8ull << 48;
+    memcpy(&u32, &f, 4);
+    memcpy(&u, &v, 8);
+    return t == MUSTER_FLOAT32 ? u32 : u;
+}
+
+static int64_t sign_extended(uint64_t u, size_t w)
+{
+    return w == 8 ? (int64_t)u : (int64_t)(u << (64 - 8 * w)) >> (64 - 8 * w);
+}
+
+/* members: world ranks in the order of the communicator. */
+static uint64_t expected(muster_dtype t, muster_op op, const int *members, int n, size_t i)
+{
+    uint64_t mask = width[t] == 8 ? UINT64_MAX : (1ull << 8 * width[t]) - 1, acc = bits(t, members[0], i);
+    int is_signed = t < MUSTER_FLOAT16 && t % 2 == 0;
+    double a = 0;
+
+    if (t >= MUSTER_FLOAT16)
+        a = to_double(t, acc);
+    for (int r = 1; r < n; r++) {
+        uint64_t u = bits(t, members[r], i);
+
+        if (t >= MUSTER_FLOAT16) {
+            double x = to_double(t, u);
+
+            if (op == MUSTER_SUM || op == MUSTER_AVG)
+                a += x;
+            else if (op == MUSTER_PROD)
+                a *= x;
+            else
+                a = isnan(a) || isnan(x) ? NAN : op == MUSTER_MIN ? (x < a ? x : a) : (x > a ? x : a);
+            if (t != MUSTER_FLOAT64)
+                a = (float)a;
+        } else if (op == MUSTER_SUM || op == MUSTER_AVG) {
+            acc = (acc + u) & mask;
+        } else if (op == MUSTER_PROD) {
+            acc = (acc * u) & mask;
+        } else {
+            int less = is_signed ? sign_extended(u, width[t]) < sign_extended(acc, width[t]) : u < acc;
+
+            acc = (op == MUSTER_MIN) == less ? u : acc;
+        }
+    }
+    if (t >= MUSTER_FLOAT16) {
+        if (op == MUSTER_AVG)
+            a = t == MUSTER_FLOAT64 ? a / n : (float)(a / n);
+        return from_double(t, a);
+    }
+    if (op == MUSTER_AVG)
+        acc = (is_signed ? (uint64_t)(sign_extended(acc, width[t]) / n) : acc / (uint64_t)n) & mask;
+    return acc;
+}
+
+/* --- buffers --- */
+
+struct buf {
+    unsigned char *all, *p;
+    size_t bytes;
+};
+
+static struct buf buf_new(size_t bytes, unsigned shift)
+{
+    struct buf b = {.bytes = bytes};
+
+    b.all = malloc(bytes + 2 * EDGE + 8);
+    memset(b.all, 0xa5, bytes + 2 * EDGE + 8);
+    b.p = b.all + EDGE + shift;
+    return b;
+}
+
+static int buf_free(struct buf *b) /* 1 when nothing around it was touched */
+{
+    int ok = 1;
+
+    for (unsigned char *q = b->all; q < b->p; q++)
+        ok &= *q == 0xa5;
+    for (unsigned char *q = b->p + b->bytes; q < b->all + b->bytes + 2 * EDGE + 8; q++)
+        ok &= *q == 0xa5;
+    for (size_t i = 0; i < b->bytes; i++)
+        digest = (digest ^ b->p[i]) * 1099511628211ull;
+    free(b->all);
+    return ok;
+}
+
+static void fill(void *p, muster_dtype t, int r, size_t from, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t u = bits(t, r, from + i);
+
+        memcpy((char *)p + i * width[t], &u, width[t]);
+    }
+}
+
+static int holds(const void *p, muster_dtype t, size_t i, uint64_t want)
+{
+    uint64_t u = 0;
+
+    memcpy(&u, (const char *)p + i * width[t], width[t]);
+    return u == want;
+}
+
+static int is_input(const void *p, muster_dtype t, int r, size_t from, size_t n)
+{
+    int ok = 1;
+
+    for (size_t i = 0; i < n; i++)
+        ok &= holds(p, t, i, bits(t, r, from + i));
+    return ok;
+}
+
+static int *everybody(void)
+{
+    static int all[64];
+
+    for (int i = 0; i < size; i++)
+        all[i] = i;
+    return all;
+}
+
+/* --- one call each; 1 when all is right --- */
+
+static int do_allreduce(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    struct buf in = buf_new(n * width[t], n % 5), out = buf_new(n * width[t], n % 3);
+    int ok;
+
+    salt++;
+    fill(in.p, t, rank, 0, n);
+    memcpy(out.p, in.p, in_place ? n * width[t] : 0);
+    ok = muster_allreduce(in_place ? out.p : in.p, out.p, n, t, op, world) == 0;
+    for (size_t i = 0; i < n; i++)
+        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i));
+    ok &= is_input(in.p, t, rank, 0, n);
+    return buf_free(&in) & buf_free(&out) & ok;
+}
+
+static int do_reduce(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    int root = (int)(n % (size_t)size), ok;
+    struct buf in = buf_new(n * width[t], n % 5), out = buf_new(rank == root ? n * width[t] : 0, n % 3);
+
+    salt++;
+    fill(in.p, t, rank, 0, n);
+    if (rank == root && in_place)
+        memcpy(out.p, in.p, n * width[t]);
+    ok =
+        muster_reduce(rank == root && in_place ? out.p : in.p, rank == root ? out.p : NULL, n, t, op, root, world) == 0;
+    for (size_t i = 0; i < n && rank == root; i++)
+        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i));
+    ok &= is_input(in.p, t, rank, 0, n);
+    return buf_free(&in) & buf_free(&out) & ok;
+}
+
+static int do_reduce_scatter(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    struct buf in = buf_new(n * width[t] * (size_t)size, n % 5), out = buf_new(n * width[t], n % 3);
+    unsigned char *at = in_place ? in.p + (size_t)rank * n * width[t] : out.p;
+    int ok;
+
+    salt++;
+    fill(in.p, t, rank, 0, n * (size_t)size);
+    ok = muster_reduce_scatter(in.p, at, n, t, op, world) == 0;
+    for (size_t i = 0; i < n; i++)
+        ok &= holds(at, t, i, expected(t, op, everybody(), size, (size_t)rank * n + i));
+    return buf_free(&in) & buf_free(&out) & ok;
+}
+
+static int do_allgather(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    struct buf in = buf_new(n * width[t], n % 5), out = buf_new(n * width[t] * (size_t)size, n % 3);
+    unsigned char *at = in_place ? out.p + (size_t)rank * n * width[t] : in.p;
+    int ok;
+
+    (void)op;
+    salt++;
+    fill(at, t, rank, 0, n);
+    ok = muster_allgather(at, out.p, n, t, world) == 0;
+    for (int r = 0; r < size; r++)
+        ok &= is_input(out.p + (size_t)r * n * width[t], t, r, 0, n);
+    return buf_free(&in) & buf_free(&out) & ok;
+}
+
+static int do_alltoall(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    struct buf in = buf_new(n * width[t] * (size_t)size, n % 5), out = buf_new(n * width[t] * (size_t)size, n % 3);
+    unsigned char *at = in_place ? out.p : in.p;
+    int ok;
+
+    (void)op;
+    salt++;
+    fill(at, t, rank, 0, n * (size_t)size);
+    ok = muster_alltoall(at, out.p, n, t, world) == 0;
+    for (int r = 0; r < size; r++)
+        ok &= is_input(out.p + (size_t)r * n * width[t], t, r, (size_t)rank * n, n);
+    return buf_free(&in) & buf_free(&out) & ok;
+}
+
+static int do_broadcast(size_t n, muster_dtype t, muster_op op, int in_place)
+{
+    struct buf b = buf_new(n * width[t], n % 5);
+    int root = (int)((n + (size_t)in_place) % (size_t)size), ok;
+
+    (void)op;
+    salt++;
+    if (rank == root)
+        fill(b.p, t, root, 0, n);
+    ok = muster_broadcast(b.p, n, t, root, world) == 0 && is_input(b.p, t, root, 0, n);
+    return buf_free(&b) & ok;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(size_t n, muster_dtype t, muster_op op, int in_place);
+    int nops;
+} calls[] = {
+    {"allreduce", do_allreduce, 5}, {"reduce", do_reduce, 5},     {"reduce_scatter", do_reduce_scatter, 5},
+    {"allgather", do_allgather, 1}, {"alltoall", do_alltoall, 1}, {"broadcast", do_broadcast, 1},
+};
+
+static void small_sizes(void)
+{
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        int ok = 1;
+
+        for (int t = MUSTER_INT8; t <= MUSTER_FLOAT64; t++)
+            for (int op = 0; op < calls[c].nops; op++)
+                for (size_t n = 0; n <= 40; n += c == 0 || op == 0 || n == 0 ? 1 : 13)
+                    for (int in_place = 0; in_place < 2; in_place++) {
+                        int one = calls[c].run(n, (muster_dtype)t, (muster_op)op, in_place);
+
+                        if (!one && ok)
+                            printf("# rank %d: %s %s %s, %zu elements, in place %d\n", rank, calls[c].name,
+                                   type_name[t], op_name[op], n, in_place);
+                        ok &= one;
+                    }
+        check(ok, "%s: 0 to 40 elements of all types, all operations", calls[c].name);
+    }
+}
+
+static void thresholds(void)
+{
+    const size_t bytes[] = {1024, 32768 / (size_t)size, 65536, 65536 * (size_t)size, 65536 * 9};
+
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        int ok = 1;
+
+        for (size_t k = 0; k < sizeof bytes / sizeof bytes[0]; k++)
+            for (int t = MUSTER_INT8; t <= MUSTER_FLOAT64; t += 3)
+                for (size_t d = 0; d < 3; d++)
+                    ok &= calls[c].run(bytes[k] / width[t] + d - 1, (muster_dtype)t, MUSTER_SUM, (int)(d & 1));
+        check(ok, "%s: around the sizes where something changes", calls[c].name);
+    }
+}
+
+static void large(void)
+{
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        int ok = calls[c].run(1000000, MUSTER_FLOAT32, MUSTER_SUM, 0) &
+                 calls[c].run(1000003, MUSTER_BFLOAT16, MUSTER_AVG, 1);
+
+        check(ok, "%s: a million elements", calls[c].name);
+    }
+}
+
+/* --- the rest of the library --- */
+
+static void splits(void)
+{
+    muster_comm *half = NULL, *back = NULL, *none = (muster_comm *)&salt, *quarter = NULL;
+    int members[64], n = 0, ok;
+    int64_t x, y;
+    uint64_t mine;
+
+    ok = muster_comm_split(world, rank % 2, rank, &half) == 0;
+    for (int r = rank % 2; r < size; r += 2)
+        members[n++] = r;
+    ok = ok && muster_size(half) == n && members[muster_rank(half)] == rank;
+    salt++;
+    mine = bits(MUSTER_INT64, rank, 0);
+    memcpy(&x, &mine, 8);
+    ok = ok && muster_allreduce(&x, &y, 1, MUSTER_INT64, MUSTER_MAX, half) == 0;
+    ok = ok && (uint64_t)y == expected(MUSTER_INT64, MUSTER_MAX, members, n, 0);
+    check(ok, "split into halves, each with its own result");
+
+    ok = muster_comm_split(world, 7, -rank, &back) == 0 && muster_rank(back) == size - 1 - rank;
+    x = rank;
+    ok = ok && muster_broadcast(&x, 1, MUSTER_INT64, 0, back) == 0 && x == size - 1;
+    check(ok, "split with keys that turn the order round");
+
+    ok = muster_comm_split(world, rank ? -1 : 3, 0, &none) == 0 && (rank ? none == NULL : muster_size(none) == 1);
+    check(ok, "a negative colour takes part and gets nothing");
+
+    ok = muster_comm_split(half, muster_rank(half) / 2, 0, &quarter) == 0;
+    x = 1;
+    ok = ok && muster_allreduce(&x, &y, 1, MUSTER_INT64, MUSTER_SUM, quarter) == 0 && y == muster_size(quarter);
+    x = 1;
+    ok = ok && muster_allreduce(&x, &y, 1, MUSTER_INT64, MUSTER_SUM, world) == 0 && y == size;
+    check(ok, "a split of a split; the world goes on");
+
+    ok = muster_comm_free(quarter) == 0 && muster_comm_free(back) == 0 && (!none || muster_comm_free(none) == 0);
+    for (int i = 0; i < 50; i++) {
+        muster_comm *c = NULL;
+
+        ok = ok && muster_comm_split(world, (rank + i) % 2, i, &c) == 0;
+        x = 1;
+        ok = ok && muster_allreduce(&x, &y, 1, MUSTER_INT64, MUSTER_SUM, c) == 0 && y == muster_size(c);
+        ok = ok && muster_comm_free(c) == 0;
+    }
+    ok = ok && muster_comm_free(half) == 0;
+    check(ok, "fifty communicators, one after another");
+    ok = muster_comm_free(half) == MUSTER_EARG && muster_barrier(half) == MUSTER_EARG &&
+         strstr(muster_last_error(), "freed") != NULL;
+    check(ok, "a freed communicator is refused");
+}
+
+static void overlapping(void)
+{
+    enum { K = 8 };
+    muster_comm *other = NULL;
+    muster_request *req[2 * K] = {0};
+    float *in[2 * K], *out[2 * K];
+    int ok = muster_comm_split(world, 0, -rank, &other) == 0, done = 0, polls = 0;
+
+    for (int k = 0; k < 2 * K; k++) {
+        size_t n = (size_t)1 << (2 * k % 19);
+
+        in[k] = malloc(n * sizeof(float));
+        out[k] = malloc(n * sizeof(float));
+        for (size_t i = 0; i < n; i++)
+            in[k][i] = (float)(rank + k);
+        ok = ok && muster_iallreduce(in[k], out[k], n, MUSTER_FLOAT32, MUSTER_SUM, k % 2 ? world : other, &req[k]) == 0;
+    }
+    /* Blocking calls between, on the same communicators. */
+    int64_t x = rank == 0 ? 42 : 0;
+    ok = ok && muster_broadcast(&x, 1, MUSTER_INT64, 0, world) == 0 && x == 42 && muster_barrier(other) == 0;
+    while (ok && !done && polls++ < 100000000)
+        ok = muster_test(req[3], &done) == 0;
+    ok = ok && done && muster_test(req[3], &done) == 0 && done;
+    for (int k = 2 * K - 1; k >= 0; k--) {
+        size_t n = (size_t)1 << (2 * k % 19);
+
+        ok = ok && muster_wait(&req[k]) == 0 && req[k] == NULL;
+        for (size_t i = 0; ok && i < n; i++)
+            ok &= out[k][i] == (float)(size * (size - 1) / 2 + size * k);
+        free(in[k]);
+        free(out[k]);
+    }
+    ok = ok && muster_wait(&req[0]) == 0; /* nothing to wait for */
+    check(ok, "sixteen all-reduces at once on two communicators, waited for backwards");
+    check(muster_comm_free(other) == 0, "their communicator can be freed afterwards");
+}
+
+static void point_to_point(void)
+{
+    int right = (rank + 1) % size, left = (rank + size - 1) % size, ok = 1;
+    size_t big = 700001;
+    float *a = malloc(big * sizeof *a), *b = malloc(big * sizeof *b);
+    int32_t v[3] = {0};
+
+    if (size == 1) {
+        ok = muster_send(a, 1, MUSTER_FLOAT32, 0, 0, world) == MUSTER_EARG;
+        check(ok, "a rank does not send to itself");
+        free(a);
+        free(b);
+        return;
+    }
+    for (size_t i = 0; i < big; i++)
+        a[i] = (float)(rank * 1000) + (float)(i % 1000);
+    /* Around the ring; one rank receives first. */
+    for (int half = 0; half < 2; half++)
+        if ((rank == 0) == (half == 0))
+            ok = ok && muster_recv(b, big, MUSTER_FLOAT32, left, 5, world) == 0;
+        else
+            ok = ok && muster_send(a, big, MUSTER_FLOAT32, right, 5, world) == 0;
+    for (size_t i = 0; i < big; i++)
+        ok &= b[i] == (float)(left * 1000) + (float)(i % 1000);
+    check(ok, "a large message around the ring");
+
+    /* Tags choose, not the order; equal tags keep the order. */
+    ok = 1;
+    if (rank == 0) {
+        for (int32_t i = 0; i < 3; i++)
+            ok = ok && muster_send(&i, 1, MUSTER_INT32, 1, i == 1 ? 32767 : 9, world) == 0;
+    } else if (rank == 1) {
+        ok = ok && muster_recv(&v[1], 1, MUSTER_INT32, 0, 32767, world) == 0;
+        ok = ok && muster_recv(&v[0], 1, MUSTER_INT32, 0, 9, world) == 0;
+        ok = ok && muster_recv(&v[2], 1, MUSTER_INT32, 0, 9, world) == 0;
+        ok = ok && v[0] == 0 && v[1] == 1 && v[2] == 2;
+    }
+    check(ok, "tags choose among messages, equal tags keep the order");
+
+    ok = 1;
+    for (int32_t i = 0; i < 500; i++) /* the sender runs ahead */
+        if (rank == 0)
+            ok = ok && muster_send(&i, 1, MUSTER_INT32, size - 1, 1, world) == 0;
+    ok = ok && muster_barrier(world) == 0;
+    for (int32_t i = 0; i < 500 && rank == size - 1; i++)
+        ok = ok && muster_recv(v, 1, MUSTER_INT32, 0, 1, world) == 0 && v[0] == i;
+    check(ok, "five hundred messages ahead of their receiver, across a barrier");
+
+    ok = 1;
+    if (rank == 0) /* a large one comes while the receiver is busy with somebody else */
+        ok = muster_send(a, big, MUSTER_FLOAT32, 1, 2, world) == 0 &&
+             muster_send(a, 0, MUSTER_FLOAT32, 1, 3, world) == 0;
+    if (size > 2 && rank == 2)
+        ok = muster_send(a, 10, MUSTER_FLOAT32, 1, 2, world) == 0;
+    if (rank == 1) {
+        if (size > 2)
+            ok = muster_recv(b, 10, MUSTER_FLOAT32, 2, 2, world) == 0 && b[9] == 2009;
+        ok = ok && muster_recv(b, big, MUSTER_FLOAT32, 0, 2, world) == 0 && b[999] == 999;
+        ok = ok && muster_recv(NULL, 0, MUSTER_FLOAT32, 0, 3, world) == 0;
+    }
+    check(ok, "a large message and an empty one, beside another sender");
+    free(a);
+    free(b);
+}
+
+static void memory(void)
+{
+    size_t n = 300000;
+    float *p = muster_mem_alloc(n * sizeof *p), *q = muster_mem_alloc(1);
+    int ok = p && q && (uintptr_t)p % 4096 == 0;
+
+    for (size_t i = 0; ok && i < n; i++)
+        ok = p[i] == 0;
+    for (size_t i = 0; ok && i < n; i++)
+        p[i] = (float)rank;
+    ok = ok && muster_allreduce(p, p, n, MUSTER_FLOAT32, MUSTER_MAX, world) == 0 && p[n - 1] == (float)(size - 1);
+    muster_mem_free(p);
+    muster_mem_free(q);
+    muster_mem_free(NULL);
+    check(ok, "memory of the library is aligned, zeroed, and reduces in place");
+    check(muster_mem_alloc(SIZE_MAX - 100) == NULL, "memory that nobody has is NULL");
+}
+
+static void bridge(void)
+{
+    MPI_Comm c = MPI_COMM_NULL;
+    int r = -1, sum = 0, ok = muster_comm_mpi(world, &c) == 0;
+
+    if (ok) {
+        MPI_Comm_rank(c, &r);
+        MPI_Allreduce(&r, &sum, 1, MPI_INT, MPI_SUM, c);
+        MPI_Comm_free(&c);
+    }
+    check(ok && r == rank && sum == size * (size - 1) / 2, "MPI on the bridge's communicator");
+}
+
+int main(int argc, char **argv)
+{
+    int bad, rc;
+
+    if (muster_init(&argc, &argv) < 0) {
+        printf("Bail out! %s\n", muster_last_error());
+        return 1;
+    }
+    world = muster_world();
+    rank = muster_rank(world);
+    size = muster_size(world);
+    small_sizes();
+    thresholds();
+    if (!getenv("COLL_SHORT"))
+        large();
+    splits();
+    overlapping();
+    point_to_point();
+    memory();
+    bridge();
+    check(muster_step(3) == 0 && muster_step(4) == 0 && muster_step(4) == MUSTER_EARG, "steps grow");
+    if (rank == 0)
+        printf("# digest %016llx\n", (unsigned long long)digest);
+    bad = check_done();
+    rc = muster_finalize();
+    if (rc < 0)
+        printf("not ok - finalize: %s\n", muster_last_error());
+    return bad || rc < 0;
+}

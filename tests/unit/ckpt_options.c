@@ -1,0 +1,63 @@
+#include "runtime/base/clock.h"
+#include "runtime/ckpt/options.h"
+#include "tests/unit/tap.h"
+
+#include <string.h>
+
+int main(void)
+{
+    static const struct {
+        const char *options, *env, *dir_env;
+        int rc;
+        const char *dir;
+        uint64_t ns, steps;
+        uint32_t keep;
+        const char *text;
+    } rows[] = {
+        {NULL, NULL, NULL, 0, "./ckpt", 60 * MU_SEC, 0, 3, NULL},
+        {"", "", "", 0, "./ckpt", 60 * MU_SEC, 0, 3, NULL},
+        {NULL, NULL, "/env", 0, "/env", 60 * MU_SEC, 0, 3, NULL},
+        {NULL, "dir=/two", "/env", 0, "/two", 60 * MU_SEC, 0, 3, NULL},
+        {"dir=/one", "dir=/two", "/env", 0, "/one", 60 * MU_SEC, 0, 3, NULL},
+        {"keep=5", "keep=9,interval=10steps", NULL, 0, "./ckpt", 0, 10, 5, NULL},
+        {"interval=30", NULL, NULL, 0, "./ckpt", 30 * MU_SEC, 0, 3, NULL},
+        {"interval=30s", NULL, NULL, 0, "./ckpt", 30 * MU_SEC, 0, 3, NULL},
+        {"interval=2m", NULL, NULL, 0, "./ckpt", 120 * MU_SEC, 0, 3, NULL},
+        {"interval=1h", NULL, NULL, 0, "./ckpt", 3600 * MU_SEC, 0, 3, NULL},
+        {"interval=500ms", NULL, NULL, 0, "./ckpt", MU_SEC / 2, 0, 3, NULL},
+        {"interval=1step", NULL, NULL, 0, "./ckpt", 0, 1, 3, NULL},
+        {"interval=100steps,keep=2,dir=a=b", NULL, NULL, 0, "a=b", 0, 100, 2, NULL},
+        {"interval=0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval=0 is not valid"},
+        {"interval=-5", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval"},
+        {"interval=5 s", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval"},
+        {"interval=5weeks", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "100steps"},
+        {"interval=99999999999999999999", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval"},
+        {"interval=4000000000000h", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval"},
+        {"interval", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "interval takes"},
+        {"keep=1", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "at least 2"},
+        {"keep=3x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "keep"},
+        {"dir=", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "dir"},
+        {"kepp=3", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "unknown key \"kepp\""},
+        {NULL, "protect=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
+    };
+    static char longdir[MU_CKPT_DIR_MAX + 10];
+    struct mu_ckpt_options o;
+    struct mu_err err;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *name = rows[i].options ? rows[i].options : "(none)";
+
+        memset(&o, 0, sizeof o);
+        err.text[0] = 0;
+        int rc = mu_ckpt_options_parse(rows[i].options, rows[i].env, rows[i].dir_env, &o, &err);
+        if (rows[i].rc)
+            TAP_OK(rc == rows[i].rc && strstr(err.text, rows[i].text) && !o.dir[0], "%s: %s", name, err.text);
+        else
+            TAP_OK(!rc && !strcmp(o.dir, rows[i].dir) && o.interval_ns == rows[i].ns &&
+                       o.interval_steps == rows[i].steps && o.keep == rows[i].keep,
+                   "%s", name);
+    }
+    memset(longdir, 'x', sizeof longdir - 1);
+    TAP_OK(mu_ckpt_options_parse(NULL, NULL, longdir, &o, &err) == MUSTER_EARG, "a directory that is too long");
+    return tap_done();
+}
