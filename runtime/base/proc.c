@@ -171,8 +171,8 @@ int mu_proc_signal(const struct mu_proc *p, int sig, struct mu_err *err)
 
 /* --- all processes ---------------------------------------------------------------------------------------------- */
 
-/* Environment of a process; that of a live thread where the first one has ended: then the process's own is empty, or
- * ESRCH, as the kernel pleases. */
+/* Environment of a process; that of a live thread where the first one has ended: then the process's own is empty, ESRCH
+ * or forbidden, as the kernel pleases. */
 static int read_environ(pid_t pid, struct mu_buf *env)
 {
     char path[64];
@@ -182,7 +182,7 @@ static int read_environ(pid_t pid, struct mu_buf *env)
     snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
     mu_buf_clear(env);
     int rc = mu_path_read(path, ENVIRON_MAX, env, NULL);
-    if (rc < 0 ? errno != ESRCH : env->len > 0)
+    if (rc < 0 ? errno != ESRCH && errno != EACCES : env->len > 0)
         return rc;
     snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
     if (stat(path, &st) < 0 || st.st_nlink <= 3) /* two and one for each thread: a zombie, or a thread of the kernel */
@@ -192,7 +192,8 @@ static int read_environ(pid_t pid, struct mu_buf *env)
         if (*e->d_name == '.' || atol(e->d_name) == (long)pid)
             continue;
         snprintf(path, sizeof path, "/proc/%ld/task/%.20s/environ", (long)pid, e->d_name);
-        mu_path_read(path, ENVIRON_MAX, env, NULL);
+        if (mu_path_read(path, ENVIRON_MAX, env, NULL) < 0 && errno == EACCES)
+            break; /* somebody else's */
     }
     return env->len ? 0 : MUSTER_EARG;
 }
@@ -224,7 +225,9 @@ static int visit(struct scan *s, uint64_t pid)
     char name[24];
 
     snprintf(name, sizeof name, "%" PRIu64, pid);
-    if (fstatat(s->proc, name, &st, 0) < 0 || st.st_uid != geteuid() || read_tag((pid_t)pid, &s->env, &tag) < 0)
+    /* What cannot be looked into is shown as root's: also ours, when its first thread has ended. */
+    if (fstatat(s->proc, name, &st, 0) < 0 || (st.st_uid != geteuid() && st.st_uid != 0) ||
+        read_tag((pid_t)pid, &s->env, &tag) < 0)
         return 0;
     return s->fn((pid_t)pid, &tag, s->arg);
 }

@@ -247,10 +247,11 @@ static void pool(void)
         chown(at("home/%s", host), 0, 0);
     } else {
         TAP_SKIP("needs root to plant another user's directory");
-        chmod(at("home", ""), 0500);
         rmdir(at("home/%s", host));
+        chmod(at("home", ""), 0500);
         TAP_OK(init(&q) < 0 && strstr(err.text, "state directory"), "a home that cannot be written");
         chmod(at("home", ""), 0700);
+        mkdir(at("home/%s", host), 0700);
     }
     chmod(at("home/%s", host), 0777);
     TAP_OK(init(&q) == MUSTER_EIO && strstr(err.text, "state directory: "), "a state that others can write");
