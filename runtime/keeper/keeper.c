@@ -696,7 +696,6 @@ int mu_keeper_main(int argc, char **argv)
         rc = mu_path_lock(k.lock_path, 0, &err);
     if (rc < 0) {
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-        fprintf(stderr, "muster keeper: %s\n", err.text);
         return rc == MUSTER_ETIMEOUT ? 2 : 1;
     }
     int lock = rc;

@@ -26,9 +26,9 @@ struct news {
 
 /* Everything that a child needs, worked out before the fork: between fork and exec only system calls are safe. */
 struct plan {
-    char **paths; /* candidates of the program, in order */
-    char *
-        *script; /* argv for /bin/sh, where a file has no format that the kernel knows; [1] is filled in by the child */
+    bool direct;   /* one path only: argv[0] has a slash */
+    char **paths;  /* candidates of the program, in order */
+    char **script; /* argv for /bin/sh, for a file in no format that the kernel knows; the child fills [1] in */
 };
 
 struct mu_launch {
@@ -61,7 +61,8 @@ static int plan_make(struct plan *p, const struct mu_launch_rank *r)
         return MUSTER_ENOMEM;
     p->script[0] = (char *)(uintptr_t) "/bin/sh";
     memcpy(p->script + 2, r->argv + 1, argc * sizeof *p->script);
-    if (strchr(name, '/'))
+    p->direct = strchr(name, '/');
+    if (p->direct)
         return mu_strv_append(&p->paths, name);
     for (const char *dir = path && *path ? path : "/usr/local/bin:/usr/bin:/bin"; dir && !rc;) {
         size_t len = strcspn(dir, ":");
@@ -141,7 +142,7 @@ static void run_program(const struct birth *b)
             b->plan->script[1] = *path;
             execve("/bin/sh", b->plan->script, env);
         }
-        if (errno == EACCES || errno == ENOEXEC)
+        if (errno == EACCES || errno == ENOEXEC || b->plan->direct)
             worst = errno;
         else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT) {
             worst = errno;
