@@ -135,6 +135,10 @@ static void progress(struct keeper *k)
     struct mu_m_report r = *known;
     bool changed = false;
 
+    if (k->stepping) {
+        k->look = true;
+        return;
+    }
     if (k->attempt && mu_attempt_number(k->attempt) == known->attempt)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)

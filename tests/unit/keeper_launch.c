@@ -251,6 +251,13 @@ static void binding(void)
     TAP_OK(!status, "the program runs");
     close(c.out);
     close(c.err);
+    mu_cpuset_set(&cpus[0], cpu);
+    mu_bind_prepare(&cpus[0], &cpus[1], &cpus[1], bind, &err);
+    TAP_OK(!mu_launch_start(&r, 1, 022, &c, &l, &err) && settle(l, &t) == 1 && !t.fatal && strstr(t.text, "not bound"),
+           "so is one of two: %s", t.text);
+    waitpid(c.pid, &status, 0);
+    close(c.out);
+    close(c.err);
     free(cpus);
     free(bind);
 }
