@@ -166,7 +166,7 @@ enum {
 typedef struct muster_ckpt muster_ckpt;
 
 /* Collective. options: "key=value,key=value" or NULL; they win over those of `muster run --ckpt`. Keys: dir, interval
- * (seconds, or Nsteps), keep (at least 2); unknown keys are EARG. */
+ * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2); unknown keys are EARG. Rank 0's options count. */
 MUSTER_API int muster_ckpt_open(muster_comm *, const char *options, muster_ckpt **);
 MUSTER_API int muster_ckpt_add(muster_ckpt *, const muster_tensor *);
 /* Collective: returns 1 on every rank or 0 on every rank; *why (may be NULL) is a MUSTER_DUE_ reason. */
@@ -174,7 +174,7 @@ MUSTER_API int muster_ckpt_due(muster_ckpt *, int *why);
 /* Collective. Returns when the data may be overwritten; the rest goes on in the background. An error of an earlier
  * background save is returned by the next call. */
 MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
-/* Waits until the last save has reached the level. */
+/* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);
 /* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones.
  * ENOCKPT when there is none. On any error the tensors are untouched. */
