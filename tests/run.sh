@@ -4,6 +4,7 @@
 # The last line is "N passed, N failed, N skipped".
 #   B=build/variant             what to test
 #   MUSTER_TEST_LIMIT=SECONDS   per test program (suites have their own defaults)
+#   MUSTER_TEST_GRACE=SECONDS   for daemons to end by themselves after a suite (10)
 #   MUSTER_TEST_ONLY=REGEX      only test programs whose name matches
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -27,15 +28,15 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most, seconds for one test, where its tests are
+# suite, seconds that it should take at most (360 in all, on two cores of one's own), seconds for one test, where its tests are
 suites() {
     cat <<'ROWS'
-unit       60   120
-cli        60   180
-mpi        120  300
-sim        60   300
-fault      120  600
-fuzz-smoke 30   120
+unit       40  120
+cli        50  180
+mpi        110 300
+sim        50  300
+fault      90  600
+fuzz-smoke 20  120
 ROWS
 }
 
@@ -62,13 +63,17 @@ strays() {
     done <<<"$f"
 }
 
-# Other work of this account that uses the same shared places (an mpirun, another test run).
+# Whether other work of this account uses the same shared places: another pool, an mpirun, another test run. Then what
+# appears there need not be ours. MUSTER_TEST_ALONE=1 says that there is none.
 others() {
     local f
-    grep -qsxE 'mpirun|orterun|prterun|prted|orted' /proc/[0-9]*/comm && return 0
-    f=$(grep -lsz '^MUSTER_TEST_ID=' /proc/[0-9]*/environ)
+    [ -z "${MUSTER_TEST_ALONE-}" ] || return 1
+    f=$(grep -lsxE 'muster|mpirun|orterun|prterun|prted|orted' /proc/[0-9]*/comm | sed 's/comm$/environ/'
+        grep -lsz '^MUSTER_TEST_ID=' /proc/[0-9]*/environ)
     while read -r f; do
-        [ -r "$f" ] && ! grep -qszxF "MUSTER_TEST_ID=$MUSTER_TEST_ID" "$f" && return 0
+        # Read once: a process that has just ended has nothing to say.
+        f=$(tr '\0' '\n' 2>/dev/null <"$f")
+        [ -z "$f" ] || grep -qxE "MUSTER_TEST_ID=($MUSTER_TEST_ID|$outer_id)" <<<"$f" || return 0
     done <<<"$f"
     return 1
 }
@@ -87,8 +92,7 @@ leftovers() {
     done
     find "$TMPDIR" "$MUSTER_RUN_ROOT" -mindepth 1 -maxdepth 2 2>/dev/null | sed "s|^$MUSTER_TEST_DIR/|file |"
     while read -r f; do
-        # In use by somebody else: not ours.
-        case $f in /dev/shm/*) grep -qsF "$f" /proc/[0-9]*/maps && continue ;; esac
+        [ -n "$f" ] || continue
         [ -n "$busy" ] || { others && busy=yes || busy=no; }
         if [ $busy = no ] && [ -e "$f" ]; then echo "file $f"; fi
     done < <(comm -13 <(printf '%s\n' "$shared_before") <(shared_entries))
@@ -190,6 +194,7 @@ if ! command -v prove >/dev/null; then
     exit 2
 fi
 MUSTER_TEST_DIR=$(mktemp -d /tmp/mt.XXXXXX) || exit 2
+outer_id=${MUSTER_TEST_ID:-none} # of the run that tests this script
 MUSTER_TEST_ID=${MUSTER_TEST_DIR##*/}
 MUSTER_HOME=$MUSTER_TEST_DIR/home MUSTER_RUN_ROOT=$MUSTER_TEST_DIR/run TMPDIR=$MUSTER_TEST_DIR/tmp
 MUSTER_IDLE=${MUSTER_IDLE:-2} OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LC_ALL=C.UTF-8
