@@ -111,7 +111,9 @@ void mu_coll_watch(struct mu_engine *e)
         return;
     memcpy(node, h->abort_node, sizeof h->abort_node);
     st = h->abort_status;
-    if ((st & 0x7f) == 0)
+    if (st < 0)
+        snprintf(how, sizeof how, "is lost");
+    else if ((st & 0x7f) == 0)
         snprintf(how, sizeof how, "ended with code %d", st >> 8 & 0xff);
     else
         snprintf(how, sizeof how, "was killed by signal %d", st & 0x7f);

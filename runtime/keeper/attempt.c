@@ -39,6 +39,7 @@ struct rank {
     } pipe[2]; /* MU_STREAM_ - 1 */
     int status;
     uint32_t order; /* of reaping */
+    uint64_t look;  /* age at which its MPI is looked at next */
     bool dead, told, connected, finalized, warned;
 };
 
@@ -673,9 +674,12 @@ void mu_attempt_inspect(struct mu_attempt *a)
     for (uint32_t i = 0; i < a->n && a->state == RUNNING; i++) {
         struct rank *r = &a->ranks[i];
 
-        if (r->dead || r->warned)
+        uint64_t age = mu_now() - a->born;
+        if (r->dead || r->warned || age < r->look)
             continue;
-        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, mu_now() - a->born, text, sizeof text);
+        r->look =
+            age < MU_SEC ? MU_SEC : 2 * age; /* rarer and rarer: most are no MPI programs, their maps may be long */
+        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, age, text, sizeof text);
         if (!*text)
             continue;
         r->warned = true;

@@ -237,6 +237,15 @@ static pmix_status_t wait_for(struct wait *w, pmix_status_t rc)
     return rc;
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/* What the library allocates when it starts it keeps, also after its end. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:PMIx_server_init\n";
+}
+#endif
+
 /* --- server ----------------------------------------------------------------------------------------------------- */
 
 int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err)

@@ -365,6 +365,9 @@ static void arguments(void)
     }
     check(waitpid(child, &st, 0) == child && st == 0, "a forked child is no rank");
     check(muster_finalize() == 0 && muster_finalize() == MUSTER_EJOB, "finalize once");
+    start();
+    check(muster_barrier(world) == 0 && muster_step(1) == 0 && muster_finalize() == 0,
+          "a second session on the same MPI");
 }
 
 /* --- launches that are broken: one rank, no mpirun --- */
