@@ -111,7 +111,9 @@ void mu_coll_watch(struct mu_engine *e)
         return;
     memcpy(node, h->abort_node, sizeof h->abort_node);
     st = h->abort_status;
-    if ((st & 0x7f) == 0)
+    if (st < 0)
+        snprintf(how, sizeof how, "is lost");
+    else if ((st & 0x7f) == 0)
         snprintf(how, sizeof how, "ended with code %d", st >> 8 & 0xff);
     else
         snprintf(how, sizeof how, "was killed by signal %d", st & 0x7f);
@@ -388,6 +390,7 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     if (req->next)
         req->next->link = &req->next;
     comm->active = req;
+    comm->requests++;
     req->moved_at = mu_now();
     if (!p2p) {
         req->seq = comm->seq++;
@@ -411,6 +414,7 @@ int mu_coll_release(struct muster_request *req, struct mu_err *err)
 
     if (status < 0)
         *err = req->err;
+    req->comm->requests--;
     free(req->acc);
     free(req);
     return status;

@@ -94,10 +94,11 @@ struct muster_comm {
     struct muster_comm *next;
     uint64_t ctx;
     int rank, size;
-    int *world;      /* world rank of each member */
-    uint64_t seq;    /* of the next collective */
-    uint64_t *sends; /* to each member: number of the next message */
-    struct muster_request *active;
+    int *world;                    /* world rank of each member */
+    uint64_t seq;                  /* of the next collective */
+    uint64_t *sends;               /* to each member: number of the next message */
+    struct muster_request *active; /* not ended */
+    unsigned requests;             /* not released */
     struct mu_sig history[MU_HISTORY];
     struct mu_frames early[MU_BUCKETS], early_p2p[MU_BUCKETS];
     struct mu_err broken; /* code != 0: has failed; `dead` once that took effect */

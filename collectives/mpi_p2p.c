@@ -188,7 +188,7 @@ static int p2p_close(struct mu_transport *base, uint64_t deadline, struct mu_err
         return rc; /* MPI may still use the frames: they stay */
     for (unsigned i = 0; i < RING; i++)
         mu_frame_free(base->pool, t->ring[i]);
-    MPI_Comm_free(&t->comm);
+    /* The communicator is left to MPI_Finalize: a late probe must not reach one that takes its place. */
     free(t->out);
     free(t->out_req);
     free(t->out_done);

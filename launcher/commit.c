@@ -32,8 +32,8 @@ struct mu_commit {
     size_t nrows, caprows;
     struct step *held;
     size_t nheld, capheld;
-    uint64_t *refused;
-    size_t nrefused, caprefused;
+    uint64_t *refused; /* since the store failed; the first `told` of them the caller knows */
+    size_t nrefused, caprefused, told;
     uint64_t blocked_since, try_at;
     bool durable_waits; /* among rows there is a durable one */
     bool degraded;
@@ -157,6 +157,10 @@ static int try_commit(struct mu_commit *c, struct mu_err *err)
         c->degraded = false;
         c->blocked_since = 0;
         c->dropped = 0;
+        if (c->told)
+            memmove(c->refused, c->refused + c->told, (c->nrefused - c->told) * sizeof *c->refused);
+        c->nrefused -= c->told;
+        c->told = 0;
     }
     return 0;
 }
@@ -175,7 +179,7 @@ static bool stored(struct mu_commit *c, uint64_t now)
 
 static void take_rows(struct mu_commit *c, struct step *s)
 {
-    for (size_t i = s->at; !s->rows_taken && i < s->acts.n; i++)
+    for (size_t i = 0; !s->rows_taken && i < s->acts.n; i++)
         if (s->acts.v[i].kind == MU_ACT_PUT_JOB || s->acts.v[i].kind == MU_ACT_EVENT)
             keep_row(c, &s->acts.v[i], s->wall);
     s->rows_taken = true;
@@ -205,6 +209,10 @@ static bool refuse_submission(struct mu_commit *c, const struct mu_act *a)
     snprintf(text, sizeof text, "the job cannot be stored: %s", c->why.text);
     if (!mu_msg_encode(&frame, MU_MSG_error, &(struct mu_m_error){.code = c->why.code, .text = text}))
         c->ops.send(c->arg, a->conn, frame.data, frame.len);
+    /* its cancelling is answered like a submission */
+    for (size_t i = 0; i < c->nrefused; i++)
+        if (c->refused[i] == job)
+            return true;
     uint64_t *v = grown(c->refused, c->nrefused, &c->caprefused, sizeof *v);
     if (v) {
         c->refused = v;
@@ -259,7 +267,8 @@ static void run_held(struct mu_commit *c, uint64_t now)
 
     while (done < c->nheld && run_step(c, &c->held[done], now))
         mu_acts_free(&c->held[done++].acts);
-    memmove(c->held, c->held + done, (c->nheld - done) * sizeof c->held[0]);
+    if (done)
+        memmove(c->held, c->held + done, (c->nheld - done) * sizeof c->held[0]);
     c->nheld -= done;
 }
 
@@ -323,8 +332,8 @@ int mu_commit_flush(struct mu_commit *c, struct mu_err *err)
 
 bool mu_commit_refused(struct mu_commit *c, uint64_t *job)
 {
-    if (!c->nrefused)
+    if (c->told == c->nrefused)
         return false;
-    *job = c->refused[--c->nrefused];
+    *job = c->refused[c->told++];
     return true;
 }

@@ -81,20 +81,25 @@ static void close_conn(struct mu_server *s, struct conn *k)
     k->closing = true;
 }
 
-static void do_send(void *arg, mu_conn id, const void *frame, size_t len)
+static void send_frame(struct mu_server *s, struct conn *k, const void *frame, size_t len)
 {
-    struct mu_server *s = arg;
-    struct conn *k = find(s, id);
-
-    if (!k || k->closing)
+    if (k->closing)
         return;
     if (mu_link_send(k->link, frame, len) == MUSTER_ENOMEM) {
-        mu_log(MU_LOG_ERROR, "controller", "out of memory: closing connection %u", id);
+        mu_log(MU_LOG_ERROR, "controller", "out of memory: closing connection %u", k->id);
         close_conn(s, k);
-    } else if (mu_link_pending(k->link) > CLIENT_PENDING_MAX + len && !mu_ctl_is_agent(s->core, id)) {
-        mu_log(MU_LOG_WARN, "controller", "client %u (pid %d) does not read what it asked for; closing", id, k->pid);
+    } else if (mu_link_pending(k->link) > CLIENT_PENDING_MAX + len && !mu_ctl_is_agent(s->core, k->id)) {
+        mu_log(MU_LOG_WARN, "controller", "client %u (pid %d) does not read what it asked for; closing", k->id, k->pid);
         close_conn(s, k);
     }
+}
+
+static void do_send(void *arg, mu_conn id, const void *frame, size_t len)
+{
+    struct conn *k = find(arg, id);
+
+    if (k)
+        send_frame(arg, k, frame, len);
 }
 
 static void do_close(void *arg, mu_conn id)
@@ -201,9 +206,19 @@ static void on_alarm(void *arg)
 
 /* --- queries ----------------------------------------------------------------------------------------------------- */
 
+static int send_msg(struct conn *k, enum mu_msg_type type, const void *body)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    int rc = mu_msg_encode(&b, type, body);
+
+    if (!rc)
+        send_frame(k->server, k, b.data, b.len);
+    return rc;
+}
+
 static void send_error(struct conn *k, int code, const char *text)
 {
-    mu_link_send_msg(k->link, MU_MSG_error, &(struct mu_m_error){.code = code, .text = (char *)(uintptr_t)text});
+    send_msg(k, MU_MSG_error, &(struct mu_m_error){.code = code, .text = (char *)(uintptr_t)text});
 }
 
 static int list_jobs(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
@@ -292,11 +307,11 @@ static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query 
         mu_auto_free char *text = j && !rc ? mu_json_text(j) : NULL;
         mu_json_free(j);
         if (text)
-            rc = mu_link_send_msg(k->link, MU_MSG_reply, &(struct mu_m_reply){.json = text});
+            rc = send_msg(k, MU_MSG_reply, &(struct mu_m_reply){.json = text});
         else if (!rc)
             rc = MUSTER_ENOMEM;
-        if (rc)
-            send_error(k, rc, err.text);
+        if (rc) /* EARG of the encoder: longer than a frame */
+            send_error(k, rc, text ? "the answer is too long" : err.text);
         return;
     }
     send_error(k, MUSTER_EARG, "this controller does not know that query");

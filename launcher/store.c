@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 #include "runtime/wire/core.h"
 
 #define APPLICATION_ID 0x6d737472 /* "mstr" */
@@ -33,12 +34,12 @@ enum stmt {
 static const char *const queries[Q_COUNT] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
     [Q_COMMIT] = "COMMIT",
-    [Q_PUT_JOB] = "INSERT INTO jobs(id, token, state, row) VALUES(?1, ?2, ?3, ?4)"
-                  " ON CONFLICT(id) DO UPDATE SET token = ?2, state = ?3, row = ?4",
+    [Q_PUT_JOB] = "INSERT INTO jobs(id, token, state, row, sum) VALUES(?1, ?2, ?3, ?4, ?5)"
+                  " ON CONFLICT(id) DO UPDATE SET token = ?2, state = ?3, row = ?4, sum = ?5",
     [Q_ADD_EVENT] = "INSERT INTO events(job, t, kind, attempt, rank, node, detail) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    [Q_LOAD] = "SELECT id, row FROM jobs WHERE state < ?1 OR id IN"
+    [Q_LOAD] = "SELECT id, row, state, sum FROM jobs WHERE state < ?1 OR id IN"
                " (SELECT id FROM jobs WHERE state >= ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
-    [Q_JOB] = "SELECT id, row FROM jobs WHERE id = ?1",
+    [Q_JOB] = "SELECT id, row, state, sum FROM jobs WHERE id = ?1",
     [Q_LAST] = "SELECT max(id) FROM jobs",
     [Q_EVENTS] = "SELECT job, t, kind, attempt, rank, node, detail FROM"
                  " (SELECT * FROM events WHERE job = ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
@@ -143,7 +144,7 @@ static int create(struct mu_store *s, struct mu_err *err)
     int rc = run(s,
                  "BEGIN IMMEDIATE;"
                  "CREATE TABLE jobs(id INTEGER PRIMARY KEY, token TEXT UNIQUE, state INTEGER NOT NULL,"
-                 " row BLOB NOT NULL);"
+                 " row BLOB NOT NULL, sum INTEGER NOT NULL);"
                  "CREATE INDEX jobs_state ON jobs(state, id);"
                  "CREATE TABLE events(seq INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, t INTEGER NOT NULL,"
                  " kind TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, node TEXT, detail TEXT);"
@@ -297,35 +298,38 @@ int mu_store_commit(struct mu_store *s, struct mu_err *err)
     return or_rollback(s, finish(s, Q_COMMIT, err));
 }
 
-int mu_store_put_job(struct mu_store *s, const struct mu_m_jobrow *row, struct mu_err *err)
-{
-    struct mu_bytes blob = {0};
-    sqlite3_stmt *q = s->q[Q_PUT_JOB];
-    int rc = mu_msg_pack(&blob, MU_MSG_jobrow, row);
-
-    if (rc)
-        return or_rollback(s, mu_err_set(err, rc, "job %llu: %s", (unsigned long long)row->id, muster_strerror(rc)));
-    sqlite3_bind_int64(q, 1, (sqlite3_int64)row->id);
-    if (row->token && *row->token)
-        sqlite3_bind_text(q, 2, row->token, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 3, row->state);
-    sqlite3_bind_blob(q, 4, blob.data, (int)blob.len, SQLITE_STATIC);
-    rc = finish(s, Q_PUT_JOB, err);
-    if (rc && (sqlite3_errcode(s->db) & 0xff) == SQLITE_CONSTRAINT) {
-        /* The token of a job so old that the controller has forgotten it: only the first one keeps it. */
-        sqlite3_bind_int64(q, 1, (sqlite3_int64)row->id);
-        sqlite3_bind_int64(q, 3, row->state);
-        sqlite3_bind_blob(q, 4, blob.data, (int)blob.len, SQLITE_STATIC);
-        rc = finish(s, Q_PUT_JOB, err);
-    }
-    free(blob.data);
-    return or_rollback(s, rc);
-}
-
 static void bind_text(sqlite3_stmt *q, int at, const char *text)
 {
     if (text && *text)
         sqlite3_bind_text(q, at, text, -1, SQLITE_STATIC);
+}
+
+static int put_once(struct mu_store *s, const struct mu_m_jobrow *row, const struct mu_bytes *blob, const char *token,
+                    struct mu_err *err)
+{
+    sqlite3_stmt *q = s->q[Q_PUT_JOB];
+
+    sqlite3_bind_int64(q, 1, (sqlite3_int64)row->id);
+    bind_text(q, 2, token);
+    sqlite3_bind_int64(q, 3, row->state);
+    sqlite3_bind_blob(q, 4, blob->data, (int)blob->len, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 5, (sqlite3_int64)mu_str_hash(blob->data, blob->len));
+    return finish(s, Q_PUT_JOB, err);
+}
+
+int mu_store_put_job(struct mu_store *s, const struct mu_m_jobrow *row, struct mu_err *err)
+{
+    struct mu_bytes blob = {0};
+    int rc = mu_msg_pack(&blob, MU_MSG_jobrow, row);
+
+    if (rc)
+        return or_rollback(s, mu_err_set(err, rc, "job %llu: %s", (unsigned long long)row->id, muster_strerror(rc)));
+    rc = put_once(s, row, &blob, row->token, err);
+    /* The token of a job so old that the controller has forgotten it: only the first one keeps it. */
+    if (rc && (sqlite3_errcode(s->db) & 0xff) == SQLITE_CONSTRAINT)
+        rc = put_once(s, row, &blob, NULL, err);
+    free(blob.data);
+    return or_rollback(s, rc);
 }
 
 int mu_store_add_event(struct mu_store *s, const struct mu_store_event *e, struct mu_err *err)
@@ -348,11 +352,16 @@ static int read_row(struct mu_store *s, sqlite3_stmt *q, struct mu_m_jobrow *row
     int len = sqlite3_column_bytes(q, 1);
     struct mu_bytes blob = {.data = (uint8_t *)(uintptr_t)data, .len = (uint32_t)len};
     long long id = sqlite3_column_int64(q, 0);
-    int rc = mu_msg_unpack(&blob, MU_MSG_jobrow, row, err);
+    int rc = 0;
 
-    if (!rc && row->id != (uint64_t)id) {
+    /* SQLite checks its own structures only. */
+    if (mu_str_hash(data, (size_t)len) != (uint64_t)sqlite3_column_int64(q, 3))
+        rc = mu_err_set(err, MUSTER_ECORRUPT, "its checksum differs");
+    if (!rc)
+        rc = mu_msg_unpack(&blob, MU_MSG_jobrow, row, err);
+    if (!rc && (row->id != (uint64_t)id || row->state != (uint64_t)sqlite3_column_int64(q, 2))) {
         mu_msg_free_body(MU_MSG_jobrow, row);
-        rc = mu_err_set(err, MUSTER_ECORRUPT, "it is another job's");
+        rc = mu_err_set(err, MUSTER_ECORRUPT, "it is filed under another number or state");
     }
     if (rc)
         mu_err_prefix(err, "job store %s: the row of job %lld is damaged; move the store away and start again", s->path,

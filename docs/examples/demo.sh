@@ -10,7 +10,10 @@ steps=${DEMO_STEPS:-200} kill_at=${DEMO_KILL_AT:-110}
 run=""
 clean() {
     [ -n "$run" ] && kill "$run" 2>/dev/null && wait "$run" 2>/dev/null
-    for _ in $(seq 100); do pgrep -f "^$muster (controller|agent|keeper)" >/dev/null || break; sleep 0.1; done
+    for _ in $(seq 100); do # the idle daemons end by themselves
+        grep -qs "MUSTER_HOME=$dir/home" /proc/[0-9]*/environ || break
+        sleep 0.1
+    done
     rm -rf "$dir"
 }
 trap clean EXIT

@@ -724,6 +724,10 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
     }
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
         return;
+    if (j->client_until) { /* nobody is there to see it; its client comes back or the grace ends it */
+        j->retry_at = c->now + 20 * MU_MS;
+        return;
+    }
     for (unsigned i = 0; i < j->nparts; i++)
         if (!c->pool.v[j->parts[i].share.node].ready) {
             j->retry_at = c->now + 100 * MU_MS; /* its agent is away; node_ready makes it due at once */

@@ -177,6 +177,7 @@ static int read_environ(pid_t pid, struct mu_buf *env)
 {
     char path[64];
     struct dirent *e;
+    struct stat st;
 
     snprintf(path, sizeof path, "/proc/%ld/environ", (long)pid);
     mu_buf_clear(env);
@@ -184,6 +185,8 @@ static int read_environ(pid_t pid, struct mu_buf *env)
     if (rc < 0 ? errno != ESRCH : env->len > 0)
         return rc;
     snprintf(path, sizeof path, "/proc/%ld/task", (long)pid);
+    if (stat(path, &st) < 0 || st.st_nlink <= 3) /* two and one for each thread: a zombie, or a thread of the kernel */
+        return MUSTER_EARG;
     mu_auto_dir DIR *d = opendir(path);
     while (d && !env->len && (e = readdir(d))) {
         if (*e->d_name == '.' || atol(e->d_name) == (long)pid)

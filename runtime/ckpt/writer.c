@@ -413,6 +413,7 @@ int mu_ckpt_writer_layout(struct mu_ckpt_writer *w, const struct mu_ckpt_tensors
     /* neither in core files nor copied by fork */
     madvise(image, plan.segment, MADV_HUGEPAGE);
     madvise(image, plan.segment, MADV_DONTDUMP);
+    madvise(image, plan.segment, MADV_DONTFORK);
     if (w->image)
         munmap(w->image, w->image_bytes);
     mu_ckpt_manifest_free(&w->plan);

@@ -3,7 +3,11 @@
  * Every function returns 0 or a negative MUSTER_E code unless it says otherwise; on an error nothing that the
  * caller passed for output has been written, and muster_last_error() explains it with the rank, the node and the
  * operation. The library never exits, aborts or prints, and no call waits for ever: a wait ends when the data is
- * there, when the job's supervisor reports a dead peer, or after MUSTER_TIMEOUT seconds (300 by default).
+ * there, when the job's supervisor reports a dead peer, or after MUSTER_TIMEOUT seconds (300 by default) in which
+ * nothing came from the ranks that it waits for. A failed collective ends its communicator, a dead peer all of them:
+ * the cause is returned once, then MUSTER_EABORTED at once. Calls may come from any thread, one at a time on each
+ * communicator; calls of MPI in other threads must not overlap with them unless the program initialised MPI with
+ * MPI_THREAD_MULTIPLE.
  *
  * Under `muster run` ranks are supervised. Started in any other way the same program is a plain MPI program with
  * the same results. Needs neither mpi.h nor cuda.h. */
@@ -54,6 +58,9 @@ enum {
 /* Joins the job; initialises MPI if nobody has. Call once, from the main thread. EJOB: the launch is broken (for
  * example every rank came up alone), the text says how to mend it. MPI that muster initialised, muster finalises. */
 MUSTER_API int muster_init(int *argc, char ***argv);
+/* Collective. After a failure it does not wait for the others and returns the cause or EABORTED; MPI is then left
+ * unfinalised, because MPI_Finalize would wait for the dead. The session is over in either case; except with EARG while
+ * muster_wait has not been called for every request. */
 MUSTER_API int muster_finalize(void);
 
 typedef struct muster_comm muster_comm; /* opaque; owned by the library, freed by muster_comm_free */
@@ -107,7 +114,9 @@ MUSTER_API int muster_broadcast(void *buf, size_t count, muster_dtype, int root,
 /* Both buffers hold size * count_per_rank elements. send == recv is allowed. */
 MUSTER_API int muster_alltoall(const void *send, void *recv, size_t count_per_rank, muster_dtype, muster_comm *);
 MUSTER_API int muster_barrier(muster_comm *);
-/* tag: 0..32767; must be 0 for device buffers. The receiver's count must equal the sender's (EMISMATCH). */
+/* peer: another rank. tag: 0..32767; must be 0 for device buffers. The receiver's count and dtype must equal the
+ * sender's (EMISMATCH; that and a time-out concern this message alone). A short message may be sent before it is
+ * received. */
 MUSTER_API int muster_send(const void *, size_t count, muster_dtype, int peer, int tag, muster_comm *);
 MUSTER_API int muster_recv(void *, size_t count, muster_dtype, int peer, int tag, muster_comm *);
 
@@ -157,7 +166,7 @@ enum {
 typedef struct muster_ckpt muster_ckpt;
 
 /* Collective. options: "key=value,key=value" or NULL; they win over those of `muster run --ckpt`. Keys: dir, interval
- * (seconds, or Nsteps), keep (at least 2); unknown keys are EARG. */
+ * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2); unknown keys are EARG. Rank 0's options count. */
 MUSTER_API int muster_ckpt_open(muster_comm *, const char *options, muster_ckpt **);
 MUSTER_API int muster_ckpt_add(muster_ckpt *, const muster_tensor *);
 /* Collective: returns 1 on every rank or 0 on every rank; *why (may be NULL) is a MUSTER_DUE_ reason. */
@@ -165,7 +174,7 @@ MUSTER_API int muster_ckpt_due(muster_ckpt *, int *why);
 /* Collective. Returns when the data may be overwritten; the rest goes on in the background. An error of an earlier
  * background save is returned by the next call. */
 MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
-/* Waits until the last save has reached the level. */
+/* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);
 /* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones.
  * ENOCKPT when there is none. On any error the tensors are untouched. */

@@ -24,7 +24,7 @@
 #include "runtime/wire/core.h"
 #include "runtime/wire/daemon.h"
 
-enum { CHUNK = 64 << 10, READS = 8, LAST_READS = 64, SWEEP_MS = 1000 };
+enum { CHUNK = 64 << 10, READS = 8, LAST_READS = 64, SWEEP_MS = 200 };
 #define EXEC_PATIENCE (30 * MU_SEC)
 
 enum state { LAUNCHING, FAILING, RUNNING };
@@ -39,6 +39,7 @@ struct rank {
     } pipe[2]; /* MU_STREAM_ - 1 */
     int status;
     uint32_t order; /* of reaping */
+    uint64_t look;  /* age at which its MPI is looked at next */
     bool dead, told, connected, finalized, warned;
 };
 
@@ -673,9 +674,12 @@ void mu_attempt_inspect(struct mu_attempt *a)
     for (uint32_t i = 0; i < a->n && a->state == RUNNING; i++) {
         struct rank *r = &a->ranks[i];
 
-        if (r->dead || r->warned)
+        uint64_t age = mu_now() - a->born;
+        if (r->dead || r->warned || age < r->look)
             continue;
-        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, mu_now() - a->born, text, sizeof text);
+        r->look =
+            age < MU_SEC ? MU_SEC : 2 * age; /* rarer and rarer: most are no MPI programs, their maps may be long */
+        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, age, text, sizeof text);
         if (!*text)
             continue;
         r->warned = true;
@@ -686,13 +690,23 @@ void mu_attempt_inspect(struct mu_attempt *a)
     }
 }
 
+/* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of them
+ * can be left, and the look at every process of the host is saved: it would be most of the time between two attempts.
+ */
+static bool childless(void)
+{
+    siginfo_t si;
+
+    return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
 int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
 {
     struct mu_proc_sweep sweep = {.pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number};
     int killed = 0;
 
     mu_attempt_signal(a, MU_ALL, SIGKILL);
-    int rc = mu_proc_kill_tagged(&sweep, SWEEP_MS, &killed, err);
+    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &killed, err);
     if (rc)
         return rc;
     if (killed)

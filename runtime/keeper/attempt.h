@@ -47,7 +47,7 @@ void mu_attempt_abort(struct mu_attempt *, uint32_t rank, int32_t status, const 
 void mu_attempt_notice(struct mu_attempt *, uint32_t bits);
 /* Progress fields of the report. */
 bool mu_attempt_progress(const struct mu_attempt *, struct mu_m_report *);
-/* Looks for ranks whose MPI came up alone and says so in their stderr; cheap enough for once a second. */
+/* Looks for ranks whose MPI came up alone and says so in their stderr; for about once a second. */
 void mu_attempt_inspect(struct mu_attempt *);
 /* Kills and removes whatever is left. 0: nothing is. MUSTER_ETIMEOUT: something does not die; call again. */
 int mu_attempt_clean(struct mu_attempt *, struct mu_err *);

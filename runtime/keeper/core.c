@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/slot.h"
 
 struct mu_keeper {
     struct mu_keeper_config cfg;
@@ -184,8 +185,10 @@ static void on_kill(struct mu_keeper *k, const struct mu_m_kill *m)
     }
     if (k->r.phase != MU_PHASE_RUNNING)
         return;
-    if (m->grace_ns && !k->kill_at)
+    if (m->grace_ns && !k->kill_at) {
         k->kill_at = k->now + m->grace_ns;
+        act(k, MU_ACT_NOTICE)->signo = MU_NOTICE_SIGNAL; /* for programs that handle the signal and then save */
+    }
     if (k->r.nlive)
         signal_all(k, m->signo);
 }

@@ -135,6 +135,10 @@ static void progress(struct keeper *k)
     struct mu_m_report r = *known;
     bool changed = false;
 
+    if (k->stepping) {
+        k->look = true;
+        return;
+    }
     if (k->attempt && mu_attempt_number(k->attempt) == known->attempt)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
@@ -696,7 +700,6 @@ int mu_keeper_main(int argc, char **argv)
         rc = mu_path_lock(k.lock_path, 0, &err);
     if (rc < 0) {
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-        fprintf(stderr, "muster keeper: %s\n", err.text);
         return rc == MUSTER_ETIMEOUT ? 2 : 1;
     }
     int lock = rc;

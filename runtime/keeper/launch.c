@@ -10,13 +10,14 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/env.h"
 
-enum stage { S_NONE, S_SETUP, S_WDIR, S_BIND, S_EXEC };
+enum stage { S_NONE, S_SETUP, S_WDIR, S_BIND, S_ELSEWHERE, S_EXEC };
 
 /* What a child writes to the shared pipe; smaller than PIPE_BUF, so that reports never mix. */
 struct news {
@@ -26,9 +27,9 @@ struct news {
 
 /* Everything that a child needs, worked out before the fork: between fork and exec only system calls are safe. */
 struct plan {
-    char **paths; /* candidates of the program, in order */
-    char *
-        *script; /* argv for /bin/sh, where a file has no format that the kernel knows; [1] is filled in by the child */
+    bool direct;   /* one path only: argv[0] has a slash */
+    char **paths;  /* candidates of the program, in order */
+    char **script; /* argv for /bin/sh, for a file in no format that the kernel knows; the child fills [1] in */
 };
 
 struct mu_launch {
@@ -61,7 +62,8 @@ static int plan_make(struct plan *p, const struct mu_launch_rank *r)
         return MUSTER_ENOMEM;
     p->script[0] = (char *)(uintptr_t) "/bin/sh";
     memcpy(p->script + 2, r->argv + 1, argc * sizeof *p->script);
-    if (strchr(name, '/'))
+    p->direct = strchr(name, '/');
+    if (p->direct)
         return mu_strv_append(&p->paths, name);
     for (const char *dir = path && *path ? path : "/usr/local/bin:/usr/bin:/bin"; dir && !rc;) {
         size_t len = strcspn(dir, ":");
@@ -141,7 +143,7 @@ static void run_program(const struct birth *b)
             b->plan->script[1] = *path;
             execve("/bin/sh", b->plan->script, env);
         }
-        if (errno == EACCES || errno == ENOEXEC)
+        if (errno == EACCES || errno == ENOEXEC || b->plan->direct)
             worst = errno;
         else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT) {
             worst = errno;
@@ -149,6 +151,14 @@ static void run_program(const struct birth *b)
         }
     }
     tell(b, S_EXEC, worst);
+}
+
+/* The kernel takes a mask that only touches what is allowed, and cuts it. */
+static bool bound(const struct mu_bind *bind)
+{
+    static struct mu_cpuset is; /* zeroed, and each child's own */
+
+    return syscall(SYS_sched_getaffinity, 0, sizeof is.w, is.w) > 0 && mu_cpuset_equal(&is, &bind->cpus);
 }
 
 static void child(const struct birth *b)
@@ -174,6 +184,8 @@ static void child(const struct birth *b)
         int rc = mu_bind_apply(b->rank->bind, &mem);
         if (rc < 0)
             tell(b, S_BIND, -rc);
+        else if (!bound(b->rank->bind))
+            tell(b, S_ELSEWHERE, 0);
     }
     if (chdir(wdir && *wdir ? wdir : "/") < 0) {
         tell(b, S_WDIR, errno);
@@ -306,13 +318,17 @@ static void explain(const struct mu_launch *l, const struct news *news, struct m
 
     mu_str_show(name, sizeof name, l->names[news->index]);
     mu_str_show(wdir, sizeof wdir, l->wdirs[news->index]);
-    *t = (struct mu_launch_trouble){.index = news->index, .fatal = news->stage != S_BIND, .exit_code = 1};
+    *t = (struct mu_launch_trouble){
+        .index = news->index, .exit_code = 1, .fatal = news->stage != S_BIND && news->stage != S_ELSEWHERE};
     switch (news->stage) {
     case S_WDIR:
         snprintf(t->text, sizeof t->text, "cannot change to working directory %s: %s", wdir, why);
         break;
     case S_BIND:
         snprintf(t->text, sizeof t->text, "is not bound to its CPUs: %s", why);
+        break;
+    case S_ELSEWHERE:
+        snprintf(t->text, sizeof t->text, "is not bound to all of its CPUs: some are not allowed here");
         break;
     case S_EXEC:
         t->exit_code = news->error == ENOENT || news->error == ENOTDIR ? 127 : 126;

@@ -37,7 +37,8 @@ struct mu_pmix_event {
 
 struct mu_pmix;
 
-/* Starts the server; its files go under tmpdir, which exists. One at a time in a process. Block the signals that the
+/* Starts the server; its files go under tmpdir, which exists. One a process, for good: the
+ * library does not come up twice. Block the signals that the
  * caller wants for itself before: the server's threads inherit the mask. */
 int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err);
 /* Ends an attempt that is still open, too. */

@@ -183,7 +183,7 @@ int muster_comm_free(muster_comm *comm)
         return rc;
     if (comm == comm->engine->world)
         rc = mu_err_set(&err, MUSTER_EARG, "muster_comm_free: the world is not freed");
-    else if (comm->active)
+    else if (comm->requests)
         rc = mu_err_set(&err, MUSTER_EARG, "muster_comm_free: muster_wait is still to be called for a request on it");
     else
         mu_comm_delete(comm);

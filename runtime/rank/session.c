@@ -257,13 +257,12 @@ int muster_init(int *argc, char ***argv)
 
 /* --- finalize --- */
 
-static int in_flight(const struct mu_engine *e)
+static unsigned unreleased(const struct mu_engine *e)
 {
-    int n = 0;
+    unsigned n = 0;
 
     for (const struct muster_comm *c = e->comms; c; c = c->next)
-        for (const struct muster_request *r = c->active; r; r = r->next)
-            n++;
+        n += c->requests;
     return n;
 }
 
@@ -302,9 +301,9 @@ int muster_finalize(void)
 
     if (rc < 0)
         return rc;
-    if (in_flight(e)) {
-        mu_err_set(&err, MUSTER_EARG, "muster_finalize: muster_wait is still to be called for %d requests",
-                   in_flight(e));
+    if (unreleased(e)) {
+        mu_err_set(&err, MUSTER_EARG, "muster_finalize: muster_wait is still to be called for %u requests",
+                   unreleased(e));
         return mu_rank_leave(err.code, &err);
     }
     if (mu_mpi_running()) {

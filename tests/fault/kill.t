@@ -49,7 +49,7 @@ def processes(role=None):
         if int(p) == os.getpid() or (DIR + "/home").encode() not in env + b"".join(args):
             continue
         kind = "other"
-        if args[0].endswith(b"/muster") and len(args) > 1:
+        if os.path.basename(args[0]) == b"muster" and len(args) > 1:
             kind = args[1].decode()
         elif args[0] == TRAIN.encode():
             kind = "rank"
@@ -203,6 +203,7 @@ def main():
     ok(not processes(), "kill -9 of everything at once leaves no process", processes())
     rc = subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, timeout=60).returncode
     ok(rc == 0, "the next start works")
+    wait_for(lambda: not processes(), 20)
     nothing_left("once it has cleaned up and is idle")
 
 

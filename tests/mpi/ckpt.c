@@ -2,16 +2,17 @@
  *   ckpt train N OPTIONS      restores what there is, goes on to step N, saving when due
  *   ckpt restore any|STEP|-CODE [TEXT]  expects that step or error, and TEXT in muster_last_error()
  *   ckpt errors               what is refused, and how
- *   ckpt notices              the halt file, and an interval in time
+ *   ckpt notices              due: the halt file, a supervisor's notices, an interval in time
  * The directory comes from MUSTER_CKPT_DIR. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "muster.h"
+#include "runtime/base/slot.h"
 #include "tests/mpi/check.h"
 
 #define ROWS 61
@@ -236,7 +237,65 @@ static void errors(void)
     good(muster_ckpt_close(c), "close");
 }
 
-/* Causes that do not need a supervisor. */
+static struct mu_slot_head *head; /* as a keeper would share it; a rank of its own each */
+
+static void play_keeper(void)
+{
+    const char *attempt = getenv("MUSTER_ATTEMPT");
+    char path[40];
+    int fd;
+
+    if (getenv("MUSTER_JOB") || (fd = memfd_create("slots", MFD_CLOEXEC)) < 0 || ftruncate(fd, (off_t)mu_slot_bytes(1)))
+        return;
+    head = mmap(NULL, mu_slot_bytes(1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (head == MAP_FAILED)
+        exit(1);
+    head->magic = MU_SLOT_MAGIC;
+    head->version = MU_SLOT_VERSION;
+    head->nslots = 1;
+    head->attempt = attempt ? (uint32_t)atoi(attempt) : 1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    setenv("MUSTER_SLOTS", path, 1);
+    setenv("MUSTER_SLOT_INDEX", "0", 1);
+}
+
+/* What a supervisor says is seen by rank 0 and told to all; a save meets it until something new comes. */
+static void supervised(muster_ckpt *c)
+{
+    static const struct {
+        uint32_t notice;
+        int why;
+    } rows[] = {
+        {MU_NOTICE_SIGNAL, MUSTER_DUE_SIGNAL},
+        {MU_NOTICE_SIGNAL | MU_NOTICE_HALT, MUSTER_DUE_HALT},
+        {MU_NOTICE_SIGNAL | MU_NOTICE_HALT | MU_NOTICE_EVICTION, MUSTER_DUE_EVICTION},
+    };
+    const struct mu_slot *slot = mu_slot_at(head, 0);
+    uint64_t step = 100;
+    struct timespec now;
+    int why;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rank == 0)
+            atomic_store(&head->notice, rows[i].notice);
+        check(muster_ckpt_due(c, &why) == 1 && why == rows[i].why, "notice %u: due, reason %d", rows[i].notice,
+              rows[i].why);
+        good(muster_ckpt_save(c, ++step), "save");
+        check(muster_ckpt_due(c, &why) == 0, "met by the save");
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (rank == 0)
+        head->deadline_wall = ((uint64_t)now.tv_sec + 3600) * 1000000000ull;
+    check(muster_ckpt_due(c, &why) == 0, "a time limit in an hour");
+    if (rank == 0)
+        head->deadline_wall = ((uint64_t)now.tv_sec + 2) * 1000000000ull;
+    check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_TIME_LIMIT, "a time limit in two seconds");
+    good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "durable");
+    check(atomic_load(&slot->ckpt_plus1) == step + 1, "the supervisor sees what is durable");
+    good(muster_ckpt_restore(c, &step), "restore");
+    check(atomic_load(&slot->restored_plus1) == step + 1 && step == 103, "and what was restored");
+}
+
 static void notices(void)
 {
     muster_tensor t = {"w", MUSTER_UINT64, 1, {2}, {0}, {2}, cursor, MUSTER_REPLICATED};
@@ -258,12 +317,19 @@ static void notices(void)
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_HALT, "the halt file is seen within a second");
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_HALT, "and until a save");
     check(muster_ckpt_save(c, 1) == 0 && muster_ckpt_due(c, &why) == 0, "but not after it");
+    if (rank == 0) {
+        unlink(path);
+        usleep(1100000); /* it is looked for once a second */
+    }
+    if (head)
+        supervised(c);
     good(muster_ckpt_close(c), "close");
     check(muster_ckpt_open(world, "interval=50ms", &c) == 0 && muster_ckpt_add(c, &t) == 0,
           "open with a short interval");
-    if (rank == 0)
-        unlink(path);
-    MPI_Barrier(MPI_COMM_WORLD);
+    if (head) {
+        atomic_store(&head->notice, 0);
+        head->deadline_wall = 0;
+    }
     check(muster_ckpt_due(c, &why) == 0, "not due at once");
     usleep(60000);
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_INTERVAL, "due after the interval");
@@ -272,6 +338,8 @@ static void notices(void)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "notices"))
+        play_keeper();
     if (muster_init(&argc, &argv)) {
         printf("Bail out! %s\n", muster_last_error());
         return 1;

@@ -96,7 +96,7 @@ ok $? "where nothing is left to do nothing is done"
 run 2 "${small[@]}" "${ckpt[@]}" --step-time-file "$tmp/times"
 [ $rc -eq 0 ] && grep -q '^resumed at step 10 from checkpoint' "$tmp/out" && [ -n "$whole" ] && [ "$(hash_of)" = "$whole" ]
 ok $? "10 steps and the 10 after a resume end with the weights of 20 in one go"
-[ "$(grep -cE '^[0-9]{10,}\.[0-9]{9} [0-9]+$' "$tmp/times")" -eq 10 ] &&
+[ "$(grep -cE '^[0-9]{10,}\.[0-9]{9} [0-9]+$' "$tmp/times" 2>/dev/null)" = 10 ] &&
     awk '$2 != NR + 10 || $1 < last { exit 1 } { last = $1 }' "$tmp/times"
 ok $? "--step-time-file has a line for each completed step, in order"
 run 2 "${small[@]}" "${ckpt[@]}" && grep -q '^resumed at step 20 from checkpoint' "$tmp/out" && [ "$(hash_of)" = "$whole" ]
@@ -135,7 +135,7 @@ wait
 for ((i = 1; i <= cases; i++)); do
     cp "$tmp/refuse$i/out" "$tmp/refuse$i/err" "$tmp"
     { read -r code && read -r pattern && read -r args; } <"$tmp/refuse$i/want"
-    [ "$(cat "$tmp/refuse$i/rc")" -eq "$code" ] && [ "$(grep -c '^train_lm: ' "$tmp/err")" -eq 1 ] &&
+    [ "$(cat "$tmp/refuse$i/rc")" = "$code" ] && [ "$(grep -c '^train_lm: ' "$tmp/err")" -eq 1 ] &&
         grep -q "^train_lm: .*$pattern" "$tmp/err"
     ok $? "refused: ${args//$tmp/TMP}"
 done

@@ -105,7 +105,9 @@ int main(void)
         mu_buf_putc(&big, 'h');
     TAP_OK(mu_hosts_parse(mu_buf_str(&big), &h, &err) == MUSTER_EARG && strstr(err.text, "is too long"), "a long name");
 
-    char name[] = "/tmp/muster-test-XXXXXX";
+    char name[300];
+    const char *tmp = getenv("TMPDIR");
+    snprintf(name, sizeof name, "%.250s/base-hosts-XXXXXX", tmp ? tmp : "/tmp");
     mu_auto_fd int fd = mkstemp(name);
     TAP_OK(fd >= 0 && write(fd, "x slots=3\n", 10) == 10 && mu_hosts_read_file(name, &h, &err) == 0 && h.n == 1 &&
                h.v[0].slots == 3,

@@ -299,7 +299,8 @@ int main(void)
 {
     char exe[PATH_MAX];
 
-    snprintf(top, sizeof top, "/tmp/muster-test-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    snprintf(top, sizeof top, "%s/base-path-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
     if (!mkdtemp(top))
         return 1;
     umask(022);

@@ -252,6 +252,37 @@ static void damage(void)
         free(bp);
     }
 
+    struct mu_ckpt_path a = mu_ckpt_path("%s/g00000001/seg.0", dir), b = mu_ckpt_path("%s/g00000002/seg.0", dir);
+    size_t an, bn;
+    unsigned char *ap = slurp(a.s, &an), *bp = slurp(b.s, &bn), page[MU_CKPT_PAGE];
+    memcpy(page, bp, sizeof page);
+    memcpy(bp, ap, sizeof page);
+    spit(b.s, bp, bn);
+    TAP_OK(world_restore(&w, &err) == 1 && is_state(1), "the right data behind another superblock: %s", err.text);
+    memcpy(bp, page, sizeof page);
+    spit(b.s, bp, bn);
+    free(ap);
+    free(bp);
+
+    /* intact, of this very save, and still not what was committed */
+    struct mu_ckpt_manifest m;
+    b = mu_ckpt_path("%s/g00000002/man.1", dir);
+    bp = slurp(b.s, &bn);
+    if (mu_ckpt_manifest_decode(bp, bn, &m, &err))
+        abort();
+    m.extents[0].file += MU_CKPT_PAGE;
+    m.extents[0].crc ^= 1;
+    m.segment += MU_CKPT_PAGE;
+    if (mu_ckpt_manifest_encode(&m, &ap, &err))
+        abort();
+    spit(b.s, ap, m.bytes);
+    TAP_OK(world_restore(&w, &err) == 1 && strstr(err.text, "not the one that was committed"),
+           "a manifest that was not voted for: %s", err.text);
+    spit(b.s, bp, bn);
+    mu_ckpt_manifest_free(&m);
+    free(ap);
+    free(bp);
+
     /* retention does not count what is known to be bad, and never what it cannot read */
     struct mu_ckpt_path commit = mu_ckpt_path("%s/g00000002/COMMIT", dir);
     size_t n;

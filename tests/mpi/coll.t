@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The collectives at 1 to 5 ranks, whichever algorithm runs, and everything that can go wrong with them.
+set -u
+B=${B:-build/default}
+LAUNCH=${LAUNCH:-mpirun --oversubscribe}
+read -r -a launch <<<"$LAUNCH"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# MPI leaks; what leaks from us is looked for below.
+export LSAN_OPTIONS=exitcode=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+n=0 bad=0
+
+# One line of TAP for a whole run; its own lines are shown when it fails.
+run() { # NAME RANKS [VAR=value...] -- PROGRAM ARGS...
+    local name=$1 ranks=$2 rc=0 good=1
+    shift 2
+    local vars=()
+    while [ "$1" != -- ]; do vars+=("$1"); shift; done
+    shift
+    local cmd=(env "${vars[@]}")
+    if [ "$ranks" != 0 ]; then
+        cmd+=("${launch[@]}")
+        [ -z "${COLL_SHORT-}" ] || cmd+=(-x COLL_SHORT)
+        for v in "${vars[@]}"; do cmd+=(-x "${v%%=*}"); done
+        cmd+=(-np "$ranks")
+    fi
+    timeout -k 10 300 "${cmd[@]}" "$B/tests/mpi/$1" "${@:2}" >"$out" 2>&1 </dev/null || rc=$?
+    [ $rc = 0 ] && grep -q '^1\.\.[1-9]' "$out" && ! grep -q '^not ok' "$out" || good=0
+    ! grep -qE '^ +#[0-9]+ .* in (mu_|muster_)' "$out" || good=0
+    n=$((n + 1))
+    if [ $good = 1 ]; then
+        echo "ok $n - $name ($(grep -c '^ok' "$out") checks)"
+    else
+        echo "not ok $n - $name (code $rc)"
+        sed 's/^/# /' "$out" | grep -v '^# ok' | head -n 60
+        bad=1
+    fi
+}
+
+run "all collectives, 2 ranks" 2 -- coll_all
+run "all collectives, 4 ranks" 4 -- coll_all
+export COLL_SHORT=1 # without the largest vectors
+for p in 1 5 3; do
+    run "all collectives, $p ranks" $p -- coll_all
+done
+digest=$(grep '^# digest' "$out")
+for max in 1 1000000000; do
+    run "all collectives, 3 ranks, algorithms changed at $max bytes" 3 MUSTER_FLAT_MAX=$max -- coll_all
+    n=$((n + 1))
+    if [ "$(grep '^# digest' "$out")" = "$digest" ]; then
+        echo "ok $n - the same bits"
+    else
+        echo "not ok $n - the same bits"
+        bad=1
+    fi
+done
+for c in count sizes dtype op root function leaf finalize elsewhere p2p; do
+    run "disagreement: $c" 4 -- coll_errors $c
+done
+run "disagreement: count, 2 ranks" 2 -- coll_errors count
+for c in late late-request late-recv; do
+    run "deadline: $c" 3 MUSTER_TIMEOUT=1 -- coll_errors $c
+done
+run "a peer's death" 3 -- coll_errors abort
+run "a peer's death between two calls" 2 -- coll_errors abort-later
+run "arguments" 2 -- coll_errors arguments
+run "broken launches" 0 -- coll_errors launch
+echo "1..$n"
+exit $bad

@@ -1,0 +1,284 @@
+/* Keepers as processes, and what they leave. The test plays the keeper when it is started as one. */
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "runtime/agent/keepers.h"
+#include "runtime/agent/plan.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/proc.h"
+#include "runtime/base/str.h"
+#include "runtime/wire/core.h"
+#include "runtime/wire/daemon.h"
+#include "tests/unit/tap.h"
+#include "topo/topo.h"
+
+static struct mu_paths paths;
+static struct event_base *base;
+static uint64_t dead_job;
+static unsigned deaths, founds;
+static pid_t dead_pid, found_pid;
+
+static void on_dead(void *arg, uint64_t job, pid_t pid)
+{
+    (void)arg;
+    deaths++;
+    dead_job = job;
+    dead_pid = pid;
+}
+static void on_found(void *arg, uint64_t job, pid_t pid)
+{
+    (void)arg, (void)job;
+    founds++;
+    found_pid = pid;
+}
+
+static void spin(uint64_t ms)
+{
+    uint64_t until = mu_now() + ms * MU_MS;
+
+    do {
+        struct timeval slice = {.tv_usec = 2000};
+        event_base_loopexit(base, &slice);
+        event_base_loop(base, EVLOOP_ONCE);
+    } while (mu_now() < until);
+}
+#define SPIN_UNTIL(cond)                                                                                               \
+    for (uint64_t end_ = mu_now() + 5 * MU_SEC; !(cond) && mu_now() < end_;)                                           \
+    spin(2)
+
+/* `muster keeper --job N --node NAME`: takes its lock and waits to be killed; its environment is told in a file. */
+static int play_keeper(int argc, char **argv)
+{
+    char name[64], path[PATH_MAX];
+    struct mu_err err;
+
+    if (argc != 6 || strcmp(argv[2], "--job") || strcmp(argv[4], "--node") || mu_paths_init(&paths, &err))
+        return 9;
+    snprintf(name, sizeof name, "keeper.%s.lock", argv[3]);
+    mu_path_join(path, sizeof path, paths.run, name, NULL);
+    if (mu_path_lock(path, 0, &err) < 0)
+        return 8;
+    bool clean = !getenv("MUSTER_TAG") && !getenv("PMIX_RANK") && fcntl(7, F_GETFD) < 0 && getsid(0) == getpid() &&
+                 !strcmp(argv[5], paths.host);
+    snprintf(name, sizeof name, "played.%s", argv[3]);
+    mu_path_join(path, sizeof path, paths.run, name, NULL);
+    mu_path_write_atomic(path, clean ? "clean" : "dirty", 5, 0600, NULL);
+    for (int i = 0; i < 60; i++)
+        sleep(1);
+    return 7;
+}
+
+static bool exists(const char *name)
+{
+    char path[PATH_MAX + 64];
+
+    return !mu_path_join(path, sizeof path, *name == '/' ? "/" : paths.run, *name == '/' ? name + 1 : name, NULL) &&
+           access(path, F_OK) == 0;
+}
+
+static void touch_dir(const char *name)
+{
+    char path[PATH_MAX + 64];
+
+    snprintf(path, sizeof path, "%s%s%s", *name == '/' ? "" : paths.run, *name == '/' ? "" : "/", name);
+    mkdir(path, 0700);
+    strcat(path, "/file");
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+}
+
+/* A process of the job as a rank would be, in a session of its own. */
+static pid_t orphan(uint64_t job, uint32_t attempt)
+{
+    pid_t pid = fork();
+
+    if (!pid) {
+        char tag[MU_PROC_TAG_SIZE], prog[] = "sleep", time[] = "60";
+        char *argv[] = {prog, time, NULL}, *env[] = {tag, NULL};
+        mu_proc_tag_format(tag, &(struct mu_proc_tag){.pool = paths.pool_hash, .job = job, .attempt = attempt});
+        setsid();
+        execve("/bin/sleep", argv, env);
+        execve("/usr/bin/sleep", argv, env);
+        _exit(1);
+    }
+    spin(50);
+    return pid;
+}
+
+static void life(void)
+{
+    struct mu_keepers *k = mu_keepers_new(base, &paths, on_dead, NULL);
+    char path[PATH_MAX + 64];
+    struct mu_err err = {0};
+    pid_t pid = 0;
+
+    setenv("MUSTER_TAG", "00000000.1.1", 1);
+    setenv("PMIX_RANK", "0", 1);
+    dup2(1, 7);
+    TAP_OK(!mu_keepers_spawn(k, 5, &pid, &err) && pid > 0, "a keeper is started");
+    unsetenv("MUSTER_TAG");
+    unsetenv("PMIX_RANK");
+    close(7);
+    SPIN_UNTIL(exists("played.5"));
+    mu_auto_buf struct mu_buf text = {0};
+    mu_path_join(path, sizeof path, paths.run, "played.5", NULL);
+    mu_path_read(path, 100, &text, NULL);
+    TAP_OK(!strcmp(mu_buf_str(&text), "clean"), "in a session of its own, without our descriptors and job variables");
+    pid_t locked = 0;
+    TAP_OK(mu_daemon_locked(paths.run, "keeper.5.lock", &locked) && locked == pid, "it has its lock");
+
+    /* The next agent: finds it, and removes what others left. */
+    pid_t alien = orphan(6, 1), own = orphan(5, 1);
+    char shm5[300], shm6[300], shm_other[300];
+    snprintf(shm5, sizeof shm5, "/dev/shm/muster-%ld-%08x-%s-j5.a1", (long)geteuid(), paths.pool_hash, paths.host);
+    snprintf(shm6, sizeof shm6, "/dev/shm/muster-%ld-%08x-%s-j6.a2", (long)geteuid(), paths.pool_hash, paths.host);
+    snprintf(shm_other, sizeof shm_other, "/dev/shm/muster-%ld-%08x-%s-j6.a2", (long)geteuid(), ~paths.pool_hash,
+             paths.host);
+    const char *left[] = {"j5.a1", "j6.a1", "j6.a12", "k6", "pin.6", shm5, shm6, shm_other};
+    for (size_t i = 0; i < MU_COUNT(left); i++)
+        touch_dir(left[i]);
+    snprintf(path, sizeof path, "%s/keeper.6.lock", paths.run);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    struct mu_keepers *next = mu_keepers_new(base, &paths, on_dead, NULL);
+    mu_keepers_adopt(next, on_found, NULL);
+    TAP_OK(founds == 1 && found_pid == pid, "the next agent finds it");
+    TAP_OK(!exists("j6.a1") && !exists("j6.a12") && !exists("k6") && !exists("pin.6") && !exists(shm6) &&
+               !exists("keeper.6.lock"),
+           "and removes what a dead one left");
+    TAP_OK(exists("j5.a1") && exists(shm5) && exists(shm_other), "but nothing of the living one, nor of another pool");
+    TAP_OK(waitpid(alien, NULL, 0) == alien && !kill(own, 0), "processes likewise");
+
+    kill(pid, SIGKILL);
+    SPIN_UNTIL(deaths == 2);
+    TAP_OK(deaths == 2 && dead_job == 5 && dead_pid == pid, "its death is seen by both who watch it");
+    TAP_OK(!mu_keepers_clean(next, 5, &err) && waitpid(own, NULL, 0) == own, "its ranks are killed");
+    TAP_OK(!exists("j5.a1") && !exists(shm5) && !exists("keeper.5.lock") && exists(shm_other), "its files are removed");
+    TAP_OK(!mu_keepers_clean(next, 5, &err), "twice does no harm");
+    mu_path_remove_tree(shm_other, NULL);
+
+    /* One that hangs. */
+    deaths = 0;
+    TAP_OK(!mu_keepers_spawn(k, 8, &pid, &err), "another one");
+    SPIN_UNTIL(exists("played.8"));
+    kill(pid, SIGSTOP);
+    int rc = mu_keepers_clean(k, 8, &err);
+    for (int i = 0; i < 20 && rc; i++) {
+        spin(20);
+        rc = mu_keepers_clean(k, 8, &err);
+    }
+    SPIN_UNTIL(deaths);
+    TAP_OK(!rc && deaths == 1 && dead_job == 8, "that hangs is killed with what it has");
+    deaths = 0;
+    mu_keepers_watch(k, 9, pid); /* long dead */
+    SPIN_UNTIL(deaths);
+    TAP_OK(deaths == 1 && dead_job == 9, "watching a dead one tells its death");
+    mu_keepers_free(k);
+    mu_keepers_free(next);
+}
+
+static void plans(void)
+{
+    struct mu_plan *p = mu_plan_new(paths.run);
+    struct mu_plan_node node;
+    uint32_t one = 1, ranks = 1;
+    char prog[] = "true", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL};
+    struct mu_m_spec spec = {.ranks = 1,
+                             .app_ranks = {.v = &one, .n = 1},
+                             .app_argc = {.v = &one, .n = 1},
+                             .argv = argv,
+                             .app_wdir = wdirs,
+                             .bind = MU_BIND_CORE};
+    struct mu_m_start start = {.job = 1, .attempt = 1, .node_ranks = {.v = &ranks, .n = 1}};
+    struct mu_bytes bound = {0}, unbound = {0};
+    struct mu_cpuset all = {0}, a;
+
+    mu_plan_node(p, &node);
+    TAP_OK(node.slots >= 1 && node.pus >= node.slots && node.numa >= 1, "%u slots, %u hardware threads", node.slots,
+           node.pus);
+    mu_msg_pack(&bound, MU_MSG_spec, &spec);
+    spec.bind = MU_BIND_NONE;
+    mu_msg_pack(&unbound, MU_MSG_spec, &spec);
+
+    /* A job a core until no core is left. */
+    bool disjoint = true, fits = true;
+    for (uint32_t i = 0; i < node.slots; i++) {
+        start.job = 100 + i;
+        start.spec = bound;
+        mu_plan_start(p, &start);
+        fits = fits && mu_strv_len(start.cpusets) == 1 && !mu_cpuset_parse(start.cpusets[0], &a, NULL) && !start.note;
+        disjoint = disjoint && fits && !mu_cpuset_intersects(&all, &a) && !mu_cpuset_empty(&a);
+        if (fits)
+            mu_cpuset_or(&all, &a);
+    }
+    TAP_OK(fits && disjoint, "jobs get cores of their own");
+    start.job = 999;
+    mu_plan_start(p, &start);
+    TAP_OK(!start.cpusets && start.note && *start.note, "one too many is not bound: %s", start.note ? start.note : "");
+    start.job = 100;
+    mu_plan_start(p, &start);
+    mu_auto_free char *first = start.cpusets ? strdup(start.cpusets[0]) : strdup("?");
+    start.attempt = 2;
+    mu_plan_start(p, &start);
+    TAP_OK(start.cpusets && !strcmp(first, start.cpusets[0]) && !start.note, "the next attempt gets the same");
+    mu_plan_release(p, 101 < 100 + node.slots ? 101 : 100);
+    start.job = 999;
+    mu_plan_start(p, &start);
+    TAP_OK(start.cpusets && !start.note, "what is released is given again");
+
+    /* An agent that is restarted knows what running jobs hold. */
+    struct mu_plan *next = mu_plan_new(paths.run);
+    for (uint32_t i = 0; i < node.slots; i++)
+        mu_plan_adopt(next, 100 + i);
+    mu_plan_adopt(next, 999);
+    mu_plan_adopt(next, 12345);
+    start.job = 1000;
+    mu_plan_start(next, &start);
+    TAP_OK(!start.cpusets && start.note, "the next agent gives no core twice");
+    start.spec = unbound;
+    mu_plan_start(next, &start);
+    TAP_OK(!start.cpusets && !start.note, "--bind none needs none and has no note");
+    start.spec = (struct mu_bytes){0};
+    mu_plan_start(next, &start);
+    TAP_OK(!start.cpusets, "a spec that cannot be read is the keeper's to refuse");
+    start.node_id = 5;
+    mu_plan_start(next, &start);
+    TAP_OK(!start.cpusets, "so is a node that is not there");
+    mu_strv_free(start.cpusets);
+    free(start.note);
+    free(bound.data);
+    free(unbound.data);
+    mu_plan_free(p);
+    mu_plan_free(next);
+    mu_plan_free(NULL);
+}
+
+int main(int argc, char **argv)
+{
+    char dir[] = "/tmp/muster-test-keepers-XXXXXX", home[64], run[64];
+    struct mu_err err;
+
+    if (argc > 1 && !strcmp(argv[1], "keeper"))
+        return play_keeper(argc, argv);
+    if (!mkdtemp(dir))
+        return 99;
+    snprintf(home, sizeof home, "%s/home", dir);
+    snprintf(run, sizeof run, "%s/run", dir);
+    setenv("MUSTER_HOME", home, 1);
+    setenv("MUSTER_RUN_ROOT", run, 1);
+    mkdir(run, 0700);
+    if (mu_paths_init(&paths, &err)) {
+        printf("Bail out! %s\n", err.text);
+        return 99;
+    }
+    base = mu_loop_new();
+    life();
+    plans();
+    event_base_free(base);
+    mu_path_remove_tree(dir, NULL);
+    return tap_done();
+}
