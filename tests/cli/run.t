@@ -68,9 +68,10 @@ is "$(cat "$tmp"/logs/attempt-1/rank-{0,1}.{out,err} | sort)" $'bad 0\nbad 1\nra
 
 # a reader that does not read holds up nobody else
 mkfifo "$tmp/pipe"
+# shellcheck disable=SC2217 # holds the pipe open and reads nothing
 sleep 30 <"$tmp/pipe" &
 reader=$!
-"$muster" run -n 1 sh -c 'seq 200000; echo done >"$1"' - "$tmp/done" >"$tmp/pipe" 2>"$tmp/blocked" </dev/null &
+"$muster" run -n 1 sh -c 'seq 200000; echo done >"$1"; sleep 60' - "$tmp/done" >"$tmp/pipe" 2>"$tmp/blocked" </dev/null &
 blocked=$!
 wait_for 10 [ -s "$tmp/done" ]
 ok $? "a terminal that is stopped does not stop the rank"

@@ -4,6 +4,8 @@
 
 # A background job of a script ignores SIGINT; python gives it back its default.
 start() {
+    : >"$tmp/o"
+    : >"$tmp/e"
     python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.execv(sys.argv[1], sys.argv[1:])' "$muster" run "$@" >"$tmp/o" 2>"$tmp/e" </dev/null &
@@ -74,6 +76,7 @@ is "$(grep -v up "$tmp/o" | sort)" "$(for r in 0 1; do for i in $(seq 0 39); do 
 unlike "$(cat "$tmp/e")" 'attempt' "without a restart"
 
 seq 200000 >"$tmp/in"
+: >"$tmp/o"
 "$muster" run -n 1 sh -c 'head -c 10; echo; echo up; sleep 1; cksum' <"$tmp/in" >"$tmp/o" 2>"$tmp/e" &
 pid=$!
 wait_for 10 ranks_up
