@@ -242,7 +242,7 @@ static pmix_status_t wait_for(struct wait *w, pmix_status_t rc)
 __attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:PMIx_server_init\n";
+    return "leak:libpmix\n";
 }
 #endif
 
