@@ -239,10 +239,10 @@ static pmix_status_t wait_for(struct wait *w, pmix_status_t rc)
 
 #ifdef __SANITIZE_ADDRESS__
 /* What the library allocates when it starts it keeps, also after its end. */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:PMIx_server_init\n";
+    return "leak:libpmix\n";
 }
 #endif
 

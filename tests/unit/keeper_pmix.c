@@ -50,7 +50,6 @@ int main(void)
         mu_pmix_end(p);
         mu_pmix_end(p);
     }
-    memset(ns, 'n', sizeof ns - 1);
     job.node_id = 2;
     TAP_OK(mu_pmix_begin(p, &job, &err) == MUSTER_EARG, "a node that is not in the job");
     mu_pmix_free(p);
