@@ -19,7 +19,8 @@
 #define TELL_AWAY_NS (2 * MU_SEC)
 #define GIVE_UP_NS (60 * MU_SEC)
 #define TELL_QUEUED_NS MU_SEC
-enum { INPUT_WINDOW = 65536, TTY_LOOK_MS = 300 };
+#define AGAIN_NS (400 * MU_MS)
+enum { AGAIN = 8, INPUT_WINDOW = 65536, TTY_LOOK_MS = 300 };
 
 struct live {
     struct mu_client *c;
@@ -45,6 +46,8 @@ struct live {
     /* a controller that is away */
     uint64_t away_since, retry_at;
     bool away_told;
+    uint64_t again_at; /* attach once more: the node's agent may come back later than we do; 0: no more */
+    unsigned again;
 };
 
 /* --- signals ---------------------------------------------------------------------------------------------------- */
@@ -144,11 +147,28 @@ static void post_input(struct live *l, const char *data, size_t n, bool eof)
     post(l, MU_MSG_input, &m);
 }
 
-static void attach(struct live *l)
+static void post_attach(struct live *l)
 {
     struct mu_m_attach m = {.job = l->job, .foreground = 1, .token = (char *)(uintptr_t)l->token};
 
     post(l, MU_MSG_attach, &m);
+}
+
+/* Each attach makes the keepers send again what is not acknowledged, if it gets through to them. */
+static void attach_again(struct live *l)
+{
+    uint64_t now = mu_now();
+
+    if (!l->again_at || now < l->again_at)
+        return;
+    l->again_at = --l->again ? now + AGAIN_NS : 0;
+    mu_out_resume(l->out, now);
+    post_attach(l);
+}
+
+static void attach(struct live *l)
+{
+    post_attach(l);
     if (l->cancel_signo)
         post_cancel(l);
     /* what the controller that died may not have passed on; the offset tells what was */
@@ -171,6 +191,9 @@ static int reconnect(struct live *l)
             mu_out_note(l->out, "the controller is back");
         l->away_since = 0;
         l->away_told = false;
+        l->again = AGAIN;
+        l->again_at = mu_now() + AGAIN_NS;
+        mu_out_resume(l->out, mu_now());
         attach(l);
         return 0;
     }
@@ -245,7 +268,7 @@ static int on_message(struct live *l, const struct mu_msg *m)
 
     switch (m->type) {
     case MU_MSG_output:
-        if (m->output.job == l->job && mu_out_take(l->out, &m->output) == MUSTER_ENOMEM) {
+        if (m->output.job == l->job && mu_out_take(l->out, &m->output, mu_now()) == MUSTER_ENOMEM) {
             mu_out_note(l->out, "out of memory");
             return MU_EXIT_FAILED;
         }
@@ -373,6 +396,8 @@ static int wait_ms(const struct live *l, bool background)
         at = l->retry_at;
     if (l->state == MU_JOB_QUEUED && !l->queued_told)
         at = l->since + TELL_QUEUED_NS < at ? l->since + TELL_QUEUED_NS : at;
+    if (!l->away_since && l->again_at && l->again_at < at)
+        at = l->again_at;
     if (background && now + TTY_LOOK_MS * MU_MS < at)
         at = now + TTY_LOOK_MS * MU_MS;
     if (at == UINT64_MAX)
@@ -418,6 +443,8 @@ static int turn(struct live *l)
         take_output_error(l, i, mu_out_write(l->out, i, p[OUT + i].revents != 0));
     if (!rc && !l->ended && !mu_client_is_open(l->c))
         rc = reconnect(l);
+    if (!rc && !l->ended && mu_client_is_open(l->c))
+        attach_again(l);
     if (!l->ended)
         tell_queued(l);
     return rc;

@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
 #include "runtime/wire/core.h"
 
+#define DOUBT_NS (5 * MU_SEC)
 enum {
     PART_MAX = 65536,  /* of a line that has not ended; longer ones are let through in pieces */
     SHARED_WRITE = 512 /* at a time where the descriptor may block: what POLLOUT promises for a pipe or terminal */
@@ -44,6 +46,7 @@ struct mu_out {
     uint32_t ranks;
     bool tag, failed;
     uint64_t dropped; /* in attempts that are over */
+    uint64_t doubt;   /* until then a gap is no loss */
     mu_out_ack_fn ack;
     void *arg;
     struct sink sinks[2];
@@ -208,7 +211,12 @@ static int mark(struct mu_out *o, const struct mu_m_output *m, uint64_t offset)
     return 0;
 }
 
-int mu_out_take(struct mu_out *o, const struct mu_m_output *m)
+void mu_out_resume(struct mu_out *o, uint64_t now)
+{
+    o->doubt = now + DOUBT_NS;
+}
+
+int mu_out_take(struct mu_out *o, const struct mu_m_output *m, uint64_t now)
 {
     if (m->rank >= o->ranks || (m->stream != MU_STREAM_OUT && m->stream != MU_STREAM_ERR))
         return MUSTER_EARG;
@@ -228,6 +236,8 @@ int mu_out_take(struct mu_out *o, const struct mu_m_output *m)
         o->dropped += st->dropped;
         st->dropped = 0;
     }
+    if (m->attempt == st->attempt && m->offset > st->next && now < o->doubt)
+        return 0;
     if (m->attempt == st->attempt && m->dropped > st->dropped)
         st->dropped = m->dropped;
     if (m->attempt == st->attempt && end > st->next) {

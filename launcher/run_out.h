@@ -18,7 +18,10 @@ struct mu_out *mu_out_new(uint64_t job, uint32_t ranks, bool tag, int out, int e
 void mu_out_free(struct mu_out *);
 /* Data that was had before (after a reconnection) is dropped. ENOMEM, or EARG for a rank or stream that is not there.
  */
-int mu_out_take(struct mu_out *, const struct mu_m_output *);
+int mu_out_take(struct mu_out *, const struct mu_m_output *, uint64_t now);
+/* The way to the keepers was cut and is whole again: they send once more what was not acknowledged. Until that is here,
+ * what they had under way (it begins behind a gap) is passed over. */
+void mu_out_resume(struct mu_out *, uint64_t now);
 /* A line of muster's own, for standard error. */
 void mu_out_note(struct mu_out *, const char *fmt, ...) MU_PRINTF(2, 3);
 void mu_out_puts(struct mu_out *, const char *text);

@@ -12,6 +12,7 @@
 
 static uint64_t acked[8];
 static unsigned nacks;
+static uint64_t now = 1000;
 
 static void on_ack(void *arg, uint32_t attempt, uint32_t rank, uint32_t stream, uint64_t offset)
 {
@@ -52,7 +53,7 @@ static int give(struct rig *r, uint32_t attempt, uint32_t rank, uint32_t stream,
                             .stream = stream,
                             .offset = offset,
                             .data = {.data = (uint8_t *)(uintptr_t)text, .len = (uint32_t)strlen(text)}};
-    return mu_out_take(r->out, &m);
+    return mu_out_take(r->out, &m, now);
 }
 
 static const char *seen(int fd)
@@ -134,6 +135,25 @@ static void again(void)
     tear_down(&r);
 }
 
+static void cut(void)
+{
+    struct rig r;
+
+    set_up(&r, 2, false);
+    give(&r, 1, 0, MU_STREAM_OUT, 0, "a\n");
+    TAP_OK(shows(&r, 0, "a\n"), "the beginning");
+    mu_out_resume(r.out, now);
+    nacks = 0;
+    give(&r, 1, 0, MU_STREAM_OUT, 4, "c\n");
+    TAP_OK(shows(&r, 0, "") && !nacks, "after a cut what was under way is passed over and not acknowledged");
+    give(&r, 1, 0, MU_STREAM_OUT, 2, "b\nc\n");
+    TAP_OK(shows(&r, 0, "b\nc\n") && acked[0] == 6, "what is sent again fills the gap");
+    now += 60000000000ull;
+    give(&r, 1, 0, MU_STREAM_OUT, 8, "e\n");
+    TAP_OK(shows(&r, 0, "e\n") && acked[0] == 10, "at other times a gap is what was lost at its source");
+    tear_down(&r);
+}
+
 static void single(void)
 {
     struct rig r;
@@ -210,14 +230,14 @@ static void lost(void)
     struct mu_m_output m = {.job = 7, .attempt = 1, .rank = 0, .stream = MU_STREAM_OUT, .dropped = 3};
 
     set_up(&r, 2, false);
-    mu_out_take(r.out, &m);
-    mu_out_take(r.out, &m);
+    mu_out_take(r.out, &m, now);
+    mu_out_take(r.out, &m, now);
     m.rank = 1;
     m.dropped = 1;
-    mu_out_take(r.out, &m);
+    mu_out_take(r.out, &m, now);
     m.attempt = 2;
     m.dropped = 2;
-    mu_out_take(r.out, &m);
+    mu_out_take(r.out, &m, now);
     TAP_OK(mu_out_dropped(r.out) == 6, "lost lines add up over ranks and attempts (%llu)",
            (unsigned long long)mu_out_dropped(r.out));
     tear_down(&r);
@@ -229,6 +249,7 @@ int main(void)
     lines();
     tags();
     again();
+    cut();
     single();
     slow();
     shared();

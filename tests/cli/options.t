@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Bad input: one clear line that names the thing and the fix, exit 2, and no job. And the manual tells the same as --help.
+. "$(dirname "$0")/../lib.sh"
+
+# bad PATTERN ARGUMENTS...: exit 2, nothing on stdout, one line on stderr that fits
+bad() {
+    local want=$1
+    shift
+    run_cmd timeout 10 "$muster" "$@"
+    [ "$rc" = 2 ] && [ -z "$out" ] && [ "$(wc -l <"$tmp/.err")" = 1 ] && [[ $err =~ $want ]]
+    ok $? "muster $*: $err" || note "rc=$rc out=$out want: $want"
+}
+
+bad 'no program is given' run
+bad 'no program is given' run -n 2
+bad '-n takes a number from 1 .* not .0.' run -n 0 true
+bad '-np takes a number' run -np -1 true
+bad '-n takes a number .*two' run -n two true
+bad 'nosuch is not in PATH' run -n 1 nosuch
+bad 'no such program' run -n 1 "$tmp/nosuch"
+bad 'is a directory' run -n 1 "$tmp"
+touch "$tmp/plain"
+bad 'plain is not executable; chmod \+x' run -n 1 "$tmp/plain"
+printf '#!/bin/sh\n' >"$tmp/here"
+chmod +x "$tmp/here"
+cd "$tmp" || exit 1
+bad 'did you mean ./here' run -n 1 here
+cd "$root" || exit 1
+bad 'unknown option --nosuch; --help' run --nosuch true
+bad 'did you mean --oversubscribe' run --oversubscrbe true
+bad '--bind-to takes one of none\|core' run --bind-to socket true
+bad '--map-by.* takes slot, node, core' run --map-by board true
+bad '--wdir /nosuch: No such file' run --wdir /nosuch true
+bad '--wdir .*plain: not a directory' run -wdir "$tmp/plain" true
+bad '--output' run --output "$tmp/plain/x" true
+bad '--output' run --output /proc/nosuch true
+bad "-x 1A=2: a variable's name" run -x 1A=2 true
+bad '-x RANK: muster sets' run -x RANK=1 true
+bad '--restarts takes a number' run --restarts many true
+bad '--min-ranks 3 is more than' run -n 2 --min-ranks 3 true
+bad 'host elsewhere.example is not this machine' run -H elsewhere.example true
+bad 'slots' run -n 5 -H localhost:2 true
+bad '/nosuch' run --hostfile /nosuch true
+bad '--timeout takes a time' run --timeout soon true
+bad "program behind ':'" run -n 1 true :
+bad 'program 2 has none' run -n 1 true : true
+bad '--json goes with --dry-run' run --json true
+bad "not the number of a job" status one
+bad "not the number of a job" cancel 1 x
+bad 'an argument is missing' events
+bad "unexpected argument 'x'" jobs x
+bad "unknown command 'rnu'; did you mean 'run'" rnu
+bad "unknown option '--verison'|unknown" --verison
+
+slots=$("$muster" nodes --json | python3 -c 'import json,sys; print(sum(n["slots"] for n in json.load(sys.stdin)["nodes"]))')
+bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run -n $((slots + 1)) true
+bad "slots: ask for fewer with -n, or share cores with --oversubscribe" submit -n $((slots + 1)) true
+bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run --dry-run -n $((slots + 1)) true
+run_cmd "$muster" jobs --all --json
+is "$out" '{"schema":"muster.jobs/1","jobs":[]}' "none of them became a job"
+
+run_cmd "$muster" status 999
+is "$rc" 1 "a job that is not there is no usage error"
+like "$err" 'no job 999|no such job' "but is said"
+run_cmd "$muster"
+is "$rc" 2 "no command at all"
+like "$err" 'usage: muster COMMAND' "shows how"
+run_cmd "$muster" --version
+like "$out" '^muster [0-9]+\.[0-9]+\.[0-9]+$' "version"
+
+# every option of --help stands in the manual page, and every command in muster.1
+words() { grep -oE '(^| )--[a-z][a-z-]*' | tr -d ' ' | sort -u; }
+for c in run submit jobs status logs events cancel nodes; do
+    page=docs/man/muster-$c.1
+    run_cmd "$muster" "$c" --help
+    is "$rc" 0 "muster $c --help"
+    like "$out" "^usage: muster $c" "shows its usage"
+    missing=''
+    for o in $(words <"$tmp/.out"); do
+        grep -qE "^\.It Fl ([a-zA-Z] , )?-${o#--}( |\$)|^\.Fl -${o#--}( |\$)" "$page" || missing+=" $o"
+    done
+    is "$missing" '' "its options are in $page"
+    extra=''
+    for o in $(grep -E '^\.It Fl' "$page" | grep -oE 'Fl ([a-zA-Z] , )?-[a-z][a-z-]*' | grep -oE '\-[a-z][a-z-]+'); do
+        [ "$o" = -help ] || grep -qE -- "-$o( |\$)" "$tmp/.out" || extra+=" $o"
+    done
+    is "$extra" '' "and no others"
+    grep -q "^\.It Cm $c\$" docs/man/muster.1
+    ok $? "$c is in muster.1"
+done
+
+"$muster" jobs >/dev/full 2>"$tmp/.err"
+is $? 1 "output that cannot be written is a failure"
+like "$(cat "$tmp/.err")" 'cannot write the output' "and said"
+"$muster" run --help | head -n 1 >/dev/null
+like "${PIPESTATUS[0]}" '^(0|141)$' "a reader that leaves is none of our business"
+
+mkdir -p "$tmp/strange/$(uname -n)"
+head -c 4096 /dev/urandom >"$tmp/strange/$(uname -n)/jobs.db"
+MUSTER_HOME=$tmp/strange bad 'jobs.db' run -n 1 true
+done_testing
