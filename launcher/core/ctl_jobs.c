@@ -599,7 +599,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     for (unsigned i = 0; j && i < j->nparts; i++)
         if (j->parts[i].share.node == (uint32_t)node)
             p = &j->parts[i];
-    if (!j || !p || (mu_job_over(j->row.state) && m->attempt != j->row.attempt)) {
+    if (!j || !p) {
         mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
         return;
     }

@@ -419,9 +419,9 @@ static void forget_mem(struct stream *s)
 
 void mu_logs_stream(struct mu_logs *l, bool on)
 {
-    if (on == l->on)
+    if (!on && !l->on)
         return;
-    l->on = on;
+    l->on = on; /* said again: somebody new listens, who may have missed what was on its way */
     if (!on)
         for (struct attempt *a = l->newest; a; a = a->older)
             for (uint32_t i = 0; i < 2 * a->n; i++)

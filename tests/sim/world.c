@@ -217,6 +217,7 @@ static uint32_t dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, en
         violated(w, "the simulator is out of connections");
         return 0;
     }
+    trace(w, "  dial %u: %d.%u -> %d.%u", w->nnet + 2, (int)k0, w0, (int)k1, w1);
     uint32_t id = ++w->nnet + 1; /* 1 is MU_AGENT_CTL and MU_KEEPER_AGENT */
     w->net[id % MAX_CONNS] = (struct net){.open = true, .kind = {k0, k1}, .who = {w0, w1}, .gen = {g0, g1}};
     return id;
@@ -263,6 +264,7 @@ static void hang_up(struct world *w, uint32_t conn)
 
     if (!conn || !n->open)
         return;
+    trace(w, "  hang up conn %u", conn);
     n->open = false; /* what is under way is lost or still arrives: see DELIVER */
     for (int side = 0; side < 2; side++) {
         struct event *e = at(w, w->now + below(w, 5 * MU_MS) + 1, DOWN);
@@ -486,7 +488,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
     }
     for (unsigned n = 0; n < w->nnodes; n++)
         for (unsigned i = 0; i < w->node[n].norphans; i++)
-            if (w->node[n].orphans[i].job == k->job)
+            if (w->node[n].orphans[i].job == k->job && (w->node[n].orphans[i].attempt != attempt || n == k->node))
                 violated(w, "job %llu: attempt %u starts while something of attempt %u is left on %s",
                          (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
     if (on_node > w->node[k->node].slots)
