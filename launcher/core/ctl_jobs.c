@@ -661,8 +661,15 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
         struct job *j = c->jobs[i];
         bool lost = false;
 
-        if (mu_job_over(j->row.state) || j->row.state == MU_JOB_QUEUED)
+        if (j->row.state == MU_JOB_QUEUED)
             continue;
+        if (mu_job_over(j->row.state)) { /* a keeper that had output left is gone, and the output with it */
+            for (unsigned p = 0; p < j->nparts; p++)
+                if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed)
+                    j->parts[p].drained = true;
+            mu_ctl_job_release(c, j);
+            continue;
+        }
         if (j->retry_at) {
             j->retry_at = j->row.retry_wall > c->wall ? c->now + (j->row.retry_wall - c->wall) : c->now;
             continue;

@@ -319,7 +319,7 @@ static void on_keeper_hello(struct mu_agent *a, mu_conn conn, const struct mu_m_
     a->conns[a->nconns++].job = m->job;
     if (k->start.type && k->delivered && k->pid == m->pid)
         k->delivered = false; /* the same keeper again: the start may have been lost with its old connection */
-    k->conn = conn;
+    k->conn = conn > k->conn ? conn : k->conn; /* an older connection may be read later than its successor */
     k->pid = m->pid;
     if (k->state == K_SPAWNING)
         k->state = K_UP;

@@ -42,7 +42,7 @@ struct event {
 
 enum side { CTL, AGENT, KEEPER, CLIENT };
 struct net { /* one connection: side 0 dialled, side 1 accepted */
-    bool open;
+    bool open, ended[2]; /* ended: side i has seen its end */
     enum side kind[2];
     uint32_t who[2], gen[2];
     uint64_t last[2]; /* newest delivery towards side i */
@@ -779,7 +779,7 @@ static void deliver(struct world *w, struct event *e)
     struct net *n = &w->net[e->conn % MAX_CONNS];
     struct mu_msg m;
 
-    if (!n->open && chance(w, 500))
+    if (n->ended[e->dir] || (!n->open && chance(w, 500)))
         return; /* lost with its connection */
     uint32_t who = n->who[e->dir];
     if (mu_msg_decode(e->frame, e->len, &m, NULL))
@@ -820,6 +820,7 @@ static void down(struct world *w, struct event *e)
     struct mu_ev ev = {.kind = MU_EV_DOWN, .conn = e->conn};
     struct event *d;
 
+    n->ended[e->dir] = true;
     switch (n->kind[e->dir]) {
     case CTL:
         if (w->ctl_alive && w->ctl_gen == n->gen[e->dir])
