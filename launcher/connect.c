@@ -34,9 +34,10 @@ static int start_controller(struct mu_err *err)
 }
 
 /* One try. The run directory may vanish under us when a controller ends: *again. */
-static int try_start(const char *run, int *fd, bool *again, struct mu_err *err)
+static int try_start(const struct mu_paths *paths, int *fd, bool *again, struct mu_err *err)
 {
     char path[PATH_MAX];
+    const char *run = paths->run;
     int rc = mu_path_join(path, sizeof path, run, "start.lock", err);
 
     if (rc)
@@ -49,8 +50,10 @@ static int try_start(const char *run, int *fd, bool *again, struct mu_err *err)
     if (rc != MUSTER_EPEER)
         return rc;
     rc = start_controller(err);
-    if (rc)
+    if (rc) {
+        mu_daemon_leave(paths, "start.lock"); /* what it began is removed again, unless somebody else uses it */
         return rc;
+    }
     rc = mu_connect_unix(run, "ctl.sock", fd, err);
     *again = rc == MUSTER_EPEER;
     return rc;
@@ -71,7 +74,7 @@ int mu_controller_connect(const struct mu_paths *paths, bool start, int *fd, str
         rc = mu_connect_unix(paths->run, "ctl.sock", fd, err);
         if (rc != MUSTER_EPEER || !start)
             return rc;
-        rc = try_start(paths->run, fd, &again, err);
+        rc = try_start(paths, fd, &again, err);
         if (!rc || !again)
             return rc;
         rc = mu_paths_init(&fresh, err); /* makes the run directory anew */

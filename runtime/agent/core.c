@@ -400,7 +400,7 @@ static void on_child(struct mu_agent *a, const struct mu_ev *ev)
 
     if (!k || k->state == K_CLEANING || k->state == K_LOST || k->state == K_SPENT)
         return;
-    if (k->pid && ev->pid && k->pid != ev->pid)
+    if (ev->pid && k->pid != ev->pid)
         return;
     clean(a, k);
 }

@@ -42,7 +42,7 @@ struct event {
 
 enum side { CTL, AGENT, KEEPER, CLIENT };
 struct net { /* one connection: side 0 dialled, side 1 accepted */
-    bool open, ended[2]; /* ended: side i has seen its end */
+    bool open, ended[2]; /* ended: side i has seen its end, or will see nothing but it */
     enum side kind[2];
     uint32_t who[2], gen[2];
     uint64_t last[2]; /* newest delivery towards side i */
@@ -779,8 +779,10 @@ static void deliver(struct world *w, struct event *e)
     struct net *n = &w->net[e->conn % MAX_CONNS];
     struct mu_msg m;
 
-    if (n->ended[e->dir] || (!n->open && chance(w, 500)))
-        return; /* lost with its connection */
+    if (!n->open && !n->ended[e->dir] && chance(w, 300))
+        n->ended[e->dir] = true; /* this one and what follows it are lost with the connection */
+    if (n->ended[e->dir])
+        return;
     uint32_t who = n->who[e->dir];
     if (mu_msg_decode(e->frame, e->len, &m, NULL))
         return;
