@@ -663,10 +663,11 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
 
         if (j->row.state == MU_JOB_QUEUED)
             continue;
-        if (mu_job_over(j->row.state)) { /* a keeper that had output left is gone, and the output with it */
-            for (unsigned p = 0; p < j->nparts; p++)
-                if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed)
-                    j->parts[p].drained = true;
+        /* a keeper that had ended its attempt is gone, and what was left of its output with it */
+        for (unsigned p = 0; p < j->nparts; p++)
+            if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed && j->parts[p].phase >= MU_PHASE_GONE)
+                j->parts[p].drained = true;
+        if (mu_job_over(j->row.state)) {
             mu_ctl_job_release(c, j);
             continue;
         }
