@@ -51,7 +51,7 @@ static int try_start(const struct mu_paths *paths, int *fd, bool *again, struct 
         return rc;
     rc = start_controller(err);
     if (rc) {
-        mu_daemon_leave(paths, "start.lock"); /* what it began is removed again, unless somebody else uses it */
+        mu_daemon_leave(paths, &lock); /* what it began is removed again, unless somebody else uses it */
         return rc;
     }
     rc = mu_connect_unix(run, "ctl.sock", fd, err);

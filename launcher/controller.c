@@ -168,7 +168,7 @@ static void leave(struct controller *c)
         event_base_loop(c->base, EVLOOP_ONCE);
     }
     mu_store_close(MU_STEAL(c->store, NULL));
-    mu_daemon_leave(&c->paths, "ctl.lock");
+    mu_daemon_leave(&c->paths, &c->lock);
 }
 
 /* --- start ------------------------------------------------------------------------------------------------------- */

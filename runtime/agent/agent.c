@@ -634,7 +634,8 @@ static void leave(struct agent *a)
         event_base_loopexit(a->base, &slice);
         event_base_loop(a->base, EVLOOP_ONCE);
     }
-    mu_daemon_leave(&a->paths, "agent.lock");
+    start_over(a); /* its lock would be in the way */
+    mu_daemon_leave(&a->paths, &a->lock);
 }
 
 static void tear_down(struct agent *a)

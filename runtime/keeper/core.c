@@ -21,7 +21,6 @@ struct mu_keeper {
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
-    uint64_t drain_until;
     uint64_t now, wall;
     struct mu_acts *acts;
 };
@@ -326,7 +325,6 @@ static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
         return;
     case MU_MSG_release:
         k->released = true;
-        k->drain_until = k->now + k->cfg.drain_ns;
         kill_now(k);
         return;
     case MU_MSG_stream:
@@ -383,18 +381,12 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
     }
     if (k->kill_at && k->now >= k->kill_at)
         kill_now(k);
-    if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE) &&
-        (k->r.drained || k->now >= k->drain_until)) {
-        k->drain_until = 0;
+    /* the controller releases once the output is through, or when nobody waits for it */
+    if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE))
         act(k, MU_ACT_EXIT);
-    }
 }
 
 uint64_t mu_keeper_next(const struct mu_keeper *k)
 {
-    uint64_t next = k->kill_at ? k->kill_at : UINT64_MAX;
-
-    if (k->released && k->drain_until && k->drain_until < next)
-        next = k->drain_until;
-    return next;
+    return k->kill_at ? k->kill_at : UINT64_MAX;
 }

@@ -20,7 +20,6 @@ struct mu_keeper_config {
     uint64_t job;
     const char *node; /* borrowed */
     uint32_t pid;
-    uint64_t drain_ns; /* after the release live output may take so long to be taken */
 };
 
 struct mu_keeper;

@@ -30,7 +30,6 @@
 #define ORPHANED (600 * MU_SEC)   /* without ranks and without an agent: nobody will ever ask again */
 #define CLEAN_AGAIN (100 * MU_MS) /* what does not die is tried again */
 #define GRACE (5 * MU_SEC)        /* of the ranks when the keeper is told to end */
-#define DRAIN (10 * MU_SEC)       /* of live output after the release */
 #define FLUSH MU_SEC              /* of the last messages */
 enum { QUEUED_MAX = 1 << 20 };    /* bytes of live output on the link */
 
@@ -560,7 +559,7 @@ static int open_pmix(struct keeper *k, struct mu_err *err)
 
 static int open_all(struct keeper *k, struct mu_err *err)
 {
-    struct mu_keeper_config cfg = {.job = k->job, .node = k->node, .pid = (uint32_t)getpid(), .drain_ns = DRAIN};
+    struct mu_keeper_config cfg = {.job = k->job, .node = k->node, .pid = (uint32_t)getpid()};
     sigset_t taken;
     int rc;
 

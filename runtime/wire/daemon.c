@@ -316,6 +316,8 @@ bool mu_daemon_locked(const char *run, const char *name, pid_t *pid)
     return true;
 }
 
+#define LEAVE_TRIES 30
+
 static bool keeper_lives(const char *run)
 {
     mu_auto_dir DIR *d = opendir(run);
@@ -326,13 +328,11 @@ static bool keeper_lives(const char *run)
     return false;
 }
 
-static int try_lock(const char *run, const char *name, const char *mine)
+static int try_lock(const char *run, const char *name)
 {
     char path[PATH_MAX];
-
-    if (!strcmp(name, mine))
-        return -1;
     int rc = mu_path_join(path, sizeof path, run, name, NULL);
+
     return rc ? rc : mu_path_lock(path, 0, NULL);
 }
 
@@ -353,18 +353,17 @@ static void remove_parents(const char *run)
     }
 }
 
-void mu_daemon_leave(const struct mu_paths *paths, const char *mine)
+static bool leave_once(const struct mu_paths *paths)
 {
     static const char *const names[] = {"start.lock", "ctl.lock", "agent.lock"};
     int fds[MU_COUNT(names)], held = 0;
     char gone[PATH_MAX + 24];
+    bool all;
 
-    for (; held < (int)MU_COUNT(names); held++) {
-        fds[held] = try_lock(paths->run, names[held], mine);
-        if (fds[held] < 0 && strcmp(names[held], mine))
-            break;
-    }
-    if (held == (int)MU_COUNT(names) && !keeper_lives(paths->run)) {
+    while (held < (int)MU_COUNT(names) && (fds[held] = try_lock(paths->run, names[held])) >= 0)
+        held++;
+    all = held == (int)MU_COUNT(names);
+    if (all && !keeper_lives(paths->run)) {
         /* Moved away first: whoever starts anew meanwhile makes a new one and meets nothing of ours. */
         snprintf(gone, sizeof gone, "%s.gone.%ld", paths->run, (long)getpid());
         if (!rename(paths->run, gone)) {
@@ -373,8 +372,18 @@ void mu_daemon_leave(const struct mu_paths *paths, const char *mine)
         }
     }
     while (held-- > 0)
-        if (fds[held] >= 0)
-            close(fds[held]);
+        close(fds[held]);
+    return all || access(paths->run, F_OK);
+}
+
+void mu_daemon_leave(const struct mu_paths *paths, int *lock)
+{
+    /* Two that leave at once find each other's locks: each gives its own back first, and tries again for a moment. */
+    if (*lock >= 0)
+        close(*lock);
+    *lock = -1;
+    for (int i = 0; i < LEAVE_TRIES && !leave_once(paths); i++)
+        nanosleep(&(struct timespec){.tv_nsec = (long)(5 + (getpid() + i) % 11) * MU_MS}, NULL);
 }
 
 /* --- readiness --------------------------------------------------------------------------------------------------- */

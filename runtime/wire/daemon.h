@@ -35,8 +35,8 @@ int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, st
 bool mu_daemon_locked(const char *run, const char *name, pid_t *pid);
 
 /* The last daemon out removes the run directory: does nothing while another one or a keeper lives or one is being
- * started. mine: name of the lock that the caller holds ("ctl.lock", "agent.lock"). */
-void mu_daemon_leave(const struct mu_paths *, const char *mine);
+ * started. lock: the caller's own, -1 if it has none; it is given back. Takes up to 0.3 s while others still live. */
+void mu_daemon_leave(const struct mu_paths *, int *lock);
 
 /* Tells whoever started us: "ok", or the exit code and one line. Closes *fd; nothing when it is -1. */
 void mu_daemon_ready(int *fd, int code, const char *text);

@@ -956,7 +956,7 @@ static void agent_event(struct world *w, struct event *e)
         k->node = e->who;
         k->job = e->job;
         k->alive = true;
-        struct mu_keeper_config cfg = {.job = e->job, .node = n->name, .pid = w->nkeepers + 1, .drain_ns = 2 * MU_SEC};
+        struct mu_keeper_config cfg = {.job = e->job, .node = n->name, .pid = w->nkeepers + 1};
         k->core = mu_keeper_new(&cfg);
         struct event *d = at(w, w->now + below(w, 30 * MU_MS), KEEPER_DIAL);
         d->who = w->nkeepers++;

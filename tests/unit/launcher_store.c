@@ -50,7 +50,7 @@ static int put_one(struct mu_store *s, uint64_t id, unsigned state, struct mu_er
 }
 
 struct list {
-    uint64_t ids[3000], last;
+    uint64_t ids[20000], last;
     unsigned n;
     bool wrong;
 };
