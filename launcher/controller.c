@@ -63,7 +63,7 @@ struct controller {
     uint64_t agent_since;
     unsigned agent_deaths; /* in a row, each soon after its start */
     bool ending, by_core;
-    char log_root[PATH_MAX];
+    char log_root[PATH_MAX], ckpt_root[PATH_MAX];
 };
 
 /* --- the agent of this machine ----------------------------------------------------------------------------------- */
@@ -255,9 +255,21 @@ static struct event *on_signal(struct controller *c, int sig, event_callback_fn 
     return ev;
 }
 
+/* Beside the hosts' own directories: where MUSTER_HOME is shared, checkpoints can be read by the next host. */
+static int default_ckpt_root(struct controller *c, struct mu_err *err)
+{
+    char home[PATH_MAX];
+
+    snprintf(home, sizeof home, "%s", c->paths.state);
+    char *slash = strrchr(home, '/');
+    if (slash)
+        *slash = 0;
+    return mu_path_join(c->ckpt_root, sizeof c->ckpt_root, home, "ckpt", err);
+}
+
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
-    struct mu_server_config cfg = {.ctl = {.restarts = 3, .log_root = c->log_root, .version = MUSTER_VERSION},
+    struct mu_server_config cfg = {.ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
                                    .on_exit = on_exit_wanted,
                                    .on_agent_lost = on_agent_lost,
                                    .arg = c};
@@ -267,7 +279,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if ((rc = read_settings(&cfg.ctl, err)) || (rc = take_lock(c, err)) ||
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
-        (rc = mu_store_open(file, &c->store, err)))
+        (rc = default_ckpt_root(c, err)) || (rc = mu_store_open(file, &c->store, err)))
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;

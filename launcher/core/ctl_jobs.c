@@ -181,10 +181,22 @@ static int exit_code_of(int status)
     return WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 1;
 }
 
+/* Job numbers begin anew in a new store, and other controllers may share the directory: the token tells jobs apart. */
+static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *buf, size_t n)
+{
+    if (j->spec.ckpt_dir && *j->spec.ckpt_dir)
+        return j->spec.ckpt_dir;
+    if (!c->cfg.ckpt_root)
+        return NULL;
+    snprintf(buf, n, "%s/%llu-%.8s", c->cfg.ckpt_root, (unsigned long long)j->row.id,
+             j->row.token ? j->row.token : "");
+    return buf;
+}
+
 /* The rank numbers of a part begin where those of the parts before it end. */
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
-    char **nodes = calloc(j->nparts + 1, sizeof *nodes);
+    char **nodes = calloc(j->nparts + 1, sizeof *nodes), dir[4200];
     uint32_t *ranks = calloc(j->nparts, sizeof *ranks);
 
     if (!nodes || !ranks) {
@@ -216,6 +228,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
                                .node_ranks = {.v = ranks, .n = j->nparts},
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
+                               .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
                                .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0};
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))

@@ -192,8 +192,8 @@ int mu_env_common(const struct mu_env_job *j, uint32_t app, char ***env, struct 
     set(&e, "MUSTER_ATTEMPT", "%u", st->attempt);
     set(&e, "MUSTER_NODE", "%s", st->nodes[st->node_id]);
     set(&e, "MUSTER_SLOTS", "%s", j->slots);
-    if (spec->ckpt_dir && *spec->ckpt_dir)
-        set(&e, "MUSTER_CKPT_DIR", "%s", spec->ckpt_dir);
+    if (st->ckpt_dir && *st->ckpt_dir)
+        set(&e, "MUSTER_CKPT_DIR", "%s", st->ckpt_dir);
     if (spec->ckpt_options && *spec->ckpt_options)
         set(&e, "MUSTER_CKPT", "%s", spec->ckpt_options);
     take(&e, strdup(mu_proc_tag_format(text, &tag)));
