@@ -59,7 +59,16 @@ check "unfinished work" "$(tracked '*' | grep -vE '^(tests/data/|LICENSE$)' | tr
     xargs -0 grep -InE '\b(TOD[O]|FIXM[E]|XX[X]|HAC[K]|WI[P])\b' | cut -c1-150)"
 check "conflict markers" "$(tracked '*' | tr '\n' '\0' | xargs -0 grep -InE '^(<<<<<<<|>>>>>>>) ')"
 check "blanks at the end of a line, tabs in C" "$(grep -nE '[ 	]+$|	' "${code[@]}" | cut -c1-120)"
-check "C files of more than 800 lines" "$(wc -l "${code[@]}" | awk '$2 != "total" && $1 > 800 { print $2 ": " $1 }')"
+# Files that may be longer, why, and up to where. A file that no longer needs its row is found, too.
+longer() { # PATH LINES REASON
+    cat <<'ROWS'
+docs/examples/train_lm.c 1000 a whole program in one file, to be read, copied and compiled by itself
+ROWS
+}
+check "C files of more than 800 lines" "$(awk 'NR == FNR { most[$1] = $2; next }
+    $2 == "total" { next }
+    $2 in most && $1 <= 800 { print $2 ": " $1 ", needs no exception any more"; next }
+    $1 > ($2 in most ? most[$2] : 800) { print $2 ": " $1 }' <(longer) <(wc -l "${code[@]}"))"
 check "headers without a guard" "$(for f in "${code[@]}"; do
     case $f in *.h) grep -qE '^#ifndef [A-Z_0-9]+_H$' "$f" || echo "$f" ;; esac
 done)"
@@ -71,14 +80,23 @@ check "printing, exiting or aborting in library rooms" "$(for f in "${code[@]}";
 done | cut -c1-120)"
 
 if [ -e docs/man/muster.3 ]; then
+    headers=(runtime/include/*.h)
+    undescribed() { while read -r name; do grep -qE "\b$name\b" docs/man/muster.3 || echo "$name"; done; }
     check "public functions that docs/man/muster.3 does not describe" "$(
-        sed -n 's/^MUSTER_API .*[ *]\(muster_[a-z_]*\)(.*/\1/p' runtime/include/muster.h | sort -u |
-            while read -r f; do grep -qE "\b$f\b" docs/man/muster.3 || echo "$f"; done)"
+        sed -n 's/^MUSTER_API .*[ *]\(muster_[a-z_]*\)(.*/\1/p' "${headers[@]}" | sort -u | undescribed)"
     check "error codes that docs/man/muster.3 does not describe" "$(
-        sed -n 's/^ *X(\(E[A-Z]*\),.*/MUSTER_\1/p' runtime/include/muster.h |
-            while read -r f; do grep -q "$f" docs/man/muster.3 || echo "$f"; done)"
+        sed -n 's/^ *X(\(E[A-Z]*\),.*/MUSTER_\1/p' "${headers[@]}" | undescribed)"
+    check "public types and constants that docs/man/muster.3 does not describe" "$(
+        { sed -nE 's/^(typedef .*|\}) (muster_[a-z]+);.*/\2/p' "${headers[@]}"
+          grep -hoE '(^ +|[{,] |^#define )MUSTER_[A-Z0-9_]+' "${headers[@]}" | grep -oE 'MUSTER_.*' |
+              grep -vE '^MUSTER_(H|MPI_H|API|ERRORS.*)$'; } | sort -u | undescribed)"
 else
     echo "docs/man/muster.3: skipped, it does not exist"
+fi
+if [ -e docs/formats.md ]; then
+    check "JSON schemas that docs/formats.md does not describe" "$(
+        printf '%s\n' "${code[@]}" | grep -v '^tests/' | tr '\n' '\0' | xargs -0 grep -hoE '\bmuster\.[a-z-]+/[0-9]+' | sort -u |
+            while read -r schema; do grep -qF "\`$schema\`" docs/formats.md || echo "$schema"; done)"
 fi
 if command -v mandoc >/dev/null && ls docs/man/*.[1-9] >/dev/null 2>&1; then
     check "mandoc" "$(mandoc -T lint -W warning docs/man/*.[1-9] 2>&1 | head -n 40)"

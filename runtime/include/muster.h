@@ -1,13 +1,13 @@
 /* muster.h - supervised collectives, progress and checkpoints for training jobs.
  *
  * Every function returns 0 or a negative MUSTER_E code unless it says otherwise; on an error nothing that the
- * caller passed for output has been written, and muster_last_error() explains it with the rank, the node and the
- * operation. The library never exits, aborts or prints, and no call waits for ever: a wait ends when the data is
- * there, when the job's supervisor reports a dead peer, or after MUSTER_TIMEOUT seconds (300 by default) in which
- * nothing came from the ranks that it waits for. A failed collective ends its communicator, a dead peer all of them:
- * the cause is returned once, then MUSTER_EABORTED at once. Calls may come from any thread, one at a time on each
- * communicator; calls of MPI in other threads must not overlap with them unless the program initialised MPI with
- * MPI_THREAD_MULTIPLE.
+ * caller passed for output has been written, except that a receive buffer holds anything after a collective that
+ * failed, and muster_last_error() explains it with the rank, the node and the operation. The library never exits,
+ * aborts or prints, and no call waits for ever: a wait ends when the data is there, when the job's supervisor reports a
+ * dead peer, or after MUSTER_TIMEOUT seconds (300 by default) in which nothing came from the ranks that it waits for. A
+ * failed collective ends its communicator, a dead peer all of them: the cause is returned once, then MUSTER_EABORTED at
+ * once. Calls may come from any thread, one at a time on each communicator; calls of MPI in other threads must not
+ * overlap with them unless the program initialised MPI with MPI_THREAD_MULTIPLE.
  *
  * Under `muster run` ranks are supervised. Started in any other way the same program is a plain MPI program with
  * the same results. Needs neither mpi.h nor cuda.h. */

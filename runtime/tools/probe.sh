@@ -11,7 +11,7 @@ fail=0
 
 links() { # SOURCE FLAGS...
     printf '%s\n' "$1" >"$tmp/t.c"
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2048,SC2086
     $cc -D_GNU_SOURCE -o "$tmp/t" "$tmp/t.c" ${*:2} >"$tmp/log" 2>&1
 }
 need() { # NAME SOURCE FLAGS...

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 tree=$tmp/tree
-mkdir -p "$tree"/{tests,runtime/base,runtime/include,docs/man}
+mkdir -p "$tree"/{tests,runtime/base,runtime/include,docs/man,docs/examples}
 cp tests/lint.sh "$tree/tests/"
 cp .clang-format "$tree/"
 cp runtime/base/buf.[ch] "$tree/runtime/base/"
@@ -12,6 +12,7 @@ cp runtime/include/muster.h "$tree/runtime/include/"
     printf '.Dd January 1, 2026\n.Dt MUSTER 3\n.Os\n.Sh NAME\n.Nm muster\n.Nd list\n.Sh LIBRARY\n.Bd -literal\n'
     sed -n 's/^MUSTER_API .*[ *]\(muster_[a-z_]*\)(.*/\1/p' runtime/include/muster.h
     sed -n 's/^ *X(\(E[A-Z]*\),.*/MUSTER_\1/p' runtime/include/muster.h
+    grep -oE '\b(muster_[a-z]+|MUSTER_[A-Z0-9_]+)\b' runtime/include/muster.h | sort -u
     echo .Ed
 } >"$tree/docs/man/muster.3"
 
@@ -37,8 +38,15 @@ planted "headers without a guard" runtime/base/planted.h 'int a;\n'
 planted "printing, exiting or aborting in library rooms" runtime/base/planted.c \
     'void f(void)\n{\n    fprintf(stderr, "x");\n}\n'
 planted "printing, exiting or aborting in library rooms" runtime/base/planted.c 'void f(void)\n{\n    exit(1);\n}\n'
-sed -i '/^muster_step$/d;/^MUSTER_ENODE$/d' "$tree/docs/man/muster.3"
+planted "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1001})"
+planted "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
+echo 'Schemas: `muster.jobs/1`' >"$tree/docs/formats.md"
+printf '/* muster.jobs/1 muster.planted/2 */\n' >>"$tree/runtime/base/buf.c"
+run_cmd "$tree/tests/lint.sh"
+like "$rc:$out" $'^1:.*schemas that docs/formats.md does not describe:\n    muster.planted/2\n' "found: a schema that is not described"
+sed -i '/^muster_step$/d;/^MUSTER_ENODE$/d;/^MUSTER_REPLICATED$/d;/^muster_tensor$/d' "$tree/docs/man/muster.3"
 run_cmd "$tree/tests/lint.sh"
 like "$rc:$out" '^1:.*does not describe:.    muster_step' "found: a function without its manual"
 like "$out" 'does not describe:.    MUSTER_ENODE' "found: an error code without its manual"
+like "$out" 'does not describe:.    MUSTER_REPLICATED.    muster_tensor' "found: a constant and a type without theirs"
 done_testing

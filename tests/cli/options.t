@@ -68,24 +68,35 @@ like "$err" 'usage: muster COMMAND' "shows how"
 run_cmd "$muster" --version
 like "$out" '^muster [0-9]+\.[0-9]+\.[0-9]+$' "version"
 
-# every option of --help stands in the manual page, and every command in muster.1
-words() { grep -oE '(^| )--[a-z][a-z-]*' | tr -d ' ' | sort -u; }
-for c in run submit jobs status logs events cancel nodes; do
+# every command has a page, and every option of --help stands in it; those of subcommands, too
+words() { grep -oE '(^| |\()--[a-z][a-z-]*' | tr -d ' (' | sort -u; }
+options_in() { grep -E '^\.It Fl' "$1" | grep -oE 'Fl ([a-zA-Z] , )?-[a-z][a-z-]*' | grep -oE '\-[a-z][a-z-]+'; }
+commands=$("$muster" --help | sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p')
+like " ${commands//$'\n'/ } " ' run .* events .* bench topo doctor ' "muster --help lists the commands"
+for c in $commands; do
     page=docs/man/muster-$c.1
     run_cmd "$muster" "$c" --help
     is "$rc" 0 "muster $c --help"
     like "$out" "^usage: muster $c" "shows its usage"
+    cp "$tmp/.out" "$tmp/help"
+    for sub in $(sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p' "$tmp/.out"); do
+        run_cmd "$muster" "$c" "$sub" --help
+        like "$rc $out" "^0 usage: muster $c $sub" "muster $c $sub --help"
+        grep -q "^\.Nm muster $c $sub\$" "$page"
+        ok $? "$c $sub is in $page"
+        cat "$tmp/.out" >>"$tmp/help"
+    done
     missing=''
-    for o in $(words <"$tmp/.out"); do
+    for o in $(words <"$tmp/help"); do
         grep -qE "^\.It Fl ([a-zA-Z] , )?-${o#--}( |\$)|^\.Fl -${o#--}( |\$)" "$page" || missing+=" $o"
     done
     is "$missing" '' "its options are in $page"
     extra=''
-    for o in $(grep -E '^\.It Fl' "$page" | grep -oE 'Fl ([a-zA-Z] , )?-[a-z][a-z-]*' | grep -oE '\-[a-z][a-z-]+'); do
-        [ "$o" = -help ] || grep -qE -- "-$o( |\$)" "$tmp/.out" || extra+=" $o"
+    for o in $(options_in "$page"); do
+        [ "$o" = -help ] || grep -qE -- "-$o( |\$)" "$tmp/help" || extra+=" $o"
     done
     is "$extra" '' "and no others"
-    grep -q "^\.It Cm $c\$" docs/man/muster.1
+    grep -q "^\.It Cm $c\$" docs/man/muster.1 && grep -qE "^\.Xr muster-$c 1( |\$)" docs/man/muster.1
     ok $? "$c is in muster.1"
 done
 
