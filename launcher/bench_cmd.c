@@ -30,7 +30,8 @@ static const struct mu_opt table[] = {
     {"time", 0, MU_OPT_STRING, offsetof(struct opts, time), "TIME", "measure each size for so long at most (2s)"},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most (1000)", .min = 3,
      .max = 100000},
-    {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped", "malloc, or muster_mem_alloc (private)"},
+    {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped",
+     "malloc, or muster_mem_alloc (private)"},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON, schema muster.bench/1"},
     {"quiet", 'q', MU_OPT_FLAG, offsetof(struct opts, quiet), NULL, "no progress on stderr"},
 };

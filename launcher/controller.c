@@ -1,5 +1,8 @@
 #include "launcher/controller.h"
 
+#include "launcher/client.h"
+#include "launcher/connect.h"
+
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,11 +25,13 @@
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
-#define LOCK_WAIT_MS 5000        /* a controller that is just ending keeps its lock for a moment */
+#define STOP_WAIT (30 * MU_SEC)
+#define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
+    bool stop, force;
     int ready_fd;
     bool foreground;
     uint64_t idle_ns;
@@ -36,6 +41,10 @@ static const struct mu_opt options[] = {
     {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "stay, log to standard error",
      .aliases = NULL},
     {"idle", 0, MU_OPT_DURATION, offsetof(struct options, idle_ns), "SECONDS", "end after idling so long; 0: never",
+     .aliases = NULL},
+    {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
+     .aliases = NULL},
+    {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
      .aliases = NULL},
 };
 
@@ -176,12 +185,16 @@ static void leave(struct controller *c)
 static void pruned(void *arg, uint64_t id)
 {
     struct controller *c = arg;
-    char dir[PATH_MAX + 24];
+    char dir[PATH_MAX + 64];
     struct mu_err err;
 
     snprintf(dir, sizeof dir, "%s/%llu", c->log_root, (unsigned long long)id);
     if (mu_path_remove_tree(dir, &err))
         mu_log(MU_LOG_WARN, "controller", "logs of job %llu: %s", (unsigned long long)id, err.text);
+    for (int old = 0; old < 2; old++) {
+        snprintf(dir, sizeof dir, "%s/log/keeper.%llu.log%s", c->paths.state, (unsigned long long)id, old ? ".1" : "");
+        unlink(dir);
+    }
 }
 
 static void on_prune(void *arg)
@@ -269,10 +282,11 @@ static int default_ckpt_root(struct controller *c, struct mu_err *err)
 
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
-    struct mu_server_config cfg = {.ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
-                                   .on_exit = on_exit_wanted,
-                                   .on_agent_lost = on_agent_lost,
-                                   .arg = c};
+    struct mu_server_config cfg = {
+        .ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
+        .on_exit = on_exit_wanted,
+        .on_agent_lost = on_agent_lost,
+        .arg = c};
     char file[PATH_MAX];
     int rc;
 
@@ -328,6 +342,33 @@ static int refuse(struct options *o, int code, const char *text)
     return code;
 }
 
+/* Asks the controller that runs to end, and waits for it. */
+static int stop_running(const struct mu_paths *paths, bool force)
+{
+    MU_AUTO_MSG struct mu_msg reply = {0};
+    struct mu_client client;
+    struct mu_err err = {0};
+    int fd;
+
+    if (mu_controller_connect(paths, false, &fd, &err)) {
+        mu_daemon_leave(paths, &(int){-1});
+        return 0; /* none runs */
+    }
+    close(fd);
+    if (mu_client_open(&client, &err)) {
+        fprintf(stderr, "muster controller: %s\n", err.text);
+        return 1;
+    }
+    int rc =
+        mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
+    bool gone = rc == MUSTER_EPEER;
+    mu_client_close(&client);
+    if (gone)
+        return 0;
+    fprintf(stderr, "muster controller: %s%s\n", err.text, rc == MUSTER_EJOB ? ", or add --force" : "");
+    return 1;
+}
+
 int mu_controller_main(int argc, char **argv)
 {
     struct options o = {.ready_fd = -1, .idle_ns = UINT64_MAX};
@@ -344,6 +385,8 @@ int mu_controller_main(int argc, char **argv)
         rc = mu_err_set(&err, MUSTER_EARG, "controller takes no operand: %.100s", argv[first]);
     if (rc || (rc = mu_paths_init(&c.paths, &err)))
         return refuse(&o, 2, err.text);
+    if (o.stop)
+        return stop_running(&c.paths, o.force);
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
         code = refuse(&o, 2, err.text);

@@ -31,7 +31,8 @@ struct ctx {
     size_t width;
 };
 
-/* send_n, recv_n: buffers in elements per element of count; total: S counts all ranks' blocks. root's or everybody's. */
+/* send_n, recv_n: buffers in elements per element of count; total: S counts all ranks' blocks. root's or everybody's.
+ */
 struct op_row {
     const char *name;
     bool send_all, recv_all, in_place;
@@ -64,12 +65,9 @@ static int call_alltoall(struct ctx *c)
 }
 
 static const struct op_row ops[] = {
-    {"allreduce", false, false, true, call_allreduce},
-    {"reduce", false, false, false, call_reduce},
-    {"reduce_scatter", true, false, false, call_reduce_scatter},
-    {"allgather", false, true, false, call_allgather},
-    {"broadcast", false, false, true, call_broadcast},
-    {"alltoall", true, true, false, call_alltoall},
+    {"allreduce", false, false, true, call_allreduce},           {"reduce", false, false, false, call_reduce},
+    {"reduce_scatter", true, false, false, call_reduce_scatter}, {"allgather", false, true, false, call_allgather},
+    {"broadcast", false, false, true, call_broadcast},           {"alltoall", true, true, false, call_alltoall},
 };
 
 static const struct {
@@ -88,7 +86,8 @@ static const struct mu_opt table[] = {
     {"min", 0, MU_OPT_SIZE, offsetof(struct opts, min), "SIZE", "smallest message"},
     {"max", 0, MU_OPT_SIZE, offsetof(struct opts, max), "SIZE", "largest message"},
     {"time", 0, MU_OPT_DURATION, offsetof(struct opts, budget), "TIME", "measure each size for so long at most"},
-    {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3, .max = 100000},
+    {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3,
+     .max = 100000},
     {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped", "malloc, or muster_mem_alloc"},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON, schema muster.bench/1"},
     {"quiet", 'q', MU_OPT_FLAG, offsetof(struct opts, quiet), NULL, "no progress on stderr"},
@@ -235,9 +234,9 @@ static void print(const struct opts *o, const struct ctx *c, const struct line *
     char size[32];
 
     if (!o->json)
-        mu_buf_appendf(&b, "# %s %s, %d ranks, %s memory\n%10s %8s %12s %12s %12s %10s %10s %6s\n", o->op, o->dtype, c->size,
-                       o->memory ? "mapped" : "private", "size", "samples", "median us", "min us", "p99 us", "algbw GB/s",
-                       "busbw GB/s", "wrong");
+        mu_buf_appendf(&b, "# %s %s, %d ranks, %s memory\n%10s %8s %12s %12s %12s %10s %10s %6s\n", o->op, o->dtype,
+                       c->size, o->memory ? "mapped" : "private", "size", "samples", "median us", "min us", "p99 us",
+                       "algbw GB/s", "busbw GB/s", "wrong");
     else
         mu_buf_puts(&b, "{\"schema\":\"muster.bench/1\",\"tests\":[");
     for (size_t i = 0; i < n; i++) {
@@ -297,7 +296,8 @@ static int parse(int argc, char **argv, struct opts *o, struct ctx *c, const str
 
 int mu_bench_coll(int argc, char **argv, struct mu_err *err)
 {
-    struct opts o = {.op = "allreduce", .dtype = "float32", .min = 8, .max = 64 << 20, .budget = 2 * MU_SEC, .samples = 1000};
+    struct opts o = {
+        .op = "allreduce", .dtype = "float32", .min = 8, .max = 64 << 20, .budget = 2 * MU_SEC, .samples = 1000};
     struct ctx c = {.comm = muster_world()};
     const struct op_row *op = NULL;
     struct line lines[64];
@@ -327,7 +327,8 @@ int mu_bench_coll(int argc, char **argv, struct mu_err *err)
         if (c.rank == 0 && !o.quiet) {
             char t[32];
             fprintf(stderr, "bench coll: %s, size %zu of %d, %s gone\n", o.op, n + 1,
-                    1 + (int)floor(log2((double)o.max / (double)o.min)), mu_str_fmt_duration(t, sizeof t, mu_now() - start));
+                    1 + (int)floor(log2((double)o.max / (double)o.min)),
+                    mu_str_fmt_duration(t, sizeof t, mu_now() - start));
         }
         if ((rc = measure(&c, op, &o, &lines[n])))
             goto out;

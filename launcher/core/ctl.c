@@ -376,7 +376,8 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
             for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
                 if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node)
-                    mu_acts_send(c->acts, k->id, MU_MSG_stream, &(struct mu_m_stream){.job = c->jobs[i]->row.id, .on = 1});
+                    mu_acts_send(c->acts, k->id, MU_MSG_stream,
+                                 &(struct mu_m_stream){.job = c->jobs[i]->row.id, .on = 1});
         for (unsigned i = 0; i < c->nwaiting; i++) {
             mu_ctl_job_submit(c, c->waiting[i].conn, &c->waiting[i].msg.submit);
             mu_msg_free(&c->waiting[i].msg);

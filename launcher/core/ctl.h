@@ -16,7 +16,7 @@ struct mu_ctl_config {
     uint64_t agent_wait_ns;   /* a submission waits so long for the first agent */
     uint32_t restarts;        /* default budget: failures in a row without progress */
     const char *log_root;     /* per-rank logs go to log_root/JOB unless --output says otherwise; borrowed */
-    const char *ckpt_root; /* a job without --ckpt-dir has its checkpoints in ckpt_root/JOB-TOKEN; borrowed */
+    const char *ckpt_root;    /* a job without --ckpt-dir has its checkpoints in ckpt_root/JOB-TOKEN; borrowed */
     const char *version;
 };
 

@@ -188,8 +188,7 @@ static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *b
         return j->spec.ckpt_dir;
     if (!c->cfg.ckpt_root)
         return NULL;
-    snprintf(buf, n, "%s/%llu-%.8s", c->cfg.ckpt_root, (unsigned long long)j->row.id,
-             j->row.token ? j->row.token : "");
+    snprintf(buf, n, "%s/%llu-%.8s", c->cfg.ckpt_root, (unsigned long long)j->row.id, j->row.token ? j->row.token : "");
     return buf;
 }
 
@@ -400,6 +399,8 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "it could not be started");
         return false;
     }
+    if (progressed)
+        r->startlost = 0;
     if (only_lost) { /* no rank failed: a keeper or its node did */
         if (++r->startlost <= START_LOST_MAX && (budget || !by_user))
             return true;
@@ -616,6 +617,11 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
         return;
     }
+    if (m->attempt > j->row.attempt && !mu_job_over(j->row.state)) {
+        /* started by a predecessor that could not store it: the disk was full */
+        j->row.attempt = m->attempt;
+        mu_ctl_put(c, j, true);
+    }
     if (m->attempt != j->row.attempt && !MU_MUTANT(EPOCH_UNCHECKED)) {
         if (m->phase < MU_PHASE_GONE && m->attempt) {
             struct mu_m_kill kill = {
@@ -678,7 +684,8 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
             continue;
         /* a keeper that had ended its attempt is gone, and what was left of its output with it */
         for (unsigned p = 0; p < j->nparts; p++)
-            if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed && j->parts[p].phase >= MU_PHASE_GONE)
+            if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed &&
+                j->parts[p].phase >= MU_PHASE_GONE)
                 j->parts[p].drained = true;
         if (mu_job_over(j->row.state)) {
             mu_ctl_job_release(c, j);

@@ -11,7 +11,7 @@ struct part { /* what one node does of a job's attempt */
     bool confirmed; /* said by the agent since its last (re)connection */
     bool drained;
     bool kill_sent; /* on the agent's present connection */
-    uint64_t seq; /* of the keeper's last report */
+    uint64_t seq;   /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
 };
 

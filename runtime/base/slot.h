@@ -47,7 +47,7 @@ struct mu_slot_head {
     /* Abort word: a peer failed and this rank was told to live on (--on-failure=keep). The keeper fills the rest, then
      * stores abort = 1 (release). */
     _Alignas(64) _Atomic uint32_t abort;
-    uint32_t abort_rank; /* who failed first */
+    uint32_t abort_rank;  /* who failed first */
     int32_t abort_status; /* its wait status */
     char abort_node[116];
     _Alignas(64) _Atomic uint32_t notice; /* MU_NOTICE_ bits */

@@ -17,7 +17,7 @@ struct mu_keeper {
     struct mu_m_spec spec;
     uint32_t base; /* global rank of local rank 0 */
     bool *live;    /* by local rank */
-    uint64_t seq; /* of the last report */
+    uint64_t seq;  /* of the last report */
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */

@@ -59,14 +59,16 @@ struct mu_u32v {
     F(u32, attempt)                                                                                                    \
     F(bytes, spec)                                                                                                     \
     F(u32, node_id)                                                                                                    \
-    F(strv, nodes) F(u32v, node_ranks) F(strv, cpusets) F(u32, stream) F(str, note) F(str, log_dir)                    \
-        F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)
+    F(strv, nodes)                                                                                                     \
+    F(u32v, node_ranks) F(strv, cpusets) F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall)             \
+        F(u32, local_slots) F(str, ckpt_dir)
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
- * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1, 0 = none). */
+ * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
+ * 0 = none). */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -83,8 +85,9 @@ struct mu_u32v {
     F(bytes, first_tail)                                                                                               \
     F(u64, steps)                                                                                                      \
     F(u64, step)                                                                                                       \
-    F(u64, first_step_wall) F(u64, step_wall) F(u64, ckpt_plus1) F(u64, restored_plus1) F(u32, keeper) F(u32, lost)    \
-        F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained) F(u64, seq)
+    F(u64, first_step_wall)                                                                                            \
+    F(u64, step_wall) F(u64, ckpt_plus1) F(u64, restored_plus1) F(u32, keeper) F(u32, lost) F(u64, started_wall)       \
+        F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained) F(u64, seq)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
@@ -111,8 +114,9 @@ struct mu_u32v {
     F(u32, min_ranks)                                                                                                  \
     F(u32, spares)                                                                                                     \
     F(u32, nodes)                                                                                                      \
-    F(u32, ppn) F(str, ckpt_dir) F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts)                \
-        F(u32, umask_plus1) F(u32, input)
+    F(u32, ppn)                                                                                                        \
+    F(str, ckpt_dir) F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1)        \
+        F(u32, input)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -141,8 +145,9 @@ struct mu_u32v {
     F(u64, restored_plus1)                                                                                             \
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
-    F(u32v, node_slots) F(u32, ending) F(i32, ending_code) F(str, name) F(str, user) F(u32, ranks) F(str, log_dir)     \
-        F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1) F(u64, first_step_wall)
+    F(u32v, node_slots)                                                                                                \
+    F(u32, ending) F(i32, ending_code) F(str, name) F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall)      \
+        F(u32, joined) F(u64, best_ckpt_plus1) F(u64, first_step_wall)
 
 #define MU_MESSAGES(M)                                                                                                 \
     M(1, hello)                                                                                                        \

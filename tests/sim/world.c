@@ -41,7 +41,7 @@ struct event {
 };
 
 enum side { CTL, AGENT, KEEPER, CLIENT };
-struct net { /* one connection: side 0 dialled, side 1 accepted */
+struct net {             /* one connection: side 0 dialled, side 1 accepted */
     bool open, ended[2]; /* ended: side i has seen its end, or will see nothing but it */
     enum side kind[2];
     uint32_t who[2], gen[2];

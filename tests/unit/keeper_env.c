@@ -49,12 +49,10 @@ static unsigned count(char **v, const char *name)
 
 int main(void)
 {
-    struct mu_m_start st = {.job = 12, .attempt = 3, .nodes = nodes, .node_ranks = {one_node, 1}, .ckpt_dir = S("/ckpt/12")};
-    struct mu_m_spec spec = {.env = env,
-                             .app_env = app_env,
-                             .app_envc = {envc, 2},
-                             .app_wdir = wdirs,
-                             .ckpt_options = S("keep=3")};
+    struct mu_m_start st = {
+        .job = 12, .attempt = 3, .nodes = nodes, .node_ranks = {one_node, 1}, .ckpt_dir = S("/ckpt/12")};
+    struct mu_m_spec spec = {
+        .env = env, .app_env = app_env, .app_envc = {envc, 2}, .app_wdir = wdirs, .ckpt_options = S("keep=3")};
     struct mu_env_job job = {.start = &st,
                              .spec = &spec,
                              .pool = 0xab,
