@@ -23,6 +23,9 @@ MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "btl", "sel
           "--mca", "odls_base_sigkill_timeout", "0", "--mca", "mpi_yield_when_idle", "1"]
 
 
+KILLS = []
+
+
 def pids_of(marker):
     found = []
     for p in filter(str.isdigit, os.listdir("/proc")):
@@ -87,6 +90,7 @@ def trial(kind, rng, dir):
         first = wait_for(restarted, 60)
         if not first:
             raise RuntimeError(kind + ": did not come back in 60 s")
+        KILLS.append((kind, t))
         return first[0] - t
     finally:
         if kind == "muster":
@@ -124,11 +128,15 @@ def main():
             print("trial %d of %d: muster %.3f mpirun %.3f" % (i + 1, TRIALS, times["muster"][-1], times["mpirun"][-1]),
                   file=sys.stderr, flush=True)
         row("kill to first step, %d ranks, n=%d" % (RANKS, TRIALS), times["muster"], times["mpirun"])
-        events = []
+        events, lost = [], []
         jobs = json.loads(subprocess.check_output([MUSTER, "jobs", "--all", "--json"], env=ENV))["jobs"]
         for j in jobs:
             for e in json.loads(subprocess.check_output([MUSTER, "events", str(j["id"]), "--json"], env=ENV))["events"]:
                 events.append(e["kind"])
+                if e["kind"] == "rank-lost":
+                    lost.append(e["t"])
+        seen = [1e3 * min(t - k for t in lost if t > k - 0.01) for kind, k in KILLS if kind == "muster"]
+        print("muster's detection, kill to event: median %.1f ms, worst %.1f ms" % (statistics.median(seen), max(seen)))
         print("muster's events: %d rank-lost, %d restored" % (events.count("rank-lost"), events.count("restored")))
         seconds([MUSTER, "run", "-n", "2", "true"])  # the controller is up
         hello = B + "/tests/mpi/hello"
@@ -140,8 +148,7 @@ def main():
                 b.append(seconds(["mpirun", "-np", "2"] + prog))
             row(name, a, b)
     finally:
-        ENV["MUSTER_IDLE"] = "0"
-        subprocess.run([MUSTER, "controller", "--stop"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([MUSTER, "controller", "--stop", "--force"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(dir, ignore_errors=True)
 
 
