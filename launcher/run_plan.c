@@ -253,17 +253,21 @@ static int check_ckpt(struct mu_run_plan *p, struct mu_err *err)
 {
     static const char *const keys[] = {"dir", "protect", "interval", "keep", "key", "store"};
     const struct mu_run_opts *o = &p->opts;
+    const char *dir = o->ckpt_dir, *name = "--ckpt-dir";
     char shown[80];
     struct stat st;
     size_t len = 0;
     int rc;
 
-    if (o->ckpt_dir) {
-        if ((rc = absolute("--ckpt-dir", o->ckpt_dir, p->ckpt_dir, sizeof p->ckpt_dir, err)))
+    if (!dir && !getenv("MUSTER_JOB")) { /* within a rank the variable is that of the job around us */
+        dir = getenv("MUSTER_CKPT_DIR");
+        name = "MUSTER_CKPT_DIR";
+    }
+    if (dir && *dir) {
+        if ((rc = absolute(name, dir, p->ckpt_dir, sizeof p->ckpt_dir, err)))
             return rc;
         if (!stat(p->ckpt_dir, &st) && !S_ISDIR(st.st_mode))
-            return mu_err_set(err, MUSTER_EARG, "--ckpt-dir %s: not a directory",
-                              mu_str_show(shown, sizeof shown, o->ckpt_dir));
+            return mu_err_set(err, MUSTER_EARG, "%s %s: not a directory", name, mu_str_show(shown, sizeof shown, dir));
     }
     for (char **v = o->ckpt; v && *v; v++) {
         for (const char *at = *v; *at; at += strcspn(at, ","), at += *at == ',') {

@@ -159,7 +159,8 @@ def main():
            "%s %s" % (rc, j.text()[-3000:]))
         ok(events(kind) and events("restored"), "and the events say so", events(kind))
 
-    j = Job("random", steps=2500)
+    length = 2500 if ROUNDS < 20 else 150 * ROUNDS
+    j = Job("random", steps=length)
     kills = []
     for _ in range(ROUNDS):
         if not j.at(len(j.steps()) + rng.randrange(20, 200)):
@@ -169,9 +170,9 @@ def main():
             kills.append(role)
         if rng.random() < 0.3 and kill_one(rng.choice(("rank", "agent", "controller"))):
             kills.append("and another")
-    rc = j.end(180)
-    calm = Job("calm2", steps=2500)
-    calm.end()
+    rc = j.end(900)
+    calm = Job("calm2", steps=length)
+    calm.end(600)
     ok(rc == 0 and j.hash() == calm.hash() and j.hash(), "random kills in a row: %s" % " ".join(kills),
        "%s %s" % (rc, j.text()[-3000:]))
     nothing_left("after all that")
