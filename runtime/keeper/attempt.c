@@ -40,6 +40,7 @@ struct rank {
     int status;
     uint32_t order; /* of reaping */
     uint64_t look;  /* age at which its MPI is looked at next */
+    unsigned alone; /* looks that saw it as a singleton */
     bool dead, told, connected, finalized, warned;
 };
 
@@ -678,8 +679,10 @@ void mu_attempt_inspect(struct mu_attempt *a)
         if (r->dead || r->warned || age < r->look)
             continue;
         r->look =
-            age < MU_SEC ? MU_SEC : 2 * age; /* rarer and rarer: most are no MPI programs, their maps may be long */
-        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, age, text, sizeof text);
+            age < 50 * MU_MS ? 0 : 2 * age; /* rarer and rarer: most are no MPI programs, their maps may be long */
+        mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, age, &r->alone, text, sizeof text);
+        if (r->alone)
+            r->look = 0; /* seen once: the next look decides */
         if (!*text)
             continue;
         r->warned = true;

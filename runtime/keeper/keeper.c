@@ -24,7 +24,6 @@
 #include "runtime/wire/link.h"
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
-#define INSPECT MU_SEC            /* and two at what the ranks have mapped */
 #define REDIAL (50 * MU_MS)       /* while the agent is away */
 #define AGENT_AWAY (2 * MU_SEC)   /* then a new one is started, and again after each further such time */
 #define ORPHANED (600 * MU_SEC)   /* without ranks and without an agent: nobody will ever ask again */
@@ -49,7 +48,7 @@ struct keeper {
     struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again;
     struct event *on_sig, *on_pmix;
     int sigfd;
-    uint64_t away_since, agent_tried, inspected, cleaning_since;
+    uint64_t away_since, agent_tried, cleaning_since;
     uint32_t clean_attempt;
     unsigned terms; /* SIGTERMs so far */
     bool stepping, done;
@@ -244,7 +243,6 @@ static void do_spawn(struct keeper *k, const struct mu_act *act)
         step(k, (struct mu_ev){
                     .kind = MU_EV_SPAWNED, .job = k->job, .attempt = act->attempt, .status = 1, .text = err.text});
     }
-    k->inspected = mu_now();
     k->look = true;
 }
 
@@ -438,10 +436,7 @@ static void on_tick(void *arg)
 
     if (!k->attempt)
         return;
-    if (now - k->inspected >= INSPECT) {
-        k->inspected = now;
-        mu_attempt_inspect(k->attempt);
-    }
+    mu_attempt_inspect(k->attempt);
     progress(k);
     mu_alarm_set(k->tick, now + TICK);
 }

@@ -141,6 +141,7 @@ bool mu_slots_read(const struct mu_slots *s, struct mu_m_report *r)
 struct mpi_map {
     char lib[256];
     bool started, foreign;
+    bool alone; /* Open MPI 4's part for singletons is loaded; for a moment that is so in every rank */
 };
 
 static void look(int pid, struct mpi_map *out)
@@ -162,6 +163,8 @@ static void look(int pid, struct mpi_map *out)
             continue;
         if (!strncmp(base, "mca_pml_", 8))
             out->started = true;
+        if (!strncmp(base, "mca_ess_singleton", 17))
+            out->alone = true;
         if (!out->lib[0] && (!strncmp(base, "libmpi.so", 9) || !strncmp(base, "libmpich.so", 11))) {
             /* The soname of MPICH, Intel MPI and their relatives; Open MPI's is 40. */
             out->foreign = !strncmp(base, "libmpich", 8) || !strncmp(base, "libmpi.so.12", 12);
@@ -171,7 +174,7 @@ static void look(int pid, struct mpi_map *out)
 }
 
 void mu_slots_singleton(const struct mu_slots *s, uint32_t index, uint32_t world_size, int pid, bool connected,
-                        uint64_t age_ns, char *text, size_t n)
+                        uint64_t age_ns, unsigned *alone, char *text, size_t n)
 {
     const struct mu_slot *slot = mu_slot_at(s->head, index);
     uint32_t size = READ(slot, mpi_size); /* 0: MPI has not started, or there is no libmuster to say so */
@@ -188,10 +191,11 @@ void mu_slots_singleton(const struct mu_slots *s, uint32_t index, uint32_t world
                  size, world_size, map.lib[0] ? map.lib : "linked statically");
         return;
     }
-    if (connected || age_ns < MU_SEC)
+    if (connected)
         return;
-    look(pid, &map);
-    if (map.started)
+    look(pid, &map); /* a rank connects before it loads the parts that make it `started` */
+    *alone = map.alone ? *alone + 1 : 0;
+    if (map.started || *alone > 1)
         snprintf(text, n,
                  "came up as an MPI singleton: its MPI library %s has started without a connection to muster's PMIx "
                  "server; check that the PMIX_ and OMPI_MCA_schizo variables reach the program",

@@ -27,8 +27,8 @@ void mu_slots_notice(struct mu_slots *, uint32_t bits); /* adds MU_NOTICE_ bits 
 bool mu_slots_read(const struct mu_slots *, struct mu_m_report *r);
 
 /* Why the process looks as if its MPI came up without us, "" when it does not; text for people. connected: it has had
- * a PMIx connection; age_ns: since its start. Reads /proc. */
+ * a PMIx connection; age_ns: since its start; *alone: 0 at first, kept by the caller between looks. Reads /proc. */
 void mu_slots_singleton(const struct mu_slots *, uint32_t index, uint32_t world_size, int pid, bool connected,
-                        uint64_t age_ns, char *text, size_t n);
+                        uint64_t age_ns, unsigned *alone, char *text, size_t n);
 
 #endif

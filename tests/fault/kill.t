@@ -67,9 +67,13 @@ def wait_for(what, seconds):
         time.sleep(0.02)
 
 
+pools = set()  # hashes of our pools: the directories that another one makes meanwhile are its own
+
+
 def leftovers():
     paths = set(glob.glob("/dev/shm/*") + glob.glob("/tmp/ompi.*") + glob.glob("/tmp/pmix-*")) - before
-    paths = {p for p in paths if os.path.exists(p) and os.stat(p).st_uid == UID}
+    paths = {p for p in paths if os.path.exists(p) and os.stat(p).st_uid == UID and
+             (not p.startswith("/dev/shm/muster-") or any(h in p for h in pools))}
     run = [os.path.join(d, f) for d, _, fs in os.walk(DIR + "/run") for f in fs]
     return sorted(paths) + run + ["%d %s" % x for x in processes().items()]
 
@@ -98,6 +102,7 @@ class Job:
             return []
 
     def at(self, n, seconds=60):
+        pools.update(os.path.basename(d) for d in glob.glob(DIR + "/run/*/*"))
         return wait_for(lambda: len(self.steps()) >= n or self.p.poll() is not None, seconds) and self.p.poll() is None
 
     def text(self):

@@ -66,15 +66,16 @@ int main(void)
     mu_slots_notice(s, MU_NOTICE_HALT);
     TAP_OK(h->notice == (MU_NOTICE_SIGNAL | MU_NOTICE_HALT), "notices add up");
 
-    mu_slots_singleton(s, 0, 8, getpid(), false, 20 * MU_SEC, text, sizeof text);
+    unsigned alone = 0;
+    mu_slots_singleton(s, 0, 8, getpid(), false, 20 * MU_SEC, &alone, text, sizeof text);
     TAP_OK(!*text, "a process without MPI is no singleton");
     mu_slot_at(h, 0)->mpi_size = 1;
-    mu_slots_singleton(s, 0, 8, getpid(), true, 0, text, sizeof text);
+    mu_slots_singleton(s, 0, 8, getpid(), true, 0, &alone, text, sizeof text);
     TAP_OK(strstr(text, "singleton") && strstr(text, "8 ranks"), "MPI says 1 of 8: %s", text);
-    mu_slots_singleton(s, 0, 1, getpid(), false, 20 * MU_SEC, text, sizeof text);
+    mu_slots_singleton(s, 0, 1, getpid(), false, 20 * MU_SEC, &alone, text, sizeof text);
     TAP_OK(!*text, "a job of one rank may be one");
     mu_slot_at(h, 0)->mpi_size = 8;
-    mu_slots_singleton(s, 0, 8, getpid(), false, 20 * MU_SEC, text, sizeof text);
+    mu_slots_singleton(s, 0, 8, getpid(), false, 20 * MU_SEC, &alone, text, sizeof text);
     TAP_OK(!*text, "the right size is right");
     munmap(h, mu_slot_bytes(3));
     close(fd);
