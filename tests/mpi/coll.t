@@ -8,7 +8,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # MPI leaks; what leaks from us is looked for below.
 export LSAN_OPTIONS=exitcode=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
 out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+trap 'rm -f "$out"; [ -z "${MUSTER_TEST_DIR-}" ] || rm -rf "$TMPDIR"/ompi.*' EXIT # Open MPI 5 leaves those of singletons
 n=0 bad=0
 
 # One line of TAP for a whole run; its own lines are shown when it fails.

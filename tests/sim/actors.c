@@ -1,0 +1,476 @@
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+#include "tests/sim/priv.h"
+
+/* --- running a core's actions --- */
+
+int sim_stored(struct world *w, uint64_t id)
+{
+    for (unsigned i = 0; i < w->nstore; i++)
+        if (w->store[i].id == id)
+            return (int)i;
+    return -1;
+}
+
+/* A job is known by its token: the client may not have heard its number yet. */
+struct truth *sim_truth_of(struct world *w, uint64_t id)
+{
+    int s = sim_stored(w, id);
+
+    for (unsigned i = 0; s >= 0 && i < w->njobs; i++)
+        if (w->store[s].row.token && !strcmp(w->job[i].token, w->store[s].row.token))
+            return &w->job[i];
+    return NULL;
+}
+
+static void put_row(struct world *w, const struct mu_buf *frame)
+{
+    struct mu_msg m;
+
+    if (mu_msg_decode(frame->data, frame->len, &m, NULL)) {
+        sim_violated(w, "a row cannot be decoded");
+        return;
+    }
+    int i = sim_stored(w, m.jobrow.id);
+    if (i < 0 && w->nstore < MAX_JOBS)
+        i = (int)w->nstore++;
+    if (i < 0) {
+        sim_violated(w, "more jobs in the store than were ever submitted");
+    } else {
+        if (w->store[i].id && w->store[i].row.attempt > m.jobrow.attempt)
+            sim_violated(w, "job %llu: the stored attempt went back", (unsigned long long)m.jobrow.id);
+        if (w->store[i].id && mu_job_over(w->store[i].row.state) && w->store[i].row.state != m.jobrow.state)
+            sim_violated(w, "job %llu left the state %s", (unsigned long long)m.jobrow.id,
+                         mu_job_state_name(w->store[i].row.state));
+        mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
+        w->store[i].id = m.jobrow.id;
+        w->store[i].row = m.jobrow;
+        memset(&m, 0, sizeof m);
+        struct truth *t = sim_truth_of(w, w->store[i].id);
+        if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
+            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ranks))
+            sim_violated(w, "job %llu is stored as completed, but only %u of %u ranks of attempt %u ended well",
+                         (unsigned long long)w->store[i].id, t->ok_ranks, t->ranks, t->ok_attempt);
+    }
+    mu_msg_free(&m);
+}
+
+void sim_ctl_crash(struct world *w)
+{
+    sim_trace(w, "CRASH controller");
+    mu_ctl_free(w->ctl);
+    w->ctl = NULL;
+    w->ctl_alive = false;
+    w->ctl_gen++;
+    for (uint32_t i = 0; i < MAX_CONNS; i++)
+        if (w->net[i].open && w->net[i].kind[1] == CTL)
+            sim_hang_up(w, i);
+    sim_at(w, w->now + sim_below(w, 2 * MU_SEC), CTL_START);
+}
+
+static void check_pool(struct world *w)
+{
+    const struct mu_pool *pool = mu_ctl_pool(w->ctl);
+
+    for (unsigned i = 0; i < pool->n; i++) {
+        uint64_t held = 0;
+        for (unsigned k = 0; k < mu_ctl_job_count(w->ctl); k++) {
+            const struct mu_m_jobrow *r = mu_ctl_job(w->ctl, k, NULL);
+            if (mu_job_over(r->state) || r->state == MU_JOB_QUEUED)
+                continue;
+            for (unsigned n = 0; r->nodes && r->nodes[n]; n++)
+                if (!strcmp(r->nodes[n], pool->v[i].name))
+                    held += r->node_slots.v[n];
+        }
+        if (held != pool->v[i].used)
+            sim_violated(w, "node %s: jobs hold %llu slots, the pool counts %u", pool->v[i].name,
+                         (unsigned long long)held, pool->v[i].used);
+        if (pool->v[i].slots && pool->v[i].used > pool->v[i].slots)
+            sim_violated(w, "node %s: %u of %u slots given out", pool->v[i].name, pool->v[i].used, pool->v[i].slots);
+    }
+}
+
+void sim_ctl_step(struct world *w, struct mu_ev *ev)
+{
+    struct mu_acts acts = {0};
+
+    ev->now = w->now;
+    ev->wall = w->now;
+    mu_ctl_step(w->ctl, ev, &acts);
+    check_pool(w);
+    for (size_t i = 0; i < acts.n; i++) {
+        struct mu_act *a = &acts.v[i];
+        if (w->crashy && w->now < w->until_faults && sim_chance(w, 4)) {
+            w->stats.faults++;
+            sim_ctl_crash(w);
+            break;
+        }
+        if (a->kind == MU_ACT_PUT_JOB)
+            put_row(w, &a->frame);
+        else if (a->kind == MU_ACT_SEND)
+            sim_transmit(w, a->conn, 0, &a->frame);
+        else if (a->kind == MU_ACT_CLOSE)
+            sim_hang_up(w, a->conn);
+        else if (a->kind == MU_ACT_EVENT)
+            sim_trace(w, "  event job %llu attempt %u %s: %s", (unsigned long long)a->job, a->attempt, a->event,
+                      a->detail);
+    }
+    mu_acts_free(&acts);
+    if (!w->ctl_alive)
+        return;
+    uint64_t next = mu_ctl_next(w->ctl);
+    if (next != UINT64_MAX && (!w->ctl_tick || next < w->ctl_tick || w->ctl_tick <= w->now)) {
+        w->ctl_tick = next > w->now ? next : w->now + 1;
+        sim_at(w, w->ctl_tick, CTL_TICK)->gen = w->ctl_gen;
+    }
+}
+
+void sim_ctl_start(struct world *w)
+{
+    static const char version[] = "sim";
+    struct mu_ctl_config cfg = {.incarnation = w->ctl_gen + 1,
+                                .client_grace_ns = 3 * MU_SEC,
+                                .agent_wait_ns = 20 * MU_SEC,
+                                .restarts = 3,
+                                .version = version};
+
+    if (w->ctl_alive)
+        return;
+    sim_trace(w, "START controller");
+    w->ctl = mu_ctl_new(&cfg);
+    w->ctl_alive = true;
+    w->ctl_tick = 0;
+    for (unsigned i = 0; i < w->nstore; i++) {
+        struct mu_msg m = {.type = MU_MSG_jobrow, .jobrow = w->store[i].row};
+        sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+    }
+    sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOADED});
+}
+
+static void lose_ranks(struct world *w, struct keeper *k, bool orphans)
+{
+    struct node *n = &w->node[k->node];
+    struct truth *t = sim_truth_of(w, k->job);
+
+    if (t && k->attempt == t->ok_attempt)
+        t->ok_lost = true;
+    if (k->nlive && orphans && n->norphans < MU_COUNT(n->orphans)) {
+        n->orphans[n->norphans].job = k->job;
+        n->orphans[n->norphans].attempt = k->attempt;
+        n->orphans[n->norphans++].n = 1;
+    }
+    memset(k->live, 0, sizeof k->live);
+    k->nlive = 0;
+}
+
+void sim_keeper_gone(struct world *w, unsigned i, bool crash)
+{
+    struct keeper *k = &w->keeper[i];
+
+    sim_trace(w, "%s keeper %u of job %llu", crash ? "CRASH" : "EXIT", i, (unsigned long long)k->job);
+    if (!crash && k->nlive)
+        sim_violated(w, "job %llu: its keeper ended before its ranks", (unsigned long long)k->job);
+    if (crash)
+        lose_ranks(w, k, sim_chance(w, 300));
+    mu_keeper_free(k->core);
+    k->core = NULL;
+    k->alive = false;
+    k->gen++;
+    sim_hang_up(w, k->conn);
+    struct event *e = sim_at(w, w->now + sim_below(w, 3 * MU_MS), A_CHILD);
+    e->who = k->node;
+    e->gen = w->node[k->node].gen;
+    e->job = k->job;
+    e->index = i;
+}
+
+/* What must hold when ranks of an attempt begin to live. */
+static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uint32_t nranks)
+{
+    struct truth *t = sim_truth_of(w, k->job);
+    int s = sim_stored(w, k->job);
+    uint32_t on_node = nranks;
+
+    if (!t || s < 0) {
+        sim_violated(w, "ranks of job %llu start, which nobody was told of or the store does not hold",
+                     (unsigned long long)k->job);
+        return;
+    }
+    if (w->store[s].row.attempt < attempt)
+        sim_violated(w, "job %llu: attempt %u starts, the store knows of %u", (unsigned long long)k->job, attempt,
+                     w->store[s].row.attempt);
+    if (attempt < MAX_ATTEMPTS) {
+        uint64_t bit = 1ull << (attempt % 64);
+        if (t->spawned[k->node][attempt / 64] & bit)
+            sim_violated(w, "job %llu: attempt %u starts twice on %s", (unsigned long long)k->job, attempt,
+                         w->node[k->node].name);
+        t->spawned[k->node][attempt / 64] |= bit;
+    }
+    for (unsigned i = 0; i < w->nkeepers; i++) {
+        struct keeper *o = &w->keeper[i];
+        if (o == k || !o->nlive)
+            continue;
+        if (o->node == k->node)
+            on_node += o->nlive;
+        if (o->job == k->job && o->attempt != attempt)
+            sim_violated(w, "job %llu: attempt %u starts while ranks of attempt %u live", (unsigned long long)k->job,
+                         attempt, o->attempt);
+    }
+    for (unsigned n = 0; n < w->nnodes; n++)
+        for (unsigned i = 0; i < w->node[n].norphans; i++)
+            if (w->node[n].orphans[i].job == k->job && (w->node[n].orphans[i].attempt != attempt || n == k->node))
+                sim_violated(w, "job %llu: attempt %u starts while something of attempt %u is left on %s",
+                             (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
+    if (on_node > w->node[k->node].slots)
+        sim_violated(w, "node %s: %u ranks on %u slots", w->node[k->node].name, on_node, w->node[k->node].slots);
+    if (t->ok_ranks == t->ranks && !t->ok_lost && attempt > t->ok_attempt)
+        sim_violated(w, "job %llu: attempt %u starts although attempt %u ended well", (unsigned long long)k->job,
+                     attempt, t->ok_attempt);
+    if (attempt > t->newest) {
+        t->newest = attempt;
+        w->stats.attempts++;
+    }
+}
+
+static void spawn_ranks(struct world *w, unsigned who, const struct mu_buf *frame)
+{
+    struct keeper *k = &w->keeper[who];
+    struct mu_msg m;
+
+    if (mu_msg_decode(frame->data, frame->len, &m, NULL)) {
+        sim_violated(w, "a start cannot be decoded");
+        return;
+    }
+    uint32_t n = m.start.node_ranks.v[m.start.node_id];
+    k->attempt = m.start.attempt;
+    k->spawned = false;
+    bool fails = sim_chance(w, 10);
+    if (!fails) {
+        check_spawn(w, k, m.start.attempt, n);
+        for (uint32_t i = 0; i < n && i < MAX_RANKS; i++)
+            k->live[i] = true;
+        k->nlive = n;
+    }
+    struct event *e = sim_at(w, w->now + sim_below(w, 40 * MU_MS), SPAWNED);
+    e->who = who;
+    e->gen = k->gen;
+    e->attempt = m.start.attempt;
+    e->index = n;
+    e->status = fails ? 127 : 0;
+    mu_msg_free(&m);
+}
+
+void sim_end_rank(struct world *w, unsigned who, uint32_t index, uint64_t after, int32_t status)
+{
+    struct event *e = sim_at(w, w->now + after, RANK_END);
+
+    e->who = who;
+    e->gen = w->keeper[who].gen;
+    e->attempt = w->keeper[who].attempt;
+    e->index = index;
+    e->status = status;
+}
+
+void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
+{
+    struct keeper *k = &w->keeper[who];
+    struct mu_acts acts = {0};
+
+    ev->now = ev->wall = w->now;
+    mu_keeper_step(k->core, ev, &acts);
+    for (size_t i = 0; i < acts.n && k->alive; i++) {
+        struct mu_act *a = &acts.v[i];
+        switch (a->kind) {
+        case MU_ACT_SEND:
+            sim_transmit(w, k->conn, 1, &a->frame);
+            break;
+        case MU_ACT_SPAWN:
+            spawn_ranks(w, who, &a->frame);
+            break;
+        case MU_ACT_SIGNAL:
+            for (uint32_t r = 0; r < MAX_RANKS; r++)
+                if (k->live[r] && (a->signo == SIGKILL || sim_chance(w, 700)))
+                    sim_end_rank(w, who, r, sim_below(w, 10 * MU_MS),
+                                 a->signo == SIGKILL || sim_chance(w, 500) ? (int)a->signo : 0);
+            break;
+        case MU_ACT_CLEAN: {
+            struct event *e = sim_at(w, w->now + sim_below(w, 10 * MU_MS), K_CLEANED);
+            e->who = who;
+            e->gen = k->gen;
+            e->attempt = a->attempt;
+            break;
+        }
+        case MU_ACT_EXIT:
+            sim_keeper_gone(w, who, false);
+            break;
+        default:
+            break;
+        }
+    }
+    mu_acts_free(&acts);
+    if (!k->alive)
+        return;
+    uint64_t next = mu_keeper_next(k->core);
+    if (next != UINT64_MAX && (!k->tick || next < k->tick || k->tick <= w->now)) {
+        k->tick = next > w->now ? next : w->now + 1;
+        struct event *e = sim_at(w, k->tick, KEEPER_TICK);
+        e->who = who;
+        e->gen = k->gen;
+    }
+}
+
+void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
+{
+    struct node *n = &w->node[who];
+    struct mu_acts acts = {0};
+
+    ev->now = ev->wall = w->now;
+    mu_agent_step(n->core, ev, &acts);
+    for (size_t i = 0; i < acts.n; i++) {
+        struct mu_act *a = &acts.v[i];
+        struct event *e;
+        switch (a->kind) {
+        case MU_ACT_SEND:
+            sim_transmit(w, a->conn == MU_AGENT_CTL ? n->conn : a->conn, a->conn == MU_AGENT_CTL ? 1 : 0, &a->frame);
+            break;
+        case MU_ACT_CLOSE:
+            sim_hang_up(w, a->conn);
+            break;
+        case MU_ACT_SPAWN:
+        case MU_ACT_CLEAN:
+            e = sim_at(w, w->now + sim_below(w, 20 * MU_MS), a->kind == MU_ACT_SPAWN ? A_SPAWNED : A_CLEANED);
+            e->who = who;
+            e->gen = n->gen;
+            e->job = a->job;
+            break;
+        default:
+            break;
+        }
+    }
+    mu_acts_free(&acts);
+    uint64_t next = mu_agent_next(n->core);
+    if (next != UINT64_MAX && (!n->tick || next < n->tick || n->tick <= w->now)) {
+        n->tick = next > w->now ? next : w->now + 1;
+        struct event *e = sim_at(w, n->tick, AGENT_TICK);
+        e->who = who;
+        e->gen = n->gen;
+    }
+}
+
+void sim_agent_start(struct world *w, unsigned who)
+{
+    struct node *n = &w->node[who];
+    struct mu_agent_config cfg = {
+        .node = n->name, .slots = n->slots, .pus = n->slots, .incarnation = n->gen + 1, .adopt_wait_ns = 2 * MU_SEC};
+
+    if (n->alive)
+        return;
+    sim_trace(w, "START agent %s", n->name);
+    n->core = mu_agent_new(&cfg);
+    n->alive = true;
+    n->tick = 0;
+    n->norphans = 0; /* the shell removes them before anything else */
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        if (w->keeper[i].alive && w->keeper[i].node == who)
+            sim_agent_step(w, who, &(struct mu_ev){.kind = MU_EV_LOAD, .job = w->keeper[i].job, .pid = i + 1});
+    sim_agent_step(w, who, &(struct mu_ev){.kind = MU_EV_LOADED});
+    struct event *e = sim_at(w, w->now + sim_below(w, 50 * MU_MS), AGENT_DIAL);
+    e->who = who;
+    e->gen = n->gen;
+}
+
+void sim_agent_crash(struct world *w, unsigned who)
+{
+    struct node *n = &w->node[who];
+
+    sim_trace(w, "CRASH agent %s", n->name);
+    mu_agent_free(n->core);
+    n->core = NULL;
+    n->alive = false;
+    n->gen++;
+    n->conn = 0;
+    for (uint32_t i = 0; i < MAX_CONNS; i++)
+        for (int side = 0; side < 2; side++)
+            if (w->net[i].open && w->net[i].kind[side] == AGENT && w->net[i].who[side] == who)
+                sim_hang_up(w, i);
+    sim_at(w, w->now + sim_below(w, 2 * MU_SEC), AGENT_START)->who = who;
+}
+
+void sim_client_send(struct world *w, unsigned who, enum mu_msg_type type, const void *body)
+{
+    struct mu_buf b = {0};
+
+    if (mu_msg_encode(&b, type, body))
+        sim_violated(w, "a client's message cannot be encoded");
+    sim_transmit(w, w->job[who].conn, 1, &b);
+    mu_buf_free(&b);
+}
+
+void sim_client_dial(struct world *w, unsigned who)
+{
+    struct truth *t = &w->job[who];
+    char *argv[] = {(char[]){"prog"}, NULL}, *wdir[] = {(char[]){"/"}, NULL}, *none[] = {NULL};
+    uint32_t one = 1, zero = 0;
+
+    if (t->client_dead || t->conn || t->over_seen)
+        return;
+    if (!w->ctl_alive) {
+        sim_at(w, w->now + 50 * MU_MS, CLIENT_DIAL)->who = who;
+        return;
+    }
+    t->conn = sim_dial(w, CLIENT, who, 0, CTL, 0, w->ctl_gen);
+    if (!t->conn)
+        return;
+    sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = t->conn});
+    struct mu_m_hello hello = {.proto = MU_WIRE_VERSION, .role = (char[]){"client"}};
+    sim_client_send(w, who, MU_MSG_hello, &hello);
+    if (t->acked) {
+        sim_client_send(w, who, MU_MSG_attach,
+                        &(struct mu_m_attach){.job = t->acked, .foreground = 1, .token = t->token});
+        return;
+    }
+    struct mu_m_spec spec = {.ranks = t->ranks,
+                             .app_ranks = {.v = &t->ranks, .n = 1},
+                             .app_argc = {.v = &one, .n = 1},
+                             .argv = argv,
+                             .app_envc = {.v = &zero, .n = 1},
+                             .app_env = none,
+                             .app_wdir = wdir,
+                             .foreground = t->foreground,
+                             .restarts_plus1 = sim_chance(w, 500) ? 6 : 0,
+                             .on_failure = sim_chance(w, 100) ? MU_FAIL_KEEP : MU_FAIL_KILL,
+                             .timeout_ns = sim_chance(w, 100) ? sim_below(w, 20 * MU_SEC) + 1 : 0};
+    struct mu_m_submit submit = {.token = t->token};
+    if (mu_msg_pack(&submit.spec, MU_MSG_spec, &spec))
+        sim_violated(w, "a spec cannot be packed");
+    sim_client_send(w, who, MU_MSG_submit, &submit);
+    free(submit.spec.data);
+}
+
+void sim_client_msg(struct world *w, unsigned who, const struct mu_msg *m)
+{
+    struct truth *t = &w->job[who];
+
+    if (m->type == MU_MSG_submitted && !t->cancelled) {
+        if (sim_stored(w, m->submitted.job) < 0)
+            sim_violated(w, "job %llu was acknowledged, but is not in the store", (unsigned long long)m->submitted.job);
+        if (t->acked && t->acked != m->submitted.job)
+            sim_violated(w, "one submission became job %llu and job %llu", (unsigned long long)t->acked,
+                         (unsigned long long)m->submitted.job);
+        t->acked = m->submitted.job;
+        if (t->foreground)
+            sim_client_send(w, who, MU_MSG_attach,
+                            &(struct mu_m_attach){.job = t->acked, .foreground = 1, .token = t->token});
+    } else if (m->type == MU_MSG_ended) {
+        int s = sim_stored(w, m->ended.job);
+        if (s < 0 || !mu_job_over(w->store[s].row.state))
+            sim_violated(w, "job %llu: its end was told before it was stored", (unsigned long long)m->ended.job);
+        t->over_seen = true;
+        sim_hang_up(w, t->conn);
+    }
+}

@@ -1,0 +1,134 @@
+/* Shared by the simulator's files only: its world, and what they call of each other. queue.c: time and network;
+ * actors.c: the cores with the processes around them; world.c: faults, the main loop, what must hold at the end. */
+#ifndef TESTS_SIM_PRIV_H
+#define TESTS_SIM_PRIV_H
+
+#include "tests/sim/sim.h"
+
+enum what {
+    CTL_START,
+    CTL_TICK,
+    AGENT_START,
+    AGENT_TICK,
+    AGENT_DIAL,
+    KEEPER_TICK,
+    KEEPER_DIAL,
+    SPAWNED,
+    RANK_END,
+    PROGRESS,
+    K_CLEANED,
+    A_SPAWNED,
+    A_CHILD,
+    A_CLEANED,
+    DELIVER,
+    DOWN,
+    CLIENT_DIAL,
+    CLIENT_CANCEL,
+    FAULT
+};
+
+struct event {
+    uint64_t t, seq;
+    enum what what;
+    uint32_t who, gen, conn, dir;
+    uint64_t job;
+    uint32_t attempt, index;
+    int32_t status;
+    char *frame;
+    size_t len;
+};
+
+enum side { CTL, AGENT, KEEPER, CLIENT };
+struct net {             /* one connection: side 0 dialled, side 1 accepted */
+    bool open, ended[2]; /* ended: side i has seen its end, or will see nothing but it */
+    enum side kind[2];
+    uint32_t who[2], gen[2];
+    uint64_t last[2]; /* newest delivery towards side i */
+};
+
+struct keeper {
+    struct mu_keeper *core;
+    bool alive;
+    uint32_t gen, node, conn;
+    uint64_t job, tick, steps;
+    uint32_t attempt; /* whose ranks these are */
+    bool live[MAX_RANKS], spawned;
+    uint32_t nlive;
+};
+struct node {
+    struct mu_agent *core;
+    bool alive;
+    uint32_t gen, conn;
+    uint64_t tick;
+    char name[16];
+    uint32_t slots;
+    struct { /* ranks whose keeper died: until cleaned */
+        uint64_t job;
+        uint32_t attempt, n;
+    } orphans[MAX_JOBS * 4];
+    unsigned norphans;
+};
+struct truth { /* what really happened to a job */
+    char token[24];
+    uint64_t acked; /* id */
+    uint32_t ranks, started[MAX_NODES], newest;
+    bool foreground, cancelled, over_seen;
+    uint32_t conn; /* the client's */
+    bool client_dead;
+    uint32_t ok_ranks, ok_attempt; /* ranks of ok_attempt that ended with 0 */
+    bool ok_lost;                  /* a keeper that knew died */
+    uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
+};
+
+struct world {
+    uint64_t rng, now, seq, until_faults;
+    struct event *heap;
+    size_t nheap, capheap;
+    struct {
+        uint64_t id;
+        struct mu_bytes blob;
+        struct mu_m_jobrow row;
+    } store[MAX_JOBS];
+    unsigned nstore;
+    struct mu_ctl *ctl;
+    bool ctl_alive;
+    uint32_t ctl_gen;
+    uint64_t ctl_tick;
+    struct node node[MAX_NODES];
+    unsigned nnodes;
+    struct keeper keeper[MAX_KEEPERS];
+    unsigned nkeepers;
+    struct net net[MAX_CONNS];
+    uint32_t nnet;
+    struct truth job[MAX_JOBS];
+    unsigned njobs;
+    struct world_stats stats;
+    bool trace, crashy;
+    char bad[400];
+};
+
+uint64_t sim_below(struct world *w, uint64_t n);
+bool sim_chance(struct world *w, unsigned permille);
+void sim_violated(struct world *w, const char *fmt, ...) MU_PRINTF(2, 3);
+void sim_trace(struct world *w, const char *fmt, ...) MU_PRINTF(2, 3);
+struct event *sim_at(struct world *w, uint64_t t, enum what what);
+struct event sim_pop(struct world *w);
+uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum side k1, uint32_t w1, uint32_t g1);
+void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *frame);
+void sim_hang_up(struct world *w, uint32_t conn);
+int sim_stored(struct world *w, uint64_t id);
+struct truth *sim_truth_of(struct world *w, uint64_t id);
+void sim_ctl_crash(struct world *w);
+void sim_ctl_step(struct world *w, struct mu_ev *ev);
+void sim_ctl_start(struct world *w);
+void sim_keeper_gone(struct world *w, unsigned i, bool crash);
+void sim_end_rank(struct world *w, unsigned who, uint32_t index, uint64_t after, int32_t status);
+void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev);
+void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev);
+void sim_agent_start(struct world *w, unsigned who);
+void sim_agent_crash(struct world *w, unsigned who);
+void sim_client_send(struct world *w, unsigned who, enum mu_msg_type type, const void *body);
+void sim_client_dial(struct world *w, unsigned who);
+void sim_client_msg(struct world *w, unsigned who, const struct mu_msg *m);
+
+#endif
