@@ -60,8 +60,9 @@ struct mu_u32v {
     F(bytes, spec)                                                                                                     \
     F(u32, node_id)                                                                                                    \
     F(strv, nodes)                                                                                                     \
-    F(u32v, node_ranks) F(strv, cpusets) F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall)             \
-        F(u32, local_slots) F(str, ckpt_dir)
+    F(u32v, node_ranks)                                                                                                \
+    F(strv, cpusets)                                                                                                   \
+    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
@@ -86,8 +87,10 @@ struct mu_u32v {
     F(u64, steps)                                                                                                      \
     F(u64, step)                                                                                                       \
     F(u64, first_step_wall)                                                                                            \
-    F(u64, step_wall) F(u64, ckpt_plus1) F(u64, restored_plus1) F(u32, keeper) F(u32, lost) F(u64, started_wall)       \
-        F(u64, detected_wall) F(u32, starterr) F(u64, dropped) F(u32, drained) F(u64, seq)
+    F(u64, step_wall)                                                                                                  \
+    F(u64, ckpt_plus1)                                                                                                 \
+    F(u64, restored_plus1) F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr)     \
+        F(u64, dropped) F(u32, drained) F(u64, seq)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
@@ -115,8 +118,8 @@ struct mu_u32v {
     F(u32, spares)                                                                                                     \
     F(u32, nodes)                                                                                                      \
     F(u32, ppn)                                                                                                        \
-    F(str, ckpt_dir) F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1)        \
-        F(u32, input)
+    F(str, ckpt_dir)                                                                                                   \
+    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -146,8 +149,10 @@ struct mu_u32v {
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
     F(u32v, node_slots)                                                                                                \
-    F(u32, ending) F(i32, ending_code) F(str, name) F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall)      \
-        F(u32, joined) F(u64, best_ckpt_plus1) F(u64, first_step_wall)
+    F(u32, ending)                                                                                                     \
+    F(i32, ending_code)                                                                                                \
+    F(str, name) F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)  \
+        F(u64, first_step_wall)
 
 #define MU_MESSAGES(M)                                                                                                 \
     M(1, hello)                                                                                                        \

@@ -1,4 +1,5 @@
-/* Ranks that end as they should not: ends exit (rank 1 leaves with 0, without MPI_Finalize), ends abort (MPI_Abort 7). */
+/* Ranks that end as they should not: ends exit (rank 1 leaves with 0, without MPI_Finalize), ends abort (MPI_Abort 7).
+ */
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  * frames are late, doubled or lost with their connection. After every step the world is checked against what must
  * always hold; at the end everything must have ended.
  *
- * How to add an event: give it a row in enum what, schedule it with sim_at(), handle it in one() of world.c. How to add an
- * invariant: call sim_violated() where it breaks, and plant a mutation (MU_MUTATIONS) that only it catches. */
+ * How to add an event: give it a row in enum what, schedule it with sim_at(), handle it in one() of world.c. How to add
+ * an invariant: call sim_violated() where it breaks, and plant a mutation (MU_MUTATIONS) that only it catches. */
 #ifndef TESTS_SIM_H
 #define TESTS_SIM_H
 
