@@ -4,6 +4,7 @@ completed (the example job writes the wall clock after each step; loading of mod
 Peers: `muster run`, and `until mpirun ...; do :; done` with Open MPI tuned (shared-memory transports only, no grace
 before SIGKILL). Both run the same binary with the same checkpoints. Trials alternate; the seed fixes victims and
 moments. Also printed: `muster run -n 2 true` and a 2-rank MPI hello against mpirun."""
+import glob
 import json
 import os
 import random
@@ -24,6 +25,14 @@ MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "btl", "sel
 
 
 KILLS = []
+
+
+def debris():
+    """What a killed mpirun leaves behind; muster's ranks use directories of their own."""
+    return {p for p in glob.glob("/dev/shm/vader_segment.*") + glob.glob("/tmp/ompi.*") if os.stat(p).st_uid == os.getuid()}
+
+
+BEFORE = debris()
 
 
 def pids_of(marker):
@@ -150,6 +159,8 @@ def main():
     finally:
         subprocess.run([MUSTER, "controller", "--stop", "--force"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(dir, ignore_errors=True)
+        for path in debris() - BEFORE:
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 main()
