@@ -30,6 +30,7 @@ struct mu_u32v {
 };
 
 /* F(type, name); types: u32 u64 i32 str bytes strv u32v. Times: _wall CLOCK_REALTIME ns, _ns durations. */
+/* clang-format off: it does not settle on these lists */
 #define MU_F_hello(F)                                                                                                  \
     F(u32, proto) F(str, role) F(str, node) F(u32, pid) F(str, version) F(u64, incarnation) F(u64, job) F(str, user)
 #define MU_F_welcome(F) F(u32, proto) F(str, version) F(u64, incarnation) F(u32, pid)
@@ -89,8 +90,9 @@ struct mu_u32v {
     F(u64, first_step_wall)                                                                                            \
     F(u64, step_wall)                                                                                                  \
     F(u64, ckpt_plus1)                                                                                                 \
-    F(u64, restored_plus1) F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr)     \
-        F(u64, dropped) F(u32, drained) F(u64, seq)
+    F(u64, restored_plus1)                                                                                             \
+    F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
+        F(u32, drained) F(u64, seq)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
@@ -151,8 +153,10 @@ struct mu_u32v {
     F(u32v, node_slots)                                                                                                \
     F(u32, ending)                                                                                                     \
     F(i32, ending_code)                                                                                                \
-    F(str, name) F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)  \
+    F(str, name)                                                                                                       \
+    F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall)
+/* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
     M(1, hello)                                                                                                        \
