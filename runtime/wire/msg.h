@@ -30,7 +30,8 @@ struct mu_u32v {
 };
 
 /* F(type, name); types: u32 u64 i32 str bytes strv u32v. Times: _wall CLOCK_REALTIME ns, _ns durations. */
-/* clang-format off: it does not settle on these lists */
+/* It does not settle on these lists. */
+/* clang-format off */
 #define MU_F_hello(F)                                                                                                  \
     F(u32, proto) F(str, role) F(str, node) F(u32, pid) F(str, version) F(u64, incarnation) F(u64, job) F(str, user)
 #define MU_F_welcome(F) F(u32, proto) F(str, version) F(u64, incarnation) F(u32, pid)
