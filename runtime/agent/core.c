@@ -495,6 +495,8 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
                                        .incarnation = a->cfg.incarnation};
             a->ctl_up = true;
             a->told = a->bye = false;
+            /* late copies come on one connection only, and a controller with a new store counts from 1 again */
+            memset(a->done, 0, sizeof a->done);
             mu_acts_send(acts, MU_AGENT_CTL, MU_MSG_hello, &hello);
         }
         break;

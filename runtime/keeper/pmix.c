@@ -4,6 +4,7 @@
 #include <pmix.h>
 #include <pmix_server.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,6 +272,9 @@ int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err)
     /* Only our own ranks are served: no system-wide rendezvous file, no tools. */
     PMIX_INFO_LOAD(&info[0], PMIX_SERVER_TMPDIR, tmpdir, PMIX_STRING);
     PMIX_INFO_LOAD(&info[1], PMIX_SYSTEM_TMPDIR, tmpdir, PMIX_STRING);
+    /* The shared-memory store of 4.2 wedges a server whose client dies while it connects: a rank killed in its first
+     * 20 ms cost one keeper in five. What the user set wins. */
+    setenv("PMIX_MCA_gds", "hash", 0);
     pmix_status_t rc = PMIx_server_init(&module, info, MU_COUNT(info));
     for (size_t i = 0; i < MU_COUNT(info); i++)
         PMIX_INFO_DESTRUCT(&info[i]);
@@ -287,6 +291,8 @@ int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err)
     return 0;
 }
 
+#define FINALIZE_S 3
+
 void mu_pmix_free(struct mu_pmix *p)
 {
     struct mu_pmix_event ev;
@@ -294,7 +300,12 @@ void mu_pmix_free(struct mu_pmix *p)
     if (!p)
         return;
     mu_pmix_end(p);
+    /* It may wait for a thread of its own for ever; the agent cleans up after a keeper that dies here. */
+    signal(SIGALRM, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &(sigset_t){{1ul << (SIGALRM - 1)}}, NULL);
+    alarm(FINALIZE_S);
     PMIx_server_finalize();
+    alarm(0);
     while (mu_pmix_next(p, &ev))
         mu_pmix_event_free(&ev);
     server = NULL;

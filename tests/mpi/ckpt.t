@@ -43,7 +43,7 @@ result $? "two are kept"
 rm -rf "$MUSTER_CKPT_DIR" && cp -a "$tmp/whole" "$MUSTER_CKPT_DIR"
 
 newest=$(ls -d "$MUSTER_CKPT_DIR"/g* | tail -1)
-flip "$newest/seg.2" 5000
+[ -z "$newest" ] || flip "$newest/seg.2" 5000
 job "a flipped bit in the newest: the one before it" 4 restore 15 "is damaged at byte"
 job "the same on 3 ranks" 3 restore 15 "is damaged at byte"
 job "training goes on from there" 4 train 25 interval=5steps
