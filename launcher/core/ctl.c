@@ -142,28 +142,31 @@ bool mu_ctl_is_agent(const struct mu_ctl *c, mu_conn id)
     return false;
 }
 
-static void refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
+void mu_ctl_refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
 {
-    char copy[500];
+    struct mu_m_error msg = {.code = code, .text = (char *)(uintptr_t)text};
 
-    snprintf(copy, sizeof copy, "%s", text);
-    struct mu_m_error msg = {.code = code, .text = copy};
     mu_acts_send(c->acts, conn, MU_MSG_error, &msg);
+}
+
+bool mu_ctl_room(struct mu_ctl *c)
+{
+    if (c->njobs < c->capjobs)
+        return true;
+    unsigned cap = c->capjobs ? c->capjobs * 2 : 16;
+    struct job **v = realloc(c->jobs, cap * sizeof *v);
+    if (!v)
+        return false;
+    c->jobs = v;
+    c->capjobs = cap;
+    return true;
 }
 
 static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
 {
     struct job *j = calloc(1, sizeof *j);
 
-    if (c->njobs == c->capjobs) {
-        unsigned cap = c->capjobs ? c->capjobs * 2 : 16;
-        struct job **v = realloc(c->jobs, cap * sizeof *v);
-        if (v) {
-            c->jobs = v;
-            c->capjobs = cap;
-        }
-    }
-    if (!j || c->njobs == c->capjobs || mu_msg_copy(MU_MSG_jobrow, &j->row, row) ||
+    if (!j || !mu_ctl_room(c) || mu_msg_copy(MU_MSG_jobrow, &j->row, row) ||
         mu_msg_unpack(&j->row.spec, MU_MSG_spec, &j->spec, NULL)) {
         mu_ctl_job_free(j);
         c->acts->failed = true;
@@ -228,7 +231,7 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
         snprintf(text, sizeof text,
                  "protocol %u here, %u there: the controller runs version %s; end it when no job runs", MU_WIRE_VERSION,
                  m->proto, c->cfg.version ? c->cfg.version : "?");
-        refuse(c, k->id, MUSTER_EVERSION, text);
+        mu_ctl_refuse(c, k->id, MUSTER_EVERSION, text);
         mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
         return;
     }
@@ -242,7 +245,7 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
 static void on_agent(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
     if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
-        refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
+        mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
         return;
     }
     int node = mu_pool_find(&c->pool, m->node);
@@ -275,7 +278,7 @@ static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach
     struct job *j = mu_ctl_find(c, m->job);
 
     if (!j || (m->token && *m->token && j->row.token && strcmp(m->token, j->row.token))) {
-        refuse(c, k->id, MUSTER_EARG, "no such job");
+        mu_ctl_refuse(c, k->id, MUSTER_EARG, "no such job");
         return;
     }
     k->job = m->job;
@@ -306,7 +309,7 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
             if (mu_job_over(c->jobs[i]->row.state))
                 continue;
             if (!m->stop.force) {
-                refuse(c, k->id, MUSTER_EJOB, "jobs are running; cancel them first");
+                mu_ctl_refuse(c, k->id, MUSTER_EJOB, "jobs are running; cancel them first");
                 return;
             }
             mu_ctl_job_cancel(c, c->jobs[i], MU_END_CANCEL, 143, 9, true, "the controller is told to stop");
@@ -316,14 +319,14 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_cancel:
         j = mu_ctl_find(c, m->cancel.job);
         if (!j) {
-            refuse(c, k->id, MUSTER_EARG, "no such job");
+            mu_ctl_refuse(c, k->id, MUSTER_EARG, "no such job");
             return;
         }
         if (mu_job_over(j->row.state)) {
             char text[100];
             snprintf(text, sizeof text, "job %llu has already %s", (unsigned long long)j->row.id,
                      j->row.state == MU_JOB_CANCELLED ? "been cancelled" : mu_job_state_name(j->row.state));
-            refuse(c, k->id, MUSTER_EJOB, text);
+            mu_ctl_refuse(c, k->id, MUSTER_EJOB, text);
             return;
         }
         mu_ctl_job_cancel(c, j, MU_END_CANCEL, 128 + (m->cancel.signo ? (int)m->cancel.signo : 15),
@@ -352,7 +355,7 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
                 mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_output_ack, &m->output_ack);
         return;
     default:
-        refuse(c, k->id, MUSTER_EARG, "a client does not send this message");
+        mu_ctl_refuse(c, k->id, MUSTER_EARG, "a client does not send this message");
     }
 }
 
@@ -476,7 +479,7 @@ static void on_msg(struct mu_ctl *c, mu_conn id, const struct mu_msg *m)
     else if (k->role == ROLE_AGENT)
         on_from_agent(c, k, m);
     else
-        refuse(c, id, MUSTER_EARG, "hello comes first");
+        mu_ctl_refuse(c, id, MUSTER_EARG, "hello comes first");
 }
 
 /* Ended jobs that nobody asks for any more: the store has them. */
@@ -518,8 +521,8 @@ static void on_time(struct mu_ctl *c)
             i++;
             continue;
         }
-        refuse(c, c->waiting[i].conn, MUSTER_ENODE,
-               "no agent has come up on this machine; see the agent's log under the state directory");
+        mu_ctl_refuse(c, c->waiting[i].conn, MUSTER_ENODE,
+                      "no agent has come up on this machine; see the agent's log under the state directory");
         mu_msg_free(&c->waiting[i].msg);
         c->waiting[i] = c->waiting[--c->nwaiting];
     }

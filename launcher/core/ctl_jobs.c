@@ -7,6 +7,7 @@
 
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/str.h"
 
 #define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
 #define GRACE (5 * MU_SEC)          /* between the first signal and SIGKILL */
@@ -20,15 +21,6 @@ void mu_ctl_job_free(struct job *j)
     mu_msg_free_body(MU_MSG_spec, &j->spec);
     free(j->parts);
     free(j);
-}
-
-static uint64_t strv_len(char *const *v)
-{
-    uint64_t n = 0;
-
-    while (v && v[n])
-        n++;
-    return n;
 }
 
 int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
@@ -46,8 +38,8 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
         args += s->app_argc.v[i];
         envs += s->app_envc.v[i];
     }
-    if (ranks != s->ranks || args != strv_len(s->argv) || envs != strv_len(s->app_env) ||
-        strv_len(s->app_wdir) != s->app_ranks.n)
+    if (ranks != s->ranks || args != mu_strv_len(s->argv) || envs != mu_strv_len(s->app_env) ||
+        mu_strv_len(s->app_wdir) != s->app_ranks.n)
         return mu_err_set(err, MUSTER_EARG, "the job's description contradicts itself");
     if (s->name && strlen(s->name) > 255)
         return mu_err_set(err, MUSTER_EARG, "the job's name is longer than 255 bytes");
@@ -56,20 +48,13 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     return 0;
 }
 
-static void refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
-{
-    struct mu_m_error msg = {.code = code, .text = (char *)(uintptr_t)text};
-
-    mu_acts_send(c->acts, conn, MU_MSG_error, &msg);
-}
-
 static void wait_for_agent(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit *m)
 {
     if (c->nwaiting == c->capwaiting) {
         unsigned cap = c->capwaiting ? c->capwaiting * 2 : 8;
         struct waiting *v = realloc(c->waiting, cap * sizeof *v);
         if (!v) {
-            refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
+            mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
             return;
         }
         c->waiting = v;
@@ -81,7 +66,7 @@ static void wait_for_agent(struct mu_ctl *c, mu_conn conn, const struct mu_m_sub
     w->until = c->now + c->cfg.agent_wait_ns;
     w->msg.type = MU_MSG_submit;
     if (mu_msg_copy(MU_MSG_submit, &w->msg.submit, m))
-        refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
+        mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
     else
         c->nwaiting++;
 }
@@ -101,7 +86,7 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
         }
     }
     if (c->exiting) {
-        refuse(c, conn, MUSTER_ENODE, "the controller is ending; try again");
+        mu_ctl_refuse(c, conn, MUSTER_ENODE, "the controller is ending; try again");
         return;
     }
     for (unsigned i = 0; i < c->pool.n; i++)
@@ -112,31 +97,25 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
     }
     struct job *j = calloc(1, sizeof *j);
     if (!j) {
-        refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
+        mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
         return;
     }
     if (mu_msg_unpack(&m->spec, MU_MSG_spec, &j->spec, &err) || mu_spec_check(&j->spec, &err)) {
-        refuse(c, conn, MUSTER_EARG, err.text);
+        mu_ctl_refuse(c, conn, MUSTER_EARG, err.text);
         goto drop;
     }
     switch (mu_pool_fit(&c->pool, &j->spec, &shares, &n, why, sizeof why)) {
     case MU_FIT_NEVER:
-        refuse(c, conn, MUSTER_EARG, why);
+        mu_ctl_refuse(c, conn, MUSTER_EARG, why);
         goto drop;
     case MU_FIT_LATER:
     case MU_FIT_YES:
         break;
     }
     free(shares);
-    if (c->njobs == c->capjobs) {
-        unsigned cap = c->capjobs ? c->capjobs * 2 : 16;
-        struct job **v = realloc(c->jobs, cap * sizeof *v);
-        if (!v) {
-            refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
-            goto drop;
-        }
-        c->jobs = v;
-        c->capjobs = cap;
+    if (!mu_ctl_room(c)) {
+        mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
+        goto drop;
     }
     struct mu_m_jobrow *row = &j->row;
     row->id = c->next_id++;

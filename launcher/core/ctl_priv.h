@@ -62,6 +62,8 @@ struct mu_ctl {
     struct mu_acts *acts;
 };
 
+bool mu_ctl_room(struct mu_ctl *); /* for one more job; false: out of memory */
+void mu_ctl_refuse(struct mu_ctl *, mu_conn, int code, const char *text);
 struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
