@@ -386,11 +386,14 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "its keepers died %u times", r->startlost);
         return false;
     }
-    if (!by_user && !r->joined) {
-        snprintf(why, n, "it does not use the library; --restarts N restarts it from its beginning");
+    bool resumes = r->joined || (j->spec.ckpt_dir && *j->spec.ckpt_dir);
+    if (!by_user && !resumes) {
+        snprintf(why, n, "it had not called muster_init; --restarts N restarts such a job from its beginning");
         return false;
     }
-    if (r->joined && !stepped) {
+    /* A program that fails by itself before it has done anything fails again; SIGKILL comes from outside. */
+    bool killed = WIFSIGNALED(r->fail_status) && WTERMSIG(r->fail_status) == SIGKILL;
+    if (resumes && !stepped && !killed) {
         snprintf(why, n, "it failed before its first step");
         return false;
     }
