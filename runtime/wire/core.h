@@ -44,7 +44,11 @@ enum mu_ev_kind {
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
+    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while; DOWN or another message follows */
+    MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
+    MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
 };
+enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {
     enum mu_ev_kind kind;
     uint64_t now, wall;
@@ -54,7 +58,7 @@ struct mu_ev {
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
-    const char *text;
+    const char *text, *node;
     const struct mu_m_report *report;
 };
 
@@ -72,6 +76,8 @@ enum mu_act_kind {
     MU_ACT_STREAM,  /* keeper: live output on/off (signo) */
     MU_ACT_ACK,     /* keeper: output consumed (frame: output_ack) */
     MU_ACT_EXIT,    /* the process ends */
+    MU_ACT_ENGINE,  /* controller: start an agent on the host `node`, reached as detail; answer: MU_EV_ENGINE, or its UP */
+    MU_ACT_PROBE,   /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED */
 };
 #define MU_ALL UINT32_MAX
 
@@ -82,7 +88,7 @@ struct mu_act {
     uint64_t job;
     uint32_t attempt, index, signo, durable;
     int32_t rank, status;
-    char event[24], node[64], detail[400];
+    char event[24], node[256], detail[400];
 };
 
 struct mu_acts {

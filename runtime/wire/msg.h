@@ -5,8 +5,8 @@
  * all little-endian. Fields that are zero or empty are not sent; unknown field numbers are skipped, missing ones are
  * zero. So rows grow at their end and only there; numbers are never used again.
  *
- * How to add a message: append a field list MU_F_name and a row in MU_MESSAGES; the codec test and the fuzz target
- * run over the table.
+ * How to add a message: append a field list MU_F_name, a row in MU_MESSAGES and its FIELD_OF_name in msg.c; the codec
+ * test and the fuzz target run over the table.
  *
  * A struct that mu_msg_decode filled owns its strings, vectors and bytes: give it to mu_msg_free. Structs that the
  * program fills for encoding borrow theirs. */
@@ -54,8 +54,14 @@ struct mu_u32v {
 #define MU_F_stop(F) F(u32, force)
 
 #define MU_F_agent(F)                                                                                                  \
-    F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)
+    F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
+        F(str, addr) F(u32, port)
 #define MU_F_agent_ready(F) F(u32, keepers)
+/* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
+ * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
+#define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
+/* Agent to keeper: so long the ranks of an attempt on several nodes may live on without another one. */
+#define MU_F_lease(F) F(u64, left_ns)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -94,6 +100,17 @@ struct mu_u32v {
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
         F(u32, drained) F(u64, seq)
+/* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data; the
+ * result comes down to all. Known by (job, attempt, seq): said again after a lost connection it does no harm. */
+#define MU_F_fence(F) F(u64, job) F(u32, attempt) F(u64, seq) F(u32v, nodes) F(bytes, data)
+#define MU_F_fenced(F) F(u64, job) F(u32, attempt) F(u64, seq) F(i32, status) F(bytes, data)
+/* What a rank of another node has published: a question (answer 0) to the node `to`, or its answer, which goes to the
+ * node in `to` as well. id is the asker's. */
+#define MU_F_modex(F)                                                                                                  \
+    F(u64, job) F(u32, attempt) F(u32, from) F(u32, to) F(u64, id) F(u32, rank) F(u32, answer) F(i32, status)          \
+        F(bytes, data)
+/* The first failure of an attempt, to the keepers of its other nodes, whose ranks live on. */
+#define MU_F_abort(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, node)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
@@ -179,11 +196,17 @@ struct mu_u32v {
     M(23, stop)                                                                                                        \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
+    M(32, beat)                                                                                                        \
+    M(33, lease)                                                                                                       \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
     M(43, stream)                                                                                                      \
     M(44, bye)                                                                                                         \
+    M(45, fence)                                                                                                       \
+    M(46, fenced)                                                                                                      \
+    M(47, modex)                                                                                                       \
+    M(48, abort)                                                                                                       \
     M(50, report)                                                                                                      \
     M(51, rank_exit)                                                                                                   \
     M(60, spec)                                                                                                        \
