@@ -245,7 +245,8 @@ static bool park_release(struct mu_commit *c, struct mu_act *a)
         return false;
     struct mu_act *kept = mu_acts_add(&c->parked, MU_ACT_SEND);
     if (c->parked.failed)
-        mu_log(MU_LOG_ERROR, "store", "out of memory: the keepers of job %llu stay", (unsigned long long)msg.release.job);
+        mu_log(MU_LOG_ERROR, "store", "out of memory: the keepers of job %llu stay",
+               (unsigned long long)msg.release.job);
     c->parked.failed = false;
     kept->conn = a->conn;
     kept->frame = MU_STEAL(a->frame, (struct mu_buf){0});

@@ -76,8 +76,10 @@ enum mu_act_kind {
     MU_ACT_STREAM,  /* keeper: live output on/off (signo) */
     MU_ACT_ACK,     /* keeper: output consumed (frame: output_ack) */
     MU_ACT_EXIT,    /* the process ends */
-    MU_ACT_ENGINE,  /* controller: start an agent on the host `node`, reached as detail; answer: MU_EV_ENGINE, or its UP */
-    MU_ACT_PROBE,   /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED */
+    MU_ACT_ENGINE,  /* controller: start an agent on the host `node`, reached as detail; answer: MU_EV_ENGINE, or its UP
+                     */
+    MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
+                   */
 };
 #define MU_ALL UINT32_MAX
 
