@@ -44,14 +44,22 @@ enum mu_ev_kind {
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
-    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while; DOWN or another message follows */
+    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
     MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
     MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
+    MU_EV_ECHO,    /* agent: the controller is known to have heard what we sent at `at` */
 };
+/* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
+ * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
+ * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. */
+#define MU_SILENT_NS (1200 * 1000000ull)
+#define MU_LEASE_NS (1200 * 1000000ull)
+#define MU_LEASE_MARGIN_NS (150 * 1000000ull)
+
 enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {
     enum mu_ev_kind kind;
-    uint64_t now, wall;
+    uint64_t now, wall, at;
     mu_conn conn;
     const struct mu_msg *msg;
     uint64_t job;
@@ -114,7 +122,10 @@ void mu_acts_free(struct mu_acts *);
     X(RESTART_BEFORE_GONE, "the next attempt starts while ranks of the last one live")                                 \
     X(AGENT_FORGETS, "an agent starts an attempt that it has already started")                                         \
     X(RELEASE_EARLY, "a keeper is released before the end of its job is stored")                                       \
-    X(TOKEN_IGNORED, "a repeated submission becomes a second job")
+    X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
+    X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
+    X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
+    X(SPARE_TWICE, "one spare node replaces two")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

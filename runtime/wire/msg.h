@@ -55,13 +55,14 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port)
+        F(str, addr) F(u32, port) F(u64, owner)
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
 #define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
-/* Agent to keeper: so long the ranks of an attempt on several nodes may live on without another one. */
-#define MU_F_lease(F) F(u64, left_ns)
+/* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
+ * without another one. */
+#define MU_F_lease(F) F(u64, until_ns)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -77,7 +78,7 @@ struct mu_u32v {
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
- * 0 = none). */
+ * 0 = none). lapsed: the keeper ended the ranks because its lease ran out. */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -99,7 +100,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq)
+        F(u32, drained) F(u64, seq) F(u32, lapsed)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data; the
  * result comes down to all. Known by (job, attempt, seq): said again after a lost connection it does no harm. */
 #define MU_F_fence(F) F(u64, job) F(u32, attempt) F(u64, seq) F(u32v, nodes) F(bytes, data)
@@ -173,7 +174,7 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
