@@ -48,7 +48,7 @@ struct mu_agent {
     bool ctl_up, told, bye, loaded;
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
-    uint64_t lease_until, lease_told; /* 0 = no echo yet */
+    uint64_t told_at, lease_until, lease_told; /* 0 = no echo yet */
     mu_agent_plan_fn plan;
     void *plan_arg;
     uint64_t now;
@@ -169,6 +169,7 @@ static void tell_all(struct mu_agent *a)
     if (!a->ctl_up || a->told || !inventory_complete(a))
         return;
     a->told = true;
+    a->told_at = a->now;
     struct mu_m_agent me = {.node = (char *)(uintptr_t)a->cfg.node,
                             .slots = a->cfg.slots,
                             .pus = a->cfg.pus,
@@ -212,6 +213,27 @@ static void deliver(struct mu_agent *a, struct keeper *k)
         a->plan(a->plan_arg, &k->start.start);
     mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
     k->delivered = true;
+}
+
+/* To keepers of attempts on one node, too: they do not mind. */
+static void tell_lease(struct mu_agent *a, const struct keeper *k)
+{
+    if (a->cfg.joined && a->lease_until && k->conn)
+        mu_acts_send(a->acts, k->conn, MU_MSG_lease, &(struct mu_m_lease){.until_ns = a->lease_until});
+}
+
+/* at: when we sent what the controller has heard. */
+static void on_echo(struct mu_agent *a, uint64_t at)
+{
+    /* what we sent before we said who we are does not count for the controller */
+    if (!a->ctl_up || !a->told || at < a->told_at || at + MU_LEASE_NS <= a->lease_until)
+        return;
+    a->lease_until = at + MU_LEASE_NS;
+    if (a->now < a->lease_told + LEASE_EVERY)
+        return;
+    a->lease_told = a->now;
+    for (unsigned i = 0; i < a->n; i++)
+        tell_lease(a, &a->v[i]);
 }
 
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
@@ -260,6 +282,7 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
 
     switch (m->type) {
     case MU_MSG_start:
+        on_echo(a, a->told_at); /* it knows us */
         on_start(a, m);
         return;
     case MU_MSG_release:
@@ -318,26 +341,6 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
     default:
         return;
     }
-}
-
-/* To keepers of attempts on one node, too: they do not mind. */
-static void tell_lease(struct mu_agent *a, const struct keeper *k)
-{
-    if (a->cfg.joined && a->lease_until && k->conn)
-        mu_acts_send(a->acts, k->conn, MU_MSG_lease, &(struct mu_m_lease){.until_ns = a->lease_until});
-}
-
-/* at: when we sent what the controller has heard. */
-static void on_echo(struct mu_agent *a, uint64_t at)
-{
-    if (at + MU_LEASE_NS <= a->lease_until)
-        return;
-    a->lease_until = at + MU_LEASE_NS;
-    if (a->now < a->lease_told + LEASE_EVERY)
-        return;
-    a->lease_told = a->now;
-    for (unsigned i = 0; i < a->n; i++)
-        tell_lease(a, &a->v[i]);
 }
 
 static void on_keeper_hello(struct mu_agent *a, mu_conn conn, const struct mu_m_hello *m)
@@ -543,7 +546,6 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
                                        .incarnation = a->cfg.incarnation};
             a->ctl_up = true;
             a->told = a->bye = false;
-            on_echo(a, a->now); /* what counts for the controller is what it hears from now on */
             /* late copies come on one connection only, and a controller with a new store counts from 1 again */
             memset(a->done, 0, sizeof a->done);
             mu_acts_send(acts, MU_AGENT_CTL, MU_MSG_hello, &hello);

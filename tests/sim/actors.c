@@ -257,7 +257,10 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
     }
     for (unsigned n = 0; n < w->nall; n++)
         for (unsigned i = 0; i < w->node[n].norphans; i++)
-            if (w->node[n].orphans[i].job == k->job && (w->node[n].orphans[i].attempt != attempt || n == k->node))
+            /* what a keeper that died on a lost node left dies with its agent's next start, not by the lease */
+            if (w->node[n].orphans[i].job == k->job &&
+                (n == k->node ||
+                 (w->node[n].orphans[i].attempt != attempt && w->node[n].orphans[i].attempt != t->lost_attempt)))
                 sim_violated(w, "job %llu: attempt %u starts while something of attempt %u is left on %s",
                              (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
     if (on_node > w->node[k->node].slots)

@@ -146,8 +146,9 @@ static void echo(struct world *w, struct event *e)
 
     if (!n->alive || n->conn != e->gen)
         return;
-    if (!n->cut)
-        sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_ECHO, .at = w->now - sim_below(w, 5 * MU_MS)});
+    uint64_t at = w->now - sim_below(w, 5 * MU_MS);
+    if (!n->cut && w->net[e->gen % MAX_CONNS].last[1] <= at) /* beats do not overtake what was sent before */
+        sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
     if (n->alive && n->conn == e->gen)
         later(w, ECHO, w->now + 100 * MU_MS + sim_below(w, 150 * MU_MS), e->who, e->gen);
 }
