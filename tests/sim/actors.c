@@ -103,6 +103,11 @@ static void check_pool(struct world *w)
     }
 }
 
+bool sim_lost(const struct truth *t, uint32_t attempt)
+{
+    return attempt < MAX_ATTEMPTS && (t->lost[attempt / 64] >> (attempt % 64) & 1);
+}
+
 /* How an attempt ended on a node that was given up, nobody can know. */
 static void node_lost(struct world *w, const struct mu_act *a)
 {
@@ -114,7 +119,8 @@ static void node_lost(struct world *w, const struct mu_act *a)
         t->given_up = a->attempt - 1;
         return;
     }
-    t->lost_attempt = a->attempt;
+    if (a->attempt < MAX_ATTEMPTS)
+        t->lost[a->attempt / 64] |= 1ull << (a->attempt % 64);
     if (t->ok_attempt == a->attempt)
         t->ok_lost = true;
 }
@@ -250,7 +256,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
         if (o->node == k->node)
             on_node += o->nlive;
         /* an attempt on one node lives on when that is given up: its epoch is what keeps it from doing harm */
-        bool alone = o->nnodes == 1 && t->lost_attempt == o->attempt;
+        bool alone = o->nnodes == 1 && sim_lost(t, o->attempt);
         if (o->job == k->job && o->attempt != attempt && !alone)
             sim_violated(w, "job %llu: attempt %u starts while ranks of attempt %u live", (unsigned long long)k->job,
                          attempt, o->attempt);
@@ -258,9 +264,8 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
     for (unsigned n = 0; n < w->nall; n++)
         for (unsigned i = 0; i < w->node[n].norphans; i++)
             /* what a keeper that died on a lost node left dies with its agent's next start, not by the lease */
-            if (w->node[n].orphans[i].job == k->job &&
-                (n == k->node ||
-                 (w->node[n].orphans[i].attempt != attempt && w->node[n].orphans[i].attempt != t->lost_attempt)))
+            if (w->node[n].orphans[i].job == k->job && (n == k->node || (w->node[n].orphans[i].attempt != attempt &&
+                                                                         !sim_lost(t, w->node[n].orphans[i].attempt))))
                 sim_violated(w, "job %llu: attempt %u starts while something of attempt %u is left on %s",
                              (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
     if (on_node > w->node[k->node].slots)

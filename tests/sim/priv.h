@@ -92,7 +92,8 @@ struct truth { /* what really happened to a job */
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
     bool client_dead;
-    uint32_t given_up, lost_attempt;         /* attempts up to this one; the newest that lost a node */
+    uint32_t given_up;                       /* attempts up to this one */
+    uint64_t lost[MAX_ATTEMPTS / 64 + 1];    /* attempts that lost a node */
     uint32_t ok_ranks, ok_attempt, ok_world; /* ranks of ok_attempt that ended with 0 */
     bool ok_lost;                            /* a keeper that knew died */
     uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
@@ -136,6 +137,7 @@ uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum 
 void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *frame);
 void sim_hang_up(struct world *w, uint32_t conn);
 int sim_stored(struct world *w, uint64_t id);
+bool sim_lost(const struct truth *t, uint32_t attempt);
 struct truth *sim_truth_of(struct world *w, uint64_t id);
 void sim_ctl_crash(struct world *w);
 void sim_ctl_step(struct world *w, struct mu_ev *ev);

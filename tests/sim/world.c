@@ -148,7 +148,7 @@ static void rank_end(struct world *w, struct event *e)
             t->ok_ranks = 0;
             t->ok_lost = false;
         }
-        t->ok_lost = t->ok_lost || k->attempt == t->lost_attempt;
+        t->ok_lost = t->ok_lost || sim_lost(t, k->attempt);
         t->ok_ranks++;
     }
     sim_keeper_step(
