@@ -24,6 +24,7 @@ struct keeper {
     bool released, have_report;
     bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
     struct mu_msg report; /* last one said; type 0 = none */
 };
@@ -48,6 +49,7 @@ struct mu_agent {
     bool ctl_up, told, bye, loaded;
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
+    uint64_t nctl;                             /* connections of the controller so far */
     uint64_t told_at, lease_until, lease_told; /* 0 = no echo yet */
     mu_agent_plan_fn plan;
     void *plan_arg;
@@ -209,6 +211,8 @@ static void deliver(struct mu_agent *a, struct keeper *k)
 {
     if (k->state != K_UP || k->start.type != MU_MSG_start || k->delivered || k->released)
         return;
+    if (k->start_conn == a->nctl) /* it has heard us since: the start still stands */
+        k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     if (a->plan)
         a->plan(a->plan_arg, &k->start.start);
     mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
@@ -264,6 +268,8 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
+    k->start_conn = a->nctl;
     k->attempt = m->start.attempt;
     k->have_report = k->delivered = false;
     speak_for(a, k, MU_PHASE_STARTING, NULL);
@@ -545,6 +551,7 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
                                        .pid = a->cfg.pid,
                                        .incarnation = a->cfg.incarnation};
             a->ctl_up = true;
+            a->nctl++;
             a->told = a->bye = false;
             /* late copies come on one connection only, and a controller with a new store counts from 1 again */
             memset(a->done, 0, sizeof a->done);

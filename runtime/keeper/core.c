@@ -135,7 +135,8 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
         return;
     }
     k->r.nranks = n;
-    if (k->lease && k->now >= k->lease && !MU_MUTANT(LEASE_IGNORED)) { /* a start that came late */
+    k->lease = s->lease_ns > k->lease ? s->lease_ns : k->lease;
+    if (s->lease_ns && k->now >= s->lease_ns && !MU_MUTANT(LEASE_IGNORED)) { /* a start that came late */
         k->r.lapsed = k->r.drained = 1;
         k->r.nfailed = n;
         clean(k);
