@@ -268,18 +268,6 @@ static struct event *on_signal(struct controller *c, int sig, event_callback_fn 
     return ev;
 }
 
-/* Beside the hosts' own directories: where MUSTER_HOME is shared, checkpoints can be read by the next host. */
-static int default_ckpt_root(struct controller *c, struct mu_err *err)
-{
-    char home[PATH_MAX];
-
-    snprintf(home, sizeof home, "%s", c->paths.state);
-    char *slash = strrchr(home, '/');
-    if (slash)
-        *slash = 0;
-    return mu_path_join(c->ckpt_root, sizeof c->ckpt_root, home, "ckpt", err);
-}
-
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
     struct mu_server_config cfg = {
@@ -293,7 +281,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if ((rc = read_settings(&cfg.ctl, err)) || (rc = take_lock(c, err)) ||
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
-        (rc = default_ckpt_root(c, err)) || (rc = mu_store_open(file, &c->store, err)))
+        (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
+        (rc = mu_store_open(file, &c->store, err)))
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;

@@ -414,7 +414,7 @@ int mu_paths_init(struct mu_paths *p, struct mu_err *err)
         return rc;
     if ((rc = mu_path_mkdirs(path, 0700, err)) < 0)
         return mu_err_prefix(err, "state directory");
-    if (!realpath(path, out.state))
+    if (!realpath(base, out.home) || !realpath(path, out.state))
         return mu_err_errno(err, 0, "state directory %s", path);
     mu_auto_fd int fd = open(out.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

@@ -15,6 +15,7 @@
 #include "runtime/base/err.h"
 
 struct mu_paths {
+    char home[PATH_MAX];  /* real path of what state is HOST in: what all hosts of the pool share */
     char state[PATH_MAX]; /* real path of $MUSTER_HOME/HOST, or of $XDG_STATE_HOME/muster/HOST, or under ~/.local/state
                            */
     char run[PATH_MAX];   /* $MUSTER_RUN_ROOT/HOST/HASH, or /tmp/muster-UID/HOST/HASH */
