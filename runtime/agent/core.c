@@ -53,6 +53,8 @@ struct mu_agent {
     uint64_t told_at, lease_until, lease_told; /* 0 = no echo yet */
     mu_agent_plan_fn plan;
     void *plan_arg;
+    char addr[64];
+    uint32_t port;
     uint64_t now;
     struct mu_acts *acts;
 };
@@ -88,6 +90,12 @@ void mu_agent_set_plan(struct mu_agent *a, mu_agent_plan_fn plan, void *arg)
 {
     a->plan = plan;
     a->plan_arg = arg;
+}
+
+void mu_agent_set_addr(struct mu_agent *a, const char *addr, uint32_t port)
+{
+    snprintf(a->addr, sizeof a->addr, "%s", addr);
+    a->port = port;
 }
 
 unsigned mu_agent_keepers(const struct mu_agent *a)
@@ -180,8 +188,8 @@ static void tell_all(struct mu_agent *a)
                             .boot = (char *)(uintptr_t)a->cfg.boot,
                             .incarnation = a->cfg.incarnation,
                             .pid = a->cfg.pid,
-                            .addr = (char *)(uintptr_t)a->cfg.addr,
-                            .port = a->cfg.port,
+                            .addr = a->addr,
+                            .port = a->port,
                             .owner = a->cfg.owner};
     to_ctl(a, MU_MSG_agent, &me);
     for (unsigned i = 0; i < a->n; i++)

@@ -25,8 +25,6 @@ struct mu_agent_config {
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
     uint64_t lonely_ns;     /* without controller and without keepers for so long: exit; 0 = never */
-    const char *addr;       /* where it listens for others, with port; NULL = nowhere */
-    uint32_t port;
     uint64_t owner; /* the job that it was started for; 0 = the pool's */
     bool joined;    /* of another host than the controller's: leases */
 };
@@ -41,5 +39,7 @@ uint64_t mu_agent_next(const struct mu_agent *);
 typedef void (*mu_agent_plan_fn)(void *arg, struct mu_m_start *start);
 void mu_agent_set_plan(struct mu_agent *, mu_agent_plan_fn, void *arg);
 unsigned mu_agent_keepers(const struct mu_agent *);
+/* Where other hosts reach this agent, for the controller; before MU_EV_UP of its connection. */
+void mu_agent_set_addr(struct mu_agent *, const char *addr, uint32_t port);
 
 #endif

@@ -23,6 +23,10 @@ struct mu_paths {
     uint32_t pool_hash;   /* of the state path: two pools with different state never meet */
 };
 
+/* Set by an agent that joins another host's pool, for itself and its keepers: state is then $MUSTER_HOME/HOST/joined-ID,
+ * ID being hexadecimal. */
+#define MU_PATHS_JOINED "MUSTER_JOINED"
+
 /* Works both directories out and creates them. The text says which directory is wrong and how. */
 int mu_paths_init(struct mu_paths *p, struct mu_err *err);
 /* Removes the run directory with what is in it and those of its parents that are then empty (never MUSTER_RUN_ROOT

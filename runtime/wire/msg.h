@@ -52,6 +52,11 @@ struct mu_u32v {
 #define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
+/* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
+ * that is known to the controller; whether their agents come up shows in the answer to a query for nodes. The rest is
+ * for the engine, as in spec. */
+#define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
+#define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
@@ -117,7 +122,10 @@ struct mu_u32v {
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
- * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. */
+ * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
+ * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
+ * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
+ * in place of ssh. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -142,7 +150,8 @@ struct mu_u32v {
     F(u32, nodes)                                                                                                      \
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
-    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)
+    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
+        F(str, ssh) F(str, engine) F(strv, engine_env)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -197,6 +206,8 @@ struct mu_u32v {
     M(21, query)                                                                                                       \
     M(22, reply)                                                                                                       \
     M(23, stop)                                                                                                        \
+    M(24, nodes_add)                                                                                                   \
+    M(25, nodes_remove)                                                                                                \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \

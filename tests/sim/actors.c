@@ -424,8 +424,6 @@ void sim_agent_start(struct world *w, unsigned who)
                                   .pus = n->slots,
                                   .incarnation = n->gen + 1,
                                   .adopt_wait_ns = 2 * MU_SEC,
-                                  .addr = who ? "there" : NULL,
-                                  .port = 1,
                                   .owner = n->owner,
                                   .joined = who != 0};
 
@@ -433,6 +431,7 @@ void sim_agent_start(struct world *w, unsigned who)
         return;
     sim_trace(w, "START agent %s", n->name);
     n->core = mu_agent_new(&cfg);
+    mu_agent_set_addr(n->core, who ? "there" : "", 1);
     n->alive = true;
     n->tick = 0;
     n->norphans = 0; /* the shell removes them before anything else */
