@@ -171,6 +171,14 @@ static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *b
     return buf;
 }
 
+/* Tells jobs of the same number apart, of other pools and of a new store. */
+static uint32_t job_mark(const struct mu_m_jobrow *r)
+{
+    uint64_t h = mu_str_hash(r->token ? r->token : "", r->token ? strlen(r->token) : 0);
+
+    return (uint32_t)(h ^ h >> 32);
+}
+
 /* The rank numbers of a part begin where those of the parts before it end. */
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
@@ -207,7 +215,9 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0};
+                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
+                               .mark = job_mark(row)};
+    mu_fences_end(c->fences, row->id);
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
@@ -338,6 +348,7 @@ static void finish(struct mu_ctl *c, struct job *j, unsigned state, int code, co
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
     j->retry_at = j->kill_at = j->client_until = 0;
+    mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
@@ -540,6 +551,7 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", what);
         kill_parts(c, j, SIGKILL, 0, what);
     }
+    mu_ctl_nodes_abort(c, j, NULL);
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -624,6 +636,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;
+    if (p->phase == MU_PHASE_GONE)
+        mu_ctl_nodes_gone(c, j, p);
     p->nfailed = m->nfailed;
     p->njoined = m->njoined;
     p->starterr = m->starterr;
@@ -635,6 +649,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     progress(c, j);
     if (m->first_rank_plus1 && !j->failed_now)
         first_failure(c, j, m);
+    else if (!m->aborted)
+        mu_ctl_nodes_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
         bool running = true;
         for (unsigned i = 0; i < j->nparts; i++)

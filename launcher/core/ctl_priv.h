@@ -3,6 +3,7 @@
 #define MU_LAUNCHER_CORE_CTL_PRIV_H
 
 #include "launcher/core/ctl.h"
+#include "launcher/core/fences.h"
 
 struct part { /* what one node does of a job's attempt */
     struct mu_share share;
@@ -48,6 +49,7 @@ struct waiting { /* a submission that came before any agent did */
 struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
+    struct mu_fences *fences;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -81,6 +83,15 @@ uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);
 void mu_ctl_schedule(struct mu_ctl *);
 void mu_ctl_send_agents(struct mu_ctl *, const struct job *, enum mu_msg_type, const void *body);
+
+/* Attempts on several nodes: what their nodes want from one another. node: index in the pool. */
+void mu_ctl_nodes_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type, const void *body);
+void mu_ctl_nodes_fence(struct mu_ctl *, int node, const struct mu_m_fence *);
+void mu_ctl_nodes_modex(struct mu_ctl *, int node, const struct mu_m_modex *);
+void mu_ctl_nodes_up(struct mu_ctl *, int node);
+void mu_ctl_nodes_gone(struct mu_ctl *, const struct job *, const struct part *);
+/* Tells the ranks of a part (NULL: of all) of the failure that they outlive. */
+void mu_ctl_nodes_abort(struct mu_ctl *, const struct job *, const struct part *);
 
 char *mu_ctl_dup(const char *);
 void mu_ctl_replace(char **field, const char *value);
