@@ -42,6 +42,11 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
     if (c) {
         c->cfg = *cfg;
         c->next_id = 1;
+        c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
+    }
+    if (c && !c->fences) {
+        free(c);
+        c = NULL;
     }
     return c;
 }
@@ -57,6 +62,7 @@ void mu_ctl_free(struct mu_ctl *c)
     free(c->jobs);
     free(c->conns);
     free(c->waiting);
+    mu_fences_free(c->fences);
     mu_pool_free(&c->pool);
     free(c);
 }
@@ -366,6 +372,7 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             return;
         c->pool.v[k->node].ready = true;
         mu_ctl_job_node_ready(c, k->node);
+        mu_ctl_wireup_up(c, k->node);
         for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
             for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
                 if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node)
@@ -376,6 +383,12 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_msg_free(&c->waiting[i].msg);
         }
         c->nwaiting = 0;
+        return;
+    case MU_MSG_fence:
+        mu_ctl_wireup_fence(c, k->node, &m->fence);
+        return;
+    case MU_MSG_modex:
+        mu_ctl_wireup_modex(c, k->node, &m->modex);
         return;
     case MU_MSG_output:
         j = mu_ctl_find(c, m->output.job);

@@ -177,6 +177,14 @@ static bool smaller_spec(const struct job *j, uint32_t ranks, struct mu_bytes *o
     return !mu_msg_pack(out, MU_MSG_spec, &spec);
 }
 
+/* Tells jobs of the same number apart, of other pools and of a new store. */
+static uint32_t job_mark(const struct mu_m_jobrow *r)
+{
+    uint64_t h = mu_str_hash(r->token ? r->token : "", r->token ? strlen(r->token) : 0);
+
+    return (uint32_t)(h ^ h >> 32);
+}
+
 /* The rank numbers of a part begin where those of the parts before it end. */
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
@@ -219,7 +227,9 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0};
+                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
+                               .mark = job_mark(row)};
+    mu_fences_end(c->fences, row->id);
     row->ranks = world;
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))
@@ -343,6 +353,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
     j->retry_at = j->kill_at = j->client_until = 0;
+    mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});

@@ -3,6 +3,7 @@
 #define MU_LAUNCHER_CORE_CTL_PRIV_H
 
 #include "launcher/core/ctl.h"
+#include "launcher/core/fences.h"
 
 #define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
 
@@ -56,6 +57,7 @@ struct waiting { /* a submission that came before any agent did */
 struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
+    struct mu_fences *fences;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -115,6 +117,14 @@ void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
 int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one; 0: not yet */
 void mu_ctl_place_spares(struct mu_ctl *, struct job *);
 bool mu_ctl_place_record(struct mu_ctl *, struct job *); /* parts and spares into the row */
+/* Attempts on several nodes: what their nodes want from one another. node: index in the pool. */
+void mu_ctl_wireup_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type, const void *body);
+void mu_ctl_wireup_fence(struct mu_ctl *, int node, const struct mu_m_fence *);
+void mu_ctl_wireup_modex(struct mu_ctl *, int node, const struct mu_m_modex *);
+void mu_ctl_wireup_up(struct mu_ctl *, int node);
+void mu_ctl_wireup_gone(struct mu_ctl *, const struct job *, const struct part *);
+/* Tells the ranks of a part (NULL: of all) of the failure that they outlive. */
+void mu_ctl_wireup_abort(struct mu_ctl *, const struct job *, const struct part *);
 
 char *mu_ctl_dup(const char *);
 void mu_ctl_replace(char **field, const char *value);

@@ -222,6 +222,7 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", what);
         mu_ctl_kill_parts(c, j, SIGKILL, 0, what);
     }
+    mu_ctl_wireup_abort(c, j, NULL);
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -307,6 +308,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;
+    if (p->phase == MU_PHASE_GONE)
+        mu_ctl_wireup_gone(c, j, p);
     p->nfailed = m->nfailed;
     p->njoined = m->njoined;
     p->starterr = m->starterr;
@@ -318,6 +321,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     progress(c, j);
     if (m->first_rank_plus1 && !j->failed_now)
         first_failure(c, j, m);
+    else if (!m->aborted)
+        mu_ctl_wireup_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
         bool running = true;
         for (unsigned i = 0; i < j->nparts; i++)

@@ -290,6 +290,15 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
         spawn(a, k);
 }
 
+/* A keeper that cannot be reached says again what it waits for when it is back. */
+static void to_keeper(struct mu_agent *a, uint64_t job, enum mu_msg_type type, const void *body)
+{
+    struct keeper *k = find(a, job);
+
+    if (k && k->state == K_UP)
+        mu_acts_send(a->acts, k->conn, type, body);
+}
+
 static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
 {
     struct keeper *k;
@@ -348,6 +357,18 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->output_ack.job);
         if (k)
             mu_acts_send(a->acts, k->conn, MU_MSG_output_ack, &m->output_ack);
+        return;
+    case MU_MSG_fence:
+        to_keeper(a, m->fence.job, m->type, &m->fence);
+        return;
+    case MU_MSG_fenced:
+        to_keeper(a, m->fenced.job, m->type, &m->fenced);
+        return;
+    case MU_MSG_modex:
+        to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_abort:
+        to_keeper(a, m->abort.job, m->type, &m->abort);
         return;
     case MU_MSG_bye:
         a->bye = true;
@@ -434,6 +455,14 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
     case MU_MSG_rank_exit:
         if (m->rank_exit.job == k->job)
             to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
+        return;
+    case MU_MSG_fence:
+        if (m->fence.job == k->job)
+            to_ctl(a, MU_MSG_fence, &m->fence);
+        return;
+    case MU_MSG_modex:
+        if (m->modex.job == k->job)
+            to_ctl(a, MU_MSG_modex, &m->modex);
         return;
     default:
         return;
