@@ -127,6 +127,7 @@ machine_has() { # KIND: whether this machine is of that kind
     no-pidfd) ! grep -q pidfd /proc/kallsyms 2>/dev/null ;;
     no-data) [ ! -d ../shared/data ] ;;
     no-cluster) [ -n "$(bash tests/cluster/cluster.sh missing)" ] ;;
+    no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;
     no-netem) ! bash tests/cluster/cluster.sh can_delay ;;
     san) case $B in */san-*) true ;; *) false ;; esac ;;
     no-*) ! command -v "${1#no-}" >/dev/null ;;

@@ -21,8 +21,9 @@
 #   cluster_start_host HOST                 boots it again, with another boot_id
 #   cluster_cut [--one-way] HOST [HOST2]    silently drops packets between the two, or the host and everybody; one-way:
 #                                           those from HOST to HOST2. A host may be "head" and, one-way, "all"
-#   cluster_heal [HOST [HOST2]]             undoes cuts and delays (without names: all)
-#   cluster_delay HOST MS [LOSS%]           each way, if cluster_can_delay
+#   cluster_lose HOST PERCENT               loses packets at random, each way, if cluster_can_lose
+#   cluster_delay HOST MS                   delays packets, each way, if cluster_can_delay
+#   cluster_heal [HOST [HOST2]]             undoes cuts; for one host or without names also losses and delays
 #   cluster_stop HOST [PROCESS]             SIGSTOP for a pid or what matches a regular expression; without: for all
 #   cluster_cont HOST [PROCESS]             SIGCONT
 #   cluster_ps HOST                         what runs there besides the host itself: pid, parent, state, command
@@ -369,15 +370,17 @@ cluster_cut() {
 }
 cl_each() { if [ "$1" = all ]; then cl_hosts && echo head; else echo "$1"; fi; }
 cluster_heal() {
-    local h
+    local h how
     if [ $# = 2 ]; then
         rm -f "$CLUSTER_DIR/cut/$1-$2" "$CLUSTER_DIR/cut/$2-$1"
     else
         for h in ${1:-$(cl_hosts)}; do
             rm -f "$CLUSTER_DIR/cut/$h" "$CLUSTER_DIR/cut/$h"-* "$CLUSTER_DIR/cut"/*-"$h"
             if [ -e "$CLUSTER_DIR/$h/up" ]; then
-                tc qdisc del dev "$h" root 2>/dev/null
-                nsenter --target "$(cl_pid "$h")" --net tc qdisc del dev eth0 root 2>/dev/null
+                for how in root clsact; do
+                    tc qdisc del dev "$h" $how 2>/dev/null
+                    nsenter --target "$(cl_pid "$h")" --net tc qdisc del dev eth0 $how 2>/dev/null
+                done
             fi
         done
     fi
@@ -385,10 +388,21 @@ cluster_heal() {
 }
 cluster_can_delay() { unshare --net tc qdisc add dev lo root netem delay 1ms >/dev/null 2>&1; }
 cluster_delay() {
-    local pid how="delay ${2}ms loss ${3:-0%}"
+    local pid
     pid=$(cl_pid "$1") || return
-    # shellcheck disable=SC2086
-    tc qdisc replace dev "$1" root netem $how && nsenter --target "$pid" --net tc qdisc replace dev eth0 root netem $how
+    tc qdisc replace dev "$1" root netem delay "${2}ms" &&
+        nsenter --target "$pid" --net tc qdisc replace dev eth0 root netem delay "${2}ms"
+}
+cluster_can_lose() { unshare --net "${BASH:-bash}" "$cluster_script" --lose lo 50 >/dev/null 2>&1; }
+cluster_lose() {
+    local pid
+    pid=$(cl_pid "$1") || return
+    cl_lose "$1" "$2" && nsenter --target "$pid" --net bash "$cluster_script" --lose eth0 "$2"
+}
+# DEVICE PERCENT: by a packet filter, since netem is rare: A = random; if A >= rest of 2^32, drop (2), else pass (0).
+cl_lose() {
+    tc qdisc replace dev "$1" clsact && tc filter replace dev "$1" egress prio 1 handle 1 bpf direct-action \
+        bytecode "4,32 0 0 4294963256,53 0 1 $(((100 - $2) * 42949672)),6 0 0 2,6 0 0 0"
 }
 
 cl_signal() { # SIGNAL HOST [PROCESS]
@@ -456,10 +470,11 @@ case ${1-} in
 --host) cl_host "$2" ;;
 --services) cl_services "$2" ;;
 --files) cl_files ;;
+--lose) cl_lose "$2" "$3" ;;
 --run)
     cluster_up "$2" && exec "${@:3}"
     ;;
-missing | can_delay) "cluster_$1" ;;
+missing | can_delay | can_lose) "cluster_$1" ;;
 [0-9]*)
     cl_why=$(cluster_missing)
     [ -z "$cl_why" ] || cl_fail "$cl_why" || exit
