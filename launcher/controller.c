@@ -31,6 +31,7 @@
 #define STOP_WAIT (30 * MU_SEC)
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
+#define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
@@ -63,6 +64,8 @@ static const struct {
     {"MUSTER_IDLE", offsetof(struct mu_ctl_config, idle_ns), 30 * MU_SEC},
     {"MUSTER_CLIENT_GRACE", offsetof(struct mu_ctl_config, client_grace_ns), 10 * MU_SEC},
     {"MUSTER_AGENT_WAIT", offsetof(struct mu_ctl_config, agent_wait_ns), 10 * MU_SEC},
+    {"MUSTER_NODE_WAIT", offsetof(struct mu_ctl_config, node_wait_ns), 300 * MU_SEC},
+    {"MUSTER_QUARANTINE", offsetof(struct mu_ctl_config, cooldown_ns), 900 * MU_SEC}, /* 0: never */
 };
 
 struct controller {
@@ -390,6 +393,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
+    cfg.ctl.node = c->paths.host;
+    cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();
     c->base = mu_loop_new();

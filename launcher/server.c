@@ -373,7 +373,8 @@ static int list_nodes(struct mu_server *s, struct mu_json *j, const struct mu_m_
 
     (void)q, (void)err;
     for (unsigned i = 0; i < pool->n; i++)
-        mu_json_add_node(j, &pool->v[i]);
+        if (pool->v[i].state != MU_NODE_NONE)
+            mu_json_add_node(j, &pool->v[i]);
     return 0;
 }
 

@@ -481,12 +481,18 @@ static void on_peer(void *arg, struct mu_tls_conn *conn)
     mu_tls_conn_free(conn);
 }
 
+static void on_ctl_echo(void *arg, uint64_t at)
+{
+    step(arg, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
+}
+
 static int open_uplink(struct agent *a, struct mu_err *err)
 {
     struct mu_uplink_config cfg = {.run = a->start.paths.run,
                                    .up = on_ctl_up,
                                    .down = on_ctl_down,
                                    .msg = on_ctl_msg,
+                                   .echo = on_ctl_echo,
                                    .failed = on_ctl_failed,
                                    .arg = a};
     int rc;
@@ -625,6 +631,8 @@ static int set_up(struct agent *a, struct mu_err *err)
                                   .memory = node.memory,
                                   .boot = a->boot,
                                   .adopt_wait_ns = ADOPT_WAIT,
+                                  .owner = a->start.join.owner,
+                                  .joined = a->start.join.n > 0,
                                   .lonely_ns = a->start.join.stay ? 0
                                                : a->start.join.n  ? LONELY_JOINED
                                                                   : LONELY};

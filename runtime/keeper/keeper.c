@@ -337,6 +337,36 @@ static void do_ack(struct keeper *k, const struct mu_act *act)
     k->look = true;
 }
 
+static void do_fenced(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        return;
+    struct mu_m_fenced *m = &msg.fenced;
+    if (m->status)
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
+               muster_strerror(m->status));
+    mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+}
+
+static void do_modex(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        return;
+    struct mu_m_modex *m = &msg.modex;
+    if (!m->answer) {
+        mu_pmix_modex_ask(k->pmix, m->attempt, m->rank, m->id, m->from);
+        return;
+    }
+    if (m->status)
+        mu_log(MU_LOG_WARN, "keeper", "attempt %u: what rank %u has published cannot be had: %s", m->attempt, m->rank,
+               muster_strerror(m->status));
+    mu_pmix_modex_done(k->pmix, m->attempt, m->id, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+}
+
 static void do_exit(struct keeper *k, const struct mu_act *act)
 {
     (void)act;
@@ -349,7 +379,8 @@ static void run_actions(struct keeper *k)
         [MU_ACT_SEND] = do_send,     [MU_ACT_CLOSE] = do_close, [MU_ACT_SPAWN] = do_spawn,
         [MU_ACT_SIGNAL] = do_signal, [MU_ACT_CLEAN] = do_clean, [MU_ACT_ABORT] = do_abort,
         [MU_ACT_NOTICE] = do_notice, [MU_ACT_INPUT] = do_input, [MU_ACT_STREAM] = do_stream,
-        [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,
+        [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,   [MU_ACT_FENCED] = do_fenced,
+        [MU_ACT_MODEX] = do_modex,
     };
 
     for (size_t i = 0; i < k->acts.n; i++) {
@@ -443,12 +474,46 @@ static void on_tick(void *arg)
     mu_alarm_set(k->tick, now + TICK);
 }
 
+static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
+{
+    struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
+    struct mu_msg msg = {0};
+
+    if (ev->len > MU_FRAME_MAX) {
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: %zu bytes from PMIx do not fit a message", ev->attempt, ev->len);
+        if (ev->kind == MU_PMIX_FENCE)
+            mu_pmix_fence_done(k->pmix, ev->attempt, ev->seq, MUSTER_EARG, NULL, 0);
+        return;
+    }
+    if (ev->kind == MU_PMIX_FENCE) {
+        msg.type = MU_MSG_fence;
+        msg.fence = (struct mu_m_fence){
+            .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
+    } else {
+        msg.type = MU_MSG_modex;
+        msg.modex = (struct mu_m_modex){.attempt = ev->attempt,
+                                        .to = ev->node,
+                                        .id = ev->seq,
+                                        .rank = ev->rank,
+                                        .answer = ev->answer,
+                                        .status = ev->status,
+                                        .data = data};
+    }
+    step(k, (struct mu_ev){.kind = ev->kind == MU_PMIX_FENCE ? MU_EV_FENCE : MU_EV_MODEX,
+                           .job = k->job,
+                           .attempt = ev->attempt,
+                           .msg = &msg});
+}
+
+/* Never while the core steps: what it is told here is borrowed. */
 static void take_pmix(struct keeper *k)
 {
     struct mu_pmix_event ev;
 
     while (mu_pmix_next(k->pmix, &ev)) {
-        if (k->attempt)
+        if (ev.kind == MU_PMIX_FENCE || ev.kind == MU_PMIX_MODEX)
+            to_core(k, &ev);
+        else if (k->attempt)
             mu_attempt_pmix(k->attempt, &ev);
         mu_pmix_event_free(&ev);
     }

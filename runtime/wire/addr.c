@@ -138,11 +138,12 @@ void mu_addr_text(const struct mu_addr *a, char text[MU_ADDR_TEXT])
 /* Shared by the thread and the loop; whoever comes last frees it. */
 struct question {
     atomic_int refs;
-    int done; /* eventfd */
-    uint16_t port;
+    atomic_bool answered; /* what follows is the thread's until then */
     int rc, e;
     unsigned n;
     struct mu_addr v[ADDRS_MAX];
+    int done; /* eventfd */
+    uint16_t port;
     char host[MU_ADDR_HOST];
 };
 
@@ -188,6 +189,7 @@ static void *ask(void *arg)
     if (!q->rc)
         freeaddrinfo(list);
     atomic_fetch_sub(&asking, 1);
+    atomic_store(&q->answered, true);
     while (write(q->done, &one, sizeof one) < 0 && errno == EINTR)
         ;
     drop(q);
@@ -201,6 +203,8 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
     struct mu_err err = {0};
 
     (void)fd, (void)what;
+    if (!atomic_load(&q->answered))
+        return;
     event_del(l->ev);
     if (!q->n)
         mu_err_set(&err, MUSTER_EPEER, "cannot look up host %s: %s", q->host,
@@ -253,7 +257,7 @@ int mu_addr_resolve(struct event_base *base, const char *host, uint16_t port, mu
         rc = mu_err_set(err, MUSTER_EARG, "host name is too long: %.100s", host);
         goto fail;
     }
-    l->ev = event_new(base, q->done, EV_READ, on_done, l);
+    l->ev = event_new(base, q->done, EV_READ | EV_PERSIST, on_done, l);
     if (!l->ev || event_add(l->ev, NULL)) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
         goto fail;

@@ -96,23 +96,28 @@ static int unhex(const char *in, uint8_t *out, size_t n)
 
 int mu_key_parse(const char *text, size_t len, struct mu_key *key, struct mu_err *err)
 {
-    static const char head[] = WORD " ", version[] = VERSION " ";
-    const size_t nhead = sizeof head - 1, nversion = sizeof version - 1, nkey = 2 * (size_t)MU_KEY_BYTES;
+    static const char head[] = WORD " ";
+    const size_t nhead = sizeof head - 1, nkey = 2 * (size_t)MU_KEY_BYTES;
     mu_auto_key struct mu_key k = {0};
     char print[MU_KEY_PRINT];
+    size_t word = 0;
 
     if (len && text[len - 1] == '\n')
         len--;
-    if (len < nhead + 1 || memcmp(text, head, nhead) != 0)
+    if (len <= nhead || memcmp(text, head, nhead) != 0)
         return mu_err_set(err, MUSTER_EARG, "not a pool key");
     text += nhead;
     len -= nhead;
-    if (len < nversion || memcmp(text, version, nversion) != 0)
-        return text[0] >= '1' && text[0] <= '9'
-                   ? mu_err_set(err, MUSTER_EVERSION, "a pool key of a newer muster; this one knows version " VERSION)
-                   : mu_err_set(err, MUSTER_EARG, "not a pool key");
-    text += nversion;
-    len -= nversion;
+    while (word < len && text[word] >= '0' && text[word] <= '9')
+        word++;
+    if (!word || (word < len && text[word] != ' '))
+        return mu_err_set(err, MUSTER_EARG, "not a pool key");
+    if (word != strlen(VERSION) || memcmp(text, VERSION, word) != 0)
+        return mu_err_set(err, MUSTER_EVERSION, "a pool key of version %.*s; this muster knows version " VERSION,
+                          (int)(word < 10 ? word : 10), text);
+    word += word < len;
+    text += word;
+    len -= word;
     if (len != nkey + MU_KEY_PRINT || unhex(text, k.bytes, MU_KEY_BYTES) || text[nkey] != ' ')
         return mu_err_set(err, MUSTER_EARG, "the pool key is damaged");
     mu_key_fingerprint(&k, print);

@@ -60,13 +60,14 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port)
+        F(str, addr) F(u32, port) F(u64, owner)
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
 #define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
-/* Agent to keeper: so long the ranks of an attempt on several nodes may live on without another one. */
-#define MU_F_lease(F) F(u64, left_ns)
+/* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
+ * without another one. */
+#define MU_F_lease(F) F(u64, until_ns)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -75,14 +76,17 @@ struct mu_u32v {
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
-    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)
+    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
+        F(u64, lease_ns) F(u32, mark)
+/* start.lease_ns: filled in by the agent: begun later (CLOCK_MONOTONIC) it may be one that was given up. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
- * 0 = none). */
+ * 0 = none). lapsed: the keeper ended the ranks because its lease ran out. aborted: the ranks that live have been told of
+ * a failure. */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -104,10 +108,15 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq)
-/* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data; the
- * result comes down to all. Known by (job, attempt, seq): said again after a lost connection it does no harm. */
-#define MU_F_fence(F) F(u64, job) F(u32, attempt) F(u64, seq) F(u32v, nodes) F(bytes, data)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted)
+/* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
+ * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
+ * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
+ * it does no harm. flags: MU_FENCE_. status: these nodes never will contribute. Downwards, without nodes and data, it is
+ * a question: say it again (seq MU_FENCE_ALL: all that wait). */
+#define MU_F_fence(F)                                                                                                  \
+    F(u64, job) F(u32, attempt) F(u64, seq) F(u32v, nodes) F(bytes, data) F(u32v, lens) F(u32v, among) F(u32, flags)   \
+        F(i32, status)
 #define MU_F_fenced(F) F(u64, job) F(u32, attempt) F(u64, seq) F(i32, status) F(bytes, data)
 /* What a rank of another node has published: a question (answer 0) to the node `to`, or its answer, which goes to the
  * node in `to` as well. id is the asker's. */
@@ -182,7 +191,7 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \

@@ -30,6 +30,7 @@
 #define SOCKETS_MAX 32
 #define ADDRS_MAX 16
 #define PORT_TRIES 16
+#define LOG_MAX 10 /* lines in 10 s */
 
 struct mu_tls {
     struct event_base *base;
@@ -38,6 +39,8 @@ struct mu_tls {
     struct mu_ident me;
     char ident[MU_IDENT_MAX];
     uint8_t psk[MU_KEY_BYTES];
+    uint64_t log_since;
+    unsigned said, unsaid;
 };
 
 /* --- the key in TLS ---------------------------------------------------------------------------------------------- */
@@ -215,23 +218,21 @@ static void tune(const struct mu_tls *tls, int fd)
 }
 
 /* Strangers must not be able to fill our log. */
-static void log_refused(const char *peer, const char *why)
+static void log_refused(struct mu_tls *tls, const char *peer, const char *why)
 {
-    static uint64_t since;
-    static unsigned n, unsaid;
     uint64_t now = mu_now();
     char shown[200];
 
-    if (now - since > 10 * MU_SEC) {
-        if (unsaid)
-            mu_log(MU_LOG_WARN, "wire", "refused %u more", unsaid);
-        since = now;
-        n = unsaid = 0;
+    if (now - tls->log_since > 10 * MU_SEC) {
+        if (tls->unsaid)
+            mu_log(MU_LOG_WARN, "wire", "refused %u more", tls->unsaid);
+        tls->log_since = now;
+        tls->said = tls->unsaid = 0;
     }
-    if (n++ < 10)
+    if (tls->said++ < LOG_MAX)
         mu_log(MU_LOG_WARN, "wire", "refused %s: %s", peer, mu_str_show(shown, sizeof shown, why));
     else
-        unsaid++;
+        tls->unsaid++;
 }
 
 /* --- listening --------------------------------------------------------------------------------------------------- */
@@ -317,7 +318,7 @@ static void refuse(struct half *h, const char *why)
     struct mu_tls_conn *c = take(h);
 
     if (why)
-        log_refused(c->peer, why);
+        log_refused(l->tls, c->peer, why);
     mu_tls_conn_refuse(c);
     reckon(l);
 }

@@ -40,7 +40,7 @@ const char *mu_tls_conn_local_host(const struct mu_tls_conn *); /* our address o
 void mu_tls_conn_free(struct mu_tls_conn *);                    /* NULL is fine */
 
 /* Listens on numeric addresses, or with naddrs = 0 on all that the host has; port 0: one that is free, the same on
- * each address. Who does not prove to have the key is closed and logged (a few lines a second at most). fn may free
+ * each address. Who does not prove to have the key is closed and logged (ten lines in 10 s at most). fn may free
  * the listener. */
 struct mu_tls_listener;
 typedef void (*mu_tls_accept_fn)(void *arg, struct mu_tls_conn *);
