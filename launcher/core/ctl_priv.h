@@ -23,6 +23,8 @@ struct job {
     unsigned nparts;
     bool holds;      /* its shares are taken from the pool */
     bool failed_now; /* a failure of the current attempt is recorded */
+    uint32_t blame;  /* MU_BLAME_ of it */
+    uint64_t failed_at;
     bool first_step; /* of this attempt, already told */
     bool ended_sent, restored_told;
     mu_conn client;
