@@ -266,6 +266,11 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
     case MU_ACT_EXIT:
         c->ops.exit(c->arg);
         return;
+    case MU_ACT_ENGINE:
+    case MU_ACT_PROBE:
+        if (c->ops.host)
+            c->ops.host(c->arg, a);
+        return;
     default:
         return;
     }

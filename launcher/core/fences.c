@@ -130,8 +130,7 @@ static struct fence *add(struct attempt *a, uint64_t seq)
 
 static void answer(struct mu_fences *f, const struct attempt *a, const struct fence *e, uint32_t node)
 {
-    struct mu_m_fenced m = {
-        .job = a->job, .attempt = a->number, .seq = e->seq, .status = e->status, .data = e->result};
+    struct mu_m_fenced m = {.job = a->job, .attempt = a->number, .seq = e->seq, .status = e->status, .data = e->result};
 
     f->send(f->arg, a->job, node, MU_MSG_fenced, &m);
 }
@@ -156,8 +155,8 @@ static bool misses(const struct fence *e, uint32_t node)
     return !e->over && e->got.of[node].wanted && !e->got.of[node].have;
 }
 
-/* Results that nobody can ask for any more: those of one kind that are behind the last ones, and of kinds that were used
- * least recently. */
+/* Results that nobody can ask for any more: those of one kind that are behind the last ones, and of kinds that were
+ * used least recently. */
 static void tidy(struct mu_fences *f, struct attempt *a, uint64_t seq)
 {
     unsigned kept = 0, oldest = 0;

@@ -1,5 +1,6 @@
 /* The fences of attempts on several nodes: what their keepers contribute is gathered, the result goes to all who wait.
- * Pure; sends through a callback. A contribution may come twice, late, or again after this process has been another one:
+ * Pure; sends through a callback. A contribution may come twice, late, or again after this process has been another
+ * one:
  * - A fence that is done is answered again from memory: the last MU_FENCE_KEEP of a kind, as far as the limit allows.
  * - One that somebody says again (MU_FENCE_AGAIN) and that is not known here was perhaps answered to others by a
  *   predecessor: the nodes that are missing are asked, now and when they come back, and help although they do not wait.

@@ -16,7 +16,7 @@ struct mu_keeper {
     struct mu_msg start;  /* of the attempt that runs; type 0 = none */
     struct mu_msg next;   /* a newer attempt, while the last one ends; type 0 = none */
     struct mu_m_spec spec;
-    struct mu_msg peer;   /* abort of another node, while the ranks start; type 0 = none */
+    struct mu_msg peer; /* abort of another node, while the ranks start; type 0 = none */
     struct mu_wireup *wireup;
     uint32_t base; /* global rank of local rank 0 */
     bool *live;    /* by local rank */
@@ -24,6 +24,7 @@ struct mu_keeper {
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
+    uint64_t lease;      /* an attempt on several nodes lives until then; 0 = for ever */
     uint64_t now, wall;
     struct mu_acts *acts;
 };
@@ -112,6 +113,12 @@ static void clean(struct mu_keeper *k)
     act(k, MU_ACT_CLEAN);
 }
 
+static bool leased(const struct mu_keeper *k)
+{
+    return k->lease && k->start.type && k->start.start.node_ranks.n > 1 && !MU_MUTANT(LEASE_IGNORED) &&
+           (k->r.phase == MU_PHASE_STARTING || k->r.phase == MU_PHASE_RUNNING);
+}
+
 static void begin(struct mu_keeper *k, struct mu_msg *m)
 {
     struct mu_m_start *s = &m->start;
@@ -138,6 +145,14 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
         return;
     }
     k->r.nranks = n;
+    k->lease = s->lease_ns > k->lease ? s->lease_ns : k->lease;
+    if (s->lease_ns && k->now >= s->lease_ns && !MU_MUTANT(LEASE_IGNORED)) { /* a start that came late */
+        k->r.lapsed = k->r.drained = 1;
+        k->r.nfailed = n;
+        clean(k);
+        report(k);
+        return;
+    }
     struct mu_act *a = act(k, MU_ACT_SPAWN);
     if (mu_msg_encode(&a->frame, MU_MSG_start, s))
         k->acts->failed = true;
@@ -352,6 +367,17 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     report(k);
 }
 
+/* Nobody has told us that the attempt is still wanted: the controller may have begun the next one elsewhere. */
+static void lease_is_over(struct mu_keeper *k)
+{
+    k->r.lapsed = 1;
+    mu_msg_free(&k->next);
+    kill_now(k);
+    if (k->r.phase == MU_PHASE_KILLING && !k->r.nlive)
+        all_ended(k);
+    report(k);
+}
+
 static struct mu_wireup_at wireup_at(const struct mu_keeper *k)
 {
     return (struct mu_wireup_at){.acts = k->acts, .now = k->now, .phase = k->r.phase, .up = k->up};
@@ -368,6 +394,9 @@ static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
         return;
     case MU_MSG_kill:
         on_kill(k, &m->kill);
+        return;
+    case MU_MSG_lease:
+        k->lease = m->lease.until_ns > k->lease ? m->lease.until_ns : k->lease;
         return;
     case MU_MSG_release:
         k->released = true;
@@ -445,6 +474,8 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
     mu_wireup_time(k->wireup, &at);
     if (k->kill_at && k->now >= k->kill_at)
         kill_now(k);
+    if (leased(k) && !k->r.lapsed && k->now >= k->lease)
+        lease_is_over(k);
     /* the controller releases once the output is through, or when nobody waits for it */
     if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE))
         act(k, MU_ACT_EXIT);
@@ -454,5 +485,6 @@ uint64_t mu_keeper_next(const struct mu_keeper *k)
 {
     uint64_t next = mu_wireup_next(k->wireup);
 
-    return k->kill_at && k->kill_at < next ? k->kill_at : next;
+    next = k->kill_at && k->kill_at < next ? k->kill_at : next;
+    return leased(k) && !k->r.lapsed && k->lease < next ? k->lease : next;
 }

@@ -25,7 +25,8 @@
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
 #define REDIAL (50 * MU_MS)       /* while the agent is away */
-#define AGENT_AWAY (2 * MU_SEC)   /* then a new one is started, and again after each further such time */
+#define AGENT_AWAY (100 * MU_MS)  /* then a new one is started */
+#define AGENT_AGAIN (2 * MU_SEC)  /* and again after each further such time */
 #define ORPHANED (600 * MU_SEC)   /* without ranks and without an agent: nobody will ever ask again */
 #define CLEAN_AGAIN (100 * MU_MS) /* what does not die is tried again */
 #define GRACE (5 * MU_SEC)        /* of the ranks when the keeper is told to end */
@@ -413,17 +414,18 @@ static void on_down(void *arg, struct mu_link *link)
     step(k, (struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_KEEPER_AGENT});
 }
 
-/* Somebody has to: the controller starts agents, but it may be gone too, and reaches ranks only through one. */
+/* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only
+ * through one. */
 static void start_agent(struct keeper *k)
 {
-    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local";
-    char *argv[] = {name, cmd, run, k->paths.run, local, NULL};
+    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local", rejoin[] = "--rejoin";
+    char *argv[] = {name, cmd, run, k->paths.run, getenv(MU_PATHS_JOINED) ? rejoin : local, NULL};
     struct mu_err err;
     pid_t pid;
 
-    k->agent_tried = mu_now();
     if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return;
+        return; /* it is just starting or ending */
+    k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
     else
@@ -450,7 +452,7 @@ static void on_dial(void *arg)
             return;
         }
     }
-    if (now - k->agent_tried >= AGENT_AWAY)
+    if (now - k->agent_tried >= (k->agent_tried == k->away_since ? AGENT_AWAY : AGENT_AGAIN))
         start_agent(k);
     if (now - k->away_since >= ORPHANED && (phase == MU_PHASE_IDLE || phase == MU_PHASE_GONE)) {
         mu_log(MU_LOG_WARN, "keeper", "no agent and no ranks for %llu s", (unsigned long long)(ORPHANED / MU_SEC));

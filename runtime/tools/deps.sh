@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Finds, and with `install` installs, the packages of runtime/tools/packages that are missing.
+# Finds, and with `install` installs, the packages of runtime/tools/packages that are missing; with a second word
+# `tests` also those that only tests need.
 set -u
+PATH=$PATH:/usr/sbin:/sbin # where sshd is
 here=$(cd "$(dirname "$0")" && pwd)
 list=$here/packages
 
@@ -19,8 +21,9 @@ have() {
 }
 
 missing=()
-while read -r package check; do
+while read -r package check tests; do
     case $package in '' | '#'*) continue ;; esac
+    [ -z "$tests" ] || [ "${2-}" = tests ] || continue
     have "$check" || missing+=("$package")
 done <"$list"
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -46,3 +49,6 @@ try || { "${sudo[@]}" apt-get update -q >"$log" 2>&1 && try; } || {
     echo "could not install; run: ${sudo[*]} apt-get install ${missing[*]}"
     exit 1
 }
+if [[ " ${missing[*]} " == *" openssh-server "* ]] && pgrep -x sshd >/dev/null; then
+    echo "note: with openssh-server came a running ssh server, which the tests do not need: systemctl disable --now ssh"
+fi

@@ -47,16 +47,24 @@ enum mu_ev_kind {
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
-    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while; DOWN or another message follows */
+    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
     MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
     MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
+    MU_EV_ECHO,    /* agent: the controller is known to have heard what we sent at `at` */
     MU_EV_FENCE,   /* keeper: PMIx wants a fence of attempt (msg: fence with seq, among, data) */
     MU_EV_MODEX,   /* keeper: PMIx asks for what a rank elsewhere has published, or answers MU_ACT_MODEX (msg: modex) */
 };
+/* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
+ * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
+ * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. */
+#define MU_SILENT_NS (1200 * 1000000ull)
+#define MU_LEASE_NS (1200 * 1000000ull)
+#define MU_LEASE_MARGIN_NS (150 * 1000000ull)
+
 enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {
     enum mu_ev_kind kind;
-    uint64_t now, wall;
+    uint64_t now, wall, at;
     mu_conn conn;
     const struct mu_msg *msg;
     uint64_t job;
@@ -87,7 +95,7 @@ enum mu_act_kind {
     MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
                    */
     MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
-    MU_ACT_MODEX,  /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
+    MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
 };
 #define MU_ALL UINT32_MAX
 
@@ -95,8 +103,8 @@ enum mu_act_kind {
  * DONE: that one has been answered and only helps. */
 enum { MU_FENCE_AGAIN = 1, MU_FENCE_DONE = 2 };
 #define MU_FENCE_ALL UINT64_MAX
-/* Fences of all ranks are numbered from 0. Those of some ranks have the top bit, a hash of the ranks and, in the last 16
- * bits, their own number. Two fences of one kind may be under way at once, not more: whoever answered or contributed
+/* Fences of all ranks are numbered from 0. Those of some ranks have the top bit, a hash of the ranks and, in the last
+ * 16 bits, their own number. Two fences of one kind may be under way at once, not more: whoever answered or contributed
  * keeps the last MU_FENCE_KEEP of a kind. */
 #define MU_FENCE_KEEP 2
 static inline uint64_t mu_fence_kind(uint64_t seq)
@@ -140,7 +148,10 @@ void mu_acts_free(struct mu_acts *);
     X(RESTART_BEFORE_GONE, "the next attempt starts while ranks of the last one live")                                 \
     X(AGENT_FORGETS, "an agent starts an attempt that it has already started")                                         \
     X(RELEASE_EARLY, "a keeper is released before the end of its job is stored")                                       \
-    X(TOKEN_IGNORED, "a repeated submission becomes a second job")
+    X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
+    X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
+    X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
+    X(SPARE_TWICE, "one spare node replaces two")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

@@ -37,6 +37,8 @@ struct row {
 #define FIELD_OF_query(t, n) FIELD(query, t, n)
 #define FIELD_OF_reply(t, n) FIELD(reply, t, n)
 #define FIELD_OF_stop(t, n) FIELD(stop, t, n)
+#define FIELD_OF_nodes_add(t, n) FIELD(nodes_add, t, n)
+#define FIELD_OF_nodes_remove(t, n) FIELD(nodes_remove, t, n)
 #define FIELD_OF_agent(t, n) FIELD(agent, t, n)
 #define FIELD_OF_agent_ready(t, n) FIELD(agent_ready, t, n)
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)

@@ -52,16 +52,22 @@ struct mu_u32v {
 #define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
+/* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
+ * that is known to the controller; whether their agents come up shows in the answer to a query for nodes. The rest is
+ * for the engine, as in spec. */
+#define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
+#define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port)
+        F(str, addr) F(u32, port) F(u64, owner)
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
 #define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
-/* Agent to keeper: so long the ranks of an attempt on several nodes may live on without another one. */
-#define MU_F_lease(F) F(u64, left_ns)
+/* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
+ * without another one. */
+#define MU_F_lease(F) F(u64, until_ns)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -70,14 +76,17 @@ struct mu_u32v {
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
-    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir) F(u32, mark)
+    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
+        F(u64, lease_ns) F(u32, mark)
+/* start.lease_ns: filled in by the agent: begun later (CLOCK_MONOTONIC) it may be one that was given up. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
- * 0 = none; first_blame: MU_BLAME_). aborted: the ranks that live have been told of a failure. */
+ * 0 = none; first_blame: MU_BLAME_). lapsed: the keeper ended the ranks because its lease ran out. aborted: the ranks
+ * that live have been told of a failure. */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -99,7 +108,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, aborted) F(u32, first_blame)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -119,7 +128,10 @@ struct mu_u32v {
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
- * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. */
+ * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
+ * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
+ * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
+ * in place of ssh. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -144,7 +156,8 @@ struct mu_u32v {
     F(u32, nodes)                                                                                                      \
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
-    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)
+    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
+        F(str, ssh) F(str, engine) F(strv, engine_env)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -178,7 +191,7 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
@@ -199,6 +212,8 @@ struct mu_u32v {
     M(21, query)                                                                                                       \
     M(22, reply)                                                                                                       \
     M(23, stop)                                                                                                        \
+    M(24, nodes_add)                                                                                                   \
+    M(25, nodes_remove)                                                                                                \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \
