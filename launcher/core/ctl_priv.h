@@ -30,6 +30,8 @@ struct job {
     unsigned nspares;
     bool holds;      /* its shares, spares included, are taken from the pool */
     bool failed_now; /* a failure of the current attempt is recorded */
+    uint32_t blame;  /* MU_BLAME_ of it */
+    uint64_t failed_at;
     bool first_step; /* of this attempt, already told */
     bool ended_sent, restored_told;
     mu_conn client;

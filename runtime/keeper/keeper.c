@@ -186,7 +186,7 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, const char *tail)
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail)
 {
     struct keeper *k = arg;
 
@@ -198,6 +198,7 @@ static void on_ended(void *arg, uint32_t index, int status, bool abnormal, const
                            .index = index,
                            .status = status,
                            .abnormal = abnormal,
+                           .blame = blame,
                            .text = tail});
 }
 
@@ -360,6 +361,8 @@ static void do_modex(struct keeper *k, const struct mu_act *act)
         return;
     struct mu_m_modex *m = &msg.modex;
     if (!m->answer) {
+        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: node %u asks what rank %u has published", m->attempt, m->from,
+               m->rank);
         mu_pmix_modex_ask(k->pmix, m->attempt, m->rank, m->id, m->from);
         return;
     }
