@@ -11,7 +11,6 @@
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
 #define ENGINE_EVERY_MAX (30 * MU_SEC)
-#define LOAD_GRACE (3 * MU_SEC)  /* agents find a controller that was started again */
 #define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
 #define PROBE_EVERY (60 * MU_MS)
@@ -353,7 +352,7 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = c->now + LOAD_GRACE;
+        n->declare_at = c->now + MU_LOAD_NS;
         n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
     }
 }

@@ -13,6 +13,7 @@
 #include "runtime/agent/core.h"
 #include "runtime/agent/keepers.h"
 #include "runtime/agent/plan.h"
+#include "runtime/agent/refusal.h"
 #include "runtime/agent/revive.h"
 #include "runtime/agent/start.h"
 #include "runtime/agent/uplink.h"
@@ -72,6 +73,7 @@ struct agent {
     struct clean *cleans;
     mu_conn last_id;
     struct mu_uplink *ctl;
+    struct mu_refusal *refusal; /* while ctl is away */
     struct mu_tls *tls;
     struct mu_tls_listener *peers;
     struct mu_err unreachable; /* why the controller could not be reached, newest */
@@ -438,6 +440,7 @@ static void on_ctl_up(void *arg)
 {
     struct agent *a = arg;
 
+    mu_refusal_stop(a->refusal);
     a->revive.tried = 0;
     if (a->peers)
         mu_agent_set_addr(a->core, mu_uplink_local_host(a->ctl), mu_tls_listener_port(a->peers));
@@ -451,8 +454,11 @@ static void on_ctl_down(void *arg, int how)
     struct agent *a = arg;
 
     a->ctl_closing = false;
-    if (!a->ending)
-        step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
+    if (a->ending)
+        return;
+    step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
+    if (a->start.join.n)
+        mu_refusal_watch(a->refusal, mu_uplink_peer_host(a->ctl), a->start.join.port);
 }
 
 static void on_ctl_msg(void *arg, const struct mu_msg *msg)
@@ -493,6 +499,11 @@ static void on_peer(void *arg, struct mu_tls_conn *conn)
     mu_tls_conn_free(conn);
 }
 
+static void on_refused(void *arg, uint64_t at)
+{
+    step(arg, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = at});
+}
+
 static void on_ctl_echo(void *arg, uint64_t at)
 {
     step(arg, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
@@ -509,6 +520,9 @@ static int open_uplink(struct agent *a, struct mu_err *err)
                                    .arg = a};
     int rc;
 
+    a->refusal = mu_refusal_new(a->base, on_refused, a);
+    if (!a->refusal)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (a->start.join.n) {
         if ((rc = mu_tls_new(a->base, &a->start.join.key, NULL, &a->tls, err)) ||
             (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
@@ -703,6 +717,7 @@ static void tear_down(struct agent *a)
 
     mu_revive_stop(&a->revive);
     mu_listener_free(a->listener);
+    mu_refusal_free(a->refusal);
     mu_uplink_free(a->ctl);
     mu_tls_listener_free(a->peers);
     mu_tls_free(a->tls);

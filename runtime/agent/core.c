@@ -235,10 +235,9 @@ static void tell_lease(struct mu_agent *a, const struct keeper *k)
 }
 
 /* at: when we sent what the controller has heard. */
-static void on_echo(struct mu_agent *a, uint64_t at)
+static void prolong(struct mu_agent *a, uint64_t at)
 {
-    /* what we sent before we said who we are does not count for the controller */
-    if (!a->ctl_up || !a->told || at < a->told_at || at + MU_LEASE_NS <= a->lease_until)
+    if (at + MU_LEASE_NS <= a->lease_until)
         return;
     a->lease_until = at + MU_LEASE_NS;
     if (a->now < a->lease_told + LEASE_EVERY)
@@ -246,6 +245,13 @@ static void on_echo(struct mu_agent *a, uint64_t at)
     a->lease_told = a->now;
     for (unsigned i = 0; i < a->n; i++)
         tell_lease(a, &a->v[i]);
+}
+
+static void on_echo(struct mu_agent *a, uint64_t at)
+{
+    /* what we sent before we said who we are does not count for the controller */
+    if (a->ctl_up && a->told && at >= a->told_at)
+        prolong(a, at);
 }
 
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
@@ -606,6 +612,9 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
         break;
     case MU_EV_ECHO:
         on_echo(a, ev->at);
+        break;
+    case MU_EV_NOCTL:
+        prolong(a, ev->at);
         break;
     case MU_EV_CHILD:
         on_child(a, ev);

@@ -277,6 +277,8 @@ static void one(struct world *w, struct event *e)
         if (!n->alive || n->gen != e->gen || n->conn)
             return;
         if (!w->ctl_alive || n->cut) {
+            if (!n->cut && e->who)
+                sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = w->now});
             struct event *d = sim_at(w, w->now + 50 * MU_MS, AGENT_DIAL);
             d->who = e->who;
             d->gen = e->gen;
