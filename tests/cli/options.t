@@ -38,8 +38,12 @@ bad "-x 1A=2: a variable's name" run -x 1A=2 true
 bad '-x RANK: muster sets' run -x RANK=1 true
 bad '--restarts takes a number' run --restarts many true
 bad '--min-ranks 3 is more than' run -n 2 --min-ranks 3 true
-bad 'host elsewhere.example is not this machine' run -H elsewhere.example true
 bad 'slots' run -n 5 -H localhost:2 true
+bad 'known only once its agent runs: say -n, or HOST:SLOTS' run -H 'elsewhere:*' true
+bad 'needs hosts beyond those of the ranks' run -n 2 --spares 1 -H localhost:2 true
+bad "'-oBatchMode=no' is not a host name" run -H -oBatchMode=no true
+bad 'a quote is not closed' run --ssh "ssh '" -H elsewhere true
+bad 'there is no engine' run --engine warp -H elsewhere true
 bad '/nosuch' run --hostfile /nosuch true
 bad '--timeout takes a time' run --timeout soon true
 bad "program behind ':'" run -n 1 true :
