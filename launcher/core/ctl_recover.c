@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 
 #define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
+#define CAUSE_LATE MU_SEC           /* so long after the first report of a failure another one may turn out its cause */
 #define START_LOST_MAX 10u          /* attempts that died before anybody said they lived */
 
 static int exit_code_of(int status)
@@ -200,6 +201,8 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
     char what[300];
 
     j->failed_now = true;
+    j->blame = m->first_blame;
+    j->failed_at = c->now;
     r->fail_rank_plus1 = m->first_rank_plus1;
     r->fail_status = m->first_status;
     r->fail_wall = m->first_wall;
@@ -223,6 +226,12 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
         mu_ctl_kill_parts(c, j, SIGKILL, 0, what);
     }
     mu_ctl_wireup_abort(c, j, NULL);
+}
+
+/* What a failure does to ranks on other nodes may be reported before the failure. */
+static bool outweighs(const struct mu_ctl *c, const struct job *j, const struct mu_m_report *m)
+{
+    return m->first_blame && m->first_blame < j->blame && c->now < j->failed_at + CAUSE_LATE;
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -319,7 +328,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
     progress(c, j);
-    if (m->first_rank_plus1 && !j->failed_now)
+    if (m->first_rank_plus1 && (!j->failed_now || outweighs(c, j, m)))
         first_failure(c, j, m);
     else if (!m->aborted)
         mu_ctl_wireup_abort(c, j, p);
@@ -357,6 +366,25 @@ static bool is_victim(const struct job *j, const struct mu_node *lost)
 
     return j->failed_now && r->fail_node && strcmp(r->fail_node, lost->name) != 0 &&
            !(WIFSIGNALED(r->fail_status) && WTERMSIG(r->fail_status) == SIGKILL);
+}
+
+/* Known by other means than its agent's word. */
+void mu_ctl_job_keeper_dead(struct mu_ctl *c, struct job *j, struct part *p)
+{
+    const struct mu_node *n = &c->pool.v[p->share.node];
+
+    if (p->phase >= MU_PHASE_GONE || mu_job_over(j->row.state) || j->retry_at)
+        return;
+    p->phase = MU_PHASE_LOST;
+    p->drained = true;
+    mu_ctl_event(c, j, "keeper-lost", -1, n->name, "its keeper and its agent are gone");
+    if (is_victim(j, n))
+        j->failed_now = false;
+    if (j->row.ending == MU_END_NONE)
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "keeper and agent on %s died", n->name);
+    mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
+    if (all_gone(j))
+        decide(c, j);
 }
 
 /* The node is given up: nothing of the attempt lives there. */

@@ -562,22 +562,23 @@ static bool abnormal(const struct rank *r)
     return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) != MU_RANK_FINALIZED;
 }
 
-/* Who is to blame rather: killed, failed, failed because a peer had, well. */
-static unsigned class(const struct rank *r)
+/* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
+ * with SIGPIPE who writes to it. */
+static unsigned blame(const struct rank *r)
 {
     uint32_t error = atomic_load(&mu_slots_get(r->attempt->slots, r->index)->user_error);
 
     if (!r->status && !abnormal(r))
-        return 3;
+        return MU_BLAME_PEER + 1;
     if (WIFSIGNALED(r->status))
-        return 0;
-    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? 2 : 1;
+        return WTERMSIG(r->status) == SIGPIPE && r->attempt->n < r->attempt->world ? MU_BLAME_PEER : MU_BLAME_SIGNAL;
+    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? MU_BLAME_PEER : MU_BLAME_CODE;
 }
 
 static int by_plausibility(const void *pa, const void *pb)
 {
     const struct rank *a = *(struct rank *const *)pa, *b = *(struct rank *const *)pb;
-    unsigned ca = class(a), cb = class(b);
+    unsigned ca = blame(a), cb = blame(b);
 
     return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
 }
@@ -610,14 +611,14 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), "");
+            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), tail ? tail : "");
+        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);

@@ -317,6 +317,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         k->r.first_rank_plus1 = k->base + ev->index + 1;
         k->r.first_status = ev->abnormal ? 1 << 8 : ev->status;
         k->r.first_wall = k->r.detected_wall = k->wall;
+        k->r.first_blame = ev->blame;
         k->r.first_text = strdup(text);
         if (ev->text && *ev->text) {
             k->r.first_tail.data = (uint8_t *)strdup(ev->text);

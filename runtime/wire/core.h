@@ -28,6 +28,9 @@ enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KIL
 
 enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
+/* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
+ * another one had. */
+enum { MU_BLAME_SIGNAL = 1, MU_BLAME_CODE, MU_BLAME_PEER };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
 
@@ -54,9 +57,9 @@ enum mu_ev_kind {
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
  * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. */
-#define MU_SILENT_NS (1200 * 1000000ull)
-#define MU_LEASE_NS (1200 * 1000000ull)
-#define MU_LEASE_MARGIN_NS (150 * 1000000ull)
+#define MU_SILENT_NS (1000 * 1000000ull)
+#define MU_LEASE_NS (1000 * 1000000ull)
+#define MU_LEASE_MARGIN_NS (100 * 1000000ull)
 
 enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {
@@ -70,6 +73,7 @@ struct mu_ev {
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
     const char *text, *node;
     const struct mu_m_report *report;
+    uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
 };
 
 enum mu_act_kind {

@@ -68,6 +68,8 @@ struct mu_u32v {
 /* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
  * without another one. */
 #define MU_F_lease(F) F(u64, until_ns)
+/* Agent to keeper: where the controller is reached, for the keeper's line there (runtime/keeper/line.h). */
+#define MU_F_line(F) F(str, host) F(u32, port)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -85,8 +87,8 @@ struct mu_u32v {
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
- * 0 = none). lapsed: the keeper ended the ranks because its lease ran out. aborted: the ranks that live have been told of
- * a failure. */
+ * 0 = none; first_blame: MU_BLAME_). lapsed: the keeper ended the ranks because its lease ran out. aborted: the ranks
+ * that live have been told of a failure. */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -108,7 +110,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -218,6 +220,7 @@ struct mu_u32v {
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \
     M(33, lease)                                                                                                       \
+    M(34, line)                                                                                                        \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
