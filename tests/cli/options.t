@@ -49,6 +49,13 @@ bad '--timeout takes a time' run --timeout soon true
 bad "program behind ':'" run -n 1 true :
 bad 'program 2 has none' run -n 1 true : true
 bad '--json goes with --dry-run' run --json true
+bad 'an argument is missing' nodes add
+bad 'hosts are words of their own' nodes add a,b
+bad "is this machine, which is always in its pool" nodes add localhost
+bad "'-x' is not a host name|unknown option" nodes add -x
+bad 'slots must be a number' nodes add a:b
+bad 'an argument is missing' nodes remove
+bad "unexpected argument 'ad'" nodes ad
 bad "not the number of a job" status one
 bad "not the number of a job" cancel 1 x
 bad 'an argument is missing' events
