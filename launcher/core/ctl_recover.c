@@ -97,6 +97,8 @@ static void blame_node(struct mu_ctl *c, struct job *j)
             continue;
         mu_ctl_replace(&r->fail_text, what);
         mu_ctl_replace(&r->fail_node, n->name);
+        if (n->state == MU_NODE_LOST || n->state == MU_NODE_AWAY)
+            r->fail_wall = n->away_wall;
         return;
     }
 }
