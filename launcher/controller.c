@@ -500,6 +500,8 @@ int mu_controller_main(int argc, char **argv)
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
         code = refuse(&o, 2, err.text);
+        if (c.lock >= 0)
+            mu_daemon_leave(&c.paths, &c.lock);
     } else {
         mu_log(MU_LOG_INFO, "controller", "version %s, pid %d, store %s", MUSTER_VERSION, (int)getpid(), c.paths.state);
         mu_daemon_ready(&o.ready_fd, 0, NULL);

@@ -1,10 +1,11 @@
 #include <stdlib.h>
 
 #include "launcher/engine.h"
+#include "launcher/slurm.h"
 
 bool mu_engine_slurm_inside(void)
 {
-    return false;
+    return mu_slurm_inside();
 }
 
 void mu_engine_slurm(struct mu_start *s)
