@@ -7,9 +7,9 @@
 
 #include "runtime/wire/core.h"
 
-#define MU_MODEX_WAIT_S 60u    /* then a question is answered with ETIMEOUT */
-#define MU_MODEX_REPEAT_S 2u   /* so often it is asked meanwhile */
-#define MU_MODEX_OPEN 4096u    /* questions at once, ours and theirs each; more fail */
+#define MU_MODEX_WAIT_S 60u  /* then a question is answered with ETIMEOUT */
+#define MU_MODEX_REPEAT_S 2u /* so often it is asked meanwhile */
+#define MU_MODEX_OPEN 4096u  /* questions at once, ours and theirs each; more fail */
 
 struct mu_wireup;
 /* Of the step under way. up: the agent can be reached. phase: MU_PHASE_. */

@@ -740,12 +740,8 @@ void mu_pmix_modex_ask(struct mu_pmix *p, uint32_t attempt, uint32_t rank, uint6
     pmix_status_t rc = PMIx_server_dmodex_request(&proc, on_published, q);
     if (rc == PMIX_SUCCESS)
         return;
-    struct mu_pmix_event no = {.kind = MU_PMIX_MODEX,
-                               .rank = rank,
-                               .status = MUSTER_EPEER,
-                               .seq = seq,
-                               .node = node,
-                               .answer = true};
+    struct mu_pmix_event no = {
+        .kind = MU_PMIX_MODEX, .rank = rank, .status = MUSTER_EPEER, .seq = seq, .node = node, .answer = true};
     pthread_mutex_lock(&p->lock);
     if (p->open)
         push_locked(p, &no);

@@ -29,9 +29,9 @@ enum mu_pmix_kind { MU_PMIX_CONNECTED = 1, MU_PMIX_FINALIZED, MU_PMIX_ABORTED, M
 struct mu_pmix_event {
     enum mu_pmix_kind kind;
     uint32_t attempt, rank;
-    int32_t status; /* ABORTED: the code; MODEX: 0 or MUSTER_E */
-    char *text;     /* ABORTED, may be NULL; owned */
-    uint64_t seq;   /* FENCE: as in runtime/wire/core.h */
+    int32_t status;          /* ABORTED: the code; MODEX: 0 or MUSTER_E */
+    char *text;              /* ABORTED, may be NULL; owned */
+    uint64_t seq;            /* FENCE: as in runtime/wire/core.h */
     uint32_t *among, namong; /* FENCE: the nodes that take part, none: all; owned */
     uint8_t *data;           /* FENCE, MODEX; owned */
     size_t len;
@@ -64,8 +64,8 @@ void mu_pmix_event_free(struct mu_pmix_event *);
 void mu_pmix_fence_done(struct mu_pmix *, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len);
 /* The same for a question of kind MODEX. */
 void mu_pmix_modex_done(struct mu_pmix *, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len);
-/* Asks for what a rank of this node has published or will publish; answered with an event MODEX, unless the attempt ends
- * before. */
+/* Asks for what a rank of this node has published or will publish; answered with an event MODEX, unless the attempt
+ * ends before. */
 void mu_pmix_modex_ask(struct mu_pmix *, uint32_t attempt, uint32_t rank, uint64_t seq, uint32_t node);
 
 #endif

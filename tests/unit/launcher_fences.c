@@ -1,5 +1,5 @@
-/* Fences of attempts on several nodes: what is gathered, who is answered, who is asked; and keepers' halves with it over
- * links that break and controllers that forget, until all is done. */
+/* Fences of attempts on several nodes: what is gathered, who is answered, who is asked; and keepers' halves with it
+ * over links that break and controllers that forget, until all is done. */
 #include "launcher/core/fences.h"
 
 #include <stdio.h>
@@ -26,7 +26,8 @@ static void note(void *arg, uint64_t job, uint32_t node, enum mu_msg_type type, 
     else if (type == MU_MSG_fence)
         snprintf(log_ + n, sizeof log_ - n, "%u?%llu ", node, (unsigned long long)q->seq);
     else if (m->status)
-        snprintf(log_ + n, sizeof log_ - n, "%u!%llu=%s ", node, (unsigned long long)m->seq, muster_strerror(m->status));
+        snprintf(log_ + n, sizeof log_ - n, "%u!%llu=%s ", node, (unsigned long long)m->seq,
+                 muster_strerror(m->status));
     else
         snprintf(log_ + n, sizeof log_ - n, "%u:%llu=%.*s ", node, (unsigned long long)m->seq, (int)m->data.len,
                  (const char *)m->data.data);
@@ -171,7 +172,8 @@ static void merged(void)
     TAP_OK(!mu_gather_init(&g, 3, &(struct mu_u32v){0}) && g.missing == 3, "a gathering of three");
     mu_gather_add(&g, &(struct mu_m_fence){.nodes = {.v = (uint32_t[]){2}, .n = 1}, .data = {(uint8_t[]){'c'}, 1}});
     mu_gather_add(&g, &(struct mu_m_fence){.nodes = {.v = (uint32_t[]){0}, .n = 1}, .data = {(uint8_t[]){'a'}, 1}});
-    TAP_OK(!mu_gather_message(&g, &m) && m.nodes.n == 2 && m.lens.n == 2 && g.missing == 1, "two of them in one message");
+    TAP_OK(!mu_gather_message(&g, &m) && m.nodes.n == 2 && m.lens.n == 2 && g.missing == 1,
+           "two of them in one message");
     take(f, 1, 0, 2, "c", 0); /* also on its own, by another way */
     mu_fences_take(f, 3, &m);
     take(f, 1, 0, 1, "b", 0);
@@ -227,12 +229,12 @@ static struct {
     struct mu_fences *ctl;
     struct node {
         struct mu_wireup *w;
-        bool ka, ac;           /* keeper to agent, agent to controller */
+        bool ka, ac; /* keeper to agent, agent to controller */
         struct mu_buf up[QUEUE], down[QUEUE];
         unsigned nup, ndown;
-        uint64_t next, done;   /* fences begun; all before it are answered */
-        bool ahead;            /* and the one behind that */
-        bool some, some_done;  /* the fence of some of the ranks */
+        uint64_t next, done;  /* fences begun; all before it are answered */
+        bool ahead;           /* and the one behind that */
+        bool some, some_done; /* the fence of some of the ranks */
     } node[NODES];
     unsigned n, depth;
     uint64_t steps;
@@ -293,7 +295,8 @@ static void carry_out(struct node *k, struct mu_acts *acts)
                 if (all || p != 1)
                     snprintf(want + strlen(want), sizeof want - strlen(want), "%u.%llu ", p,
                              (unsigned long long)m.fenced.seq);
-            if (m.fenced.status || m.fenced.data.len != strlen(want) || memcmp(m.fenced.data.data, want, strlen(want)) ||
+            if (m.fenced.status || m.fenced.data.len != strlen(want) ||
+                memcmp(m.fenced.data.data, want, strlen(want)) ||
                 (all ? m.fenced.seq < k->done || m.fenced.seq > k->done + 1 || (m.fenced.seq > k->done && k->ahead)
                      : k->some_done))
                 w.bad = true;
@@ -437,8 +440,8 @@ static const char *schedule(uint64_t seed)
 
         w.node[i].ka = w.node[i].ac = true;
         w.node[i].w = mu_wireup_new(1);
-        mu_wireup_begin(w.node[i].w,
-                        &(struct mu_m_start){.job = 1, .attempt = 1, .node_id = i, .node_ranks = {.v = ranks, .n = w.n}});
+        mu_wireup_begin(w.node[i].w, &(struct mu_m_start){
+                                         .job = 1, .attempt = 1, .node_id = i, .node_ranks = {.v = ranks, .n = w.n}});
     }
     unsigned calm = 20 + (unsigned)below(400);
     while (!over() && !w.bad && w.steps++ < 20000) {
