@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/engine.h"
 #include "launcher/listen.h"
 #include "launcher/probe.h"
 #include "launcher/server.h"
@@ -75,6 +76,8 @@ struct controller {
     struct mu_listener *listener;
     struct mu_listen *listen; /* for other hosts */
     struct mu_probes *probes;
+    struct mu_starter *starter;
+    struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct event *sigchld, *sigterm, *sigint;
     struct mu_alarm *agent_alarm, *prune_alarm;
     int lock;
@@ -141,6 +144,8 @@ static void on_sigchld(evutil_socket_t fd, short what, void *arg)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (pid == c->agent)
             agent_ended(c, status);
+        else
+            mu_starter_reaped(c->starter, pid, status);
 }
 
 static void on_agent_lost(void *arg)
@@ -241,6 +246,73 @@ static void on_probed(void *arg, const char *node, bool answers)
     mu_server_probed(((struct controller *)arg)->server, node, answers ? 0 : 1);
 }
 
+static int on_listening(void *arg, const char **join, const struct mu_key **key, struct mu_err *err)
+{
+    struct controller *c = arg;
+    int rc = mu_listen_open(c->listen, err);
+
+    if (rc)
+        return rc;
+    *join = mu_listen_join(c->listen);
+    *key = mu_listen_key(c->listen);
+    return 0;
+}
+
+static void on_engine_wanted(void *arg, const struct mu_act *act, const struct mu_m_spec *spec)
+{
+    struct controller *c = arg;
+    const struct mu_m_nodes_add *pool = &c->pool_nodes;
+
+    mu_starter_start(c->starter, &(struct mu_start_request){.node = act->node,
+                                                            .dest = act->detail,
+                                                            .job = act->job,
+                                                            .engine = spec ? spec->engine : pool->engine,
+                                                            .ssh = spec ? spec->ssh : pool->ssh,
+                                                            .env = spec ? spec->engine_env : pool->engine_env});
+}
+
+static void on_engine_done(void *arg, const char *node, int status, const char *text)
+{
+    mu_server_engine_done(((struct controller *)arg)->server, node, status, text);
+}
+
+static void on_joined(void *arg, const char *node)
+{
+    mu_starter_joined(((struct controller *)arg)->starter, node);
+}
+
+/* The next ones of the pool are started as these are. */
+static void on_nodes_add(void *arg, const struct mu_m_nodes_add *m)
+{
+    struct controller *c = arg;
+    struct mu_m_nodes_add copy = {0};
+
+    if (mu_msg_copy(MU_MSG_nodes_add, &copy, m))
+        return;
+    mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
+    c->pool_nodes = copy;
+}
+
+static int new_starter(struct controller *c, struct mu_err *err)
+{
+    struct mu_starter_config cfg = {.paths = &c->paths,
+                                    .fan_out = MU_START_FAN_OUT,
+                                    .limit_ns = MU_START_NS,
+                                    .listening = on_listening,
+                                    .done = on_engine_done,
+                                    .arg = c};
+    const char *fan_out = getenv("MUSTER_START_FANOUT"), *limit = getenv("MUSTER_START_TIMEOUT");
+    uint64_t n = cfg.fan_out;
+
+    if (fan_out && *fan_out && mu_str_u64(fan_out, 1, 10000, &n))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_START_FANOUT=%.60s: not a number from 1 to 10000", fan_out);
+    if (limit && *limit && (mu_str_duration(limit, &cfg.limit_ns) || cfg.limit_ns < MU_SEC))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_START_TIMEOUT=%.60s: not a duration of 1 s or more", limit);
+    cfg.fan_out = (unsigned)n;
+    c->starter = mu_starter_new(c->base, &cfg);
+    return c->starter ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+}
+
 /* --- start, continued -------------------------------------------------------------------------------------------- */
 
 /* MUSTER_EJOB: another controller serves this pool. */
@@ -305,7 +377,10 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
         .on_exit = on_exit_wanted,
         .on_agent_lost = on_agent_lost,
+        .on_engine = on_engine_wanted,
+        .on_joined = on_joined,
         .on_probe = on_probe_wanted,
+        .on_nodes_add = on_nodes_add,
         .arg = c};
     char file[PATH_MAX];
     int rc;
@@ -333,6 +408,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     c->probes = mu_probes_new(c->base, on_probed, c);
     if (!c->sigchld || !c->sigterm || !c->sigint || !c->agent_alarm || !c->prune_alarm || !c->probes)
         return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
+    if ((rc = new_starter(c, err)))
+        return rc;
     const char *where = o->listen ? o->listen : getenv("MUSTER_LISTEN");
     if ((rc = mu_listen_new(c->base, &c->paths, where, on_accept_tls, c, &c->listen, err)))
         return rc;
@@ -350,6 +427,8 @@ static void tear_down(struct controller *c)
     mu_listener_free(c->listener);
     mu_listen_free(c->listen);
     mu_probes_free(c->probes);
+    mu_starter_free(c->starter);
+    mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
     mu_server_free(c->server);
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);

@@ -1,5 +1,5 @@
 /* Does a host still answer, whatever may be with its agent? A TCP connection to where the agent listens: made or
- * refused, somebody is there; nothing within a quarter of a second, nobody is. */
+ * refused, somebody is there; nothing within MU_PROBE_NS, nobody is. */
 #ifndef MU_LAUNCHER_PROBE_H
 #define MU_LAUNCHER_PROBE_H
 
@@ -8,7 +8,7 @@
 
 #include "runtime/wire/core.h"
 
-#define MU_PROBE_NS (250 * 1000000ull)
+#define MU_PROBE_NS (150 * 1000000ull)
 
 struct event_base;
 

@@ -493,6 +493,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
+    if (msg->type == MU_MSG_agent && k->remote && msg->agent.node && s->cfg.on_joined)
+        s->cfg.on_joined(s->cfg.arg, msg->agent.node);
     if (msg->type == MU_MSG_query && k->hello) {
         on_query(s, k, &msg->query);
         settle(s);

@@ -16,6 +16,7 @@ struct mu_server_config {
     /* The core wants an agent started (spec: of the job that owns the node, NULL: the pool), or to know whether a host
      * answers. Both return at once; mu_server_engine_done and mu_server_probed come later, from the loop. */
     void (*on_engine)(void *arg, const struct mu_act *, const struct mu_m_spec *spec);
+    void (*on_joined)(void *arg, const char *node); /* an agent of another host is here; before the core hears of it */
     void (*on_probe)(void *arg, const struct mu_act *);
     void (*on_nodes_add)(void *arg, const struct mu_m_nodes_add *); /* before the core hears of it */
     void *arg;

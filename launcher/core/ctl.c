@@ -257,8 +257,15 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
         mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
         return;
     }
-    k->role = m->role && !strcmp(m->role, "agent") ? ROLE_AGENT : ROLE_CLIENT;
+    k->role = m->role && !strcmp(m->role, "agent")  ? ROLE_AGENT
+              : m->role && !strcmp(m->role, "line") ? ROLE_LINE
+                                                    : ROLE_CLIENT;
     k->node = -1;
+    if (k->role == ROLE_LINE) {
+        k->job = m->job;
+        mu_ctl_node_line(c, k, m->node ? m->node : "");
+        return;
+    }
     struct mu_m_welcome msg = {
         .proto = MU_WIRE_VERSION, .version = (char *)(uintptr_t)c->cfg.version, .incarnation = c->cfg.incarnation};
     mu_acts_send(c->acts, k->id, MU_MSG_welcome, &msg);
@@ -419,6 +426,8 @@ static void on_down(struct mu_ctl *c, mu_conn id, int status)
         return;
     if (k->role == ROLE_AGENT && k->node >= 0 && c->pool.v[k->node].conn == id)
         mu_ctl_node_down(c, k->node, status);
+    if (k->role == ROLE_LINE)
+        mu_ctl_node_line_down(c, k);
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
         if (j->client != id)
@@ -501,7 +510,7 @@ static bool busy(const struct mu_ctl *c)
         if (!mu_job_over(c->jobs[i]->row.state) || c->jobs[i]->parts)
             return true;
     for (unsigned i = 0; i < c->nconns; i++)
-        if (c->conns[i].role != ROLE_AGENT && !c->exiting)
+        if (c->conns[i].role < ROLE_AGENT && !c->exiting)
             return true;
     for (unsigned i = 0; i < c->pool.n && !c->exiting; i++) { /* nodes that were given to the pool find it */
         const struct mu_node *n = &c->pool.v[i];

@@ -209,7 +209,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     j->failed_now = j->first_step = j->restored_told = false;
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
-        j->parts[i] = (struct part){.share = share, .confirmed = true};
+        j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
         nodes[i] = c->pool.v[share.node].name;
         ranks[i] = share.ranks;
         world += share.ranks;

@@ -125,6 +125,61 @@ static void engine_later(struct mu_ctl *c, struct mu_node *n)
         n->engine_at = c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX);
 }
 
+static void ask_probe(struct mu_ctl *c, const struct mu_node *n)
+{
+    if (!*n->addr)
+        return;
+    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_PROBE);
+    snprintf(act->node, sizeof act->node, "%s", n->name);
+    snprintf(act->detail, sizeof act->detail, "%s", n->addr);
+    act->signo = n->port;
+}
+
+/* Nothing lives there that an attempt could meet. */
+static bool empty(const struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt &&
+                c->jobs[i]->parts[p].phase < MU_PHASE_GONE)
+                return false;
+    return true;
+}
+
+/* The host does not answer, its agent's connection was closed, and so was a keeper's own: the kernel there has said
+ * that both processes are dead, and with a keeper its ranks die. A network that fails does not close connections. */
+static void judge(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->parts[p].line_lost)
+                mu_ctl_job_keeper_dead(c, c->jobs[i], &c->jobs[i]->parts[p]);
+}
+
+void mu_ctl_node_line(struct mu_ctl *c, struct conn *k, const char *node)
+{
+    struct job *j = mu_ctl_find(c, k->job);
+
+    k->node = mu_pool_find(&c->pool, node);
+    for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++) {
+        if (j->parts[p].share.node != (uint32_t)k->node || j->parts[p].line > k->id)
+            continue;
+        j->parts[p].line = k->id;
+        j->parts[p].line_lost = false;
+    }
+}
+
+void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
+{
+    struct job *j = mu_ctl_find(c, k->job);
+
+    for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++)
+        if (j->parts[p].line == k->id)
+            j->parts[p].line_lost = true;
+    if (j && k->node >= 0 && at(c, k->node)->state == MU_NODE_AWAY && !at(c, k->node)->silent)
+        ask_probe(c, at(c, k->node));
+}
+
 void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
 {
     struct mu_node *n = at(c, node);
@@ -154,12 +209,8 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
     if (MU_MUTANT(REPLACED_EARLY))
         n->declare_at = c->now;
     n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
-    if (n->silent || !*n->addr)
-        return;
-    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_PROBE);
-    snprintf(act->node, sizeof act->node, "%s", n->name);
-    snprintf(act->detail, sizeof act->detail, "%s", n->addr);
-    act->signo = n->port;
+    if (!n->silent)
+        ask_probe(c, n);
 }
 
 /* Most are silent at once and nobody vouches for our own link: it may be us. */
@@ -230,9 +281,15 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     if (n->state == MU_NODE_UP)
         return;
     if (ev->kind == MU_EV_PROBED) {
-        /* the host lives: its keepers bring the agent back */
-        if (n->declare_at && !n->silent && !ev->status)
-            n->declare_at += RETURN_NS;
+        if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
+            return;
+        if (!ev->status) { /* the host lives: its keepers bring the agent back */
+            n->declare_at = c->now + RETURN_NS;
+            return;
+        }
+        judge(c, node);
+        if (n->declare_at && empty(c, node))
+            n->declare_at = c->now;
         return;
     }
     if (!ev->status) /* started; it joins, or is asked for again */ {

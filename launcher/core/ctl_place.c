@@ -65,6 +65,7 @@ static bool replace(struct mu_ctl *c, struct job *j, struct part *p)
         leave(c, j, &was);
         mu_pool_give(&c->pool, &j->spares[s], 1);
         p->share.node = j->spares[s].node;
+        p->line = 0;
         mu_pool_take(&c->pool, &p->share, 1);
         if (!MU_MUTANT(SPARE_TWICE))
             j->spares[s] = j->spares[--j->nspares];
@@ -75,6 +76,7 @@ static bool replace(struct mu_ctl *c, struct job *j, struct part *p)
         return false;
     leave(c, j, &was);
     p->share.node = (uint32_t)node;
+    p->line = 0;
     mu_pool_take(&c->pool, &p->share, 1);
 moved:
     mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[p->share.node].name, "in place of %s", c->pool.v[was.node].name);

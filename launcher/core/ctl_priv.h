@@ -13,6 +13,8 @@ struct part { /* what one node does of a job's attempt */
     uint32_t nfailed, njoined, lost, starterr;
     bool confirmed; /* said by the agent since its last (re)connection */
     bool lapsed;    /* its keeper ended the ranks: the lease ran out */
+    mu_conn line;   /* newest connection of its keeper itself; it breaks when that dies */
+    bool line_lost; /* and it has broken in this attempt */
     bool drained;
     bool kill_sent; /* on the agent's present connection */
     uint64_t seq;   /* of the keeper's last report */
@@ -41,7 +43,7 @@ struct job {
     uint64_t stored_at;    /* last PUT_JOB for progress */
 };
 
-enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT };
+enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
 struct conn {
     mu_conn id;
     enum role role;
@@ -97,6 +99,7 @@ void mu_ctl_send_agents(struct mu_ctl *, const struct job *, enum mu_msg_type, c
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_node_ready(struct mu_ctl *, int node);
+void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
 void mu_ctl_kill_parts(struct mu_ctl *, struct job *, uint32_t signo, uint64_t grace, const char *why);
 
@@ -104,6 +107,8 @@ void mu_ctl_kill_parts(struct mu_ctl *, struct job *, uint32_t signo, uint64_t g
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
 void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
 void mu_ctl_node_down(struct mu_ctl *, int node, int status);
+void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */
+void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
 void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
 void mu_ctl_node_strike(struct mu_ctl *, int node);
 int mu_ctl_node_known(struct mu_ctl *, const char *name); /* index; made if need be; < 0: out of memory */

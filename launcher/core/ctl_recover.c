@@ -368,6 +368,25 @@ static bool is_victim(const struct job *j, const struct mu_node *lost)
            !(WIFSIGNALED(r->fail_status) && WTERMSIG(r->fail_status) == SIGKILL);
 }
 
+/* Known by other means than its agent's word. */
+void mu_ctl_job_keeper_dead(struct mu_ctl *c, struct job *j, struct part *p)
+{
+    const struct mu_node *n = &c->pool.v[p->share.node];
+
+    if (p->phase >= MU_PHASE_GONE || mu_job_over(j->row.state) || j->retry_at)
+        return;
+    p->phase = MU_PHASE_LOST;
+    p->drained = true;
+    mu_ctl_event(c, j, "keeper-lost", -1, n->name, "its keeper and its agent are gone");
+    if (is_victim(j, n))
+        j->failed_now = false;
+    if (j->row.ending == MU_END_NONE)
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "keeper and agent on %s died", n->name);
+    mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
+    if (all_gone(j))
+        decide(c, j);
+}
+
 /* The node is given up: nothing of the attempt lives there. */
 void mu_ctl_job_node_lost(struct mu_ctl *c, struct job *j, int node, const char *why)
 {

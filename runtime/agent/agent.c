@@ -311,6 +311,15 @@ static void on_cleaner(void *arg)
 
 /* --- keepers ----------------------------------------------------------------------------------------------------- */
 
+/* Keepers keep a line of their own to a controller on another host. */
+static void tell_line(struct agent *a, struct mu_link *keeper)
+{
+    struct mu_m_line m = {.host = (char *)(uintptr_t)mu_uplink_peer_host(a->ctl), .port = a->start.join.port};
+
+    if (a->start.join.n && *m.host)
+        mu_link_send_msg(keeper, MU_MSG_line, &m);
+}
+
 static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
     struct conn *k = arg;
@@ -333,6 +342,7 @@ static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *
         mu_plan_adopt(a->plan, msg->hello.job);
         if (k->pid > 0)
             mu_keepers_watch(a->keepers, msg->hello.job, k->pid);
+        tell_line(a, link);
     }
     step(a, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
 }
@@ -431,6 +441,8 @@ static void on_ctl_up(void *arg)
     a->revive.tried = 0;
     if (a->peers)
         mu_agent_set_addr(a->core, mu_uplink_local_host(a->ctl), mu_tls_listener_port(a->peers));
+    for (struct conn *k = a->conns; k; k = k->next)
+        tell_line(a, k->link);
     step(a, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
 }
 

@@ -25,8 +25,8 @@ struct mu_agent_config {
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
     uint64_t lonely_ns;     /* without controller and without keepers for so long: exit; 0 = never */
-    uint64_t owner; /* the job that it was started for; 0 = the pool's */
-    bool joined;    /* of another host than the controller's: leases */
+    uint64_t owner;         /* the job that it was started for; 0 = the pool's */
+    bool joined;            /* of another host than the controller's: leases */
 };
 
 struct mu_agent;

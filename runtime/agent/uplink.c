@@ -40,7 +40,7 @@ struct mu_uplink {
     struct mu_err why; /* they fail, the most telling one */
     uint64_t since, away_since, logged;
     bool welcome, over;
-    char local_host[64];
+    char local_host[64], peer_host[64];
 };
 
 static uint64_t every(const struct mu_uplink *u, uint64_t now)
@@ -197,6 +197,7 @@ static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err 
     d->tls = NULL;
     if (conn) {
         snprintf(u->local_host, sizeof u->local_host, "%s", mu_tls_conn_local_host(conn));
+        snprintf(u->peer_host, sizeof u->peer_host, "%s", mu_tls_conn_peer_host(conn));
         mu_log(MU_LOG_INFO, "agent", "connected to the controller at %s", mu_tls_conn_peer(conn));
         link = mu_link_new_tls(conn, on_msg, on_down, u);
     }
@@ -319,6 +320,11 @@ void mu_uplink_redial(struct mu_uplink *u)
         return;
     u->away_since = mu_now();
     begin_dials(u, u->away_since);
+}
+
+const char *mu_uplink_peer_host(const struct mu_uplink *u)
+{
+    return u->peer_host;
 }
 
 const char *mu_uplink_local_host(const struct mu_uplink *u)

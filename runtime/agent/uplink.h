@@ -38,6 +38,8 @@ void mu_uplink_leave(struct mu_uplink *);
 void mu_uplink_redial(struct mu_uplink *);
 /* Our address on the way to the controller; "" over the Unix socket. */
 const char *mu_uplink_local_host(const struct mu_uplink *);
+/* The controller's, as we reach it; "" over the Unix socket. */
+const char *mu_uplink_peer_host(const struct mu_uplink *);
 /* When we sent what the controller is known to have heard, mu_now() of this host; 0: nothing yet on this connection. */
 uint64_t mu_uplink_echoed(const struct mu_uplink *);
 

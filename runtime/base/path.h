@@ -23,8 +23,8 @@ struct mu_paths {
     uint32_t pool_hash;   /* of the state path: two pools with different state never meet */
 };
 
-/* Set by an agent that joins another host's pool, for itself and its keepers: state is then $MUSTER_HOME/HOST/joined-ID,
- * ID being hexadecimal. */
+/* Set by an agent that joins another host's pool, for itself and its keepers: state is then
+ * $MUSTER_HOME/HOST/joined-ID, ID being hexadecimal. */
 #define MU_PATHS_JOINED "MUSTER_JOINED"
 
 /* Works both directories out and creates them. The text says which directory is wrong and how. */

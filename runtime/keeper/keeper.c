@@ -20,6 +20,7 @@
 #include "runtime/base/path.h"
 #include "runtime/keeper/attempt.h"
 #include "runtime/keeper/core.h"
+#include "runtime/keeper/line.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
 
@@ -46,6 +47,7 @@ struct keeper {
     struct mu_feed *feed;
     struct mu_attempt *attempt;
     struct mu_link *link;
+    struct mu_line *line;
     struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again;
     struct event *on_sig, *on_pmix;
     int sigfd;
@@ -398,8 +400,15 @@ static void run_actions(struct keeper *k)
 
 static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
+    struct keeper *k = arg;
+
     (void)link, (void)frame, (void)len;
-    step(arg, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
+    if (msg->type == MU_MSG_line) {
+        if (msg->line.host && msg->line.port && msg->line.port <= UINT16_MAX)
+            mu_line_dial(k->line, msg->line.host, (uint16_t)msg->line.port);
+        return;
+    }
+    step(k, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
 }
 
 static void on_down(void *arg, struct mu_link *link)
@@ -643,6 +652,7 @@ static int open_all(struct keeper *k, struct mu_err *err)
     if (!k->base || !k->core || !k->logs)
         goto nomem;
     k->feed = mu_feed_new(k->base, on_input_taken, k);
+    k->line = mu_line_new(k->base, &k->paths, k->job, k->node);
     k->core_alarm = mu_alarm_new(k->base, on_core_alarm, k);
     k->tick = mu_alarm_new(k->base, on_tick, k);
     k->dial = mu_alarm_new(k->base, on_dial, k);
@@ -650,8 +660,8 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->pump_again = mu_alarm_new(k->base, on_pump_again, k);
     k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
     k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
-    if (!k->feed || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again || !k->on_sig ||
-        !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
+    if (!k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again ||
+        !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
         goto nomem;
     return 0;
 nomem:
@@ -689,6 +699,7 @@ static void close_all(struct keeper *k)
     mu_alarm_free(k->pump_again);
     free_event(k->on_sig);
     free_event(k->on_pmix);
+    mu_line_free(k->line);
     mu_feed_free(k->feed);
     mu_logs_free(k->logs);
     mu_keeper_free(k->core);

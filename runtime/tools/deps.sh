@@ -49,6 +49,10 @@ try || { "${sudo[@]}" apt-get update -q >"$log" 2>&1 && try; } || {
     echo "could not install; run: ${sudo[*]} apt-get install ${missing[*]}"
     exit 1
 }
-if [[ " ${missing[*]} " == *" openssh-server "* ]] && pgrep -x sshd >/dev/null; then
-    echo "note: with openssh-server came a running ssh server, which the tests do not need: systemctl disable --now ssh"
-fi
+# Debian starts what it installs. The tests do not need that.
+for service in openssh-server:ssh:sshd munge:munge:munged; do
+    IFS=: read -r package unit daemon <<<"$service"
+    if [[ " ${missing[*]} " == *" $package "* ]] && pgrep -x "$daemon" >/dev/null; then
+        echo "note: $package has started $daemon; if this machine does not need it: systemctl disable --now $unit"
+    fi
+done

@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/wire/msg.h"
+#include "runtime/wire/core.h"
 
 #define MU_BEAT_EVERY (100 * MU_MS)
 #define MU_BEAT_SUSPECT (500 * MU_MS)
-#define MU_BEAT_SILENT (1200 * MU_MS)
+#define MU_BEAT_SILENT MU_SILENT_NS
 #define MU_BEAT_PATIENCE 3u
 
 struct mu_beat {

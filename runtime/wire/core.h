@@ -57,9 +57,9 @@ enum mu_ev_kind {
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
  * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. */
-#define MU_SILENT_NS (1200 * 1000000ull)
-#define MU_LEASE_NS (1200 * 1000000ull)
-#define MU_LEASE_MARGIN_NS (150 * 1000000ull)
+#define MU_SILENT_NS (1000 * 1000000ull)
+#define MU_LEASE_NS (1000 * 1000000ull)
+#define MU_LEASE_MARGIN_NS (100 * 1000000ull)
 
 enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {

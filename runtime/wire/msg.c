@@ -43,6 +43,7 @@ struct row {
 #define FIELD_OF_agent_ready(t, n) FIELD(agent_ready, t, n)
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)
 #define FIELD_OF_lease(t, n) FIELD(lease, t, n)
+#define FIELD_OF_line(t, n) FIELD(line, t, n)
 #define FIELD_OF_start(t, n) FIELD(start, t, n)
 #define FIELD_OF_kill(t, n) FIELD(kill, t, n)
 #define FIELD_OF_release(t, n) FIELD(release, t, n)

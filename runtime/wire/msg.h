@@ -68,6 +68,8 @@ struct mu_u32v {
 /* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
  * without another one. */
 #define MU_F_lease(F) F(u64, until_ns)
+/* Agent to keeper: where the controller is reached, for the keeper's line there (runtime/keeper/line.h). */
+#define MU_F_line(F) F(str, host) F(u32, port)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -218,6 +220,7 @@ struct mu_u32v {
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \
     M(33, lease)                                                                                                       \
+    M(34, line)                                                                                                        \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \

@@ -21,12 +21,15 @@
 #   cluster_start_host HOST                 boots it again, with another boot_id
 #   cluster_cut [--one-way] HOST [HOST2]    silently drops packets between the two, or the host and everybody; one-way:
 #                                           those from HOST to HOST2. A host may be "head" and, one-way, "all"
-#   cluster_heal [HOST [HOST2]]             undoes cuts and delays (without names: all)
-#   cluster_delay HOST MS [LOSS%]           each way, if cluster_can_delay
+#   cluster_lose HOST PERCENT               loses packets at random, each way, if cluster_can_lose
+#   cluster_delay HOST MS                   delays packets, each way, if cluster_can_delay
+#   cluster_heal [HOST [HOST2]]             undoes cuts; for one host or without names also losses and delays
 #   cluster_stop HOST [PROCESS]             SIGSTOP for a pid or what matches a regular expression; without: for all
 #   cluster_cont HOST [PROCESS]             SIGCONT
 #   cluster_ps HOST                         what runs there besides the host itself: pid, parent, state, command
 #   cluster_orphans                         the same for all hosts, and files that are left there; for the end of tests
+#   cluster_services SCRIPT                 runs it in each host ($1 is its name) now and when it boots; what it starts is
+#                                           the host's, and no orphan
 #   cluster_mpirun ARGS...                  Open MPI over the hosts' sshd
 cluster_script=$(readlink -f "${BASH_SOURCE[0]}")
 CLUSTER_DIR=/run/cluster # a private /run, so it needs no other name
@@ -34,6 +37,10 @@ CLUSTER_NET=10.213.0.0/24
 CLUSTER_SSH="ssh -F $CLUSTER_DIR/ssh_config"
 cl_spaces=(--net --uts --ipc --pid --mount --fork --kill-child)
 export CLUSTER_DIR CLUSTER_NET CLUSTER_SSH PATH=$PATH:/usr/sbin:/sbin
+
+# The environment of a host's own daemons, which belong to no test's pool.
+cl_clean=(env -i PATH="$PATH" HOME="$HOME" LC_ALL=C.UTF-8 ${MUSTER_TEST_ID:+MUSTER_TEST_ID="$MUSTER_TEST_ID"}
+    ${CLUSTER_ID:+CLUSTER_ID="$CLUSTER_ID"})
 
 cl_fail() {
     echo "cluster: $*" >&2
@@ -197,10 +204,16 @@ END
     # Without PAM sshd refuses an account without a password for locked.
     if [ -e $CLUSTER_DIR/shadow ]; then mount --bind $CLUSTER_DIR/shadow /etc/shadow || exit; fi
     "$(command -v sshd)" -f $CLUSTER_DIR/sshd_config -E "$dir/sshd.log" || exit
-    cl_files >"$dir/files"
+    cl_services "$me" || exit
     echo "$pid" >"$dir/up.new" && mv "$dir/up.new" "$dir/up"
     exec <>"$dir/never"
     while :; do read -r _; done
+}
+# Inside HOST: its services. What runs and lies there then is the host's, and no leftover.
+cl_services() {
+    [ ! -e $CLUSTER_DIR/services ] || bash $CLUSTER_DIR/services "$1" || return
+    ps -e -o pid=,comm= >"$CLUSTER_DIR/$1/services"
+    cl_files >"$CLUSTER_DIR/$1/files"
 }
 # The host's own files, without what is shared. Empty directories of muster's sockets are no leftover.
 cl_files() { find /tmp /dev/shm /run -xdev -mindepth 1 ! -path /run/sshd.pid ! \( -type d -path '/tmp/muster-*' \) | sort; }
@@ -209,11 +222,7 @@ cl_boot() { # HOST
     local dir=$CLUSTER_DIR/$1
     rm -rf "$dir" && mkdir "$dir" && mkfifo "$dir/never" && cat /proc/sys/kernel/random/uuid >"$dir/boot_id" || return
     # Not a child of the caller's: a host is nobody's job.
-    (
-        env -i PATH="$PATH" HOME="$HOME" LC_ALL=C.UTF-8 ${MUSTER_TEST_ID:+MUSTER_TEST_ID="$MUSTER_TEST_ID"} \
-            ${CLUSTER_ID:+CLUSTER_ID="$CLUSTER_ID"} \
-            setsid unshare "${cl_spaces[@]}" bash "$cluster_script" --host "$1" </dev/null >"$dir/log" 2>&1 &
-    )
+    ("${cl_clean[@]}" setsid unshare "${cl_spaces[@]}" bash "$cluster_script" --host "$1" </dev/null >"$dir/log" 2>&1 &)
 }
 cl_booted() { # HOST
     cl_wait 20 test -e "$CLUSTER_DIR/$1/up" || cl_fail "$1 does not come up: $(cat "$CLUSTER_DIR/$1/log" "$CLUSTER_DIR/$1/sshd.log" 2>&1)"
@@ -292,7 +301,7 @@ cluster_down() {
         [ ! -e "$CLUSTER_DIR/$h/up" ] || cluster_kill_host "$h" || return
         rm -rf "${CLUSTER_DIR:?}/$h"
     done
-    rm -rf $CLUSTER_DIR/hosts $CLUSTER_DIR/cut
+    rm -rf $CLUSTER_DIR/hosts $CLUSTER_DIR/cut $CLUSTER_DIR/services
     echo 127.0.0.1 localhost >$CLUSTER_DIR/names
     ip neigh flush dev cluster nud permanent
 }
@@ -361,15 +370,17 @@ cluster_cut() {
 }
 cl_each() { if [ "$1" = all ]; then cl_hosts && echo head; else echo "$1"; fi; }
 cluster_heal() {
-    local h
+    local h how
     if [ $# = 2 ]; then
         rm -f "$CLUSTER_DIR/cut/$1-$2" "$CLUSTER_DIR/cut/$2-$1"
     else
         for h in ${1:-$(cl_hosts)}; do
             rm -f "$CLUSTER_DIR/cut/$h" "$CLUSTER_DIR/cut/$h"-* "$CLUSTER_DIR/cut"/*-"$h"
             if [ -e "$CLUSTER_DIR/$h/up" ]; then
-                tc qdisc del dev "$h" root 2>/dev/null
-                nsenter --target "$(cl_pid "$h")" --net tc qdisc del dev eth0 root 2>/dev/null
+                for how in root clsact; do
+                    tc qdisc del dev "$h" $how 2>/dev/null
+                    nsenter --target "$(cl_pid "$h")" --net tc qdisc del dev eth0 $how 2>/dev/null
+                done
             fi
         done
     fi
@@ -377,10 +388,21 @@ cluster_heal() {
 }
 cluster_can_delay() { unshare --net tc qdisc add dev lo root netem delay 1ms >/dev/null 2>&1; }
 cluster_delay() {
-    local pid how="delay ${2}ms loss ${3:-0%}"
+    local pid
     pid=$(cl_pid "$1") || return
-    # shellcheck disable=SC2086
-    tc qdisc replace dev "$1" root netem $how && nsenter --target "$pid" --net tc qdisc replace dev eth0 root netem $how
+    tc qdisc replace dev "$1" root netem delay "${2}ms" &&
+        nsenter --target "$pid" --net tc qdisc replace dev eth0 root netem delay "${2}ms"
+}
+cluster_can_lose() { unshare --net "${BASH:-bash}" "$cluster_script" --lose lo 50 >/dev/null 2>&1; }
+cluster_lose() {
+    local pid
+    pid=$(cl_pid "$1") || return
+    cl_lose "$1" "$2" && nsenter --target "$pid" --net bash "$cluster_script" --lose eth0 "$2"
+}
+# DEVICE PERCENT: by a packet filter, since netem is rare: A = random; if A >= rest of 2^32, drop (2), else pass (0).
+cl_lose() {
+    tc qdisc replace dev "$1" clsact && tc filter replace dev "$1" egress prio 1 handle 1 bpf direct-action \
+        bytecode "4,32 0 0 4294963256,53 0 1 $(((100 - $2) * 42949672)),6 0 0 2,6 0 0 0"
 }
 
 cl_signal() { # SIGNAL HOST [PROCESS]
@@ -394,9 +416,8 @@ cluster_stop() { cl_signal STOP "$@"; }
 cluster_cont() { cl_signal CONT "$@"; }
 
 cluster_ps() {
-    # shellcheck disable=SC2009
-    cl_enter "$1" ps -e -o pid=,ppid=,stat=,args= | grep -vE '^ *1 | ps -e -o pid=,|sshd: [^ ]*sshd -f '
-    return 0
+    cl_enter "$1" ps -e -o pid=,ppid=,stat=,comm=,args= | awk 'NR == FNR { service[$1 " " $2] = 1; next }
+        !($1 " " $4 in service || /ps -e -o pid=,ppid=/) { sub(" " $4 " +", " "); print }' "$CLUSTER_DIR/$1/services" -
 }
 cluster_orphans() {
     local h
@@ -410,6 +431,15 @@ cluster_orphans() {
 cluster_mpirun() {
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --mca plm_rsh_agent "$CLUSTER_SSH" \
         --mca oob_tcp_if_include $CLUSTER_NET --mca btl_tcp_if_include $CLUSTER_NET --bind-to none "$@"
+}
+
+cluster_services() {
+    local h
+    cp -- "$1" $CLUSTER_DIR/services || return
+    for h in $(cl_hosts); do
+        [ -e "$CLUSTER_DIR/$h/up" ] || continue
+        cl_enter "$h" "${cl_clean[@]}" bash "$cluster_script" --services "$h" || return
+    done
 }
 
 # --- entry --------------------------------------------------------------------------------------------------------
@@ -438,11 +468,13 @@ fi
 case ${1-} in
 --head) cl_head "${@:2}" ;;
 --host) cl_host "$2" ;;
+--services) cl_services "$2" ;;
 --files) cl_files ;;
+--lose) cl_lose "$2" "$3" ;;
 --run)
     cluster_up "$2" && exec "${@:3}"
     ;;
-missing | can_delay) "cluster_$1" ;;
+missing | can_delay | can_lose) "cluster_$1" ;;
 [0-9]*)
     cl_why=$(cluster_missing)
     [ -z "$cl_why" ] || cl_fail "$cl_why" || exit

@@ -183,7 +183,7 @@ run_cmd cluster_cut h1 h8
 like "$rc:$err" "^1:cluster: no host 'h8'" "a cut from a host that there is not"
 
 if cluster_can_delay; then
-    cluster_delay h4 200 0%
+    cluster_delay h4 200
     start=${EPOCHREALTIME/./}
     cluster_ssh h4 true
     [ $((${EPOCHREALTIME/./} - start)) -gt 800000 ]
@@ -191,6 +191,25 @@ if cluster_can_delay; then
     cluster_heal h4
 else
     skip "kernel without netem"
+fi
+
+if cluster_can_lose; then
+    cluster_lose h4 50
+    ok $? "a lossy link"
+    before=$(wc -l <"$tmp/h4.heard")
+    cluster_exec h1 python3 -c 'import socket
+for i in range(200): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.213.0.4", 7001))'
+    sleep 0.5
+    n=$(($(wc -l <"$tmp/h4.heard") - before))
+    [ $n -gt 40 ] && [ $n -lt 160 ]
+    ok $? "loses half of what comes" || note "200 sent, $n heard"
+    cluster_heal h4
+    cluster_exec h4 tc qdisc show dev eth0 | grep -q clsact
+    is $? 1 "and is healed"
+    run_cmd cluster_ssh h4 true
+    is "$rc" 0 "and works"
+else
+    skip "kernel without cls_bpf" 4
 fi
 
 # Power loss

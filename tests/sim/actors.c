@@ -220,6 +220,7 @@ void sim_keeper_gone(struct world *w, unsigned i, bool crash)
     k->alive = false;
     k->gen++;
     sim_hang_up(w, k->conn);
+    sim_hang_up(w, k->line);
     struct event *e = sim_at(w, w->now + sim_below(w, 3 * MU_MS), A_CHILD);
     e->who = k->node;
     e->gen = w->node[k->node].gen;

@@ -18,9 +18,9 @@ bool sim_host_cut(const struct world *w, uint32_t conn, int to, uint64_t *until,
 {
     const struct net *n = &w->net[conn % MAX_CONNS];
 
-    if (n->kind[0] != AGENT || n->kind[1] != CTL)
+    if ((n->kind[0] != AGENT && n->kind[0] != KEEPER) || n->kind[1] != CTL)
         return false;
-    const struct node *node = &w->node[n->who[0]];
+    const struct node *node = &w->node[n->kind[0] == AGENT ? n->who[0] : w->keeper[n->who[0]].node];
     if (!(node->cut & (to ? CUT_OUT : CUT_IN)))
         return false;
     *until = node->cut_until;
@@ -78,6 +78,7 @@ static void die(struct world *w, unsigned who)
         k->gen++;
         memset(k->live, 0, sizeof k->live);
         k->nlive = 0;
+        sim_hang_up(w, k->line);
     }
     n->norphans = 0;
     if (n->alive)
@@ -132,6 +133,31 @@ static void healed(struct world *w, struct event *e)
         if (!n->of_job)
             sim_at(w, w->now + sim_below(w, MU_SEC), AGENT_START)->who = e->who;
     }
+}
+
+void sim_line_dial(struct world *w, struct event *e)
+{
+    struct keeper *k = &w->keeper[e->who];
+    struct mu_buf b = {0};
+
+    if (!k->alive || k->gen != e->gen || k->line || !k->node)
+        return;
+    if (!w->ctl_alive || w->node[k->node].cut) {
+        struct event *d = sim_at(w, w->now + 200 * MU_MS, LINE_DIAL);
+        d->who = e->who;
+        d->gen = e->gen;
+        return;
+    }
+    k->line = sim_dial(w, KEEPER, e->who, k->gen, CTL, 0, w->ctl_gen);
+    if (!k->line)
+        return;
+    sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->line});
+    struct mu_m_hello hello = {
+        .proto = MU_WIRE_VERSION, .role = (char[]){"line"}, .node = w->node[k->node].name, .job = k->job};
+    if (mu_msg_encode(&b, MU_MSG_hello, &hello))
+        sim_violated(w, "a keeper's hello cannot be encoded");
+    sim_transmit(w, k->line, 1, &b);
+    mu_buf_free(&b);
 }
 
 void sim_host_dialled(struct world *w, unsigned who)

@@ -14,6 +14,7 @@ enum what {
     AGENT_DIAL,
     KEEPER_TICK,
     KEEPER_DIAL,
+    LINE_DIAL,
     SPAWNED,
     RANK_END,
     PROGRESS,
@@ -56,7 +57,7 @@ struct net {             /* one connection: side 0 dialled, side 1 accepted */
 struct keeper {
     struct mu_keeper *core;
     bool alive;
-    uint32_t gen, node, conn;
+    uint32_t gen, node, conn, line; /* line: its own connection to the controller */
     uint64_t job, tick, steps;
     uint32_t attempt, nnodes, world; /* whose ranks these are; nodes and ranks of that attempt */
     bool live[MAX_RANKS], spawned;
@@ -151,6 +152,7 @@ void sim_agent_crash(struct world *w, unsigned who);
 void sim_agent_end(struct world *w, unsigned who);
 void sim_host_fault(struct world *w);
 void sim_host_event(struct world *w, struct event *e); /* ECHO and what follows it */
+void sim_line_dial(struct world *w, struct event *e);
 void sim_host_dialled(struct world *w, unsigned who);
 void sim_host_ask(struct world *w, const struct mu_act *act); /* PROBE, ENGINE */
 bool sim_host_cut(const struct world *w, uint32_t conn, int to, uint64_t *until, uint64_t *since);

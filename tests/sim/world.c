@@ -34,7 +34,7 @@ static void fault(struct world *w)
     } else {
         uint32_t c = (uint32_t)sim_below(w, MAX_CONNS);
         for (uint32_t i = 0; i < MAX_CONNS; i++, c = (c + 1) % MAX_CONNS)
-            if (w->net[c].open) {
+            if (w->net[c].open && (w->net[c].kind[0] != KEEPER || w->net[c].kind[1] != CTL)) { /* a line never does */
                 sim_hang_up(w, c);
                 break;
             }
@@ -113,6 +113,12 @@ static void down(struct world *w, struct event *e)
         sim_agent_step(w, who, &ev);
         break;
     case KEEPER:
+        if (w->keeper[who].alive && w->keeper[who].gen == n->gen[e->dir] && w->keeper[who].line == e->conn) {
+            w->keeper[who].line = 0;
+            d = sim_at(w, w->now + sim_below(w, 300 * MU_MS), LINE_DIAL);
+            d->who = who;
+            d->gen = w->keeper[who].gen;
+        }
         if (!w->keeper[who].alive || w->keeper[who].gen != n->gen[e->dir] || w->keeper[who].conn != e->conn)
             break;
         w->keeper[who].conn = 0;
@@ -298,8 +304,14 @@ static void one(struct world *w, struct event *e)
         k->conn = sim_dial(w, KEEPER, e->who, k->gen, AGENT, k->node, w->node[k->node].gen);
         sim_agent_step(w, k->node, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->conn});
         sim_keeper_step(w, e->who, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_KEEPER_AGENT});
+        struct event *d = sim_at(w, w->now + sim_below(w, 30 * MU_MS), LINE_DIAL);
+        d->who = e->who;
+        d->gen = w->keeper[e->who].gen;
         return;
     }
+    case LINE_DIAL:
+        sim_line_dial(w, e);
+        return;
     case SPAWNED:
         spawned(w, e);
         return;
