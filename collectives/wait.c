@@ -26,10 +26,14 @@ int mu_coll_missing(const struct muster_request *req)
 static void tell_late(struct muster_request *req)
 {
     struct mu_slot *s = req->comm->engine->slot;
+    uint32_t seq = (uint32_t)req->comm->engine->entered;
     int peer = mu_coll_missing(req);
 
-    if (atomic_load_explicit(&s->late_kind, memory_order_relaxed))
+    if (atomic_load_explicit(&s->late_kind, memory_order_relaxed) &&
+        atomic_load_explicit(&s->late_seq, memory_order_relaxed) == seq)
         return;
+    atomic_store_explicit(&s->late_kind, 0, memory_order_release);
+    atomic_store_explicit(&s->late_seq, seq, memory_order_relaxed);
     atomic_store_explicit(&s->late_ctx, req->comm->ctx, memory_order_relaxed);
     atomic_store_explicit(&s->late_number, req->seq + 1, memory_order_relaxed);
     atomic_store_explicit(&s->late_ns, req->comm->engine->timeout, memory_order_relaxed);

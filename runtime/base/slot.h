@@ -75,11 +75,13 @@ struct mu_slot {
     _Atomic uint32_t user_error;     /* last MUSTER_E code returned to the program, negated */
     _Atomic uint32_t op_gen;         /* odd while op_* are being written */
     _Atomic uint32_t op_polled;      /* muster_test asks for it: the program may do other things meanwhile */
-    uint32_t pad[3];
+    /* low halves of op_seq, when late_ and user_error were written: stale after the next operation */
+    _Atomic uint32_t late_seq, error_seq;
+    uint32_t pad[1];
     _Alignas(64) _Atomic uint64_t op_ctx;   /* communicator, the same on all its ranks; 0 with MU_OP_KIND_INIT: MPI's */
     _Atomic uint64_t op_number;             /* which collective of it, from 1 */
     _Atomic uint64_t last_ctx, last_number; /* the collective that was entered last */
-    /* The first wait that was given up at the library's own deadline; late_kind is stored last. */
+    /* A wait that was given up at the library's own deadline; late_kind is stored last. */
     _Atomic uint64_t late_ctx, late_number, late_ns;
     _Atomic uint32_t late_peer, late_kind;
 };

@@ -49,8 +49,10 @@ int mu_rank_fail_err(const struct mu_err *err)
 {
     if (&last_error != err)
         last_error = *err;
-    if (!foreign && session.slot)
+    if (!foreign && session.slot) {
+        atomic_store_explicit(&session.slot->error_seq, (uint32_t)session.engine.entered, memory_order_relaxed);
         atomic_store_explicit(&session.slot->user_error, (uint32_t)-err->code, memory_order_relaxed);
+    }
     return err->code;
 }
 
@@ -145,6 +147,7 @@ static int joining_stops(void *arg, struct mu_err *err)
     }
     if (mu_now() <= session.join_deadline)
         return 0;
+    atomic_store_explicit(&e->slot->late_seq, (uint32_t)e->entered, memory_order_relaxed);
     atomic_store_explicit(&e->slot->late_peer, MU_OP_PEER_NONE, memory_order_relaxed);
     atomic_store_explicit(&e->slot->late_ns, e->timeout, memory_order_relaxed);
     atomic_store_explicit(&e->slot->late_kind, MU_OP_KIND_INIT, memory_order_release);
