@@ -334,6 +334,10 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         }
         return;
     case MU_MSG_kill:
+        if (m->kill.rank_plus1) {
+            to_keeper(a, m->kill.job, m->type, &m->kill);
+            return;
+        }
         k = find(a, m->kill.job);
         if (!k)
             return;
@@ -372,6 +376,9 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         return;
     case MU_MSG_modex:
         to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_look:
+        to_keeper(a, m->look.job, m->type, &m->look);
         return;
     case MU_MSG_abort:
         to_keeper(a, m->abort.job, m->type, &m->abort);
@@ -461,6 +468,10 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
     case MU_MSG_rank_exit:
         if (m->rank_exit.job == k->job)
             to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
+        return;
+    case MU_MSG_hang:
+        if (m->hang.job == k->job)
+            to_ctl(a, MU_MSG_hang, &m->hang);
         return;
     case MU_MSG_fence:
         if (m->fence.job == k->job)
