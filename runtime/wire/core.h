@@ -58,8 +58,8 @@ enum mu_ev_kind {
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
  * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. A
- * controller that has just started gives its nodes MU_LOAD_NS, more than a lease: so a host that says that no controller
- * listens there is as good as a beat, and ranks outlive a controller that is away for however long. */
+ * controller that has just started gives its nodes MU_LOAD_NS, more than a lease: so a host that says that no
+ * controller listens there is as good as a beat, and ranks outlive a controller that is away for however long. */
 #define MU_SILENT_NS (1000 * 1000000ull)
 #define MU_LEASE_NS (1000 * 1000000ull)
 #define MU_LEASE_MARGIN_NS (100 * 1000000ull)
