@@ -432,8 +432,9 @@ static void start_agent(struct keeper *k)
     struct mu_err err;
     pid_t pid;
 
-    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return; /* it is just starting or ending */
+    /* just starting or ending, or nobody is to be started here any more */
+    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL) || k->terms)
+        return;
     k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
@@ -784,6 +785,8 @@ int mu_keeper_main(int argc, char **argv)
     /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
     unlink(k.lock_path);
     close(lock);
+    if (!mu_daemon_locked(k.paths.run, "agent.lock", NULL)) /* the agent was told to end before us */
+        mu_daemon_leave(&k.paths, &(int){-1});
     mu_log_close();
     return rc ? 1 : 0;
 }
