@@ -350,6 +350,8 @@ static void do_fenced(struct keeper *k, const struct mu_act *act)
     if (m->status)
         mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
                muster_strerror(m->status));
+    mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu is done: %u bytes", m->attempt, (unsigned long long)m->seq,
+           m->data.len);
     mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
 }
 
@@ -499,6 +501,8 @@ static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
         return;
     }
     if (ev->kind == MU_PMIX_FENCE) {
+        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu begins: %zu bytes", ev->attempt,
+               (unsigned long long)ev->seq, ev->len);
         msg.type = MU_MSG_fence;
         msg.fence = (struct mu_m_fence){
             .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
