@@ -266,6 +266,13 @@ static void on_echo(struct mu_agent *a, uint64_t at)
         tell_lease(a, &a->v[i]);
 }
 
+/* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
+ * then the number surely means the same job. A controller with a new store counts from 1 again. */
+static bool here(const struct mu_agent *a, const struct keeper *k)
+{
+    return k->start_conn == a->nctl;
+}
+
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
 {
     struct keeper *k = find(a, m->start.job);
@@ -275,7 +282,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
     for (unsigned i = 0; i < DONE_JOBS && !k && !MU_MUTANT(AGENT_FORGETS); i++)
         if (a->done[i].job == m->start.job && m->start.attempt <= a->done[i].attempt)
             return;
-    if (k && m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)) {
+    if (k && m->start.attempt <= k->attempt && (!k->released || here(a, k)) && !MU_MUTANT(AGENT_FORGETS)) {
         if (k->report.type)
             to_ctl(a, MU_MSG_report, &k->report.report);
         return;
@@ -314,7 +321,7 @@ static void to_keeper(struct mu_agent *a, uint64_t job, enum mu_msg_type type, c
 {
     struct keeper *k = find(a, job);
 
-    if (k && k->state == K_UP)
+    if (k && k->state == K_UP && !k->released)
         mu_acts_send(a->acts, k->conn, type, body);
 }
 
@@ -333,9 +340,11 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
             tell_count(a);
             return;
         }
-        if (!k->released) {
+        if (here(a, k) && (!k->released || k->again)) {
             a->done[a->ndone % DONE_JOBS].job = k->job;
             a->done[a->ndone++ % DONE_JOBS].attempt = k->attempt;
+        }
+        if (!k->released) {
             k->due = 0;
             limit(a, k, 0);
         }
@@ -369,18 +378,13 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->stream.job);
         if (k && k->start.type)
             k->start.start.stream = m->stream.on;
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_stream, &m->stream);
+        to_keeper(a, m->stream.job, m->type, &m->stream);
         return;
     case MU_MSG_input:
-        k = find(a, m->input.job);
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_input, &m->input);
+        to_keeper(a, m->input.job, m->type, &m->input);
         return;
     case MU_MSG_output_ack:
-        k = find(a, m->output_ack.job);
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_output_ack, &m->output_ack);
+        to_keeper(a, m->output_ack.job, m->type, &m->output_ack);
         return;
     case MU_MSG_fence:
         to_keeper(a, m->fence.job, m->type, &m->fence);
@@ -449,6 +453,8 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
             k = find(a, a->conns[i].job);
     if (!k || k->conn != conn)
         return;
+    if (k->released && k->state == K_UP)
+        return; /* nobody asks for it any more, and its number may be another job's already */
     switch (m->type) {
     case MU_MSG_report:
         if (m->report.job != k->job ||

@@ -115,6 +115,95 @@ static void test_release(void)
     TAP_OK(!mu_agent_keepers(agent), "and forgotten");
 }
 
+static unsigned sent(mu_conn conn, enum mu_msg_type type)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind == MU_ACT_SEND && acts.v[i].conn == conn &&
+            !mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL))
+            n += m.type == type;
+    }
+    return n;
+}
+
+static void start_job(void)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1}});
+}
+
+static void release_job(void)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_release, .release = {.job = 1}});
+}
+
+/* A controller with a new store, which does not know job 1, has a job 1 of its own. */
+static void test_number_again(void)
+{
+    set_up();
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    release_job();
+    start_job();
+    TAP_OK(!did(MU_ACT_SPAWN) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
+           "another job of that number waits for the old one");
+    report(1, MU_PHASE_GONE);
+    TAP_OK(!sent(MU_AGENT_CTL, MU_MSG_report), "whose reports are not taken for the new one's");
+    kill_job(1, SIGKILL, 0);
+    TAP_OK(!sent(KEEPER, MU_MSG_kill) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
+           "killed before it starts, it is told to be lost");
+    start_job();
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 2}});
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(did(MU_ACT_SPAWN), "once that is gone, its next attempt starts");
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 100});
+    start_job();
+    TAP_OK(!did(MU_ACT_SPAWN), "a copy of the start is none");
+    release_job();
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 100});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    start_job();
+    TAP_OK(!mu_agent_keepers(agent), "nor after its release");
+
+    set_up();
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    release_job();
+    start_job();
+    release_job();
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(!did(MU_ACT_SPAWN) && !mu_agent_keepers(agent), "released while it waits, it never starts");
+}
+
+/* Of attempts on several nodes nothing lives on when the controller has not heard the agent for so long. */
+static void test_lease(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .end_ns = 10 * MU_SEC, .joined = true};
+    uint32_t ranks[] = {1, 1};
+
+    for (uint32_t nodes = 1; nodes <= 2; nodes++) {
+        mu_agent_free(agent);
+        agent = mu_agent_new(&cfg);
+        now = MU_SEC;
+        step((struct mu_ev){.kind = MU_EV_LOADED});
+        step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+        say(MU_AGENT_CTL,
+            (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {ranks, nodes}}});
+        step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+        step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
+        say(KEEPER, (struct mu_msg){.type = MU_MSG_hello,
+                                    .hello = {.proto = MU_WIRE_VERSION, .role = S("keeper"), .job = 1, .pid = 99}});
+        report(1, MU_PHASE_RUNNING);
+        kill_job(1, SIGKILL, 0);
+        TAP_OK(mu_agent_next(agent) == (nodes > 1 ? MU_SEC + MU_LEASE_NS : 11 * MU_SEC),
+               "a keeper of an attempt on %u nodes that hangs is killed when %s", nodes,
+               nodes > 1 ? "the lease ends" : "its time is over");
+    }
+}
+
 /* Ranks that take their time to die. */
 static void test_slow(void)
 {
@@ -154,6 +243,8 @@ int main(void)
 {
     test_kill();
     test_release();
+    test_number_again();
+    test_lease();
     test_slow();
     mu_agent_free(agent);
     mu_acts_free(&acts);
