@@ -268,6 +268,12 @@ static void on_clean(void *arg)
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }
+    if (mu_pmix_broken(k->pmix)) {
+        mu_log(MU_LOG_ERROR, "keeper", "the PMIx server hangs; ending, the next attempt gets another keeper");
+        k->done = true;
+        event_base_loopbreak(k->base);
+        return;
+    }
     k->look = true;
     step(k, (struct mu_ev){.kind = MU_EV_CLEANED, .job = k->job, .attempt = k->clean_attempt});
 }

@@ -155,7 +155,8 @@ void mu_acts_free(struct mu_acts *);
     X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
-    X(SPARE_TWICE, "one spare node replaces two")
+    X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,
