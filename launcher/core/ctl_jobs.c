@@ -360,7 +360,7 @@ static void describe_failure(const struct job *j, char *out, size_t n)
 }
 
 /* Whether there is another attempt; why not otherwise. */
-static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool only_lost, char *why, size_t n)
+static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool only_lost, char *why, size_t n)
 {
     struct mu_m_jobrow *r = &j->row;
     bool by_user = j->spec.restarts_plus1 > 0;
@@ -374,7 +374,7 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "--on-failure=keep leaves failures to the program");
         return false;
     }
-    if (starterr) {
+    if (vain == MU_VAIN_START) {
         snprintf(why, n, "it could not be started");
         return false;
     }
@@ -394,6 +394,10 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "it failed before its first step");
         return false;
     }
+    if (vain == MU_VAIN_ENDED && !by_user) {
+        snprintf(why, n, "its ranks had ended in good order; --restarts N restarts it all the same");
+        return false;
+    }
     r->noprogress = progressed ? 1 : r->noprogress + 1;
     if (r->noprogress <= budget)
         return true;
@@ -411,12 +415,12 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_TIMEOUT] = "its time limit is over",
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
-    bool starterr = false, lost = false;
-    uint32_t nfailed = 0;
+    bool lost = false;
+    uint32_t nfailed = 0, vain = MU_VAIN_NO;
     char what[300], why[200] = "", reason[520];
 
     for (unsigned i = 0; i < j->nparts; i++) {
-        starterr = starterr || j->parts[i].starterr;
+        vain = vain ? vain : j->parts[i].starterr;
         lost = lost || j->parts[i].phase == MU_PHASE_LOST;
         nfailed += j->parts[i].nfailed;
     }
@@ -444,7 +448,7 @@ static void decide(struct mu_ctl *c, struct job *j)
     }
     r->failures++;
     describe_failure(j, what, sizeof what);
-    if (!may_restart(c, j, starterr, !j->failed_now, why, sizeof why)) {
+    if (!may_restart(c, j, vain, !j->failed_now, why, sizeof why)) {
         int code = j->failed_now ? exit_code_of(r->fail_status) : 1;
         snprintf(reason, sizeof reason, "%s; not restarted: %s", what, why);
         finish(c, j, MU_JOB_FAILED, code ? code : 1, reason);

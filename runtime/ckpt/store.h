@@ -37,6 +37,12 @@ int mu_ckpt_store_publish(const struct mu_ckpt_place *, uint64_t generation, str
 /* Removes what this epoch left unfinished of the generations before `below`. */
 void mu_ckpt_store_sweep(const struct mu_ckpt_place *, uint64_t below);
 
+/* A save of this epoch that cannot be committed any more: removes what takes space of it. FAILED stays, for whoever
+ * still waits; sweep removes the rest. */
+void mu_ckpt_store_abandon(const struct mu_ckpt_place *, uint64_t generation);
+/* After a save for which there was no room: removes what an earlier retention did not get to. */
+void mu_ckpt_store_reclaim(const struct mu_ckpt_place *, uint64_t bad_after, uint64_t bad_upto);
+
 /* Committed generations, newest first; *list is malloc'ed. Names only: nothing has been verified. */
 int mu_ckpt_store_scan(const char *dir, uint64_t **list, size_t *n, struct mu_err *);
 /* COMMIT of a generation directory, verified; free k->votes. ECORRUPT when it has none. */

@@ -120,7 +120,8 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
     uint32_t n = s->node_id < s->node_ranks.n ? s->node_ranks.v[s->node_id] : 0;
     k->live = n ? calloc(n, sizeof *k->live) : NULL;
     if (!k->live || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
-        k->r.starterr = k->r.nfailed = k->r.first_rank_plus1 = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = k->r.first_rank_plus1 = 1;
         k->r.first_status = 1 << 8;
         k->r.first_text = strdup("cannot be started: its description is broken or memory is out");
         clean(k);
@@ -203,7 +204,8 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     if (k->r.phase != MU_PHASE_STARTING || ev->attempt != k->r.attempt)
         return;
     if (ev->status) {
-        k->r.starterr = k->r.nfailed = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = 1;
         k->r.first_rank_plus1 = k->base + ev->index + 1;
         k->r.first_status = ev->status << 8;
         k->r.first_wall = k->r.detected_wall = k->wall;
@@ -261,6 +263,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         k->r.first_status = ev->abnormal ? 1 << 8 : ev->status;
         k->r.first_wall = k->r.detected_wall = k->wall;
         k->r.first_text = strdup(text);
+        k->r.starterr = ev->vain;
         if (ev->text && *ev->text) {
             k->r.first_tail.data = (uint8_t *)strdup(ev->text);
             k->r.first_tail.len = k->r.first_tail.data ? (uint32_t)strlen(ev->text) : 0;

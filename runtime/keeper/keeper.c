@@ -183,7 +183,7 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, const char *tail)
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t vain, const char *tail)
 {
     struct keeper *k = arg;
 
@@ -195,6 +195,7 @@ static void on_ended(void *arg, uint32_t index, int status, bool abnormal, const
                            .index = index,
                            .status = status,
                            .abnormal = abnormal,
+                           .vain = vain,
                            .text = tail});
 }
 

@@ -36,6 +36,7 @@ struct muster_ckpt {
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */
     bool told;           /* its error has been returned */
+    uint64_t saving;     /* step of the last save */
     uint64_t generation; /* the next one; rank 0's counts */
     int32_t *codes;      /* of all ranks; so that agreeing needs no memory */
     struct intent *intents;
@@ -334,7 +335,8 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     }
     if (failed && !c->told) {
         err = failure;
-        rc = mu_err_prefix(&err, "the previous checkpoint failed, this one was not made");
+        rc = mu_err_prefix(&err, "the previous checkpoint failed (step %" PRIu64 ", the one of %" PRIu64 " not made)",
+                           c->saving, step);
     }
     if (step == UINT64_MAX && !rc)
         rc = mu_err_set(&err, MUSTER_EARG, "step out of range");
@@ -358,6 +360,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     c->saved = true;
     c->told = false;
+    c->saving = step;
     return 0;
 }
 
@@ -384,7 +387,7 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
         return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the checkpoint is still being written to %s", call, c->place.dir);
     if (rc) {
         c->told = true;
-        return mu_rank_fail(rc, "%s: %s", call, err.text);
+        return mu_rank_fail(rc, "%s: the checkpoint of step %" PRIu64 " failed: %s", call, c->saving, err.text);
     }
     return 0;
 }
@@ -401,7 +404,8 @@ int muster_ckpt_close(muster_ckpt *c)
         rc = mu_err_set(&err, MUSTER_ETIMEOUT, "the last checkpoint is still being written");
         mu_ckpt_writer_cancel(c->writer);
     } else if (c->saved && !c->told) {
-        rc = mu_ckpt_writer_durable(c->writer, 0, &err);
+        if ((rc = mu_ckpt_writer_durable(c->writer, 0, &err)) < 0)
+            mu_err_prefix(&err, "the checkpoint of step %" PRIu64 " failed", c->saving);
     }
     rc = agree(c, call, rc, &err);
     if (c->rank == 0)

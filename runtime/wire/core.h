@@ -30,6 +30,9 @@ enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
+/* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
+ * and ended with a code that is not 0. */
+enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED };
 
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
@@ -54,6 +57,7 @@ struct mu_ev {
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
+    uint32_t vain;     /* MU_EV_CHILD at a keeper: MU_VAIN_ */
     const char *text;
     const struct mu_m_report *report;
 };
