@@ -155,7 +155,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *fmt
     exit(1);
 }
 
-/* Every call into muster goes through here: an error of the library ends this rank, and muster run the others. */
+/* Calls into muster go through here (see went_well too): an error ends this rank, and muster run the others. */
 static int check(int result, const char *what)
 {
     if (result < 0)
@@ -823,7 +823,10 @@ static void open_checkpoint(struct training *t)
     uint64_t text_id = t->text.id;
     int result;
 
-    check(muster_ckpt_open(world, t->opt->ckpt, &t->ckpt), "open checkpoints");
+    result = muster_ckpt_open(world, t->opt->ckpt, &t->ckpt);
+    if (result == MUSTER_EBUSY)
+        end_if_any(rank ? "" : muster_last_error(), 1);
+    check(result, "open checkpoints");
     for (size_t n = 0; n < t->model.ntensors; n++) {
         const struct tensor *w = &t->model.tensors[n];
 

@@ -206,6 +206,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
                                .node_ranks = {.v = ranks, .n = j->nparts},
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
+                               .mark = row->token ? mu_str_hash(row->token, strlen(row->token)) : 0,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
                                .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0};
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
@@ -376,6 +377,10 @@ static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool onl
     }
     if (vain == MU_VAIN_START) {
         snprintf(why, n, "it could not be started");
+        return false;
+    }
+    if (vain == MU_VAIN_BUSY) {
+        snprintf(why, n, "another job uses its checkpoint directory");
         return false;
     }
     if (progressed)

@@ -1,6 +1,7 @@
 /* A directory as the store of a job's checkpoints:
  *   EPOCH             who opened it last; whoever is not that may not commit
  *   LOCK              held for the moment of opening and of committing
+ *   OWNER             who uses it, see owner.h
  *   g<N>/             a committed generation: COMMIT, man.<rank>, seg.<rank>, maybe PIN
  *   g<N>.a<epoch>.tmp/  one being written; becomes g<N> by rename
  *   g<N>.del/         one being removed
@@ -17,7 +18,8 @@ struct mu_ckpt_place {
     uint64_t epoch, nonce;
     uint64_t timeout; /* ns: bound of every wait */
     uint32_t rank, world, attempt, keep;
-    char job[MU_CKPT_JOB_MAX + 1];
+    char job[MU_CKPT_JOB_MAX + 1], host[MU_CKPT_HOST_MAX + 1];
+    uint64_t job_mark; /* 0: not started by muster, then that of the process */
     const struct mu_ckpt_io *io;
 };
 

@@ -562,6 +562,8 @@ static uint32_t vain(const struct rank *r)
 
     if (!WIFEXITED(r->status) || !r->status)
         return MU_VAIN_NO;
+    if (atomic_load(&slot->user_error) == (uint32_t)-MUSTER_EBUSY)
+        return MU_VAIN_BUSY;
     return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
 }
 

@@ -64,7 +64,7 @@ struct mu_u32v {
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
-    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)
+    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir) F(u64, mark)
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
