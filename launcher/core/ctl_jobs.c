@@ -187,6 +187,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     row->retry_wall = 0;
     row->step_plus1 = 0;
     row->first_step_wall = 0;
+    row->lost_before = row->lost_lines;
+    row->unseen_before = row->unseen_lines;
     if (!row->started_wall) {
         row->started_wall = c->wall;
         j->kill_at = j->spec.timeout_ns ? c->now + j->spec.timeout_ns : 0;
@@ -333,8 +335,17 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
     }
 }
 
+static const char *lines(uint64_t n)
+{
+    return n == 1 ? "line" : "lines";
+}
+
 static void finish(struct mu_ctl *c, struct job *j, unsigned state, int code, const char *reason)
 {
+    if (j->row.lost_lines)
+        mu_ctl_event(c, j, "output-lost", -1, NULL, "%llu %s of output not in the logs (%s), %llu not shown either",
+                     (unsigned long long)j->row.lost_lines, lines(j->row.lost_lines), strerror((int)j->row.lost_why),
+                     (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
@@ -592,6 +603,24 @@ static void progress(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, false);
 }
 
+/* Output that the logs do not have. */
+static void count_lost(struct mu_ctl *c, struct job *j, const char *node, uint32_t why)
+{
+    struct mu_m_jobrow *r = &j->row;
+    uint64_t lost = r->lost_before, unseen = r->unseen_before;
+
+    for (unsigned i = 0; i < j->nparts; i++) {
+        lost += j->parts[i].dropped;
+        unseen += j->parts[i].unseen;
+    }
+    if (lost && !r->lost_lines) {
+        r->lost_why = why;
+        mu_ctl_event(c, j, "output-lost", -1, node, "output cannot be written to the logs: %s", strerror((int)why));
+    }
+    r->lost_lines = lost;
+    r->unseen_lines = unseen;
+}
+
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
@@ -638,7 +667,10 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->first_step_wall = m->first_step_wall;
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
+    p->dropped = m->dropped;
+    p->unseen = m->unseen;
     progress(c, j);
+    count_lost(c, j, c->pool.v[node].name, m->drop_why);
     if (m->first_rank_plus1 && !j->failed_now)
         first_failure(c, j, m);
     if (j->row.state == MU_JOB_STARTING) {

@@ -311,6 +311,8 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.ckpt_plus1 = p->ckpt_plus1;
     k->r.restored_plus1 = p->restored_plus1;
     k->r.dropped = p->dropped;
+    k->r.unseen = p->unseen;
+    k->r.drop_why = p->drop_why;
     k->r.drained = p->drained;
     report(k);
 }

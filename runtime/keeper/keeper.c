@@ -141,9 +141,9 @@ static void progress(struct keeper *k)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
         return;
-    r.dropped = mu_logs_dropped(k->logs);
+    mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
-    if (changed || r.dropped != known->dropped || r.drained != known->drained)
+    if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)
         step(k, (struct mu_ev){.kind = MU_EV_SLOTS, .attempt = known->attempt, .report = &r});
 }
 
@@ -262,6 +262,7 @@ static void on_clean(void *arg)
             mu_alarm_set(k->clean_again, now + CLEAN_AGAIN);
             return;
         }
+        progress(k); /* the last word on what was lost comes before the end */
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Disks that are full: checkpoints that find no room cost no job.
+# Disks that are full: checkpoints that find no room cost no job, output that finds none is shown all the same.
 # A small tmpfs in a mount namespace of our own is the disk.
 if [ -z "${DISK_TEST-}" ]; then
     export DISK_TEST=1
@@ -51,4 +51,80 @@ unlike "$err" "is in no checkpoint" "the next save was made as soon as there was
 lm=(--steps 60)
 train "$tmp/disk/c"
 like "$out" "resumed at step 60 " "and is a whole one"
+
+# --- output: the logs are on the full disk
+# Prints a line, awaits $tmp/go, prints many more, awaits $tmp/end, prints the last.
+cat >"$tmp/print" <<'SH'
+echo ready
+until [ -e "$1/go" ]; do sleep 0.05; done
+i=0
+while [ $i -lt 3000 ]; do echo "line $i of many"; i=$((i + 1)); done
+echo the disk is full
+until [ -e "$1/end" ]; do sleep 0.05; done
+echo last
+SH
+wanted() { echo ready; seq -f 'line %.0f of many' 0 2999; echo "the disk is full"; echo last; }
+print() { # ARGS...: runs it in the background
+    rm -f "$tmp/go" "$tmp/end"
+    "$muster" run -n 1 "$@" sh "$tmp/print" "$tmp" >"$tmp/.out" 2>"$tmp/.err" </dev/null &
+    job=$!
+    wait_for 20 grep -q ready "$tmp/.out"
+}
+shows() { # the live output, all of it, to the last line
+    touch "$tmp/go"
+    wait_for 20 grep -q 'the disk is full' "$tmp/.out"
+}
+rm -rf "$tmp/disk/c"
+print --output "$tmp/disk/o"
+ok $? "a job's output goes to a disk"
+fill
+shows
+ok $? "when it is full the terminal shows the output all the same"
+touch "$tmp/end"
+wait $job
+is "$?" 0 "the job ends well"
+cmp -s "$tmp/.out" <(wanted)
+ok $? "all of its output was shown, in order"
+err=$(cat "$tmp/.err")
+file=$(cat "$tmp/disk/o/latest/rank-0.out")
+lost=$(($(wanted | wc -l) - $(wc -l <<<"$file")))
+is "$(grep -c 'cannot be written' <<<"$err")" 1 "that the log cannot be written is told once"
+like "$err" "muster: the log of rank 0 cannot be written \(No space left on device\)" "with the reason"
+like "$err" "muster: $lost lines of output are not in the logs \(No space left on device\)"$'(\n|$)' "and how many lines it lacks: $lost"
+id=$(sed -n 's/.*"id": *\([0-9]*\).*/\1/p' <<<"$("$muster" jobs --all --json | tr '{' '\n')" | sort -n | tail -1)
+like "$("$muster" events "$id")" "output-lost .*No space left.*output-lost .*$lost lines of output not in the logs" "the events have it"
+like "$("$muster" status "$id" --json | tr -d '\n ')" "\"lost_lines\":$lost,\"unseen_lines\":0" "and the job's record"
+
+rm "$tmp/disk/ballast"
+print --output "$tmp/disk/o"
+fill
+shows
+rm "$tmp/disk/ballast"
+touch "$tmp/end"
+wait $job
+cmp -s "$tmp/.out" <(wanted)
+ok $? "with room again, nothing is shown twice" || note "$(diff "$tmp/.out" <(wanted) | head)"
+like "$(tail -n 2 "$tmp/disk/o/latest/rank-0.out")" '^muster: [0-9]+ lines of this output could not be kept \(No space left on device\)
+last$' "and the log goes on, with a line that says how much it lacks"
+
+# the state directory on the full disk
+mkdir "$tmp/disk/home"
+mount -o remount,size=3m "$tmp/disk"
+(
+    export MUSTER_HOME=$tmp/disk/home
+    print
+    fill
+    shows
+    ok $? "the same with the default place of the logs"
+    touch "$tmp/end"
+    wait $job
+    cmp -s "$tmp/.out" <(wanted)
+    ok $? "all of it is shown"
+    rm "$tmp/disk/ballast"
+    "$muster" controller --stop >/dev/null 2>&1
+    echo "$tap_n $tap_bad" >"$tmp/taps"
+)
+read -r tap_n tap_bad <"$tmp/taps"
+MUSTER_HOME=$tmp/disk/home wait_for 10 no_leftovers
+ok $? "nothing of it is left"
 done_testing
