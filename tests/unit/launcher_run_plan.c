@@ -239,7 +239,7 @@ static void endings(void)
     TAP_OK(!strcmp(mu_buf_str(&out),
                    "muster: 12 lines of output are not in the logs (No space left on device); 1 of them "
                    "was not shown here either\n"),
-           "lost output always: %s", mu_buf_str(&out));
+           "lost output is always told");
     mu_buf_clear(&out);
 
     char tail[200] = "";
