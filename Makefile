@@ -17,7 +17,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
 ifeq ($(filter help deps clean format,$(MAKECMDGOALS)),)
 ifneq ($(filter demo test test-% bench-% soak-%,$(MAKECMDGOALS)),)
-$(if $(MUSTER_NO_DEPS),,$(if $(shell CC='$(CC)' runtime/tools/deps.sh install >&2 || echo fail),$(error packages are missing, see above)))
+$(if $(MUSTER_NO_DEPS),,$(if $(shell CC='$(CC)' runtime/tools/deps.sh install $(if $(filter-out demo,$(MAKECMDGOALS)),tests) >&2 || echo fail),$(error packages are missing, see above)))
 endif
 -include $(B)/config.mk
 endif
@@ -117,7 +117,7 @@ $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
 
 deps:
-	@CC='$(CC)' runtime/tools/deps.sh install
+	@CC='$(CC)' runtime/tools/deps.sh install tests
 
 demo: all
 	@B=$(B) docs/examples/demo.sh

@@ -151,8 +151,13 @@ void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struc
         return;
     }
     mu_frame_free(&e->pool, f);
-    if (rc < 0)
+    if (rc < 0) {
+        char who[100];
+
+        if (e->world)
+            mu_err_prefix(&err, "%s cannot be reached", mu_comm_who(e->world, world_peer, who, sizeof who));
         mu_coll_break_all(e, &err);
+    }
 }
 
 void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why)

@@ -34,6 +34,7 @@ struct mu_commit {
     size_t nheld, capheld;
     uint64_t *refused; /* since the store failed; the first `told` of them the caller knows */
     size_t nrefused, caprefused, told;
+    struct mu_acts parked; /* releases of keepers whose job's row is not stored */
     uint64_t blocked_since, try_at;
     bool durable_waits; /* among rows there is a durable one */
     bool degraded;
@@ -62,6 +63,7 @@ void mu_commit_free(struct mu_commit *c)
         mu_buf_free(&c->rows[i].act.frame);
     for (size_t i = 0; i < c->nheld; i++)
         mu_acts_free(&c->held[i].acts);
+    mu_acts_free(&c->parked);
     free(c->rows);
     free(c->held);
     free(c->refused);
@@ -135,6 +137,13 @@ static int store_row(struct mu_commit *c, const struct row *row, struct mu_err *
     return rc ? rc : mu_store_put_job(c->store, &msg.jobrow, err);
 }
 
+static void send_parked(struct mu_commit *c)
+{
+    for (size_t i = 0; i < c->parked.n; i++)
+        c->ops.send(c->arg, c->parked.v[i].conn, c->parked.v[i].frame.data, c->parked.v[i].frame.len);
+    mu_acts_clear(&c->parked);
+}
+
 static int try_commit(struct mu_commit *c, struct mu_err *err)
 {
     if (!c->nrows)
@@ -162,6 +171,7 @@ static int try_commit(struct mu_commit *c, struct mu_err *err)
         c->nrefused -= c->told;
         c->told = 0;
     }
+    send_parked(c);
     return 0;
 }
 
@@ -221,11 +231,33 @@ static bool refuse_submission(struct mu_commit *c, const struct mu_act *a)
     return true;
 }
 
-static void carry_out(struct mu_commit *c, const struct mu_act *a)
+/* Only the keepers know how a job ended whose end is not stored: the next controller asks them. */
+static bool park_release(struct mu_commit *c, struct mu_act *a)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+    bool waits = false;
+
+    if (frame_type(&a->frame) != MU_MSG_release || mu_msg_decode(a->frame.data, a->frame.len, &msg, NULL))
+        return false;
+    for (size_t i = 0; i < c->nrows; i++)
+        waits = waits || (c->rows[i].act.kind == MU_ACT_PUT_JOB && c->rows[i].act.job == msg.release.job);
+    if (!waits)
+        return false;
+    struct mu_act *kept = mu_acts_add(&c->parked, MU_ACT_SEND);
+    if (c->parked.failed)
+        mu_log(MU_LOG_ERROR, "store", "out of memory: the keepers of job %llu stay",
+               (unsigned long long)msg.release.job);
+    c->parked.failed = false;
+    kept->conn = a->conn;
+    kept->frame = MU_STEAL(a->frame, (struct mu_buf){0});
+    return true;
+}
+
+static void carry_out(struct mu_commit *c, struct mu_act *a)
 {
     switch (a->kind) {
     case MU_ACT_SEND:
-        if (!(c->degraded && c->durable_waits && refuse_submission(c, a)))
+        if (!(c->degraded && c->durable_waits && (refuse_submission(c, a) || park_release(c, a))))
             c->ops.send(c->arg, a->conn, a->frame.data, a->frame.len);
         return;
     case MU_ACT_CLOSE:
@@ -233,6 +265,11 @@ static void carry_out(struct mu_commit *c, const struct mu_act *a)
         return;
     case MU_ACT_EXIT:
         c->ops.exit(c->arg);
+        return;
+    case MU_ACT_ENGINE:
+    case MU_ACT_PROBE:
+        if (c->ops.host)
+            c->ops.host(c->arg, a);
         return;
     default:
         return;

@@ -3,7 +3,8 @@
  *
  * When the store refuses (full disk), the step and all later ones are held back and tried again for a while. After
  * that running jobs come first: what was held is sent although it is not stored, rows are kept and tried again, and
- * submissions that are not on the disk are answered with an error and given to the caller for cancelling. */
+ * submissions that are not on the disk are answered with an error and given to the caller for cancelling. A keeper is
+ * released only once the row of its job is stored. */
 #ifndef MU_LAUNCHER_COMMIT_H
 #define MU_LAUNCHER_COMMIT_H
 
@@ -14,6 +15,7 @@ struct mu_commit_ops { /* none may call back into the commit */
     void (*send)(void *arg, mu_conn, const void *frame, size_t len);
     void (*close)(void *arg, mu_conn);
     void (*exit)(void *arg);
+    void (*host)(void *arg, const struct mu_act *); /* MU_ACT_ENGINE and MU_ACT_PROBE */
 };
 
 struct mu_commit;

@@ -12,6 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/engine.h"
+#include "launcher/listen.h"
+#include "launcher/probe.h"
 #include "launcher/server.h"
 #include "launcher/store.h"
 #include "runtime/base/clean.h"
@@ -28,6 +31,7 @@
 #define STOP_WAIT (30 * MU_SEC)
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
+#define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
@@ -35,6 +39,7 @@ struct options {
     int ready_fd;
     bool foreground;
     uint64_t idle_ns;
+    const char *listen;
 };
 static const struct mu_opt options[] = {
     {"ready-fd", 0, MU_OPT_INT, offsetof(struct options, ready_fd), "N", "tell there when ready", .max = 1 << 20},
@@ -42,6 +47,8 @@ static const struct mu_opt options[] = {
      .aliases = NULL},
     {"idle", 0, MU_OPT_DURATION, offsetof(struct options, idle_ns), "SECONDS", "end after idling so long; 0: never",
      .aliases = NULL},
+    {"listen", 0, MU_OPT_STRING, offsetof(struct options, listen), "ADDR:PORT",
+     "where other hosts reach it; default: any address and port, once some are needed", .aliases = NULL},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -57,6 +64,8 @@ static const struct {
     {"MUSTER_IDLE", offsetof(struct mu_ctl_config, idle_ns), 30 * MU_SEC},
     {"MUSTER_CLIENT_GRACE", offsetof(struct mu_ctl_config, client_grace_ns), 10 * MU_SEC},
     {"MUSTER_AGENT_WAIT", offsetof(struct mu_ctl_config, agent_wait_ns), 10 * MU_SEC},
+    {"MUSTER_NODE_WAIT", offsetof(struct mu_ctl_config, node_wait_ns), 300 * MU_SEC},
+    {"MUSTER_QUARANTINE", offsetof(struct mu_ctl_config, cooldown_ns), 900 * MU_SEC}, /* 0: never */
 };
 
 struct controller {
@@ -65,6 +74,10 @@ struct controller {
     struct mu_store *store;
     struct mu_server *server;
     struct mu_listener *listener;
+    struct mu_listen *listen; /* for other hosts */
+    struct mu_probes *probes;
+    struct mu_starter *starter;
+    struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct event *sigchld, *sigterm, *sigint;
     struct mu_alarm *agent_alarm, *prune_alarm;
     int lock;
@@ -131,6 +144,8 @@ static void on_sigchld(evutil_socket_t fd, short what, void *arg)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (pid == c->agent)
             agent_ended(c, status);
+        else
+            mu_starter_reaped(c->starter, pid, status);
 }
 
 static void on_agent_lost(void *arg)
@@ -171,6 +186,8 @@ static void leave(struct controller *c)
     if (!mu_path_join(socket, sizeof socket, c->paths.run, "ctl.sock", NULL))
         unlink(socket);
     mu_server_close(c->server);
+    if (c->by_core)
+        mu_listen_forget(c->listen);
     while (mu_now() < deadline && (mu_link_flushing() || (c->by_core && c->agent))) {
         struct timeval slice = {.tv_usec = 10000};
         event_base_loopexit(c->base, &slice);
@@ -211,6 +228,92 @@ static void on_accept(void *arg, int fd, int pid)
 {
     mu_server_accept(((struct controller *)arg)->server, fd, pid);
 }
+
+static void on_accept_tls(void *arg, struct mu_tls_conn *conn)
+{
+    mu_server_accept_tls(((struct controller *)arg)->server, conn);
+}
+
+/* --- other hosts ------------------------------------------------------------------------------------------------- */
+
+static void on_probe_wanted(void *arg, const struct mu_act *act)
+{
+    mu_probe(((struct controller *)arg)->probes, act->node, act->detail, act->signo);
+}
+
+static void on_probed(void *arg, const char *node, bool answers)
+{
+    mu_server_probed(((struct controller *)arg)->server, node, answers ? 0 : 1);
+}
+
+static int on_listening(void *arg, const char **join, const struct mu_key **key, struct mu_err *err)
+{
+    struct controller *c = arg;
+    int rc = mu_listen_open(c->listen, err);
+
+    if (rc)
+        return rc;
+    *join = mu_listen_join(c->listen);
+    *key = mu_listen_key(c->listen);
+    return 0;
+}
+
+static void on_engine_wanted(void *arg, const struct mu_act *act, const struct mu_m_spec *spec)
+{
+    struct controller *c = arg;
+    const struct mu_m_nodes_add *pool = &c->pool_nodes;
+
+    mu_starter_start(c->starter, &(struct mu_start_request){.node = act->node,
+                                                            .dest = act->detail,
+                                                            .job = act->job,
+                                                            .engine = spec ? spec->engine : pool->engine,
+                                                            .ssh = spec ? spec->ssh : pool->ssh,
+                                                            .env = spec ? spec->engine_env : pool->engine_env});
+}
+
+static void on_engine_done(void *arg, const char *node, int status, const char *text)
+{
+    mu_server_engine_done(((struct controller *)arg)->server, node, status, text);
+}
+
+static void on_joined(void *arg, const char *node)
+{
+    mu_starter_joined(((struct controller *)arg)->starter, node);
+}
+
+/* The next ones of the pool are started as these are. */
+static void on_nodes_add(void *arg, const struct mu_m_nodes_add *m)
+{
+    struct controller *c = arg;
+    struct mu_m_nodes_add copy = {0};
+
+    if (mu_msg_copy(MU_MSG_nodes_add, &copy, m))
+        return;
+    mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
+    c->pool_nodes = copy;
+}
+
+static int new_starter(struct controller *c, struct mu_err *err)
+{
+    struct mu_starter_config cfg = {.paths = &c->paths,
+                                    .fan_out = MU_START_FAN_OUT,
+                                    .limit_ns = MU_START_NS,
+                                    .listening = on_listening,
+                                    .done = on_engine_done,
+                                    .arg = c};
+    const char *fan_out = getenv("MUSTER_START_FANOUT"), *limit = getenv("MUSTER_START_TIMEOUT");
+    uint64_t n = cfg.fan_out;
+
+    if (fan_out && *fan_out && mu_str_u64(fan_out, 1, 10000, &n))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_START_FANOUT=%.60s: not a number from 1 to 10000", fan_out);
+    if (limit && *limit && (mu_str_duration(limit, &cfg.limit_ns) || cfg.limit_ns < MU_SEC))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_START_TIMEOUT=%.60s: not a duration of 1 s or more", limit);
+    cfg.fan_out = (unsigned)n;
+    c->starter = mu_starter_new(c->base, &cfg);
+    return c->starter ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+}
+
+/* --- start, continued -------------------------------------------------------------------------------------------- */
 
 /* MUSTER_EJOB: another controller serves this pool. */
 static int take_lock(struct controller *c, struct mu_err *err)
@@ -268,24 +371,16 @@ static struct event *on_signal(struct controller *c, int sig, event_callback_fn 
     return ev;
 }
 
-/* Beside the hosts' own directories: where MUSTER_HOME is shared, checkpoints can be read by the next host. */
-static int default_ckpt_root(struct controller *c, struct mu_err *err)
-{
-    char home[PATH_MAX];
-
-    snprintf(home, sizeof home, "%s", c->paths.state);
-    char *slash = strrchr(home, '/');
-    if (slash)
-        *slash = 0;
-    return mu_path_join(c->ckpt_root, sizeof c->ckpt_root, home, "ckpt", err);
-}
-
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
     struct mu_server_config cfg = {
         .ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
         .on_exit = on_exit_wanted,
         .on_agent_lost = on_agent_lost,
+        .on_engine = on_engine_wanted,
+        .on_joined = on_joined,
+        .on_probe = on_probe_wanted,
+        .on_nodes_add = on_nodes_add,
         .arg = c};
     char file[PATH_MAX];
     int rc;
@@ -293,10 +388,13 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if ((rc = read_settings(&cfg.ctl, err)) || (rc = take_lock(c, err)) ||
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
-        (rc = default_ckpt_root(c, err)) || (rc = mu_store_open(file, &c->store, err)))
+        (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
+        (rc = mu_store_open(file, &c->store, err)))
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
+    cfg.ctl.node = c->paths.host;
+    cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();
     c->base = mu_loop_new();
@@ -307,9 +405,17 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     c->sigint = on_signal(c, SIGINT, on_term);
     c->agent_alarm = mu_alarm_new(c->base, on_agent_alarm, c);
     c->prune_alarm = mu_alarm_new(c->base, on_prune, c);
-    if (!c->sigchld || !c->sigterm || !c->sigint || !c->agent_alarm || !c->prune_alarm)
+    c->probes = mu_probes_new(c->base, on_probed, c);
+    if (!c->sigchld || !c->sigterm || !c->sigint || !c->agent_alarm || !c->prune_alarm || !c->probes)
         return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
+    if ((rc = new_starter(c, err)))
+        return rc;
+    const char *where = o->listen ? o->listen : getenv("MUSTER_LISTEN");
+    if ((rc = mu_listen_new(c->base, &c->paths, where, on_accept_tls, c, &c->listen, err)))
+        return rc;
     if ((rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
+        return rc;
+    if (mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err)))
         return rc;
     return mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &c->listener, err);
 }
@@ -319,6 +425,10 @@ static void tear_down(struct controller *c)
     struct event *events[] = {c->sigchld, c->sigterm, c->sigint};
 
     mu_listener_free(c->listener);
+    mu_listen_free(c->listen);
+    mu_probes_free(c->probes);
+    mu_starter_free(c->starter);
+    mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
     mu_server_free(c->server);
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
@@ -390,6 +500,8 @@ int mu_controller_main(int argc, char **argv)
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
         code = refuse(&o, 2, err.text);
+        if (c.lock >= 0)
+            mu_daemon_leave(&c.paths, &c.lock);
     } else {
         mu_log(MU_LOG_INFO, "controller", "version %s, pid %d, store %s", MUSTER_VERSION, (int)getpid(), c.paths.state);
         mu_daemon_ready(&o.ready_fd, 0, NULL);

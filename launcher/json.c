@@ -197,6 +197,29 @@ int mu_json_add_event(struct mu_json *j, const struct mu_store_event *e)
     return add(j, o);
 }
 
+static const char *node_state(const struct mu_node *n)
+{
+    static const char *const names[] = {
+        [MU_NODE_AWAY] = "away", [MU_NODE_STARTING] = "starting", [MU_NODE_LOST] = "lost"};
+
+    if (n->state != MU_NODE_UP)
+        return n->state < MU_COUNT(names) && names[n->state] ? names[n->state] : "unknown";
+    return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
+}
+
+static const char *node_reason(const struct mu_node *n)
+{
+    if (n->reason[0])
+        return n->reason;
+    if (n->state == MU_NODE_UP && !n->ready)
+        return "its agent is telling what runs";
+    if (n->state == MU_NODE_AWAY)
+        return "its agent is away";
+    if (n->quarantine_until)
+        return "it failed too often; `muster nodes resume` takes it back";
+    return n->suspect ? "not heard of for a moment" : n->stale ? "the rest of an earlier attempt ends" : "";
+}
+
 int mu_json_add_node(struct mu_json *j, const struct mu_node *n)
 {
     json_t *o = json_object();
@@ -205,18 +228,15 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n)
         j->failed = true;
         return MUSTER_ENOMEM;
     }
-    bool up = n->state == MU_NODE_UP && n->ready;
     put(j, o, "name", text(n->name));
-    put(j, o, "state", json_string(up ? "up" : n->state == MU_NODE_UP ? "joining" : "away"));
-    put(j, o, "reason",
-        text(up                       ? ""
-             : n->state == MU_NODE_UP ? "its agent is telling what runs"
-                                      : "its agent is away"));
+    put(j, o, "state", json_string(node_state(n)));
+    put(j, o, "reason", text(node_reason(n)));
     put(j, o, "slots", json_integer(n->slots));
     put(j, o, "used", json_integer(n->used));
     put(j, o, "gpus", json_integer(0));
     put(j, o, "memory", json_integer((json_int_t)n->memory));
     put(j, o, "pus", json_integer(n->pus));
     put(j, o, "numa", json_integer(n->numa));
+    put(j, o, "job", n->owner ? json_integer((json_int_t)n->owner) : json_null());
     return add(j, o);
 }

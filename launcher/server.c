@@ -9,8 +9,10 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/wire/beat.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/tls.h"
 
 #define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
 #define CLIENT_PENDING_MAX (16u << 20) /* so is a client that does not read; credits keep an honest one far below */
@@ -21,7 +23,11 @@ struct conn {
     struct mu_link *link;
     mu_conn id;
     int pid;
+    char name[48];
     bool hello, closing;
+    bool remote; /* on another host */
+    bool beats;  /* and its agent */
+    struct mu_beat beat;
     uint64_t since;
     uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
 };
@@ -32,7 +38,8 @@ struct mu_server {
     struct mu_server_config cfg;
     struct mu_ctl *core;
     struct mu_commit *commit;
-    struct mu_alarm *alarm;
+    struct mu_alarm *alarm, *beater;
+    uint64_t beat_at; /* the beater is set to */
     struct mu_acts acts;
     struct conn **conns;
     size_t nconns, capconns;
@@ -115,7 +122,27 @@ static void do_exit(void *arg)
     ((struct mu_server *)arg)->exiting = true;
 }
 
-static const struct mu_commit_ops ops = {.send = do_send, .close = do_close, .exit = do_exit};
+static void do_host(void *arg, const struct mu_act *act)
+{
+    struct mu_server *s = arg;
+    const struct mu_m_spec *spec = NULL, *of;
+    const struct mu_m_jobrow *row;
+
+    if (s->closed)
+        return;
+    if (act->kind == MU_ACT_PROBE) {
+        if (s->cfg.on_probe)
+            s->cfg.on_probe(s->cfg.arg, act);
+        return;
+    }
+    for (unsigned i = 0; act->job && !spec && (row = mu_ctl_job(s->core, i, &of)); i++)
+        if (row->id == act->job)
+            spec = of;
+    if (s->cfg.on_engine)
+        s->cfg.on_engine(s->cfg.arg, act, spec);
+}
+
+static const struct mu_commit_ops ops = {.send = do_send, .close = do_close, .exit = do_exit, .host = do_host};
 
 /* --- stepping ---------------------------------------------------------------------------------------------------- */
 
@@ -204,6 +231,95 @@ static void on_alarm(void *arg)
     step(s, &(struct mu_ev){.kind = MU_EV_TIME});
 }
 
+void mu_server_engine_done(struct mu_server *s, const char *node, int status, const char *text)
+{
+    if (!s->closed)
+        step(s, &(struct mu_ev){.kind = MU_EV_ENGINE, .node = node, .status = status, .text = text});
+}
+
+void mu_server_probed(struct mu_server *s, const char *node, int status)
+{
+    if (!s->closed)
+        step(s, &(struct mu_ev){.kind = MU_EV_PROBED, .node = node, .status = status});
+}
+
+/* --- beats ------------------------------------------------------------------------------------------------------- */
+
+static void set_beater(struct mu_server *s, uint64_t at)
+{
+    if (at >= s->beat_at)
+        return;
+    s->beat_at = at;
+    mu_alarm_set(s->beater, at);
+}
+
+static void begin_beats(struct conn *k)
+{
+    uint64_t now = mu_now();
+
+    k->beats = true;
+    mu_beat_begin(&k->beat, now);
+    set_beater(k->server, now);
+}
+
+/* Its connection is as good as gone; nothing can be flushed to it. */
+static void fell_silent(struct mu_server *s, struct conn *k)
+{
+    mu_conn id = k->id;
+
+    mu_log(MU_LOG_WARN, "controller", "connection %u: nothing was heard of %s for %llu ms; closing", id, k->name,
+           (unsigned long long)((mu_now() - k->beat.heard) / MU_MS));
+    mu_link_free(k->link);
+    forget(s, k);
+    step(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id, .status = MU_DOWN_SILENT});
+}
+
+static void on_beater(void *arg)
+{
+    struct mu_server *s = arg;
+    uint64_t now = mu_now(), next = UINT64_MAX;
+
+    s->beat_at = UINT64_MAX;
+    if (s->closed)
+        return;
+    /* from the end: whoever goes makes room for one that was served already */
+    for (size_t i = s->nconns; i-- > 0;) {
+        struct conn *k = i < s->nconns ? s->conns[i] : NULL;
+        uint64_t at;
+        if (!k || !k->beats || k->closing)
+            continue;
+        unsigned words = mu_beat_next(&k->beat, now, &at);
+        next = at < next ? at : next;
+        if (words & MU_BEAT_SEND) {
+            struct mu_m_beat m = mu_beat_make(&k->beat, now);
+            mu_link_send_msg(k->link, MU_MSG_beat, &m);
+        }
+        if (words & MU_BEAT_GONE)
+            fell_silent(s, k);
+        else if (words & MU_BEAT_SUSPECTED)
+            step(s, &(struct mu_ev){.kind = MU_EV_SUSPECT, .conn = k->id, .status = 1});
+    }
+    set_beater(s, next);
+}
+
+/* True: that was all there is to it. */
+static bool take_beat(struct conn *k, const struct mu_msg *msg)
+{
+    bool beat = msg->type == MU_MSG_beat;
+    struct mu_server *s = k->server;
+    uint64_t now = mu_now();
+    mu_conn id = k->id;
+
+    bool cleared = k->beats && mu_beat_heard(&k->beat, now);
+    if (beat && k->beats)
+        mu_beat_take(&k->beat, now, &msg->beat);
+    if (cleared) {
+        step(s, &(struct mu_ev){.kind = MU_EV_SUSPECT, .conn = id, .status = 0});
+        k = find(s, id); /* the core may have closed it */
+    }
+    return beat || !k || k->closing;
+}
+
 /* --- queries ----------------------------------------------------------------------------------------------------- */
 
 static int send_msg(struct conn *k, enum mu_msg_type type, const void *body)
@@ -257,7 +373,8 @@ static int list_nodes(struct mu_server *s, struct mu_json *j, const struct mu_m_
 
     (void)q, (void)err;
     for (unsigned i = 0; i < pool->n; i++)
-        mu_json_add_node(j, &pool->v[i]);
+        if (pool->v[i].state != MU_NODE_NONE)
+            mu_json_add_node(j, &pool->v[i]);
     return 0;
 }
 
@@ -360,15 +477,24 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     struct mu_server *s = k->server;
 
     (void)link, (void)frame, (void)len;
-    if (k->closing || s->closed)
+    if (k->closing || s->closed || take_beat(k, msg))
         return;
     if (msg->type == MU_MSG_hello && !k->hello) {
-        char name[48];
+        const char *role = msg->hello.role ? msg->hello.role : "peer";
         k->hello = true;
-        snprintf(name, sizeof name, "%.12s %u (pid %d)", msg->hello.role ? msg->hello.role : "peer", k->id, k->pid);
-        mu_link_name(k->link, name);
-        mu_log(MU_LOG_DEBUG, "controller", "%s is here", name);
+        if (k->remote)
+            snprintf(k->name, sizeof k->name, "%.12s %.26s", role, msg->hello.node ? msg->hello.node : k->name);
+        else
+            snprintf(k->name, sizeof k->name, "%.12s %u (pid %d)", role, k->id, k->pid);
+        mu_link_name(k->link, k->name);
+        mu_log(MU_LOG_DEBUG, "controller", "%s is here", k->name);
+        if (k->remote && !strcmp(role, "agent"))
+            begin_beats(k);
     }
+    if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
+        s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
+    if (msg->type == MU_MSG_agent && k->remote && msg->agent.node && s->cfg.on_joined)
+        s->cfg.on_joined(s->cfg.arg, msg->agent.node);
     if (msg->type == MU_MSG_query && k->hello) {
         on_query(s, k, &msg->query);
         settle(s);
@@ -385,15 +511,15 @@ static void on_down(void *arg, struct mu_link *link)
 
     if (s->closed)
         return;
-    bool agent = mu_ctl_is_agent(s->core, id);
+    bool agent = mu_ctl_is_agent(s->core, id), remote = k->remote;
     forget(s, k);
     mu_link_free(link);
     step(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
-    if (agent && s->cfg.on_agent_lost && !s->exit_told)
+    if (agent && !remote && s->cfg.on_agent_lost && !s->exit_told)
         s->cfg.on_agent_lost(s->cfg.arg);
 }
 
-void mu_server_accept(struct mu_server *s, int fd, int pid)
+static struct conn *new_conn(struct mu_server *s)
 {
     struct conn *k = calloc(1, sizeof *k);
 
@@ -407,17 +533,47 @@ void mu_server_accept(struct mu_server *s, int fd, int pid)
     }
     if (!k || s->nconns == s->capconns || s->closed || s->exiting) {
         free(k);
-        close(fd);
-        return;
+        return NULL;
     }
-    *k = (struct conn){.server = s, .id = ++s->last_id, .pid = pid, .since = mu_now()};
-    k->link = mu_link_new(s->base, fd, on_msg, on_down, k);
-    if (!k->link) {
+    *k = (struct conn){.server = s, .id = ++s->last_id, .since = mu_now()};
+    return k;
+}
+
+static void add_conn(struct mu_server *s, struct conn *k, struct mu_link *link)
+{
+    if (!link) {
         free(k);
         return;
     }
+    k->link = link;
     s->conns[s->nconns++] = k;
     step(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->id});
+}
+
+void mu_server_accept(struct mu_server *s, int fd, int pid)
+{
+    struct conn *k = new_conn(s);
+
+    if (!k) {
+        close(fd);
+        return;
+    }
+    k->pid = pid;
+    snprintf(k->name, sizeof k->name, "pid %d", pid);
+    add_conn(s, k, mu_link_new(s->base, fd, on_msg, on_down, k));
+}
+
+void mu_server_accept_tls(struct mu_server *s, struct mu_tls_conn *conn)
+{
+    struct conn *k = new_conn(s);
+
+    if (!k) {
+        mu_tls_conn_free(conn);
+        return;
+    }
+    k->remote = true;
+    snprintf(k->name, sizeof k->name, "%.40s", mu_tls_conn_peer(conn));
+    add_conn(s, k, mu_link_new_tls(conn, on_msg, on_down, k));
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
@@ -447,7 +603,9 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     s->core = mu_ctl_new(&cfg->ctl);
     s->commit = mu_commit_new(store, &ops, s);
     s->alarm = mu_alarm_new(base, on_alarm, s);
-    if (!s->core || !s->commit || !s->alarm) {
+    s->beater = mu_alarm_new(base, on_beater, s);
+    s->beat_at = UINT64_MAX;
+    if (!s->core || !s->commit || !s->alarm || !s->beater) {
         mu_err_set(err, rc, "out of memory");
         goto failed;
     }
@@ -472,6 +630,7 @@ void mu_server_close(struct mu_server *s)
         return;
     s->closed = true;
     mu_alarm_set(s->alarm, UINT64_MAX);
+    mu_alarm_set(s->beater, UINT64_MAX);
     if (mu_commit_flush(s->commit, &err))
         mu_log(MU_LOG_ERROR, "store", "%s; the last changes are lost", err.text);
     while (s->nconns) {
@@ -489,6 +648,7 @@ void mu_server_free(struct mu_server *s)
         forget(s, s->conns[0]);
     }
     mu_alarm_free(s->alarm);
+    mu_alarm_free(s->beater);
     mu_commit_free(s->commit);
     mu_ctl_free(s->core);
     mu_acts_free(&s->acts);

@@ -13,13 +13,24 @@ struct mu_server_config {
     /* The core wants to end, or mu_server_stop was carried out. Called once. */
     void (*on_exit)(void *arg);
     void (*on_agent_lost)(void *arg); /* an agent's connection is gone */
+    /* The core wants an agent started (spec: of the job that owns the node, NULL: the pool), or to know whether a host
+     * answers. Both return at once; mu_server_engine_done and mu_server_probed come later, from the loop. */
+    void (*on_engine)(void *arg, const struct mu_act *, const struct mu_m_spec *spec);
+    void (*on_joined)(void *arg, const char *node); /* an agent of another host is here; before the core hears of it */
+    void (*on_probe)(void *arg, const struct mu_act *);
+    void (*on_nodes_add)(void *arg, const struct mu_m_nodes_add *); /* before the core hears of it */
     void *arg;
 };
+struct mu_tls_conn;
 
 /* Gives every stored row to the core. Store and config's strings are borrowed. */
 int mu_server_new(struct event_base *, struct mu_store *, const struct mu_server_config *, struct mu_server **out,
                   struct mu_err *);
 void mu_server_accept(struct mu_server *, int fd, int pid); /* takes fd over */
+/* From another host, likewise. Between hosts beats go both ways; the core hears of a silent connection's end. */
+void mu_server_accept_tls(struct mu_server *, struct mu_tls_conn *);
+void mu_server_engine_done(struct mu_server *, const char *node, int status, const char *text);
+void mu_server_probed(struct mu_server *, const char *node, int status);
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */
 void mu_server_close(struct mu_server *);
 void mu_server_free(struct mu_server *);

@@ -28,7 +28,7 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most (360 in all, on two cores of one's own), seconds for one test, where its tests are
+# suite, seconds that it should take at most (450 in all, on two cores of one's own), seconds for one test, where its tests are
 suites() {
     cat <<'ROWS'
 unit       40  120
@@ -36,6 +36,7 @@ cli        50  180
 mpi        110 300
 sim        50  300
 fault      90  600
+cluster    80  300
 fuzz-smoke 20  120
 ROWS
 }
@@ -126,6 +127,9 @@ machine_has() { # KIND: whether this machine is of that kind
     no-pidfd) ! grep -q pidfd /proc/kallsyms 2>/dev/null ;;
     no-mount) ! unshare -m true 2>/dev/null && ! unshare -rm true 2>/dev/null ;;
     no-data) [ ! -d ../shared/data ] ;;
+    no-cluster) [ -n "$(bash tests/cluster/cluster.sh missing)" ] ;;
+    no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;
+    no-netem) ! bash tests/cluster/cluster.sh can_delay ;;
     san) case $B in */san-*) true ;; *) false ;; esac ;;
     no-*) ! command -v "${1#no-}" >/dev/null ;;
     *) false ;;

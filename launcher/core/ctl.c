@@ -42,6 +42,11 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
     if (c) {
         c->cfg = *cfg;
         c->next_id = 1;
+        c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
+    }
+    if (c && !c->fences) {
+        free(c);
+        c = NULL;
     }
     return c;
 }
@@ -57,6 +62,7 @@ void mu_ctl_free(struct mu_ctl *c)
     free(c->jobs);
     free(c->conns);
     free(c->waiting);
+    mu_fences_free(c->fences);
     mu_pool_free(&c->pool);
     free(c);
 }
@@ -162,6 +168,24 @@ bool mu_ctl_room(struct mu_ctl *c)
     return true;
 }
 
+static void load_spares(struct mu_ctl *c, struct job *j)
+{
+    const struct mu_m_jobrow *r = &j->row;
+    unsigned n = 0;
+
+    while (r->spare_nodes && r->spare_nodes[n])
+        n++;
+    if (!n || n != r->spare_slots.n || !(j->spares = calloc(n, sizeof *j->spares)))
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        int node = mu_ctl_node_known(c, r->spare_nodes[i]);
+        if (node < 0)
+            return;
+        j->spares[j->nspares++] = (struct mu_share){.node = (uint32_t)node, .slots = r->spare_slots.v[i]};
+        mu_pool_take(&c->pool, &j->spares[j->nspares - 1], 1);
+    }
+}
+
 static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
 {
     struct job *j = calloc(1, sizeof *j);
@@ -190,6 +214,7 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
         j->client_until = c->now + c->cfg.client_grace_ns;
     if (j->row.state == MU_JOB_QUEUED)
         return;
+    mu_ctl_hosts_load(c, j);
     /* it ran: which node had what comes from the row, the rest from the agents' reports */
     unsigned n = 0;
     while (j->row.nodes && j->row.nodes[n])
@@ -202,19 +227,16 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
         return;
     }
     for (unsigned i = 0; i < n; i++) {
-        int node = mu_pool_find(&c->pool, j->row.nodes[i]);
+        int node = mu_ctl_node_known(c, j->row.nodes[i]);
         if (node < 0)
-            node = mu_pool_add(&c->pool, j->row.nodes[i]);
-        if (node < 0) {
-            c->acts->failed = true;
             return;
-        }
         j->parts[i].share =
             (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
         c->pool.v[node].used += j->row.node_slots.v[i];
     }
     j->nparts = n;
     j->holds = true;
+    load_spares(c, j);
     j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
     if (j->row.retry_wall)
         j->retry_at = c->now;
@@ -235,42 +257,18 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
         mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
         return;
     }
-    k->role = m->role && !strcmp(m->role, "agent") ? ROLE_AGENT : ROLE_CLIENT;
+    k->role = m->role && !strcmp(m->role, "agent")  ? ROLE_AGENT
+              : m->role && !strcmp(m->role, "line") ? ROLE_LINE
+                                                    : ROLE_CLIENT;
     k->node = -1;
+    if (k->role == ROLE_LINE) {
+        k->job = m->job;
+        mu_ctl_node_line(c, k, m->node ? m->node : "");
+        return;
+    }
     struct mu_m_welcome msg = {
         .proto = MU_WIRE_VERSION, .version = (char *)(uintptr_t)c->cfg.version, .incarnation = c->cfg.incarnation};
     mu_acts_send(c->acts, k->id, MU_MSG_welcome, &msg);
-}
-
-static void on_agent(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
-{
-    if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
-        mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
-        return;
-    }
-    int node = mu_pool_find(&c->pool, m->node);
-    if (node < 0)
-        node = mu_pool_add(&c->pool, m->node);
-    if (node < 0) {
-        c->acts->failed = true;
-        return;
-    }
-    struct mu_node *n = &c->pool.v[node];
-    if (n->conn && n->conn != k->id)
-        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = n->conn;
-    n->conn = k->id;
-    n->slots = m->slots;
-    n->pus = m->pus;
-    n->numa = m->numa;
-    n->memory = m->memory;
-    n->incarnation = m->incarnation;
-    n->state = MU_NODE_UP;
-    n->ready = false;
-    k->node = node;
-    for (unsigned i = 0; i < c->njobs; i++)
-        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
-                c->jobs[i]->parts[p].confirmed = c->jobs[i]->parts[p].kill_sent = false;
 }
 
 static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach *m)
@@ -364,9 +362,11 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     struct job *j;
 
     if (m->type == MU_MSG_agent) {
-        on_agent(c, k, &m->agent);
+        mu_ctl_node_joins(c, k, &m->agent);
         return;
     }
+    if (k->stale && m->type == MU_MSG_report)
+        mu_acts_send(c->acts, k->id, MU_MSG_release, &(struct mu_m_release){.job = m->report.job});
     if (k->node < 0)
         return;
     switch (m->type) {
@@ -374,8 +374,12 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         mu_ctl_job_report(c, k->node, &m->report);
         return;
     case MU_MSG_agent_ready:
+        mu_ctl_node_count(c, k->node, m->agent_ready.keepers);
+        if (c->pool.v[k->node].ready)
+            return;
         c->pool.v[k->node].ready = true;
         mu_ctl_job_node_ready(c, k->node);
+        mu_ctl_wireup_up(c, k->node);
         for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
             for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
                 if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node)
@@ -386,6 +390,12 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_msg_free(&c->waiting[i].msg);
         }
         c->nwaiting = 0;
+        return;
+    case MU_MSG_fence:
+        mu_ctl_wireup_fence(c, k->node, &m->fence);
+        return;
+    case MU_MSG_modex:
+        mu_ctl_wireup_modex(c, k->node, &m->modex);
         return;
     case MU_MSG_output:
         j = mu_ctl_find(c, m->output.job);
@@ -408,23 +418,16 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     }
 }
 
-static void on_down(struct mu_ctl *c, mu_conn id)
+static void on_down(struct mu_ctl *c, mu_conn id, int status)
 {
     struct conn *k = conn_of(c, id);
 
     if (!k)
         return;
-    if (k->role == ROLE_AGENT && k->node >= 0 && c->pool.v[k->node].conn == id) {
-        struct mu_node *n = &c->pool.v[k->node];
-        n->conn = 0;
-        n->ready = false;
-        n->state = MU_NODE_AWAY;
-        for (unsigned i = 0; i < c->njobs; i++)
-            for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-                if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node && !mu_job_over(c->jobs[i]->row.state))
-                    mu_ctl_event(c, c->jobs[i], "agent-lost", -1, n->name,
-                                 "the agent is away; its ranks run on and are taken up again when it is back");
-    }
+    if (k->role == ROLE_AGENT && k->node >= 0 && c->pool.v[k->node].conn == id)
+        mu_ctl_node_down(c, k->node, status);
+    if (k->role == ROLE_LINE)
+        mu_ctl_node_line_down(c, k);
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
         if (j->client != id)
@@ -507,8 +510,13 @@ static bool busy(const struct mu_ctl *c)
         if (!mu_job_over(c->jobs[i]->row.state) || c->jobs[i]->parts)
             return true;
     for (unsigned i = 0; i < c->nconns; i++)
-        if (c->conns[i].role != ROLE_AGENT && !c->exiting)
+        if (c->conns[i].role < ROLE_AGENT && !c->exiting)
             return true;
+    for (unsigned i = 0; i < c->pool.n && !c->exiting; i++) { /* nodes that were given to the pool find it */
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->remote && !n->owner && (n->state == MU_NODE_UP || *n->target))
+            return true;
+    }
     return false;
 }
 
@@ -557,14 +565,23 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
         on_up(c, ev->conn);
         break;
     case MU_EV_DOWN:
-        on_down(c, ev->conn);
+        on_down(c, ev->conn, ev->status);
         break;
     case MU_EV_MSG:
         on_msg(c, ev->conn, ev->msg);
         break;
+    case MU_EV_LOADED:
+        mu_ctl_nodes_loaded(c);
+        break;
+    case MU_EV_SUSPECT:
+    case MU_EV_ENGINE:
+    case MU_EV_PROBED:
+        mu_ctl_node_event(c, ev);
+        break;
     default:
         break;
     }
+    mu_ctl_nodes_tick(c);
     on_time(c);
     mu_ctl_schedule(c);
     forget(c);
@@ -581,6 +598,8 @@ uint64_t mu_ctl_next(const struct mu_ctl *c)
     }
     for (unsigned i = 0; i < c->nwaiting; i++)
         next = c->waiting[i].until < next ? c->waiting[i].until : next;
+    uint64_t nodes = mu_ctl_nodes_next(c);
+    next = nodes < next ? nodes : next;
     if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
         next = c->idle_since + c->cfg.idle_ns;
     return next;

@@ -3,15 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/hosts.h"
 #include "runtime/base/str.h"
-
-#define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
-#define GRACE (5 * MU_SEC)          /* between the first signal and SIGKILL */
-#define START_LOST_MAX 10u          /* attempts that died before anybody said they lived */
 
 void mu_ctl_job_free(struct job *j)
 {
@@ -20,6 +16,7 @@ void mu_ctl_job_free(struct job *j)
     mu_msg_free_body(MU_MSG_jobrow, &j->row);
     mu_msg_free_body(MU_MSG_spec, &j->spec);
     free(j->parts);
+    free(j->spares);
     free(j);
 }
 
@@ -43,6 +40,12 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "the job's description contradicts itself");
     if (s->name && strlen(s->name) > 255)
         return mu_err_set(err, MUSTER_EARG, "the job's name is longer than 255 bytes");
+    if (s->hosts && *s->hosts) {
+        struct mu_hosts hosts = {0};
+        if (mu_hosts_parse(s->hosts, &hosts, err))
+            return mu_err_prefix(err, "the job's hosts");
+        mu_hosts_free(&hosts);
+    }
     if (s->bind > MU_BIND_CORE || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -76,7 +79,7 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
     struct mu_err err = {0};
     char why[400];
     struct mu_share *shares = NULL;
-    unsigned n;
+    unsigned n, nspares;
     bool ready = false;
 
     for (unsigned i = 0; i < c->njobs && m->token && *m->token && !MU_MUTANT(TOKEN_IGNORED); i++) {
@@ -104,13 +107,11 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
         mu_ctl_refuse(c, conn, MUSTER_EARG, err.text);
         goto drop;
     }
-    switch (mu_pool_fit(&c->pool, &j->spec, &shares, &n, why, sizeof why)) {
-    case MU_FIT_NEVER:
+    /* hosts that it brings with it are not here yet */
+    if (!(j->spec.hosts && *j->spec.hosts) &&
+        mu_pool_fit(&c->pool, 0, &j->spec, &shares, &n, &nspares, why, sizeof why) == MU_FIT_NEVER) {
         mu_ctl_refuse(c, conn, MUSTER_EARG, why);
         goto drop;
-    case MU_FIT_LATER:
-    case MU_FIT_YES:
-        break;
     }
     free(shares);
     if (!mu_ctl_room(c)) {
@@ -155,11 +156,6 @@ drop:
     mu_ctl_job_free(j);
 }
 
-static int exit_code_of(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 1;
-}
-
 /* Job numbers begin anew in a new store, and other controllers may share the directory: the token tells jobs apart. */
 static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *buf, size_t n)
 {
@@ -171,11 +167,29 @@ static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *b
     return buf;
 }
 
+/* The description with fewer ranks, of a job with one program. */
+static bool smaller_spec(const struct job *j, uint32_t ranks, struct mu_bytes *out)
+{
+    struct mu_m_spec spec = j->spec;
+
+    spec.ranks = ranks;
+    spec.app_ranks = (struct mu_u32v){.v = &ranks, .n = 1};
+    return !mu_msg_pack(out, MU_MSG_spec, &spec);
+}
+
+/* Tells jobs of the same number apart, of other pools and of a new store. */
+static uint32_t job_mark(const struct mu_m_jobrow *r)
+{
+    uint64_t h = mu_str_hash(r->token ? r->token : "", r->token ? strlen(r->token) : 0);
+
+    return (uint32_t)(h ^ h >> 32);
+}
+
 /* The rank numbers of a part begin where those of the parts before it end. */
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
     char **nodes = calloc(j->nparts + 1, sizeof *nodes), dir[4200];
-    uint32_t *ranks = calloc(j->nparts, sizeof *ranks);
+    uint32_t *ranks = calloc(j->nparts, sizeof *ranks), world = 0;
 
     if (!nodes || !ranks) {
         c->acts->failed = true;
@@ -197,20 +211,28 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     j->failed_now = j->first_step = j->restored_told = false;
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
-        j->parts[i] = (struct part){.share = share, .confirmed = true};
+        j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
         nodes[i] = c->pool.v[share.node].name;
         ranks[i] = share.ranks;
+        world += share.ranks;
+    }
+    struct mu_bytes smaller = {0};
+    if (world != j->spec.ranks && !smaller_spec(j, world, &smaller)) {
+        c->acts->failed = true;
+        smaller = (struct mu_bytes){0};
     }
     struct mu_m_start start = {.job = row->id,
                                .attempt = row->attempt,
-                               .spec = row->spec,
+                               .spec = smaller.data ? smaller : row->spec,
                                .nodes = nodes,
                                .node_ranks = {.v = ranks, .n = j->nparts},
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
-                               .mark = row->token ? mu_str_hash(row->token, strlen(row->token)) : 0,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0};
+                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
+                               .mark = job_mark(row)};
+    mu_fences_end(c->fences, row->id);
+    row->ranks = world;
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
@@ -223,41 +245,10 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     }
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
+    free(smaller.data);
 out:
     free(nodes);
     free(ranks);
-}
-
-static bool record_shares(struct job *j, const struct mu_pool *pool)
-{
-    struct mu_m_jobrow *row = &j->row;
-    char **nodes = calloc(j->nparts + 1, sizeof *nodes);
-    uint32_t *ranks = calloc(j->nparts, sizeof *ranks), *slots = calloc(j->nparts, sizeof *slots);
-    bool ok = nodes && ranks && slots;
-
-    for (unsigned i = 0; ok && i < j->nparts; i++) {
-        nodes[i] = strdup(pool->v[j->parts[i].share.node].name);
-        ranks[i] = j->parts[i].share.ranks;
-        slots[i] = j->parts[i].share.slots;
-        ok = nodes[i] != NULL;
-    }
-    if (!ok) {
-        for (unsigned i = 0; nodes && nodes[i]; i++)
-            free(nodes[i]);
-        free(nodes);
-        free(ranks);
-        free(slots);
-        return false;
-    }
-    for (char **v = row->nodes; v && *v; v++)
-        free(*v);
-    free(row->nodes);
-    free(row->node_ranks.v);
-    free(row->node_slots.v);
-    row->nodes = nodes;
-    row->node_ranks = (struct mu_u32v){.v = ranks, .n = j->nparts};
-    row->node_slots = (struct mu_u32v){.v = slots, .n = j->nparts};
-    return true;
 }
 
 void mu_ctl_schedule(struct mu_ctl *c)
@@ -270,8 +261,9 @@ void mu_ctl_schedule(struct mu_ctl *c)
         struct job *j = c->jobs[i];
         struct mu_share *shares = NULL;
         char why[400];
-        unsigned n = 0;
+        unsigned n = 0, nspares = 0;
 
+        mu_ctl_place_spares(c, j);
         if (j->row.state != MU_JOB_QUEUED)
             continue;
         if (waits) {
@@ -279,23 +271,41 @@ void mu_ctl_schedule(struct mu_ctl *c)
                              (unsigned long long)c->jobs[i - 1]->row.id);
             continue;
         }
-        if (mu_pool_fit(&c->pool, &j->spec, &shares, &n, why, sizeof why) != MU_FIT_YES) {
+        int there = mu_ctl_hosts_ready(c, j, why, sizeof why);
+        if (there <= 0) { /* others need not wait for its hosts */
+            if (there < 0)
+                mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, why);
+            else
+                mu_ctl_set_state(c, j, MU_JOB_QUEUED, "%s", why);
+            continue;
+        }
+        enum mu_fit fit = mu_pool_fit(&c->pool, j->row.id, &j->spec, &shares, &n, &nspares, why, sizeof why);
+        if (fit == MU_FIT_NEVER && j->spec.hosts && *j->spec.hosts) {
+            mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
+            continue;
+        }
+        if (fit != MU_FIT_YES) {
             mu_ctl_set_state(c, j, MU_JOB_QUEUED, "%s", why);
             waits = true;
             continue;
         }
+        free(j->parts);
+        free(j->spares);
         j->parts = calloc(n, sizeof *j->parts);
-        if (!j->parts) {
+        j->spares = calloc(nspares + 1u, sizeof *j->spares);
+        if (!j->parts || !j->spares) {
             free(shares);
             return;
         }
         for (unsigned p = 0; p < n; p++)
             j->parts[p].share = shares[p];
         j->nparts = n;
-        mu_pool_take(&c->pool, shares, n);
+        memcpy(j->spares, shares + n, nspares * sizeof *shares);
+        j->nspares = nspares;
+        mu_pool_take(&c->pool, shares, n + nspares);
         j->holds = true;
         free(shares);
-        if (!record_shares(j, &c->pool))
+        if (!mu_ctl_place_record(c, j))
             c->acts->failed = true;
         mu_ctl_event(c, j, "started", -1, c->pool.v[j->parts[0].share.node].name, "%u ranks on %u node%s", j->row.ranks,
                      n, n == 1 ? "" : "s");
@@ -308,6 +318,9 @@ static void give_back(struct mu_ctl *c, struct job *j)
     for (int again = MU_MUTANT(SLOT_FREED_TWICE) ? 2 : 1; j->holds && again; again--)
         for (unsigned i = 0; i < j->nparts; i++)
             mu_pool_give(&c->pool, &j->parts[i].share, 1);
+    if (j->holds)
+        mu_pool_give(&c->pool, j->spares, j->nspares);
+    j->nspares = 0;
     j->holds = false;
 }
 
@@ -326,6 +339,7 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
     free(j->parts);
     j->parts = NULL;
     j->nparts = 0;
+    mu_ctl_hosts_leave(c, j->row.id);
     if (j->client && !j->ended_sent) {
         struct mu_m_ended ended = {.job = j->row.id};
         if (!mu_msg_pack(&ended.row, MU_MSG_jobrow, &j->row))
@@ -335,21 +349,17 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
     }
 }
 
-static const char *lines(uint64_t n)
-{
-    return n == 1 ? "line" : "lines";
-}
-
-static void finish(struct mu_ctl *c, struct job *j, unsigned state, int code, const char *reason)
+void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code, const char *reason)
 {
     if (j->row.lost_lines)
-        mu_ctl_event(c, j, "output-lost", -1, NULL, "%llu %s of output not in the logs (%s), %llu not shown either",
-                     (unsigned long long)j->row.lost_lines, lines(j->row.lost_lines), strerror((int)j->row.lost_why),
-                     (unsigned long long)j->row.unseen_lines);
+        mu_ctl_event(c, j, "output-lost", -1, NULL, "%llu line%s of output not in the logs (%s), %llu not shown either",
+                     (unsigned long long)j->row.lost_lines, j->row.lost_lines == 1 ? "" : "s",
+                     strerror((int)j->row.lost_why), (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
     j->retry_at = j->kill_at = j->client_until = 0;
+    mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
@@ -360,380 +370,10 @@ static void finish(struct mu_ctl *c, struct job *j, unsigned state, int code, co
     mu_ctl_job_release(c, j);
 }
 
-static void describe_failure(const struct job *j, char *out, size_t n)
-{
-    const struct mu_m_jobrow *r = &j->row;
-
-    if (r->fail_rank_plus1)
-        snprintf(out, n, "rank %u on %s %s", r->fail_rank_plus1 - 1, r->fail_node ? r->fail_node : "?",
-                 r->fail_text ? r->fail_text : "failed");
-    else
-        snprintf(out, n, "%s", r->fail_text ? r->fail_text : "the attempt was lost");
-}
-
-/* Whether there is another attempt; why not otherwise. */
-static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool only_lost, char *why, size_t n)
-{
-    struct mu_m_jobrow *r = &j->row;
-    bool by_user = j->spec.restarts_plus1 > 0;
-    uint32_t budget = by_user ? j->spec.restarts_plus1 - 1 : c->cfg.restarts;
-    bool progressed = r->ckpt_plus1 > r->best_ckpt_plus1 || (!r->ckpt_plus1 && r->step_plus1 > r->best_plus1);
-    bool stepped = r->best_plus1 || r->step_plus1;
-
-    r->best_ckpt_plus1 = r->ckpt_plus1 > r->best_ckpt_plus1 ? r->ckpt_plus1 : r->best_ckpt_plus1;
-    r->best_plus1 = r->step_plus1 > r->best_plus1 ? r->step_plus1 : r->best_plus1;
-    if (j->spec.on_failure == MU_FAIL_KEEP) {
-        snprintf(why, n, "--on-failure=keep leaves failures to the program");
-        return false;
-    }
-    if (vain == MU_VAIN_START) {
-        snprintf(why, n, "it could not be started");
-        return false;
-    }
-    if (vain == MU_VAIN_BUSY) {
-        snprintf(why, n, "another job uses its checkpoint directory");
-        return false;
-    }
-    if (progressed)
-        r->startlost = 0;
-    if (only_lost) { /* no rank failed: a keeper or its node did */
-        if (++r->startlost <= START_LOST_MAX && (budget || !by_user))
-            return true;
-        snprintf(why, n, "its keepers died %u times", r->startlost);
-        return false;
-    }
-    if (!by_user && !r->joined) {
-        snprintf(why, n, "it does not use the library; --restarts N restarts it from its beginning");
-        return false;
-    }
-    if (r->joined && !stepped) {
-        snprintf(why, n, "it failed before its first step");
-        return false;
-    }
-    if (vain == MU_VAIN_ENDED && !by_user) {
-        snprintf(why, n, "its ranks had ended in good order; --restarts N restarts it all the same");
-        return false;
-    }
-    r->noprogress = progressed ? 1 : r->noprogress + 1;
-    if (r->noprogress <= budget)
-        return true;
-    if (!budget)
-        snprintf(why, n, "--restarts 0");
-    else
-        snprintf(why, n, "%u failures in a row without progress (--restarts %u)", r->noprogress, budget);
-    return false;
-}
-
-/* All parts are gone: what now? */
-static void decide(struct mu_ctl *c, struct job *j)
-{
-    static const char *const endings[] = {[MU_END_CANCEL] = "cancelled",
-                                          [MU_END_TIMEOUT] = "its time limit is over",
-                                          [MU_END_CLIENT] = "its client went away"};
-    struct mu_m_jobrow *r = &j->row;
-    bool lost = false;
-    uint32_t nfailed = 0, vain = MU_VAIN_NO;
-    char what[300], why[200] = "", reason[520];
-
-    for (unsigned i = 0; i < j->nparts; i++) {
-        vain = vain ? vain : j->parts[i].starterr;
-        lost = lost || j->parts[i].phase == MU_PHASE_LOST;
-        nfailed += j->parts[i].nfailed;
-    }
-    if (!nfailed && !lost && (r->ending == MU_END_NONE || r->ending == MU_END_TIMEOUT)) {
-        finish(c, j, MU_JOB_COMPLETED, 0, "all ranks ended");
-        return;
-    }
-    if (r->ending != MU_END_NONE) {
-        finish(c, j, r->ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, r->ending_code,
-               r->ending < sizeof endings / sizeof endings[0] ? endings[r->ending] : "ended");
-        return;
-    }
-    if (!j->failed_now) { /* a keeper died with nothing known of its ranks */
-        r->fail_rank_plus1 = 0;
-        r->fail_status = 0;
-        r->fail_attempt = r->attempt;
-        r->fail_wall = c->wall;
-        for (unsigned i = 0; i < j->nparts; i++) {
-            if (j->parts[i].phase != MU_PHASE_LOST)
-                continue;
-            snprintf(what, sizeof what, "the keeper on %s died", c->pool.v[j->parts[i].share.node].name);
-            mu_ctl_replace(&r->fail_text, what);
-            mu_ctl_replace(&r->fail_node, c->pool.v[j->parts[i].share.node].name);
-        }
-    }
-    r->failures++;
-    describe_failure(j, what, sizeof what);
-    if (!may_restart(c, j, vain, !j->failed_now, why, sizeof why)) {
-        int code = j->failed_now ? exit_code_of(r->fail_status) : 1;
-        snprintf(reason, sizeof reason, "%s; not restarted: %s", what, why);
-        finish(c, j, MU_JOB_FAILED, code ? code : 1, reason);
-        return;
-    }
-    uint64_t delay = 0;
-    if (r->noprogress > 1) {
-        unsigned shift = r->noprogress - 2 < 6 ? r->noprogress - 2 : 6;
-        delay = (250 * MU_MS) << shift;
-        delay = delay > 10 * MU_SEC ? 10 * MU_SEC : delay;
-    }
-    j->retry_at = c->now + delay;
-    r->retry_wall = c->wall + delay;
-    mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s; attempt %u starts", what, r->attempt + 1);
-    if (!delay)
-        mu_ctl_job_tick(c, j);
-    else
-        mu_ctl_put(c, j, false);
-}
-
-static bool all_gone(const struct job *j)
-{
-    bool any = false;
-
-    for (unsigned i = 0; i < j->nparts; i++) {
-        bool gone = j->parts[i].phase >= MU_PHASE_GONE;
-        if (!gone && !MU_MUTANT(RESTART_BEFORE_GONE))
-            return false;
-        any = any || gone;
-    }
-    return j->nparts && any;
-}
-
-static void kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t grace, const char *why)
-{
-    struct mu_m_kill kill = {
-        .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
-
-    for (unsigned i = 0; i < j->nparts; i++) {
-        if (j->parts[i].phase >= MU_PHASE_GONE)
-            continue;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_kill, &kill);
-        j->parts[i].kill_sent = true;
-    }
-}
-
-/* A kill may have been lost with a connection or with this controller's predecessor. */
-static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
-{
-    bool fatal = j->failed_now && j->spec.on_failure == MU_FAIL_KILL;
-
-    for (unsigned i = 0; i < j->nparts; i++)
-        fatal = fatal || j->parts[i].phase == MU_PHASE_LOST;
-    if (p->kill_sent || p->phase >= MU_PHASE_GONE || (!fatal && j->row.ending == MU_END_NONE))
-        return;
-    struct mu_m_kill kill = {.job = j->row.id,
-                             .attempt = j->row.attempt,
-                             .signo = fatal ? SIGKILL : SIGTERM,
-                             .grace_ns = j->spec.grace_ns ? j->spec.grace_ns : GRACE,
-                             .why = j->row.reason};
-    p->kill_sent = true;
-    mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
-}
-
-static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
-{
-    struct mu_m_jobrow *r = &j->row;
-    char what[300];
-
-    j->failed_now = true;
-    r->fail_rank_plus1 = m->first_rank_plus1;
-    r->fail_status = m->first_status;
-    r->fail_wall = m->first_wall;
-    r->fail_attempt = r->attempt;
-    mu_ctl_replace(&r->fail_node, m->node);
-    mu_ctl_replace(&r->fail_text, m->first_text);
-    free(r->fail_tail.data);
-    r->fail_tail = (struct mu_bytes){0};
-    if (m->first_tail.len) {
-        r->fail_tail.data = malloc(m->first_tail.len);
-        if (r->fail_tail.data) {
-            memcpy(r->fail_tail.data, m->first_tail.data, m->first_tail.len);
-            r->fail_tail.len = m->first_tail.len;
-        }
-    }
-    describe_failure(j, what, sizeof what);
-    mu_ctl_event(c, j, "rank-lost", (int)m->first_rank_plus1 - 1, m->node, "%s; seen %.1f ms after", what,
-                 m->detected_wall > m->first_wall ? (double)(m->detected_wall - m->first_wall) / 1e6 : 0.0);
-    if (j->spec.on_failure == MU_FAIL_KILL && r->ending == MU_END_NONE) {
-        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", what);
-        kill_parts(c, j, SIGKILL, 0, what);
-    }
-}
-
-static void progress(struct mu_ctl *c, struct job *j)
-{
-    struct mu_m_jobrow *r = &j->row;
-    uint64_t steps = UINT64_MAX, step = UINT64_MAX, first = 0, ckpt = r->ckpt_plus1, restored = 0;
-    uint32_t joined = 0;
-
-    for (unsigned i = 0; i < j->nparts; i++) {
-        const struct part *p = &j->parts[i];
-        steps = p->steps < steps ? p->steps : steps;
-        step = p->step < step ? p->step : step;
-        first = p->first_step_wall > first ? p->first_step_wall : first;
-        ckpt = p->ckpt_plus1 > ckpt ? p->ckpt_plus1 : ckpt;
-        restored = p->restored_plus1 > restored ? p->restored_plus1 : restored;
-        joined += p->njoined;
-    }
-    if (joined)
-        r->joined = 1;
-    if (restored && !j->restored_told) {
-        j->restored_told = true;
-        r->restored_plus1 = restored;
-        mu_ctl_event(c, j, "restored", -1, NULL, "resumed from the checkpoint of step %llu",
-                     (unsigned long long)restored - 1);
-    }
-    if (steps && steps != UINT64_MAX) {
-        r->step_plus1 = step + 1;
-        if (!j->first_step) {
-            j->first_step = true;
-            r->first_step_wall = first;
-            double after = r->failures && first > r->fail_wall ? (double)(first - r->fail_wall) / 1e9 : 0;
-            if (after > 0)
-                mu_ctl_event(c, j, "first-step", -1, NULL, "step %llu, %.3f s after the failure",
-                             (unsigned long long)step, after);
-            else
-                mu_ctl_event(c, j, "first-step", -1, NULL, "step %llu", (unsigned long long)step);
-        }
-    }
-    if (ckpt > r->ckpt_plus1) {
-        r->ckpt_plus1 = ckpt;
-        mu_ctl_event(c, j, "checkpoint", -1, NULL, "step %llu is durable", (unsigned long long)ckpt - 1);
-    }
-    if (c->now > j->stored_at + PROGRESS_EVERY)
-        mu_ctl_put(c, j, false);
-}
-
-/* Output that the logs do not have. */
-static void count_lost(struct mu_ctl *c, struct job *j, const char *node, uint32_t why)
-{
-    struct mu_m_jobrow *r = &j->row;
-    uint64_t lost = r->lost_before, unseen = r->unseen_before;
-
-    for (unsigned i = 0; i < j->nparts; i++) {
-        lost += j->parts[i].dropped;
-        unseen += j->parts[i].unseen;
-    }
-    if (lost && !r->lost_lines) {
-        r->lost_why = why;
-        mu_ctl_event(c, j, "output-lost", -1, node, "output cannot be written to the logs: %s", strerror((int)why));
-    }
-    r->lost_lines = lost;
-    r->unseen_lines = unseen;
-}
-
-void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
-{
-    struct job *j = mu_ctl_find(c, m->job);
-    struct part *p = NULL;
-    mu_conn agent = c->pool.v[node].conn;
-
-    for (unsigned i = 0; j && i < j->nparts; i++)
-        if (j->parts[i].share.node == (uint32_t)node)
-            p = &j->parts[i];
-    if (!j || !p) {
-        mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
-        return;
-    }
-    if (m->attempt > j->row.attempt && !mu_job_over(j->row.state)) {
-        /* started by a predecessor that could not store it: the disk was full */
-        j->row.attempt = m->attempt;
-        mu_ctl_put(c, j, true);
-    }
-    if (m->attempt != j->row.attempt && !MU_MUTANT(EPOCH_UNCHECKED)) {
-        if (m->phase < MU_PHASE_GONE && m->attempt) {
-            struct mu_m_kill kill = {
-                .job = m->job, .attempt = m->attempt, .signo = SIGKILL, .why = (char *)(uintptr_t) "an older attempt"};
-            mu_acts_send(c->acts, agent, MU_MSG_kill, &kill);
-        }
-        return;
-    }
-    p->confirmed = true;
-    if (m->seq < p->seq && m->phase != MU_PHASE_LOST)
-        return;
-    p->seq = m->seq > p->seq ? m->seq : p->seq;
-    p->drained = m->drained;
-    if (mu_job_over(j->row.state)) {
-        mu_ctl_job_release(c, j);
-        return;
-    }
-    if (p->phase >= MU_PHASE_GONE)
-        return;
-    p->phase = m->phase;
-    p->nfailed = m->nfailed;
-    p->njoined = m->njoined;
-    p->starterr = m->starterr;
-    p->steps = m->steps;
-    p->step = m->step;
-    p->first_step_wall = m->first_step_wall;
-    p->ckpt_plus1 = m->ckpt_plus1;
-    p->restored_plus1 = m->restored_plus1;
-    p->dropped = m->dropped;
-    p->unseen = m->unseen;
-    progress(c, j);
-    count_lost(c, j, c->pool.v[node].name, m->drop_why);
-    if (m->first_rank_plus1 && !j->failed_now)
-        first_failure(c, j, m);
-    if (j->row.state == MU_JOB_STARTING) {
-        bool running = true;
-        for (unsigned i = 0; i < j->nparts; i++)
-            running = running && j->parts[i].phase >= MU_PHASE_RUNNING;
-        if (running)
-            mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
-    }
-    if (p->phase == MU_PHASE_LOST) {
-        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name,
-                     "the keeper of this job died; its ranks are killed");
-        if (!j->failed_now && j->row.ending == MU_END_NONE)
-            mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "the keeper on %s died", c->pool.v[node].name);
-        kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
-    }
-    if (all_gone(j))
-        decide(c, j);
-    else
-        kill_again(c, j, p);
-}
-
-/* The agent of a node has told all it runs: what it has not told is lost. */
-void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
-{
-    for (unsigned i = 0; i < c->njobs; i++) {
-        struct job *j = c->jobs[i];
-        bool lost = false;
-
-        if (j->row.state == MU_JOB_QUEUED)
-            continue;
-        /* a keeper that had ended its attempt is gone, and what was left of its output with it */
-        for (unsigned p = 0; p < j->nparts; p++)
-            if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed &&
-                j->parts[p].phase >= MU_PHASE_GONE)
-                j->parts[p].drained = true;
-        if (mu_job_over(j->row.state)) {
-            mu_ctl_job_release(c, j);
-            continue;
-        }
-        if (j->retry_at) {
-            j->retry_at = j->row.retry_wall > c->wall ? c->now + (j->row.retry_wall - c->wall) : c->now;
-            continue;
-        }
-        for (unsigned p = 0; p < j->nparts; p++) {
-            if (j->parts[p].share.node != (uint32_t)node || j->parts[p].confirmed || j->parts[p].phase >= MU_PHASE_GONE)
-                continue;
-            j->parts[p].phase = MU_PHASE_LOST;
-            lost = true;
-            mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "nothing of this attempt is left on the node");
-        }
-        if (!lost)
-            continue;
-        kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
-        if (all_gone(j))
-            decide(c, j);
-    }
-}
-
 void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int code, int signo, bool force,
                        const char *why)
 {
-    uint64_t grace = j->spec.grace_ns ? j->spec.grace_ns : GRACE;
+    uint64_t grace = j->spec.grace_ns ? j->spec.grace_ns : MU_CTL_GRACE;
 
     if (mu_job_over(j->row.state))
         return;
@@ -747,15 +387,15 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
     for (unsigned i = 0; i < j->nparts; i++)
         parts_alive = parts_alive || j->parts[i].phase < MU_PHASE_GONE;
     if (j->row.state == MU_JOB_QUEUED || j->retry_at || !parts_alive) {
-        finish(c, j, ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, code, why);
+        mu_ctl_job_finish(c, j, ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, code, why);
         return;
     }
     if (!again)
         mu_ctl_put(c, j, true);
     if (force)
-        kill_parts(c, j, SIGKILL, 0, why);
+        mu_ctl_kill_parts(c, j, SIGKILL, 0, why);
     else if (!again)
-        kill_parts(c, j, (uint32_t)signo, grace, why);
+        mu_ctl_kill_parts(c, j, (uint32_t)signo, grace, why);
 }
 
 void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
@@ -776,12 +416,8 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->retry_at = c->now + 20 * MU_MS;
         return;
     }
-    for (unsigned i = 0; i < j->nparts; i++)
-        if (!c->pool.v[j->parts[i].share.node].ready) {
-            j->retry_at = c->now + 100 * MU_MS; /* its agent is away; node_ready makes it due at once */
-            return;
-        }
-    start_attempt(c, j);
+    if (mu_ctl_place_again(c, j) && !mu_job_over(j->row.state))
+        start_attempt(c, j);
 }
 
 uint64_t mu_ctl_job_next(const struct job *j)
@@ -796,5 +432,7 @@ uint64_t mu_ctl_job_next(const struct job *j)
         next = j->kill_at;
     if (j->retry_at && j->retry_at < next)
         next = j->retry_at;
+    if (j->row.state == MU_JOB_QUEUED && j->stuck_at && j->stuck_at < next)
+        next = j->stuck_at;
     return next;
 }

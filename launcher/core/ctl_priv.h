@@ -3,12 +3,18 @@
 #define MU_LAUNCHER_CORE_CTL_PRIV_H
 
 #include "launcher/core/ctl.h"
+#include "launcher/core/fences.h"
+
+#define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
 
 struct part { /* what one node does of a job's attempt */
     struct mu_share share;
     uint32_t phase; /* MU_PHASE_ as last reported for the job's attempt; IDLE: start sent, nothing heard */
     uint32_t nfailed, njoined, lost, starterr;
     bool confirmed; /* said by the agent since its last (re)connection */
+    bool lapsed;    /* its keeper ended the ranks: the lease ran out */
+    mu_conn line;   /* newest connection of its keeper itself; it breaks when that dies */
+    bool line_lost; /* and it has broken in this attempt */
     bool drained;
     bool kill_sent; /* on the agent's present connection */
     uint64_t seq;   /* of the keeper's last report */
@@ -21,22 +27,29 @@ struct job {
     struct mu_m_spec spec;
     struct part *parts; /* NULL: holds no slots */
     unsigned nparts;
-    bool holds;      /* its shares are taken from the pool */
+    struct mu_share *spares; /* nodes kept for it, without ranks */
+    unsigned nspares;
+    bool holds;      /* its shares, spares included, are taken from the pool */
     bool failed_now; /* a failure of the current attempt is recorded */
+    uint32_t blame;  /* MU_BLAME_ of it */
+    uint64_t failed_at;
     bool first_step; /* of this attempt, already told */
     bool ended_sent, restored_told;
     mu_conn client;
     uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */
     uint64_t kill_at;      /* time limit, monotonic; 0 = none */
     uint64_t retry_at;     /* next attempt at; 0 = not waiting */
+    uint64_t short_since;  /* the next attempt lacks a node since then; 0 = it does not */
+    uint64_t stuck_at;     /* its hosts do not come: given up at; 0 = not waiting for hosts */
     uint64_t stored_at;    /* last PUT_JOB for progress */
 };
 
-enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT };
+enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
 struct conn {
     mu_conn id;
     enum role role;
-    int node; /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
+    int node;   /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
+    bool stale; /* an agent of a job that is over */
     uint64_t job;
 };
 
@@ -49,6 +62,7 @@ struct waiting { /* a submission that came before any agent did */
 struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
+    struct mu_fences *fences;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -71,17 +85,54 @@ void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int ran
                   ...) MU_PRINTF(6, 7);
 void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char *fmt, ...) MU_PRINTF(4, 5);
 
+/* ctl_jobs.c: submitted, started as attempts, ended */
 void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
-void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_cancel(struct mu_ctl *, struct job *, unsigned ending, int code, int signo, bool force,
                        const char *why);
-void mu_ctl_job_node_ready(struct mu_ctl *, int node);
 void mu_ctl_job_tick(struct mu_ctl *, struct job *);
 void mu_ctl_job_release(struct mu_ctl *, struct job *);
+void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, const char *reason);
 uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);
 void mu_ctl_schedule(struct mu_ctl *);
 void mu_ctl_send_agents(struct mu_ctl *, const struct job *, enum mu_msg_type, const void *body);
+
+/* ctl_recover.c: what keepers report, failures, whether there is another attempt */
+void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
+void mu_ctl_job_node_ready(struct mu_ctl *, int node);
+void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
+void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
+void mu_ctl_kill_parts(struct mu_ctl *, struct job *, uint32_t signo, uint64_t grace, const char *why);
+
+/* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */
+void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
+void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
+void mu_ctl_node_down(struct mu_ctl *, int node, int status);
+void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */
+void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
+void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
+void mu_ctl_node_strike(struct mu_ctl *, int node);
+int mu_ctl_node_known(struct mu_ctl *, const char *name); /* index; made if need be; < 0: out of memory */
+void mu_ctl_nodes_loaded(struct mu_ctl *);
+void mu_ctl_nodes_tick(struct mu_ctl *);
+uint64_t mu_ctl_nodes_next(const struct mu_ctl *);
+/* The hosts that the job has named: 1 all of them are ready; 0 not yet, why says what is waited for; -1 never. */
+int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
+void mu_ctl_hosts_load(struct mu_ctl *, struct job *);
+void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
+
+/* ctl_place.c: which nodes the next attempt has */
+int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one; 0: not yet */
+void mu_ctl_place_spares(struct mu_ctl *, struct job *);
+bool mu_ctl_place_record(struct mu_ctl *, struct job *); /* parts and spares into the row */
+/* Attempts on several nodes: what their nodes want from one another. node: index in the pool. */
+void mu_ctl_wireup_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type, const void *body);
+void mu_ctl_wireup_fence(struct mu_ctl *, int node, const struct mu_m_fence *);
+void mu_ctl_wireup_modex(struct mu_ctl *, int node, const struct mu_m_modex *);
+void mu_ctl_wireup_up(struct mu_ctl *, int node);
+void mu_ctl_wireup_gone(struct mu_ctl *, const struct job *, const struct part *);
+/* Tells the ranks of a part (NULL: of all) of the failure that they outlive. */
+void mu_ctl_wireup_abort(struct mu_ctl *, const struct job *, const struct part *);
 
 char *mu_ctl_dup(const char *);
 void mu_ctl_replace(char **field, const char *value);

@@ -4,25 +4,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
+
 int mu_pool_find(const struct mu_pool *pool, const char *name)
 {
     for (unsigned i = 0; i < pool->n; i++)
-        if (!strcmp(pool->v[i].name, name))
+        if (pool->v[i].state != MU_NODE_NONE && !strcmp(pool->v[i].name, name))
             return (int)i;
     return -1;
 }
 
 int mu_pool_add(struct mu_pool *pool, const char *name)
 {
-    struct mu_node *v = realloc(pool->v, (pool->n + 1) * sizeof *v);
+    unsigned at = 0;
 
-    if (!v)
-        return MUSTER_ENOMEM;
-    pool->v = v;
-    memset(&v[pool->n], 0, sizeof *v);
-    snprintf(v[pool->n].name, sizeof v[pool->n].name, "%s", name);
-    v[pool->n].state = MU_NODE_AWAY;
-    return (int)pool->n++;
+    while (at < pool->n && pool->v[at].state != MU_NODE_NONE)
+        at++;
+    if (at == pool->n) {
+        struct mu_node *v = realloc(pool->v, (pool->n + 1) * sizeof *v);
+        if (!v)
+            return MUSTER_ENOMEM;
+        pool->v = v;
+        pool->n++;
+    }
+    memset(&pool->v[at], 0, sizeof pool->v[at]);
+    snprintf(pool->v[at].name, sizeof pool->v[at].name, "%s", name);
+    pool->v[at].state = MU_NODE_AWAY;
+    return (int)at;
+}
+
+void mu_pool_remove(struct mu_pool *pool, unsigned node)
+{
+    memset(&pool->v[node], 0, sizeof pool->v[node]);
+}
+
+bool mu_pool_usable(const struct mu_node *node, uint64_t job)
+{
+    return node->state == MU_NODE_UP && !node->leaving && !node->stale && !node->quarantine_until &&
+           (!node->owner || node->owner == job);
 }
 
 uint32_t mu_pool_slots(const struct mu_pool *pool)
@@ -30,14 +50,14 @@ uint32_t mu_pool_slots(const struct mu_pool *pool)
     uint32_t n = 0;
 
     for (unsigned i = 0; i < pool->n; i++)
-        if (pool->v[i].state == MU_NODE_UP)
+        if (mu_pool_usable(&pool->v[i], 0))
             n += pool->v[i].slots;
     return n;
 }
 
 static uint32_t free_on(const struct mu_node *node)
 {
-    return node->state == MU_NODE_UP && node->ready && node->used < node->slots ? node->slots - node->used : 0;
+    return node->ready && node->used < node->slots ? node->slots - node->used : 0;
 }
 
 uint32_t mu_pool_free_slots(const struct mu_pool *pool)
@@ -45,7 +65,7 @@ uint32_t mu_pool_free_slots(const struct mu_pool *pool)
     uint32_t n = 0;
 
     for (unsigned i = 0; i < pool->n; i++)
-        n += free_on(&pool->v[i]);
+        n += mu_pool_usable(&pool->v[i], 0) ? free_on(&pool->v[i]) : 0;
     return n;
 }
 
@@ -54,16 +74,73 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Fills shares over nodes whose room is room[i] ranks; false when they do not suffice. want_nodes: exactly so many
- * nodes, 0 = as few as it takes. */
-static bool fill(const struct mu_pool *pool, const uint32_t *room, uint32_t ranks, uint32_t want_nodes, uint32_t ppn,
-                 struct mu_share *out, unsigned *n)
+/* A node that the job may use, in the order in which it does. */
+struct place {
+    uint32_t node, limit; /* limit: ranks that the user allows there, 0 = not said */
+    uint32_t room;
+};
+
+/* The job's own list of hosts, or the pool in its order. -1: out of memory. */
+static int places(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct place **out)
+{
+    struct mu_hosts hosts = {0};
+    int n = 0;
+
+    if (spec->hosts && *spec->hosts && mu_hosts_parse(spec->hosts, &hosts, NULL))
+        return -1;
+    struct place *v = calloc((hosts.n > pool->n ? hosts.n : pool->n) + 1, sizeof *v);
+    for (unsigned i = 0; v && !hosts.n && i < pool->n; i++)
+        if (mu_pool_usable(&pool->v[i], job) && !pool->v[i].owner)
+            v[n++] = (struct place){.node = i};
+    for (size_t i = 0; v && i < hosts.n; i++) {
+        const char *at = strchr(hosts.v[i].name, '@');
+        int node = mu_pool_find(pool, at ? at + 1 : hosts.v[i].name);
+        if (node >= 0 && mu_pool_usable(&pool->v[node], job))
+            v[n++] = (struct place){.node = (uint32_t)node, .limit = (uint32_t)hosts.v[i].slots};
+    }
+    mu_hosts_free(&hosts);
+    *out = v;
+    return v ? n : -1;
+}
+
+/* How many ranks fit on a node: of an empty pool, or now. */
+static uint32_t room_on(const struct mu_node *node, const struct place *p, const struct mu_m_spec *spec, bool now)
+{
+    uint32_t room = now ? free_on(node) : node->slots;
+
+    if (!room)
+        return 0;
+    if (p->limit && p->limit > node->slots) /* slots that the user states are slots, on a node that nobody else uses */
+        return room == node->slots ? p->limit : 0;
+    if (p->limit)
+        room = min_u32(room, p->limit);
+    if (!spec->oversubscribe || p->limit)
+        return room;
+    /* an oversubscribed share takes the whole node, or what it needs of it */
+    return room >= spec->ranks ? room : room == node->slots ? spec->ranks : 0;
+}
+
+/* More ranks than the hosts given have slots: evenly over those that nobody else uses. */
+static void share_out(const struct mu_pool *pool, struct place *p, unsigned np, uint32_t ranks)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < np; i++)
+        sum += p[i].room;
+    for (unsigned i = 0; i < np && sum < ranks; i++)
+        if (free_on(&pool->v[p[i].node]) == pool->v[p[i].node].slots)
+            p[i].room = (ranks + np - 1) / np;
+}
+
+/* Fills shares over the places. want_nodes: exactly so many nodes, 0 = as few as it takes. */
+static bool fill(const struct mu_pool *pool, const struct place *p, unsigned np, uint32_t ranks, uint32_t want_nodes,
+                 uint32_t ppn, struct mu_share *out, unsigned *n)
 {
     uint32_t left = ranks;
 
     *n = 0;
-    for (unsigned i = 0; i < pool->n && left; i++) {
-        uint32_t cap = ppn ? min_u32(room[i], ppn) : room[i];
+    for (unsigned i = 0; i < np && left; i++) {
+        uint32_t cap = ppn ? min_u32(p[i].room, ppn) : p[i].room;
         if (!cap)
             continue;
         if (want_nodes) {
@@ -74,7 +151,8 @@ static bool fill(const struct mu_pool *pool, const uint32_t *room, uint32_t rank
             cap = share;
         }
         uint32_t take = min_u32(cap, left);
-        out[(*n)++] = (struct mu_share){.node = i, .ranks = take, .slots = min_u32(take, pool->v[i].slots)};
+        out[(*n)++] =
+            (struct mu_share){.node = p[i].node, .ranks = take, .slots = min_u32(take, pool->v[p[i].node].slots)};
         left -= take;
         if (want_nodes && *n == want_nodes)
             break;
@@ -82,23 +160,98 @@ static bool fill(const struct mu_pool *pool, const uint32_t *room, uint32_t rank
     return !left && (!want_nodes || *n == want_nodes);
 }
 
-enum mu_fit mu_pool_fit(const struct mu_pool *pool, const struct mu_m_spec *spec, struct mu_share **out, unsigned *n,
-                        char *why, size_t whylen)
+/* Whole shares of other nodes, each as large as the job's largest, so that any of them can be replaced. */
+static bool add_spares(const struct mu_pool *pool, const struct place *p, unsigned np, uint32_t want,
+                       struct mu_share *out, unsigned n, unsigned *nspares)
 {
-    uint32_t up = 0;
-    enum mu_fit fit = MU_FIT_LATER;
-    struct mu_share *v = calloc(pool->n + 1, sizeof *v);
-    uint32_t *room = calloc(pool->n + 1, sizeof *room);
+    uint32_t largest = 0;
 
-    if (!v || !room) {
+    for (unsigned i = 0; i < n; i++)
+        largest = out[i].ranks > largest ? out[i].ranks : largest;
+    *nspares = 0;
+    for (unsigned i = 0; i < np && *nspares < want; i++) {
+        bool used = p[i].room < largest;
+        for (unsigned k = 0; k < n; k++)
+            used = used || out[k].node == p[i].node;
+        if (!used)
+            out[n + (*nspares)++] =
+                (struct mu_share){.node = p[i].node, .slots = min_u32(largest, pool->v[p[i].node].slots)};
+    }
+    return *nspares == want;
+}
+
+/* The same with the largest nodes as spares, the last of those that are alike. */
+static bool spares_first(const struct mu_pool *pool, struct place *p, unsigned np, const struct mu_m_spec *spec,
+                         struct mu_share *out, unsigned *n, unsigned *nspares)
+{
+    uint32_t largest = 0, spare[256];
+    unsigned k = 0;
+
+    for (; k < spec->spares && k < MU_COUNT(spare); k++) {
+        int best = -1;
+        for (unsigned i = 0; i < np; i++)
+            best = p[i].room && (best < 0 || p[i].room >= p[best].room) ? (int)i : best;
+        if (best < 0)
+            break;
+        out[k] = (struct mu_share){.node = p[best].node, .slots = p[best].room};
+        spare[k] = (uint32_t)best;
+        p[best].room = 0;
+    }
+    struct mu_share *kept = k == spec->spares ? calloc(k + 1u, sizeof *kept) : NULL;
+    if (!kept)
+        return false;
+    memcpy(kept, out, k * sizeof *kept);
+    bool ok = fill(pool, p, np, spec->ranks, spec->nodes, spec->ppn, out, n);
+    for (unsigned i = 0; i < *n; i++)
+        largest = out[i].ranks > largest ? out[i].ranks : largest;
+    for (unsigned i = 0; i < k; i++) {
+        ok = ok && kept[i].slots >= largest;
+        p[spare[i]].room = kept[i].slots;
+        kept[i].slots = min_u32(largest, pool->v[kept[i].node].slots);
+    }
+    if (ok)
+        memcpy(out + *n, kept, k * sizeof *kept);
+    *nspares = k;
+    free(kept);
+    return ok;
+}
+
+static void never(const struct mu_pool *pool, const struct mu_m_spec *spec, unsigned np, bool filled, char *why,
+                  size_t whylen)
+{
+    if (filled)
+        snprintf(why, whylen,
+                 "%u spare nodes asked for: there are not so many besides the job's own; give more hosts, "
+                 "or a smaller --spares",
+                 spec->spares);
+    else if (spec->ppn)
+        snprintf(why, whylen, "%u ranks at %u a node do not fit the pool's %u slots on %u nodes", spec->ranks,
+                 spec->ppn, mu_pool_slots(pool), np);
+    else if (spec->hosts && *spec->hosts)
+        snprintf(why, whylen, "%u ranks do not fit the hosts given: say HOST:SLOTS, or ask for fewer with -n",
+                 spec->ranks);
+    else
+        snprintf(why, whylen,
+                 "%u ranks asked for, the pool has %u slots: ask for fewer with -n, or share cores with "
+                 "--oversubscribe",
+                 spec->ranks, mu_pool_slots(pool));
+}
+
+enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
+                        unsigned *n, unsigned *nspares, char *why, size_t whylen)
+{
+    enum mu_fit fit = MU_FIT_LATER;
+    struct place *p = NULL;
+    int np = places(pool, job, spec, &p);
+    struct mu_share *v = np < 0 ? NULL : calloc((size_t)np + 1, sizeof *v);
+
+    if (!v) {
         snprintf(why, whylen, "the controller is out of memory");
         goto out;
     }
-    for (unsigned i = 0; i < pool->n; i++)
-        up += pool->v[i].state == MU_NODE_UP;
-    if (spec->nodes > up) {
+    if (spec->nodes > (unsigned)np) {
         fit = MU_FIT_NEVER;
-        snprintf(why, whylen, "%u nodes asked for, the pool has %u", spec->nodes, up);
+        snprintf(why, whylen, "%u nodes asked for, the pool has %d", spec->nodes, np);
         goto out;
     }
     if (spec->nodes > spec->ranks) {
@@ -108,28 +261,20 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, const struct mu_m_spec *spec
         goto out;
     }
     /* an empty pool first: what does not fit there never will */
-    for (int pass = 0; pass < 2; pass++) {
-        for (unsigned i = 0; i < pool->n; i++) {
-            const struct mu_node *node = &pool->v[i];
-            room[i] = node->state != MU_NODE_UP ? 0 : pass ? free_on(node) : node->slots;
-            /* an oversubscribed share takes the whole node, or what it needs of it */
-            if (spec->oversubscribe && room[i] && (room[i] == node->slots || room[i] >= spec->ranks))
-                room[i] = room[i] >= spec->ranks ? room[i] : spec->ranks;
-            else if (spec->oversubscribe)
-                room[i] = 0;
-        }
-        if (fill(pool, room, spec->ranks, spec->nodes, spec->ppn, v, n))
+    for (int now = 0; now < 2; now++) {
+        for (int i = 0; i < np; i++)
+            p[i].room = room_on(&pool->v[p[i].node], &p[i], spec, now);
+        if (spec->oversubscribe && spec->hosts && *spec->hosts)
+            share_out(pool, p, (unsigned)np, spec->ranks);
+        bool filled = fill(pool, p, (unsigned)np, spec->ranks, spec->nodes, spec->ppn, v, n);
+        if (filled && (add_spares(pool, p, (unsigned)np, spec->spares, v, *n, nspares) ||
+                       spares_first(pool, p, (unsigned)np, spec, v, n, nspares)))
             continue;
-        if (pass == 0) {
+        if (!now) {
             fit = MU_FIT_NEVER;
-            if (spec->ppn)
-                snprintf(why, whylen, "%u ranks at %u a node do not fit the pool's %u slots on %u nodes", spec->ranks,
-                         spec->ppn, mu_pool_slots(pool), up);
-            else
-                snprintf(why, whylen,
-                         "%u ranks asked for, the pool has %u slots: ask for fewer with -n, or share cores with "
-                         "--oversubscribe",
-                         spec->ranks, mu_pool_slots(pool));
+            never(pool, spec, (unsigned)np, filled, why, whylen);
+        } else if (filled) {
+            snprintf(why, whylen, "waiting for %u spare nodes", spec->spares);
         } else {
             snprintf(why, whylen, "waiting for %u slots, %u of %u are free",
                      spec->oversubscribe ? min_u32(spec->ranks, mu_pool_slots(pool)) : spec->ranks,
@@ -142,7 +287,7 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, const struct mu_m_spec *spec
     v = NULL;
 out:
     free(v);
-    free(room);
+    free(p);
     return fit;
 }
 

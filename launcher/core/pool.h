@@ -5,7 +5,13 @@
 
 #include "runtime/wire/core.h"
 
-enum mu_node_state { MU_NODE_UP = 1, MU_NODE_AWAY };
+enum mu_node_state {
+    MU_NODE_NONE,     /* an empty place in the table */
+    MU_NODE_UP,       /* its agent is connected */
+    MU_NODE_AWAY,     /* it is not, but may come back at once */
+    MU_NODE_STARTING, /* an engine starts its agent for the first time */
+    MU_NODE_LOST,     /* given up: nothing of an attempt lives there; its agent may be started again */
+};
 
 struct mu_node {
     char name[256];
@@ -14,6 +20,20 @@ struct mu_node {
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;
+    /* of hosts other than the controller's */
+    bool remote, suspect, silent, leaving;
+    bool stale;       /* something of a job that is not there any more still ends */
+    char target[256]; /* how an engine reaches it; empty: its agent joins by itself */
+    char addr[64];    /* where its agent listens */
+    uint32_t port;
+    uint64_t owner;                                      /* the job that it belongs to alone; 0: the pool's */
+    uint32_t limit;                                      /* slots that its owner allows; 0: as many as it has */
+    uint64_t lease_end, declare_at, engine_at, probe_at; /* away: lost at declare_at; an engine, its host is asked at */
+    uint32_t engine_tries;
+    uint64_t away_wall;  /* when it was heard of last, once it is away */
+    uint64_t strikes[3]; /* when it failed last */
+    uint64_t quarantine_until;
+    char reason[200]; /* why it is not up */
 };
 
 struct mu_pool {
@@ -28,14 +48,18 @@ struct mu_share {
 
 int mu_pool_find(const struct mu_pool *, const char *name); /* index or -1 */
 int mu_pool_add(struct mu_pool *, const char *name);        /* index or MUSTER_ENOMEM */
+void mu_pool_remove(struct mu_pool *, unsigned node);       /* its place is used again */
 uint32_t mu_pool_slots(const struct mu_pool *);             /* of all nodes that are up */
 uint32_t mu_pool_free_slots(const struct mu_pool *);
+/* Up, and may be given to a job (0 = any): not another job's, not in quarantine. */
+bool mu_pool_usable(const struct mu_node *, uint64_t job);
 
 enum mu_fit { MU_FIT_YES, MU_FIT_LATER, MU_FIT_NEVER };
-/* Finds room for the job. YES: *out (malloced, *n entries, rank order) is the caller's. LATER and NEVER: why says what
- * is missing and, for NEVER, the fix. */
-enum mu_fit mu_pool_fit(const struct mu_pool *, const struct mu_m_spec *, struct mu_share **out, unsigned *n, char *why,
-                        size_t whylen);
+/* Finds room for the job, on its own nodes when it has named hosts. YES: *out (malloced) holds *n shares in rank order
+ * and behind them *nspares of spare nodes, with no ranks; it is the caller's. LATER and NEVER: why says what is missing
+ * and, for NEVER, the fix. */
+enum mu_fit mu_pool_fit(const struct mu_pool *, uint64_t job, const struct mu_m_spec *, struct mu_share **out,
+                        unsigned *n, unsigned *nspares, char *why, size_t whylen);
 void mu_pool_take(struct mu_pool *, const struct mu_share *, unsigned n);
 void mu_pool_give(struct mu_pool *, const struct mu_share *, unsigned n);
 void mu_pool_free(struct mu_pool *);

@@ -13,36 +13,25 @@
 #include "runtime/agent/core.h"
 #include "runtime/agent/keepers.h"
 #include "runtime/agent/plan.h"
+#include "runtime/agent/refusal.h"
+#include "runtime/agent/revive.h"
+#include "runtime/agent/start.h"
+#include "runtime/agent/uplink.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/base/opt.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/tls.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
 #define LONELY (2 * MU_SEC)
-#define DIAL_EVERY (50 * MU_MS)
-#define DIAL_SLOW (1 * MU_SEC) /* after a connection that was cut at once: the two do not understand each other */
+#define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
+#define TAKE_OVER_MS 10000
+#define LOCK_TRIES 10
 #define CTL_AWAY (300 * MU_MS) /* then a local agent starts a controller */
-#define CTL_START_EVERY (5 * MU_SEC)
 #define CLEAN_EVERY (200 * MU_MS)
-#define CTL_READY_MS 10000
 #define FLUSH_NS (2 * MU_SEC)
-
-struct options {
-    const char *run;
-    bool local, foreground;
-    int slots;
-};
-static const struct mu_opt options[] = {
-    {"run", 0, MU_OPT_STRING, offsetof(struct options, run), "DIR", "the pool's run directory", .aliases = NULL},
-    {"local", 0, MU_OPT_FLAG, offsetof(struct options, local), NULL, "of this machine's controller", .aliases = NULL},
-    {"slots", 0, MU_OPT_INT, offsetof(struct options, slots), "N", "ranks that fit here (default: cores)", .min = 1,
-     .max = 1 << 16},
-    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "stay, log to standard error",
-     .aliases = NULL},
-};
 
 struct conn { /* a keeper's */
     struct agent *agent;
@@ -70,24 +59,28 @@ struct clean { /* a removal that is not done yet */
 };
 
 struct agent {
-    struct mu_paths paths;
-    struct options opts;
+    struct mu_agent_start start;
     struct event_base *base;
     struct mu_agent *core;
     struct mu_acts acts;
     struct mu_keepers *keepers;
     struct mu_plan *plan;
     struct mu_listener *listener;
-    struct event *sigchld, *sigterm, *sigint, *ready_ev;
-    struct mu_alarm *alarm, *dial, *cleaner;
+    struct event *sigchld, *sigterm, *sigint, *sighup;
+    struct mu_alarm *alarm, *join_alarm, *cleaner;
     struct conn *conns;
     struct pending *pending, **pending_tail;
     struct clean *cleans;
     mu_conn last_id;
-    struct mu_link *ctl;
-    uint64_t ctl_since, ctl_away_since, ctl_started;
-    int lock, start_lock, ready_fd;
-    bool ctl_welcome, ctl_closing, ending;
+    struct mu_uplink *ctl;
+    struct mu_refusal *refusal; /* while ctl is away */
+    struct mu_tls *tls;
+    struct mu_tls_listener *peers;
+    struct mu_err unreachable; /* why the controller could not be reached, newest */
+    struct mu_revive revive;
+    int lock;
+    bool ctl_closing, ending, by_core;
+    bool kept; /* how we joined is on the disk */
     char boot[64];
 };
 
@@ -160,12 +153,14 @@ static struct conn *conn_of(struct agent *a, mu_conn id)
 
 static void run_send(struct agent *a, const struct mu_act *act)
 {
-    struct conn *k = act->conn == MU_AGENT_CTL ? NULL : conn_of(a, act->conn);
-    struct mu_link *link = k ? k->link : act->conn == MU_AGENT_CTL ? a->ctl : NULL;
+    bool ctl = act->conn == MU_AGENT_CTL;
+    struct conn *k = ctl ? NULL : conn_of(a, act->conn);
 
-    if (!link || (k ? k->closing : a->ctl_closing))
+    if (ctl ? a->ctl_closing : !k || k->closing)
         return;
-    if (mu_link_send(link, act->frame.data, act->frame.len) != MUSTER_ENOMEM)
+    int rc = ctl ? mu_uplink_send(a->ctl, act->frame.data, act->frame.len)
+                 : mu_link_send(k->link, act->frame.data, act->frame.len);
+    if (rc != MUSTER_ENOMEM)
         return;
     /* A gap in the stream would go unnoticed; a new connection starts from the beginning. */
     mu_log(MU_LOG_ERROR, "agent", "out of memory: closing a connection");
@@ -180,7 +175,7 @@ static void run_close(struct agent *a, mu_conn id)
 {
     struct conn *k = conn_of(a, id);
 
-    if (id == MU_AGENT_CTL ? !a->ctl || a->ctl_closing : !k || k->closing)
+    if (id == MU_AGENT_CTL ? a->ctl_closing : !k || k->closing)
         return;
     if (k)
         k->closing = true;
@@ -213,6 +208,7 @@ static void carry_out(struct agent *a)
             run_clean(a, act->job);
             break;
         case MU_ACT_EXIT:
+            a->by_core = true;
             end(a);
             break;
         default:
@@ -243,16 +239,14 @@ static void drop_conn(struct agent *a, struct conn *k)
     free(k);
 }
 
-static void ctl_gone(struct agent *a);
-
 /* Carries a connection that the core closed to its end. */
 static void finish_close(struct agent *a, mu_conn id)
 {
     struct conn *k = conn_of(a, id);
 
     if (id == MU_AGENT_CTL) {
-        mu_link_close_after_flush(MU_STEAL(a->ctl, NULL));
-        ctl_gone(a);
+        mu_uplink_hang_up(a->ctl);
+        a->ctl_closing = false;
     } else if (k) {
         mu_link_close_after_flush(k->link);
         drop_conn(a, k);
@@ -319,6 +313,15 @@ static void on_cleaner(void *arg)
 
 /* --- keepers ----------------------------------------------------------------------------------------------------- */
 
+/* Keepers keep a line of their own to a controller on another host. */
+static void tell_line(struct agent *a, struct mu_link *keeper)
+{
+    struct mu_m_line m = {.host = (char *)(uintptr_t)mu_uplink_peer_host(a->ctl), .port = a->start.join.port};
+
+    if (a->start.join.n && *m.host)
+        mu_link_send_msg(keeper, MU_MSG_line, &m);
+}
+
 static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
     struct conn *k = arg;
@@ -341,6 +344,7 @@ static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *
         mu_plan_adopt(a->plan, msg->hello.job);
         if (k->pid > 0)
             mu_keepers_watch(a->keepers, msg->hello.job, k->pid);
+        tell_line(a, link);
     }
     step(a, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
 }
@@ -399,122 +403,136 @@ static void on_plan(void *arg, struct mu_m_start *start)
 
 /* --- the controller ---------------------------------------------------------------------------------------------- */
 
-static void ctl_gone(struct agent *a)
+/* Tells whoever waits for us to join. */
+static void joined(struct agent *a, int code, const char *text)
 {
-    uint64_t now = mu_now();
-
-    a->ctl = NULL;
-    a->ctl_closing = false;
-    a->ctl_away_since = now;
-    mu_alarm_set(a->dial, now + (a->ctl_welcome || now - a->ctl_since > DIAL_SLOW ? DIAL_EVERY : DIAL_SLOW));
+    mu_alarm_set(a->join_alarm, UINT64_MAX);
+    if (a->start.joined_fd < 0)
+        return;
+    mu_daemon_ready(&a->start.joined_fd, code, text);
+    if (code)
+        end(a);
 }
 
-static void on_ctl_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+/* Whoever follows us on this host needs to know how we came here. */
+static void welcomed(struct agent *a)
+{
+    struct mu_err err = {0};
+    int rc = a->kept ? 0 : mu_join_save(&a->start.paths, &a->start.join, &err);
+
+    a->kept = !rc;
+    if (rc)
+        mu_log(MU_LOG_ERROR, "agent", "%s; an agent that follows this one will not find the controller", err.text);
+    joined(a, 0, NULL);
+}
+
+static void on_join_alarm(void *arg)
 {
     struct agent *a = arg;
 
-    (void)link, (void)frame, (void)len;
+    if (a->unreachable.text[0])
+        mu_err_prefix(&a->unreachable, "the controller is not reached from here, tried for %u s",
+                      MU_AGENT_JOIN_MS / 1000);
+    joined(a, 1, a->unreachable.text[0] ? a->unreachable.text : "the controller does not answer");
+}
+
+static void on_ctl_up(void *arg)
+{
+    struct agent *a = arg;
+
+    mu_refusal_stop(a->refusal);
+    a->revive.tried = 0;
+    if (a->peers)
+        mu_agent_set_addr(a->core, mu_uplink_local_host(a->ctl), mu_tls_listener_port(a->peers));
+    for (struct conn *k = a->conns; k; k = k->next)
+        tell_line(a, k->link);
+    step(a, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+}
+
+static void on_ctl_down(void *arg, int how)
+{
+    struct agent *a = arg;
+
+    a->ctl_closing = false;
+    if (a->ending)
+        return;
+    step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
+    if (a->start.join.n)
+        mu_refusal_watch(a->refusal, mu_uplink_peer_host(a->ctl), a->start.join.port);
+}
+
+static void on_ctl_msg(void *arg, const struct mu_msg *msg)
+{
+    struct agent *a = arg;
+
     if (a->ending || a->ctl_closing)
         return;
-    if (msg->type == MU_MSG_welcome)
-        a->ctl_welcome = true;
-    if (msg->type == MU_MSG_error)
+    if (msg->type == MU_MSG_welcome && a->start.join.n)
+        welcomed(a);
+    if (msg->type == MU_MSG_error) {
         mu_log(MU_LOG_ERROR, "agent", "the controller says: %s", msg->error.text ? msg->error.text : "?");
+        joined(a, 1, msg->error.text ? msg->error.text : "the controller refuses this agent");
+    }
+    /* a pool that idles comes back; whoever started us by hand ends us */
+    if (msg->type == MU_MSG_bye && a->start.join.stay && !msg->bye.reason)
+        return;
     step(a, &(struct mu_ev){.kind = MU_EV_MSG, .conn = MU_AGENT_CTL, .msg = msg});
 }
 
-static void on_ctl_down(void *arg, struct mu_link *link)
-{
-    struct agent *a = arg;
-
-    if (a->ending)
-        return;
-    mu_log(MU_LOG_INFO, "agent", "the controller is gone");
-    a->ctl = NULL;
-    mu_link_free(link);
-    ctl_gone(a);
-    step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
-}
-
-static void start_over(struct agent *a)
-{
-    if (a->ready_ev)
-        event_free(MU_STEAL(a->ready_ev, NULL));
-    if (a->ready_fd >= 0)
-        close(MU_STEAL(a->ready_fd, -1));
-    if (a->start_lock >= 0)
-        close(MU_STEAL(a->start_lock, -1));
-}
-
-static void on_ctl_ready(evutil_socket_t fd, short what, void *arg)
-{
-    struct mu_err err = {.text = "it is not ready in time"};
-
-    /* the line comes in one write */
-    if (!(what & EV_READ) || mu_daemon_await(fd, 100, NULL, &err))
-        mu_log(MU_LOG_WARN, "agent", "the controller did not start: %s", err.text);
-    start_over(arg);
-}
-
-/* Ranks are worth a controller: nobody else might start one. Commands that want one are kept out meanwhile. */
-static void start_controller(struct agent *a)
-{
-    static const struct timeval limit = {.tv_sec = CTL_READY_MS / 1000};
-    char name[] = "muster", cmd[] = "controller", flag[] = "--ready-fd", number[16], path[PATH_MAX];
-    char *argv[] = {name, cmd, flag, number, NULL};
-    struct mu_err err;
-    int fds[2];
-
-    a->ctl_started = mu_now();
-    if (mu_path_join(path, sizeof path, a->paths.run, "start.lock", NULL))
-        return;
-    a->start_lock = mu_path_lock(path, 0, NULL);
-    if (a->start_lock < 0) {
-        a->ctl_started = 0; /* somebody is at it */
-        return;
-    }
-    if (pipe2(fds, O_CLOEXEC)) {
-        start_over(a);
-        return;
-    }
-    a->ready_fd = fds[0];
-    snprintf(number, sizeof number, "%d", fds[1]);
-    mu_log(MU_LOG_INFO, "agent", "starting a controller: %u keepers need one", mu_agent_keepers(a->core));
-    int rc = mu_daemon_spawn(argv, fds[1], true, NULL, &err);
-    close(fds[1]);
-    a->ready_ev = rc ? NULL : event_new(a->base, a->ready_fd, EV_READ, on_ctl_ready, a);
-    if (!a->ready_ev || event_add(a->ready_ev, &limit)) {
-        if (rc)
-            mu_log(MU_LOG_ERROR, "agent", "%s", err.text);
-        start_over(a);
-    }
-}
-
-static void on_dial(void *arg)
+static void on_ctl_failed(void *arg, uint64_t away_since, const struct mu_err *err)
 {
     struct agent *a = arg;
     uint64_t now = mu_now();
-    int fd;
 
-    if (a->ctl || a->ending)
-        return;
-    if (mu_connect_unix(a->paths.run, "ctl.sock", &fd, NULL)) {
-        bool due = a->opts.local && mu_agent_keepers(a->core) && now - a->ctl_away_since >= CTL_AWAY;
-        if (due && a->start_lock < 0 && (!a->ctl_started || now - a->ctl_started >= CTL_START_EVERY))
-            start_controller(a);
-        mu_alarm_set(a->dial, now + DIAL_EVERY);
-        return;
+    a->unreachable = *err;
+    /* these do not become right by waiting */
+    if (a->start.join.n && (err->code == MUSTER_EARG || err->code == MUSTER_EVERSION))
+        joined(a, 1, err->text);
+    if (a->start.local && mu_agent_keepers(a->core) && now - away_since >= CTL_AWAY)
+        mu_revive(&a->revive, mu_agent_keepers(a->core));
+}
+
+/* Nobody has a reason to connect yet, except to see whether this host answers. */
+static void on_peer(void *arg, struct mu_tls_conn *conn)
+{
+    (void)arg;
+    mu_tls_conn_free(conn);
+}
+
+static void on_refused(void *arg, uint64_t at)
+{
+    step(arg, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = at});
+}
+
+static void on_ctl_echo(void *arg, uint64_t at)
+{
+    step(arg, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
+}
+
+static int open_uplink(struct agent *a, struct mu_err *err)
+{
+    struct mu_uplink_config cfg = {.run = a->start.paths.run,
+                                   .up = on_ctl_up,
+                                   .down = on_ctl_down,
+                                   .msg = on_ctl_msg,
+                                   .echo = on_ctl_echo,
+                                   .failed = on_ctl_failed,
+                                   .arg = a};
+    int rc;
+
+    a->refusal = mu_refusal_new(a->base, on_refused, a);
+    if (!a->refusal)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    if (a->start.join.n) {
+        if ((rc = mu_tls_new(a->base, &a->start.join.key, NULL, &a->tls, err)) ||
+            (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
+            return rc;
+        cfg.join = &a->start.join;
+        cfg.tls = a->tls;
+        mu_alarm_set(a->join_alarm, mu_now() + MU_AGENT_JOIN_MS * MU_MS);
     }
-    a->ctl = mu_link_new(a->base, fd, on_ctl_msg, on_ctl_down, a);
-    if (!a->ctl) {
-        mu_alarm_set(a->dial, now + DIAL_SLOW);
-        return;
-    }
-    mu_link_name(a->ctl, "controller");
-    a->ctl_since = now;
-    a->ctl_started = 0;
-    a->ctl_welcome = false;
-    step(a, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    a->ctl = mu_uplink_new(a->base, &cfg);
+    return a->ctl ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
 }
 
 /* --- process ----------------------------------------------------------------------------------------------------- */
@@ -532,6 +550,28 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     (void)what;
     mu_log(MU_LOG_INFO, "agent", "%s: ending; keepers run on", strsignal((int)sig));
     end(arg);
+}
+
+/* Another way to the controller was written down: `muster agent --join` was asked for here once more. */
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+    struct agent *a = arg;
+    struct mu_join j = {0};
+    struct mu_err err;
+
+    (void)sig, (void)what;
+    if (!a->start.join.n)
+        return;
+    if (mu_join_load(&a->start.paths, &j, &err)) {
+        mu_log(MU_LOG_WARN, "agent", "%s", err.text);
+        return;
+    }
+    /* The key is that of the connection; another one is another pool. */
+    memcpy(a->start.join.hosts, j.hosts, sizeof j.hosts);
+    a->start.join.n = j.n;
+    a->start.join.port = j.port;
+    mu_key_wipe(&j.key);
+    mu_uplink_redial(a->ctl);
 }
 
 static struct event *on_signal(struct agent *a, int sig, event_callback_fn fn)
@@ -553,20 +593,44 @@ static void read_boot_id(struct agent *a)
         snprintf(a->boot, sizeof a->boot, "%.*s", (int)strcspn(mu_buf_str(&b), "\n"), mu_buf_str(&b));
 }
 
+/* 1: an agent of this pool is here and takes care of it. One that was started by hand takes the place of one that a
+ * keeper has started meanwhile. */
 static int take_lock(struct agent *a, struct mu_err *err)
 {
     char path[PATH_MAX];
     pid_t pid = 0;
-    int rc = mu_path_join(path, sizeof path, a->paths.run, "agent.lock", err);
+    int rc;
 
-    if (rc)
-        return rc;
-    a->lock = mu_path_lock(path, 0, err);
-    if (a->lock == MUSTER_ETIMEOUT) {
-        mu_daemon_locked(a->paths.run, "agent.lock", &pid);
-        return mu_err_set(err, MUSTER_EJOB, "an agent (pid %d) of this pool already runs on this node", (int)pid);
+    for (int i = 0;; i++) {
+        if ((rc = mu_path_join(path, sizeof path, a->start.paths.run, "agent.lock", err)))
+            return rc;
+        a->lock = mu_path_lock(path, 0, err);
+        if (a->lock == MUSTER_ETIMEOUT)
+            break;
+        if (a->lock >= 0 || !access(a->start.paths.run, F_OK) || i == LOCK_TRIES)
+            return a->lock < 0 ? a->lock : 0;
+        /* a daemon that has just ended took the directory with it */
+        if ((rc = mu_paths_init(&a->start.paths, err)))
+            return rc;
     }
-    return a->lock < 0 ? a->lock : 0;
+    mu_daemon_locked(a->start.paths.run, "agent.lock", &pid);
+    if (a->start.take_over && pid > 1) {
+        kill(pid, SIGTERM);
+        a->lock = mu_path_lock(path, TAKE_OVER_MS, err);
+        return a->lock < 0 ? a->lock : 0;
+    }
+    if (a->start.joined_fd >= 0 && pid > 1) { /* it is there already, and hears how the controller is reached now */
+        struct mu_join old = {0};
+        rc = mu_join_load(&a->start.paths, &old, NULL);
+        mu_key_wipe(&old.key);
+        if (!rc && strcmp(old.node, a->start.join.node))
+            return mu_err_set(err, MUSTER_EJOB, "this host is in the pool already, as %s: name it once", old.node);
+        if ((rc = mu_join_save(&a->start.paths, &a->start.join, err)))
+            return rc;
+        kill(pid, SIGHUP);
+        return 1;
+    }
+    return mu_err_set(err, MUSTER_EJOB, "an agent (pid %d) of this pool already runs on this node", (int)pid);
 }
 
 static int set_up(struct agent *a, struct mu_err *err)
@@ -576,45 +640,52 @@ static int set_up(struct agent *a, struct mu_err *err)
     int rc = take_lock(a, err);
     if (rc)
         return rc;
-    if ((rc = mu_daemon_setup(&a->paths, "agent", a->opts.foreground, err)))
+    if ((rc = mu_daemon_setup(&a->start.paths, "agent", a->start.foreground, err)))
         return rc;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     a->base = mu_loop_new();
-    a->plan = mu_plan_new(a->paths.run);
+    a->plan = mu_plan_new(a->start.paths.run);
     if (!a->base || !a->plan)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     mu_plan_node(a->plan, &node);
     read_boot_id(a);
-    struct mu_agent_config cfg = {.node = a->paths.host,
-                                  .slots = a->opts.slots ? (uint32_t)a->opts.slots : node.slots,
+    struct mu_agent_config cfg = {.node = a->start.join.n ? a->start.join.node : a->start.paths.host,
+                                  .slots = a->start.slots ? (uint32_t)a->start.slots : node.slots,
                                   .pus = node.pus,
                                   .numa = node.numa,
                                   .pid = (uint32_t)getpid(),
                                   .memory = node.memory,
                                   .boot = a->boot,
                                   .adopt_wait_ns = ADOPT_WAIT,
-                                  .lonely_ns = LONELY};
+                                  .owner = a->start.join.owner,
+                                  .joined = a->start.join.n > 0,
+                                  .lonely_ns = a->start.join.stay ? 0
+                                               : a->start.join.n  ? LONELY_JOINED
+                                                                  : LONELY};
     if (getrandom(&cfg.incarnation, sizeof cfg.incarnation, GRND_NONBLOCK) < 0)
         cfg.incarnation = mu_wall();
     a->core = mu_agent_new(&cfg);
-    a->keepers = mu_keepers_new(a->base, &a->paths, on_keeper_dead, a);
+    a->keepers = mu_keepers_new(a->base, &a->start.paths, cfg.node, on_keeper_dead, a);
     a->sigchld = on_signal(a, SIGCHLD, on_sigchld);
     a->sigterm = on_signal(a, SIGTERM, on_term);
     a->sigint = on_signal(a, SIGINT, on_term);
+    a->sighup = on_signal(a, SIGHUP, on_hup);
     a->alarm = mu_alarm_new(a->base, on_alarm, a);
-    a->dial = mu_alarm_new(a->base, on_dial, a);
+    a->join_alarm = mu_alarm_new(a->base, on_join_alarm, a);
     a->cleaner = mu_alarm_new(a->base, on_cleaner, a);
-    if (!a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->alarm || !a->dial || !a->cleaner)
+    if (!a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->sighup || !a->alarm ||
+        !a->join_alarm || !a->cleaner)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    a->revive.base = a->base;
+    a->revive.run = a->start.paths.run;
     mu_agent_set_plan(a->core, on_plan, a->plan);
     mu_keepers_adopt(a->keepers, on_keeper_found, a);
-    rc = mu_listen_unix(a->base, a->paths.run, "agent.sock", on_accept, a, &a->listener, err);
-    if (rc)
+    rc = mu_listen_unix(a->base, a->start.paths.run, "agent.sock", on_accept, a, &a->listener, err);
+    if (rc || (rc = open_uplink(a, err)))
         return rc;
-    a->ctl_away_since = mu_now();
-    mu_log(MU_LOG_INFO, "agent", "version %s, pid %d, %u slots", MUSTER_VERSION, (int)getpid(), cfg.slots);
+    mu_log(MU_LOG_INFO, "agent", "version %s, pid %d, node %s, %u slots", MUSTER_VERSION, (int)getpid(), cfg.node,
+           cfg.slots);
     step(a, &(struct mu_ev){.kind = MU_EV_LOADED});
-    mu_alarm_set(a->dial, 0);
     return 0;
 }
 
@@ -624,9 +695,9 @@ static void leave(struct agent *a)
     char path[PATH_MAX];
 
     mu_listener_free(MU_STEAL(a->listener, NULL));
-    if (!mu_path_join(path, sizeof path, a->paths.run, "agent.sock", NULL))
+    if (!mu_path_join(path, sizeof path, a->start.paths.run, "agent.sock", NULL))
         unlink(path);
-    mu_link_close_after_flush(MU_STEAL(a->ctl, NULL));
+    mu_uplink_leave(a->ctl);
     for (struct conn *k = a->conns; k; k = k->next)
         mu_link_close_after_flush(MU_STEAL(k->link, NULL));
     while (mu_link_flushing() && mu_now() < deadline) {
@@ -634,17 +705,23 @@ static void leave(struct agent *a)
         event_base_loopexit(a->base, &slice);
         event_base_loop(a->base, EVLOOP_ONCE);
     }
-    start_over(a); /* its lock would be in the way */
-    mu_daemon_leave(&a->paths, &a->lock);
+    mu_revive_stop(&a->revive); /* its lock would be in the way */
+    if (a->start.join.n && a->by_core)
+        mu_join_forget(&a->start.paths);
+    mu_daemon_leave(&a->start.paths, &a->lock);
 }
 
 static void tear_down(struct agent *a)
 {
-    struct event *events[] = {a->sigchld, a->sigterm, a->sigint};
+    struct event *events[] = {a->sigchld, a->sigterm, a->sigint, a->sighup};
 
-    start_over(a);
+    mu_revive_stop(&a->revive);
     mu_listener_free(a->listener);
-    mu_link_free(a->ctl);
+    mu_refusal_free(a->refusal);
+    mu_uplink_free(a->ctl);
+    mu_tls_listener_free(a->peers);
+    mu_tls_free(a->tls);
+    mu_key_wipe(&a->start.join.key);
     while (a->conns) {
         mu_link_free(a->conns->link);
         drop_conn(a, a->conns);
@@ -658,7 +735,7 @@ static void tear_down(struct agent *a)
     mu_acts_free(&a->acts);
     mu_plan_free(a->plan);
     mu_alarm_free(a->alarm);
-    mu_alarm_free(a->dial);
+    mu_alarm_free(a->join_alarm);
     mu_alarm_free(a->cleaner);
     for (size_t i = 0; i < MU_COUNT(events); i++)
         if (events[i])
@@ -669,34 +746,28 @@ static void tear_down(struct agent *a)
         close(a->lock);
 }
 
-static int refuse(const char *text)
+static int refuse(struct agent *a, const char *text)
 {
-    if (!mu_log_on(MU_LOG_ERROR, "agent"))
-        fprintf(stderr, "muster: %s\n", text);
+    if (a->start.joined_fd < 0 && !mu_log_on(MU_LOG_ERROR, "agent"))
+        fprintf(stderr, "muster agent: %s\n", text);
     mu_log(MU_LOG_ERROR, "agent", "%s", text);
+    mu_daemon_ready(&a->start.joined_fd, 2, text);
     return 2;
 }
 
 int mu_agent_main(int argc, char **argv)
 {
-    struct agent a = {.lock = -1, .start_lock = -1, .ready_fd = -1, .last_id = MU_AGENT_CTL};
+    struct agent a = {.lock = -1, .revive = MU_REVIVE_INIT, .last_id = MU_AGENT_CTL};
     struct mu_err err = {0};
-    int first, code = 0;
-    int rc = mu_opt_parse(options, MU_COUNT(options), argc, argv, 0, &a.opts, &first, &err);
+    int code = 0, rc = mu_agent_start(argc, argv, &a.start, &code, &err);
 
     a.pending_tail = &a.pending;
-    if (rc == 1) {
-        mu_opt_help(stdout, "muster agent [OPTION]...", options, MU_COUNT(options));
-        return 0;
-    }
-    if (!rc && first < argc)
-        rc = mu_err_set(&err, MUSTER_EARG, "agent takes no operand: %.100s", argv[first]);
-    if (rc || (rc = mu_paths_init(&a.paths, &err)))
-        return refuse(err.text);
-    if (a.opts.run && strcmp(a.opts.run, a.paths.run))
-        return refuse("--run is not this pool's run directory: MUSTER_HOME or MUSTER_RUN_ROOT differ");
-    if (set_up(&a, &err)) {
-        code = refuse(err.text);
+    if (rc == 1)
+        return code;
+    if (rc || (rc = set_up(&a, &err)) < 0) {
+        code = refuse(&a, err.text);
+    } else if (rc > 0) {
+        mu_daemon_ready(&a.start.joined_fd, 0, NULL);
     } else {
         while (!a.ending && event_base_loop(a.base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0)
             ;

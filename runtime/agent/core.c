@@ -22,12 +22,15 @@ struct keeper {
     uint32_t pid, attempt; /* newest attempt asked for */
     mu_conn conn;
     bool released, have_report;
+    bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
     struct mu_msg report; /* last one said; type 0 = none */
 };
 
 #define DONE_JOBS 64u
+#define LEASE_EVERY (90 * MU_MS) /* keepers are told of a longer lease so often */
 
 struct mu_agent {
     struct mu_agent_config cfg;
@@ -38,13 +41,20 @@ struct mu_agent {
         uint64_t job;
     } * conns;
     unsigned nconns, capconns;
-    uint64_t done[DONE_JOBS]; /* released last: a late copy of their start is refused */
+    struct {
+        uint64_t job;
+        uint32_t attempt;
+    } done[DONE_JOBS]; /* released last: a late copy of their start is refused */
     unsigned ndone;
     bool ctl_up, told, bye, loaded;
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
+    uint64_t nctl;                             /* connections of the controller so far */
+    uint64_t told_at, lease_until, lease_told; /* 0 = no echo yet */
     mu_agent_plan_fn plan;
     void *plan_arg;
+    char addr[64];
+    uint32_t port;
     uint64_t now;
     struct mu_acts *acts;
 };
@@ -80,6 +90,12 @@ void mu_agent_set_plan(struct mu_agent *a, mu_agent_plan_fn plan, void *arg)
 {
     a->plan = plan;
     a->plan_arg = arg;
+}
+
+void mu_agent_set_addr(struct mu_agent *a, const char *addr, uint32_t port)
+{
+    snprintf(a->addr, sizeof a->addr, "%s", addr);
+    a->port = port;
 }
 
 unsigned mu_agent_keepers(const struct mu_agent *a)
@@ -144,6 +160,12 @@ static void speak_for(struct mu_agent *a, struct keeper *k, uint32_t phase, cons
     to_ctl(a, MU_MSG_report, &k->report.report);
 }
 
+/* How many there are, and again whenever one has gone for good. */
+static void tell_count(struct mu_agent *a)
+{
+    to_ctl(a, MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = a->n});
+}
+
 static bool inventory_complete(const struct mu_agent *a)
 {
     for (unsigned i = 0; i < a->n; i++)
@@ -157,6 +179,7 @@ static void tell_all(struct mu_agent *a)
     if (!a->ctl_up || a->told || !inventory_complete(a))
         return;
     a->told = true;
+    a->told_at = a->now;
     struct mu_m_agent me = {.node = (char *)(uintptr_t)a->cfg.node,
                             .slots = a->cfg.slots,
                             .pus = a->cfg.pus,
@@ -164,13 +187,15 @@ static void tell_all(struct mu_agent *a)
                             .memory = a->cfg.memory,
                             .boot = (char *)(uintptr_t)a->cfg.boot,
                             .incarnation = a->cfg.incarnation,
-                            .pid = a->cfg.pid};
+                            .pid = a->cfg.pid,
+                            .addr = a->addr,
+                            .port = a->port,
+                            .owner = a->cfg.owner};
     to_ctl(a, MU_MSG_agent, &me);
     for (unsigned i = 0; i < a->n; i++)
         if (a->v[i].report.type)
             to_ctl(a, MU_MSG_report, &a->v[i].report.report);
-    struct mu_m_agent_ready ready = {.keepers = a->n};
-    to_ctl(a, MU_MSG_agent_ready, &ready);
+    tell_count(a);
 }
 
 static void clean(struct mu_agent *a, struct keeper *k)
@@ -192,12 +217,41 @@ static void spawn(struct mu_agent *a, struct keeper *k)
 
 static void deliver(struct mu_agent *a, struct keeper *k)
 {
-    if (k->state != K_UP || k->start.type != MU_MSG_start || k->delivered)
+    if (k->state != K_UP || k->start.type != MU_MSG_start || k->delivered || k->released)
         return;
+    if (k->start_conn == a->nctl) /* it has heard us since: the start still stands */
+        k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     if (a->plan)
         a->plan(a->plan_arg, &k->start.start);
     mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
     k->delivered = true;
+}
+
+/* To keepers of attempts on one node, too: they do not mind. */
+static void tell_lease(struct mu_agent *a, const struct keeper *k)
+{
+    if (a->cfg.joined && a->lease_until && k->conn)
+        mu_acts_send(a->acts, k->conn, MU_MSG_lease, &(struct mu_m_lease){.until_ns = a->lease_until});
+}
+
+/* at: when we sent what the controller has heard. */
+static void prolong(struct mu_agent *a, uint64_t at)
+{
+    if (at + MU_LEASE_NS <= a->lease_until)
+        return;
+    a->lease_until = at + MU_LEASE_NS;
+    if (a->now < a->lease_told + LEASE_EVERY)
+        return;
+    a->lease_told = a->now;
+    for (unsigned i = 0; i < a->n; i++)
+        tell_lease(a, &a->v[i]);
+}
+
+static void on_echo(struct mu_agent *a, uint64_t at)
+{
+    /* what we sent before we said who we are does not count for the controller */
+    if (a->ctl_up && a->told && at >= a->told_at)
+        prolong(a, at);
 }
 
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
@@ -207,9 +261,9 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
     if (a->bye)
         return;
     for (unsigned i = 0; i < DONE_JOBS && !k && !MU_MUTANT(AGENT_FORGETS); i++)
-        if (a->done[i] == m->start.job)
+        if (a->done[i].job == m->start.job && m->start.attempt <= a->done[i].attempt)
             return;
-    if (k && (k->released || (m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)))) {
+    if (k && m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)) {
         if (k->report.type)
             to_ctl(a, MU_MSG_report, &k->report.report);
         return;
@@ -228,13 +282,27 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
+    k->start_conn = a->nctl;
     k->attempt = m->start.attempt;
     k->have_report = k->delivered = false;
     speak_for(a, k, MU_PHASE_STARTING, NULL);
+    k->again = k->released;
+    if (k->again)
+        return;
     if (k->state == K_UP)
         deliver(a, k);
     else if (k->state == K_LOST || k->state == K_SPENT || fresh)
         spawn(a, k);
+}
+
+/* A keeper that cannot be reached says again what it waits for when it is back. */
+static void to_keeper(struct mu_agent *a, uint64_t job, enum mu_msg_type type, const void *body)
+{
+    struct keeper *k = find(a, job);
+
+    if (k && k->state == K_UP)
+        mu_acts_send(a->acts, k->conn, type, body);
 }
 
 static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
@@ -243,30 +311,39 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
 
     switch (m->type) {
     case MU_MSG_start:
+        on_echo(a, a->told_at); /* it knows us */
         on_start(a, m);
         return;
     case MU_MSG_release:
         k = find(a, m->release.job);
-        if (!k)
+        if (!k) {
+            tell_count(a);
             return;
-        if (!k->released)
-            a->done[a->ndone++ % DONE_JOBS] = k->job;
+        }
+        if (!k->released) {
+            a->done[a->ndone % DONE_JOBS].job = k->job;
+            a->done[a->ndone++ % DONE_JOBS].attempt = k->attempt;
+        }
         k->released = true;
+        k->again = false;
         if (k->state == K_UP)
             mu_acts_send(a->acts, k->conn, MU_MSG_release, &m->release);
-        else if (k->state == K_LOST || k->state == K_SPENT)
+        else if (k->state == K_LOST || k->state == K_SPENT) {
             drop(a, k);
+            tell_count(a);
+        }
         return;
     case MU_MSG_kill:
         k = find(a, m->kill.job);
         if (!k)
             return;
-        if (k->state == K_UP)
+        if (k->state == K_UP && !k->again)
             mu_acts_send(a->acts, k->conn, MU_MSG_kill, &m->kill);
         else if (k->start.type && !k->delivered && k->attempt <= m->kill.attempt && m->kill.signo) {
             /* not begun: it never will */
             mu_msg_free(&k->start);
             k->have_report = true;
+            k->again = false;
             speak_for(a, k, MU_PHASE_LOST, "killed before it started");
         }
         return;
@@ -286,6 +363,18 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->output_ack.job);
         if (k)
             mu_acts_send(a->acts, k->conn, MU_MSG_output_ack, &m->output_ack);
+        return;
+    case MU_MSG_fence:
+        to_keeper(a, m->fence.job, m->type, &m->fence);
+        return;
+    case MU_MSG_fenced:
+        to_keeper(a, m->fenced.job, m->type, &m->fenced);
+        return;
+    case MU_MSG_modex:
+        to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_abort:
+        to_keeper(a, m->abort.job, m->type, &m->abort);
         return;
     case MU_MSG_bye:
         a->bye = true;
@@ -323,6 +412,7 @@ static void on_keeper_hello(struct mu_agent *a, mu_conn conn, const struct mu_m_
     k->pid = m->pid;
     if (k->state == K_SPAWNING)
         k->state = K_UP;
+    tell_lease(a, k);
     deliver(a, k);
     if (k->released)
         mu_acts_send(a->acts, conn, MU_MSG_release, &(struct mu_m_release){.job = k->job});
@@ -372,6 +462,14 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
         if (m->rank_exit.job == k->job)
             to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
         return;
+    case MU_MSG_fence:
+        if (m->fence.job == k->job)
+            to_ctl(a, MU_MSG_fence, &m->fence);
+        return;
+    case MU_MSG_modex:
+        if (m->modex.job == k->job)
+            to_ctl(a, MU_MSG_modex, &m->modex);
+        return;
     default:
         return;
     }
@@ -411,10 +509,12 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
 
     if (!k || k->state != K_CLEANING)
         return;
-    if (k->released) {
+    if (k->released && !k->again) {
         drop(a, k);
+        tell_count(a);
         return;
     }
+    k->released = k->again = false;
     if (k->start.type && !k->delivered) { /* a newer attempt is asked for already */
         spawn(a, k);
         return;
@@ -494,6 +594,7 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
                                        .pid = a->cfg.pid,
                                        .incarnation = a->cfg.incarnation};
             a->ctl_up = true;
+            a->nctl++;
             a->told = a->bye = false;
             /* late copies come on one connection only, and a controller with a new store counts from 1 again */
             memset(a->done, 0, sizeof a->done);
@@ -508,6 +609,12 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
             on_ctl(a, ev->msg);
         else
             on_keeper(a, ev->conn, ev->msg);
+        break;
+    case MU_EV_ECHO:
+        on_echo(a, ev->at);
+        break;
+    case MU_EV_NOCTL:
+        prolong(a, ev->at);
         break;
     case MU_EV_CHILD:
         on_child(a, ev);

@@ -6,7 +6,11 @@
  * numbers of the shell's; a keeper says MU_MSG_hello (job) first. MU_EV_CHILD when the keeper process of `job` is dead
  * (pid), however it was started. Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or
  * status != 0 and text), CLEAN (kill every process tagged with the job, remove its files; answer MU_EV_CLEANED), SEND,
- * CLOSE, EXIT. */
+ * CLOSE, EXIT.
+ *
+ * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have
+ * heard a beat of ours, with the time at which that one was sent (`at`). From it the lease is reckoned that the keepers
+ * of attempts on several nodes get: without a newer one they end their ranks. */
 #ifndef MU_AGENT_CORE_H
 #define MU_AGENT_CORE_H
 
@@ -21,6 +25,8 @@ struct mu_agent_config {
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
     uint64_t lonely_ns;     /* without controller and without keepers for so long: exit; 0 = never */
+    uint64_t owner;         /* the job that it was started for; 0 = the pool's */
+    bool joined;            /* of another host than the controller's: leases */
 };
 
 struct mu_agent;
@@ -33,5 +39,7 @@ uint64_t mu_agent_next(const struct mu_agent *);
 typedef void (*mu_agent_plan_fn)(void *arg, struct mu_m_start *start);
 void mu_agent_set_plan(struct mu_agent *, mu_agent_plan_fn, void *arg);
 unsigned mu_agent_keepers(const struct mu_agent *);
+/* Where other hosts reach this agent, for the controller; before MU_EV_UP of its connection. */
+void mu_agent_set_addr(struct mu_agent *, const char *addr, uint32_t port);
 
 #endif

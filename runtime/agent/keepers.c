@@ -32,6 +32,7 @@ struct watch {
 struct mu_keepers {
     struct event_base *base;
     const struct mu_paths *paths;
+    char node[256];
     mu_keeper_dead_fn dead;
     void *arg;
     struct watch *watches;
@@ -117,13 +118,15 @@ static void on_poll(void *arg)
     look(arg);
 }
 
-struct mu_keepers *mu_keepers_new(struct event_base *base, const struct mu_paths *paths, mu_keeper_dead_fn dead,
-                                  void *arg)
+struct mu_keepers *mu_keepers_new(struct event_base *base, const struct mu_paths *paths, const char *node,
+                                  mu_keeper_dead_fn dead, void *arg)
 {
     struct mu_keepers *k = calloc(1, sizeof *k);
 
     if (k)
         *k = (struct mu_keepers){.base = base, .paths = paths, .dead = dead, .arg = arg};
+    if (k)
+        snprintf(k->node, sizeof k->node, "%s", node);
     return k;
 }
 
@@ -170,11 +173,10 @@ void mu_keepers_watch(struct mu_keepers *k, uint64_t job, pid_t pid)
 
 int mu_keepers_spawn(struct mu_keepers *k, uint64_t job, pid_t *pid, struct mu_err *err)
 {
-    char name[] = "muster", cmd[] = "keeper", job_flag[] = "--job", number[24], node_flag[] = "--node", node[65];
-    char *argv[] = {name, cmd, job_flag, number, node_flag, node, NULL};
+    char name[] = "muster", cmd[] = "keeper", job_flag[] = "--job", number[24], node_flag[] = "--node";
+    char *argv[] = {name, cmd, job_flag, number, node_flag, k->node, NULL};
 
     snprintf(number, sizeof number, "%llu", (unsigned long long)job);
-    snprintf(node, sizeof node, "%s", k->paths->host);
     int rc = mu_daemon_spawn(argv, -1, false, pid, err);
     if (!rc)
         mu_keepers_watch(k, job, *pid);

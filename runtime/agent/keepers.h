@@ -14,7 +14,9 @@ struct mu_keepers;
 /* The keeper process of job, seen alive before, is dead. */
 typedef void (*mu_keeper_dead_fn)(void *arg, uint64_t job, pid_t pid);
 
-struct mu_keepers *mu_keepers_new(struct event_base *, const struct mu_paths *, mu_keeper_dead_fn, void *arg);
+/* node: this node's name in the pool. */
+struct mu_keepers *mu_keepers_new(struct event_base *, const struct mu_paths *, const char *node, mu_keeper_dead_fn,
+                                  void *arg);
 void mu_keepers_free(struct mu_keepers *); /* the keepers live on; NULL is fine */
 
 /* Before anything else: calls found for each living keeper and watches it, then removes what dead ones left. What

@@ -401,6 +401,21 @@ static int state_base(char *out, size_t n, struct mu_err *err)
     return 0;
 }
 
+/* An agent of another host's pool has a directory of its own, so that it does not meet this host's pool. */
+static int joined_dir(char path[PATH_MAX], struct mu_err *err)
+{
+    const char *id = getenv(MU_PATHS_JOINED);
+    size_t n = strlen(path);
+
+    if (!id || !*id)
+        return 0;
+    if (strspn(id, "0123456789abcdef") != strlen(id) || strlen(id) > 16)
+        return mu_err_set(err, MUSTER_EARG, MU_PATHS_JOINED " is set by muster itself; unset it");
+    return snprintf(path + n, PATH_MAX - n, "/joined-%s", id) < (int)(PATH_MAX - n)
+               ? 0
+               : mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+}
+
 int mu_paths_init(struct mu_paths *p, struct mu_err *err)
 {
     const char *root = getenv("MUSTER_RUN_ROOT");
@@ -410,11 +425,11 @@ int mu_paths_init(struct mu_paths *p, struct mu_err *err)
 
     mu_path_host(out.host);
     if ((rc = state_base(base, sizeof base, err)) < 0 ||
-        (rc = mu_path_join(path, sizeof path, base, out.host, err)) < 0)
+        (rc = mu_path_join(path, sizeof path, base, out.host, err)) < 0 || (rc = joined_dir(path, err)) < 0)
         return rc;
     if ((rc = mu_path_mkdirs(path, 0700, err)) < 0)
         return mu_err_prefix(err, "state directory");
-    if (!realpath(path, out.state))
+    if (!realpath(base, out.home) || !realpath(path, out.state))
         return mu_err_errno(err, 0, "state directory %s", path);
     mu_auto_fd int fd = open(out.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

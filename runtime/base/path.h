@@ -15,12 +15,17 @@
 #include "runtime/base/err.h"
 
 struct mu_paths {
+    char home[PATH_MAX];  /* real path of what state is HOST in: what all hosts of the pool share */
     char state[PATH_MAX]; /* real path of $MUSTER_HOME/HOST, or of $XDG_STATE_HOME/muster/HOST, or under ~/.local/state
                            */
     char run[PATH_MAX];   /* $MUSTER_RUN_ROOT/HOST/HASH, or /tmp/muster-UID/HOST/HASH */
     char host[65];        /* node name, with other characters than letters, digits, dot, dash replaced */
     uint32_t pool_hash;   /* of the state path: two pools with different state never meet */
 };
+
+/* Set by an agent that joins another host's pool, for itself and its keepers: state is then
+ * $MUSTER_HOME/HOST/joined-ID, ID being hexadecimal. */
+#define MU_PATHS_JOINED "MUSTER_JOINED"
 
 /* Works both directories out and creates them. The text says which directory is wrong and how. */
 int mu_paths_init(struct mu_paths *p, struct mu_err *err);

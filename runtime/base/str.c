@@ -283,6 +283,51 @@ void mu_str_quote(struct mu_buf *out, const char *s)
     mu_buf_putc(out, '\'');
 }
 
+/* One word, appended; *p is behind it then. */
+static int take_word(const char **p, struct mu_buf *word)
+{
+    char quote = 0;
+
+    for (; **p && (quote || !strchr(" \t\n", **p)); ++*p) {
+        char c = **p;
+        if (quote ? c == quote : c == '"' || c == '\'') {
+            quote = quote ? 0 : c;
+            continue;
+        }
+        if (c == '\\' && quote != '\'' && (!quote || ((*p)[1] && strchr("\"\\$`", (*p)[1])))) {
+            if (!*++*p)
+                return MUSTER_EARG;
+            c = **p;
+        }
+        mu_buf_putc(word, c);
+    }
+    return quote ? MUSTER_EARG : 0;
+}
+
+int mu_str_words(const char *text, char ***out, struct mu_err *err)
+{
+    char **v = NULL, shown[100];
+    int rc = 0;
+
+    for (const char *p = text + strspn(text, " \t\n"); *p && !rc; p += strspn(p, " \t\n")) {
+        mu_auto_buf struct mu_buf word = {0};
+        rc = take_word(&p, &word);
+        if (!rc)
+            rc = word.failed ? MUSTER_ENOMEM : mu_strv_append(&v, mu_buf_str(&word));
+    }
+    if (!rc && !v)
+        rc = mu_err_set(err, MUSTER_EARG, "it is empty");
+    else if (rc == MUSTER_EARG)
+        mu_err_set(err, rc, "a quote is not closed: %s", mu_str_show(shown, sizeof shown, text));
+    else if (rc)
+        mu_err_set(err, rc, "%s", muster_strerror(rc));
+    if (rc)
+        mu_strv_free(v);
+    else
+        *out = v;
+    return rc;
+}
+
 /* Length of the well-formed UTF-8 sequence at s that is safe to show, 0 if there is none. */
 static size_t utf8_safe(const unsigned char *s, size_t n)
 {

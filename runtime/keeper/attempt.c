@@ -109,9 +109,15 @@ static int check(const struct mu_m_start *s, const struct mu_m_spec *spec, struc
     return 0;
 }
 
+/* The same on all nodes, unlike what is made of the host's name. */
+static uint32_t mark_of(const struct mu_attempt *a)
+{
+    return a->start.start.mark ? a->start.start.mark : a->host.paths->pool_hash;
+}
+
 /* A port that is free now. Several nodes cannot ask one another here: they take the same number out of a range below
  * the ephemeral ports. */
-static uint32_t master_port(const struct mu_attempt *a, uint32_t pool)
+static uint32_t master_port(const struct mu_attempt *a)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET};
     socklen_t len = sizeof sa;
@@ -121,7 +127,7 @@ static uint32_t master_port(const struct mu_attempt *a, uint32_t pool)
         if (fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof sa) && !getsockname(fd, (struct sockaddr *)&sa, &len))
             return ntohs(sa.sin_port);
     }
-    uint64_t seed[] = {pool, a->start.start.job, a->number};
+    uint64_t seed[] = {mark_of(a), a->start.start.job, a->number};
     return 20000 + (uint32_t)(mu_str_hash(seed, sizeof seed) % 12000);
 }
 
@@ -168,8 +174,7 @@ static int open_namespace(struct mu_attempt *a, struct mu_err *err)
 {
     const struct mu_m_start *s = &a->start.start;
 
-    snprintf(a->nspace, sizeof a->nspace, "muster-%08x-%llu-%u", a->host.paths->pool_hash, (unsigned long long)s->job,
-             a->number);
+    snprintf(a->nspace, sizeof a->nspace, "muster-%08x-%llu-%u", mark_of(a), (unsigned long long)s->job, a->number);
     struct mu_pmix_job job = {.nspace = a->nspace,
                               .attempt = a->number,
                               .node_id = s->node_id,
@@ -266,7 +271,8 @@ static int make_order(struct mu_attempt *a, struct order *o, struct mu_err *err)
                              .session_dir = a->session,
                              .shm_dir = a->shm[0] ? a->shm : NULL,
                              .master_addr = s->node_ranks.n == 1 ? "127.0.0.1" : s->nodes[0],
-                             .master_port = master_port(a, pool),
+                             .master_port = master_port(a),
+                             .fabric = mu_env_fabric(),
                              .crowded = crowded(a->n)};
     size_t nwdir = mu_strv_len(a->spec.app_wdir);
 
@@ -567,22 +573,23 @@ static uint32_t vain(const struct rank *r)
     return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
 }
 
-/* Who is to blame rather: killed, failed, failed because a peer had, well. */
-static unsigned class(const struct rank *r)
+/* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
+ * with SIGPIPE who writes to it. */
+static unsigned blame(const struct rank *r)
 {
     uint32_t error = atomic_load(&mu_slots_get(r->attempt->slots, r->index)->user_error);
 
     if (!r->status && !abnormal(r))
-        return 3;
+        return MU_BLAME_PEER + 1;
     if (WIFSIGNALED(r->status))
-        return 0;
-    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? 2 : 1;
+        return WTERMSIG(r->status) == SIGPIPE && r->attempt->n < r->attempt->world ? MU_BLAME_PEER : MU_BLAME_SIGNAL;
+    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? MU_BLAME_PEER : MU_BLAME_CODE;
 }
 
 static int by_plausibility(const void *pa, const void *pb)
 {
     const struct rank *a = *(struct rank *const *)pa, *b = *(struct rank *const *)pb;
-    unsigned ca = class(a), cb = class(b);
+    unsigned ca = blame(a), cb = blame(b);
 
     return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
 }
@@ -615,14 +622,15 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), vain(r), "");
+            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), vain(r), "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), vain(v[i]), tail ? tail : "");
+        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), vain(v[i]),
+                      tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);
@@ -650,9 +658,7 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
                ev->text ? ev->text : "");
         return;
     case MU_PMIX_FENCE:
-        /* One node: everybody's contribution is here. */
-        mu_pmix_fence_done(a->host.pmix, ev->attempt, ev->seq, 0, ev->data, ev->len);
-        ev->data = NULL;
+    case MU_PMIX_MODEX: /* the core's */
         return;
     }
 }

@@ -8,6 +8,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
+#include "runtime/keeper/core_wireup.h"
 
 struct mu_keeper {
     struct mu_keeper_config cfg;
@@ -15,12 +16,15 @@ struct mu_keeper {
     struct mu_msg start;  /* of the attempt that runs; type 0 = none */
     struct mu_msg next;   /* a newer attempt, while the last one ends; type 0 = none */
     struct mu_m_spec spec;
+    struct mu_msg peer; /* abort of another node, while the ranks start; type 0 = none */
+    struct mu_wireup *wireup;
     uint32_t base; /* global rank of local rank 0 */
     bool *live;    /* by local rank */
     uint64_t seq;  /* of the last report */
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
+    uint64_t lease;      /* an attempt on several nodes lives until then; 0 = for ever */
     uint64_t now, wall;
     struct mu_acts *acts;
 };
@@ -35,6 +39,11 @@ struct mu_keeper *mu_keeper_new(const struct mu_keeper_config *cfg)
         k->r.node = (char *)(uintptr_t)cfg->node;
         k->r.keeper = cfg->pid;
         k->r.drained = 1;
+        k->wireup = mu_wireup_new(MU_KEEPER_AGENT);
+    }
+    if (k && !k->wireup) {
+        free(k);
+        k = NULL;
     }
     return k;
 }
@@ -42,6 +51,7 @@ struct mu_keeper *mu_keeper_new(const struct mu_keeper_config *cfg)
 static void forget(struct mu_keeper *k)
 {
     mu_msg_free(&k->start);
+    mu_msg_free(&k->peer);
     mu_msg_free_body(MU_MSG_spec, &k->spec);
     free(k->live);
     k->live = NULL;
@@ -59,6 +69,7 @@ void mu_keeper_free(struct mu_keeper *k)
         return;
     forget(k);
     mu_msg_free(&k->next);
+    mu_wireup_free(k->wireup);
     free(k);
 }
 
@@ -102,6 +113,12 @@ static void clean(struct mu_keeper *k)
     act(k, MU_ACT_CLEAN);
 }
 
+static bool leased(const struct mu_keeper *k)
+{
+    return k->lease && k->start.type && k->start.start.node_ranks.n > 1 && !MU_MUTANT(LEASE_IGNORED) &&
+           (k->r.phase == MU_PHASE_STARTING || k->r.phase == MU_PHASE_RUNNING);
+}
+
 static void begin(struct mu_keeper *k, struct mu_msg *m)
 {
     struct mu_m_start *s = &m->start;
@@ -119,7 +136,7 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
         k->base += s->node_ranks.v[i];
     uint32_t n = s->node_id < s->node_ranks.n ? s->node_ranks.v[s->node_id] : 0;
     k->live = n ? calloc(n, sizeof *k->live) : NULL;
-    if (!k->live || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
+    if (!k->live || mu_wireup_begin(k->wireup, s) || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
         k->r.starterr = MU_VAIN_START;
         k->r.nfailed = k->r.first_rank_plus1 = 1;
         k->r.first_status = 1 << 8;
@@ -129,6 +146,14 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
         return;
     }
     k->r.nranks = n;
+    k->lease = s->lease_ns > k->lease ? s->lease_ns : k->lease;
+    if (s->lease_ns && k->now >= s->lease_ns && !MU_MUTANT(LEASE_IGNORED)) { /* a start that came late */
+        k->r.lapsed = k->r.drained = 1;
+        k->r.nfailed = n;
+        clean(k);
+        report(k);
+        return;
+    }
     struct mu_act *a = act(k, MU_ACT_SPAWN);
     if (mu_msg_encode(&a->frame, MU_MSG_start, s))
         k->acts->failed = true;
@@ -193,6 +218,35 @@ static void on_kill(struct mu_keeper *k, const struct mu_m_kill *m)
         signal_all(k, m->signo);
 }
 
+static void tell_ranks(struct mu_keeper *k, uint32_t rank, int32_t status, const char *node)
+{
+    struct mu_act *a = act(k, MU_ACT_ABORT);
+
+    a->rank = (int32_t)rank;
+    a->status = status;
+    snprintf(a->node, sizeof a->node, "%s", node ? node : "");
+    k->r.aborted = 1;
+}
+
+/* A rank of another node has failed, those here live on. */
+static void on_abort(struct mu_keeper *k, const struct mu_m_abort *m)
+{
+    struct mu_msg copy = {.type = MU_MSG_abort};
+
+    if (m->job != k->cfg.job || m->attempt != k->r.attempt)
+        return;
+    if (k->r.phase == MU_PHASE_RUNNING && !k->r.aborted) {
+        tell_ranks(k, m->rank, m->status, m->node);
+        report(k);
+    }
+    if (k->r.phase != MU_PHASE_STARTING || k->peer.type)
+        return;
+    if (mu_msg_copy(MU_MSG_abort, &copy.abort, m))
+        k->acts->failed = true;
+    else
+        k->peer = copy;
+}
+
 static void all_ended(struct mu_keeper *k)
 {
     k->kill_at = 0;
@@ -218,6 +272,9 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.nlive = k->r.nranks;
     for (uint32_t i = 0; i < k->r.nranks; i++)
         k->live[i] = true;
+    if (k->peer.type)
+        tell_ranks(k, k->peer.abort.rank, k->peer.abort.status, k->peer.abort.node);
+    mu_msg_free(&k->peer);
     if (k->kill_signo || k->next.type)
         kill_now(k);
     report(k);
@@ -262,6 +319,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         k->r.first_rank_plus1 = k->base + ev->index + 1;
         k->r.first_status = ev->abnormal ? 1 << 8 : ev->status;
         k->r.first_wall = k->r.detected_wall = k->wall;
+        k->r.first_blame = ev->blame;
         k->r.first_text = strdup(text);
         k->r.starterr = ev->vain;
         if (ev->text && *ev->text) {
@@ -272,10 +330,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
             k->r.phase = MU_PHASE_KILLING;
             signal_all(k, SIGKILL);
         } else if (k->r.nlive) {
-            struct mu_act *a = act(k, MU_ACT_ABORT);
-            a->rank = (int32_t)(k->base + ev->index);
-            a->status = k->r.first_status;
-            snprintf(a->node, sizeof a->node, "%s", k->cfg.node);
+            tell_ranks(k, k->base + ev->index, k->r.first_status, k->cfg.node);
         }
         report(k);
     }
@@ -317,8 +372,25 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     report(k);
 }
 
+/* Nobody has told us that the attempt is still wanted: the controller may have begun the next one elsewhere. */
+static void lease_is_over(struct mu_keeper *k)
+{
+    k->r.lapsed = 1;
+    mu_msg_free(&k->next);
+    kill_now(k);
+    if (k->r.phase == MU_PHASE_KILLING && !k->r.nlive)
+        all_ended(k);
+    report(k);
+}
+
+static struct mu_wireup_at wireup_at(const struct mu_keeper *k)
+{
+    return (struct mu_wireup_at){.acts = k->acts, .now = k->now, .phase = k->r.phase, .up = k->up};
+}
+
 static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
 {
+    struct mu_wireup_at at = wireup_at(k);
     struct mu_act *a;
 
     switch (m->type) {
@@ -328,12 +400,23 @@ static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
     case MU_MSG_kill:
         on_kill(k, &m->kill);
         return;
+    case MU_MSG_lease:
+        k->lease = m->lease.until_ns > k->lease ? m->lease.until_ns : k->lease;
+        return;
     case MU_MSG_release:
         k->released = true;
         kill_now(k);
         return;
     case MU_MSG_stream:
         act(k, MU_ACT_STREAM)->signo = m->stream.on;
+        return;
+    case MU_MSG_abort:
+        on_abort(k, &m->abort);
+        return;
+    case MU_MSG_fence:
+    case MU_MSG_fenced:
+    case MU_MSG_modex:
+        mu_wireup_msg(k->wireup, &at, m);
         return;
     case MU_MSG_input:
     case MU_MSG_output_ack:
@@ -357,11 +440,13 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
     k->now = ev->now;
     k->wall = ev->wall;
     k->acts = acts;
+    struct mu_wireup_at at = wireup_at(k);
     switch (ev->kind) {
     case MU_EV_UP:
-        k->up = true;
+        k->up = at.up = true;
         mu_acts_send(acts, MU_KEEPER_AGENT, MU_MSG_hello, &hello);
         report(k);
+        mu_wireup_up(k->wireup, &at);
         break;
     case MU_EV_DOWN:
         k->up = false;
@@ -381,11 +466,21 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
     case MU_EV_SLOTS:
         on_slots(k, ev);
         break;
+    case MU_EV_FENCE:
+        mu_wireup_fence(k->wireup, &at, &ev->msg->fence);
+        break;
+    case MU_EV_MODEX:
+        mu_wireup_modex(k->wireup, &at, &ev->msg->modex);
+        break;
     default:
         break;
     }
+    at = wireup_at(k);
+    mu_wireup_time(k->wireup, &at);
     if (k->kill_at && k->now >= k->kill_at)
         kill_now(k);
+    if (leased(k) && !k->r.lapsed && k->now >= k->lease)
+        lease_is_over(k);
     /* the controller releases once the output is through, or when nobody waits for it */
     if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE))
         act(k, MU_ACT_EXIT);
@@ -393,5 +488,8 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
 
 uint64_t mu_keeper_next(const struct mu_keeper *k)
 {
-    return k->kill_at ? k->kill_at : UINT64_MAX;
+    uint64_t next = mu_wireup_next(k->wireup);
+
+    next = k->kill_at && k->kill_at < next ? k->kill_at : next;
+    return leased(k) && !k->r.lapsed && k->lease < next ? k->lease : next;
 }

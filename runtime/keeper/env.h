@@ -17,7 +17,10 @@ struct mu_env_job {
     const char *master_addr;
     uint32_t master_port;
     bool crowded; /* more ranks than CPUs: waiting ranks should yield */
+    bool fabric;  /* the node has a network that MPI libraries know better than TCP */
 };
+
+bool mu_env_fabric(void);
 
 /* Common part of application app's ranks. *env is a vector for mu_strv_free. */
 int mu_env_common(const struct mu_env_job *, uint32_t app, char ***env, struct mu_err *err);

@@ -20,12 +20,14 @@
 #include "runtime/base/path.h"
 #include "runtime/keeper/attempt.h"
 #include "runtime/keeper/core.h"
+#include "runtime/keeper/line.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
 #define REDIAL (50 * MU_MS)       /* while the agent is away */
-#define AGENT_AWAY (2 * MU_SEC)   /* then a new one is started, and again after each further such time */
+#define AGENT_AWAY (100 * MU_MS)  /* then a new one is started */
+#define AGENT_AGAIN (2 * MU_SEC)  /* and again after each further such time */
 #define ORPHANED (600 * MU_SEC)   /* without ranks and without an agent: nobody will ever ask again */
 #define CLEAN_AGAIN (100 * MU_MS) /* what does not die is tried again */
 #define GRACE (5 * MU_SEC)        /* of the ranks when the keeper is told to end */
@@ -45,6 +47,7 @@ struct keeper {
     struct mu_feed *feed;
     struct mu_attempt *attempt;
     struct mu_link *link;
+    struct mu_line *line;
     struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again;
     struct event *on_sig, *on_pmix;
     int sigfd;
@@ -183,7 +186,8 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t vain, const char *tail)
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, uint32_t vain,
+                     const char *tail)
 {
     struct keeper *k = arg;
 
@@ -195,6 +199,7 @@ static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint3
                            .index = index,
                            .status = status,
                            .abnormal = abnormal,
+                           .blame = blame,
                            .vain = vain,
                            .text = tail});
 }
@@ -338,6 +343,38 @@ static void do_ack(struct keeper *k, const struct mu_act *act)
     k->look = true;
 }
 
+static void do_fenced(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        return;
+    struct mu_m_fenced *m = &msg.fenced;
+    if (m->status)
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
+               muster_strerror(m->status));
+    mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+}
+
+static void do_modex(struct keeper *k, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
+        return;
+    struct mu_m_modex *m = &msg.modex;
+    if (!m->answer) {
+        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: node %u asks what rank %u has published", m->attempt, m->from,
+               m->rank);
+        mu_pmix_modex_ask(k->pmix, m->attempt, m->rank, m->id, m->from);
+        return;
+    }
+    if (m->status)
+        mu_log(MU_LOG_WARN, "keeper", "attempt %u: what rank %u has published cannot be had: %s", m->attempt, m->rank,
+               muster_strerror(m->status));
+    mu_pmix_modex_done(k->pmix, m->attempt, m->id, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+}
+
 static void do_exit(struct keeper *k, const struct mu_act *act)
 {
     (void)act;
@@ -350,7 +387,8 @@ static void run_actions(struct keeper *k)
         [MU_ACT_SEND] = do_send,     [MU_ACT_CLOSE] = do_close, [MU_ACT_SPAWN] = do_spawn,
         [MU_ACT_SIGNAL] = do_signal, [MU_ACT_CLEAN] = do_clean, [MU_ACT_ABORT] = do_abort,
         [MU_ACT_NOTICE] = do_notice, [MU_ACT_INPUT] = do_input, [MU_ACT_STREAM] = do_stream,
-        [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,
+        [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,   [MU_ACT_FENCED] = do_fenced,
+        [MU_ACT_MODEX] = do_modex,
     };
 
     for (size_t i = 0; i < k->acts.n; i++) {
@@ -365,8 +403,15 @@ static void run_actions(struct keeper *k)
 
 static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
+    struct keeper *k = arg;
+
     (void)link, (void)frame, (void)len;
-    step(arg, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
+    if (msg->type == MU_MSG_line) {
+        if (msg->line.host && msg->line.port && msg->line.port <= UINT16_MAX)
+            mu_line_dial(k->line, msg->line.host, (uint16_t)msg->line.port);
+        return;
+    }
+    step(k, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
 }
 
 static void on_down(void *arg, struct mu_link *link)
@@ -381,17 +426,18 @@ static void on_down(void *arg, struct mu_link *link)
     step(k, (struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_KEEPER_AGENT});
 }
 
-/* Somebody has to: the controller starts agents, but it may be gone too, and reaches ranks only through one. */
+/* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only
+ * through one. */
 static void start_agent(struct keeper *k)
 {
-    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local";
-    char *argv[] = {name, cmd, run, k->paths.run, local, NULL};
+    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local", rejoin[] = "--rejoin";
+    char *argv[] = {name, cmd, run, k->paths.run, getenv(MU_PATHS_JOINED) ? rejoin : local, NULL};
     struct mu_err err;
     pid_t pid;
 
-    k->agent_tried = mu_now();
     if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return;
+        return; /* it is just starting or ending */
+    k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
     else
@@ -418,7 +464,7 @@ static void on_dial(void *arg)
             return;
         }
     }
-    if (now - k->agent_tried >= AGENT_AWAY)
+    if (now - k->agent_tried >= (k->agent_tried == k->away_since ? AGENT_AWAY : AGENT_AGAIN))
         start_agent(k);
     if (now - k->away_since >= ORPHANED && (phase == MU_PHASE_IDLE || phase == MU_PHASE_GONE)) {
         mu_log(MU_LOG_WARN, "keeper", "no agent and no ranks for %llu s", (unsigned long long)(ORPHANED / MU_SEC));
@@ -443,12 +489,46 @@ static void on_tick(void *arg)
     mu_alarm_set(k->tick, now + TICK);
 }
 
+static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
+{
+    struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
+    struct mu_msg msg = {0};
+
+    if (ev->len > MU_FRAME_MAX) {
+        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: %zu bytes from PMIx do not fit a message", ev->attempt, ev->len);
+        if (ev->kind == MU_PMIX_FENCE)
+            mu_pmix_fence_done(k->pmix, ev->attempt, ev->seq, MUSTER_EARG, NULL, 0);
+        return;
+    }
+    if (ev->kind == MU_PMIX_FENCE) {
+        msg.type = MU_MSG_fence;
+        msg.fence = (struct mu_m_fence){
+            .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
+    } else {
+        msg.type = MU_MSG_modex;
+        msg.modex = (struct mu_m_modex){.attempt = ev->attempt,
+                                        .to = ev->node,
+                                        .id = ev->seq,
+                                        .rank = ev->rank,
+                                        .answer = ev->answer,
+                                        .status = ev->status,
+                                        .data = data};
+    }
+    step(k, (struct mu_ev){.kind = ev->kind == MU_PMIX_FENCE ? MU_EV_FENCE : MU_EV_MODEX,
+                           .job = k->job,
+                           .attempt = ev->attempt,
+                           .msg = &msg});
+}
+
+/* Never while the core steps: what it is told here is borrowed. */
 static void take_pmix(struct keeper *k)
 {
     struct mu_pmix_event ev;
 
     while (mu_pmix_next(k->pmix, &ev)) {
-        if (k->attempt)
+        if (ev.kind == MU_PMIX_FENCE || ev.kind == MU_PMIX_MODEX)
+            to_core(k, &ev);
+        else if (k->attempt)
             mu_attempt_pmix(k->attempt, &ev);
         mu_pmix_event_free(&ev);
     }
@@ -575,6 +655,7 @@ static int open_all(struct keeper *k, struct mu_err *err)
     if (!k->base || !k->core || !k->logs)
         goto nomem;
     k->feed = mu_feed_new(k->base, on_input_taken, k);
+    k->line = mu_line_new(k->base, &k->paths, k->job, k->node);
     k->core_alarm = mu_alarm_new(k->base, on_core_alarm, k);
     k->tick = mu_alarm_new(k->base, on_tick, k);
     k->dial = mu_alarm_new(k->base, on_dial, k);
@@ -582,8 +663,8 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->pump_again = mu_alarm_new(k->base, on_pump_again, k);
     k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
     k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
-    if (!k->feed || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again || !k->on_sig ||
-        !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
+    if (!k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again ||
+        !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
         goto nomem;
     return 0;
 nomem:
@@ -621,6 +702,7 @@ static void close_all(struct keeper *k)
     mu_alarm_free(k->pump_again);
     free_event(k->on_sig);
     free_event(k->on_pmix);
+    mu_line_free(k->line);
     mu_feed_free(k->feed);
     mu_logs_free(k->logs);
     mu_keeper_free(k->core);

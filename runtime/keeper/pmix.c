@@ -23,21 +23,35 @@ struct node {
     struct node *next;
     struct mu_pmix_event ev;
 };
-struct fence {
-    struct fence *next;
+struct open { /* a fence or a question that PMIx waits for */
+    struct open *next;
     uint64_t seq;
     pmix_modex_cbfunc_t done;
     void *arg;
 };
+struct kind { /* of fences: who takes part */
+    struct kind *next;
+    uint64_t hash;
+    uint16_t count;
+};
+struct ask { /* a question that PMIx answers; it may do so when the attempt is over */
+    uint32_t attempt, rank, node;
+    uint64_t seq;
+};
+
+enum { KINDS_MAX = 1024 };
 
 struct mu_pmix {
     pthread_mutex_t lock; /* of everything down to `open`; PMIx's threads take it too */
     int efd;
     struct node *head, **tail;
-    struct fence *fences;
-    uint64_t seq;
+    struct open *fences, *questions;
+    struct kind *kinds;
+    unsigned nkinds;
+    uint64_t fence_seq, question_seq;
     pmix_nspace_t nspace;
     uint32_t attempt;
+    uint32_t *node_ranks, nnodes, world;
     bool open;
     uint32_t first, nlocal;
 };
@@ -55,6 +69,7 @@ static void push_locked(struct mu_pmix *p, const struct mu_pmix_event *ev)
     if (!n) {
         free(ev->text);
         free(ev->data);
+        free(ev->among);
         return;
     }
     n->ev = *ev;
@@ -101,45 +116,145 @@ static pmix_status_t on_abort(const pmix_proc_t *proc, void *object, int status,
                           .kind = MU_PMIX_ABORTED, .status = status, .text = msg && *msg ? strdup(msg) : NULL});
 }
 
+/* Remembers what PMIx waits for. */
+static bool keep_locked(struct open **list, uint64_t seq, pmix_modex_cbfunc_t cb, void *arg)
+{
+    struct open *o = malloc(sizeof *o);
+
+    if (!o)
+        return false;
+    *o = (struct open){.next = *list, .seq = seq, .done = cb, .arg = arg};
+    *list = o;
+    return true;
+}
+
+/* The number of the next fence of these ranks; false: too many kinds, or out of memory. */
+static bool number_locked(struct mu_pmix *p, const bool *in, uint64_t *seq)
+{
+    uint64_t hash = mu_str_hash(in, p->world * sizeof *in) & 0x3fffffffffff0000ull;
+    struct kind *k = p->kinds;
+
+    while (k && k->hash != hash)
+        k = k->next;
+    if (!k) {
+        k = p->nkinds < KINDS_MAX ? malloc(sizeof *k) : NULL;
+        if (!k)
+            return false;
+        *k = (struct kind){.next = p->kinds, .hash = hash};
+        p->kinds = k;
+        p->nkinds++;
+    }
+    *seq = 1ull << 63 | hash | k->count++;
+    return true;
+}
+
+/* Who takes part: fills seq and among. All nodes that have one of the ranks must count alike. */
+static pmix_status_t sort_fence_locked(struct mu_pmix *p, const pmix_proc_t *procs, size_t nprocs,
+                                       struct mu_pmix_event *ev)
+{
+    mu_auto_free bool *in = calloc(p->world + 1u, sizeof *in);
+    uint32_t n = 0, rank = 0;
+    bool all = false;
+
+    if (!in)
+        return PMIX_ERR_NOMEM;
+    for (size_t i = 0; i < nprocs; i++) {
+        if (strncmp(procs[i].nspace, p->nspace, PMIX_MAX_NSLEN))
+            return PMIX_ERR_NOT_SUPPORTED;
+        if (procs[i].rank == PMIX_RANK_WILDCARD) {
+            all = true;
+        } else if (procs[i].rank < p->world) {
+            n += !in[procs[i].rank];
+            in[procs[i].rank] = true;
+        } else {
+            return PMIX_ERR_BAD_PARAM;
+        }
+    }
+    if (all || n == p->world) {
+        ev->seq = p->fence_seq++;
+        return PMIX_SUCCESS;
+    }
+    ev->among = calloc(p->nnodes, sizeof *ev->among);
+    if (!ev->among || !number_locked(p, in, &ev->seq))
+        return PMIX_ERR_NOMEM;
+    for (uint32_t i = 0; i < p->nnodes; rank += p->node_ranks[i++])
+        for (uint32_t k = 0; k < p->node_ranks[i]; k++)
+            if (in[rank + k]) {
+                ev->among[ev->namong++] = i;
+                break;
+            }
+    return PMIX_SUCCESS;
+}
+
 static pmix_status_t on_fence(const pmix_proc_t procs[], size_t nprocs, const pmix_info_t info[], size_t ninfo,
                               char *data, size_t ndata, pmix_modex_cbfunc_t cb, void *arg)
 {
     struct mu_pmix_event ev = {.kind = MU_PMIX_FENCE, .rank = PMIX_RANK_WILDCARD, .len = ndata};
-    struct fence *f = calloc(1, sizeof *f);
+    pmix_status_t rc = PMIX_ERR_NOT_FOUND;
 
-    (void)nprocs, (void)info, (void)ninfo;
+    (void)info, (void)ninfo;
     ev.data = malloc(ndata ? ndata : 1);
-    if (!f || !ev.data)
-        goto nomem;
+    if (!ev.data)
+        return PMIX_ERR_NOMEM;
     if (ndata)
         memcpy(ev.data, data, ndata);
     pthread_mutex_lock(&server->lock);
-    if (!server->open || strncmp(procs[0].nspace, server->nspace, PMIX_MAX_NSLEN)) {
-        pthread_mutex_unlock(&server->lock);
-        free(ev.data);
-        free(f);
-        return PMIX_ERR_NOT_FOUND;
-    }
-    ev.seq = f->seq = server->seq++;
-    f->done = cb;
-    f->arg = arg;
-    f->next = server->fences;
-    server->fences = f;
-    push_locked(server, &ev);
+    if (server->open)
+        rc = sort_fence_locked(server, procs, nprocs, &ev);
+    if (rc == PMIX_SUCCESS && !keep_locked(&server->fences, ev.seq, cb, arg))
+        rc = PMIX_ERR_NOMEM;
+    if (rc == PMIX_SUCCESS)
+        push_locked(server, &ev);
+    else
+        mu_pmix_event_free(&ev);
     pthread_mutex_unlock(&server->lock);
-    return PMIX_SUCCESS;
-nomem:
-    free(f);
-    free(ev.data);
-    return PMIX_ERR_NOMEM;
+    return rc;
 }
 
 /* Ranks of this node are answered by the library itself. */
 static pmix_status_t on_direct_modex(const pmix_proc_t *proc, const pmix_info_t info[], size_t ninfo,
                                      pmix_modex_cbfunc_t cb, void *arg)
 {
-    (void)proc, (void)info, (void)ninfo, (void)cb, (void)arg;
-    return PMIX_ERR_NOT_FOUND;
+    struct mu_pmix_event ev = {.kind = MU_PMIX_MODEX, .rank = proc->rank};
+    pmix_status_t rc = PMIX_ERR_NOT_FOUND;
+
+    (void)info, (void)ninfo;
+    pthread_mutex_lock(&server->lock);
+    bool ours = server->open && !strncmp(proc->nspace, server->nspace, PMIX_MAX_NSLEN) && proc->rank < server->world;
+    if (ours && server->nnodes > 1) {
+        ev.seq = server->question_seq++;
+        rc = keep_locked(&server->questions, ev.seq, cb, arg) ? PMIX_SUCCESS : PMIX_ERR_NOMEM;
+        if (rc == PMIX_SUCCESS)
+            push_locked(server, &ev);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return rc;
+}
+
+static void on_published(pmix_status_t status, char *data, size_t len, void *arg)
+{
+    struct ask *q = arg;
+    struct mu_pmix_event ev = {.kind = MU_PMIX_MODEX,
+                               .rank = q->rank,
+                               .status = status == PMIX_SUCCESS ? 0 : MUSTER_EPEER,
+                               .seq = q->seq,
+                               .node = q->node,
+                               .answer = true};
+
+    if (!ev.status && len) {
+        ev.data = malloc(len);
+        ev.len = ev.data ? len : 0;
+        ev.status = ev.data ? 0 : MUSTER_ENOMEM;
+        if (ev.data)
+            memcpy(ev.data, data, len);
+    }
+    pthread_mutex_lock(&server->lock);
+    if (server->open && q->attempt == server->attempt)
+        push_locked(server, &ev);
+    else
+        mu_pmix_event_free(&ev);
+    pthread_mutex_unlock(&server->lock);
+    free(q);
 }
 
 /* Failures are told by ending the attempt; whoever registers for them may. */
@@ -427,15 +542,22 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
         nranks += j->node_ranks[i];
     }
     struct infos in = {.cap = JOB_FIELDS + (size_t)nranks};
+    uint32_t *node_ranks = malloc(j->nnodes * sizeof *node_ranks);
     PMIX_INFO_CREATE(in.v, in.cap);
-    if (!in.v)
+    if (!in.v || !node_ranks) {
+        free(node_ranks);
+        PMIX_INFO_FREE(in.v, in.cap);
         return mu_err_set(err, MUSTER_ENOMEM, "PMIx namespace: out of memory");
+    }
+    memcpy(node_ranks, j->node_ranks, j->nnodes * sizeof *node_ranks);
     rc = put_job(&in, j, nranks, first, err);
     for (uint32_t i = 0; i < j->nnodes && !rc; i++)
         for (uint32_t k = 0; k < j->node_ranks[i] && !rc; k++)
             rc = put_rank(&in, j, rank++, i, (uint16_t)k);
-    if (rc)
+    if (rc) {
+        free(node_ranks);
         goto out;
+    }
 
     pthread_mutex_lock(&p->lock);
     memset(p->nspace, 0, sizeof p->nspace);
@@ -443,7 +565,10 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
     p->attempt = j->attempt;
     p->first = first;
     p->nlocal = j->node_ranks[j->node_id];
-    p->seq = 0;
+    p->world = nranks;
+    p->nnodes = j->nnodes;
+    p->node_ranks = node_ranks;
+    p->fence_seq = 0;
     p->open = true;
     pthread_mutex_unlock(&p->lock);
 
@@ -467,9 +592,20 @@ out:
     return rc;
 }
 
+static void fail_all(struct open *waiting)
+{
+    while (waiting) {
+        struct open *o = waiting;
+
+        waiting = o->next;
+        o->done(PMIX_ERR_LOST_CONNECTION, NULL, 0, o->arg, NULL, NULL);
+        free(o);
+    }
+}
+
 void mu_pmix_end(struct mu_pmix *p)
 {
-    struct fence *waiting;
+    struct open *fences, *questions;
     struct wait *w;
 
     pthread_mutex_lock(&p->lock);
@@ -478,8 +614,14 @@ void mu_pmix_end(struct mu_pmix *p)
         return;
     }
     p->open = false;
-    waiting = p->fences;
-    p->fences = NULL;
+    fences = MU_STEAL(p->fences, NULL);
+    questions = MU_STEAL(p->questions, NULL);
+    for (struct kind *k = MU_STEAL(p->kinds, NULL), *next; k; k = next) {
+        next = k->next;
+        free(k);
+    }
+    p->nkinds = 0;
+    free(MU_STEAL(p->node_ranks, NULL));
     for (struct node **at = &p->head; *at;) {
         struct node *n = *at;
 
@@ -489,13 +631,8 @@ void mu_pmix_end(struct mu_pmix *p)
     }
     p->tail = &p->head;
     pthread_mutex_unlock(&p->lock);
-    while (waiting) {
-        struct fence *f = waiting;
-
-        waiting = f->next;
-        f->done(PMIX_ERR_LOST_CONNECTION, NULL, 0, f->arg, NULL, NULL);
-        free(f);
-    }
+    fail_all(fences);
+    fail_all(questions);
     w = wait_new();
     if (w) {
         PMIx_server_deregister_nspace(p->nspace, on_done, w);
@@ -551,30 +688,64 @@ void mu_pmix_event_free(struct mu_pmix_event *ev)
 {
     free(ev->text);
     free(ev->data);
+    free(ev->among);
     memset(ev, 0, sizeof *ev);
 }
 
-void mu_pmix_fence_done(struct mu_pmix *p, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len)
+static void answer(struct mu_pmix *p, struct open **list, uint32_t attempt, uint64_t seq, int status, uint8_t *data,
+                   size_t len)
 {
-    struct fence *f = NULL;
+    struct open *o = NULL;
 
     pthread_mutex_lock(&p->lock);
-    for (struct fence **at = &p->fences; p->open && attempt == p->attempt && *at; at = &(*at)->next)
+    for (struct open **at = list; p->open && attempt == p->attempt && *at; at = &(*at)->next)
         if ((*at)->seq == seq) {
-            f = *at;
-            *at = f->next;
+            o = *at;
+            *at = o->next;
             break;
         }
     pthread_mutex_unlock(&p->lock);
-    if (!f) {
+    if (!o) {
         free(data);
         return;
     }
     if (status) {
         free(data);
-        f->done(PMIX_ERROR, NULL, 0, f->arg, NULL, NULL);
+        o->done(status == MUSTER_ETIMEOUT ? PMIX_ERR_TIMEOUT : PMIX_ERROR, NULL, 0, o->arg, NULL, NULL);
     } else {
-        f->done(PMIX_SUCCESS, (const char *)data, len, f->arg, free, data);
+        o->done(PMIX_SUCCESS, (const char *)data, len, o->arg, free, data);
     }
-    free(f);
+    free(o);
+}
+
+void mu_pmix_fence_done(struct mu_pmix *p, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len)
+{
+    answer(p, &p->fences, attempt, seq, status, data, len);
+}
+
+void mu_pmix_modex_done(struct mu_pmix *p, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len)
+{
+    answer(p, &p->questions, attempt, seq, status, data, len);
+}
+
+void mu_pmix_modex_ask(struct mu_pmix *p, uint32_t attempt, uint32_t rank, uint64_t seq, uint32_t node)
+{
+    struct ask *q = malloc(sizeof *q);
+    pmix_proc_t proc;
+
+    if (!q || attempt != p->attempt)
+        goto out;
+    *q = (struct ask){.attempt = attempt, .rank = rank, .node = node, .seq = seq};
+    PMIX_LOAD_PROCID(&proc, p->nspace, rank);
+    pmix_status_t rc = PMIx_server_dmodex_request(&proc, on_published, q);
+    if (rc == PMIX_SUCCESS)
+        return;
+    struct mu_pmix_event no = {
+        .kind = MU_PMIX_MODEX, .rank = rank, .status = MUSTER_EPEER, .seq = seq, .node = node, .answer = true};
+    pthread_mutex_lock(&p->lock);
+    if (p->open)
+        push_locked(p, &no);
+    pthread_mutex_unlock(&p->lock);
+out:
+    free(q);
 }

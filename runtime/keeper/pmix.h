@@ -1,7 +1,6 @@
 /* The PMIx server of a keeper: what wires up the ranks' MPI. One server a process, one namespace an attempt. PMIx calls
  * back on threads of its own; here that becomes events in a queue behind a descriptor for the event loop. All functions
- * are for the loop's thread. The shape is that of many nodes: a fence is handed out and later answered; with a single
- * node the answer is the question. */
+ * are for the loop's thread. Fences and questions for ranks of other nodes are handed out and answered later. */
 #ifndef MU_KEEPER_PMIX_H
 #define MU_KEEPER_PMIX_H
 
@@ -24,15 +23,20 @@ struct mu_pmix_job {
     const char *session_dir; /* exists; MPI libraries put their files below it */
 };
 
-enum mu_pmix_kind { MU_PMIX_CONNECTED = 1, MU_PMIX_FINALIZED, MU_PMIX_ABORTED, MU_PMIX_FENCE };
+/* MODEX: asks what `rank` of another node has published (answer 0, seq: which question this is), or says what a rank of
+ * this node has (answer 1, seq and node as mu_pmix_modex_ask got them). */
+enum mu_pmix_kind { MU_PMIX_CONNECTED = 1, MU_PMIX_FINALIZED, MU_PMIX_ABORTED, MU_PMIX_FENCE, MU_PMIX_MODEX };
 struct mu_pmix_event {
     enum mu_pmix_kind kind;
     uint32_t attempt, rank;
-    int32_t status; /* ABORTED */
-    char *text;     /* ABORTED, may be NULL; owned */
-    uint64_t seq;   /* FENCE: the n-th of the attempt */
-    uint8_t *data;  /* FENCE; owned */
+    int32_t status;          /* ABORTED: the code; MODEX: 0 or MUSTER_E */
+    char *text;              /* ABORTED, may be NULL; owned */
+    uint64_t seq;            /* FENCE: as in runtime/wire/core.h */
+    uint32_t *among, namong; /* FENCE: the nodes that take part, none: all; owned */
+    uint8_t *data;           /* FENCE, MODEX; owned */
     size_t len;
+    uint32_t node;
+    bool answer;
 };
 
 struct mu_pmix;
@@ -45,7 +49,7 @@ int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err);
 void mu_pmix_free(struct mu_pmix *);
 /* Makes the namespace known and its local ranks welcome. */
 int mu_pmix_begin(struct mu_pmix *, const struct mu_pmix_job *, struct mu_err *err);
-/* Forgets the namespace and fails what still waits for a fence. No event of the attempt comes later. */
+/* Forgets the namespace and fails what still waits for an answer. No event of the attempt comes later. */
 void mu_pmix_end(struct mu_pmix *);
 /* What rank needs in its environment, as "NAME=value" strings; free with mu_strv_free. */
 int mu_pmix_env(struct mu_pmix *, uint32_t rank, char ***env, struct mu_err *err);
@@ -58,5 +62,10 @@ void mu_pmix_event_free(struct mu_pmix_event *);
 /* Answers a fence with what all nodes contributed. Takes data (from malloc) in any case. status: 0 or MUSTER_E. A fence
  * that is not open (any more) is no error: messages may come twice. */
 void mu_pmix_fence_done(struct mu_pmix *, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len);
+/* The same for a question of kind MODEX. */
+void mu_pmix_modex_done(struct mu_pmix *, uint32_t attempt, uint64_t seq, int status, uint8_t *data, size_t len);
+/* Asks for what a rank of this node has published or will publish; answered with an event MODEX, unless the attempt
+ * ends before. */
+void mu_pmix_modex_ask(struct mu_pmix *, uint32_t attempt, uint32_t rank, uint64_t seq, uint32_t node);
 
 #endif

@@ -1,6 +1,7 @@
 #include "runtime/rank/session.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +194,21 @@ static int make_world(struct mu_engine *e, struct mu_err *err)
     return mu_comm_new(e, WORLD_CTX, e->tp->rank, e->tp->size, all, &e->world, err);
 }
 
+static void ignore(int sig)
+{
+    (void)sig;
+}
+
+/* MPI's connections to other nodes break when a rank there dies, and writing to one must not kill those who are to live
+ * on. A handler and not SIG_IGN: the programs that ranks start do not inherit it. What the program has set stays. */
+static void survive_pipes(void)
+{
+    struct sigaction is, to = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+
+    if (!sigaction(SIGPIPE, NULL, &is) && !(is.sa_flags & SA_SIGINFO) && is.sa_handler == SIG_DFL)
+        sigaction(SIGPIPE, &to, NULL);
+}
+
 static int start(int *argc, char ***argv, struct mu_err *err)
 {
     struct mu_engine *e = &session.engine;
@@ -207,6 +223,8 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     }
     if (!session.fork_hook && pthread_atfork(NULL, NULL, forked_child) == 0)
         session.fork_hook = true;
+    if (session.head && session.head->nslots < session.head->world_size)
+        survive_pipes();
     e->head = session.head;
     e->slot = session.slot ? session.slot : &nobody_reads;
     e->timeout = (uint64_t)(session.env.timeout * (double)MU_SEC);

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Finds, and with `install` installs, the packages of runtime/tools/packages that are missing.
+# Finds, and with `install` installs, the packages of runtime/tools/packages that are missing; with a second word
+# `tests` also those that only tests need.
 set -u
+PATH=$PATH:/usr/sbin:/sbin # where sshd is
 here=$(cd "$(dirname "$0")" && pwd)
 list=$here/packages
 
@@ -19,8 +21,9 @@ have() {
 }
 
 missing=()
-while read -r package check; do
+while read -r package check tests; do
     case $package in '' | '#'*) continue ;; esac
+    [ -z "$tests" ] || [ "${2-}" = tests ] || continue
     have "$check" || missing+=("$package")
 done <"$list"
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -46,3 +49,10 @@ try || { "${sudo[@]}" apt-get update -q >"$log" 2>&1 && try; } || {
     echo "could not install; run: ${sudo[*]} apt-get install ${missing[*]}"
     exit 1
 }
+# Debian starts what it installs. The tests do not need that.
+for service in openssh-server:ssh:sshd munge:munge:munged; do
+    IFS=: read -r package unit daemon <<<"$service"
+    if [[ " ${missing[*]} " == *" $package "* ]] && pgrep -x "$daemon" >/dev/null; then
+        echo "note: $package has started $daemon; if this machine does not need it: systemctl disable --now $unit"
+    fi
+done

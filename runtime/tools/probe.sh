@@ -37,8 +37,9 @@ need "hwloc (libhwloc-dev)" '#include <hwloc.h>
 int main(void){hwloc_topology_t t;return hwloc_topology_init(&t);}' -lhwloc
 need "libevent (libevent-dev)" '#include <event2/event.h>
 int main(void){return !event_base_new();}' -levent_core
-need "OpenSSL 3 (libssl-dev)" '#include <openssl/evp.h>
-int main(void){return !EVP_sha256();}' -lcrypto
+need "OpenSSL 3 (libssl-dev)" '#include <openssl/ssl.h>
+int main(void){SSL_CTX *c=SSL_CTX_new(TLS_method());SSL_CTX_set_psk_use_session_callback(c,0);return !EVP_KDF_fetch(0,"HKDF",0);}' \
+    -lssl -lcrypto
 need "SQLite (libsqlite3-dev)" '#include <sqlite3.h>
 int main(void){return sqlite3_libversion_number();}' -lsqlite3
 need "jansson (libjansson-dev)" '#include <jansson.h>
@@ -53,7 +54,7 @@ int main(void){return memfd_create("x",MFD_CLOEXEC);}'
 {
     echo "DEPS_CFLAGS := $mpi_cflags $pmix_cflags"
     echo "MPI_LIBS := $mpi_libs"
-    echo "DAEMON_LIBS := $pmix_libs -lhwloc -levent_core -levent_pthreads -lsqlite3 -ljansson -lcrypto"
+    echo "DAEMON_LIBS := $pmix_libs -lhwloc -levent_core -levent_pthreads -lsqlite3 -ljansson -lssl -lcrypto"
 } >"$mk"
 mkdir -p "$dir"
 cmp -s "$h" "$dir/config.h" || cp "$h" "$dir/config.h"

@@ -28,6 +28,9 @@ enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KIL
 
 enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
+/* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
+ * another one had. */
+enum { MU_BLAME_SIGNAL = 1, MU_BLAME_CODE, MU_BLAME_PEER };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
 /* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
@@ -47,19 +50,38 @@ enum mu_ev_kind {
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
+    MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
+    MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
+    MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
+    MU_EV_ECHO,    /* agent: the controller is known to have heard what we sent at `at` */
+    MU_EV_FENCE,   /* keeper: PMIx wants a fence of attempt (msg: fence with seq, among, data) */
+    MU_EV_MODEX,   /* keeper: PMIx asks for what a rank elsewhere has published, or answers MU_ACT_MODEX (msg: modex) */
+    MU_EV_NOCTL,   /* agent: no controller was listening at `at`, or later: its host has refused a connection */
 };
+/* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
+ * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
+ * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. A
+ * controller that has just started gives its nodes MU_LOAD_NS, more than a lease: so a host that says that no controller
+ * listens there is as good as a beat, and ranks outlive a controller that is away for however long. */
+#define MU_SILENT_NS (1000 * 1000000ull)
+#define MU_LEASE_NS (1000 * 1000000ull)
+#define MU_LEASE_MARGIN_NS (100 * 1000000ull)
+#define MU_LOAD_NS (3000 * 1000000ull)
+
+enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
 struct mu_ev {
     enum mu_ev_kind kind;
-    uint64_t now, wall;
+    uint64_t now, wall, at;
     mu_conn conn;
     const struct mu_msg *msg;
     uint64_t job;
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
-    uint32_t vain;     /* MU_EV_CHILD at a keeper: MU_VAIN_ */
-    const char *text;
+    const char *text, *node;
     const struct mu_m_report *report;
+    uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
+    uint32_t vain;  /* the same: MU_VAIN_ */
 };
 
 enum mu_act_kind {
@@ -76,8 +98,32 @@ enum mu_act_kind {
     MU_ACT_STREAM,  /* keeper: live output on/off (signo) */
     MU_ACT_ACK,     /* keeper: output consumed (frame: output_ack) */
     MU_ACT_EXIT,    /* the process ends */
+    MU_ACT_ENGINE,  /* controller: start an agent on the host `node`, reached as detail; answer: MU_EV_ENGINE, or its UP
+                     */
+    MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
+                   */
+    MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
+    MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
 };
 #define MU_ALL UINT32_MAX
+
+/* fence.flags. AGAIN: said before, an answer may have been lost, so others may have to help by saying theirs again.
+ * DONE: that one has been answered and only helps. */
+enum { MU_FENCE_AGAIN = 1, MU_FENCE_DONE = 2 };
+#define MU_FENCE_ALL UINT64_MAX
+/* Fences of all ranks are numbered from 0. Those of some ranks have the top bit, a hash of the ranks and, in the last
+ * 16 bits, their own number. Two fences of one kind may be under way at once, not more: whoever answered or contributed
+ * keeps the last MU_FENCE_KEEP of a kind. */
+#define MU_FENCE_KEEP 2
+static inline uint64_t mu_fence_kind(uint64_t seq)
+{
+    return seq >> 63 ? seq | 0xffff : 0;
+}
+/* How far seq is behind newest, both of one kind; negative: it is ahead. */
+static inline int64_t mu_fence_behind(uint64_t newest, uint64_t seq)
+{
+    return seq >> 63 ? (int16_t)(uint16_t)(newest - seq) : (int64_t)(newest - seq);
+}
 
 struct mu_act {
     enum mu_act_kind kind;
@@ -86,7 +132,7 @@ struct mu_act {
     uint64_t job;
     uint32_t attempt, index, signo, durable;
     int32_t rank, status;
-    char event[24], node[64], detail[400];
+    char event[24], node[256], detail[400];
 };
 
 struct mu_acts {
@@ -110,7 +156,10 @@ void mu_acts_free(struct mu_acts *);
     X(RESTART_BEFORE_GONE, "the next attempt starts while ranks of the last one live")                                 \
     X(AGENT_FORGETS, "an agent starts an attempt that it has already started")                                         \
     X(RELEASE_EARLY, "a keeper is released before the end of its job is stored")                                       \
-    X(TOKEN_IGNORED, "a repeated submission becomes a second job")
+    X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
+    X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
+    X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
+    X(SPARE_TWICE, "one spare node replaces two")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

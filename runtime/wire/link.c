@@ -14,22 +14,33 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
+#include "runtime/wire/tls.h"
+#include "runtime/wire/tls_conn.h"
 
 #define FLUSH_SECONDS 5
 #define ACCEPT_PAUSE_MS 100
+#define SINGLE_MAX (256u << 10)
+/* Over TLS so much is encrypted ahead of the socket, and more once it has fallen so low. */
+#define AHEAD SINGLE_MAX
+#define AHEAD_LOW (AHEAD / 2)
 
 struct mu_link {
     struct bufferevent *bev;
+    struct mu_tls_conn *tls; /* NULL: a Unix socket. It owns bev */
+    struct evbuffer *in;     /* what came; bev's own unless tls */
+    struct evbuffer *out;    /* tls: what is not encrypted yet */
     mu_link_msg_fn on_msg;
     mu_link_down_fn on_down;
     void *arg;
     struct event *later; /* delivers what was already read when reading resumes */
     unsigned busy;       /* inside a callback: freed only behind it */
     bool dead, down, paused, flushing, write_failed;
+    bool ended; /* tls: nothing more will come */
+    bool bye, shut;
     char name[48];
 };
 
-static unsigned flushing;
+static _Atomic unsigned flushing; /* a command has its links in another thread */
 
 /* A peer must not be able to fill our log. */
 static bool may_log(void)
@@ -51,7 +62,15 @@ static void destroy(struct mu_link *link)
         flushing--;
     if (link->later)
         event_free(link->later);
-    bufferevent_free(link->bev);
+    if (link->tls) {
+        if (link->in)
+            evbuffer_free(link->in);
+        if (link->out)
+            evbuffer_free(link->out);
+        mu_tls_conn_free(link->tls);
+    } else if (link->bev) {
+        bufferevent_free(link->bev);
+    }
     free(link);
 }
 
@@ -75,8 +94,9 @@ static void go_down(struct mu_link *link)
 }
 
 /* 1: one frame is done with; 0: not whole yet; < 0: cut the peer off. */
-static int deliver_one(struct mu_link *link, struct evbuffer *in)
+static int deliver_one(struct mu_link *link)
 {
+    struct evbuffer *in = link->in;
     size_t have = evbuffer_get_length(in);
     struct mu_err err;
     struct mu_msg msg;
@@ -108,18 +128,30 @@ static int deliver_one(struct mu_link *link, struct evbuffer *in)
     return rc && rc != MUSTER_EVERSION ? rc : 1;
 }
 
+static void decrypt(struct mu_link *link)
+{
+    struct mu_err err;
+    int rc = mu_tls_decrypt(link->tls, link->in, &err);
+
+    link->ended = rc != 0;
+    if (rc < 0 && may_log())
+        mu_log(MU_LOG_WARN, "wire", "%s: %s; closing", link->name, err.text);
+}
+
 static void deliver(struct mu_link *link)
 {
-    struct evbuffer *in = bufferevent_get_input(link->bev);
     int rc = 1;
 
     if (link->flushing) {
-        evbuffer_drain(in, evbuffer_get_length(in));
+        struct evbuffer *raw = bufferevent_get_input(link->bev);
+        evbuffer_drain(raw, evbuffer_get_length(raw));
         return;
     }
+    if (link->tls && !link->ended && !link->paused && !link->down)
+        decrypt(link);
     while (rc > 0 && !link->dead && !link->down && !link->paused && !link->flushing)
-        rc = deliver_one(link, in);
-    if (rc < 0 && !link->flushing)
+        rc = deliver_one(link);
+    if ((rc < 0 || (link->ended && !link->paused)) && !link->flushing)
         go_down(link);
 }
 
@@ -135,16 +167,59 @@ static void on_read(struct bufferevent *bev, void *arg)
 
 static void on_later(evutil_socket_t fd, short what, void *arg)
 {
+    struct mu_link *link = arg;
+
     (void)fd, (void)what;
-    on_read(NULL, arg);
+    if (link->flushing)
+        destroy(link); /* the peer does not close */
+    else
+        on_read(NULL, arg);
+}
+
+static int encrypt(struct mu_link *link)
+{
+    if (!mu_tls_encrypt(link->tls, link->out, AHEAD))
+        return 0;
+    link->write_failed = true; /* a part of a record is missing now */
+    return MUSTER_ENOMEM;
+}
+
+/* Ends what is flushing as far as it is written. A TCP connection that is closed over unread bytes is reset, and the
+ * peer may lose what it has not read: so it closes first. */
+static void finish(struct mu_link *link)
+{
+    static const struct timeval limit = {.tv_sec = FLUSH_SECONDS};
+    struct evbuffer *out = bufferevent_get_output(link->bev);
+
+    if (!link->tls) {
+        if (!evbuffer_get_length(out) && !link->busy)
+            destroy(link);
+        return;
+    }
+    if (!evbuffer_get_length(link->out) && !link->bye) {
+        link->bye = true;
+        mu_tls_bye(link->tls);
+    }
+    if (!link->bye || evbuffer_get_length(out) || link->shut)
+        return;
+    link->shut = true;
+    shutdown(bufferevent_getfd(link->bev), SHUT_WR);
+    event_add(link->later, &limit);
 }
 
 static void on_written(struct bufferevent *bev, void *arg)
 {
     struct mu_link *link = arg;
 
-    if (link->flushing && !evbuffer_get_length(bufferevent_get_output(bev)) && !link->busy)
+    (void)bev;
+    link->busy++;
+    if (link->tls && !link->write_failed && encrypt(link))
+        go_down(link);
+    link->busy--;
+    if (link->dead)
         destroy(link);
+    else if (link->flushing)
+        finish(link);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
@@ -160,44 +235,80 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
         evbuffer_unfreeze(out, 1);
         evbuffer_drain(out, evbuffer_get_length(out));
         evbuffer_freeze(out, 1);
+        if (link->out)
+            evbuffer_drain(link->out, evbuffer_get_length(link->out));
     } else if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
         go_down(link);
     }
     leave(link);
 }
 
-struct mu_link *mu_link_new(struct event_base *base, int fd, mu_link_msg_fn on_msg, mu_link_down_fn on_down, void *arg)
+/* Takes bev and tls over once it succeeds. */
+static struct mu_link *new_link(struct event_base *base, struct bufferevent *bev, struct mu_tls_conn *tls,
+                                mu_link_msg_fn on_msg, mu_link_down_fn on_down, void *arg)
 {
-    mu_auto_fd int own = fd;
     struct mu_link *link = calloc(1, sizeof *link);
 
     if (!link)
         return NULL;
-    evutil_make_socket_nonblocking(fd);
     link->on_msg = on_msg;
     link->on_down = on_down;
     link->arg = arg;
-    mu_link_name(link, "peer");
     link->later = event_new(base, -1, 0, on_later, link);
-    if (!link->later)
-        goto no_event;
-    link->bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
-    if (!link->bev)
-        goto no_bev;
-    MU_STEAL(own, -1);
-    bufferevent_set_max_single_read(link->bev, 256 << 10);
-    bufferevent_set_max_single_write(link->bev, 256 << 10);
-    bufferevent_setcb(link->bev, on_read, on_written, on_event, link);
-    if (bufferevent_enable(link->bev, EV_READ | EV_WRITE)) {
-        destroy(link);
-        return NULL;
+    link->in = tls ? evbuffer_new() : bufferevent_get_input(bev);
+    link->out = tls ? evbuffer_new() : NULL;
+    if (!link->later || !link->in || (tls && !link->out))
+        goto fail;
+    bufferevent_set_max_single_read(bev, SINGLE_MAX);
+    bufferevent_set_max_single_write(bev, SINGLE_MAX);
+    bufferevent_setcb(bev, on_read, on_written, on_event, link);
+    if (bufferevent_enable(bev, EV_READ | EV_WRITE)) {
+        bufferevent_setcb(bev, NULL, NULL, NULL, NULL);
+        goto fail;
     }
+    link->bev = bev;
+    link->tls = tls;
+    mu_link_name(link, tls ? mu_tls_conn_peer(tls) : "peer");
     return link;
-no_bev:
-    event_free(link->later);
-no_event:
+fail:
+    if (tls && link->in)
+        evbuffer_free(link->in);
+    if (link->out)
+        evbuffer_free(link->out);
+    if (link->later)
+        event_free(link->later);
     free(link);
     return NULL;
+}
+
+struct mu_link *mu_link_new(struct event_base *base, int fd, mu_link_msg_fn on_msg, mu_link_down_fn on_down, void *arg)
+{
+    struct bufferevent *bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+
+    if (!bev) {
+        close(fd);
+        return NULL;
+    }
+    evutil_make_socket_nonblocking(fd);
+    struct mu_link *link = new_link(base, bev, NULL, on_msg, on_down, arg);
+    if (!link)
+        bufferevent_free(bev);
+    return link;
+}
+
+struct mu_link *mu_link_new_tls(struct mu_tls_conn *tls, mu_link_msg_fn on_msg, mu_link_down_fn on_down, void *arg)
+{
+    struct mu_link *link = new_link(tls->base, tls->bev, tls, on_msg, on_down, arg);
+
+    if (!link) {
+        mu_tls_conn_free(tls);
+        return NULL;
+    }
+    bufferevent_setwatermark(link->bev, EV_READ, 0, 0);
+    bufferevent_setwatermark(link->bev, EV_WRITE, AHEAD_LOW, 0);
+    /* what came right behind the peer's proof */
+    event_active(link->later, EV_TIMEOUT, 0);
+    return link;
 }
 
 void mu_link_free(struct mu_link *link)
@@ -215,15 +326,17 @@ void mu_link_close_after_flush(struct mu_link *link)
 
     if (!link)
         return;
-    if (link->down || link->write_failed || !mu_link_pending(link)) {
+    if (link->down || link->write_failed || (!link->tls && !mu_link_pending(link))) {
         mu_link_free(link);
         return;
     }
     link->flushing = true;
     flushing++;
+    event_del(link->later);
     /* What the peer still sends is read and dropped; its end is noticed. */
     bufferevent_enable(link->bev, EV_READ | EV_WRITE);
     bufferevent_set_timeouts(link->bev, NULL, &limit);
+    finish(link);
 }
 
 unsigned mu_link_flushing(void)
@@ -235,7 +348,9 @@ int mu_link_send(struct mu_link *link, const void *frame, size_t len)
 {
     if (link->down || link->write_failed || link->flushing)
         return MUSTER_EPEER;
-    return bufferevent_write(link->bev, frame, len) ? MUSTER_ENOMEM : 0;
+    if (!link->tls)
+        return bufferevent_write(link->bev, frame, len) ? MUSTER_ENOMEM : 0;
+    return evbuffer_add(link->out, frame, len) ? MUSTER_ENOMEM : encrypt(link);
 }
 
 int mu_link_send_msg(struct mu_link *link, enum mu_msg_type type, const void *body)
@@ -248,7 +363,7 @@ int mu_link_send_msg(struct mu_link *link, enum mu_msg_type type, const void *bo
 
 size_t mu_link_pending(const struct mu_link *link)
 {
-    return evbuffer_get_length(bufferevent_get_output(link->bev));
+    return evbuffer_get_length(bufferevent_get_output(link->bev)) + (link->out ? evbuffer_get_length(link->out) : 0);
 }
 
 void mu_link_pause(struct mu_link *link, bool on)

@@ -1,5 +1,5 @@
-/* Connections that carry whole messages, on a libevent base: framing over a bufferevent, so that TLS can be put under
- * it. One thread. A peer that sends garbage loses its connection and nothing else; a message type that this version
+/* Connections that carry whole messages, on a libevent base: over Unix sockets, and over TLS between hosts. One thread.
+ * A peer that sends garbage loses its connection and nothing else; a message type that this version
  * does not know is skipped. */
 #ifndef MU_WIRE_LINK_H
 #define MU_WIRE_LINK_H
@@ -11,6 +11,7 @@
 
 struct event_base;
 struct mu_link;
+struct mu_tls_conn;
 
 /* msg and frame (one whole frame, for passing on) are borrowed for the call. */
 typedef void (*mu_link_msg_fn)(void *arg, struct mu_link *, const struct mu_msg *msg, const void *frame, size_t len);
@@ -20,10 +21,12 @@ typedef void (*mu_link_down_fn)(void *arg, struct mu_link *);
 
 /* Takes over fd (connected, any blocking mode), also on failure. NULL: out of memory. */
 struct mu_link *mu_link_new(struct event_base *, int fd, mu_link_msg_fn, mu_link_down_fn, void *arg);
+/* The same over a connection from runtime/wire/tls.h, which it takes over; named after the peer's address. */
+struct mu_link *mu_link_new_tls(struct mu_tls_conn *, mu_link_msg_fn, mu_link_down_fn, void *arg);
 /* At once; allowed inside the callbacks. NULL is fine. */
 void mu_link_free(struct mu_link *);
-/* Hands the link back: what was sent is still written (given up after 5 s without progress), then it is closed. No
- * callback any more. */
+/* Hands the link back: what was sent is still written (given up after 5 s without progress), then it is closed; over
+ * TLS once the peer has closed too (5 s at most), so that it reads everything. No callback any more. */
 void mu_link_close_after_flush(struct mu_link *);
 /* Links of this process that are still flushing, for an orderly exit. */
 unsigned mu_link_flushing(void);

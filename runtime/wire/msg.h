@@ -5,8 +5,8 @@
  * all little-endian. Fields that are zero or empty are not sent; unknown field numbers are skipped, missing ones are
  * zero. So rows grow at their end and only there; numbers are never used again.
  *
- * How to add a message: append a field list MU_F_name and a row in MU_MESSAGES; the codec test and the fuzz target
- * run over the table.
+ * How to add a message: append a field list MU_F_name, a row in MU_MESSAGES and its FIELD_OF_name in msg.c; the codec
+ * test and the fuzz target run over the table.
  *
  * A struct that mu_msg_decode filled owns its strings, vectors and bytes: give it to mu_msg_free. Structs that the
  * program fills for encoding borrow theirs. */
@@ -52,10 +52,24 @@ struct mu_u32v {
 #define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
+/* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
+ * that is known to the controller; whether their agents come up shows in the answer to a query for nodes. The rest is
+ * for the engine, as in spec. */
+#define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
+#define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
 
 #define MU_F_agent(F)                                                                                                  \
-    F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)
+    F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
+        F(str, addr) F(u32, port) F(u64, owner)
 #define MU_F_agent_ready(F) F(u32, keepers)
+/* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
+ * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
+#define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
+/* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
+ * without another one. */
+#define MU_F_lease(F) F(u64, until_ns)
+/* Agent to keeper: where the controller is reached, for the keeper's line there (runtime/keeper/line.h). */
+#define MU_F_line(F) F(str, host) F(u32, port)
 #define MU_F_start(F)                                                                                                  \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -64,14 +78,17 @@ struct mu_u32v {
     F(strv, nodes)                                                                                                     \
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
-    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir) F(u64, mark)
+    F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
+        F(u64, lease_ns) F(u32, mark)
+/* start.lease_ns: filled in by the agent: begun later (CLOCK_MONOTONIC) it may be one that was given up. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
- * 0 = none). */
+ * 0 = none; first_blame: MU_BLAME_). lapsed: the keeper ended the ranks because its lease ran out. aborted: the ranks
+ * that live have been told of a failure. */
 #define MU_F_report(F)                                                                                                 \
     F(u64, job)                                                                                                        \
     F(u32, attempt)                                                                                                    \
@@ -93,11 +110,30 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u64, unseen) F(u32, drop_why)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)
+/* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
+ * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
+ * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
+ * it does no harm. flags: MU_FENCE_. status: these nodes never will contribute. Downwards, without nodes and data, it is
+ * a question: say it again (seq MU_FENCE_ALL: all that wait). */
+#define MU_F_fence(F)                                                                                                  \
+    F(u64, job) F(u32, attempt) F(u64, seq) F(u32v, nodes) F(bytes, data) F(u32v, lens) F(u32v, among) F(u32, flags)   \
+        F(i32, status)
+#define MU_F_fenced(F) F(u64, job) F(u32, attempt) F(u64, seq) F(i32, status) F(bytes, data)
+/* What a rank of another node has published: a question (answer 0) to the node `to`, or its answer, which goes to the
+ * node in `to` as well. id is the asker's. */
+#define MU_F_modex(F)                                                                                                  \
+    F(u64, job) F(u32, attempt) F(u32, from) F(u32, to) F(u64, id) F(u32, rank) F(u32, answer) F(i32, status)          \
+        F(bytes, data)
+/* The first failure of an attempt, to the keepers of its other nodes, whose ranks live on. */
+#define MU_F_abort(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, node)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
- * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. */
+ * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
+ * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
+ * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
+ * in place of ssh. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -122,7 +158,8 @@ struct mu_u32v {
     F(u32, nodes)                                                                                                      \
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
-    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)
+    F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
+        F(str, ssh) F(str, engine) F(strv, engine_env)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -156,8 +193,8 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall) F(u64, lost_lines) F(u64, lost_before) F(u64, unseen_lines) F(u64, unseen_before)      \
-        F(u32, lost_why)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
@@ -178,13 +215,22 @@ struct mu_u32v {
     M(21, query)                                                                                                       \
     M(22, reply)                                                                                                       \
     M(23, stop)                                                                                                        \
+    M(24, nodes_add)                                                                                                   \
+    M(25, nodes_remove)                                                                                                \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
+    M(32, beat)                                                                                                        \
+    M(33, lease)                                                                                                       \
+    M(34, line)                                                                                                        \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
     M(43, stream)                                                                                                      \
     M(44, bye)                                                                                                         \
+    M(45, fence)                                                                                                       \
+    M(46, fenced)                                                                                                      \
+    M(47, modex)                                                                                                       \
+    M(48, abort)                                                                                                       \
     M(50, report)                                                                                                      \
     M(51, rank_exit)                                                                                                   \
     M(60, spec)                                                                                                        \

@@ -43,7 +43,7 @@ planted "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
 echo 'Schemas: `muster.jobs/1`' >"$tree/docs/formats.md"
 printf '/* muster.jobs/1 muster.planted/2 */\n' >>"$tree/runtime/base/buf.c"
 run_cmd "$tree/tests/lint.sh"
-like "$rc:$out" $'^1:.*schemas that docs/formats.md does not describe:\n    muster.planted/2\n' "found: a schema that is not described"
+like "$rc:$out" $'^1:.*schemas that docs/formats.md does not describe:\n    muster.planted/2(\n|$)' "found: a schema that is not described"
 sed -i '/^muster_step$/d;/^MUSTER_ENODE$/d;/^MUSTER_REPLICATED$/d;/^muster_tensor$/d' "$tree/docs/man/muster.3"
 run_cmd "$tree/tests/lint.sh"
 like "$rc:$out" '^1:.*does not describe:.    muster_step' "found: a function without its manual"

@@ -90,9 +90,8 @@ class Job:
         self.dir = tempfile.mkdtemp(prefix=name + ".", dir=DIR)
         self.out = open(self.dir + "/out", "w+")
         self.marker = self.dir + "/steps"
-        self.p = subprocess.Popen([MUSTER, "run", "-n", "4", "--oversubscribe", "--bind", "none", "--restarts", restarts,
-                                   "--ckpt-dir", self.dir + "/ckpt", *extra, TRAIN, "--steps", str(steps), "--hidden",
-                                   "96", "--embed", "8", "--context", "8", "--batch", "64", "--ckpt", "interval=100steps",
+        self.p = subprocess.Popen([MUSTER, "run", "-n", "4", "--oversubscribe", "--bind", "none",
+                                   *(["--restarts", restarts] if restarts else []), "--ckpt-dir", self.dir + "/ckpt", *extra, TRAIN, "--steps", str(steps), "--hidden", "96", "--embed", "8", "--context", "8", "--batch", "64", "--ckpt", "interval=100steps",
                                    "--step-time-file", self.marker], env=ENV, stdout=self.out, stderr=subprocess.STDOUT)
 
     def steps(self):
@@ -163,6 +162,12 @@ def main():
         ok(rc == 0 and j.hash() == want, "costs a restart from the checkpoint, the weights are the same",
            "%s %s" % (rc, j.text()[-3000:]))
         ok(events(kind) and events("restored"), "and the events say so", events(kind))
+
+    j = Job("early", restarts=None)
+    ok(wait_for(lambda: kill_one("rank"), 20) and not j.steps(), "kill -9 of a rank before it has joined")
+    rc = j.end()
+    ok(rc == 0 and j.hash() == want and events("rank-lost"), "a job that can resume starts again",
+       "%s %s" % (rc, j.text()[-3000:]))
 
     length = 2500 if ROUNDS < 20 else 150 * ROUNDS
     j = Job("random", steps=length)

@@ -13,7 +13,7 @@ for target in tests/fuzz/*.c; do
     [ "$name" = driver ] && continue
     n=$((n + 1))
     # shellcheck disable=SC2046
-    read -ra sources <<<"$(sed -n 's|^ \* sources: \(.*\) \*/|\1|p' "$target")"
+    read -ra sources <<<"$(sed -n 's|^ \* sources: ||p' "$target" | sed 's| \*/$||' | tr '\n' ' ')"
     corpus=$out/$name.corpus
     mkdir -p "$corpus"
     if clang "${flags[@]}" -fsanitize=fuzzer -o "$out/$name" "$target" "${sources[@]}" 2>"$out/$name.log"; then

@@ -53,9 +53,12 @@ static void put_row(struct world *w, const struct mu_buf *frame)
         memset(&m, 0, sizeof m);
         struct truth *t = sim_truth_of(w, w->store[i].id);
         if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
-            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ranks))
+            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world))
             sim_violated(w, "job %llu is stored as completed, but only %u of %u ranks of attempt %u ended well",
-                         (unsigned long long)w->store[i].id, t->ok_ranks, t->ranks, t->ok_attempt);
+                         (unsigned long long)w->store[i].id, t->ok_ranks, t->ok_world, t->ok_attempt);
+        if (t && (w->store[i].row.ranks < (t->min_ranks ? t->min_ranks : t->ranks) || w->store[i].row.ranks > t->ranks))
+            sim_violated(w, "job %llu runs with %u ranks: asked for were %u, at least %u",
+                         (unsigned long long)w->store[i].id, w->store[i].row.ranks, t->ranks, t->min_ranks);
     }
     mu_msg_free(&m);
 }
@@ -79,6 +82,8 @@ static void check_pool(struct world *w)
 
     for (unsigned i = 0; i < pool->n; i++) {
         uint64_t held = 0;
+        if (pool->v[i].state == MU_NODE_NONE)
+            continue;
         for (unsigned k = 0; k < mu_ctl_job_count(w->ctl); k++) {
             const struct mu_m_jobrow *r = mu_ctl_job(w->ctl, k, NULL);
             if (mu_job_over(r->state) || r->state == MU_JOB_QUEUED)
@@ -86,6 +91,9 @@ static void check_pool(struct world *w)
             for (unsigned n = 0; r->nodes && r->nodes[n]; n++)
                 if (!strcmp(r->nodes[n], pool->v[i].name))
                     held += r->node_slots.v[n];
+            for (unsigned n = 0; r->spare_nodes && r->spare_nodes[n]; n++)
+                if (!strcmp(r->spare_nodes[n], pool->v[i].name))
+                    held += r->spare_slots.v[n];
         }
         if (held != pool->v[i].used)
             sim_violated(w, "node %s: jobs hold %llu slots, the pool counts %u", pool->v[i].name,
@@ -93,6 +101,28 @@ static void check_pool(struct world *w)
         if (pool->v[i].slots && pool->v[i].used > pool->v[i].slots)
             sim_violated(w, "node %s: %u of %u slots given out", pool->v[i].name, pool->v[i].used, pool->v[i].slots);
     }
+}
+
+bool sim_lost(const struct truth *t, uint32_t attempt)
+{
+    return attempt < MAX_ATTEMPTS && (t->lost[attempt / 64] >> (attempt % 64) & 1);
+}
+
+/* How an attempt ended on a node that was given up, nobody can know. */
+static void node_lost(struct world *w, const struct mu_act *a)
+{
+    struct truth *t = sim_truth_of(w, a->job);
+
+    if (!t)
+        return;
+    if (!strcmp(a->event, "attempt-start")) {
+        t->given_up = a->attempt - 1;
+        return;
+    }
+    if (a->attempt < MAX_ATTEMPTS)
+        t->lost[a->attempt / 64] |= 1ull << (a->attempt % 64);
+    if (t->ok_attempt == a->attempt)
+        t->ok_lost = true;
 }
 
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
@@ -116,7 +146,11 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             sim_transmit(w, a->conn, 0, &a->frame);
         else if (a->kind == MU_ACT_CLOSE)
             sim_hang_up(w, a->conn);
-        else if (a->kind == MU_ACT_EVENT)
+        else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)
+            sim_host_ask(w, a);
+        else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "node-lost") || !strcmp(a->event, "attempt-start")))
+            node_lost(w, a);
+        if (a->kind == MU_ACT_EVENT)
             sim_trace(w, "  event job %llu attempt %u %s: %s", (unsigned long long)a->job, a->attempt, a->event,
                       a->detail);
     }
@@ -137,7 +171,11 @@ void sim_ctl_start(struct world *w)
                                 .client_grace_ns = 3 * MU_SEC,
                                 .agent_wait_ns = 20 * MU_SEC,
                                 .restarts = 3,
-                                .version = version};
+                                .version = version,
+                                .node = "n0",
+                                .node_wait_ns = 60 * MU_SEC,
+                                .quarantine = w->quarantine,
+                                .cooldown_ns = 20 * MU_SEC};
 
     if (w->ctl_alive)
         return;
@@ -182,6 +220,7 @@ void sim_keeper_gone(struct world *w, unsigned i, bool crash)
     k->alive = false;
     k->gen++;
     sim_hang_up(w, k->conn);
+    sim_hang_up(w, k->line);
     struct event *e = sim_at(w, w->now + sim_below(w, 3 * MU_MS), A_CHILD);
     e->who = k->node;
     e->gen = w->node[k->node].gen;
@@ -217,18 +256,22 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
             continue;
         if (o->node == k->node)
             on_node += o->nlive;
-        if (o->job == k->job && o->attempt != attempt)
+        /* an attempt on one node lives on when that is given up: its epoch is what keeps it from doing harm */
+        bool alone = o->nnodes == 1 && sim_lost(t, o->attempt);
+        if (o->job == k->job && o->attempt != attempt && !alone)
             sim_violated(w, "job %llu: attempt %u starts while ranks of attempt %u live", (unsigned long long)k->job,
                          attempt, o->attempt);
     }
-    for (unsigned n = 0; n < w->nnodes; n++)
+    for (unsigned n = 0; n < w->nall; n++)
         for (unsigned i = 0; i < w->node[n].norphans; i++)
-            if (w->node[n].orphans[i].job == k->job && (w->node[n].orphans[i].attempt != attempt || n == k->node))
+            /* what a keeper that died on a lost node left dies with its agent's next start, not by the lease */
+            if (w->node[n].orphans[i].job == k->job && (n == k->node || (w->node[n].orphans[i].attempt != attempt &&
+                                                                         !sim_lost(t, w->node[n].orphans[i].attempt))))
                 sim_violated(w, "job %llu: attempt %u starts while something of attempt %u is left on %s",
                              (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
     if (on_node > w->node[k->node].slots)
         sim_violated(w, "node %s: %u ranks on %u slots", w->node[k->node].name, on_node, w->node[k->node].slots);
-    if (t->ok_ranks == t->ranks && !t->ok_lost && attempt > t->ok_attempt)
+    if (t->ok_ranks && t->ok_ranks == t->ok_world && !t->ok_lost && attempt > t->ok_attempt)
         sim_violated(w, "job %llu: attempt %u starts although attempt %u ended well", (unsigned long long)k->job,
                      attempt, t->ok_attempt);
     if (attempt > t->newest) {
@@ -248,6 +291,10 @@ static void spawn_ranks(struct world *w, unsigned who, const struct mu_buf *fram
     }
     uint32_t n = m.start.node_ranks.v[m.start.node_id];
     k->attempt = m.start.attempt;
+    k->nnodes = m.start.node_ranks.n;
+    k->world = 0;
+    for (uint32_t i = 0; i < k->nnodes; i++)
+        k->world += m.start.node_ranks.v[i];
     k->spawned = false;
     bool fails = sim_chance(w, 10);
     if (!fails) {
@@ -328,6 +375,7 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
 {
     struct node *n = &w->node[who];
     struct mu_acts acts = {0};
+    bool over = false;
 
     ev->now = ev->wall = w->now;
     mu_agent_step(n->core, ev, &acts);
@@ -348,11 +396,18 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
             e->gen = n->gen;
             e->job = a->job;
             break;
+        case MU_ACT_EXIT:
+            over = true;
+            break;
         default:
             break;
         }
     }
     mu_acts_free(&acts);
+    if (over && n->of_job) {
+        sim_agent_end(w, who);
+        return;
+    }
     uint64_t next = mu_agent_next(n->core);
     if (next != UINT64_MAX && (!n->tick || next < n->tick || n->tick <= w->now)) {
         n->tick = next > w->now ? next : w->now + 1;
@@ -365,13 +420,19 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
 void sim_agent_start(struct world *w, unsigned who)
 {
     struct node *n = &w->node[who];
-    struct mu_agent_config cfg = {
-        .node = n->name, .slots = n->slots, .pus = n->slots, .incarnation = n->gen + 1, .adopt_wait_ns = 2 * MU_SEC};
+    struct mu_agent_config cfg = {.node = n->name,
+                                  .slots = n->slots,
+                                  .pus = n->slots,
+                                  .incarnation = n->gen + 1,
+                                  .adopt_wait_ns = 2 * MU_SEC,
+                                  .owner = n->owner,
+                                  .joined = who != 0};
 
-    if (n->alive)
+    if (n->alive || n->down)
         return;
     sim_trace(w, "START agent %s", n->name);
     n->core = mu_agent_new(&cfg);
+    mu_agent_set_addr(n->core, who ? "there" : "", 1);
     n->alive = true;
     n->tick = 0;
     n->norphans = 0; /* the shell removes them before anything else */
@@ -384,11 +445,10 @@ void sim_agent_start(struct world *w, unsigned who)
     e->gen = n->gen;
 }
 
-void sim_agent_crash(struct world *w, unsigned who)
+void sim_agent_end(struct world *w, unsigned who)
 {
     struct node *n = &w->node[who];
 
-    sim_trace(w, "CRASH agent %s", n->name);
     mu_agent_free(n->core);
     n->core = NULL;
     n->alive = false;
@@ -398,7 +458,17 @@ void sim_agent_crash(struct world *w, unsigned who)
         for (int side = 0; side < 2; side++)
             if (w->net[i].open && w->net[i].kind[side] == AGENT && w->net[i].who[side] == who)
                 sim_hang_up(w, i);
-    sim_at(w, w->now + sim_below(w, 2 * MU_SEC), AGENT_START)->who = who;
+}
+
+void sim_agent_crash(struct world *w, unsigned who)
+{
+    sim_trace(w, "CRASH agent %s", w->node[who].name);
+    sim_agent_end(w, who);
+    bool keepers = false; /* they start it again; those of the pool come up in any case */
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        keepers = keepers || (w->keeper[i].alive && w->keeper[i].node == who);
+    if (keepers || !w->node[who].of_job)
+        sim_at(w, w->now + sim_below(w, 2 * MU_SEC), AGENT_START)->who = who;
 }
 
 void sim_client_send(struct world *w, unsigned who, enum mu_msg_type type, const void *body)
@@ -444,7 +514,10 @@ void sim_client_dial(struct world *w, unsigned who)
                              .foreground = t->foreground,
                              .restarts_plus1 = sim_chance(w, 500) ? 6 : 0,
                              .on_failure = sim_chance(w, 100) ? MU_FAIL_KEEP : MU_FAIL_KILL,
-                             .timeout_ns = sim_chance(w, 100) ? sim_below(w, 20 * MU_SEC) + 1 : 0};
+                             .timeout_ns = sim_chance(w, 100) ? sim_below(w, 20 * MU_SEC) + 1 : 0,
+                             .hosts = t->hosts,
+                             .spares = t->spares,
+                             .min_ranks = t->min_ranks};
     struct mu_m_submit submit = {.token = t->token};
     if (mu_msg_pack(&submit.spec, MU_MSG_spec, &spec))
         sim_violated(w, "a spec cannot be packed");

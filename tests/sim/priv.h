@@ -1,5 +1,6 @@
 /* Shared by the simulator's files only: its world, and what they call of each other. queue.c: time and network;
- * actors.c: the cores with the processes around them; world.c: faults, the main loop, what must hold at the end. */
+ * actors.c: the cores with the processes around them; hosts.c: machines that die, links that are cut; world.c: faults,
+ * the main loop, what must hold at the end. */
 #ifndef TESTS_SIM_PRIV_H
 #define TESTS_SIM_PRIV_H
 
@@ -13,6 +14,7 @@ enum what {
     AGENT_DIAL,
     KEEPER_TICK,
     KEEPER_DIAL,
+    LINE_DIAL,
     SPAWNED,
     RANK_END,
     PROGRESS,
@@ -24,7 +26,13 @@ enum what {
     DOWN,
     CLIENT_DIAL,
     CLIENT_CANCEL,
-    FAULT
+    FAULT,
+    ECHO,      /* a beat of an agent has been heard and echoed */
+    SUSPECTED, /* half a second of silence */
+    FELL_SILENT,
+    HEALED,
+    PROBED,
+    ENGINE_DONE
 };
 
 struct event {
@@ -49,9 +57,9 @@ struct net {             /* one connection: side 0 dialled, side 1 accepted */
 struct keeper {
     struct mu_keeper *core;
     bool alive;
-    uint32_t gen, node, conn;
+    uint32_t gen, node, conn, line; /* line: its own connection to the controller */
     uint64_t job, tick, steps;
-    uint32_t attempt; /* whose ranks these are */
+    uint32_t attempt, nnodes, world; /* whose ranks these are; nodes and ranks of that attempt */
     bool live[MAX_RANKS], spawned;
     uint32_t nlive;
 };
@@ -62,21 +70,33 @@ struct node {
     uint64_t tick;
     char name[16];
     uint32_t slots;
+    /* hosts of jobs get their agent from an engine; n0 is the controller's machine, the others can be cut off */
+    bool of_job, down;
+    uint64_t owner; /* of the agent that runs */
+    unsigned cut;   /* CUT_ bits */
+    uint32_t cut_id;
+    uint64_t cut_since, cut_until;
     struct { /* ranks whose keeper died: until cleaned */
         uint64_t job;
         uint32_t attempt, n;
     } orphans[MAX_JOBS * 4];
     unsigned norphans;
 };
+enum { CUT_IN = 1, CUT_OUT = 2 }; /* nothing reaches the node; nothing of it reaches the controller */
+
 struct truth { /* what really happened to a job */
+    char hosts[64];
+    uint32_t spares, min_ranks;
     char token[24];
     uint64_t acked; /* id */
     uint32_t ranks, started[MAX_NODES], newest;
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
     bool client_dead;
-    uint32_t ok_ranks, ok_attempt; /* ranks of ok_attempt that ended with 0 */
-    bool ok_lost;                  /* a keeper that knew died */
+    uint32_t given_up;                       /* attempts up to this one */
+    uint64_t lost[MAX_ATTEMPTS / 64 + 1];    /* attempts that lost a node */
+    uint32_t ok_ranks, ok_attempt, ok_world; /* ranks of ok_attempt that ended with 0 */
+    bool ok_lost;                            /* a keeper that knew died */
     uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
 };
 
@@ -95,7 +115,7 @@ struct world {
     uint32_t ctl_gen;
     uint64_t ctl_tick;
     struct node node[MAX_NODES];
-    unsigned nnodes;
+    unsigned nnodes, nall; /* of the pool; with the hosts of jobs */
     struct keeper keeper[MAX_KEEPERS];
     unsigned nkeepers;
     struct net net[MAX_CONNS];
@@ -104,6 +124,7 @@ struct world {
     unsigned njobs;
     struct world_stats stats;
     bool trace, crashy;
+    uint32_t quarantine;
     char bad[400];
 };
 
@@ -117,6 +138,7 @@ uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum 
 void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *frame);
 void sim_hang_up(struct world *w, uint32_t conn);
 int sim_stored(struct world *w, uint64_t id);
+bool sim_lost(const struct truth *t, uint32_t attempt);
 struct truth *sim_truth_of(struct world *w, uint64_t id);
 void sim_ctl_crash(struct world *w);
 void sim_ctl_step(struct world *w, struct mu_ev *ev);
@@ -127,6 +149,14 @@ void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev);
 void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev);
 void sim_agent_start(struct world *w, unsigned who);
 void sim_agent_crash(struct world *w, unsigned who);
+void sim_agent_end(struct world *w, unsigned who);
+void sim_host_fault(struct world *w);
+void sim_host_event(struct world *w, struct event *e); /* ECHO and what follows it */
+void sim_line_dial(struct world *w, struct event *e);
+void sim_host_dialled(struct world *w, unsigned who);
+void sim_host_ask(struct world *w, const struct mu_act *act); /* PROBE, ENGINE */
+bool sim_host_cut(const struct world *w, uint32_t conn, int to, uint64_t *until, uint64_t *since);
+unsigned sim_host_of(const struct world *w, const char *name); /* MAX_NODES: none */
 void sim_client_send(struct world *w, unsigned who, enum mu_msg_type type, const void *body);
 void sim_client_dial(struct world *w, unsigned who);
 void sim_client_msg(struct world *w, unsigned who, const struct mu_msg *m);

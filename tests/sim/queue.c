@@ -125,7 +125,9 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
 
     if (!conn || !n->open)
         return;
-    uint64_t t = w->now + latency(w);
+    uint64_t t = w->now + latency(w), until, since;
+    if (sim_host_cut(w, conn, to, &until, &since) && t < until)
+        t = until + sim_below(w, MU_MS); /* sent again once the link is there */
     if (t <= n->last[to])
         t = n->last[to] + 1;
     n->last[to] = t;
@@ -136,6 +138,8 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
     else {
         twice = (m.type == MU_MSG_start || m.type == MU_MSG_report || m.type == MU_MSG_kill) && sim_chance(w, 60);
         sim_trace(w, "  conn %u side %d <- %s", conn, to, mu_msg_name(m.type));
+        if (m.type == MU_MSG_agent_ready)
+            sim_trace(w, "    %u keepers", m.agent_ready.keepers);
         if (m.type == MU_MSG_report)
             sim_trace(w, "    job %llu attempt %u phase %u failed %u", (unsigned long long)m.report.job,
                       m.report.attempt, m.report.phase, m.report.nfailed);
@@ -163,8 +167,16 @@ void sim_hang_up(struct world *w, uint32_t conn)
     sim_trace(w, "  hang up conn %u", conn);
     n->open = false; /* what is under way is lost or still arrives: see DELIVER */
     for (int side = 0; side < 2; side++) {
-        struct event *e = sim_at(w, w->now + sim_below(w, 5 * MU_MS) + 1, DOWN);
+        uint64_t t = w->now + sim_below(w, 5 * MU_MS) + 1, until, since, status = MU_DOWN_CLOSED;
+        if (sim_host_cut(w, conn, side, &until, &since)) { /* it hears of it when the link is back, or never */
+            uint64_t silent = since + MU_SILENT_NS + sim_below(w, 50 * MU_MS);
+            status = silent < until ? MU_DOWN_SILENT : MU_DOWN_CLOSED;
+            until = silent < until ? silent : until;
+            t = until > t ? until : t;
+        }
+        struct event *e = sim_at(w, t, DOWN);
         e->conn = conn;
         e->dir = (uint32_t)side;
+        e->status = (int32_t)status;
     }
 }

@@ -13,7 +13,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/keeper/core.h"
 
-#define MAX_NODES 4
+#define MAX_NODES 8 /* those of the pool and the hosts of jobs */
 #define MAX_JOBS 8
 #define MAX_KEEPERS 512
 #define MAX_CONNS 4096

@@ -11,15 +11,17 @@
 
 static void fault(struct world *w)
 {
-    unsigned kind = (unsigned)sim_below(w, 5);
+    unsigned kind = (unsigned)sim_below(w, 7);
 
     w->stats.faults++;
     if (kind == 0 && w->ctl_alive) {
         sim_ctl_crash(w);
     } else if (kind == 1) {
-        unsigned n = (unsigned)sim_below(w, w->nnodes);
+        unsigned n = (unsigned)sim_below(w, w->nall);
         if (w->node[n].alive)
             sim_agent_crash(w, n);
+    } else if (kind >= 5) {
+        sim_host_fault(w);
     } else if (kind == 2 && w->nkeepers) {
         unsigned i = (unsigned)sim_below(w, w->nkeepers);
         if (w->keeper[i].alive)
@@ -32,7 +34,7 @@ static void fault(struct world *w)
     } else {
         uint32_t c = (uint32_t)sim_below(w, MAX_CONNS);
         for (uint32_t i = 0; i < MAX_CONNS; i++, c = (c + 1) % MAX_CONNS)
-            if (w->net[c].open) {
+            if (w->net[c].open && (w->net[c].kind[0] != KEEPER || w->net[c].kind[1] != CTL)) { /* a line never does */
                 sim_hang_up(w, c);
                 break;
             }
@@ -87,7 +89,7 @@ static void down(struct world *w, struct event *e)
 {
     struct net *n = &w->net[e->conn % MAX_CONNS];
     uint32_t who = n->who[e->dir];
-    struct mu_ev ev = {.kind = MU_EV_DOWN, .conn = e->conn};
+    struct mu_ev ev = {.kind = MU_EV_DOWN, .conn = e->conn, .status = e->status};
     struct event *d;
 
     n->ended[e->dir] = true;
@@ -111,6 +113,12 @@ static void down(struct world *w, struct event *e)
         sim_agent_step(w, who, &ev);
         break;
     case KEEPER:
+        if (w->keeper[who].alive && w->keeper[who].gen == n->gen[e->dir] && w->keeper[who].line == e->conn) {
+            w->keeper[who].line = 0;
+            d = sim_at(w, w->now + sim_below(w, 300 * MU_MS), LINE_DIAL);
+            d->who = who;
+            d->gen = w->keeper[who].gen;
+        }
         if (!w->keeper[who].alive || w->keeper[who].gen != n->gen[e->dir] || w->keeper[who].conn != e->conn)
             break;
         w->keeper[who].conn = 0;
@@ -139,12 +147,14 @@ static void rank_end(struct world *w, struct event *e)
         return;
     k->live[e->index] = false;
     k->nlive--;
-    if (t && !e->status) {
+    if (t && !e->status && k->attempt > t->given_up) {
         if (t->ok_attempt != k->attempt) {
             t->ok_attempt = k->attempt;
+            t->ok_world = k->world;
             t->ok_ranks = 0;
             t->ok_lost = false;
         }
+        t->ok_lost = t->ok_lost || sim_lost(t, k->attempt);
         t->ok_ranks++;
     }
     sim_keeper_step(
@@ -266,7 +276,9 @@ static void one(struct world *w, struct event *e)
     case AGENT_DIAL:
         if (!n->alive || n->gen != e->gen || n->conn)
             return;
-        if (!w->ctl_alive) {
+        if (!w->ctl_alive || n->cut) {
+            if (!n->cut && e->who)
+                sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = w->now});
             struct event *d = sim_at(w, w->now + 50 * MU_MS, AGENT_DIAL);
             d->who = e->who;
             d->gen = e->gen;
@@ -275,6 +287,7 @@ static void one(struct world *w, struct event *e)
         n->conn = sim_dial(w, AGENT, e->who, n->gen, CTL, 0, w->ctl_gen);
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = n->conn});
         sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+        sim_host_dialled(w, e->who);
         return;
     case KEEPER_TICK:
         if (w->keeper[e->who].alive && w->keeper[e->who].gen == e->gen)
@@ -293,8 +306,14 @@ static void one(struct world *w, struct event *e)
         k->conn = sim_dial(w, KEEPER, e->who, k->gen, AGENT, k->node, w->node[k->node].gen);
         sim_agent_step(w, k->node, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->conn});
         sim_keeper_step(w, e->who, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_KEEPER_AGENT});
+        struct event *d = sim_at(w, w->now + sim_below(w, 30 * MU_MS), LINE_DIAL);
+        d->who = e->who;
+        d->gen = w->keeper[e->who].gen;
         return;
     }
+    case LINE_DIAL:
+        sim_line_dial(w, e);
+        return;
     case SPAWNED:
         spawned(w, e);
         return;
@@ -338,7 +357,30 @@ static void one(struct world *w, struct event *e)
     case FAULT:
         fault(w);
         return;
+    default:
+        sim_host_event(w, e);
+        return;
     }
+}
+
+/* A job that brings its own hosts: some of them, in any order, with spares where there are enough. */
+static void with_hosts(struct world *w, struct truth *t)
+{
+    unsigned first = w->nnodes + (unsigned)sim_below(w, w->nall - w->nnodes), n = 0, most;
+    uint32_t sum = 0;
+
+    most = 1 + (unsigned)sim_below(w, w->nall - w->nnodes);
+    for (unsigned i = 0; i < most; i++) {
+        unsigned node = w->nnodes + (first - w->nnodes + i) % (w->nall - w->nnodes);
+        uint32_t slots = 1 + (uint32_t)sim_below(w, w->node[node].slots);
+        size_t len = strlen(t->hosts);
+        snprintf(t->hosts + len, sizeof t->hosts - len, "%s%s%s:%u", n ? "," : "", sim_chance(w, 300) ? "me@" : "",
+                 w->node[node].name, slots);
+        sum += slots;
+        n++;
+    }
+    t->ranks = 1 + (uint32_t)sim_below(w, sum < MAX_RANKS ? sum : MAX_RANKS);
+    t->spares = sim_chance(w, 400);
 }
 
 struct world *world_new(uint64_t seed, bool tracing)
@@ -352,12 +394,17 @@ struct world *world_new(uint64_t seed, bool tracing)
     w->now = MU_SEC;
     w->until_faults = MU_SEC + sim_below(w, 25 * MU_SEC);
     w->crashy = sim_chance(w, 600);
-    w->nnodes = 1 + (unsigned)sim_below(w, MAX_NODES - 1);
+    w->nnodes = 1 + (unsigned)sim_below(w, 3);
+    w->nall = w->nnodes + (sim_chance(w, 600) ? (unsigned)sim_below(w, MAX_NODES - w->nnodes) : 0);
+    w->quarantine = sim_chance(w, 300) ? 2 : 0;
     w->njobs = 1 + (unsigned)sim_below(w, MAX_JOBS - 1);
     uint32_t total = 0;
-    for (unsigned i = 0; i < w->nnodes; i++) {
+    for (unsigned i = 0; i < w->nall; i++) {
         snprintf(w->node[i].name, sizeof w->node[i].name, "n%u", i);
         w->node[i].slots = 1 + (uint32_t)sim_below(w, 4);
+        w->node[i].of_job = i >= w->nnodes;
+        if (w->node[i].of_job)
+            continue;
         total += w->node[i].slots;
         sim_at(w, w->now + sim_below(w, 100 * MU_MS), AGENT_START)->who = i;
     }
@@ -367,6 +414,12 @@ struct world *world_new(uint64_t seed, bool tracing)
         snprintf(t->token, sizeof t->token, "t%u", i);
         t->ranks = 1 + (uint32_t)sim_below(w, total < MAX_RANKS ? total : MAX_RANKS);
         t->foreground = sim_chance(w, 300);
+        if (w->nall > w->nnodes && sim_chance(w, 500))
+            with_hosts(w, t);
+        else if (w->nnodes > 1 && sim_chance(w, 300))
+            t->spares = 1;
+        if (sim_chance(w, 200))
+            t->min_ranks = 1 + (uint32_t)sim_below(w, t->ranks);
         sim_at(w, w->now + MU_SEC / 2 + sim_below(w, 10 * MU_SEC), CLIENT_DIAL)->who = i;
         if (sim_chance(w, 150))
             sim_at(w, w->now + sim_below(w, 20 * MU_SEC), CLIENT_CANCEL)->who = i;
@@ -392,7 +445,7 @@ static void check_end(struct world *w)
     for (unsigned i = 0; i < w->nkeepers; i++)
         if (w->keeper[i].alive || w->keeper[i].nlive)
             sim_violated(w, "job %llu: a keeper or its ranks live on", (unsigned long long)w->keeper[i].job);
-    for (unsigned i = 0; i < w->nnodes; i++)
+    for (unsigned i = 0; i < w->nall; i++)
         if (w->node[i].norphans)
             sim_violated(w, "orphans are left on %s", w->node[i].name);
 }
@@ -414,6 +467,15 @@ const char *world_run(struct world *w)
         if (w->stats.events > 2000000)
             sim_violated(w, "the schedule does not come to rest");
     }
+    for (unsigned i = 0; w->ctl_alive && i < mu_ctl_pool(w->ctl)->n; i++) {
+        const struct mu_node *n = &mu_ctl_pool(w->ctl)->v[i];
+        sim_trace(w, "node %s: state %u ready %d stale %d quarantine %llu used %u of %u, owner %llu, %s", n->name,
+                  n->state, n->ready, n->stale, (unsigned long long)n->quarantine_until, n->used, n->slots,
+                  (unsigned long long)n->owner, n->reason);
+    }
+    for (unsigned i = 0; w->ctl_alive && i < mu_ctl_job_count(w->ctl); i++)
+        sim_trace(w, "job %llu: %s, %s", (unsigned long long)mu_ctl_job(w->ctl, i, NULL)->id,
+                  mu_job_state_name(mu_ctl_job(w->ctl, i, NULL)->state), mu_ctl_job(w->ctl, i, NULL)->reason);
     if (!w->bad[0])
         check_end(w);
     w->stats.virtual_ns = w->now;
@@ -436,7 +498,7 @@ void world_free(struct world *w)
     for (unsigned i = 0; i < w->nstore; i++)
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
     mu_ctl_free(w->ctl);
-    for (unsigned i = 0; i < w->nnodes; i++)
+    for (unsigned i = 0; i < w->nall; i++)
         mu_agent_free(w->node[i].core);
     for (unsigned i = 0; i < w->nkeepers; i++)
         mu_keeper_free(w->keeper[i].core);

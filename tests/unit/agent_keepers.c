@@ -112,7 +112,7 @@ static pid_t orphan(uint64_t job, uint32_t attempt)
 
 static void life(void)
 {
-    struct mu_keepers *k = mu_keepers_new(base, &paths, on_dead, NULL);
+    struct mu_keepers *k = mu_keepers_new(base, &paths, paths.host, on_dead, NULL);
     char path[PATH_MAX + 64];
     struct mu_err err = {0};
     pid_t pid = 0;
@@ -144,7 +144,7 @@ static void life(void)
         touch_dir(left[i]);
     snprintf(path, sizeof path, "%s/keeper.6.lock", paths.run);
     close(open(path, O_CREAT | O_WRONLY, 0600));
-    struct mu_keepers *next = mu_keepers_new(base, &paths, on_dead, NULL);
+    struct mu_keepers *next = mu_keepers_new(base, &paths, paths.host, on_dead, NULL);
     mu_keepers_adopt(next, on_found, NULL);
     TAP_OK(founds == 1 && found_pid == pid, "the next agent finds it");
     TAP_OK(!exists("j6.a1") && !exists("j6.a12") && !exists("k6") && !exists("pin.6") && !exists(shm6) &&

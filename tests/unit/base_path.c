@@ -203,6 +203,7 @@ static void pool(void)
     setenv("MUSTER_RUN_ROOT", at("run", ""), 1);
     TAP_OK(init(&p) == 0 && !strcmp(p.host, host) && !strcmp(p.state, at("home/%s", host)) && mode(p.state) == 0700,
            "the state directory is MUSTER_HOME/HOST, made 0700");
+    TAP_OK(!strcmp(p.home, at("home", "")), "MUSTER_HOME itself is what hosts share");
     snprintf(saved, sizeof saved, "%s/run/%s/%08x", top, host, p.pool_hash);
     TAP_OK(!strcmp(p.run, saved) && mode(p.run) == 0700 && mode(at("run/%s", host)) == 0700 &&
                mode(at("run", "")) == 0700,
@@ -210,7 +211,16 @@ static void pool(void)
     TAP_OK(init(&q) == 0 && !strcmp(p.run, q.run) && p.pool_hash == q.pool_hash, "the same again");
     symlink(at("home", ""), at("alias", ""));
     setenv("MUSTER_HOME", at("alias", ""), 1);
-    TAP_OK(init(&q) == 0 && !strcmp(p.state, q.state) && p.pool_hash == q.pool_hash, "by another path the same pool");
+    TAP_OK(init(&q) == 0 && !strcmp(p.state, q.state) && p.pool_hash == q.pool_hash && !strcmp(p.home, q.home),
+           "by another path the same pool");
+    setenv(MU_PATHS_JOINED, "0011aabb", 1);
+    TAP_OK(init(&q) == 0 && !strcmp(q.state, at("home/%s/joined-0011aabb", host)) && !strcmp(q.home, p.home) &&
+               q.pool_hash != p.pool_hash && strcmp(p.run, q.run) && mode(q.state) == 0700,
+           "an agent of another host's pool does not meet this host's");
+    mu_path_rundir_cleanup(&q, &err);
+    setenv(MU_PATHS_JOINED, "../x", 1);
+    TAP_OK(init(&q) == MUSTER_EARG && strstr(err.text, MU_PATHS_JOINED), "what is no such name is refused");
+    unsetenv(MU_PATHS_JOINED);
     setenv("MUSTER_HOME", at("home2", ""), 1);
     TAP_OK(init(&q) == 0 && p.pool_hash != q.pool_hash && strcmp(p.run, q.run), "another home is another pool");
 

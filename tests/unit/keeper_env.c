@@ -77,7 +77,7 @@ int main(void)
         {"MASTER_ADDR", "127.0.0.1"},
         {"MUSTER_JOB", "12"},
         {"MUSTER_ATTEMPT", "3"},
-        {"MUSTER_JOB_MARK", "00000000deadbeef"},
+        {"MUSTER_JOB_MARK", "deadbeef0000000c"},
         {"MUSTER_CKPT_DIR", "/ckpt/12"},
         {"MUSTER_CKPT", "keep=3"},
         {"MUSTER_NODE", "node-a"},
@@ -124,10 +124,17 @@ int main(void)
     job.shm_dir = NULL;
     TAP_OK(!mu_env_common(&job, 0, &common, &err) && is(common, "WORLD_SIZE", "5") &&
                is(common, "LOCAL_WORLD_SIZE", "3") && is(common, "NODE_RANK", "1") &&
-               is(common, "OMPI_MCA_btl", NULL) && is(common, "OMPI_MCA_mpi_yield_when_idle", "1") &&
-               is(common, "OMPI_MCA_schizo", "jsm") && is(common, "OMPI_MCA_btl_sm_backing_directory", NULL) &&
-               is(common, "MUSTER_NODE", "node-b"),
-           "two nodes: networks stay, crowded ranks yield");
+               is(common, "OMPI_MCA_mpi_yield_when_idle", "1") && is(common, "OMPI_MCA_schizo", "jsm") &&
+               is(common, "OMPI_MCA_btl_sm_backing_directory", NULL) && is(common, "MUSTER_NODE", "node-b"),
+           "two nodes, crowded ranks yield");
+    TAP_OK(is(common, "OMPI_MCA_pml", "ob1") && is(common, "OMPI_MCA_btl", "^openib,ofi,uct,usnic") &&
+               is(common, "OMPI_MCA_btl_tcp_eager_limit", "81920"),
+           "TCP between them, without looking for more");
+    mu_strv_free(common);
+    job.fabric = true;
+    TAP_OK(!mu_env_common(&job, 0, &common, &err) && is(common, "OMPI_MCA_pml", NULL) &&
+               is(common, "OMPI_MCA_btl", NULL),
+           "where there is more the MPI library chooses");
     mu_strv_free(common);
     return tap_done();
 }

@@ -207,13 +207,17 @@ static void long_shortage(void)
     memset(&seen, 0, sizeof seen);
     add_row(&acts, 10, MU_JOB_COMPLETED, true);
     add_event(&acts, 10);
-    mu_acts_send(&acts, 3, MU_MSG_release, &(struct mu_m_release){.job = 10});
+    mu_acts_send(&acts, 4, MU_MSG_kill, &(struct mu_m_kill){.job = 10});
+    mu_acts_send(&acts, 5, MU_MSG_release, &(struct mu_m_release){.job = 10});
     mu_commit_step(commit, &acts, now, now);
-    TAP_OK(seen.sends == 1 && !seen.errors, "running jobs go on unstored");
+    TAP_OK(seen.sends == 1 && seen.order == 4 && !seen.errors, "running jobs go on unstored");
+    mu_acts_send(&acts, 6, MU_MSG_release, &(struct mu_m_release){.job = 1});
+    mu_commit_step(commit, &acts, now, now);
+    TAP_OK(seen.sends == 2 && seen.order == 46, "only the keepers of a job whose end is not stored must stay");
     add_row(&acts, 10, MU_JOB_FAILED, true);
     mu_acts_send(&acts, 3, MU_MSG_submitted, &(struct mu_m_submitted){.job = 10});
     mu_commit_step(commit, &acts, now, now);
-    TAP_OK(seen.sends == 2 && !seen.errors && !mu_commit_refused(commit, &job),
+    TAP_OK(seen.sends == 3 && !seen.errors && !mu_commit_refused(commit, &job),
            "an answer about a job that is stored is no refusal");
     unsigned tries = pass(10 * MU_SEC);
     TAP_OK(tries >= 8 && tries <= 12, "tried again every second (%u)", tries);
@@ -222,6 +226,7 @@ static void long_shortage(void)
     mu_store_job(store, 10, &row, NULL);
     TAP_OK(row.state == MU_JOB_FAILED && events_of(10) == 2, "with room everything is stored after all");
     mu_msg_free_body(MU_MSG_jobrow, &row);
+    TAP_OK(seen.sends == 4 && seen.order == 4635, "and the keepers are released");
     TAP_OK(mu_commit_next(commit) == UINT64_MAX, "nothing waits");
     submission(13);
     TAP_OK(seen.sends == 2 && !seen.errors && in_store(13), "and new jobs are taken");

@@ -1,0 +1,476 @@
+/* Life of a node: its agent joins, falls silent, comes back, or is given up; hosts that a job has brought with it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/core/ctl_priv.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/hosts.h"
+
+#define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
+#define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
+#define ENGINE_EVERY_MAX (30 * MU_SEC)
+#define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
+#define HOLD_AGAIN (200 * MU_MS)
+#define PROBE_EVERY (60 * MU_MS)
+#define STRIKES_WITHIN (600 * MU_SEC)
+
+static struct mu_node *at(struct mu_ctl *c, int node)
+{
+    return &c->pool.v[node];
+}
+
+static bool remote(const struct mu_ctl *c, const char *name)
+{
+    return c->cfg.node && strcmp(name, c->cfg.node) != 0;
+}
+
+int mu_ctl_node_known(struct mu_ctl *c, const char *name)
+{
+    int node = mu_pool_find(&c->pool, name);
+
+    if (node < 0) {
+        node = mu_pool_add(&c->pool, name);
+        if (node < 0)
+            c->acts->failed = true;
+        else
+            at(c, node)->remote = remote(c, name);
+    }
+    return node;
+}
+
+static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
+{
+    const struct job *j = owner ? mu_ctl_find(c, owner) : NULL;
+
+    return owner && (!j || mu_job_over(j->row.state));
+}
+
+static void send_bye(struct mu_ctl *c, mu_conn conn)
+{
+    mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){0});
+}
+
+void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
+{
+    if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
+        mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
+        return;
+    }
+    if (owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
+        k->stale = true;
+        send_bye(c, k->id);
+        return;
+    }
+    int node = mu_ctl_node_known(c, m->node);
+    if (node < 0)
+        return;
+    struct mu_node *n = at(c, node);
+    if (n->conn && n->conn != k->id)
+        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = n->conn;
+    n->conn = k->id;
+    n->slots = n->limit ? n->limit : m->slots;
+    n->pus = m->pus;
+    n->numa = m->numa;
+    n->memory = m->memory;
+    n->incarnation = m->incarnation;
+    n->state = MU_NODE_UP;
+    n->ready = n->suspect = n->silent = n->stale = false;
+    n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
+    n->reason[0] = 0;
+    n->port = m->port;
+    snprintf(n->addr, sizeof n->addr, "%s", m->addr ? m->addr : "");
+    if (m->owner)
+        n->owner = m->owner;
+    k->node = node;
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
+                c->jobs[i]->parts[p].confirmed = c->jobs[i]->parts[p].kill_sent = false;
+}
+
+/* keepers: what the agent still has. A stale one is gone when no more are left than jobs know of. */
+void mu_ctl_node_count(struct mu_ctl *c, int node, uint32_t keepers)
+{
+    uint32_t known = 0;
+
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            known += c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt;
+    if (keepers <= known)
+        at(c, node)->stale = false;
+}
+
+/* --- away, lost --------------------------------------------------------------------------------------------------- */
+
+static void ask_engine(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = at(c, node);
+    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_ENGINE);
+
+    act->job = n->owner;
+    snprintf(act->node, sizeof act->node, "%s", n->name);
+    snprintf(act->detail, sizeof act->detail, "%s", n->target);
+    n->engine_at = 0;
+    n->engine_tries++;
+}
+
+static void engine_later(struct mu_ctl *c, struct mu_node *n)
+{
+    unsigned shift = n->engine_tries < 6 ? n->engine_tries : 6;
+    uint64_t delay = (500 * MU_MS) << shift;
+
+    if (*n->target)
+        n->engine_at = c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX);
+}
+
+static void ask_probe(struct mu_ctl *c, const struct mu_node *n)
+{
+    if (!*n->addr)
+        return;
+    struct mu_act *act = mu_acts_add(c->acts, MU_ACT_PROBE);
+    snprintf(act->node, sizeof act->node, "%s", n->name);
+    snprintf(act->detail, sizeof act->detail, "%s", n->addr);
+    act->signo = n->port;
+}
+
+/* Nothing lives there that an attempt could meet. */
+static bool empty(const struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt &&
+                c->jobs[i]->parts[p].phase < MU_PHASE_GONE)
+                return false;
+    return true;
+}
+
+/* The host does not answer, its agent's connection was closed, and so was a keeper's own: the kernel there has said
+ * that both processes are dead, and with a keeper its ranks die. A network that fails does not close connections. */
+static void judge(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->parts[p].line_lost)
+                mu_ctl_job_keeper_dead(c, c->jobs[i], &c->jobs[i]->parts[p]);
+}
+
+void mu_ctl_node_line(struct mu_ctl *c, struct conn *k, const char *node)
+{
+    struct job *j = mu_ctl_find(c, k->job);
+
+    k->node = mu_pool_find(&c->pool, node);
+    for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++) {
+        if (j->parts[p].share.node != (uint32_t)k->node || j->parts[p].line > k->id)
+            continue;
+        j->parts[p].line = k->id;
+        j->parts[p].line_lost = false;
+    }
+}
+
+void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
+{
+    struct job *j = mu_ctl_find(c, k->job);
+
+    for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++)
+        if (j->parts[p].line == k->id)
+            j->parts[p].line_lost = true;
+}
+
+void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
+{
+    struct mu_node *n = at(c, node);
+
+    n->conn = 0;
+    n->ready = n->suspect = false;
+    n->state = MU_NODE_AWAY;
+    n->away_wall = c->wall - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+    if (n->leaving) {
+        mu_pool_remove(&c->pool, (unsigned)node);
+        return;
+    }
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
+                mu_ctl_event(c, c->jobs[i], "agent-lost", -1, n->name,
+                             status == MU_DOWN_SILENT
+                                 ? "nothing has been heard of the node for a while"
+                                 : "the agent is away; its ranks run on and are taken up again when it is back");
+    if (!n->remote) {
+        snprintf(n->reason, sizeof n->reason, "its agent is away");
+        return;
+    }
+    n->silent = status == MU_DOWN_SILENT;
+    snprintf(n->reason, sizeof n->reason, n->silent ? "it has fallen silent" : "its agent is away");
+    /* what is silent was heard MU_SILENT_NS ago, what has closed its connection just now */
+    n->declare_at = n->lease_end = c->now + MU_LEASE_NS + MU_LEASE_MARGIN_NS - (n->silent ? MU_SILENT_NS : 0);
+    if (MU_MUTANT(REPLACED_EARLY))
+        n->declare_at = c->now;
+    n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
+    if (!n->silent)
+        ask_probe(c, n);
+}
+
+/* Most are silent at once and nobody vouches for our own link: it may be us. */
+static bool link_doubtful(const struct mu_ctl *c)
+{
+    unsigned silent = 0;
+
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->remote && n->state == MU_NODE_UP && !n->suspect)
+            return false;
+        silent += n->remote && n->state == MU_NODE_AWAY && n->silent;
+    }
+    return silent > 1;
+}
+
+static void declare(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = at(c, node);
+    char why[520];
+
+    n->declare_at = 0;
+    n->state = MU_NODE_LOST;
+    snprintf(n->reason, sizeof n->reason, n->silent ? "it fell silent" : "its agent did not come back");
+    snprintf(why, sizeof why, "node %.200s is lost: %s", n->name, n->reason);
+    mu_ctl_node_strike(c, node);
+    engine_later(c, n);
+    for (unsigned i = 0; i < c->njobs; i++)
+        mu_ctl_job_node_lost(c, c->jobs[i], node, why);
+}
+
+void mu_ctl_node_strike(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = at(c, node);
+    unsigned recent = 1;
+
+    if (!c->cfg.quarantine || !n->remote)
+        return;
+    for (unsigned i = MU_COUNT(n->strikes) - 1; i > 0; i--)
+        n->strikes[i] = n->strikes[i - 1];
+    n->strikes[0] = c->now;
+    for (unsigned i = 1; i < MU_COUNT(n->strikes); i++)
+        recent += n->strikes[i] && c->now - n->strikes[i] < STRIKES_WITHIN;
+    if (recent < c->cfg.quarantine || n->quarantine_until)
+        return;
+    n->quarantine_until = c->now + c->cfg.cooldown_ns;
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
+                mu_ctl_event(c, c->jobs[i], "quarantined", -1, n->name,
+                             "failed %u times within ten minutes; not used for %llu s, or until it is resumed", recent,
+                             (unsigned long long)(c->cfg.cooldown_ns / MU_SEC));
+}
+
+static void on_probed(struct mu_ctl *c, int node, bool answers)
+{
+    struct mu_node *n = at(c, node);
+
+    if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
+        return;
+    if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
+        if (n->declare_at == n->lease_end)
+            n->declare_at = c->now + RETURN_NS;
+        n->probe_at = c->now + PROBE_EVERY;
+        return;
+    }
+    judge(c, node);
+    if (n->state == MU_NODE_AWAY) /* the end of its job may have removed it */
+        n->declare_at = empty(c, node) ? c->now : n->lease_end;
+}
+
+void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
+{
+    int node = -1;
+
+    if (ev->kind == MU_EV_SUSPECT) {
+        for (unsigned i = 0; i < c->pool.n; i++)
+            if (c->pool.v[i].conn && c->pool.v[i].conn == ev->conn)
+                c->pool.v[i].suspect = ev->status != 0;
+        return;
+    }
+    if (!ev->node || (node = mu_pool_find(&c->pool, ev->node)) < 0)
+        return;
+    struct mu_node *n = at(c, node);
+    if (n->state == MU_NODE_UP)
+        return;
+    if (ev->kind == MU_EV_PROBED) {
+        on_probed(c, node, !ev->status);
+        return;
+    }
+    if (!ev->status) /* started; it joins, or is asked for again */ {
+        n->engine_at = c->now + ENGINE_EVERY_MAX;
+        return;
+    }
+    snprintf(n->reason, sizeof n->reason, "%.190s", ev->text ? ev->text : "its agent cannot be started");
+    if (n->state == MU_NODE_STARTING) {
+        struct job *j = n->owner ? mu_ctl_find(c, n->owner) : NULL;
+        if (j && j->row.state == MU_JOB_QUEUED) {
+            mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, n->reason);
+            return;
+        }
+        n->state = MU_NODE_LOST;
+    }
+    engine_later(c, n);
+}
+
+void mu_ctl_nodes_tick(struct mu_ctl *c)
+{
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        struct mu_node *n = &c->pool.v[i];
+        if (n->state == MU_NODE_NONE)
+            continue;
+        if (n->quarantine_until && c->now >= n->quarantine_until)
+            n->quarantine_until = 0;
+        if (n->declare_at && c->now >= n->declare_at) {
+            if (n->silent && link_doubtful(c)) {
+                snprintf(n->reason, sizeof n->reason, "no node answers: this machine's own network is suspected");
+                n->declare_at = c->now + HOLD_AGAIN;
+            } else {
+                declare(c, (int)i);
+                continue;
+            }
+        }
+        if (n->probe_at && c->now >= n->probe_at) {
+            n->probe_at = 0;
+            if (n->state == MU_NODE_AWAY)
+                ask_probe(c, n);
+        }
+        if (n->engine_at && c->now >= n->engine_at) {
+            n->engine_at = 0;
+            if (!owned_by_over(c, n->owner))
+                ask_engine(c, (int)i);
+        }
+    }
+}
+
+void mu_ctl_nodes_loaded(struct mu_ctl *c)
+{
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        struct mu_node *n = &c->pool.v[i];
+        if (n->state != MU_NODE_AWAY || !n->remote)
+            continue;
+        n->declare_at = c->now + MU_LOAD_NS;
+        n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
+    }
+}
+
+uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->state == MU_NODE_NONE)
+            continue;
+        const uint64_t times[] = {n->declare_at, n->engine_at, n->probe_at, n->quarantine_until};
+        for (unsigned k = 0; k < MU_COUNT(times); k++)
+            if (times[k] && times[k] < next)
+                next = times[k];
+    }
+    return next;
+}
+
+/* --- hosts that a job has named ------------------------------------------------------------------------------------
+ */
+
+static const char *host_name(const struct mu_host *h)
+{
+    const char *sep = strchr(h->name, '@');
+
+    return sep ? sep + 1 : h->name;
+}
+
+/* The node of a host: the pool's, or the job's own. -1: another job has it, or memory is out. */
+static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bool start, char *why, size_t n)
+{
+    int node = mu_pool_find(&c->pool, host_name(h));
+
+    if (node >= 0 && at(c, node)->owner && at(c, node)->owner != j->row.id) {
+        snprintf(why, n, "waiting for host %.200s: job %llu has it", host_name(h),
+                 (unsigned long long)at(c, node)->owner);
+        return -1;
+    }
+    if (node >= 0)
+        return node;
+    node = mu_ctl_node_known(c, host_name(h));
+    if (node < 0 || !at(c, node)->remote)
+        return node;
+    at(c, node)->owner = j->row.id;
+    at(c, node)->limit = (uint32_t)h->slots;
+    snprintf(at(c, node)->target, sizeof at(c, node)->target, "%s", h->name);
+    if (start) {
+        at(c, node)->state = MU_NODE_STARTING;
+        ask_engine(c, node);
+    }
+    return node;
+}
+
+int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
+{
+    struct mu_hosts hosts = {0};
+    bool busy = false;
+    int rc = 1;
+
+    if (!j->spec.hosts || !*j->spec.hosts)
+        return 1;
+    if (mu_hosts_parse(j->spec.hosts, &hosts, NULL)) {
+        snprintf(why, n, "its list of hosts cannot be read");
+        return -1;
+    }
+    for (size_t i = 0; i < hosts.n; i++) {
+        char other[280];
+        int node = own_node(c, j, &hosts.v[i], true, other, sizeof other);
+        if (node >= 0 && at(c, node)->ready)
+            continue;
+        if (node < 0) {
+            snprintf(why, n, "%s", other);
+            busy = true;
+        } else if (rc) {
+            snprintf(why, n, "waiting for the agent on host %.200s%s%.150s", at(c, node)->name,
+                     *at(c, node)->reason ? ": " : "", at(c, node)->reason);
+        }
+        rc = 0;
+    }
+    mu_hosts_free(&hosts);
+    if (rc || busy) {
+        j->stuck_at = 0;
+    } else if (!j->stuck_at) {
+        j->stuck_at = c->now + HOSTS_WAIT;
+    } else if (c->now >= j->stuck_at) {
+        size_t len = strlen(why);
+        snprintf(why + len, n - len, "; not within a minute");
+        rc = -1;
+    }
+    return rc;
+}
+
+/* After a start: its hosts are known again, and have a moment to be heard of. */
+void mu_ctl_hosts_load(struct mu_ctl *c, struct job *j)
+{
+    struct mu_hosts hosts = {0};
+    char busy[280];
+
+    if (!j->spec.hosts || !*j->spec.hosts || mu_hosts_parse(j->spec.hosts, &hosts, NULL))
+        return;
+    for (size_t i = 0; i < hosts.n; i++)
+        own_node(c, j, &hosts.v[i], false, busy, sizeof busy);
+    mu_hosts_free(&hosts);
+}
+
+void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)
+{
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        struct mu_node *n = &c->pool.v[i];
+        if (n->state == MU_NODE_NONE || n->owner != job || n->leaving)
+            continue;
+        if (!n->conn) {
+            mu_pool_remove(&c->pool, i);
+            continue;
+        }
+        send_bye(c, n->conn);
+        n->leaving = true;
+    }
+}

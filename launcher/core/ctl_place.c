@@ -1,0 +1,251 @@
+/* Which nodes the next attempt has: those of the last one, and others in place of the lost. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/core/ctl_priv.h"
+#include "runtime/base/clock.h"
+
+#define LOOK_AGAIN (100 * MU_MS)
+
+static bool in_use(const struct job *j, uint32_t node)
+{
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (j->parts[i].share.node == node)
+            return true;
+    return false;
+}
+
+static bool serves(const struct mu_ctl *c, const struct job *j, uint32_t node)
+{
+    const struct mu_node *n = &c->pool.v[node];
+
+    return n->ready && mu_pool_usable(n, j->row.id) && !in_use(j, node);
+}
+
+/* May the job have this node at all: its own, or the pool's when it named no hosts. */
+static bool eligible(const struct job *j, const struct mu_node *n)
+{
+    return n->owner ? n->owner == j->row.id : !(j->spec.hosts && *j->spec.hosts);
+}
+
+/* A node with room for what the lost one had. */
+static int other_node(const struct mu_ctl *c, const struct job *j, const struct mu_share *lost)
+{
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        bool spare = false;
+        for (unsigned s = 0; s < j->nspares; s++)
+            spare = spare || j->spares[s].node == i;
+        if (spare || !serves(c, j, i) || !eligible(j, n))
+            continue;
+        if (n->slots - n->used >= lost->slots && (lost->ranks == lost->slots || !n->used))
+            return (int)i;
+    }
+    return -1;
+}
+
+/* The part goes away from its node; what is there of the job is let go of. */
+static void leave(struct mu_ctl *c, const struct job *j, const struct mu_share *share)
+{
+    struct mu_node *n = &c->pool.v[share->node];
+
+    mu_pool_give(&c->pool, share, 1);
+    n->stale = n->conn != 0;
+    mu_acts_send(c->acts, n->conn, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
+}
+
+static bool replace(struct mu_ctl *c, struct job *j, struct part *p)
+{
+    struct mu_share was = p->share;
+
+    for (unsigned s = 0; s < j->nspares; s++) {
+        if (!serves(c, j, j->spares[s].node) || j->spares[s].slots < was.slots)
+            continue;
+        leave(c, j, &was);
+        mu_pool_give(&c->pool, &j->spares[s], 1);
+        p->share.node = j->spares[s].node;
+        p->line = 0;
+        mu_pool_take(&c->pool, &p->share, 1);
+        if (!MU_MUTANT(SPARE_TWICE))
+            j->spares[s] = j->spares[--j->nspares];
+        goto moved;
+    }
+    int node = other_node(c, j, &was);
+    if (node < 0)
+        return false;
+    leave(c, j, &was);
+    p->share.node = (uint32_t)node;
+    p->line = 0;
+    mu_pool_take(&c->pool, &p->share, 1);
+moved:
+    mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[p->share.node].name, "in place of %s", c->pool.v[was.node].name);
+    return true;
+}
+
+/* A smaller world: the parts that have no node go, if the job allows it. */
+static bool shrink(struct mu_ctl *c, struct job *j)
+{
+    uint32_t left = 0;
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (c->pool.v[j->parts[i].share.node].ready)
+            left += j->parts[i].share.ranks;
+    if (!j->spec.min_ranks || left < j->spec.min_ranks || j->spec.app_ranks.n != 1)
+        return false;
+    for (unsigned i = 0; i < j->nparts; i++) {
+        if (c->pool.v[j->parts[i].share.node].ready)
+            j->parts[kept++] = j->parts[i];
+        else
+            leave(c, j, &j->parts[i].share);
+    }
+    j->nparts = kept;
+    mu_ctl_event(c, j, "shrunk", -1, NULL, "goes on with %u of %u ranks", left, j->spec.ranks);
+    return true;
+}
+
+int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
+{
+    const char *lacks = NULL;
+    bool moved = false, away = false;
+
+    for (unsigned i = 0; i < j->nparts; i++) {
+        const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
+        bool sick = n->state == MU_NODE_LOST || n->quarantine_until;
+        if (n->ready && !n->quarantine_until)
+            continue;
+        if (sick && replace(c, j, &j->parts[i])) {
+            moved = true;
+        } else if (n->ready) { /* nobody else: then one in quarantine is better than none */
+            continue;
+        } else if (sick) {
+            lacks = n->name;
+        } else {
+            away = true;
+        }
+    }
+    if (lacks && !away && shrink(c, j)) {
+        lacks = NULL;
+        moved = true;
+    }
+    if (moved && !mu_ctl_place_record(c, j))
+        c->acts->failed = true;
+    if (!lacks && !away) {
+        j->short_since = 0;
+        return 1;
+    }
+    if (moved)
+        mu_ctl_put(c, j, true);
+    if (lacks && !j->short_since)
+        j->short_since = c->now ? c->now : 1;
+    if (lacks)
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "node %s is lost and no other is free; waiting for one", lacks);
+    if (lacks && c->cfg.node_wait_ns && c->now >= j->short_since + c->cfg.node_wait_ns) {
+        char why[400];
+        snprintf(why, sizeof why, "node %.200s was lost and no other has come up within %llu s", lacks,
+                 (unsigned long long)(c->cfg.node_wait_ns / MU_SEC));
+        mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, why);
+        return 0;
+    }
+    j->retry_at = c->now + LOOK_AGAIN;
+    return 0;
+}
+
+/* Spares that were used up or lost are taken anew from what is free. */
+void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
+{
+    uint32_t slots = 0;
+    bool changed = false;
+
+    if (!j->holds || j->row.state == MU_JOB_QUEUED || mu_job_over(j->row.state))
+        return;
+    for (unsigned s = 0; s < j->nspares;) {
+        const struct mu_node *n = &c->pool.v[j->spares[s].node];
+        if (n->state != MU_NODE_LOST && !n->quarantine_until) {
+            s++;
+            continue;
+        }
+        mu_pool_give(&c->pool, &j->spares[s], 1);
+        j->spares[s] = j->spares[--j->nspares];
+        changed = true;
+    }
+    for (unsigned i = 0; i < j->nparts; i++)
+        slots = j->parts[i].share.slots > slots ? j->parts[i].share.slots : slots;
+    struct mu_share want = {.ranks = slots, .slots = slots};
+    for (int node; j->nspares < j->spec.spares && (node = other_node(c, j, &want)) >= 0;) {
+        struct mu_share *v = realloc(j->spares, (j->nspares + 1) * sizeof *v);
+        if (!v)
+            break;
+        j->spares = v;
+        v[j->nspares++] = (struct mu_share){.node = (uint32_t)node, .slots = slots};
+        mu_pool_take(&c->pool, &v[j->nspares - 1], 1);
+        changed = true;
+    }
+    if (changed && !mu_ctl_place_record(c, j))
+        c->acts->failed = true;
+    if (changed)
+        mu_ctl_put(c, j, false);
+}
+
+static void free_names(char **v)
+{
+    for (char **p = v; p && *p; p++)
+        free(*p);
+    free(v);
+}
+
+/* Names, and numbers from shares that are `stride` bytes apart. */
+static bool list(const struct mu_pool *pool, const void *shares, unsigned n, size_t stride, char ***names,
+                 uint32_t **ranks, uint32_t **slots)
+{
+    char **v = calloc(n + 1u, sizeof *v);
+    uint32_t *r = calloc(n + 1u, sizeof *r), *s = calloc(n + 1u, sizeof *s);
+    bool ok = v && r && s;
+
+    for (unsigned i = 0; ok && i < n; i++) {
+        const struct mu_share *share = (const struct mu_share *)((const char *)shares + i * stride);
+        v[i] = strdup(pool->v[share->node].name);
+        r[i] = share->ranks;
+        s[i] = share->slots;
+        ok = v[i] != NULL;
+    }
+    if (!ok) {
+        free_names(v);
+        free(r);
+        free(s);
+        return false;
+    }
+    *names = v;
+    *ranks = r;
+    *slots = s;
+    return true;
+}
+
+bool mu_ctl_place_record(struct mu_ctl *c, struct job *j)
+{
+    struct mu_m_jobrow *row = &j->row;
+    char **nodes, **spares;
+    uint32_t *ranks, *slots, *none, *spare_slots;
+
+    if (!list(&c->pool, j->parts, j->nparts, sizeof *j->parts, &nodes, &ranks, &slots))
+        return false;
+    if (!list(&c->pool, j->spares, j->nspares, sizeof *j->spares, &spares, &none, &spare_slots)) {
+        free_names(nodes);
+        free(ranks);
+        free(slots);
+        return false;
+    }
+    free(none);
+    free_names(row->nodes);
+    free_names(row->spare_nodes);
+    free(row->node_ranks.v);
+    free(row->node_slots.v);
+    free(row->spare_slots.v);
+    row->nodes = nodes;
+    row->spare_nodes = spares;
+    row->node_ranks = (struct mu_u32v){.v = ranks, .n = j->nparts};
+    row->node_slots = (struct mu_u32v){.v = slots, .n = j->nparts};
+    row->spare_slots = (struct mu_u32v){.v = spare_slots, .n = j->nspares};
+    return true;
+}

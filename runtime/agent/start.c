@@ -1,0 +1,157 @@
+#include "runtime/agent/start.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/opt.h"
+#include "runtime/wire/daemon.h"
+
+#define KEY_MS 20000
+
+struct options {
+    const char *run, *join, *node, *key, *pool;
+    bool local, foreground, detach, rejoin;
+    int slots, key_fd;
+    uint64_t owner;
+};
+#define AT(field) offsetof(struct options, field)
+static const struct mu_opt options[] = {
+    {"join", 0, MU_OPT_STRING, AT(join), "HOST[,HOST...]:PORT", "join the pool of the controller there",
+     .aliases = NULL},
+    {"node", 0, MU_OPT_STRING, AT(node), "NAME", "this node's name in the pool (default: the host's)", .aliases = NULL},
+    {"key", 0, MU_OPT_STRING, AT(key), "FILE", "the pool key (default: $MUSTER_HOME/pool.key)", .aliases = NULL},
+    {"slots", 0, MU_OPT_INT, AT(slots), "N", "ranks that fit here (default: cores)", .min = 1, .max = 1 << 16},
+    {"detach", 0, MU_OPT_FLAG, AT(detach), NULL, "return once it has joined; it runs on", .aliases = NULL},
+    {"foreground", 0, MU_OPT_FLAG, AT(foreground), NULL, "stay, log to standard error", .aliases = NULL},
+    /* of the processes that start agents */
+    {"run", 0, MU_OPT_STRING, AT(run), "DIR", NULL, .aliases = NULL},
+    {"local", 0, MU_OPT_FLAG, AT(local), NULL, NULL, .aliases = NULL},
+    {"rejoin", 0, MU_OPT_FLAG, AT(rejoin), NULL, NULL, .aliases = NULL},
+    {"key-fd", 0, MU_OPT_INT, AT(key_fd), "N", NULL, .max = 1 << 20},
+    {"pool", 0, MU_OPT_STRING, AT(pool), "ID", NULL, .aliases = NULL},
+    {"owner", 0, MU_OPT_U64, AT(owner), "JOB", NULL, .aliases = NULL},
+};
+
+static int check(const struct options *o, struct mu_err *err)
+{
+    const char *needs = o->node ? "--node" : o->key ? "--key" : o->detach ? "--detach" : NULL;
+
+    if (!o->join && needs)
+        return mu_err_set(err, MUSTER_EARG, "%s goes with --join HOST:PORT", needs);
+    if (o->detach && o->foreground)
+        return mu_err_set(err, MUSTER_EARG, "--detach and --foreground are opposites: give one of them");
+    if (o->join && (o->local || o->rejoin))
+        return mu_err_set(err, MUSTER_EARG, "an agent has one pool: --join excludes --local and --rejoin");
+    if (o->node && (!*o->node || strlen(o->node) >= sizeof((struct mu_join *)0)->node || strpbrk(o->node, " \t\r\n")))
+        return mu_err_set(err, MUSTER_EARG, "--node %.80s: not a name", o->node);
+    return 0;
+}
+
+/* The host from which ssh brought us here is one at which the controller is, as this host sees it. */
+static void prefer_ssh_client(struct mu_join *j)
+{
+    const char *ssh = getenv("SSH_CONNECTION");
+    char host[MU_JOIN_HOST];
+
+    if (!ssh)
+        return;
+    snprintf(host, sizeof host, "%.*s", (int)strcspn(ssh, " "), ssh);
+    mu_join_prefer(j, host);
+}
+
+static int read_join(const struct options *o, struct mu_agent_start *s, struct mu_err *err)
+{
+    struct mu_join *j = &s->join;
+    char path[PATH_MAX];
+    int rc;
+
+    if (o->rejoin) {
+        rc = mu_join_load(&s->paths, j, err);
+        return rc ? mu_err_prefix(err, "--rejoin") : 0;
+    }
+    if ((rc = mu_join_parse(j, o->join, err)))
+        return mu_err_prefix(err, "--join");
+    if (o->key_fd >= 0)
+        prefer_ssh_client(j);
+    snprintf(j->node, sizeof j->node, "%s", o->node ? o->node : s->paths.host);
+    j->slots = o->slots;
+    j->owner = o->owner;
+    j->stay = !o->detach;
+    if (o->key_fd >= 0) {
+        rc = mu_key_read(o->key_fd, KEY_MS, &j->key, err);
+    } else {
+        rc = o->key ? 0 : mu_key_path(&s->paths, path, err);
+        if (!rc && (rc = mu_key_load(o->key ? o->key : path, &j->key, err)) && !o->key)
+            mu_err_prefix(err, "bring the pool's key here, or say --key FILE");
+    }
+    return rc;
+}
+
+/* The process that was started waits for its child to join, and ends as it says. 1: that is over. */
+static int detach(struct mu_agent_start *s, int *code, struct mu_err *err)
+{
+    int fds[2], status = 1;
+
+    if (pipe2(fds, O_CLOEXEC))
+        return mu_err_errno(err, 0, "cannot make a pipe");
+    pid_t pid = fork();
+    if (pid < 0) {
+        close(fds[0]);
+        close(fds[1]);
+        return mu_err_errno(err, 0, "cannot fork");
+    }
+    if (!pid) {
+        close(fds[0]);
+        s->joined_fd = fds[1];
+        return 0;
+    }
+    close(fds[1]);
+    *code = 0;
+    if (mu_daemon_await(fds[0], MU_AGENT_JOIN_MS + 5000, &status, err)) {
+        fprintf(stderr, "muster agent: %s\n", err->text);
+        *code = status;
+    }
+    close(fds[0]);
+    return 1;
+}
+
+int mu_agent_start(int argc, char **argv, struct mu_agent_start *s, int *code, struct mu_err *err)
+{
+    struct options o = {.key_fd = -1};
+    char id[9];
+    int first, rc = mu_opt_parse(options, MU_COUNT(options), argc, argv, 0, &o, &first, err);
+
+    memset(s, 0, sizeof *s);
+    s->joined_fd = -1;
+    if (rc == 1) {
+        mu_opt_help(stdout, "muster agent [OPTIONS]", options, MU_COUNT(options));
+        *code = 0;
+        return 1;
+    }
+    if (!rc && first < argc)
+        rc = mu_err_set(err, MUSTER_EARG, "agent takes no operand: %.100s", argv[first]);
+    if (rc || (rc = check(&o, err)))
+        return rc;
+    if (o.join) {
+        snprintf(id, sizeof id, "%08x", mu_join_id(o.join));
+        setenv(MU_PATHS_JOINED, o.pool ? o.pool : id, 1);
+    } else if (!o.rejoin) {
+        unsetenv(MU_PATHS_JOINED);
+    }
+    if ((rc = mu_paths_init(&s->paths, err)))
+        return rc;
+    if (o.run && strcmp(o.run, s->paths.run))
+        return mu_err_set(err, MUSTER_EARG,
+                          "--run is not this pool's run directory: MUSTER_HOME or MUSTER_RUN_ROOT differ");
+    if ((o.join || o.rejoin) && (rc = read_join(&o, s, err)))
+        return rc;
+    s->local = o.local;
+    s->foreground = o.foreground || (o.join && !o.detach);
+    s->take_over = o.join && !o.detach;
+    s->slots = o.rejoin ? s->join.slots : o.slots;
+    return o.detach ? detach(s, code, err) : 0;
+}

@@ -1,0 +1,338 @@
+#include "runtime/agent/uplink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/wire/beat.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+#include "runtime/wire/tls.h"
+
+#define DIAL_EVERY (50 * MU_MS)
+#define DIAL_SLOW (1 * MU_SEC) /* after a connection that was cut at once: the two do not understand each other */
+#define APART (150 * MU_MS)    /* between the dials of two addresses */
+#define LOG_EVERY (30 * MU_SEC)
+
+/* How long between two dials of an address, by how long the controller has been away: one that restarts is found at
+ * once. */
+static const struct {
+    uint64_t away, every;
+} patience[] = {
+    {5 * MU_SEC, DIAL_EVERY}, {60 * MU_SEC, 500 * MU_MS}, {600 * MU_SEC, 2 * MU_SEC}, {UINT64_MAX, 5 * MU_SEC}};
+
+struct dial { /* of one address */
+    struct mu_uplink *up;
+    struct mu_tls_dial *tls; /* NULL: not under way */
+    uint64_t at;             /* the next one begins */
+    bool failed;
+};
+
+struct mu_uplink {
+    struct mu_uplink_config cfg;
+    struct event_base *base;
+    struct mu_link *link;
+    struct mu_alarm *dialer, *beater;
+    struct mu_beat beat;
+    struct dial dials[MU_JOIN_HOSTS];
+    struct mu_err why; /* they fail, the most telling one */
+    uint64_t since, away_since, logged;
+    bool welcome, over;
+    char local_host[64], peer_host[64];
+};
+
+static uint64_t every(const struct mu_uplink *u, uint64_t now)
+{
+    size_t i = 0;
+
+    while (u->cfg.join && now - u->away_since > patience[i].away)
+        i++;
+    return patience[i].every;
+}
+
+static void begin_dials(struct mu_uplink *u, uint64_t at);
+
+/* The link is gone. */
+static void away(struct mu_uplink *u)
+{
+    uint64_t now = mu_now();
+
+    u->link = NULL;
+    u->away_since = now;
+    mu_alarm_set(u->beater, UINT64_MAX);
+    begin_dials(u, now + (u->welcome || now - u->since > DIAL_SLOW ? DIAL_EVERY : DIAL_SLOW));
+}
+
+static void on_down(void *arg, struct mu_link *link)
+{
+    struct mu_uplink *u = arg;
+
+    mu_log(MU_LOG_INFO, "agent", "the controller is gone");
+    mu_link_free(link);
+    away(u);
+    u->cfg.down(u->cfg.arg, MU_DOWN_CLOSED);
+}
+
+static void on_beater(void *arg)
+{
+    struct mu_uplink *u = arg;
+    uint64_t now = mu_now(), at;
+    unsigned words = mu_beat_next(&u->beat, now, &at);
+
+    if (words & MU_BEAT_GONE) {
+        mu_log(MU_LOG_WARN, "agent", "nothing was heard of the controller for %llu ms; dialling again",
+               (unsigned long long)((now - u->beat.heard) / MU_MS));
+        mu_link_free(u->link);
+        away(u);
+        u->cfg.down(u->cfg.arg, MU_DOWN_SILENT);
+        return;
+    }
+    if (words & MU_BEAT_SEND) {
+        struct mu_m_beat m = mu_beat_make(&u->beat, now);
+        mu_link_send_msg(u->link, MU_MSG_beat, &m);
+    }
+    mu_alarm_set(u->beater, at);
+}
+
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    struct mu_uplink *u = arg;
+    uint64_t now = mu_now(), echoed;
+
+    (void)link, (void)frame, (void)len;
+    if (u->cfg.join)
+        mu_beat_heard(&u->beat, now);
+    if (msg->type == MU_MSG_beat) {
+        echoed = mu_beat_echoed(&u->beat);
+        mu_beat_take(&u->beat, now, &msg->beat);
+        if (mu_beat_echoed(&u->beat) > echoed && u->cfg.echo)
+            u->cfg.echo(u->cfg.arg, mu_beat_echoed(&u->beat));
+        return;
+    }
+    if (msg->type == MU_MSG_welcome)
+        u->welcome = true;
+    u->cfg.msg(u->cfg.arg, msg);
+}
+
+static void connected(struct mu_uplink *u, struct mu_link *link)
+{
+    uint64_t now = mu_now();
+
+    u->link = link;
+    mu_link_name(link, "controller");
+    u->since = now;
+    u->welcome = false;
+    mu_beat_begin(&u->beat, now);
+    if (u->cfg.join)
+        mu_alarm_set(u->beater, now);
+    u->cfg.up(u->cfg.arg);
+}
+
+/* --- dialling ---------------------------------------------------------------------------------------------------- */
+
+static void cancel_dials(struct mu_uplink *u)
+{
+    for (unsigned i = 0; i < MU_JOIN_HOSTS; i++) {
+        mu_tls_dial_cancel(u->dials[i].tls);
+        u->dials[i] = (struct dial){.up = u};
+    }
+}
+
+/* The first address at once, the others a moment later each. */
+static void begin_dials(struct mu_uplink *u, uint64_t at)
+{
+    cancel_dials(u);
+    for (unsigned i = 0; i < MU_JOIN_HOSTS; i++)
+        u->dials[i].at = at + i * APART;
+    mu_alarm_set(u->dialer, at);
+}
+
+/* Wrong keys and versions say more than addresses that lead nowhere. */
+static unsigned weight(const struct mu_err *err)
+{
+    return err->code == MUSTER_EARG || err->code == MUSTER_EVERSION ? 3 : err->code == MUSTER_EPEER ? 2 : 1;
+}
+
+/* Each address is tried by itself: one that leads nowhere does not hold up the others. */
+static void note(struct mu_uplink *u, struct dial *d, const struct mu_err *err)
+{
+    uint64_t now = mu_now();
+
+    d->failed = true;
+    d->at = now + every(u, now);
+    if (!u->why.text[0] || weight(err) > weight(&u->why))
+        u->why = *err;
+    for (unsigned i = 0; i < u->cfg.join->n; i++)
+        if (!u->dials[i].failed)
+            return;
+    /* all of them have failed now */
+    struct mu_err why = MU_STEAL(u->why, (struct mu_err){0});
+    for (unsigned i = 0; i < u->cfg.join->n; i++)
+        u->dials[i].failed = false;
+    if (!u->logged || now - u->logged > LOG_EVERY) {
+        u->logged = now;
+        mu_log(MU_LOG_INFO, "agent", "%s; trying again", why.text);
+    }
+    u->cfg.failed(u->cfg.arg, u->away_since, &why);
+}
+
+static void next_dial(struct mu_uplink *u)
+{
+    uint64_t at = UINT64_MAX;
+
+    for (unsigned i = 0; i < u->cfg.join->n; i++)
+        if (!u->dials[i].tls && u->dials[i].at < at)
+            at = u->dials[i].at;
+    mu_alarm_set(u->dialer, at);
+}
+
+static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err *err)
+{
+    struct dial *d = arg;
+    struct mu_uplink *u = d->up;
+    struct mu_link *link = NULL;
+
+    d->tls = NULL;
+    if (conn) {
+        snprintf(u->local_host, sizeof u->local_host, "%s", mu_tls_conn_local_host(conn));
+        snprintf(u->peer_host, sizeof u->peer_host, "%s", mu_tls_conn_peer_host(conn));
+        mu_log(MU_LOG_INFO, "agent", "connected to the controller at %s", mu_tls_conn_peer(conn));
+        link = mu_link_new_tls(conn, on_msg, on_down, u);
+    }
+    if (link) {
+        cancel_dials(u);
+        mu_alarm_set(u->dialer, UINT64_MAX);
+        u->why = (struct mu_err){0};
+        u->logged = 0;
+        connected(u, link);
+        return;
+    }
+    note(u, d, conn ? &(struct mu_err){.code = MUSTER_ENOMEM, .text = "out of memory"} : err);
+    if (!u->over && !u->link)
+        next_dial(u);
+}
+
+/* Those that are due. */
+static void dial_tcp(struct mu_uplink *u)
+{
+    const struct mu_join *j = u->cfg.join;
+    uint64_t now = mu_now();
+    struct mu_err err;
+
+    for (unsigned i = 0; i < j->n && !u->over; i++) {
+        struct dial *d = &u->dials[i];
+        if (!d->tls && d->at <= now && mu_connect_tcp(u->cfg.tls, j->hosts[i], j->port, on_dialled, d, &d->tls, &err))
+            note(u, d, &err);
+    }
+    if (!u->over)
+        next_dial(u);
+}
+
+static void dial_unix(struct mu_uplink *u)
+{
+    struct mu_err err;
+    int fd;
+    int rc = mu_connect_unix(u->cfg.run, "ctl.sock", &fd, &err);
+    struct mu_link *link = rc ? NULL : mu_link_new(u->base, fd, on_msg, on_down, u);
+
+    if (link) {
+        connected(u, link);
+        return;
+    }
+    mu_alarm_set(u->dialer, mu_now() + (rc ? DIAL_EVERY : DIAL_SLOW));
+    if (rc)
+        u->cfg.failed(u->cfg.arg, u->away_since, &err);
+}
+
+static void on_dialer(void *arg)
+{
+    struct mu_uplink *u = arg;
+
+    if (u->link || u->over)
+        return;
+    if (u->cfg.join)
+        dial_tcp(u);
+    else
+        dial_unix(u);
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+struct mu_uplink *mu_uplink_new(struct event_base *base, const struct mu_uplink_config *cfg)
+{
+    struct mu_uplink *u = calloc(1, sizeof *u);
+
+    if (!u)
+        return NULL;
+    u->cfg = *cfg;
+    u->base = base;
+    u->away_since = mu_now();
+    u->dialer = mu_alarm_new(base, on_dialer, u);
+    u->beater = mu_alarm_new(base, on_beater, u);
+    if (!u->dialer || !u->beater) {
+        mu_uplink_free(u);
+        return NULL;
+    }
+    begin_dials(u, mu_now());
+    return u;
+}
+
+void mu_uplink_free(struct mu_uplink *u)
+{
+    if (!u)
+        return;
+    cancel_dials(u);
+    mu_link_free(u->link);
+    mu_alarm_free(u->dialer);
+    mu_alarm_free(u->beater);
+    free(u);
+}
+
+int mu_uplink_send(struct mu_uplink *u, const void *frame, size_t len)
+{
+    return u->link ? mu_link_send(u->link, frame, len) : MUSTER_EPEER;
+}
+
+void mu_uplink_hang_up(struct mu_uplink *u)
+{
+    if (!u->link)
+        return;
+    mu_link_close_after_flush(u->link);
+    away(u);
+}
+
+void mu_uplink_leave(struct mu_uplink *u)
+{
+    if (!u)
+        return;
+    u->over = true;
+    cancel_dials(u);
+    mu_alarm_set(u->dialer, UINT64_MAX);
+    mu_alarm_set(u->beater, UINT64_MAX);
+    mu_link_close_after_flush(MU_STEAL(u->link, NULL));
+}
+
+void mu_uplink_redial(struct mu_uplink *u)
+{
+    if (u->link || u->over)
+        return;
+    u->away_since = mu_now();
+    begin_dials(u, u->away_since);
+}
+
+const char *mu_uplink_peer_host(const struct mu_uplink *u)
+{
+    return u->peer_host;
+}
+
+const char *mu_uplink_local_host(const struct mu_uplink *u)
+{
+    return u->local_host;
+}
+
+uint64_t mu_uplink_echoed(const struct mu_uplink *u)
+{
+    return u->link ? mu_beat_echoed(&u->beat) : 0;
+}

@@ -1,0 +1,32 @@
+/* A rank that is killed and the ranks that live on: outlive RANK. Each of these prints "R: CODE TEXT" of its failed
+ * call, then of the next one, and ends well. For --on-failure=keep. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "muster.h"
+
+int main(int argc, char **argv)
+{
+    int victim = argc > 1 ? atoi(argv[1]) : 0, rank, rc = muster_init(&argc, &argv);
+    float x[1000] = {0}, y[1000];
+
+    if (rc < 0) {
+        printf("init: %d %s\n", rc, muster_last_error());
+        return 1;
+    }
+    rank = muster_rank(muster_world());
+    for (uint64_t step = 1; rc == 0; step++) {
+        if (step == 50 && rank == victim)
+            raise(SIGKILL);
+        rc = muster_allreduce(x, y, 1000, MUSTER_FLOAT32, MUSTER_SUM, muster_world());
+        if (rc == 0)
+            muster_step(step);
+    }
+    printf("%d: %d %s\n", rank, rc, muster_last_error());
+    rc = muster_barrier(muster_world());
+    printf("%d: %d %s\n", rank, rc, muster_last_error());
+    fflush(stdout);
+    muster_finalize();
+    return 0;
+}
