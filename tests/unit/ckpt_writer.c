@@ -279,9 +279,11 @@ static void every_call(const char *name, enum mode mode, int error, uint64_t tim
         int rc;
 
         fault_set(PASS, 0, 0);
-        must_open(&w, dir, timeout, &faulty);
+        must_open(&w, dir, 20 * MU_SEC, &faulty);
         must_save(&w, 1);
         must_save(&w, 2);
+        world_close(&w);
+        must_open(&w, dir, timeout, &faulty);
         set_state(3);
         fault_set(mode, n, error);
         began = mu_now();
