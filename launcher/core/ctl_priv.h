@@ -19,6 +19,7 @@ struct part { /* what one node does of a job's attempt */
     bool kill_sent; /* on the agent's present connection */
     uint64_t seq;   /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
+    uint64_t dropped, unseen;
 };
 
 struct job {

@@ -572,7 +572,18 @@ static bool abnormal(const struct rank *r)
     const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
 
     /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
-    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) != MU_RANK_FINALIZED;
+    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
+}
+
+static uint32_t vain(const struct rank *r)
+{
+    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
+
+    if (!WIFEXITED(r->status) || !r->status)
+        return MU_VAIN_NO;
+    if (atomic_load(&slot->user_error) == (uint32_t)-MUSTER_EBUSY)
+        return MU_VAIN_BUSY;
+    return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
 }
 
 /* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
@@ -624,14 +635,15 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), "");
+            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), vain(r), "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), tail ? tail : "");
+        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), vain(v[i]),
+                      tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);

@@ -141,7 +141,8 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
     uint32_t n = s->node_id < s->node_ranks.n ? s->node_ranks.v[s->node_id] : 0;
     k->live = n ? calloc(n, sizeof *k->live) : NULL;
     if (!k->live || mu_wireup_begin(k->wireup, s) || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
-        k->r.starterr = k->r.nfailed = k->r.first_rank_plus1 = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = k->r.first_rank_plus1 = 1;
         k->r.first_status = 1 << 8;
         k->r.first_text = strdup("cannot be started: its description is broken or memory is out");
         clean(k);
@@ -261,7 +262,8 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     if (k->r.phase != MU_PHASE_STARTING || ev->attempt != k->r.attempt)
         return;
     if (ev->status) {
-        k->r.starterr = k->r.nfailed = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = 1;
         k->r.first_rank_plus1 = k->base + ev->index + 1;
         k->r.first_status = ev->status << 8;
         k->r.first_wall = k->r.detected_wall = k->wall;
@@ -323,6 +325,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         k->r.first_wall = k->r.detected_wall = k->wall;
         k->r.first_blame = ev->blame;
         k->r.first_text = strdup(text);
+        k->r.starterr = ev->vain;
         if (ev->text && *ev->text) {
             k->r.first_tail.data = (uint8_t *)strdup(ev->text);
             k->r.first_tail.len = k->r.first_tail.data ? (uint32_t)strlen(ev->text) : 0;
@@ -367,6 +370,8 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.ckpt_plus1 = p->ckpt_plus1;
     k->r.restored_plus1 = p->restored_plus1;
     k->r.dropped = p->dropped;
+    k->r.unseen = p->unseen;
+    k->r.drop_why = p->drop_why;
     k->r.drained = p->drained;
     report(k);
 }

@@ -144,9 +144,9 @@ static void progress(struct keeper *k)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
         return;
-    r.dropped = mu_logs_dropped(k->logs);
+    mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
-    if (changed || r.dropped != known->dropped || r.drained != known->drained)
+    if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)
         step(k, (struct mu_ev){.kind = MU_EV_SLOTS, .attempt = known->attempt, .report = &r});
 }
 
@@ -186,7 +186,8 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail)
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, uint32_t vain,
+                     const char *tail)
 {
     struct keeper *k = arg;
 
@@ -199,6 +200,7 @@ static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint3
                            .status = status,
                            .abnormal = abnormal,
                            .blame = blame,
+                           .vain = vain,
                            .text = tail});
 }
 
@@ -265,6 +267,7 @@ static void on_clean(void *arg)
             mu_alarm_set(k->clean_again, now + CLEAN_AGAIN);
             return;
         }
+        progress(k); /* the last word on what was lost comes before the end */
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }

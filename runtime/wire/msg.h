@@ -42,7 +42,7 @@ struct mu_u32v {
 #define MU_F_attach(F) F(u64, job) F(u32, foreground) F(str, token)
 #define MU_F_state(F) F(u64, job) F(u32, state) F(str, reason) F(u32, attempt)
 #define MU_F_output(F)                                                                                                 \
-    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped)
+    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped) F(u32, why)
 #define MU_F_output_ack(F) F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset)
 #define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof) F(u64, offset)
 #define MU_F_input_ack(F) F(u64, job) F(u64, taken)
@@ -112,7 +112,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -195,7 +195,8 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
