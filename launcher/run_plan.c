@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -339,6 +340,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
     char name[NAME_MAX_BYTES + 1];
     size_t words = 0, vars = 0;
     mode_t mask = umask(077);
+    struct rlimit files;
 
     umask(mask);
     for (unsigned i = 0; i < p->napps; i++) {
@@ -391,6 +393,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .foreground = foreground,
         .grace_ns = o->grace_ns,
         .umask_plus1 = (uint32_t)mask + 1,
+        .nofile = getrlimit(RLIMIT_NOFILE, &files) ? 0 : files.rlim_cur,
         .input = input,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);

@@ -336,8 +336,11 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
                                                   .shm_dir = a->shm[0] ? a->shm : NULL},
                            &order, err);
     if (!rc)
-        rc = mu_launch_start(order.ranks, n, a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022, kids,
-                             &a->launch, err);
+        rc = mu_launch_start(
+            order.ranks, n,
+            &(struct mu_launch_shell){.umask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022,
+                                      .nofile = a->spec.nofile},
+            kids, &a->launch, err);
     if (rc)
         goto fail;
     take_children(a, kids);

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +11,21 @@
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/env.h"
+
+/* A rank has five: two pipes, two logs, its connection to PMIx. Programs that start MPI programs have more. */
+static int check_limit(uint32_t n, struct mu_err *err)
+{
+    struct rlimit r;
+    uint64_t need = 6 * (uint64_t)n + 64;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= need)
+        return 0;
+    return mu_err_set(
+        err, MUSTER_ENODE,
+        "cannot be started: %u ranks on this node need %llu open files, the limit is %llu; raise the hard "
+        "limit (ulimit -Hn, LimitNOFILE=), then stop the pool so that it starts anew with it",
+        n, (unsigned long long)need, (unsigned long long)r.rlim_cur);
+}
 
 int mu_order_check(const struct mu_m_start *s, const struct mu_m_spec *spec, struct mu_err *err)
 {
@@ -29,7 +45,7 @@ int mu_order_check(const struct mu_m_start *s, const struct mu_m_spec *spec, str
     }
     if (ranks != placed || want != argc || !s->node_ranks.v[s->node_id])
         return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
-    return 0;
+    return check_limit(s->node_ranks.v[s->node_id], err);
 }
 
 /* A port that is free now. Several nodes cannot ask one another here: they take the same number out of a range below

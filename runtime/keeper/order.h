@@ -28,7 +28,7 @@ struct mu_order {
     uint32_t n, napps;
 };
 
-/* Whether message and spec fit together. */
+/* Whether message and spec fit together, and the ranks this process's limit of open files. */
 int mu_order_check(const struct mu_m_start *, const struct mu_m_spec *, struct mu_err *);
 /* On failure *o is to be freed, too. */
 int mu_order_make(const struct mu_order_for *, struct mu_order *o, struct mu_err *);
