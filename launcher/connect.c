@@ -6,8 +6,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/relay.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/wire/addr.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
 
@@ -59,6 +61,26 @@ static int try_start(const struct mu_paths *paths, int *fd, bool *again, struct 
     return rc;
 }
 
+/* A controller somewhere else; nobody starts that from here. */
+static int connect_far(const struct mu_paths *paths, const char *pool, int *fd, struct mu_err *err)
+{
+    mu_auto_key struct mu_key key = {0};
+    char host[MU_ADDR_HOST], path[PATH_MAX];
+    uint16_t port;
+    int rc = mu_addr_split(pool, 0, host, &port, err);
+
+    if (!rc)
+        rc = mu_key_path(paths, path, err);
+    if (!rc && (rc = mu_key_load(path, &key, err)))
+        mu_err_prefix(err, "the key of that pool is needed here");
+    if (!rc && (rc = mu_relay_open(host, port, &key, fd, err)) && rc != MUSTER_EARG && rc != MUSTER_EVERSION) {
+        char why[sizeof err->text];
+        snprintf(why, sizeof why, "%s", err->text);
+        mu_err_set(err, MUSTER_ENODE, "%s; is there a muster controller --listen?", why);
+    }
+    return rc ? mu_err_prefix(err, "MUSTER_POOL=%.100s", pool) : 0;
+}
+
 int mu_controller_connect(const struct mu_paths *paths, bool start, int *fd, struct mu_err *err)
 {
     const char *pool = getenv("MUSTER_POOL");
@@ -66,9 +88,7 @@ int mu_controller_connect(const struct mu_paths *paths, bool start, int *fd, str
     int rc = MUSTER_EPEER;
 
     if (pool && *pool)
-        return mu_err_set(
-            err, MUSTER_EARG,
-            "MUSTER_POOL=%.100s: this version reaches the pool of its own machine only; unset MUSTER_POOL", pool);
+        return connect_far(paths, pool, fd, err);
     for (int i = 0; i < 5; i++) {
         bool again = false;
         rc = mu_connect_unix(paths->run, "ctl.sock", fd, err);

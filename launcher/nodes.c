@@ -1,4 +1,4 @@
-/* muster nodes: the machines of the pool and how many of their slots are taken. */
+/* muster nodes: the machines of the pool and how many of their slots are taken; hosts that come to it and leave it. */
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,18 +6,36 @@
 
 #include "launcher/answer.h"
 #include "launcher/commands.h"
+#include "launcher/engine.h"
+#include "launcher/run.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
-enum { WAIT_MS = 5000, LOOK_MS = 20 };
+enum { WAIT_MS = 5000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
+#define ANSWER_NS (30 * MU_SEC)
+#define ADD_NS (90 * MU_SEC) /* an ssh, a copy, an ssh */
 
 struct opts {
     bool json;
+    const char *ssh, *engine;
+    bool force;
 };
+#define AT(field) offsetof(struct opts, field)
 static const struct mu_opt rows[] = {
-    {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON", NULL, 0, 0, NULL},
+    {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON", NULL, 0, 0, NULL},
 };
+static const struct mu_opt add_rows[] = {
+    {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh", NULL, 0, 0, NULL},
+    {"engine", 0, MU_OPT_STRING, AT(engine), "ssh|slurm|hand", "how agents are started there", NULL, 0, 0, NULL},
+};
+static const struct mu_opt remove_rows[] = {
+    {"force", 0, MU_OPT_FLAG, AT(force), NULL, "also where jobs run: they lose the node", NULL, 0, 0, NULL},
+};
+
+/* --- the listing ---------------------------------------------------------------------------------------------------
+ */
 
 /* A controller that was just started has no node for a moment; that is no answer. */
 static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
@@ -41,7 +59,7 @@ static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
     }
 }
 
-int mu_cmd_nodes(int argc, char **argv)
+static int list_nodes(int argc, char **argv)
 {
     static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
                                                {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
@@ -53,8 +71,12 @@ int mu_cmd_nodes(int argc, char **argv)
     size_t i;
     int first, code;
 
-    if (mu_cmd_options("muster nodes [OPTIONS]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code))
+    if (mu_cmd_options("muster nodes [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code)) {
+        if (!code)
+            puts("\n  add     hosts become the pool's\n  remove  hosts leave it\n  resume  hosts come out of "
+                 "quarantine");
         return code;
+    }
     if (ask(&root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
@@ -81,4 +103,206 @@ int mu_cmd_nodes(int argc, char **argv)
     mu_table_free(t);
     json_decref(root);
     return 0;
+}
+
+/* --- hosts that come and go ----------------------------------------------------------------------------------------
+ */
+
+/* HOST, HOST:SLOTS, [IPV6]:SLOTS, IPV6. Without a number the node decides, unlike with -H. */
+static int take_host(struct mu_hosts *hosts, const char *word, struct mu_err *err)
+{
+    const char *colon = strchr(word, ':');
+    mu_auto_buf struct mu_buf b = {0};
+    size_t len = strlen(word);
+
+    if (strchr(word, ','))
+        return mu_err_set(err, MUSTER_EARG, "'%.80s': hosts are words of their own", word);
+    if (!colon || word[len - (len > 0)] == ']')
+        mu_buf_appendf(&b, "%s:*", word);
+    else if (word[0] != '[' && strchr(colon + 1, ':'))
+        mu_buf_appendf(&b, "[%s]:*", word);
+    else
+        mu_buf_puts(&b, word);
+    return mu_run_hosts_add(hosts, mu_buf_str(&b), err);
+}
+
+static int take_hosts(struct mu_hosts *hosts, int n, char **words, struct mu_err *err)
+{
+    char here[65];
+    int rc = 0;
+
+    mu_path_host(here);
+    for (int i = 0; i < n && !rc; i++)
+        rc = take_host(hosts, words[i], err);
+    for (size_t i = 0; i < hosts->n && !rc; i++)
+        if (!strcmp(hosts->v[i].name, here) && !getenv("MUSTER_POOL"))
+            rc = mu_err_set(err, MUSTER_EARG, "host %s is this machine, which is always in its pool", here);
+    return rc;
+}
+
+static const char *node_of(const struct mu_host *h)
+{
+    const char *at = strchr(h->name, '@');
+
+    return at ? at + 1 : h->name;
+}
+
+/* State and reason of a node; NULL: there is none. */
+static const json_t *find(const json_t *list, const char *name)
+{
+    const json_t *node;
+    size_t i;
+
+    json_array_foreach(list, i, node)
+    {
+        if (!strcmp(mu_answer_str(node, "name"), name))
+            return node;
+    }
+    return NULL;
+}
+
+/* One that has a reason and is not on its way any more. */
+static bool has_failed(const json_t *node)
+{
+    const char *state = mu_answer_str(node, "state");
+
+    return strcmp(state, "up") && strcmp(state, "joining") && strcmp(state, "starting") &&
+           *mu_answer_str(node, "reason");
+}
+
+/* Waits until each has come up or failed. The number of those that are not up, each said; negative: no answer. */
+static int await_hosts(const struct mu_hosts *hosts, struct mu_err *err)
+{
+    uint64_t until = mu_now() + ADD_NS;
+
+    for (;;) {
+        json_t *root, *list;
+        int rc = mu_answer_get("nodes", 0, false, "nodes", &root, &list, NULL, err), down = 0;
+        bool wait = false, last = mu_now() >= until;
+        if (rc)
+            return rc;
+        for (size_t i = 0; i < hosts->n; i++) {
+            const json_t *node = find(list, node_of(&hosts->v[i]));
+            bool up = node && !strcmp(mu_answer_str(node, "state"), "up");
+            down += !up;
+            wait = wait || (!up && !(node && has_failed(node)));
+        }
+        for (size_t i = 0; i < hosts->n && (last || !wait) && down; i++) {
+            const json_t *node = find(list, node_of(&hosts->v[i]));
+            char shown[500];
+            if (node && !strcmp(mu_answer_str(node, "state"), "up"))
+                continue;
+            const char *why = node ? mu_answer_str(node, "reason") : "";
+            fprintf(stderr, "muster nodes: %s\n",
+                    mu_str_show(shown, sizeof shown, *why ? why : "a host has not come up in time; `muster nodes`"));
+        }
+        json_decref(root);
+        if (last || !wait)
+            return down;
+        poll(NULL, 0, LOOK_ADDED_MS);
+    }
+}
+
+static int send_add(const struct mu_hosts *hosts, const struct opts *o, struct mu_err *err)
+{
+    extern char **environ;
+    mu_auto_free char *text = mu_run_hosts_text(hosts);
+    MU_AUTO_MSG struct mu_msg reply = {0};
+    struct mu_m_nodes_add m = {.hosts = text};
+    const struct mu_engine *engine = mu_engine_here();
+    struct mu_client client;
+    const char *ssh;
+    int rc = mu_run_ssh(o->ssh, &ssh, err);
+
+    if (rc || (o->engine && (rc = mu_engine_find(o->engine, &engine, err))))
+        return rc;
+    if (!text || mu_engine_env(engine, environ, &m.engine_env))
+        return mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+    m.ssh = (char *)(uintptr_t)ssh;
+    m.engine = (char *)(uintptr_t)engine->name;
+    rc = mu_client_open(&client, err);
+    if (!rc) {
+        rc = mu_client_call(&client, MU_MSG_nodes_add, &m, MU_MSG_submitted, &reply, ANSWER_NS, err);
+        mu_client_close(&client);
+    }
+    mu_strv_free(m.engine_env);
+    return rc;
+}
+
+static int add_nodes(int argc, char **argv)
+{
+    struct opts o = {0};
+    struct mu_err err = {0};
+    struct mu_hosts hosts = {0};
+    int first, code;
+
+    if (mu_cmd_options("muster nodes add [OPTIONS] HOST[:SLOTS]...", add_rows, MU_COUNT(add_rows), argc, argv, 1, 65536,
+                       &o, &first, &code))
+        return code;
+    int rc = take_hosts(&hosts, argc - first, argv + first, &err);
+    rc = rc ? rc : send_add(&hosts, &o, &err);
+    rc = rc ? rc : await_hosts(&hosts, &err);
+    mu_hosts_free(&hosts);
+    return rc < 0 ? mu_cmd_fail("nodes", &err) : rc ? MU_EXIT_FAILED : 0;
+}
+
+static int remove_nodes(int argc, char **argv)
+{
+    MU_AUTO_MSG struct mu_msg reply = {0};
+    struct opts o = {0};
+    struct mu_err err = {0};
+    struct mu_hosts hosts = {0};
+    struct mu_client client;
+    int first, code;
+
+    if (mu_cmd_options("muster nodes remove [OPTIONS] HOST...", remove_rows, MU_COUNT(remove_rows), argc, argv, 1,
+                       65536, &o, &first, &code))
+        return code;
+    int rc = take_hosts(&hosts, argc - first, argv + first, &err);
+    mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
+    if (!rc && !(rc = mu_client_open(&client, &err))) {
+        struct mu_m_nodes_remove m = {.hosts = text, .force = o.force};
+        rc = mu_client_call(&client, MU_MSG_nodes_remove, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
+        mu_client_close(&client);
+    }
+    mu_hosts_free(&hosts);
+    return rc ? mu_cmd_fail("nodes", &err) : 0;
+}
+
+static int resume_nodes(int argc, char **argv)
+{
+    MU_AUTO_MSG struct mu_msg reply = {0};
+    struct opts o = {0};
+    struct mu_err err = {0};
+    struct mu_hosts hosts = {0};
+    struct mu_client client;
+    int first, code;
+
+    if (mu_cmd_options("muster nodes resume HOST...", NULL, 0, argc, argv, 1, 65536, &o, &first, &code))
+        return code;
+    int rc = 0;
+    for (int i = first; i < argc && !rc; i++)
+        rc = take_host(&hosts, argv[i], &err);
+    mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
+    if (!rc && !(rc = mu_client_open(&client, &err))) {
+        struct mu_m_nodes_resume m = {.hosts = text};
+        rc = mu_client_call(&client, MU_MSG_nodes_resume, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
+        mu_client_close(&client);
+    }
+    mu_hosts_free(&hosts);
+    return rc ? mu_cmd_fail("nodes", &err) : 0;
+}
+
+/* To add one: a row, its function, its section in docs/man/muster-nodes.1. */
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} subs[] = {{"add", add_nodes}, {"remove", remove_nodes}, {"resume", resume_nodes}};
+
+int mu_cmd_nodes(int argc, char **argv)
+{
+    for (size_t i = 0; i < MU_COUNT(subs) && argc > 1; i++)
+        if (!strcmp(argv[1], subs[i].name))
+            return subs[i].run(argc - 1, argv + 1);
+    return list_nodes(argc, argv);
 }

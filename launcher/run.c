@@ -19,8 +19,18 @@ enum { TRIES = 5 };
 
 static const char usage[] = "muster run [OPTIONS] PROGRAM [ARGUMENTS] [: [OPTIONS] PROGRAM [ARGUMENTS]]...";
 
-/* Slots and number of the nodes that are up. */
-static int count(const char *text, uint32_t *slots, uint32_t *nodes, struct mu_err *err)
+static bool wanted(const struct mu_run_plan *p, const json_t *node)
+{
+    const char *state = json_string_value(json_object_get(node, "state"));
+    const char *name = json_string_value(json_object_get(node, "name"));
+    bool named = !p->hosts.n;
+
+    for (size_t i = 0; i < p->hosts.n && name; i++)
+        named = named || !strcmp(p->hosts.v[i].name, name);
+    return named && state && !strcmp(state, "up") && !json_is_integer(json_object_get(node, "job"));
+}
+
+static int count(const struct mu_run_plan *p, const char *text, uint32_t *slots, uint32_t *nodes, struct mu_err *err)
 {
     json_error_t why;
     json_t *root = json_loads(text, 0, &why), *node;
@@ -31,8 +41,7 @@ static int count(const char *text, uint32_t *slots, uint32_t *nodes, struct mu_e
     *slots = *nodes = 0;
     json_array_foreach(json_object_get(root, "nodes"), i, node)
     {
-        const char *state = json_string_value(json_object_get(node, "state"));
-        if (!state || strcmp(state, "up"))
+        if (!wanted(p, node))
             continue;
         *slots += (uint32_t)json_integer_value(json_object_get(node, "slots"));
         ++*nodes;
@@ -41,7 +50,7 @@ static int count(const char *text, uint32_t *slots, uint32_t *nodes, struct mu_e
     return 0;
 }
 
-int mu_run_pool(struct mu_client *c, uint32_t *slots, uint32_t *nodes, struct mu_err *err)
+int mu_run_pool(struct mu_client *c, const struct mu_run_plan *p, uint32_t *slots, uint32_t *nodes, struct mu_err *err)
 {
     uint64_t until = mu_now() + NODE_WAIT_NS;
 
@@ -49,7 +58,7 @@ int mu_run_pool(struct mu_client *c, uint32_t *slots, uint32_t *nodes, struct mu
         mu_auto_free char *json = NULL;
         int rc = mu_client_query_on(c, "nodes", 0, false, &json, err);
 
-        if (rc || (rc = count(json, slots, nodes, err)))
+        if (rc || (rc = count(p, json, slots, nodes, err)))
             return rc;
         if (*slots)
             return 0;
@@ -100,7 +109,7 @@ static int start(struct mu_run_plan *p, struct mu_client *c, const char *token, 
 
     if (rc)
         return rc;
-    if (!p->ranks && ((rc = mu_run_pool(c, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
+    if (!p->ranks && ((rc = mu_run_pool(c, p, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
         return rc;
     rc = mu_run_spec(p, true, input, &spec, err);
     if (!rc)

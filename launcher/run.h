@@ -4,6 +4,8 @@
 #define MU_LAUNCHER_RUN_H
 
 #include "launcher/client.h"
+#include "launcher/core/pool.h"
+#include "runtime/base/hosts.h"
 #include "runtime/base/opt.h"
 #include "runtime/wire/core.h"
 
@@ -15,7 +17,7 @@ struct mu_run_opts {
     char **mca;     /* OMPI_MCA_name=value */
     const char *mca_name;
     /* of the job */
-    const char *name, *output, *ckpt_dir;
+    const char *name, *output, *ckpt_dir, *ssh, *engine;
     char **hosts, **hostfiles, **ckpt;
     int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
     char map[16];
@@ -38,8 +40,13 @@ struct mu_run_plan {
     struct mu_run_opts opts;
     struct mu_run_app *apps;
     unsigned napps;
-    uint32_t ranks;      /* of all programs; 0: as many as there are slots */
-    uint32_t host_slots; /* that -H and hostfiles allow; 0: not said */
+    uint32_t ranks; /* of all programs; 0: as many as there are slots */
+    /* Of -H, hostfiles or the allocation; none: the pool's. This machine has its node name in it. */
+    struct mu_hosts hosts;
+    uint32_t host_slots; /* that they allow, spare ones left out; 0: not said for all of them */
+    bool from_slurm;
+    const char *engine; /* how their agents are started; NULL: none are given */
+    char **engine_env;
     char output[4096], ckpt_dir[4096], ckpt[1024], user[64];
     char **env;     /* what is handed on of our own environment */
     char note[256]; /* worth saying, no error */
@@ -62,7 +69,19 @@ int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, str
 /* run_check.c: each names the thing and the fix. */
 int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err);
 int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struct mu_err *err);
+
+/* run_hosts.c: which hosts the job has named. */
 int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err);
+/* As a spec and the messages about nodes have them: "name:slots,..."; NULL: out of memory. */
+char *mu_run_hosts_text(const struct mu_hosts *hosts);
+/* One list of "HOST[:SLOTS],...", this machine under its node name, added to out. */
+int mu_run_hosts_add(struct mu_hosts *out, const char *list, struct mu_err *err);
+/* Once the number of ranks is known: whether they and the spares fit the hosts; nothing is said where slots are not.
+ * shares (may be NULL): malloced, the placement, n of them with ranks and nspares behind; their nodes are hosts. */
+int mu_run_place(const struct mu_run_plan *p, struct mu_share **shares, unsigned *n, unsigned *nspares,
+                 struct mu_err *err);
+/* The command in place of ssh that the user wants (--ssh, MUSTER_SSH), checked; *out NULL: none. */
+int mu_run_ssh(const char *option, const char **out, struct mu_err *err);
 
 /* run_env.c: whether a variable of the submitter is handed on; the copy of `environ` that is. */
 bool mu_run_env_passes(const char *entry);
@@ -75,8 +94,9 @@ const char *mu_run_env_get(char *const *first, char *const *second, const char *
 int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct mu_bytes *out, struct mu_err *err);
 /* Random; a repeated submission with it is the same job. */
 int mu_run_token(char token[33], struct mu_err *err);
-/* Slots and number of the nodes that are up; waits for the first node a while. */
-int mu_run_pool(struct mu_client *c, uint32_t *slots, uint32_t *nodes, struct mu_err *err);
+/* Slots and number of the nodes that are up and not another job's, of the plan's hosts when it names any; waits for the
+ * first node a while. */
+int mu_run_pool(struct mu_client *c, const struct mu_run_plan *p, uint32_t *slots, uint32_t *nodes, struct mu_err *err);
 /* Submits, over new connections if need be. */
 int mu_run_submit(struct mu_client *c, const char *token, const struct mu_bytes *spec, uint64_t *job,
                   struct mu_err *err);

@@ -3,13 +3,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "launcher/run.h"
 #include "runtime/base/clean.h"
-#include "runtime/base/hosts.h"
 #include "runtime/base/str.h"
 
 #define DEFAULT_PATH "/bin:/usr/bin" /* execvp's, when there is no PATH */
@@ -119,62 +117,4 @@ int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struc
                             "--output: cannot write in %s", full);
     }
     return mu_str_copy(out, n, full) ? mu_err_set(err, MUSTER_EARG, "--output: the path is too long") : 0;
-}
-
-static bool is_here(const char *name, const char *host)
-{
-    static const char *const local[] = {"localhost", "127.0.0.1", "::1"};
-    const char *at = strchr(name, '@');
-
-    name = at ? at + 1 : name;
-    for (size_t i = 0; i < MU_COUNT(local); i++)
-        if (!strcmp(name, local[i]))
-            return true;
-    /* host and host.domain are the same machine, whichever of the two this one calls itself */
-    size_t a = strcspn(name, "."), b = strcspn(host, ".");
-    return !strcasecmp(name, host) || (a == b && !strncasecmp(name, host, a) && (name[a] == 0 || host[b] == 0));
-}
-
-/* All hosts must be this machine; their slots add up. */
-static int take_hosts(const struct mu_hosts *hosts, uint64_t *slots, bool *open_end, struct mu_err *err)
-{
-    char host[65], shown[128];
-
-    mu_path_host(host);
-    for (size_t i = 0; i < hosts->n; i++) {
-        if (!is_here(hosts->v[i].name, host))
-            return mu_err_set(err, MUSTER_EARG,
-                              "host %s is not this machine (%s); this version starts ranks on this machine only: leave "
-                              "it out or say localhost",
-                              mu_str_show(shown, sizeof shown, hosts->v[i].name), host);
-        *slots += (uint64_t)hosts->v[i].slots;
-        *open_end = *open_end || !hosts->v[i].slots;
-    }
-    return 0;
-}
-
-int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err)
-{
-    uint64_t slots = 0;
-    bool open_end = false;
-    int rc = 0;
-
-    for (char **v = p->opts.hosts; v && *v && !rc; v++) {
-        struct mu_hosts hosts = {0};
-        if ((rc = mu_hosts_parse(*v, &hosts, err)))
-            return mu_err_prefix(err, "-H");
-        rc = take_hosts(&hosts, &slots, &open_end, err);
-        mu_hosts_free(&hosts);
-    }
-    for (char **v = p->opts.hostfiles; v && *v && !rc; v++) {
-        struct mu_hosts hosts = {0};
-        if ((rc = mu_hosts_read_file(*v, &hosts, err)))
-            return err->code = MUSTER_EARG;
-        rc = take_hosts(&hosts, &slots, &open_end, err);
-        mu_hosts_free(&hosts);
-    }
-    if (rc)
-        return rc;
-    p->host_slots = open_end || slots > UINT32_MAX ? 0 : (uint32_t)slots;
-    return 0;
 }

@@ -1,6 +1,7 @@
 /* --dry-run: what would be started, without starting even a controller. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launcher/run.h"
@@ -47,26 +48,65 @@ static void command_line(struct mu_buf *out, const struct mu_run_app *app)
     mu_str_printable(out, mu_buf_str(&line), line.len);
 }
 
-static int print_json(const struct mu_run_plan *p, const struct mu_pin *pin, const char *host, struct mu_err *err)
+/* Where a rank would go. */
+struct where {
+    const char *node;
+    const struct mu_pin *pin; /* NULL: another host, which decides by itself */
+    int local;                /* rank of the node */
+};
+
+struct places {
+    char here[65];
+    struct where *v; /* by rank */
+    struct mu_share *shares;
+    unsigned nspares;
+    const struct mu_share *spares;
+    struct mu_pin pin;
+};
+
+static void free_places(struct places *w)
 {
-    json_t *ranks = json_array(), *each = json_array();
+    free(w->v);
+    free(w->shares);
+    mu_pin_free(&w->pin);
+}
+
+static const char *host_of(const struct mu_run_plan *p, uint32_t node)
+{
+    const char *name = p->hosts.v[node].name, *at = strchr(name, '@');
+
+    return at ? at + 1 : name;
+}
+
+static char *cpus_of(const struct where *w)
+{
+    return w->pin ? mu_cpuset_str(&mu_pin_rank(w->pin, w->local)->cpus) : NULL;
+}
+
+static int print_json(const struct mu_run_plan *p, const struct places *w, struct mu_err *err)
+{
+    json_t *ranks = json_array(), *each = json_array(), *spares = json_array();
     uint32_t rank = 0;
 
     for (unsigned a = 0; a < p->napps; a++) {
         const struct mu_run_app *app = &p->apps[a];
         for (uint32_t i = 0; i < app->ranks; i++, rank++) {
-            mu_auto_free char *cpus = mu_cpuset_str(&mu_pin_rank(pin, (int)rank)->cpus);
-            json_array_append_new(ranks, json_pack("{s:i,s:s,s:s,s:s,s:o,s:o,s:o}", "rank", (int)rank, "node", host,
-                                                   "bind", mu_pin_policy_name(pin->policy), "cpuset", cpus ? cpus : "",
-                                                   "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir),
-                                                   "env", texts(app->env, mu_strv_len(app->env))));
+            const struct where *at = &w->v[rank];
+            mu_auto_free char *cpus = cpus_of(at);
+            json_array_append_new(ranks,
+                                  json_pack("{s:i,s:s,s:s?,s:s?,s:o,s:o,s:o}", "rank", (int)rank, "node", at->node,
+                                            "bind", at->pin ? mu_pin_policy_name(at->pin->policy) : NULL, "cpuset",
+                                            cpus, "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir),
+                                            "env", texts(app->env, mu_strv_len(app->env))));
         }
     }
     for (size_t i = 0; i < MU_COUNT(set_for_each); i++)
         json_array_append_new(each, json_string(set_for_each[i]));
-    json_t *root =
-        json_pack("{s:s,s:o,s:i,s:o,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "inherited",
-                  (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note", pin->note);
+    for (unsigned i = 0; i < w->nspares; i++)
+        json_array_append_new(spares, json_string(host_of(p, w->spares[i].node)));
+    json_t *root = json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "spares",
+                             spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output",
+                             text(p->output), "note", w->pin.note);
     mu_auto_free char *out = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!out)
@@ -75,7 +115,7 @@ static int print_json(const struct mu_run_plan *p, const struct mu_pin *pin, con
     return 0;
 }
 
-static int print_text(const struct mu_run_plan *p, const struct mu_pin *pin, const char *host, struct mu_err *err)
+static int print_ranks(const struct mu_run_plan *p, const struct places *w, struct mu_err *err)
 {
     static const struct mu_column columns[] = {{"RANK", MU_RIGHT}, {"NODE", 0}, {"CPUS", 0}, {"COMMAND", 0}};
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
@@ -87,17 +127,30 @@ static int print_text(const struct mu_run_plan *p, const struct mu_pin *pin, con
         mu_auto_buf struct mu_buf line = {0};
         command_line(&line, &p->apps[a]);
         for (uint32_t i = 0; i < p->apps[a].ranks; i++, rank++) {
-            mu_auto_free char *cpus = mu_cpuset_str(&mu_pin_rank(pin, (int)rank)->cpus);
+            const struct where *at = &w->v[rank];
+            mu_auto_free char *cpus = cpus_of(at);
             mu_table_cellf(t, "%u", rank);
-            mu_table_cell(t, host);
-            mu_table_cellf(t, "%s%s", cpus ? cpus : "?", pin->policy == MU_PIN_NONE ? " (not pinned)" : "");
+            mu_table_cell(t, at->node);
+            mu_table_cellf(t, "%s%s", cpus ? cpus : "-",
+                           at->pin && at->pin->policy == MU_PIN_NONE ? " (not pinned)" : "");
             mu_table_raw(t, mu_buf_str(&line));
         }
     }
     mu_table_print(t, stdout);
     mu_table_free(t);
-    if (pin->note[0])
-        printf("\nbinding: %s\n", pin->note);
+    return 0;
+}
+
+static int print_text(const struct mu_run_plan *p, const struct places *w, struct mu_err *err)
+{
+    int rc = print_ranks(p, w, err);
+
+    if (rc)
+        return rc;
+    for (unsigned i = 0; i < w->nspares; i++)
+        printf("%s%s%s", i ? ", " : "\nspare: ", host_of(p, w->spares[i].node), i + 1 == w->nspares ? "\n" : "");
+    if (w->pin.note[0])
+        printf("\nbinding: %s\n", w->pin.note);
     for (unsigned a = 0; a < p->napps; a++) {
         mu_auto_buf struct mu_buf dir = {0};
         mu_str_printable(&dir, p->apps[a].wdir, strlen(p->apps[a].wdir));
@@ -116,37 +169,68 @@ static int print_text(const struct mu_run_plan *p, const struct mu_pin *pin, con
     return 0;
 }
 
-int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
+/* All on this machine. */
+static int place_here(struct mu_run_plan *p, const struct mu_topo *topo, struct places *w, struct mu_err *err)
 {
-    struct mu_topo *topo = NULL;
-    struct mu_pin pin = {0};
-    char host[65];
-    int rc = mu_topo_load(MU_TOPO_LIVE, NULL, 0, &topo, err);
+    uint32_t slots = (uint32_t)mu_topo_slots(topo);
+    int rc = mu_run_plan_slots(p, slots, 1, err);
 
     if (rc)
         return rc;
-    uint32_t slots = (uint32_t)mu_topo_slots(topo);
-    mu_path_host(host);
-    if ((rc = mu_run_plan_slots(p, slots, 1, err)))
-        goto out;
-    if (p->opts.nodes > 1) {
-        rc = mu_err_set(err, MUSTER_EARG, "%d nodes asked for, the pool has 1", p->opts.nodes);
-        goto out;
+    if (p->opts.nodes > 1)
+        return mu_err_set(err, MUSTER_EARG, "%d nodes asked for, this machine is one; name hosts with -H",
+                          p->opts.nodes);
+    if (p->ranks > slots && !p->opts.oversubscribe)
+        return mu_err_set(err, MUSTER_EARG,
+                          "%u ranks asked for, this machine has %u slots: ask for fewer with -n, or share cores with "
+                          "--oversubscribe",
+                          p->ranks, slots);
+    w->v = calloc(p->ranks, sizeof *w->v);
+    for (uint32_t i = 0; w->v && i < p->ranks; i++)
+        w->v[i] = (struct where){.node = w->here, .pin = &w->pin, .local = (int)i};
+    return w->v ? (int)p->ranks : mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+}
+
+static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct mu_err *err)
+{
+    unsigned n = 0, rank = 0, here = 0;
+    int rc = mu_run_place(p, &w->shares, &n, &w->nspares, err);
+
+    if (rc)
+        return rc;
+    w->spares = w->shares + n;
+    w->v = calloc(p->ranks, sizeof *w->v);
+    if (!w->v)
+        return mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+    for (unsigned s = 0; s < n; s++) {
+        const char *node = host_of(p, w->shares[s].node);
+        bool local = !strcmp(node, w->here);
+        for (uint32_t i = 0; i < w->shares[s].ranks && rank < p->ranks; i++)
+            w->v[rank++] = (struct where){.node = node, .pin = local ? &w->pin : NULL, .local = (int)i};
+        here += local ? w->shares[s].ranks : 0;
     }
-    if (p->ranks > slots && !p->opts.oversubscribe) {
-        rc = mu_err_set(err, MUSTER_EARG,
-                        "%u ranks asked for, the pool has %u slots: ask for fewer with -n, or share cores with "
-                        "--oversubscribe",
-                        p->ranks, slots);
-        goto out;
+    return (int)here;
+}
+
+int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
+{
+    struct mu_topo *topo = NULL;
+    struct places w = {.here = ""};
+    int here, rc = mu_topo_load(MU_TOPO_LIVE, NULL, 0, &topo, err);
+
+    if (rc)
+        return rc;
+    mu_path_host(w.here);
+    here = p->hosts.n && p->ranks ? place_on_hosts(p, &w, err) : place_here(p, topo, &w, err);
+    rc = here < 0 ? here : 0;
+    if (here > 0) {
+        struct mu_pin_request req = {.nranks = here,
+                                     .policy = p->opts.bind == MU_RUN_BIND_NONE ? MU_PIN_NONE : MU_PIN_CORE};
+        rc = mu_pin_compute(topo, &req, &w.pin, err);
     }
-    struct mu_pin_request req = {.nranks = (int)p->ranks,
-                                 .policy = p->opts.bind == MU_RUN_BIND_NONE ? MU_PIN_NONE : MU_PIN_CORE};
-    if ((rc = mu_pin_compute(topo, &req, &pin, err)))
-        goto out;
-    rc = p->opts.json ? print_json(p, &pin, host, err) : print_text(p, &pin, host, err);
-    mu_pin_free(&pin);
-out:
+    if (!rc)
+        rc = p->opts.json ? print_json(p, &w, err) : print_text(p, &w, err);
+    free_places(&w);
     mu_topo_free(topo);
     return rc;
 }

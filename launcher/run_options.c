@@ -105,6 +105,9 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
          NULL},                                                                                                          \
         {"hosts", 'H', MU_OPT_STRV, AT(hosts), "HOST[:SLOTS],...", "hosts to run on", "host", 0, 0, NULL},               \
         {"hostfile", 0, MU_OPT_STRV, AT(hostfiles), "FILE", "file of hosts to run on", "machinefile", 0, 0, NULL},       \
+        {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh", NULL, 0, 0, NULL},                              \
+        {"engine", 0, MU_OPT_STRING, AT(engine), "ssh|slurm|hand", "how agents are started on other hosts", NULL,        \
+         0,        0, NULL},                                                                                             \
         {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "allow more ranks than slots", NULL, 0, 0, NULL},     \
         {"bind",    0,           MU_OPT_CHOICE,                                                                          \
          AT(bind),  "none|core", "pin each rank; default: core, unless oversubscribed",                                  \

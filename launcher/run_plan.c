@@ -192,6 +192,23 @@ static int parse_programs(struct mu_run_plan *p, const struct mu_opt *table, siz
     }
 }
 
+/* The first host whose slots are left to the node. */
+static const char *first_open(const struct mu_hosts *hosts)
+{
+    for (size_t i = 0; i < hosts->n; i++)
+        if (!hosts->v[i].slots)
+            return hosts->v[i].name;
+    return "?";
+}
+
+static bool only_here(const struct mu_hosts *hosts)
+{
+    char here[65];
+
+    mu_path_host(here);
+    return hosts->n == 1 && !strcmp(hosts->v[0].name, here);
+}
+
 static int count_ranks(struct mu_run_plan *p, struct mu_err *err)
 {
     const struct mu_run_opts *o = &p->opts;
@@ -201,6 +218,13 @@ static int count_ranks(struct mu_run_plan *p, struct mu_err *err)
         sum = (uint64_t)o->nodes * (uint64_t)o->ppn;
     else if (p->napps == 1 && !p->apps[0].ranks && p->host_slots && !o->ppn)
         sum = p->host_slots;
+    else if (p->napps == 1 && !p->apps[0].ranks && p->hosts.n && o->ppn)
+        sum = (uint64_t)o->ppn * (p->hosts.n - (size_t)o->spares);
+    else if (p->napps == 1 && !p->apps[0].ranks && p->hosts.n && !only_here(&p->hosts))
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "how many ranks? The slots of host %s are known only once its agent runs: say -n, or HOST:SLOTS",
+            first_open(&p->hosts));
     for (unsigned i = 0; i < p->napps; i++) {
         if (p->napps > 1 && !p->apps[i].ranks)
             return mu_err_set(err, MUSTER_EARG, "with several programs each needs its own -n; program %u has none",
@@ -226,15 +250,13 @@ static int check_ranks(struct mu_run_plan *p, struct mu_err *err)
     if (o->nodes && o->ppn && p->ranks > (uint64_t)o->nodes * (uint64_t)o->ppn)
         return mu_err_set(err, MUSTER_EARG, "%u ranks do not fit %d nodes with --ppn %d", p->ranks, o->nodes, o->ppn);
     if (p->host_slots && p->ranks > p->host_slots && !o->oversubscribe)
-        return mu_err_set(
-            err, MUSTER_EARG,
-            "%u ranks asked for, the hosts given have %u slots: say HOST:SLOTS, ask for fewer with -n, or "
-            "share cores with --oversubscribe",
-            p->ranks, p->host_slots);
-    /* as mpirun has it: slots that the user states are slots */
-    if (p->host_slots >= p->ranks && p->ranks)
-        o->oversubscribe = true;
-    return 0;
+        return mu_err_set(err, MUSTER_EARG,
+                          "%u ranks asked for, the hosts %s have %u slots%s: %s, ask for fewer with -n, or "
+                          "share cores with --oversubscribe",
+                          p->ranks, p->from_slurm ? "of this allocation" : "given", p->host_slots,
+                          o->spares ? " besides the spare ones" : "",
+                          p->from_slurm ? "allocate more tasks" : "say HOST:SLOTS");
+    return p->hosts.n ? mu_run_place(p, NULL, NULL, NULL, err) : 0;
 }
 
 int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, struct mu_err *err)
@@ -328,6 +350,8 @@ void mu_run_plan_free(struct mu_run_plan *p)
         mu_strv_free(p->apps[i].env);
     free(p->apps);
     mu_strv_free(p->env);
+    mu_strv_free(p->engine_env);
+    mu_hosts_free(&p->hosts);
     memset(p, 0, sizeof *p);
 }
 
@@ -339,6 +363,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
     char name[NAME_MAX_BYTES + 1];
     size_t words = 0, vars = 0;
     mode_t mask = umask(077);
+    mu_auto_free char *hosts = p->hosts.n ? mu_run_hosts_text(&p->hosts) : NULL;
 
     umask(mask);
     for (unsigned i = 0; i < p->napps; i++) {
@@ -348,7 +373,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
     mu_auto_free uint32_t *counts = calloc(3 * (size_t)p->napps, sizeof *counts);
     mu_auto_free char **argv = calloc(words + 1, sizeof *argv), **env = calloc(vars + 1, sizeof *env),
                       **wdir = calloc(p->napps + 1u, sizeof *wdir);
-    if (!counts || !argv || !env || !wdir)
+    if (!counts || !argv || !env || !wdir || (p->hosts.n && !hosts))
         return no_memory(err);
     words = vars = 0;
     for (unsigned i = 0; i < p->napps; i++) {
@@ -392,6 +417,10 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .grace_ns = o->grace_ns,
         .umask_plus1 = (uint32_t)mask + 1,
         .input = input,
+        .hosts = hosts,
+        .ssh = (char *)(uintptr_t)o->ssh,
+        .engine = (char *)(uintptr_t)p->engine,
+        .engine_env = p->engine_env,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);
     return rc ? mu_err_set(err, rc, "the job's description: %s",

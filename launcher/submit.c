@@ -17,7 +17,7 @@ static int hand_in(struct mu_run_plan *p, struct mu_client *c, uint64_t *job, st
 
     if ((rc = mu_run_token(token, err)) || (rc = mu_client_open(c, err)))
         return rc;
-    if (!p->ranks && ((rc = mu_run_pool(c, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
+    if (!p->ranks && ((rc = mu_run_pool(c, p, &slots, &nodes, err)) || (rc = mu_run_plan_slots(p, slots, nodes, err))))
         return rc;
     rc = mu_run_spec(p, false, false, &spec, err);
     if (!rc)

@@ -11,10 +11,24 @@
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
 #define ENGINE_EVERY_MAX (30 * MU_SEC)
-#define LOAD_GRACE (3 * MU_SEC)  /* agents find a controller that was started again */
 #define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
+#define PROBE_EVERY (60 * MU_MS)
 #define STRIKES_WITHIN (600 * MU_SEC)
+
+struct job *mu_ctl_node_job(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts; p++)
+            if (j->parts[p].share.node == (uint32_t)node)
+                return j;
+        for (unsigned s = 0; s < j->nspares; s++)
+            if (j->spares[s].node == (uint32_t)node)
+                return j;
+    }
+    return NULL;
+}
 
 static struct mu_node *at(struct mu_ctl *c, int node)
 {
@@ -77,7 +91,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->incarnation = m->incarnation;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
-    n->declare_at = n->engine_at = n->engine_tries = 0;
+    n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
     n->reason[0] = 0;
     n->port = m->port;
     snprintf(n->addr, sizeof n->addr, "%s", m->addr ? m->addr : "");
@@ -104,7 +118,7 @@ void mu_ctl_node_count(struct mu_ctl *c, int node, uint32_t keepers)
 
 /* --- away, lost --------------------------------------------------------------------------------------------------- */
 
-static void ask_engine(struct mu_ctl *c, int node)
+void mu_ctl_node_start(struct mu_ctl *c, int node)
 {
     struct mu_node *n = at(c, node);
     struct mu_act *act = mu_acts_add(c->acts, MU_ACT_ENGINE);
@@ -176,8 +190,6 @@ void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
     for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++)
         if (j->parts[p].line == k->id)
             j->parts[p].line_lost = true;
-    if (j && k->node >= 0 && at(c, k->node)->state == MU_NODE_AWAY && !at(c, k->node)->silent)
-        ask_probe(c, at(c, k->node));
 }
 
 void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
@@ -187,8 +199,9 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
     n->conn = 0;
     n->ready = n->suspect = false;
     n->state = MU_NODE_AWAY;
+    n->away_wall = c->wall - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
     if (n->leaving) {
-        mu_pool_remove(&c->pool, (unsigned)node);
+        n->state = MU_NODE_LOST; /* nodes_tick removes it once no job holds it */
         return;
     }
     for (unsigned i = 0; i < c->njobs; i++)
@@ -205,7 +218,7 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
     n->silent = status == MU_DOWN_SILENT;
     snprintf(n->reason, sizeof n->reason, n->silent ? "it has fallen silent" : "its agent is away");
     /* what is silent was heard MU_SILENT_NS ago, what has closed its connection just now */
-    n->declare_at = c->now + MU_LEASE_NS + MU_LEASE_MARGIN_NS - (n->silent ? MU_SILENT_NS : 0);
+    n->declare_at = n->lease_end = c->now + MU_LEASE_NS + MU_LEASE_MARGIN_NS - (n->silent ? MU_SILENT_NS : 0);
     if (MU_MUTANT(REPLACED_EARLY))
         n->declare_at = c->now;
     n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
@@ -265,6 +278,23 @@ void mu_ctl_node_strike(struct mu_ctl *c, int node)
                              (unsigned long long)(c->cfg.cooldown_ns / MU_SEC));
 }
 
+static void on_probed(struct mu_ctl *c, int node, bool answers)
+{
+    struct mu_node *n = at(c, node);
+
+    if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
+        return;
+    if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
+        if (n->declare_at == n->lease_end)
+            n->declare_at = c->now + RETURN_NS;
+        n->probe_at = c->now + PROBE_EVERY;
+        return;
+    }
+    judge(c, node);
+    if (n->state == MU_NODE_AWAY) /* the end of its job may have removed it */
+        n->declare_at = empty(c, node) ? c->now : n->lease_end;
+}
+
 void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
 {
     int node = -1;
@@ -281,15 +311,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     if (n->state == MU_NODE_UP)
         return;
     if (ev->kind == MU_EV_PROBED) {
-        if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
-            return;
-        if (!ev->status) { /* the host lives: its keepers bring the agent back */
-            n->declare_at = c->now + RETURN_NS;
-            return;
-        }
-        judge(c, node);
-        if (n->declare_at && empty(c, node))
-            n->declare_at = c->now;
+        on_probed(c, node, !ev->status);
         return;
     }
     if (!ev->status) /* started; it joins, or is asked for again */ {
@@ -314,6 +336,10 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
             continue;
+        if (n->leaving && !n->conn && !mu_ctl_node_job(c, (int)i)) {
+            mu_pool_remove(&c->pool, i);
+            continue;
+        }
         if (n->quarantine_until && c->now >= n->quarantine_until)
             n->quarantine_until = 0;
         if (n->declare_at && c->now >= n->declare_at) {
@@ -325,10 +351,15 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
                 continue;
             }
         }
+        if (n->probe_at && c->now >= n->probe_at) {
+            n->probe_at = 0;
+            if (n->state == MU_NODE_AWAY)
+                ask_probe(c, n);
+        }
         if (n->engine_at && c->now >= n->engine_at) {
             n->engine_at = 0;
             if (!owned_by_over(c, n->owner))
-                ask_engine(c, (int)i);
+                mu_ctl_node_start(c, (int)i);
         }
     }
 }
@@ -339,7 +370,7 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = c->now + LOAD_GRACE;
+        n->declare_at = c->now + MU_LOAD_NS;
         n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
     }
 }
@@ -350,7 +381,9 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
-        const uint64_t times[] = {n->declare_at, n->engine_at, n->quarantine_until};
+        if (n->state == MU_NODE_NONE)
+            continue;
+        const uint64_t times[] = {n->declare_at, n->engine_at, n->probe_at, n->quarantine_until};
         for (unsigned k = 0; k < MU_COUNT(times); k++)
             if (times[k] && times[k] < next)
                 next = times[k];
@@ -388,7 +421,7 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
     snprintf(at(c, node)->target, sizeof at(c, node)->target, "%s", h->name);
     if (start) {
         at(c, node)->state = MU_NODE_STARTING;
-        ask_engine(c, node);
+        mu_ctl_node_start(c, node);
     }
     return node;
 }

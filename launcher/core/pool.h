@@ -26,10 +26,11 @@ struct mu_node {
     char target[256]; /* how an engine reaches it; empty: its agent joins by itself */
     char addr[64];    /* where its agent listens */
     uint32_t port;
-    uint64_t owner;                 /* the job that it belongs to alone; 0: the pool's */
-    uint32_t limit;                 /* slots that its owner allows; 0: as many as it has */
-    uint64_t declare_at, engine_at; /* away: lost at; an engine is asked at; 0 = not */
+    uint64_t owner;                                      /* the job that it belongs to alone; 0: the pool's */
+    uint32_t limit;                                      /* slots that its owner allows; 0: as many as it has */
+    uint64_t lease_end, declare_at, engine_at, probe_at; /* away: lost at declare_at; an engine, its host is asked at */
     uint32_t engine_tries;
+    uint64_t away_wall;  /* when it was heard of last, once it is away */
     uint64_t strikes[3]; /* when it failed last */
     uint64_t quarantine_until;
     char reason[200]; /* why it is not up */

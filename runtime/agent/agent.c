@@ -13,6 +13,7 @@
 #include "runtime/agent/core.h"
 #include "runtime/agent/keepers.h"
 #include "runtime/agent/plan.h"
+#include "runtime/agent/refusal.h"
 #include "runtime/agent/revive.h"
 #include "runtime/agent/start.h"
 #include "runtime/agent/uplink.h"
@@ -24,6 +25,7 @@
 #include "runtime/wire/tls.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
+#define KEEPER_END (10 * MU_SEC)
 #define LONELY (2 * MU_SEC)
 #define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
 #define TAKE_OVER_MS 10000
@@ -72,6 +74,7 @@ struct agent {
     struct clean *cleans;
     mu_conn last_id;
     struct mu_uplink *ctl;
+    struct mu_refusal *refusal; /* while ctl is away */
     struct mu_tls *tls;
     struct mu_tls_listener *peers;
     struct mu_err unreachable; /* why the controller could not be reached, newest */
@@ -108,10 +111,12 @@ static struct pending *later(struct agent *a, enum mu_ev_kind kind, uint64_t job
     return p;
 }
 
-static void run_clean(struct agent *a, uint64_t job)
+static void run_clean(struct agent *a, uint64_t job, const char *why)
 {
     struct mu_err err;
 
+    if (*why)
+        mu_log(MU_LOG_WARN, "agent", "job %llu: %s; killing it", (unsigned long long)job, why);
     if (!mu_keepers_clean(a->keepers, job, &err)) {
         mu_plan_release(a->plan, job);
         later(a, MU_EV_CLEANED, job);
@@ -203,7 +208,7 @@ static void carry_out(struct agent *a)
             run_spawn(a, act->job);
             break;
         case MU_ACT_CLEAN:
-            run_clean(a, act->job);
+            run_clean(a, act->job, act->detail);
             break;
         case MU_ACT_EXIT:
             a->by_core = true;
@@ -438,6 +443,7 @@ static void on_ctl_up(void *arg)
 {
     struct agent *a = arg;
 
+    mu_refusal_stop(a->refusal);
     a->revive.tried = 0;
     if (a->peers)
         mu_agent_set_addr(a->core, mu_uplink_local_host(a->ctl), mu_tls_listener_port(a->peers));
@@ -451,8 +457,11 @@ static void on_ctl_down(void *arg, int how)
     struct agent *a = arg;
 
     a->ctl_closing = false;
-    if (!a->ending)
-        step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
+    if (a->ending)
+        return;
+    step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
+    if (a->start.join.n)
+        mu_refusal_watch(a->refusal, mu_uplink_peer_host(a->ctl), a->start.join.port);
 }
 
 static void on_ctl_msg(void *arg, const struct mu_msg *msg)
@@ -493,6 +502,11 @@ static void on_peer(void *arg, struct mu_tls_conn *conn)
     mu_tls_conn_free(conn);
 }
 
+static void on_refused(void *arg, uint64_t at)
+{
+    step(arg, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = at});
+}
+
 static void on_ctl_echo(void *arg, uint64_t at)
 {
     step(arg, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
@@ -509,6 +523,9 @@ static int open_uplink(struct agent *a, struct mu_err *err)
                                    .arg = a};
     int rc;
 
+    a->refusal = mu_refusal_new(a->base, on_refused, a);
+    if (!a->refusal)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (a->start.join.n) {
         if ((rc = mu_tls_new(a->base, &a->start.join.key, NULL, &a->tls, err)) ||
             (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
@@ -643,6 +660,7 @@ static int set_up(struct agent *a, struct mu_err *err)
                                   .memory = node.memory,
                                   .boot = a->boot,
                                   .adopt_wait_ns = ADOPT_WAIT,
+                                  .end_ns = KEEPER_END,
                                   .owner = a->start.join.owner,
                                   .joined = a->start.join.n > 0,
                                   .lonely_ns = a->start.join.stay ? 0
@@ -703,6 +721,7 @@ static void tear_down(struct agent *a)
 
     mu_revive_stop(&a->revive);
     mu_listener_free(a->listener);
+    mu_refusal_free(a->refusal);
     mu_uplink_free(a->ctl);
     mu_tls_listener_free(a->peers);
     mu_tls_free(a->tls);

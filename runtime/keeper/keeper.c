@@ -268,6 +268,12 @@ static void on_clean(void *arg)
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }
+    if (mu_pmix_broken(k->pmix)) {
+        mu_log(MU_LOG_ERROR, "keeper", "the PMIx server hangs; ending, the next attempt gets another keeper");
+        k->done = true;
+        event_base_loopbreak(k->base);
+        return;
+    }
     k->look = true;
     step(k, (struct mu_ev){.kind = MU_EV_CLEANED, .job = k->job, .attempt = k->clean_attempt});
 }
@@ -434,8 +440,9 @@ static void start_agent(struct keeper *k)
     struct mu_err err;
     pid_t pid;
 
-    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return; /* it is just starting or ending */
+    /* just starting or ending, or nobody is to be started here any more */
+    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL) || k->terms)
+        return;
     k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
@@ -789,6 +796,8 @@ int mu_keeper_main(int argc, char **argv)
     /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
     unlink(k.lock_path);
     close(lock);
+    if (!mu_daemon_locked(k.paths.run, "agent.lock", NULL)) /* the agent was told to end before us */
+        mu_daemon_leave(&k.paths, &(int){-1});
     mu_log_close();
     return rc ? 1 : 0;
 }

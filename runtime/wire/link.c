@@ -40,7 +40,7 @@ struct mu_link {
     char name[48];
 };
 
-static unsigned flushing;
+static _Atomic unsigned flushing; /* a command has its links in another thread */
 
 /* A peer must not be able to fill our log. */
 static bool may_log(void)

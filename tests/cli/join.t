@@ -105,6 +105,8 @@ ok $? "--key names the pool key"
 kill "$x"
 
 # the controller ends: those of engines end with it, that by hand stays
+run_cmd timeout 30 "$muster" controller --stop
+is "$rc" 0 "the controller, which does not idle while it has nodes, is told to stop"
 wait_for 20 eval '[ "$(agents)" = 1 ]'
 ok $? "told farewell, agents of engines end; the one by hand stays" || note "$(pool_processes)"
 kill -0 "$far"

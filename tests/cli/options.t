@@ -38,13 +38,24 @@ bad "-x 1A=2: a variable's name" run -x 1A=2 true
 bad '-x RANK: muster sets' run -x RANK=1 true
 bad '--restarts takes a number' run --restarts many true
 bad '--min-ranks 3 is more than' run -n 2 --min-ranks 3 true
-bad 'host elsewhere.example is not this machine' run -H elsewhere.example true
 bad 'slots' run -n 5 -H localhost:2 true
+bad 'known only once its agent runs: say -n, or HOST:SLOTS' run -H 'elsewhere:*' true
+bad 'needs hosts beyond those of the ranks' run -n 2 --spares 1 -H localhost:2 true
+bad "'-oBatchMode=no' is not a host name" run -H -oBatchMode=no true
+bad 'a quote is not closed' run --ssh "ssh '" -H elsewhere true
+bad 'there is no engine' run --engine warp -H elsewhere true
 bad '/nosuch' run --hostfile /nosuch true
 bad '--timeout takes a time' run --timeout soon true
 bad "program behind ':'" run -n 1 true :
 bad 'program 2 has none' run -n 1 true : true
 bad '--json goes with --dry-run' run --json true
+bad 'an argument is missing' nodes add
+bad 'hosts are words of their own' nodes add a,b
+bad "is this machine, which is always in its pool" nodes add localhost
+bad "'-x' is not a host name|unknown option" nodes add -x
+bad 'slots must be a number' nodes add a:b
+bad 'an argument is missing' nodes remove
+bad "unexpected argument 'ad'" nodes ad
 bad "not the number of a job" status one
 bad "not the number of a job" cancel 1 x
 bad 'an argument is missing' events

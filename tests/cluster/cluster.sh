@@ -18,6 +18,7 @@
 #   cluster_exec HOST COMMAND...            runs it in the host with this environment and working directory
 #   cluster_ssh HOST COMMAND...             through sshd, as muster does it
 #   cluster_kill_host HOST                  power loss: no packet leaves it any more, its /tmp and /dev/shm are gone
+#   cluster_crash_host HOST                 all its processes die and their connections are closed, then it is off
 #   cluster_start_host HOST                 boots it again, with another boot_id
 #   cluster_cut [--one-way] HOST [HOST2]    silently drops packets between the two, or the host and everybody; one-way:
 #                                           those from HOST to HOST2. A host may be "head" and, one-way, "all"
@@ -326,6 +327,14 @@ cluster_kill_host() {
     bridge link set dev "$1" state 0 && kill -KILL "$pid" && cl_wait 10 cl_gone "$pid" || cl_fail "cannot kill $1" || return
     rm -f "$CLUSTER_DIR/$1/up"
     ip link del "$1" 2>/dev/null
+    cl_wait 10 eval "! ip link show $1 >/dev/null 2>&1"
+}
+# Its processes die, its kernel lives long enough to close their connections.
+cluster_crash_host() {
+    local pid
+    pid=$(cl_pid "$1") || return
+    kill -KILL "$pid" && cl_wait 10 cl_gone "$pid" || cl_fail "cannot kill $1" || return
+    rm -f "$CLUSTER_DIR/$1/up"
     cl_wait 10 eval "! ip link show $1 >/dev/null 2>&1"
 }
 cluster_start_host() {

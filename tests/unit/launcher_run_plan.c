@@ -55,8 +55,19 @@ static void refused(void)
         {"-n 2 --min-ranks 3 true", "--min-ranks 3 is more than the job's 2 ranks"},
         {"--min-ranks 0 true", "--min-ranks takes a number from 1"},
         {"-N 2 --ppn 2 -n 5 true", "5 ranks do not fit 2 nodes with --ppn 2"},
-        {"-H elsewhere.example true", "host elsewhere.example is not this machine"},
-        {"-n 3 -H localhost:2 true", "the hosts given have 2 slots"},
+        {"-n 3 -H localhost:2 true", "the hosts given have 2 slots: say HOST:SLOTS"},
+        {"-n 5 -H a:2,b:2 true", "the hosts given have 4 slots: say HOST:SLOTS"},
+        {"-H a:x true", "-H: host list: host a: slots must be a number"},
+        {"-H -oProxyCommand=x true", "'-oProxyCommand=x' is not a host name"},
+        {"-H a:* true", "how many ranks? The slots of host a are known only once"},
+        {"-N 3 -H a:2,b:2 true", "3 nodes asked for, 2 hosts are given"},
+        {"-n 2 -H a:2 --spares 1 true", "--spares 1 needs hosts beyond those of the ranks, and there is only one"},
+        {"-n 2 -H a:2,b:2 --spares 2 true", "all that are named would be spares"},
+        {"-n 4 -H a:2,b:2 --spares 1 true", "the hosts given have 2 slots besides the spare ones"},
+        {"-N 2 -n 4 -H a:3,b:1 true", "4 ranks do not fit the hosts given"},
+        {"-n 2 --ppn 1 -H a:2,b:2,c:2 --spares 2 true", "2 spare nodes asked for"},
+        {"-H a:2 --ssh 'ssh true", "--ssh: a quote is not closed"},
+        {"-H a:2 --engine beam true", "--engine: there is no engine 'beam': ssh, slurm, hand"},
         {"--hostfile /nosuch true", "/nosuch"},
         {"--output /proc/nosuch/x true", "--output: "},
         {"--output /etc/passwd true", "--output: /etc/passwd"},
@@ -137,7 +148,7 @@ static void understood(void)
     TAP_OK(rc == 0 && p.ranks == 6, "or nodes times --ppn");
     mu_run_plan_free(&p);
     rc = plan(&p, "-host localhost:3 true", &err);
-    TAP_OK(rc == 0 && p.ranks == 3 && p.opts.oversubscribe, "or what the hosts say, whose slots count");
+    TAP_OK(rc == 0 && p.ranks == 3 && !p.opts.oversubscribe, "or what the hosts say, whose slots count");
     mu_run_plan_free(&p);
     rc = plan(&p, "-n 9 --host localhost:* true", &err);
     TAP_OK(rc == 0 && p.ranks == 9 && !p.opts.oversubscribe, "a host with * is as large as it is");
@@ -151,6 +162,91 @@ static void understood(void)
     mu_run_plan_free(&p);
     TAP_OK(plan(&p, "--help", &err) == 1, "help is asked for");
     mu_run_plan_free(&p);
+}
+
+/* hosts of the spec, and the engine. */
+static void hosts(void)
+{
+    static const struct {
+        const char *line, *hosts; /* HERE: this machine's node name */
+        unsigned ranks;
+    } rows[] = {
+        {"-H a:4,b:4 true", "a:4,b:4", 8},
+        {"-H a,b true", "a:1,b:1", 2},
+        {"-H a -H b:3 -H a true", "a:2,b:3", 5},
+        {"-H user@a:2 true", "user@a:2", 2},
+        {"-n 3 -H a:*,b true", "a:*,b:1", 3},
+        {"-H localhost:2,a:2,127.0.0.1:1 true", "HERE:3,a:2", 5},
+        {"-n 2 -H [fe80::1]:2 true", "[fe80::1]:2", 2},
+        {"-H a:2,b:2,c:2 --spares 1 true", "a:2,b:2,c:2", 4},
+        {"-N 2 -H a:2,b:2,c:2 --ppn 1 true", "a:2,b:2,c:2", 2},
+        {"-H a:*,b:* --ppn 2 true", "a:*,b:*", 4},
+        {"-n 5 -H a:2,b:2 --oversubscribe true", "a:2,b:2", 5},
+        {"true", "", 0},
+    };
+    struct mu_run_plan p;
+    struct mu_m_spec spec;
+    struct mu_bytes blob;
+    struct mu_err err;
+    char want[200], here[65];
+
+    mu_path_host(here);
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        int rc = plan(&p, rows[i].line, &err);
+        const char *at = strstr(rows[i].hosts, "HERE");
+        if (at)
+            snprintf(want, sizeof want, "%.*s%s%s", (int)(at - rows[i].hosts), rows[i].hosts, here, at + 4);
+        else
+            snprintf(want, sizeof want, "%s", rows[i].hosts);
+        rc = rc ? rc : mu_run_spec(&p, true, false, &blob, &err);
+        rc = rc ? rc : mu_msg_unpack(&blob, MU_MSG_spec, &spec, &err);
+        TAP_OK(!rc && p.ranks == rows[i].ranks && !strcmp(spec.hosts ? spec.hosts : "", want) &&
+                   !strcmp(spec.engine ? spec.engine : "", *want ? "ssh" : ""),
+               "%s: %s, %u ranks %s", rows[i].line,
+               rc           ? "refused"
+               : spec.hosts ? spec.hosts
+                            : "no hosts",
+               p.ranks, rc ? err.text : "");
+        if (!rc) {
+            mu_msg_free_body(MU_MSG_spec, &spec);
+            free(blob.data);
+        }
+        mu_run_plan_free(&p);
+    }
+
+    setenv("SSH_AUTH_SOCK", "/s", 1);
+    setenv("MUSTER_SSH", "from env", 1);
+    int rc = plan(&p, "-H a true", &err);
+    TAP_OK(!rc && !strcmp(p.opts.ssh, "from env") && p.engine_env && !strcmp(p.engine_env[0], "SSH_AUTH_SOCK=/s"),
+           "MUSTER_SSH, and the agent of ssh");
+    mu_run_plan_free(&p);
+    rc = plan(&p, "--ssh mine -H a true", &err);
+    TAP_OK(!rc && !strcmp(p.opts.ssh, "mine"), "--ssh wins");
+    mu_run_plan_free(&p);
+    unsetenv("MUSTER_SSH");
+
+    setenv("SLURM_JOB_ID", "3", 1);
+    setenv("SLURM_JOB_NODELIST", "n[1-3]", 1);
+    setenv("SLURM_TASKS_PER_NODE", "2(x2),1", 1);
+    rc = plan(&p, "true", &err);
+    mu_auto_free char *text = mu_run_hosts_text(&p.hosts);
+    TAP_OK(!rc && p.ranks == 5 && !strcmp(text, "n1:2,n2:2,n3:1") && !strcmp(p.engine, "slurm") && p.engine_env &&
+               !strcmp(p.engine_env[0], "SLURM_JOB_ID=3"),
+           "inside an allocation its nodes are the hosts: %s", text);
+    mu_run_plan_free(&p);
+    rc = plan(&p, "-n 6 true", &err);
+    TAP_OK(rc == MUSTER_EARG && strstr(err.text, "the hosts of this allocation have 5 slots: allocate more tasks"),
+           "%s", err.text);
+    mu_run_plan_free(&p);
+    rc = plan(&p, "-H a:2 --engine ssh true", &err);
+    TAP_OK(!rc && p.hosts.n == 1 && p.ranks == 2 && !strcmp(p.engine, "ssh"), "unless others are named");
+    mu_run_plan_free(&p);
+    setenv("MUSTER_POOL", "x:1", 1);
+    rc = plan(&p, "true", &err);
+    TAP_OK(!rc && !p.hosts.n, "or another pool");
+    mu_run_plan_free(&p);
+    unsetenv("MUSTER_POOL");
+    unsetenv("SLURM_JOB_ID");
 }
 
 static void tables(void)
@@ -265,6 +361,9 @@ static void endings(void)
 
 int main(void)
 {
+    unsetenv("SLURM_JOB_ID");
+    unsetenv("MUSTER_SSH");
+    hosts();
     tables();
     environment();
     refused();
