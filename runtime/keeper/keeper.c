@@ -485,18 +485,6 @@ static void on_dial(void *arg)
 
 /* --- what wakes the loop ------------------------------------------------------------------------------------------ */
 
-static void on_tick(void *arg)
-{
-    struct keeper *k = arg;
-    uint64_t now = mu_now();
-
-    if (!k->attempt)
-        return;
-    mu_attempt_inspect(k->attempt);
-    progress(k);
-    mu_alarm_set(k->tick, now + TICK);
-}
-
 static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
 {
     struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
@@ -542,6 +530,19 @@ static void take_pmix(struct keeper *k)
             mu_attempt_pmix(k->attempt, &ev);
         mu_pmix_event_free(&ev);
     }
+}
+
+static void on_tick(void *arg)
+{
+    struct keeper *k = arg;
+    uint64_t now = mu_now();
+
+    take_pmix(k);
+    if (!k->attempt)
+        return;
+    mu_attempt_inspect(k->attempt);
+    progress(k);
+    mu_alarm_set(k->tick, now + TICK);
 }
 
 static void on_pmix(evutil_socket_t fd, short what, void *arg)
