@@ -84,7 +84,7 @@ static uint32_t how(const struct mu_hang_view *v, uint32_t i, bool first, uint32
     if (op->kind == MU_OP_KIND_CKPT)
         return MU_HANG_FILES;
     if (op->kind == MU_OP_KIND_NONE)
-        return r->state == MU_RANK_FINALIZED ? MU_HANG_NOBODY : MU_HANG_ABSENT;
+        return r->state >= MU_RANK_FINALIZED ? MU_HANG_NOBODY : MU_HANG_ABSENT;
     if (op->polled && v->now - r->beat_at > POLLED_LATELY)
         return MU_HANG_ABSENT;
     if (before_mpi(op))

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
@@ -16,16 +15,6 @@ void mu_keeper_block(sigset_t *taken)
     sigaddset(taken, SIGINT);
     sigaddset(taken, SIGHUP);
     pthread_sigmask(SIG_BLOCK, taken, NULL);
-}
-
-void mu_keeper_limits(void)
-{
-    struct rlimit r;
-
-    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max < 65536 ? r.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &r);
-    }
 }
 
 /* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only

@@ -9,7 +9,5 @@
 void mu_keeper_block(sigset_t *taken);
 /* Starts this node's agent, in place of the one that is gone. False: another one is just starting or ending. */
 bool mu_keeper_start_agent(const char *run);
-/* Five descriptors a rank. The ranks get the customary limit back. */
-void mu_keeper_limits(void);
 
 #endif

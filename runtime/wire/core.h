@@ -62,6 +62,9 @@ enum {
 };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
+/* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
+ * and ended with a code that is not 0; BUSY: its checkpoint directory is another job's. */
+enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
@@ -108,6 +111,7 @@ struct mu_ev {
     const char *text, *node;
     const struct mu_m_report *report;
     uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
+    uint32_t vain;  /* the same: MU_VAIN_ */
 };
 
 enum mu_act_kind {
@@ -186,7 +190,8 @@ void mu_acts_free(struct mu_acts *);
     X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
-    X(SPARE_TWICE, "one spare node replaces two")
+    X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,
