@@ -389,8 +389,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }
     if (p->phase == MU_PHASE_LOST) {
-        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name,
-                     "the keeper of this job died; its ranks are killed");
+        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; its ranks are killed",
+                     m->first_text && *m->first_text ? m->first_text : "its keeper died");
         mu_ctl_node_strike(c, node);
         if (!j->failed_now && j->row.ending == MU_END_NONE)
             mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "the keeper on %s died", c->pool.v[node].name);

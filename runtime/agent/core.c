@@ -26,6 +26,7 @@ struct keeper {
     bool one_node;        /* the newest start was of an attempt on this node only: no lease */
     bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    char why[80];         /* it is dead */
     uint64_t due;         /* told to end its ranks or itself, it is killed then; 0 = not told */
     uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
@@ -548,6 +549,7 @@ static void on_child(struct mu_agent *a, const struct mu_ev *ev)
     if (ev->pid && k->pid != ev->pid)
         return;
     clean(a, k, NULL);
+    snprintf(k->why, sizeof k->why, "%s", ev->text ? ev->text : "its keeper died");
 }
 
 static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
@@ -573,7 +575,7 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
         return;
     }
     k->state = K_LOST;
-    speak_for(a, k, MU_PHASE_LOST, "its keeper died");
+    speak_for(a, k, MU_PHASE_LOST, *k->why ? k->why : "its keeper died");
 }
 
 static void on_spawned(struct mu_agent *a, const struct mu_ev *ev)

@@ -83,15 +83,20 @@ bool mu_proc_frozen(pid_t pid)
     return !mu_path_read(path, 64 << 10, &b, NULL) && mu_proc_frozen_at(mu_buf_str(&b), "/sys/fs/cgroup");
 }
 
-char mu_proc_stopped(pid_t pid)
+char mu_proc_letter(pid_t pid)
 {
     struct mu_proc_state st;
 
     if (mu_proc_state(pid, &st))
         return 0;
-    if (st.letter == 'T' || st.letter == 't')
-        return st.letter;
-    return (st.letter == 'S' || st.letter == 'D') && mu_proc_frozen(pid) ? 'F' : 0;
+    return (st.letter == 'S' || st.letter == 'D') && mu_proc_frozen(pid) ? 'F' : st.letter;
+}
+
+char mu_proc_stopped(pid_t pid)
+{
+    char letter = mu_proc_letter(pid);
+
+    return letter == 'T' || letter == 't' || letter == 'F' ? letter : 0;
 }
 
 const char *mu_proc_state_text(char letter)

@@ -18,7 +18,9 @@ int mu_proc_state(pid_t pid, struct mu_proc_state *out);
 bool mu_proc_frozen(pid_t pid);
 /* The same from the text of a /proc/PID/cgroup and directories like those below /sys/fs/cgroup. */
 bool mu_proc_frozen_at(const char *cgroups, const char *root);
-/* Does not run until somebody lets it: 'T' (stopped), 't' (by a debugger), 'F' (frozen); 0 otherwise. */
+/* Its letter, 'F' when it is frozen, 0 when there is no such process. */
+char mu_proc_letter(pid_t pid);
+/* Does not run until somebody lets it: 'T' (stopped), 't' (by a debugger), 'F'; 0 otherwise. */
 char mu_proc_stopped(pid_t pid);
 /* "it is stopped (state T)", for the letters above and those of ps. */
 const char *mu_proc_state_text(char letter);

@@ -22,6 +22,7 @@
 #include "runtime/keeper/line.h"
 #include "runtime/keeper/process.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
@@ -438,10 +439,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     struct keeper *k = arg;
 
     (void)frame, (void)len;
-    if (msg->type == MU_MSG_beat) { /* it wants to know whether we are there */
-        mu_link_send_msg(link, MU_MSG_beat, &(struct mu_m_beat){.sent_ns = mu_now(), .echo_ns = msg->beat.sent_ns});
+    if (mu_guard_answer(link, msg))
         return;
-    }
     if (msg->type == MU_MSG_line) {
         if (msg->line.host && msg->line.port && msg->line.port <= UINT16_MAX)
             mu_line_dial(k->line, msg->line.host, (uint16_t)msg->line.port);
