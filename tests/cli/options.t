@@ -52,6 +52,22 @@ bad "unexpected argument 'x'" jobs x
 bad "unknown command 'rnu'; did you mean 'run'" rnu
 bad "unknown option '--verison'|unknown" --verison
 
+# State that cannot be: each command says so, what to do about it, and exits 2.
+mine=$MUSTER_HOME
+for home in /proc/nosuch "$tmp/plain" "$tmp/plain/below"; do
+    export MUSTER_HOME=$home
+    for words in 'run true' 'submit true' jobs nodes 'cancel 1' 'status 1' 'events 1' 'logs 1' 'bench coll'; do
+        # shellcheck disable=SC2086
+        bad "state directory: cannot create directory $home.*: (No such file|Not a dir).*; set MUSTER_HOME to a" $words
+    done
+done
+export MUSTER_HOME=$mine
+MUSTER_RUN_ROOT=/proc/nosuch bad "cannot create directory /proc/nosuch: .*; set MUSTER_RUN_ROOT to a" jobs
+MUSTER_RUN_ROOT=relative bad "MUSTER_RUN_ROOT must be an absolute path" jobs
+mkdir -p "$tmp/world/$(uname -n)"
+chmod 777 "$tmp/world/$(uname -n)"
+MUSTER_HOME=$tmp/world bad "can be written by others .*; chmod 700 it" jobs
+
 slots=$("$muster" nodes --json | python3 -c 'import json,sys; print(sum(n["slots"] for n in json.load(sys.stdin)["nodes"]))')
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run -n $((slots + 1)) true
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" submit -n $((slots + 1)) true
