@@ -78,6 +78,8 @@ struct mu_ev {
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
+    uint32_t aborted;  /* MU_EV_CHILD at a keeper: has called MPI_Abort, with abort_code */
+    int32_t abort_code;
     const char *text, *node;
     const struct mu_m_report *report;
     uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
