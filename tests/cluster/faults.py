@@ -160,6 +160,11 @@ MPIRUN = ["mpirun", "--bind-to", "none", "--mca", "plm_rsh_agent", "'%s'" % SSH,
           "--mca", "oob_tcp_keepalive_probes", "2"]
 
 
+def lines(text):
+    """(wall, step) of the whole lines of a file of steps."""
+    return [(float(w[0]), int(w[1])) for w in (line.split() for line in text.split("\n")[:-1]) if len(w) == 2]
+
+
 class Job:
     """A training run of 8 ranks on 4 hosts; the others are spares. It writes the time of each step of attempt A to
     DIR/steps.A, so that the steps of the next attempt are known from those of the last one."""
@@ -180,39 +185,48 @@ class Job:
         self.p = subprocess.Popen(cmd, env=ENV, stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT,
                                   start_new_session=True)
 
+    def files(self):
+        """(attempt, path) of the attempts that have written."""
+        return sorted((int(p[len(self.marker):]), p) for p in glob.glob(self.marker + "*"))
+
     def steps(self):
         """(attempt, wall, step) of all steps, in their order."""
-        found = []
-        for path in glob.glob(self.marker + "*"):
-            attempt = int(path.rsplit(".", 1)[1])
-            for line in open(path).read().splitlines():
-                words = line.split()
-                if len(words) == 2 and words[0] and words[1].isdigit():
-                    found.append((attempt, float(words[0]), int(words[1])))
-        return sorted(found)
+        return [(attempt, *line) for attempt, path in self.files() for line in lines(open(path).read())]
+
+    def last(self):
+        """The newest step, or attempt 0."""
+        for attempt, path in reversed(self.files()):
+            with open(path, "rb") as file:
+                file.seek(max(0, os.stat(path).st_size - 200))
+                begun = file.tell() == 0
+                text = file.read().decode()
+                found = lines(text if begun else text.split("\n", 1)[-1])
+            if found:
+                return (attempt, *found[-1])
+        return (0, 0.0, 0)
 
     def attempt(self):
-        return max([int(p.rsplit(".", 1)[1]) for p in glob.glob(self.marker + "*")] or [0])
+        return max([attempt for attempt, _ in self.files()] or [0])
 
     def running(self):
         return self.p.poll() is None
 
     def at(self, step, seconds=90):
         """Waits for it; whether the job still runs then."""
-        def look():
-            s = self.steps()
-            return (s and s[-1][2] >= step) or not self.running()
-        if not wait_for(look, seconds, 0.01):
-            raise Fault("%s: not at step %d after %d s; steps %s; %s" % (self.peer, step, seconds, self.steps()[-2:], self.text()))
+        if not wait_for(lambda: self.last()[2] >= step or not self.running(), seconds, 0.01):
+            raise Fault("%s: not at step %d after %d s, but %s; %s" % (self.peer, step, seconds, self.last(), self.text()))
         return self.running()
 
     def next_step(self, attempt, seconds):
         """Wall clock of the first step after that attempt; None if there is none."""
         def look():
-            later = [s for s in self.steps() if s[0] > attempt]
-            return later or not self.running()
+            for later, path in self.files():
+                found = later > attempt and lines(open(path).read(200))
+                if found:
+                    return found[0][0]
+            return None if self.running() else -1
         got = wait_for(look, seconds, 0.02)
-        return got[0][1] if got and got is not True else None
+        return got if got and got > 0 else None
 
     def text(self, chars=3000):
         return open(self.dir + "/out", errors="replace").read()[-chars:]
@@ -222,7 +236,7 @@ class Job:
         try:
             rc = self.p.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Fault("%s: has not ended after %d s; steps %s; %s" % (self.peer, seconds, self.steps()[-2:], self.text()))
+            raise Fault("%s: has not ended after %d s; at %s; %s" % (self.peer, seconds, self.last(), self.text()))
         found = [line.split()[2] for line in self.text().splitlines() if line.startswith("weights sha256")]
         if rc or not found:
             raise Fault("%s: ended with %d, %s" % (self.peer, rc, self.text()))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# shellcheck disable=SC2154
+# shellcheck disable=SC2034
 # For programs in Python that break things on the test cluster: cluster_serve N PROGRAM ARGS... boots N hosts, runs the
 # program on the head and does for it what it asks (tests/cluster/faults.py). Its exit status is ours.
 . "${BASH_SOURCE[0]%/*}/cluster.sh"

@@ -38,7 +38,7 @@ goes_on() { # N WHAT: the job comes to the first step of attempt N
 }
 ranks_on() { cluster_exec "$1" pgrep -f '^[^ ]*train_lm'; }
 kill_on() { cluster_exec "$1" pkill -KILL -o -f "$2"; } # HOST PATTERN
-others=head
+others="head"
 another() { # sets h: a host of the job, each time another one, so that none fails often
     h=$(field nodes | tr ' ' '\n' | grep -vxE "$others" | tail -n 1)
     others+="|$h"
@@ -108,7 +108,7 @@ ok $? "healed, it joins again" || note "$(nodes)"
 ended "a host falls silent"
 like "$(kinds)" 'node-lost .*node-replaced .*attempt-start .*restored .*first-step ' "and events say so" || note "$("$muster" events $job)"
 is "$(field attempt)" 2 "its return has not disturbed the job" || note "$("$muster" events $job)"
-others=head
+others="head"
 
 # Not enough hosts are left.
 train -N 5 -n 10 --min-ranks 8
