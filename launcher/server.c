@@ -11,7 +11,9 @@
 #include "runtime/base/log.h"
 #include "runtime/wire/beat.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/pulse.h"
 #include "runtime/wire/tls.h"
 
 #define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
@@ -28,6 +30,7 @@ struct conn {
     bool remote; /* on another host */
     bool beats;  /* and its agent */
     struct mu_beat beat;
+    struct mu_guard *guard; /* it is this host's agent */
     uint64_t since;
     uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
 };
@@ -67,6 +70,7 @@ static void forget(struct mu_server *s, struct conn *k)
             break;
         }
     }
+    mu_guard_free(k->guard);
     free(k);
 }
 
@@ -476,8 +480,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     struct conn *k = arg;
     struct mu_server *s = k->server;
 
-    (void)link, (void)frame, (void)len;
-    if (k->closing || s->closed || take_beat(k, msg))
+    (void)frame, (void)len;
+    if (k->closing || s->closed || mu_guard_take(k->guard, msg) || take_beat(k, msg))
         return;
     if (msg->type == MU_MSG_hello && !k->hello) {
         const char *role = msg->hello.role ? msg->hello.role : "peer";
@@ -490,6 +494,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
         mu_log(MU_LOG_DEBUG, "controller", "%s is here", k->name);
         if (k->remote && !strcmp(role, "agent"))
             begin_beats(k);
+        else if (!strcmp(role, "agent"))
+            k->guard = mu_guard_new(s->base, link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
     }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);

@@ -406,6 +406,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     case MU_MSG_modex:
         mu_ctl_wireup_modex(c, k->node, &m->modex);
         return;
+    case MU_MSG_hang:
+        mu_ctl_hang(c, k->node, &m->hang);
+        return;
     case MU_MSG_output:
         j = mu_ctl_find(c, m->output.job);
         if (j && j->client)
