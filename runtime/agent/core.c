@@ -254,6 +254,16 @@ static void on_echo(struct mu_agent *a, uint64_t at)
         prolong(a, at);
 }
 
+/* Our place among the attempt's nodes; one that does not exist when we are not among them. */
+static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
+{
+    uint32_t i = 0;
+
+    while (nodes && nodes[i] && strcmp(nodes[i], a->cfg.node))
+        i++;
+    return i;
+}
+
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
 {
     struct keeper *k = find(a, m->start.job);
@@ -282,6 +292,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.node_id = place_of(a, m->start.nodes);
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
     k->attempt = m->start.attempt;
