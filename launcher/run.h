@@ -110,7 +110,6 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
 /* run_report.c */
 struct mu_run_sight { /* what the watcher knows beyond the row */
     int signo;        /* that made us cancel, 0: none */
-    uint64_t dropped; /* lines of output that never reached the logs */
     bool quiet;
 };
 int mu_run_exit_code(const struct mu_m_jobrow *row, int signo);

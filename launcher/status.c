@@ -90,6 +90,8 @@ static void show(const json_t *job)
     if (mu_answer_has(job, "failure"))
         failure(json_object_get(job, "failure"));
     line("logs", mu_answer_str(job, "log_dir"));
+    if (mu_answer_num(job, "lost_lines") > 0)
+        number(job, "lost_lines", "lost lines");
 }
 
 int mu_cmd_status(int argc, char **argv)

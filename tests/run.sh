@@ -125,6 +125,7 @@ machine_has() { # KIND: whether this machine is of that kind
     no-gpu) [ ! -e /dev/nvidia0 ] ;;
     no-ib) ! ls /sys/class/infiniband/* >/dev/null 2>&1 ;;
     no-pidfd) ! grep -q pidfd /proc/kallsyms 2>/dev/null ;;
+    no-mount) ! unshare -m true 2>/dev/null && ! unshare -rm true 2>/dev/null ;;
     no-data) [ ! -d ../shared/data ] ;;
     no-cluster) [ -n "$(bash tests/cluster/cluster.sh missing)" ] ;;
     no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;

@@ -201,6 +201,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     row->retry_wall = 0;
     row->step_plus1 = 0;
     row->first_step_wall = 0;
+    row->lost_before = row->lost_lines;
+    row->unseen_before = row->unseen_lines;
     if (!row->started_wall) {
         row->started_wall = c->wall;
         j->kill_at = j->spec.timeout_ns ? c->now + j->spec.timeout_ns : 0;
@@ -345,6 +347,10 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
 
 void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code, const char *reason)
 {
+    if (j->row.lost_lines)
+        mu_ctl_event(c, j, "output-lost", -1, NULL, "%llu line%s of output not in the logs (%s), %llu not shown either",
+                     (unsigned long long)j->row.lost_lines, j->row.lost_lines == 1 ? "" : "s",
+                     strerror((int)j->row.lost_why), (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;

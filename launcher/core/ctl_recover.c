@@ -29,7 +29,7 @@ static void describe_failure(const struct job *j, char *out, size_t n)
 }
 
 /* Whether there is another attempt; why not otherwise. */
-static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool only_lost, char *why, size_t n)
+static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool only_lost, char *why, size_t n)
 {
     struct mu_m_jobrow *r = &j->row;
     bool by_user = j->spec.restarts_plus1 > 0;
@@ -43,8 +43,12 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "--on-failure=keep leaves failures to the program");
         return false;
     }
-    if (starterr) {
+    if (vain == MU_VAIN_START) {
         snprintf(why, n, "it could not be started");
+        return false;
+    }
+    if (vain == MU_VAIN_BUSY) {
+        snprintf(why, n, "another job uses its checkpoint directory");
         return false;
     }
     if (progressed)
@@ -66,6 +70,10 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "it failed before its first step");
         return false;
     }
+    if (vain == MU_VAIN_ENDED && !by_user) {
+        snprintf(why, n, "its ranks had ended in good order; --restarts N restarts it all the same");
+        return false;
+    }
     r->noprogress = progressed ? 1 : r->noprogress + 1;
     if (r->noprogress <= budget)
         return true;
@@ -85,9 +93,13 @@ static void blame_node(struct mu_ctl *c, struct job *j)
     r->fail_status = 0;
     r->fail_attempt = r->attempt;
     r->fail_wall = c->wall;
+    mu_ctl_replace(&r->fail_text, "its ranks were ended");
+    mu_ctl_replace(&r->fail_node, NULL);
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
-        if (n->state == MU_NODE_LOST)
+        if (n->leaving)
+            snprintf(what, sizeof what, "node %s leaves the pool", n->name);
+        else if (n->state == MU_NODE_LOST)
             snprintf(what, sizeof what, "node %s was lost: %s", n->name, n->reason);
         else if (j->parts[i].lapsed)
             snprintf(what, sizeof what, "node %s had lost contact and ended its ranks", n->name);
@@ -110,12 +122,12 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_TIMEOUT] = "its time limit is over",
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
-    bool starterr = false, lost = false;
-    uint32_t nfailed = 0;
+    bool lost = false;
+    uint32_t nfailed = 0, vain = MU_VAIN_NO;
     char what[300], why[200] = "", reason[520];
 
     for (unsigned i = 0; i < j->nparts; i++) {
-        starterr = starterr || j->parts[i].starterr;
+        vain = vain ? vain : j->parts[i].starterr;
         lost = lost || j->parts[i].phase == MU_PHASE_LOST;
         nfailed += j->parts[i].nfailed;
     }
@@ -132,7 +144,7 @@ static void decide(struct mu_ctl *c, struct job *j)
         blame_node(c, j);
     r->failures++;
     describe_failure(j, what, sizeof what);
-    if (!may_restart(c, j, starterr, !j->failed_now, why, sizeof why)) {
+    if (!may_restart(c, j, vain, !j->failed_now, why, sizeof why)) {
         int code = j->failed_now ? exit_code_of(r->fail_status) : 1;
         snprintf(reason, sizeof reason, "%s; not restarted: %s", what, why);
         mu_ctl_job_finish(c, j, MU_JOB_FAILED, code ? code : 1, reason);
@@ -277,6 +289,27 @@ static void progress(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, false);
 }
 
+/* Output that the logs do not have. What is told of a keeper that died has no counts. */
+static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const struct mu_m_report *m)
+{
+    struct mu_m_jobrow *r = &j->row;
+    uint64_t lost = r->lost_before, unseen = r->unseen_before;
+
+    p->dropped = m->dropped > p->dropped ? m->dropped : p->dropped;
+    p->unseen = m->unseen > p->unseen ? m->unseen : p->unseen;
+    for (unsigned i = 0; i < j->nparts; i++) {
+        lost += j->parts[i].dropped;
+        unseen += j->parts[i].unseen;
+    }
+    if (lost && !r->lost_lines) {
+        r->lost_why = m->drop_why;
+        mu_ctl_event(c, j, "output-lost", -1, c->pool.v[p->share.node].name, "output cannot be written to the logs: %s",
+                     strerror((int)m->drop_why));
+    }
+    r->lost_lines = lost > r->lost_lines ? lost : r->lost_lines;
+    r->unseen_lines = unseen > r->unseen_lines ? unseen : r->unseen_lines;
+}
+
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
@@ -327,6 +360,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
     progress(c, j);
+    count_lost(c, j, p, m);
     if (m->first_rank_plus1 && (!j->failed_now || outweighs(c, j, m)))
         first_failure(c, j, m);
     else if (!m->aborted)

@@ -37,7 +37,8 @@ enum {
 #define MU_OP_PEER_NONE UINT32_MAX
 
 enum { MU_NOTICE_SIGNAL = 1, MU_NOTICE_EVICTION = 2, MU_NOTICE_HALT = 4 };
-enum { MU_RANK_EMPTY, MU_RANK_INIT, MU_RANK_READY, MU_RANK_FINALIZED };
+/* FINALIZED: the session is over, maybe because of a failure; LEFT: all ranks ended it together. */
+enum { MU_RANK_EMPTY, MU_RANK_INIT, MU_RANK_READY, MU_RANK_FINALIZED, MU_RANK_LEFT };
 
 struct mu_slot_head {
     uint64_t magic;

@@ -2,13 +2,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <netinet/in.h>
-#include <sched.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,8 +16,8 @@
 #include "runtime/base/log.h"
 #include "runtime/base/proc.h"
 #include "runtime/base/str.h"
-#include "runtime/keeper/env.h"
 #include "runtime/keeper/launch.h"
+#include "runtime/keeper/order.h"
 #include "runtime/keeper/slots.h"
 #include "runtime/wire/core.h"
 #include "runtime/wire/daemon.h"
@@ -53,13 +51,13 @@ struct mu_attempt {
     struct mu_slots *slots;
     struct mu_launch *launch;
     struct event *launch_ev;
-    struct mu_alarm *launch_alarm;
+    struct mu_alarm *launch_alarm, *deliver_alarm;
     struct mu_launch_trouble trouble; /* FAILING: the first fatal one */
     enum state state;
     uint64_t born;
     uint32_t reaped;
     bool open; /* the namespace */
-    bool failure_told;
+    bool failure_told, denial_told;
     char *chunk;
     struct rank ranks[];
 };
@@ -88,54 +86,10 @@ void mu_attempt_shm_dir(char *out, size_t n, const struct mu_paths *p, uint64_t 
 
 /* --- preparation ------------------------------------------------------------------------------------------------- */
 
-static int check(const struct mu_m_start *s, const struct mu_m_spec *spec, struct mu_err *err)
-{
-    size_t argc = mu_strv_len(spec->argv), want = 0;
-    uint64_t ranks = 0, placed = 0;
-
-    if (s->node_id >= s->node_ranks.n || mu_strv_len(s->nodes) != s->node_ranks.n || !spec->app_ranks.n ||
-        spec->app_argc.n != spec->app_ranks.n)
-        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
-    for (uint32_t i = 0; i < s->node_ranks.n; i++)
-        placed += s->node_ranks.v[i];
-    for (uint32_t i = 0; i < spec->app_ranks.n; i++) {
-        ranks += spec->app_ranks.v[i];
-        want += spec->app_argc.v[i];
-        if (!spec->app_argc.v[i])
-            return mu_err_set(err, MUSTER_EARG, "application %u has no program", i);
-    }
-    if (ranks != placed || want != argc || !s->node_ranks.v[s->node_id])
-        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
-    return 0;
-}
-
 /* The same on all nodes, unlike what is made of the host's name. */
 static uint32_t mark_of(const struct mu_attempt *a)
 {
     return a->start.start.mark ? a->start.start.mark : a->host.paths->pool_hash;
-}
-
-/* A port that is free now. Several nodes cannot ask one another here: they take the same number out of a range below
- * the ephemeral ports. */
-static uint32_t master_port(const struct mu_attempt *a)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET};
-    socklen_t len = sizeof sa;
-
-    if (a->start.start.node_ranks.n == 1) {
-        mu_auto_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof sa) && !getsockname(fd, (struct sockaddr *)&sa, &len))
-            return ntohs(sa.sin_port);
-    }
-    uint64_t seed[] = {mark_of(a), a->start.start.job, a->number};
-    return 20000 + (uint32_t)(mu_str_hash(seed, sizeof seed) % 12000);
-}
-
-static bool crowded(uint32_t nranks)
-{
-    cpu_set_t cpus;
-
-    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && nranks > (uint32_t)CPU_COUNT(&cpus);
 }
 
 static int make_dirs(struct mu_attempt *a, struct mu_err *err)
@@ -187,129 +141,6 @@ static int open_namespace(struct mu_attempt *a, struct mu_err *err)
     int rc = mu_pmix_begin(a->host.pmix, &job, err);
     a->open = !rc;
     return rc;
-}
-
-/* What mu_launch_start borrows. */
-struct order {
-    struct mu_launch_rank *ranks;
-    char ***argv; /* by application */
-    char ***common;
-    char ***env; /* by rank */
-    struct mu_bind *binds;
-    uint32_t n, napps;
-};
-
-static void order_free(struct order *o)
-{
-    for (uint32_t i = 0; i < o->napps; i++) {
-        if (o->argv)
-            mu_strv_free(o->argv[i]);
-        if (o->common)
-            mu_strv_free(o->common[i]);
-    }
-    for (uint32_t i = 0; i < o->n && o->env; i++)
-        mu_strv_free(o->env[i]);
-    free(o->argv);
-    free(o->common);
-    free(o->env);
-    free(o->binds);
-    free(o->ranks);
-}
-#define auto_order __attribute__((cleanup(order_free)))
-
-static uint32_t app_of(const struct mu_m_spec *spec, uint32_t rank)
-{
-    uint32_t end = 0;
-
-    for (uint32_t a = 0; a < spec->app_ranks.n; a++)
-        if (rank < (end += spec->app_ranks.v[a]))
-            return a;
-    return 0;
-}
-
-static int app_argv(const struct mu_m_spec *spec, uint32_t app, char ***argv)
-{
-    char **from = spec->argv;
-    int rc = 0;
-
-    for (uint32_t i = 0; i < app; i++)
-        from += spec->app_argc.v[i];
-    for (uint32_t i = 0; i < spec->app_argc.v[app] && !rc; i++)
-        rc = mu_strv_append(argv, from[i]);
-    return rc;
-}
-
-/* 0 and *bind, or no binding: one that cannot be is said and lived without. */
-static const struct mu_bind *bind_of(struct mu_attempt *a, uint32_t index, struct mu_bind *bind)
-{
-    char **sets = a->start.start.cpusets;
-    struct mu_cpuset none = {0};
-    struct mu_cpuset *cpus;
-    struct mu_err err = {0};
-
-    if (index >= mu_strv_len(sets) || !*sets[index])
-        return NULL;
-    cpus = malloc(sizeof *cpus);
-    int rc = cpus ? mu_cpuset_parse(sets[index], cpus, &err) : MUSTER_ENOMEM;
-    if (!rc)
-        rc = mu_bind_prepare(cpus, &none, &none, bind, &err);
-    free(cpus);
-    if (!rc)
-        return bind;
-    mu_log(MU_LOG_WARN, "keeper", "rank %u is not bound to %s: %s", a->first + index, sets[index], err.text);
-    return NULL;
-}
-
-static int make_order(struct mu_attempt *a, struct order *o, struct mu_err *err)
-{
-    const struct mu_m_start *s = &a->start.start;
-    uint32_t pool = a->host.paths->pool_hash;
-    struct mu_env_job job = {.start = s,
-                             .spec = &a->spec,
-                             .pool = pool,
-                             .slots = mu_slots_path(a->slots),
-                             .session_dir = a->session,
-                             .shm_dir = a->shm[0] ? a->shm : NULL,
-                             .master_addr = s->node_ranks.n == 1 ? "127.0.0.1" : s->nodes[0],
-                             .master_port = master_port(a),
-                             .fabric = mu_env_fabric(),
-                             .crowded = crowded(a->n)};
-    size_t nwdir = mu_strv_len(a->spec.app_wdir);
-
-    o->n = a->n;
-    o->napps = a->spec.app_ranks.n;
-    o->argv = calloc(o->napps, sizeof *o->argv);
-    o->common = calloc(o->napps, sizeof *o->common);
-    o->env = calloc(o->n, sizeof *o->env);
-    o->ranks = calloc(o->n, sizeof *o->ranks);
-    o->binds = s->cpusets ? calloc(o->n, sizeof *o->binds) : NULL;
-    if (!o->argv || !o->common || !o->env || !o->ranks || (s->cpusets && !o->binds))
-        goto nomem;
-    for (uint32_t i = 0; i < a->n; i++) {
-        uint32_t app = app_of(&a->spec, a->first + i);
-        char **pmix = NULL;
-        int rc = 0;
-
-        if (!o->argv[app] && app_argv(&a->spec, app, &o->argv[app]))
-            goto nomem;
-        if (!o->common[app])
-            rc = mu_env_common(&job, app, &o->common[app], err);
-        if (!rc)
-            rc = mu_pmix_env(a->host.pmix, a->first + i, &pmix, err);
-        if (!rc)
-            rc = mu_env_rank(o->common[app], a->first + i, i, pmix, &o->env[i], err);
-        mu_strv_free(pmix);
-        if (rc)
-            return rc;
-        o->ranks[i] = (struct mu_launch_rank){.argv = o->argv[app],
-                                              .env = o->env[i],
-                                              .wdir = app < nwdir ? a->spec.app_wdir[app] : NULL,
-                                              .bind = o->binds ? bind_of(a, i, &o->binds[i]) : NULL,
-                                              .feed = a->spec.input && a->first + i == 0};
-    }
-    return 0;
-nomem:
-    return mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
 }
 
 /* --- output of the ranks ----------------------------------------------------------------------------------------- */
@@ -437,11 +268,16 @@ static void on_launch_late(void *arg)
     mu_attempt_deliver(a);
 }
 
+static void on_deliver(void *arg)
+{
+    mu_attempt_deliver(arg);
+}
+
 int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *start, struct mu_attempt **out,
                    struct mu_err *err)
 {
     mu_auto_free struct mu_child *kids = NULL;
-    auto_order struct order order = {0};
+    mu_auto_order struct mu_order order = {0};
     struct mu_m_spec spec = {0};
     struct mu_attempt *a = NULL;
     uint64_t born = mu_now();
@@ -449,13 +285,14 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
 
     if (rc)
         return rc;
-    rc = check(start, &spec, err);
+    rc = mu_order_check(start, &spec, err);
     if (rc)
         goto fail;
     uint32_t n = start->node_ranks.v[start->node_id];
     a = calloc(1, sizeof *a + n * sizeof a->ranks[0]);
     kids = calloc(n, sizeof *kids);
-    if (!a || !kids || !(a->chunk = malloc(CHUNK)) || mu_msg_copy(MU_MSG_start, &a->start.start, start)) {
+    if (!a || !kids || !(a->chunk = malloc(CHUNK)) || !(a->deliver_alarm = mu_alarm_new(host->base, on_deliver, a)) ||
+        mu_msg_copy(MU_MSG_start, &a->start.start, start)) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
         goto fail;
     }
@@ -487,10 +324,23 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     if (!rc)
         rc = open_namespace(a, err);
     if (!rc)
-        rc = make_order(a, &order, err);
+        rc = mu_order_make(&(struct mu_order_for){.start = &a->start.start,
+                                                  .spec = &a->spec,
+                                                  .first = a->first,
+                                                  .n = n,
+                                                  .pool = host->paths->pool_hash,
+                                                  .mark = mark_of(a),
+                                                  .pmix = host->pmix,
+                                                  .slots = mu_slots_path(a->slots),
+                                                  .session_dir = a->session,
+                                                  .shm_dir = a->shm[0] ? a->shm : NULL},
+                           &order, err);
     if (!rc)
-        rc = mu_launch_start(order.ranks, n, a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022, kids,
-                             &a->launch, err);
+        rc = mu_launch_start(
+            order.ranks, n,
+            &(struct mu_launch_shell){.umask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022,
+                                      .nofile = a->spec.nofile},
+            kids, &a->launch, err);
     if (rc)
         goto fail;
     take_children(a, kids);
@@ -523,6 +373,7 @@ void mu_attempt_free(struct mu_attempt *a)
     if (!a)
         return;
     launch_over(a);
+    mu_alarm_free(a->deliver_alarm);
     for (uint32_t i = 0; i < 2 * a->n; i++)
         close_pipe(&a->ranks[i / 2], (int)(i % 2));
     if (a->open)
@@ -536,19 +387,24 @@ void mu_attempt_free(struct mu_attempt *a)
 
 /* --- the end of ranks -------------------------------------------------------------------------------------------- */
 
+static void end_rank(struct rank *r, int status)
+{
+    struct mu_attempt *a = r->attempt;
+
+    r->pid = 0;
+    r->status = status;
+    r->dead = true;
+    r->order = a->reaped++;
+    if (a->spec.input && a->first + r->index == 0)
+        mu_feed_detach(a->host.feed);
+}
+
 bool mu_attempt_reap(struct mu_attempt *a, pid_t pid, int status)
 {
     for (uint32_t i = 0; i < a->n; i++) {
-        struct rank *r = &a->ranks[i];
-
-        if (r->pid != pid)
+        if (a->ranks[i].pid != pid)
             continue;
-        r->pid = 0;
-        r->status = status;
-        r->dead = true;
-        r->order = a->reaped++;
-        if (a->spec.input && a->first + i == 0)
-            mu_feed_detach(a->host.feed);
+        end_rank(&a->ranks[i], status);
         return true;
     }
     return false;
@@ -559,7 +415,18 @@ static bool abnormal(const struct rank *r)
     const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
 
     /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
-    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) != MU_RANK_FINALIZED;
+    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
+}
+
+static uint32_t vain(const struct rank *r)
+{
+    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
+
+    if (!WIFEXITED(r->status) || !r->status)
+        return MU_VAIN_NO;
+    if (atomic_load(&slot->user_error) == (uint32_t)-MUSTER_EBUSY)
+        return MU_VAIN_BUSY;
+    return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
 }
 
 /* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
@@ -611,14 +478,15 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), "");
+            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), vain(r), "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), tail ? tail : "");
+        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), vain(v[i]),
+                      tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);
@@ -653,9 +521,20 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
 
 void mu_attempt_signal(struct mu_attempt *a, uint32_t index, int signo)
 {
-    for (uint32_t i = 0; i < a->n; i++)
-        if ((index == MU_ALL || index == i) && a->ranks[i].pid > 0 && kill(-a->ranks[i].pid, signo) < 0)
-            kill(a->ranks[i].pid, signo);
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct rank *r = &a->ranks[i];
+
+        if ((index != MU_ALL && index != i) || r->pid <= 0)
+            continue;
+        bool group = !kill(-r->pid, signo);
+        if (group && signo != SIGKILL)
+            continue;
+        if (!kill(r->pid, signo) || errno != EPERM || signo != SIGKILL)
+            continue;
+        /* It has become another account's: as good as dead to us. Cleaning up tells of it. */
+        end_rank(r, SIGKILL);
+        mu_alarm_set(a->deliver_alarm, mu_now());
+    }
 }
 
 void mu_attempt_abort(struct mu_attempt *a, uint32_t rank, int32_t status, const char *node)
@@ -698,6 +577,26 @@ void mu_attempt_inspect(struct mu_attempt *a)
     }
 }
 
+/* What the ranks started as another account, when ours is not root's. Nobody waits for it. */
+static void tell_denied(struct mu_attempt *a, const struct mu_proc_toll *t)
+{
+    const struct passwd *pw = getpwuid(t->uid);
+    char text[256], user[40], name[64];
+
+    if (!t->denied || a->denial_told)
+        return;
+    a->denial_told = true;
+    snprintf(user, sizeof user, "%ld", (long)t->uid);
+    snprintf(text, sizeof text,
+             "%d process%s that ranks started cannot be ended, as another user's: %ld (%s) of user %s; "
+             "end %s by hand",
+             t->denied, t->denied == 1 ? "" : "es", (long)t->pid, mu_str_show(name, sizeof name, t->name),
+             pw ? pw->pw_name : user, t->denied == 1 ? "it" : "them");
+    mu_log(MU_LOG_WARN, "keeper", "attempt %u: %s", a->number, text);
+    mu_logs_note(a->host.logs, 0, text, mu_now());
+    a->host.output(a->host.arg);
+}
+
 /* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of them
  * can be left, and the look at every process of the host is saved: it would be most of the time between two attempts.
  */
@@ -710,15 +609,18 @@ static bool childless(void)
 
 int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
 {
-    struct mu_proc_sweep sweep = {.pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number};
-    int killed = 0;
+    struct mu_proc_sweep sweep = {
+        .pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number, .below = getpid()};
+    struct mu_proc_toll toll = {0};
 
     mu_attempt_signal(a, MU_ALL, SIGKILL);
-    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &killed, err);
+    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &toll, err);
+    if (toll.killed)
+        mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number,
+               toll.killed);
     if (rc)
         return rc;
-    if (killed)
-        mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number, killed);
+    tell_denied(a, &toll);
     for (uint32_t i = 0; i < 2 * a->n; i++) {
         drain(&a->ranks[i / 2], (int)(i % 2), LAST_READS);
         close_pipe(&a->ranks[i / 2], (int)(i % 2));

@@ -25,8 +25,10 @@ struct mu_attempt_host {
     void *arg;
     /* Once: all ranks run (status 0), or none does (exit code, culprit, reason). */
     void (*spawned)(void *arg, int status, uint32_t index, const char *text);
-    /* A rank is dead; after spawned, in the order of plausibility (blame: MU_BLAME_). tail: its last lines of stderr. */
-    void (*ended)(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail);
+    /* A rank is dead; after spawned, in the order of plausibility (blame: MU_BLAME_). vain: MU_VAIN_. tail: its last
+     * lines of stderr. */
+    void (*ended)(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, uint32_t vain,
+                  const char *tail);
     void (*output)(void *arg); /* the logs have grown */
 };
 

@@ -35,8 +35,9 @@ static const struct setting {
     {"OMPI_MCA_btl", ONE_NODE, "^tcp,openib,ofi,uct,usnic"},
     {"OMPI_MCA_pml", TCP, "ob1"},
     {"OMPI_MCA_btl", TCP, "^openib,ofi,uct,usnic"},
-    /* A frame of ours (64 KiB and its head) in one go. It is also what lets ranks outlive a peer: when a connection breaks
-     * under a message of several steps, 4.1 takes the next step with the connection's lock held, and waits for itself. */
+    /* A frame of ours (64 KiB and its head) in one go. It is also what lets ranks outlive a peer: when a connection
+     * breaks under a message of several steps, 4.1 takes the next step with the connection's lock held, and waits for
+     * itself. */
     {"OMPI_MCA_btl_tcp_eager_limit", SEVERAL, "81920"},
     /* The posix component tries itself out in /dev/shm at each start, and a kill in that moment leaves a file there. */
     {"OMPI_MCA_shmem", ALWAYS, "mmap"},
@@ -227,6 +228,7 @@ int mu_env_common(const struct mu_env_job *j, uint32_t app, char ***env, struct 
     set(&e, "OMPI_COMM_WORLD_LOCAL_SIZE", "%u", nlocal);
     set(&e, "OMPI_UNIVERSE_SIZE", "%u", world);
     set(&e, "MUSTER_JOB", "%llu", (unsigned long long)st->job);
+    set(&e, "MUSTER_JOB_MARK", "%08x%08x", st->mark, (uint32_t)st->job);
     set(&e, "MUSTER_ATTEMPT", "%u", st->attempt);
     set(&e, "MUSTER_NODE", "%s", st->nodes[st->node_id]);
     set(&e, "MUSTER_SLOTS", "%s", j->slots);

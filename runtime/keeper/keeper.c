@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -144,9 +143,9 @@ static void progress(struct keeper *k)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
         return;
-    r.dropped = mu_logs_dropped(k->logs);
+    mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
-    if (changed || r.dropped != known->dropped || r.drained != known->drained)
+    if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)
         step(k, (struct mu_ev){.kind = MU_EV_SLOTS, .attempt = known->attempt, .report = &r});
 }
 
@@ -186,7 +185,8 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail)
+static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, uint32_t vain,
+                     const char *tail)
 {
     struct keeper *k = arg;
 
@@ -199,6 +199,7 @@ static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint3
                            .status = status,
                            .abnormal = abnormal,
                            .blame = blame,
+                           .vain = vain,
                            .text = tail});
 }
 
@@ -265,8 +266,15 @@ static void on_clean(void *arg)
             mu_alarm_set(k->clean_again, now + CLEAN_AGAIN);
             return;
         }
+        progress(k); /* the last word on what was lost comes before the end */
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
+    }
+    if (mu_pmix_broken(k->pmix)) {
+        mu_log(MU_LOG_ERROR, "keeper", "the PMIx server hangs; ending, the next attempt gets another keeper");
+        k->done = true;
+        event_base_loopbreak(k->base);
+        return;
     }
     k->look = true;
     step(k, (struct mu_ev){.kind = MU_EV_CLEANED, .job = k->job, .attempt = k->clean_attempt});
@@ -350,6 +358,8 @@ static void do_fenced(struct keeper *k, const struct mu_act *act)
     if (m->status)
         mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
                muster_strerror(m->status));
+    mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu is done: %u bytes", m->attempt, (unsigned long long)m->seq,
+           m->data.len);
     mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
 }
 
@@ -432,8 +442,9 @@ static void start_agent(struct keeper *k)
     struct mu_err err;
     pid_t pid;
 
-    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return; /* it is just starting or ending */
+    /* just starting or ending, or nobody is to be started here any more */
+    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL) || k->terms)
+        return;
     k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
@@ -474,18 +485,6 @@ static void on_dial(void *arg)
 
 /* --- what wakes the loop ------------------------------------------------------------------------------------------ */
 
-static void on_tick(void *arg)
-{
-    struct keeper *k = arg;
-    uint64_t now = mu_now();
-
-    if (!k->attempt)
-        return;
-    mu_attempt_inspect(k->attempt);
-    progress(k);
-    mu_alarm_set(k->tick, now + TICK);
-}
-
 static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
 {
     struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
@@ -498,6 +497,8 @@ static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
         return;
     }
     if (ev->kind == MU_PMIX_FENCE) {
+        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu begins: %zu bytes", ev->attempt,
+               (unsigned long long)ev->seq, ev->len);
         msg.type = MU_MSG_fence;
         msg.fence = (struct mu_m_fence){
             .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
@@ -529,6 +530,19 @@ static void take_pmix(struct keeper *k)
             mu_attempt_pmix(k->attempt, &ev);
         mu_pmix_event_free(&ev);
     }
+}
+
+static void on_tick(void *arg)
+{
+    struct keeper *k = arg;
+    uint64_t now = mu_now();
+
+    take_pmix(k);
+    if (!k->attempt)
+        return;
+    mu_attempt_inspect(k->attempt);
+    progress(k);
+    mu_alarm_set(k->tick, now + TICK);
 }
 
 static void on_pmix(evutil_socket_t fd, short what, void *arg)
@@ -608,17 +622,6 @@ static void block_signals(sigset_t *taken)
     pthread_sigmask(SIG_BLOCK, taken, NULL);
 }
 
-/* Five descriptors a rank. The ranks get the customary limit back. */
-static void raise_limits(void)
-{
-    struct rlimit r;
-
-    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max < 65536 ? r.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
-
 static int open_pmix(struct keeper *k, struct mu_err *err)
 {
     int n = snprintf(k->dir, sizeof k->dir, "%s/k%llu", k->paths.run, (unsigned long long)k->job);
@@ -643,7 +646,6 @@ static int open_all(struct keeper *k, struct mu_err *err)
         return mu_err_errno(err, 0, "signalfd");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         return mu_err_errno(err, 0, "cannot become the reaper of the ranks' children");
-    raise_limits();
     if ((rc = open_pmix(k, err)))
         return rc;
     k->base = mu_loop_new();
@@ -784,6 +786,8 @@ int mu_keeper_main(int argc, char **argv)
     /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
     unlink(k.lock_path);
     close(lock);
+    if (!mu_daemon_locked(k.paths.run, "agent.lock", NULL)) /* the agent was told to end before us */
+        mu_daemon_leave(&k.paths, &(int){-1});
     mu_log_close();
     return rc ? 1 : 0;
 }

@@ -4,6 +4,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
 #include "runtime/ckpt/options.h"
+#include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"
 #include "runtime/rank/session.h"
@@ -31,11 +32,13 @@ struct muster_ckpt {
     int rank, size;
     pid_t pid;
     struct mu_ckpt_place place;
+    struct mu_ckpt_owner *owner; /* rank 0 */
     struct mu_ckpt_tensors tensors;
     struct mu_ckpt_writer *writer;
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */
     bool told;           /* its error has been returned */
+    uint64_t saving;     /* step of the last save */
     uint64_t generation; /* the next one; rank 0's counts */
     int32_t *codes;      /* of all ranks; so that agreeing needs no memory */
     struct intent *intents;
@@ -137,7 +140,8 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
         return rc;
     memcpy(c->place.dir, opt.dir, sizeof opt.dir);
     c->place.keep = opt.keep;
-    if ((rc = mu_ckpt_store_open(&c->place, &o->next, err)))
+    if ((rc = mu_ckpt_owner_take(&c->place, &mu_ckpt_patience, &c->owner, err)) ||
+        (rc = mu_ckpt_store_open(&c->place, &o->next, err)))
         return rc;
     memcpy(o->dir, opt.dir, sizeof o->dir);
     o->keep = opt.keep;
@@ -159,6 +163,7 @@ static void durable(uint64_t step)
 
 static void free_ckpt(muster_ckpt *c)
 {
+    mu_ckpt_owner_release(c->owner);
     mu_ckpt_tensors_free(&c->tensors);
     free(c->codes);
     free(c->intents);
@@ -168,7 +173,8 @@ static void free_ckpt(muster_ckpt *c)
 int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
 {
     static const char call[] = "muster_ckpt_open";
-    const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB");
+    const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB"), *mark = getenv("MUSTER_JOB_MARK");
+    const char *node = getenv("MUSTER_NODE");
     mu_auto_free struct opening *o = calloc(1, sizeof *o);
     muster_ckpt *c = calloc(1, sizeof *c);
     struct mu_err err = {0};
@@ -198,8 +204,12 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
         .rank = (uint32_t)c->rank,
         .world = (uint32_t)c->size,
         .attempt = attempt && atoi(attempt) > 0 ? (uint32_t)atoi(attempt) : 1,
+        .job_mark = mark ? strtoull(mark, NULL, 16) : 0,
         .io = &mu_ckpt_io_posix,
     };
+    gethostname(c->place.host, sizeof c->place.host - 1);
+    if (node)
+        snprintf(c->place.host, sizeof c->place.host, "%s", node);
     snprintf(c->place.job, sizeof c->place.job, "%s", job ? job : "");
 
     if (c->rank == 0) {
@@ -334,7 +344,8 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     }
     if (failed && !c->told) {
         err = failure;
-        rc = mu_err_prefix(&err, "the previous checkpoint failed, this one was not made");
+        rc = mu_err_prefix(&err, "the previous checkpoint failed (step %" PRIu64 ", the one of %" PRIu64 " not made)",
+                           c->saving, step);
     }
     if (step == UINT64_MAX && !rc)
         rc = mu_err_set(&err, MUSTER_EARG, "step out of range");
@@ -358,6 +369,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     c->saved = true;
     c->told = false;
+    c->saving = step;
     return 0;
 }
 
@@ -384,7 +396,7 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
         return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the checkpoint is still being written to %s", call, c->place.dir);
     if (rc) {
         c->told = true;
-        return mu_rank_fail(rc, "%s: %s", call, err.text);
+        return mu_rank_fail(rc, "%s: the checkpoint of step %" PRIu64 " failed: %s", call, c->saving, err.text);
     }
     return 0;
 }
@@ -401,7 +413,8 @@ int muster_ckpt_close(muster_ckpt *c)
         rc = mu_err_set(&err, MUSTER_ETIMEOUT, "the last checkpoint is still being written");
         mu_ckpt_writer_cancel(c->writer);
     } else if (c->saved && !c->told) {
-        rc = mu_ckpt_writer_durable(c->writer, 0, &err);
+        if ((rc = mu_ckpt_writer_durable(c->writer, 0, &err)) < 0)
+            mu_err_prefix(&err, "the checkpoint of step %" PRIu64 " failed", c->saving);
     }
     rc = agree(c, call, rc, &err);
     if (c->rank == 0)

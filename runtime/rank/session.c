@@ -336,7 +336,7 @@ int muster_finalize(void)
     else
         mu_err_prefix(&err, "muster_finalize leaves MPI as it is");
     session.steps = 0;
-    atomic_store_explicit(&e->slot->state, MU_RANK_FINALIZED, memory_order_release);
+    atomic_store_explicit(&e->slot->state, rc ? MU_RANK_FINALIZED : MU_RANK_LEFT, memory_order_release);
     return mu_rank_leave(rc, &err);
 }
 

@@ -33,6 +33,9 @@ enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
 enum { MU_BLAME_SIGNAL = 1, MU_BLAME_CODE, MU_BLAME_PEER };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
+/* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
+ * and ended with a code that is not 0; BUSY: its checkpoint directory is another job's. */
+enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
@@ -78,6 +81,7 @@ struct mu_ev {
     const char *text, *node;
     const struct mu_m_report *report;
     uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
+    uint32_t vain;  /* the same: MU_VAIN_ */
 };
 
 enum mu_act_kind {
@@ -164,7 +168,8 @@ void mu_acts_free(struct mu_acts *);
     X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
-    X(SPARE_TWICE, "one spare node replaces two")
+    X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

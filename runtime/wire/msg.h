@@ -42,7 +42,7 @@ struct mu_u32v {
 #define MU_F_attach(F) F(u64, job) F(u32, foreground) F(str, token)
 #define MU_F_state(F) F(u64, job) F(u32, state) F(str, reason) F(u32, attempt)
 #define MU_F_output(F)                                                                                                 \
-    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped)
+    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped) F(u32, why)
 #define MU_F_output_ack(F) F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset)
 #define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof) F(u64, offset)
 #define MU_F_input_ack(F) F(u64, job) F(u64, taken)
@@ -57,6 +57,8 @@ struct mu_u32v {
  * for the engine, as in spec. */
 #define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
 #define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
+/* Out of quarantine; a lost one is started again at once. */
+#define MU_F_nodes_resume(F) F(str, hosts)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
@@ -111,7 +113,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -134,7 +136,7 @@ struct mu_u32v {
  * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
- * in place of ssh. */
+ * in place of ssh. nofile: the submitter's soft limit of open files. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -160,7 +162,7 @@ struct mu_u32v {
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
-        F(str, ssh) F(str, engine) F(strv, engine_env)
+        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -194,7 +196,8 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
@@ -217,6 +220,7 @@ struct mu_u32v {
     M(23, stop)                                                                                                        \
     M(24, nodes_add)                                                                                                   \
     M(25, nodes_remove)                                                                                                \
+    M(26, nodes_resume)                                                                                                \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \
