@@ -241,11 +241,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, true);
     mu_ctl_event(c, j, "attempt-start", -1, nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
-    for (unsigned i = 0; i < j->nparts; i++) {
-        start.node_id = i;
-        start.local_slots = j->parts[i].share.slots;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_start, &start);
-    }
+    mu_ctl_send_agents(c, j, MU_MSG_start, &start);
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
     free(smaller.data);

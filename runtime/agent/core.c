@@ -273,6 +273,16 @@ static void on_echo(struct mu_agent *a, uint64_t at)
         prolong(a, at);
 }
 
+/* Our place among the attempt's nodes; one that does not exist when we are not among them. */
+static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
+{
+    uint32_t i = 0;
+
+    while (nodes && nodes[i] && strcmp(nodes[i], a->cfg.node))
+        i++;
+    return i;
+}
+
 /* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
  * then the number surely means the same job. A controller with a new store counts from 1 again. */
 static bool here(const struct mu_agent *a, const struct keeper *k)
@@ -308,6 +318,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.node_id = place_of(a, m->start.nodes);
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
     k->one_node = m->start.node_ranks.n <= 1;
