@@ -18,9 +18,9 @@ struct event_base;
 
 struct mu_rank_end {
     uint32_t index;
-    int status;       /* of wait */
-    bool abnormal;    /* ended with 0, without MPI_Finalize */
-    bool aborted;     /* has called MPI_Abort with abort_code */
+    int status;    /* of wait */
+    bool abnormal; /* ended with 0, without MPI_Finalize */
+    bool aborted;  /* has called MPI_Abort with abort_code */
     int32_t abort_code;
     uint32_t blame;   /* MU_BLAME_ */
     uint32_t vain;    /* MU_VAIN_ */
