@@ -332,8 +332,9 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned i = 0; i < j->nparts; i++)
         drained = drained && (j->parts[i].drained || j->parts[i].phase == MU_PHASE_LOST);
-    if (j->client && !drained)
+    if (!drained && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
         return;
+    j->client_until = 0;
     mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     free(j->parts);
     j->parts = NULL;
@@ -357,7 +358,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
-    j->retry_at = j->kill_at = j->client_until = 0;
+    j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
@@ -399,8 +400,13 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
 
 void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
 {
-    if (mu_job_over(j->row.state))
+    if (mu_job_over(j->row.state)) {
+        if (j->client_until && c->now >= j->client_until) {
+            j->client_until = 0;
+            mu_ctl_job_release(c, j);
+        }
         return;
+    }
     if (j->client_until && c->now >= j->client_until) {
         j->client_until = 0;
         mu_ctl_job_cancel(c, j, MU_END_CLIENT, 129, SIGTERM, false, "its client went away");
@@ -426,7 +432,7 @@ uint64_t mu_ctl_job_next(const struct job *j)
     uint64_t next = UINT64_MAX;
 
     if (mu_job_over(j->row.state))
-        return next;
+        return j->client_until ? j->client_until : next;
     if (j->client_until && j->client_until < next)
         next = j->client_until;
     if (j->kill_at && j->kill_at < next)

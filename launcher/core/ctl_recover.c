@@ -482,7 +482,10 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
             mu_ctl_job_release(c, j);
             continue;
         }
-        if (j->retry_at) {
+        if (j->retry_at) { /* between two attempts: what has a keeper there has told so */
+            for (unsigned p = 0; p < j->nparts; p++)
+                if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed)
+                    j->parts[p].phase = MU_PHASE_LOST;
             j->retry_at = j->row.retry_wall > c->wall ? c->now + (j->row.retry_wall - c->wall) : c->now;
             continue;
         }
