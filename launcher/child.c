@@ -28,7 +28,7 @@ struct mu_child {
     struct event *on_in, *on_out;
     struct mu_alarm *alarm;
     struct mu_buf said;
-    bool late;
+    bool late, file; /* file: out is that */
 };
 
 struct mu_children {
@@ -74,12 +74,28 @@ static void end_it(struct mu_child *c)
         kill(-c->pid, SIGKILL);
 }
 
+/* The end of its file. */
+static void hear_file(struct mu_child *c)
+{
+    char text[SAID_MAX];
+    off_t size = lseek(c->out, 0, SEEK_END), from = size > SAID_MAX ? size - SAID_MAX : 0;
+    ssize_t n = pread(c->out, text, sizeof text, from);
+
+    mu_buf_clear(&c->said);
+    for (ssize_t i = 0; i < n; i++)
+        mu_buf_putc(&c->said, text[i] ? text[i] : ' ');
+}
+
 /* What is there to read. */
 static void hear(struct mu_child *c)
 {
     char text[1024];
     ssize_t n;
 
+    if (c->file) {
+        hear_file(c);
+        return;
+    }
     while (c->out >= 0 && (n = read(c->out, text, sizeof text)) != 0) {
         if (n < 0 && errno == EINTR)
             continue;
@@ -162,16 +178,24 @@ static int start(struct mu_child *c, struct mu_err *err)
         return mu_err_errno(err, 0, "cannot start %s", c->spec.argv[0]);
     in = fds[0];
     c->in = fds[1];
-    if (pipe2(fds, O_CLOEXEC))
-        return mu_err_errno(err, 0, "cannot start %s", c->spec.argv[0]);
-    c->out = fds[0];
-    out = fds[1];
+    if (c->file) {
+        c->out = open(c->spec.said_file, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        out = c->out < 0 ? -1 : fcntl(c->out, F_DUPFD_CLOEXEC, 3);
+        if (out < 0)
+            return mu_err_errno(err, 0, "cannot open %s", c->spec.said_file);
+    } else {
+        if (pipe2(fds, O_CLOEXEC))
+            return mu_err_errno(err, 0, "cannot start %s", c->spec.argv[0]);
+        c->out = fds[0];
+        out = fds[1];
+        fcntl(c->out, F_SETFL, O_NONBLOCK);
+    }
     fcntl(c->in, F_SETFL, O_NONBLOCK);
-    fcntl(c->out, F_SETFL, O_NONBLOCK);
     c->on_in = event_new(c->all->base, c->in, EV_WRITE | EV_PERSIST, on_in, c);
-    c->on_out = event_new(c->all->base, c->out, EV_READ | EV_PERSIST, on_out, c);
+    c->on_out = c->file ? NULL : event_new(c->all->base, c->out, EV_READ | EV_PERSIST, on_out, c);
     c->alarm = mu_alarm_new(c->all->base, on_alarm, c);
-    if (!c->on_in || !c->on_out || !c->alarm || event_add(c->on_in, NULL) || event_add(c->on_out, NULL))
+    if (!c->on_in || (!c->file && !c->on_out) || !c->alarm || event_add(c->on_in, NULL) ||
+        (c->on_out && event_add(c->on_out, NULL)))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     int rc = spawn(c, in, null, out);
     if (rc) {
@@ -189,7 +213,7 @@ int mu_child_start(struct mu_children *all, const struct mu_child_spec *spec, st
 
     if (!c)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *c = (struct mu_child){.all = all, .next = all->list, .spec = *spec, .in = -1, .out = -1};
+    *c = (struct mu_child){.all = all, .next = all->list, .spec = *spec, .in = -1, .out = -1, .file = spec->said_file};
     all->list = c;
     int rc = start(c, err);
     if (rc)
@@ -197,6 +221,12 @@ int mu_child_start(struct mu_children *all, const struct mu_child_spec *spec, st
     else
         *out = c;
     return rc;
+}
+
+const char *mu_child_said(struct mu_child *c)
+{
+    hear(c);
+    return mu_buf_str(&c->said);
 }
 
 void mu_child_kill(struct mu_child *c)
@@ -240,7 +270,10 @@ void mu_children_free(struct mu_children *all)
     if (!all)
         return;
     while (all->list)
-        mu_child_kill(all->list);
+        if (all->list->spec.lives_on)
+            drop(all->list);
+        else
+            mu_child_kill(all->list);
     free(all);
 }
 

@@ -26,15 +26,20 @@ struct mu_child_spec {
     char *const *env;
     const void *input; /* borrowed until the end; then end of file */
     size_t ninput;
-    uint64_t deadline; /* mu_now() */
+    uint64_t deadline; /* mu_now(); UINT64_MAX: none */
     mu_child_fn ended; /* the child is gone then */
     void *arg;
+    const char
+        *said_file; /* standard error goes there, so that nobody must read it; borrowed for the start. NULL: to us */
+    bool lives_on;  /* mu_children_free leaves it alone */
 };
 
 struct mu_children *mu_children_new(struct event_base *); /* NULL: out of memory */
 /* Kills those that are left, with no callback. NULL is fine. */
 void mu_children_free(struct mu_children *);
 int mu_child_start(struct mu_children *, const struct mu_child_spec *, struct mu_child **, struct mu_err *);
+/* The end of what it has said so far; borrowed until the next call. */
+const char *mu_child_said(struct mu_child *);
 /* No callback comes. */
 void mu_child_kill(struct mu_child *);
 /* For the owner of SIGCHLD. False: it is none of these. */

@@ -293,6 +293,48 @@ static void on_nodes_add(void *arg, const struct mu_m_nodes_add *m)
     c->pool_nodes = copy;
 }
 
+/* STATE/nodes: the pool's hosts and how they are started, as a nodes_add message. */
+static void on_pool_changed(void *arg, const char *hosts)
+{
+    struct controller *c = arg;
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_m_nodes_add m = c->pool_nodes;
+    char path[PATH_MAX];
+    struct mu_err err;
+
+    m.hosts = (char *)(uintptr_t)hosts;
+    int rc = mu_path_join(path, sizeof path, c->paths.state, "nodes", &err);
+    if (!rc && !*hosts) {
+        unlink(path);
+        return;
+    }
+    rc = rc ? rc : mu_msg_encode(&b, MU_MSG_nodes_add, &m);
+    rc = rc ? rc : mu_path_write_atomic(path, b.data, b.len, 0600, &err);
+    if (rc)
+        mu_log(MU_LOG_ERROR, "controller", "the pool's hosts cannot be stored: %s", err.text);
+}
+
+static void load_pool(struct controller *c)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_msg m = {0};
+    char path[PATH_MAX];
+    struct mu_err err;
+
+    if (mu_path_join(path, sizeof path, c->paths.state, "nodes", NULL) || access(path, F_OK))
+        return;
+    int rc = mu_path_read(path, 16 << 20, &b, &err);
+    if (!rc && mu_msg_frame(b.data, b.len) != (int64_t)b.len)
+        rc = mu_err_set(&err, MUSTER_ECORRUPT, "%s is damaged; add the hosts again with `muster nodes add`", path);
+    rc = rc ? rc : mu_msg_decode(b.data, b.len, &m, &err);
+    if (rc || m.type != MU_MSG_nodes_add) {
+        mu_log(MU_LOG_ERROR, "controller", "the pool's hosts: %s", rc ? err.text : "not a list of hosts");
+        mu_msg_free(&m);
+        return;
+    }
+    c->pool_nodes = m.nodes_add;
+}
+
 static int new_starter(struct controller *c, struct mu_err *err)
 {
     struct mu_starter_config cfg = {.paths = &c->paths,
@@ -381,6 +423,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_joined = on_joined,
         .on_probe = on_probe_wanted,
         .on_nodes_add = on_nodes_add,
+        .on_pool_changed = on_pool_changed,
         .arg = c};
     char file[PATH_MAX];
     int rc;
@@ -394,6 +437,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
     cfg.ctl.node = c->paths.host;
+    load_pool(c);
+    cfg.pool_hosts = c->pool_nodes.hosts;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();

@@ -93,6 +93,9 @@ unsigned mu_start_limit_s(const struct mu_start *);
  * out of memory. node NULL: left out. */
 char **mu_start_agent_words(const struct mu_start *, const char *node);
 const char *mu_start_join(const struct mu_start *);
+const struct mu_paths *mu_start_paths(const struct mu_start *);
+/* The hosts that are on their way now, of all engines; go on with next. */
+struct mu_start *mu_starter_first(const struct mu_starter *);
 /* What an engine keeps in the starter; drop frees it at the end. */
 struct mu_start_shared {
     void *p;

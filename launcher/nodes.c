@@ -73,7 +73,8 @@ static int list_nodes(int argc, char **argv)
 
     if (mu_cmd_options("muster nodes [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code)) {
         if (!code)
-            puts("\n  add     hosts become the pool's\n  remove  hosts leave it");
+            puts("\n  add     hosts become the pool's\n  remove  hosts leave it\n  resume  hosts come out of "
+                 "quarantine");
         return code;
     }
     if (ask(&root, &list, &text, &err))
@@ -268,11 +269,35 @@ static int remove_nodes(int argc, char **argv)
     return rc ? mu_cmd_fail("nodes", &err) : 0;
 }
 
+static int resume_nodes(int argc, char **argv)
+{
+    MU_AUTO_MSG struct mu_msg reply = {0};
+    struct opts o = {0};
+    struct mu_err err = {0};
+    struct mu_hosts hosts = {0};
+    struct mu_client client;
+    int first, code;
+
+    if (mu_cmd_options("muster nodes resume HOST...", NULL, 0, argc, argv, 1, 65536, &o, &first, &code))
+        return code;
+    int rc = 0;
+    for (int i = first; i < argc && !rc; i++)
+        rc = take_host(&hosts, argv[i], &err);
+    mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
+    if (!rc && !(rc = mu_client_open(&client, &err))) {
+        struct mu_m_nodes_resume m = {.hosts = text};
+        rc = mu_client_call(&client, MU_MSG_nodes_resume, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
+        mu_client_close(&client);
+    }
+    mu_hosts_free(&hosts);
+    return rc ? mu_cmd_fail("nodes", &err) : 0;
+}
+
 /* To add one: a row, its function, its section in docs/man/muster-nodes.1. */
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} subs[] = {{"add", add_nodes}, {"remove", remove_nodes}};
+} subs[] = {{"add", add_nodes}, {"remove", remove_nodes}, {"resume", resume_nodes}};
 
 int mu_cmd_nodes(int argc, char **argv)
 {

@@ -500,7 +500,14 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
         settle(s);
         return;
     }
+    bool pool = msg->type == MU_MSG_nodes_add || msg->type == MU_MSG_nodes_remove;
     step(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
+    if (pool && s->cfg.on_pool_changed) {
+        mu_auto_buf struct mu_buf hosts = {0};
+        mu_ctl_pool_hosts(s->core, &hosts);
+        if (!hosts.failed)
+            s->cfg.on_pool_changed(s->cfg.arg, mu_buf_str(&hosts));
+    }
 }
 
 static void on_down(void *arg, struct mu_link *link)
@@ -614,6 +621,10 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
         mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");
     if (rc)
         goto failed;
+    if (cfg->pool_hosts) {
+        struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
+        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
+    }
     step(s, &(struct mu_ev){.kind = MU_EV_LOADED});
     *out = s;
     return 0;

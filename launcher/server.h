@@ -19,6 +19,8 @@ struct mu_server_config {
     void (*on_joined)(void *arg, const char *node); /* an agent of another host is here; before the core hears of it */
     void (*on_probe)(void *arg, const struct mu_act *);
     void (*on_nodes_add)(void *arg, const struct mu_m_nodes_add *); /* before the core hears of it */
+    void (*on_pool_changed)(void *arg, const char *hosts);          /* to be stored: pool_hosts of the next start */
+    const char *pool_hosts;                                         /* NULL: none; borrowed for the call */
     void *arg;
 };
 struct mu_tls_conn;

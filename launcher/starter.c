@@ -232,6 +232,16 @@ const char *mu_start_join(const struct mu_start *s)
     return s->starter->join;
 }
 
+const struct mu_paths *mu_start_paths(const struct mu_start *s)
+{
+    return s->starter->cfg.paths;
+}
+
+struct mu_start *mu_starter_first(const struct mu_starter *st)
+{
+    return st->running;
+}
+
 struct mu_start_shared *mu_start_shared(const struct mu_start *s)
 {
     return &s->starter->shared[s->engine - mu_engines];

@@ -302,6 +302,15 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_attach:
         on_attach(c, k, &m->attach);
         return;
+    case MU_MSG_nodes_add:
+        mu_ctl_pool_add(c, k->id, m->nodes_add.hosts);
+        return;
+    case MU_MSG_nodes_remove:
+        mu_ctl_pool_remove(c, k->id, &m->nodes_remove);
+        return;
+    case MU_MSG_nodes_resume:
+        mu_ctl_pool_resume(c, k->id, m->nodes_resume.hosts);
+        return;
     case MU_MSG_stop:
         for (unsigned i = 0; i < c->njobs; i++) {
             if (mu_job_over(c->jobs[i]->row.state))
@@ -559,7 +568,10 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
     c->acts = acts;
     switch (ev->kind) {
     case MU_EV_LOAD:
-        on_load(c, &ev->msg->jobrow);
+        if (ev->msg->type == MU_MSG_nodes_add)
+            mu_ctl_pool_add(c, 0, ev->msg->nodes_add.hosts);
+        else
+            on_load(c, &ev->msg->jobrow);
         return;
     case MU_EV_UP:
         on_up(c, ev->conn);

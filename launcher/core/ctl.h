@@ -1,5 +1,6 @@
 /* The controller's core: jobs, the pool, who is connected. A pure function of (state, event) -> actions; see
- * runtime/wire/core.h. The shell gives it every stored row (MU_EV_LOAD ... MU_EV_LOADED) before anything else, then
+ * runtime/wire/core.h. The shell gives it every stored row, and the pool's hosts (nodes_add), as MU_EV_LOAD, then
+ * MU_EV_LOADED, before anything else; then
  * connections and messages, and MU_EV_TIME when mu_ctl_next() has come.
  *
  * Queries (MU_MSG_query) are answered by the shell from mu_ctl_job_* and the store; they never reach the core. */
@@ -34,6 +35,8 @@ uint64_t mu_ctl_next(const struct mu_ctl *); /* monotonic ns; UINT64_MAX: nothin
 unsigned mu_ctl_job_count(const struct mu_ctl *);
 const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const struct mu_m_spec **spec);
 const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
+/* Hosts that were given to the pool, as spec.hosts has them; for the caller to store and to load again. */
+void mu_ctl_pool_hosts(const struct mu_ctl *, struct mu_buf *out);
 bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
 
 /* Names of states as JSON and tables show them. */

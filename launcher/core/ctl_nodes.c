@@ -16,6 +16,20 @@
 #define PROBE_EVERY (60 * MU_MS)
 #define STRIKES_WITHIN (600 * MU_SEC)
 
+struct job *mu_ctl_node_job(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts; p++)
+            if (j->parts[p].share.node == (uint32_t)node)
+                return j;
+        for (unsigned s = 0; s < j->nspares; s++)
+            if (j->spares[s].node == (uint32_t)node)
+                return j;
+    }
+    return NULL;
+}
+
 static struct mu_node *at(struct mu_ctl *c, int node)
 {
     return &c->pool.v[node];
@@ -104,7 +118,7 @@ void mu_ctl_node_count(struct mu_ctl *c, int node, uint32_t keepers)
 
 /* --- away, lost --------------------------------------------------------------------------------------------------- */
 
-static void ask_engine(struct mu_ctl *c, int node)
+void mu_ctl_node_start(struct mu_ctl *c, int node)
 {
     struct mu_node *n = at(c, node);
     struct mu_act *act = mu_acts_add(c->acts, MU_ACT_ENGINE);
@@ -187,7 +201,7 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
     n->state = MU_NODE_AWAY;
     n->away_wall = c->wall - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
     if (n->leaving) {
-        mu_pool_remove(&c->pool, (unsigned)node);
+        n->state = MU_NODE_LOST; /* nodes_tick removes it once no job holds it */
         return;
     }
     for (unsigned i = 0; i < c->njobs; i++)
@@ -322,6 +336,10 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
             continue;
+        if (n->leaving && !n->conn && !mu_ctl_node_job(c, (int)i)) {
+            mu_pool_remove(&c->pool, i);
+            continue;
+        }
         if (n->quarantine_until && c->now >= n->quarantine_until)
             n->quarantine_until = 0;
         if (n->declare_at && c->now >= n->declare_at) {
@@ -341,7 +359,7 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
         if (n->engine_at && c->now >= n->engine_at) {
             n->engine_at = 0;
             if (!owned_by_over(c, n->owner))
-                ask_engine(c, (int)i);
+                mu_ctl_node_start(c, (int)i);
         }
     }
 }
@@ -403,7 +421,7 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
     snprintf(at(c, node)->target, sizeof at(c, node)->target, "%s", h->name);
     if (start) {
         at(c, node)->state = MU_NODE_STARTING;
-        ask_engine(c, node);
+        mu_ctl_node_start(c, node);
     }
     return node;
 }

@@ -83,6 +83,11 @@ moved:
     return true;
 }
 
+static bool stays(const struct mu_ctl *c, uint32_t node)
+{
+    return c->pool.v[node].ready && !c->pool.v[node].leaving;
+}
+
 /* A smaller world: the parts that have no node go, if the job allows it. */
 static bool shrink(struct mu_ctl *c, struct job *j)
 {
@@ -90,12 +95,12 @@ static bool shrink(struct mu_ctl *c, struct job *j)
     unsigned kept = 0;
 
     for (unsigned i = 0; i < j->nparts; i++)
-        if (c->pool.v[j->parts[i].share.node].ready)
+        if (stays(c, j->parts[i].share.node))
             left += j->parts[i].share.ranks;
     if (!j->spec.min_ranks || left < j->spec.min_ranks || j->spec.app_ranks.n != 1)
         return false;
     for (unsigned i = 0; i < j->nparts; i++) {
-        if (c->pool.v[j->parts[i].share.node].ready)
+        if (stays(c, j->parts[i].share.node))
             j->parts[kept++] = j->parts[i];
         else
             leave(c, j, &j->parts[i].share);
@@ -112,12 +117,12 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
 
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
-        bool sick = n->state == MU_NODE_LOST || n->quarantine_until;
-        if (n->ready && !n->quarantine_until)
+        bool sick = n->state == MU_NODE_LOST || n->quarantine_until || n->leaving;
+        if (n->ready && !sick)
             continue;
         if (sick && replace(c, j, &j->parts[i])) {
             moved = true;
-        } else if (n->ready) { /* nobody else: then one in quarantine is better than none */
+        } else if (n->ready && !n->leaving) { /* nobody else: then one in quarantine is better than none */
             continue;
         } else if (sick) {
             lacks = n->name;
@@ -140,7 +145,7 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
     if (lacks && !j->short_since)
         j->short_since = c->now ? c->now : 1;
     if (lacks)
-        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "node %s is lost and no other is free; waiting for one", lacks);
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "node %s is gone and no other is free; waiting for one", lacks);
     if (lacks && c->cfg.node_wait_ns && c->now >= j->short_since + c->cfg.node_wait_ns) {
         char why[400];
         snprintf(why, sizeof why, "node %.200s was lost and no other has come up within %llu s", lacks,
@@ -162,7 +167,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned s = 0; s < j->nspares;) {
         const struct mu_node *n = &c->pool.v[j->spares[s].node];
-        if (n->state != MU_NODE_LOST && !n->quarantine_until) {
+        if (n->state != MU_NODE_LOST && !n->quarantine_until && !n->leaving) {
             s++;
             continue;
         }

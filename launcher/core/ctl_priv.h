@@ -113,6 +113,13 @@ void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
 void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
 void mu_ctl_node_strike(struct mu_ctl *, int node);
 int mu_ctl_node_known(struct mu_ctl *, const char *name); /* index; made if need be; < 0: out of memory */
+/* ctl_pool.c: hosts that people give to the pool and take from it */
+void mu_ctl_pool_add(struct mu_ctl *, mu_conn client, const char *hosts); /* client 0: at the start, from the store */
+void mu_ctl_pool_remove(struct mu_ctl *, mu_conn client, const struct mu_m_nodes_remove *);
+void mu_ctl_pool_resume(struct mu_ctl *, mu_conn client, const char *hosts);
+
+struct job *mu_ctl_node_job(struct mu_ctl *, int node); /* one that has a part or a spare there; NULL: none */
+void mu_ctl_node_start(struct mu_ctl *, int node);      /* asks an engine for its agent */
 void mu_ctl_nodes_loaded(struct mu_ctl *);
 void mu_ctl_nodes_tick(struct mu_ctl *);
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *);

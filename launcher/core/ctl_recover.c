@@ -93,9 +93,13 @@ static void blame_node(struct mu_ctl *c, struct job *j)
     r->fail_status = 0;
     r->fail_attempt = r->attempt;
     r->fail_wall = c->wall;
+    mu_ctl_replace(&r->fail_text, "its ranks were ended");
+    mu_ctl_replace(&r->fail_node, NULL);
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
-        if (n->state == MU_NODE_LOST)
+        if (n->leaving)
+            snprintf(what, sizeof what, "node %s leaves the pool", n->name);
+        else if (n->state == MU_NODE_LOST)
             snprintf(what, sizeof what, "node %s was lost: %s", n->name, n->reason);
         else if (j->parts[i].lapsed)
             snprintf(what, sizeof what, "node %s had lost contact and ended its ranks", n->name);

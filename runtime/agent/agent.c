@@ -25,6 +25,7 @@
 #include "runtime/wire/tls.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
+#define KEEPER_END (10 * MU_SEC)
 #define LONELY (2 * MU_SEC)
 #define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
 #define TAKE_OVER_MS 10000
@@ -110,10 +111,12 @@ static struct pending *later(struct agent *a, enum mu_ev_kind kind, uint64_t job
     return p;
 }
 
-static void run_clean(struct agent *a, uint64_t job)
+static void run_clean(struct agent *a, uint64_t job, const char *why)
 {
     struct mu_err err;
 
+    if (*why)
+        mu_log(MU_LOG_WARN, "agent", "job %llu: %s; killing it", (unsigned long long)job, why);
     if (!mu_keepers_clean(a->keepers, job, &err)) {
         mu_plan_release(a->plan, job);
         later(a, MU_EV_CLEANED, job);
@@ -205,7 +208,7 @@ static void carry_out(struct agent *a)
             run_spawn(a, act->job);
             break;
         case MU_ACT_CLEAN:
-            run_clean(a, act->job);
+            run_clean(a, act->job, act->detail);
             break;
         case MU_ACT_EXIT:
             a->by_core = true;
@@ -657,6 +660,7 @@ static int set_up(struct agent *a, struct mu_err *err)
                                   .memory = node.memory,
                                   .boot = a->boot,
                                   .adopt_wait_ns = ADOPT_WAIT,
+                                  .end_ns = KEEPER_END,
                                   .owner = a->start.join.owner,
                                   .joined = a->start.join.n > 0,
                                   .lonely_ns = a->start.join.stay ? 0

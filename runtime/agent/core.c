@@ -1,5 +1,6 @@
 #include "runtime/agent/core.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,10 @@ struct keeper {
     uint32_t pid, attempt; /* newest attempt asked for */
     mu_conn conn;
     bool released, have_report;
+    bool one_node;        /* the newest start was of an attempt on this node only: no lease */
     bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    uint64_t due;         /* told to end its ranks or itself, it is killed then; 0 = not told */
     uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
     struct mu_msg report; /* last one said; type 0 = none */
@@ -198,14 +201,29 @@ static void tell_all(struct mu_agent *a)
     tell_count(a);
 }
 
-static void clean(struct mu_agent *a, struct keeper *k)
+/* why: what the keeper is killed for, NULL when it is dead already */
+static void clean(struct mu_agent *a, struct keeper *k, const char *why)
 {
+    struct mu_act *act = mu_acts_add(a->acts, MU_ACT_CLEAN);
+
+    act->job = k->job;
+    snprintf(act->detail, sizeof act->detail, "%s", why ? why : "");
     if (k->delivered)
         mu_msg_free(&k->start);
     k->state = K_CLEANING;
     k->pid = 0;
     k->conn = 0;
-    mu_acts_add(a->acts, MU_ACT_CLEAN)->job = k->job;
+    k->due = 0;
+}
+
+/* A living keeper that was told to end something has so long from now on: it may hang. */
+static void limit(struct mu_agent *a, struct keeper *k, uint64_t grace)
+{
+    uint64_t until = a->now + grace + a->cfg.end_ns;
+    bool lives = k->state == K_FOUND || k->state == K_SPAWNING || k->state == K_UP;
+
+    if (lives && a->cfg.end_ns && until > k->due && !MU_MUTANT(HANG_FORGIVEN))
+        k->due = until;
 }
 
 static void spawn(struct mu_agent *a, struct keeper *k)
@@ -254,6 +272,13 @@ static void on_echo(struct mu_agent *a, uint64_t at)
         prolong(a, at);
 }
 
+/* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
+ * then the number surely means the same job. A controller with a new store counts from 1 again. */
+static bool here(const struct mu_agent *a, const struct keeper *k)
+{
+    return k->start_conn == a->nctl;
+}
+
 static void on_start(struct mu_agent *a, const struct mu_msg *m)
 {
     struct keeper *k = find(a, m->start.job);
@@ -263,7 +288,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
     for (unsigned i = 0; i < DONE_JOBS && !k && !MU_MUTANT(AGENT_FORGETS); i++)
         if (a->done[i].job == m->start.job && m->start.attempt <= a->done[i].attempt)
             return;
-    if (k && m->start.attempt <= k->attempt && !MU_MUTANT(AGENT_FORGETS)) {
+    if (k && m->start.attempt <= k->attempt && (!k->released || here(a, k)) && !MU_MUTANT(AGENT_FORGETS)) {
         if (k->report.type)
             to_ctl(a, MU_MSG_report, &k->report.report);
         return;
@@ -284,6 +309,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
     }
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
+    k->one_node = m->start.node_ranks.n <= 1;
     k->attempt = m->start.attempt;
     k->have_report = k->delivered = false;
     speak_for(a, k, MU_PHASE_STARTING, NULL);
@@ -301,7 +327,7 @@ static void to_keeper(struct mu_agent *a, uint64_t job, enum mu_msg_type type, c
 {
     struct keeper *k = find(a, job);
 
-    if (k && k->state == K_UP)
+    if (k && k->state == K_UP && !k->released)
         mu_acts_send(a->acts, k->conn, type, body);
 }
 
@@ -320,9 +346,13 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
             tell_count(a);
             return;
         }
-        if (!k->released) {
+        if (here(a, k) && (!k->released || k->again)) {
             a->done[a->ndone % DONE_JOBS].job = k->job;
             a->done[a->ndone++ % DONE_JOBS].attempt = k->attempt;
+        }
+        if (!k->released) {
+            k->due = 0;
+            limit(a, k, 0);
         }
         k->released = true;
         k->again = false;
@@ -337,9 +367,12 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->kill.job);
         if (!k)
             return;
-        if (k->state == K_UP && !k->again)
+        if (k->state == K_UP && !k->again) {
             mu_acts_send(a->acts, k->conn, MU_MSG_kill, &m->kill);
-        else if (k->start.type && !k->delivered && k->attempt <= m->kill.attempt && m->kill.signo) {
+            if (!k->released && m->kill.attempt >= k->attempt && (m->kill.signo == SIGKILL || m->kill.grace_ns) &&
+                !(k->have_report && k->report.report.phase >= MU_PHASE_GONE))
+                limit(a, k, m->kill.signo == SIGKILL ? 0 : m->kill.grace_ns);
+        } else if (k->start.type && !k->delivered && k->attempt <= m->kill.attempt && m->kill.signo) {
             /* not begun: it never will */
             mu_msg_free(&k->start);
             k->have_report = true;
@@ -351,18 +384,13 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         k = find(a, m->stream.job);
         if (k && k->start.type)
             k->start.start.stream = m->stream.on;
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_stream, &m->stream);
+        to_keeper(a, m->stream.job, m->type, &m->stream);
         return;
     case MU_MSG_input:
-        k = find(a, m->input.job);
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_input, &m->input);
+        to_keeper(a, m->input.job, m->type, &m->input);
         return;
     case MU_MSG_output_ack:
-        k = find(a, m->output_ack.job);
-        if (k)
-            mu_acts_send(a->acts, k->conn, MU_MSG_output_ack, &m->output_ack);
+        to_keeper(a, m->output_ack.job, m->type, &m->output_ack);
         return;
     case MU_MSG_fence:
         to_keeper(a, m->fence.job, m->type, &m->fence);
@@ -431,6 +459,8 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
             k = find(a, a->conns[i].job);
     if (!k || k->conn != conn)
         return;
+    if (k->released && k->state == K_UP)
+        return; /* nobody asks for it any more, and its number may be another job's already */
     switch (m->type) {
     case MU_MSG_report:
         if (m->report.job != k->job ||
@@ -446,6 +476,12 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
         if (m->report.attempt == k->attempt) {
             k->have_report = true;
             set_report(k, &m->report);
+        }
+        if (k->due && !k->released) {
+            if (m->report.attempt == k->attempt && m->report.phase >= MU_PHASE_GONE)
+                k->due = 0;
+            else
+                limit(a, k, 0);
         }
         to_ctl(a, MU_MSG_report, &m->report);
         deliver(a, k);
@@ -500,7 +536,7 @@ static void on_child(struct mu_agent *a, const struct mu_ev *ev)
         return;
     if (ev->pid && k->pid != ev->pid)
         return;
-    clean(a, k);
+    clean(a, k, NULL);
 }
 
 static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
@@ -557,6 +593,15 @@ static void on_load(struct mu_agent *a, const struct mu_ev *ev)
     a->adopt_until = ev->now + a->cfg.adopt_wait_ns;
 }
 
+/* When a keeper that was told to end something is given up. Of an attempt on several nodes nothing may outlive the
+ * lease, and one that hangs does not look at it. */
+static uint64_t due(const struct mu_agent *a, const struct keeper *k)
+{
+    if (!k->due)
+        return UINT64_MAX;
+    return a->cfg.joined && a->lease_until && !k->one_node && a->lease_until < k->due ? a->lease_until : k->due;
+}
+
 static void on_time(struct mu_agent *a)
 {
     /* A found keeper that does not come: it hangs or is not ours to use. */
@@ -564,8 +609,13 @@ static void on_time(struct mu_agent *a)
         a->adopt_until = 0;
         for (unsigned i = 0; i < a->n; i++)
             if (a->v[i].state == K_FOUND)
-                clean(a, &a->v[i]);
+                clean(a, &a->v[i], "its keeper lives but does not connect");
     }
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->now >= due(a, &a->v[i]))
+            clean(a, &a->v[i],
+                  a->v[i].released ? "its keeper does not end although the job has"
+                                   : "its keeper hangs: it was told to kill its ranks and says nothing");
     bool lonely = !a->ctl_up && !a->n;
     if (!lonely)
         a->lonely_since = 0;
@@ -638,5 +688,8 @@ uint64_t mu_agent_next(const struct mu_agent *a)
 
     if (a->lonely_since && a->cfg.lonely_ns && a->lonely_since + a->cfg.lonely_ns < next)
         next = a->lonely_since + a->cfg.lonely_ns;
+    for (unsigned i = 0; i < a->n; i++)
+        if (due(a, &a->v[i]) < next)
+            next = due(a, &a->v[i]);
     return next;
 }

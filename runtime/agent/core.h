@@ -5,8 +5,8 @@
  * MU_EV_LOADED. MU_EV_UP/DOWN/MSG on the controller's connection with conn = MU_AGENT_CTL, on keepers' connections with
  * numbers of the shell's; a keeper says MU_MSG_hello (job) first. MU_EV_CHILD when the keeper process of `job` is dead
  * (pid), however it was started. Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or
- * status != 0 and text), CLEAN (kill every process tagged with the job, remove its files; answer MU_EV_CLEANED), SEND,
- * CLOSE, EXIT.
+ * status != 0 and text), CLEAN (kill the job's keeper, if it still lives, and every process tagged with the job, remove
+ * its files; answer MU_EV_CLEANED; detail, if any, says what the keeper has done wrong), SEND, CLOSE, EXIT.
  *
  * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have
  * heard a beat of ours, with the time at which that one was sent (`at`). From it the lease is reckoned that the keepers
@@ -24,9 +24,10 @@ struct mu_agent_config {
     uint64_t memory, incarnation;
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
-    uint64_t lonely_ns;     /* without controller and without keepers for so long: exit; 0 = never */
-    uint64_t owner;         /* the job that it was started for; 0 = the pool's */
-    bool joined;            /* of another host than the controller's: leases */
+    uint64_t end_ns;    /* a released keeper may live so long, one told to kill its ranks be silent so long; 0 = ever */
+    uint64_t lonely_ns; /* without controller and without keepers for so long: exit; 0 = never */
+    uint64_t owner;     /* the job that it was started for; 0 = the pool's */
+    bool joined;        /* of another host than the controller's: leases */
 };
 
 struct mu_agent;

@@ -236,17 +236,26 @@ static void remove_lock(struct mu_keepers *k, uint64_t job)
 int mu_keepers_clean(struct mu_keepers *k, uint64_t job, struct mu_err *err)
 {
     struct mu_proc_sweep sweep = {.pool = k->paths->pool_hash, .job = job};
+    struct mu_proc_toll toll = {0}, more = {0};
     char name[40];
     pid_t pid = 0;
-    int killed = 0;
 
     /* It hangs, or has not answered in time. Its lock vouches for the number. */
     snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)job);
-    if (mu_daemon_locked(k->paths->run, name, &pid) && pid > 1)
+    if (mu_daemon_locked(k->paths->run, name, &pid) && pid > 1) {
+        sweep.below = pid; /* without it nobody knows whose children these were */
+        mu_proc_kill_tagged(&sweep, CLEAN_MS, &more, NULL);
+        sweep.below = 0;
         kill(pid, SIGKILL);
-    int rc = mu_proc_kill_tagged(&sweep, CLEAN_MS, &killed, err);
+    }
+    int rc = mu_proc_kill_tagged(&sweep, CLEAN_MS, &toll, err), killed = toll.killed + more.killed;
     if (killed)
         mu_log(MU_LOG_INFO, "agent", "job %llu: %d processes of a dead keeper killed", (unsigned long long)job, killed);
+    const struct mu_proc_toll *t = more.denied ? &more : &toll;
+    if (t->denied)
+        mu_log(MU_LOG_WARN, "agent",
+               "job %llu: process %ld (%s) of user %ld cannot be ended by this account; it runs on",
+               (unsigned long long)job, (long)t->pid, t->name, (long)t->uid);
     if (rc)
         return rc;
     if (mu_daemon_locked(k->paths->run, name, NULL))

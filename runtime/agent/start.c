@@ -1,9 +1,13 @@
 #include "runtime/agent/start.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
@@ -14,7 +18,7 @@
 
 struct options {
     const char *run, *join, *node, *key, *pool;
-    bool local, foreground, detach, rejoin;
+    bool local, foreground, detach, step, rejoin;
     int slots, key_fd;
     uint64_t owner;
 };
@@ -30,6 +34,7 @@ static const struct mu_opt options[] = {
     /* of the processes that start agents */
     {"run", 0, MU_OPT_STRING, AT(run), "DIR", NULL, .aliases = NULL},
     {"local", 0, MU_OPT_FLAG, AT(local), NULL, NULL, .aliases = NULL},
+    {"step", 0, MU_OPT_FLAG, AT(step), NULL, NULL, .aliases = NULL},
     {"rejoin", 0, MU_OPT_FLAG, AT(rejoin), NULL, NULL, .aliases = NULL},
     {"key-fd", 0, MU_OPT_INT, AT(key_fd), "N", NULL, .max = 1 << 20},
     {"pool", 0, MU_OPT_STRING, AT(pool), "ID", NULL, .aliases = NULL},
@@ -77,10 +82,11 @@ static int read_join(const struct options *o, struct mu_agent_start *s, struct m
         return mu_err_prefix(err, "--join");
     if (o->key_fd >= 0)
         prefer_ssh_client(j);
-    snprintf(j->node, sizeof j->node, "%s", o->node ? o->node : s->paths.host);
+    const char *slurm = o->step ? getenv("SLURMD_NODENAME") : NULL;
+    snprintf(j->node, sizeof j->node, "%s", o->node ? o->node : slurm && *slurm ? slurm : s->paths.host);
     j->slots = o->slots;
     j->owner = o->owner;
-    j->stay = !o->detach;
+    j->stay = !o->detach && !o->step;
     if (o->key_fd >= 0) {
         rc = mu_key_read(o->key_fd, KEY_MS, &j->key, err);
     } else {
@@ -91,13 +97,31 @@ static int read_join(const struct options *o, struct mu_agent_start *s, struct m
     return rc;
 }
 
+/* For a workload manager: the agent, its keepers and whoever follows the agent are below this process, which stays as
+ * long as one of them. Told to end, they are told as well. */
+static void outlive_all(void)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+static void await_all(void)
+{
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+}
+
 /* The process that was started waits for its child to join, and ends as it says. 1: that is over. */
-static int detach(struct mu_agent_start *s, int *code, struct mu_err *err)
+static int detach(struct mu_agent_start *s, bool step, int *code, struct mu_err *err)
 {
     int fds[2], status = 1;
 
     if (pipe2(fds, O_CLOEXEC))
         return mu_err_errno(err, 0, "cannot make a pipe");
+    if (step)
+        outlive_all();
     pid_t pid = fork();
     if (pid < 0) {
         close(fds[0]);
@@ -105,6 +129,9 @@ static int detach(struct mu_agent_start *s, int *code, struct mu_err *err)
         return mu_err_errno(err, 0, "cannot fork");
     }
     if (!pid) {
+        signal(SIGTERM, SIG_DFL);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGHUP, SIG_DFL);
         close(fds[0]);
         s->joined_fd = fds[1];
         return 0;
@@ -114,6 +141,8 @@ static int detach(struct mu_agent_start *s, int *code, struct mu_err *err)
     if (mu_daemon_await(fds[0], MU_AGENT_JOIN_MS + 5000, &status, err)) {
         fprintf(stderr, "muster agent: %s\n", err->text);
         *code = status;
+    } else if (step) {
+        await_all();
     }
     close(fds[0]);
     return 1;
@@ -150,8 +179,8 @@ int mu_agent_start(int argc, char **argv, struct mu_agent_start *s, int *code, s
     if ((o.join || o.rejoin) && (rc = read_join(&o, s, err)))
         return rc;
     s->local = o.local;
-    s->foreground = o.foreground || (o.join && !o.detach);
-    s->take_over = o.join && !o.detach;
+    s->foreground = o.foreground || (o.join && !o.detach && !o.step);
+    s->take_over = o.join && !o.detach && !o.step;
     s->slots = o.rejoin ? s->join.slots : o.slots;
-    return o.detach ? detach(s, code, err) : 0;
+    return o.detach || o.step ? detach(s, o.step, code, err) : 0;
 }

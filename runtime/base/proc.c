@@ -80,38 +80,47 @@ int mu_proc_pidfd(pid_t pid, struct mu_err *err)
     return mu_err_errno(err, code, "pidfd of process %ld", (long)pid);
 }
 
-/* From /proc/PID/stat: the start time, and whether any thread still runs (the first one may be a zombie among others).
- * The name in it may hold anything: fields start behind the last ')'. */
-static int read_stat(pid_t pid, bool *running, uint64_t *ticks)
+struct stat_line {
+    bool running; /* any thread: the first one may be a zombie among others */
+    pid_t parent;
+    uint64_t start;
+    char name[32];
+};
+
+/* /proc/PID/stat. The name in it may hold anything: fields start behind the last ')'. */
+static int read_stat(pid_t pid, struct stat_line *out)
 {
     char path[40], *save;
     const char *field[23] = {0};
     mu_auto_buf struct mu_buf b = {0};
-    uint64_t threads;
+    uint64_t threads, parent;
 
     snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
     if (mu_path_read(path, 8192, &b, NULL) < 0)
         return MUSTER_EARG;
     char *p = strrchr(b.data, ')');
-    if (!p)
+    const char *name = b.data + strcspn(b.data, "(");
+    if (!p || name > p)
         return MUSTER_EARG;
+    snprintf(out->name, sizeof out->name, "%.*s", (int)(p - name - 1), name + 1);
     field[3] = strtok_r(p + 1, " ", &save);
     for (int i = 4; i <= 22 && field[i - 1]; i++)
         field[i] = strtok_r(NULL, " ", &save);
-    if (!field[22] || mu_str_u64(field[20], 0, INT32_MAX, &threads) < 0)
+    if (!field[22] || mu_str_u64(field[20], 0, INT32_MAX, &threads) < 0 ||
+        mu_str_u64(field[4], 0, INT32_MAX, &parent) < 0)
         return MUSTER_EARG;
-    *running = (*field[3] != 'Z' && *field[3] != 'X') || threads > 1;
-    return mu_str_u64(field[22], 0, UINT64_MAX, ticks);
+    out->running = (*field[3] != 'Z' && *field[3] != 'X') || threads > 1;
+    out->parent = (pid_t)parent;
+    return mu_str_u64(field[22], 0, UINT64_MAX, &out->start);
 }
 
 int mu_proc_start(pid_t pid, uint64_t *ticks)
 {
-    bool running;
-    uint64_t t;
+    struct stat_line s;
 
-    if (pid <= 0 || read_stat(pid, &running, &t) < 0)
+    if (pid <= 0 || read_stat(pid, &s) < 0)
         return MUSTER_EARG;
-    *ticks = t;
+    *ticks = s.start;
     return 0;
 }
 
@@ -144,10 +153,9 @@ void mu_proc_close(struct mu_proc *p)
 
 bool mu_proc_alive(const struct mu_proc *p)
 {
-    uint64_t ticks;
-    bool running;
+    struct stat_line s;
 
-    return read_stat(p->pid, &running, &ticks) == 0 && ticks == p->start && running;
+    return read_stat(p->pid, &s) == 0 && s.start == p->start && s.running;
 }
 
 int mu_proc_signal(const struct mu_proc *p, int sig, struct mu_err *err)
@@ -226,7 +234,7 @@ static int visit(struct scan *s, uint64_t pid)
 
     snprintf(name, sizeof name, "%" PRIu64, pid);
     /* What cannot be looked into is shown as root's: also ours, when its first thread has ended. */
-    if (fstatat(s->proc, name, &st, 0) < 0 || (st.st_uid != geteuid() && st.st_uid != 0) ||
+    if (fstatat(s->proc, name, &st, 0) < 0 || (geteuid() != 0 && st.st_uid != geteuid() && st.st_uid != 0) ||
         read_tag((pid_t)pid, &s->env, &tag) < 0)
         return 0;
     return s->fn((pid_t)pid, &tag, s->arg);
@@ -297,8 +305,9 @@ int mu_proc_scan(int (*fn)(pid_t pid, const struct mu_proc_tag *tag, void *arg),
 struct sweep {
     const struct mu_proc_sweep *what;
     bool kill;
-    int found, signalled;
+    int found;
     pid_t one; /* of those found */
+    struct mu_proc_toll toll;
     struct {
         pid_t pid;
         uint64_t start;
@@ -326,6 +335,36 @@ static bool remember(struct sweep *s, const struct mu_proc *p)
     return true;
 }
 
+static void denied(struct sweep *s, pid_t pid)
+{
+    struct stat_line line;
+    struct stat st;
+    char path[40];
+
+    snprintf(path, sizeof path, "/proc/%ld", (long)pid);
+    if (stat(path, &st) < 0 || read_stat(pid, &line) < 0)
+        return;
+    if (!s->toll.denied++) {
+        s->toll.pid = pid;
+        s->toll.uid = st.st_uid;
+        memcpy(s->toll.name, line.name, sizeof line.name);
+    }
+}
+
+static int kill_one(struct sweep *s, const struct mu_proc *p)
+{
+    int rc = mu_proc_signal(p, SIGKILL, s->err);
+
+    if (rc < 0 && errno == EPERM) { /* it lives on, whatever we do */
+        if (remember(s, p))
+            denied(s, p->pid);
+        s->found--;
+        return 0;
+    }
+    s->toll.killed += rc == 0 && remember(s, p);
+    return rc;
+}
+
 static int sweep_one(pid_t pid, const struct mu_proc_tag *tag, void *arg)
 {
     struct sweep *s = arg;
@@ -341,14 +380,120 @@ static int sweep_one(pid_t pid, const struct mu_proc_tag *tag, void *arg)
         s->found++;
         s->one = pid;
         /* Read again under the reference: the pid may have become another program's between scan and open. */
-        if (s->kill && read_tag(pid, &s->env, &again) == 0 && wanted(s->what, pid, &again)) {
-            rc = mu_proc_signal(&p, SIGKILL, s->err);
-            s->signalled += rc == 0 && remember(s, &p);
-        }
+        if (s->kill && read_tag(pid, &s->env, &again) == 0 && wanted(s->what, pid, &again))
+            rc = kill_one(s, &p);
     }
     mu_proc_close(&p);
     return rc;
 }
+
+/* --- descendants ------------------------------------------------------------------------------------------------- */
+
+struct family {
+    struct member {
+        pid_t pid, parent;
+        uint64_t start;
+        bool running;
+    } * v; /* by pid */
+    size_t n, cap;
+};
+
+static int by_pid(const void *a, const void *b)
+{
+    pid_t x = ((const struct member *)a)->pid, y = ((const struct member *)b)->pid;
+
+    return (x > y) - (x < y);
+}
+
+static int read_family(struct family *f, struct mu_err *err)
+{
+    mu_auto_dir DIR *d = opendir("/proc");
+    struct stat_line line;
+    uint64_t pid;
+
+    if (!d)
+        return mu_err_errno(err, 0, "cannot list /proc");
+    for (struct dirent *e; (e = readdir(d));) {
+        if (mu_str_u64(e->d_name, 1, INT32_MAX, &pid) < 0 || read_stat((pid_t)pid, &line) < 0)
+            continue;
+        if (f->n == f->cap) {
+            size_t cap = f->cap ? f->cap * 2 : 256;
+            struct member *v = realloc(f->v, cap * sizeof *v);
+            if (!v)
+                return mu_err_set(err, MUSTER_ENOMEM, "cannot list /proc: out of memory");
+            f->v = v;
+            f->cap = cap;
+        }
+        f->v[f->n++] =
+            (struct member){.pid = (pid_t)pid, .parent = line.parent, .start = line.start, .running = line.running};
+    }
+    qsort(f->v, f->n, sizeof *f->v, by_pid);
+    return 0;
+}
+
+/* As mu_daemon_spawn names them: a rank's own `muster run` may have started a pool, a keeper an agent. */
+static bool is_daemon(pid_t pid)
+{
+    static const char *const names[] = {"controller", "agent", "keeper"};
+    mu_auto_buf struct mu_buf b = {0};
+    char path[40];
+
+    snprintf(path, sizeof path, "/proc/%ld/cmdline", (long)pid);
+    if (mu_path_read(path, 64 << 10, &b, NULL) < 0 || b.len < sizeof "muster" + 1 || strcmp(b.data, "muster"))
+        return false;
+    for (size_t i = 0; i < MU_COUNT(names); i++)
+        if (!strcmp(b.data + sizeof "muster", names[i]))
+            return true;
+    return false;
+}
+
+static bool descends(const struct family *f, const struct member *m, pid_t from)
+{
+    /* Bounded: the list is no snapshot, so parents might go in circles. */
+    for (int depth = 0; m && depth < 1000; depth++) {
+        if (m->parent == from)
+            return true;
+        m = bsearch(&(struct member){.pid = m->parent}, f->v, f->n, sizeof *m, by_pid);
+    }
+    return false;
+}
+
+static bool through_daemon(const struct family *f, const struct member *m, pid_t from)
+{
+    for (int depth = 0; m && m->pid != from && depth < 1000; depth++) {
+        if (is_daemon(m->pid))
+            return true;
+        m = bsearch(&(struct member){.pid = m->parent}, f->v, f->n, sizeof *m, by_pid);
+    }
+    return false;
+}
+
+static int sweep_below(struct sweep *s)
+{
+    pid_t from = s->what->below;
+    struct family f = {0};
+    int rc = read_family(&f, s->err);
+
+    for (size_t i = 0; i < f.n && !rc; i++) {
+        const struct member *m = &f.v[i];
+        bool spared = m->pid == getpid() || !m->running || !descends(&f, m, from);
+        for (size_t k = 0; k < s->what->nspare; k++)
+            spared = spared || s->what->spare[k] == m->pid;
+        struct mu_proc p;
+        if (spared || through_daemon(&f, m, from) || mu_proc_open(m->pid, &p, NULL) < 0)
+            continue;
+        if (p.start == m->start && mu_proc_alive(&p)) {
+            s->found++;
+            s->one = m->pid;
+            rc = kill_one(s, &p);
+        }
+        mu_proc_close(&p);
+    }
+    free(f.v);
+    return rc;
+}
+
+/* --- sweeps ------------------------------------------------------------------------------------------------------ */
 
 int mu_proc_count_tagged(const struct mu_proc_sweep *sweep, struct mu_err *err)
 {
@@ -359,7 +504,8 @@ int mu_proc_count_tagged(const struct mu_proc_sweep *sweep, struct mu_err *err)
     return rc < 0 ? rc : s.found;
 }
 
-int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int *killed, struct mu_err *err)
+int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, struct mu_proc_toll *toll,
+                        struct mu_err *err)
 {
     struct sweep s = {.what = sweep, .kill = true, .err = err};
     uint64_t deadline = mu_now() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0) * MU_MS;
@@ -371,6 +517,8 @@ int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int 
     for (;;) {
         s.found = 0;
         rc = mu_proc_scan(sweep_one, &s, err);
+        if (rc == 0 && sweep->below)
+            rc = sweep_below(&s);
         if (rc < 0)
             break;
         empty = s.found ? 0 : empty + 1;
@@ -386,8 +534,8 @@ int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int 
             pause = pause < 8000000 ? pause * 2 : pause;
         }
     }
-    if (killed && rc == 0)
-        *killed = s.signalled;
+    if (toll)
+        *toll = s.toll;
     free(s.seen);
     mu_buf_free(&s.env);
     return rc;

@@ -1,6 +1,6 @@
 /* Processes of this host by identity, not by number alone, and the marker by which a job's processes are found again:
  * every process that a keeper starts has MUSTER_TAG=POOL.JOB.ATTEMPT (%08x.%llu.%u) in its environment, and so has what
- * it starts in turn. Looks at processes of our own account only. */
+ * it starts in turn. Looks at processes of our own account only; root looks at everybody's. */
 #ifndef MU_BASE_PROC_H
 #define MU_BASE_PROC_H
 
@@ -53,11 +53,21 @@ struct mu_proc_sweep {
     uint32_t attempt;
     const pid_t *spare;
     size_t nspare;
+    pid_t below; /* also what descends from this process, whatever became of its tag, but muster's daemons and theirs */
 };
 
-/* SIGKILLs until no such process is left, also when they fork meanwhile. *killed (may be NULL): how many were
- * signalled. MUSTER_ETIMEOUT after deadline_ms, naming one that is left. */
-int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, int *killed, struct mu_err *err);
+/* What it met. denied: how many are another account's, which ours may not signal; they run on. The first of them. */
+struct mu_proc_toll {
+    int killed, denied;
+    pid_t pid;
+    uid_t uid;
+    char name[32];
+};
+
+/* SIGKILLs until no such process is left, also when they fork meanwhile. toll (may be NULL) is filled in any case.
+ * MUSTER_ETIMEOUT after deadline_ms, naming one that is left. */
+int mu_proc_kill_tagged(const struct mu_proc_sweep *sweep, int deadline_ms, struct mu_proc_toll *toll,
+                        struct mu_err *err);
 /* How many there are now, or an error. */
 int mu_proc_count_tagged(const struct mu_proc_sweep *sweep, struct mu_err *err);
 

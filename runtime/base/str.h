@@ -32,8 +32,8 @@ uint64_t mu_str_hash(const void *data, size_t n); /* FNV-1a, 64 bits */
 
 /* Appends s as one word of a POSIX shell. */
 void mu_str_quote(struct mu_buf *out, const char *s);
-/* The other way: words as a shell would split them, with quotes and backslashes but nothing that it would expand. *out is
- * for mu_strv_free. EARG: a quote is not closed, or there is no word. */
+/* The other way: words as a shell would split them, with quotes and backslashes but nothing that it would expand. *out
+ * is for mu_strv_free. EARG: a quote is not closed, or there is no word. */
 int mu_str_words(const char *text, char ***out, struct mu_err *err);
 /* Appends n bytes with everything escaped that a terminal could obey or a reader be misled by: control bytes, what is
  * not UTF-8, C1 controls, direction overrides. The result is one line. */

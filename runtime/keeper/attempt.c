@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -53,13 +54,13 @@ struct mu_attempt {
     struct mu_slots *slots;
     struct mu_launch *launch;
     struct event *launch_ev;
-    struct mu_alarm *launch_alarm;
+    struct mu_alarm *launch_alarm, *deliver_alarm;
     struct mu_launch_trouble trouble; /* FAILING: the first fatal one */
     enum state state;
     uint64_t born;
     uint32_t reaped;
     bool open; /* the namespace */
-    bool failure_told;
+    bool failure_told, denial_told;
     char *chunk;
     struct rank ranks[];
 };
@@ -437,6 +438,11 @@ static void on_launch_late(void *arg)
     mu_attempt_deliver(a);
 }
 
+static void on_deliver(void *arg)
+{
+    mu_attempt_deliver(arg);
+}
+
 int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *start, struct mu_attempt **out,
                    struct mu_err *err)
 {
@@ -455,7 +461,8 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     uint32_t n = start->node_ranks.v[start->node_id];
     a = calloc(1, sizeof *a + n * sizeof a->ranks[0]);
     kids = calloc(n, sizeof *kids);
-    if (!a || !kids || !(a->chunk = malloc(CHUNK)) || mu_msg_copy(MU_MSG_start, &a->start.start, start)) {
+    if (!a || !kids || !(a->chunk = malloc(CHUNK)) || !(a->deliver_alarm = mu_alarm_new(host->base, on_deliver, a)) ||
+        mu_msg_copy(MU_MSG_start, &a->start.start, start)) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
         goto fail;
     }
@@ -523,6 +530,7 @@ void mu_attempt_free(struct mu_attempt *a)
     if (!a)
         return;
     launch_over(a);
+    mu_alarm_free(a->deliver_alarm);
     for (uint32_t i = 0; i < 2 * a->n; i++)
         close_pipe(&a->ranks[i / 2], (int)(i % 2));
     if (a->open)
@@ -536,19 +544,24 @@ void mu_attempt_free(struct mu_attempt *a)
 
 /* --- the end of ranks -------------------------------------------------------------------------------------------- */
 
+static void end_rank(struct rank *r, int status)
+{
+    struct mu_attempt *a = r->attempt;
+
+    r->pid = 0;
+    r->status = status;
+    r->dead = true;
+    r->order = a->reaped++;
+    if (a->spec.input && a->first + r->index == 0)
+        mu_feed_detach(a->host.feed);
+}
+
 bool mu_attempt_reap(struct mu_attempt *a, pid_t pid, int status)
 {
     for (uint32_t i = 0; i < a->n; i++) {
-        struct rank *r = &a->ranks[i];
-
-        if (r->pid != pid)
+        if (a->ranks[i].pid != pid)
             continue;
-        r->pid = 0;
-        r->status = status;
-        r->dead = true;
-        r->order = a->reaped++;
-        if (a->spec.input && a->first + i == 0)
-            mu_feed_detach(a->host.feed);
+        end_rank(&a->ranks[i], status);
         return true;
     }
     return false;
@@ -665,9 +678,20 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
 
 void mu_attempt_signal(struct mu_attempt *a, uint32_t index, int signo)
 {
-    for (uint32_t i = 0; i < a->n; i++)
-        if ((index == MU_ALL || index == i) && a->ranks[i].pid > 0 && kill(-a->ranks[i].pid, signo) < 0)
-            kill(a->ranks[i].pid, signo);
+    for (uint32_t i = 0; i < a->n; i++) {
+        struct rank *r = &a->ranks[i];
+
+        if ((index != MU_ALL && index != i) || r->pid <= 0)
+            continue;
+        bool group = !kill(-r->pid, signo);
+        if (group && signo != SIGKILL)
+            continue;
+        if (!kill(r->pid, signo) || errno != EPERM || signo != SIGKILL)
+            continue;
+        /* It has become another account's: as good as dead to us. Cleaning up tells of it. */
+        end_rank(r, SIGKILL);
+        mu_alarm_set(a->deliver_alarm, mu_now());
+    }
 }
 
 void mu_attempt_abort(struct mu_attempt *a, uint32_t rank, int32_t status, const char *node)
@@ -710,6 +734,26 @@ void mu_attempt_inspect(struct mu_attempt *a)
     }
 }
 
+/* What the ranks started as another account, when ours is not root's. Nobody waits for it. */
+static void tell_denied(struct mu_attempt *a, const struct mu_proc_toll *t)
+{
+    const struct passwd *pw = getpwuid(t->uid);
+    char text[256], user[40], name[64];
+
+    if (!t->denied || a->denial_told)
+        return;
+    a->denial_told = true;
+    snprintf(user, sizeof user, "%ld", (long)t->uid);
+    snprintf(text, sizeof text,
+             "%d process%s that ranks started cannot be ended, as another user's: %ld (%s) of user %s; "
+             "end %s by hand",
+             t->denied, t->denied == 1 ? "" : "es", (long)t->pid, mu_str_show(name, sizeof name, t->name),
+             pw ? pw->pw_name : user, t->denied == 1 ? "it" : "them");
+    mu_log(MU_LOG_WARN, "keeper", "attempt %u: %s", a->number, text);
+    mu_logs_note(a->host.logs, 0, text, mu_now());
+    a->host.output(a->host.arg);
+}
+
 /* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of them
  * can be left, and the look at every process of the host is saved: it would be most of the time between two attempts.
  */
@@ -722,15 +766,18 @@ static bool childless(void)
 
 int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
 {
-    struct mu_proc_sweep sweep = {.pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number};
-    int killed = 0;
+    struct mu_proc_sweep sweep = {
+        .pool = a->host.paths->pool_hash, .job = a->start.start.job, .attempt = a->number, .below = getpid()};
+    struct mu_proc_toll toll = {0};
 
     mu_attempt_signal(a, MU_ALL, SIGKILL);
-    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &killed, err);
+    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &toll, err);
+    if (toll.killed)
+        mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number,
+               toll.killed);
     if (rc)
         return rc;
-    if (killed)
-        mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number, killed);
+    tell_denied(a, &toll);
     for (uint32_t i = 0; i < 2 * a->n; i++) {
         drain(&a->ranks[i / 2], (int)(i % 2), LAST_READS);
         close_pipe(&a->ranks[i / 2], (int)(i % 2));

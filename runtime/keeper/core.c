@@ -10,6 +10,8 @@
 #include "runtime/base/slot.h"
 #include "runtime/keeper/core_wireup.h"
 
+#define SAY_EVERY (2 * MU_SEC)
+
 struct mu_keeper {
     struct mu_keeper_config cfg;
     struct mu_m_report r; /* owns first_text, first_tail; node is borrowed */
@@ -24,6 +26,7 @@ struct mu_keeper {
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
+    uint64_t say_at;     /* while ranks are being ended: that we are at it; 0 = not */
     uint64_t lease;      /* an attempt on several nodes lives until then; 0 = for ever */
     uint64_t now, wall;
     struct mu_acts *acts;
@@ -86,6 +89,7 @@ uint32_t mu_keeper_attempt(const struct mu_keeper *k)
 static void report(struct mu_keeper *k)
 {
     k->r.seq = ++k->seq;
+    k->say_at = 0;
     if (k->up)
         mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_report, &k->r);
 }
@@ -481,6 +485,14 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
         kill_now(k);
     if (leased(k) && !k->r.lapsed && k->now >= k->lease)
         lease_is_over(k);
+    /* what dies slowly is not to look like a keeper that hangs */
+    if (k->r.phase != MU_PHASE_KILLING && !(k->r.phase == MU_PHASE_STARTING && k->kill_signo))
+        k->say_at = 0;
+    else if (!k->say_at || k->now >= k->say_at) {
+        if (k->say_at)
+            report(k);
+        k->say_at = k->now + SAY_EVERY;
+    }
     /* the controller releases once the output is through, or when nobody waits for it */
     if (k->released && (k->r.phase == MU_PHASE_IDLE || k->r.phase == MU_PHASE_GONE))
         act(k, MU_ACT_EXIT);
@@ -491,5 +503,6 @@ uint64_t mu_keeper_next(const struct mu_keeper *k)
     uint64_t next = mu_wireup_next(k->wireup);
 
     next = k->kill_at && k->kill_at < next ? k->kill_at : next;
+    next = k->say_at && k->say_at < next ? k->say_at : next;
     return leased(k) && !k->r.lapsed && k->lease < next ? k->lease : next;
 }

@@ -271,6 +271,12 @@ static void on_clean(void *arg)
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }
+    if (mu_pmix_broken(k->pmix)) {
+        mu_log(MU_LOG_ERROR, "keeper", "the PMIx server hangs; ending, the next attempt gets another keeper");
+        k->done = true;
+        event_base_loopbreak(k->base);
+        return;
+    }
     k->look = true;
     step(k, (struct mu_ev){.kind = MU_EV_CLEANED, .job = k->job, .attempt = k->clean_attempt});
 }
@@ -353,6 +359,8 @@ static void do_fenced(struct keeper *k, const struct mu_act *act)
     if (m->status)
         mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
                muster_strerror(m->status));
+    mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu is done: %u bytes", m->attempt, (unsigned long long)m->seq,
+           m->data.len);
     mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
 }
 
@@ -435,8 +443,9 @@ static void start_agent(struct keeper *k)
     struct mu_err err;
     pid_t pid;
 
-    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL))
-        return; /* it is just starting or ending */
+    /* just starting or ending, or nobody is to be started here any more */
+    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL) || k->terms)
+        return;
     k->agent_tried = mu_now();
     if (mu_daemon_spawn(argv, -1, true, &pid, &err))
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
@@ -501,6 +510,8 @@ static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
         return;
     }
     if (ev->kind == MU_PMIX_FENCE) {
+        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu begins: %zu bytes", ev->attempt,
+               (unsigned long long)ev->seq, ev->len);
         msg.type = MU_MSG_fence;
         msg.fence = (struct mu_m_fence){
             .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
@@ -787,6 +798,8 @@ int mu_keeper_main(int argc, char **argv)
     /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
     unlink(k.lock_path);
     close(lock);
+    if (!mu_daemon_locked(k.paths.run, "agent.lock", NULL)) /* the agent was told to end before us */
+        mu_daemon_leave(&k.paths, &(int){-1});
     mu_log_close();
     return rc ? 1 : 0;
 }

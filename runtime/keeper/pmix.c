@@ -53,7 +53,10 @@ struct mu_pmix {
     uint32_t attempt;
     uint32_t *node_ranks, nnodes, world;
     bool open;
-    uint32_t first, nlocal;
+    bool *connected; /* by local rank */
+    uint32_t first, nlocal, nconnected;
+    bool left;   /* a namespace is still registered that must not be touched any more, see mu_pmix_end */
+    bool broken; /* the library has not answered */
 };
 
 /* The library has one server a process and gives its callbacks no argument. */
@@ -99,7 +102,15 @@ static pmix_status_t push(const pmix_proc_t *proc, struct mu_pmix_event ev)
 static pmix_status_t on_connected(const pmix_proc_t *proc, void *object, pmix_op_cbfunc_t cb, void *arg)
 {
     (void)object, (void)cb, (void)arg;
-    return push(proc, (struct mu_pmix_event){.kind = MU_PMIX_CONNECTED});
+    pmix_status_t rc = push(proc, (struct mu_pmix_event){.kind = MU_PMIX_CONNECTED});
+    pthread_mutex_lock(&server->lock);
+    uint32_t i = proc->rank - server->first;
+    if (rc == PMIX_OPERATION_SUCCEEDED && server->open && i < server->nlocal && !server->connected[i]) {
+        server->connected[i] = true;
+        server->nconnected++;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return rc;
 }
 
 static pmix_status_t on_finalized(const pmix_proc_t *proc, void *object, pmix_op_cbfunc_t cb, void *arg)
@@ -387,8 +398,7 @@ int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err)
     /* Only our own ranks are served: no system-wide rendezvous file, no tools. */
     PMIX_INFO_LOAD(&info[0], PMIX_SERVER_TMPDIR, tmpdir, PMIX_STRING);
     PMIX_INFO_LOAD(&info[1], PMIX_SYSTEM_TMPDIR, tmpdir, PMIX_STRING);
-    /* The shared-memory store of 4.2 wedges a server whose client dies while it connects: a rank killed in its first
-     * 20 ms cost one keeper in five. What the user set wins. */
+    /* A store without locks in memory that clients share, which may be killed while they hold one. What is set wins. */
     setenv("PMIX_MCA_gds", "hash", 0);
     pmix_status_t rc = PMIx_server_init(&module, info, MU_COUNT(info));
     for (size_t i = 0; i < MU_COUNT(info); i++)
@@ -415,15 +425,18 @@ void mu_pmix_free(struct mu_pmix *p)
     if (!p)
         return;
     mu_pmix_end(p);
+    while (mu_pmix_next(p, &ev))
+        mu_pmix_event_free(&ev);
+    if (p->left || p->broken)
+        return; /* its thread lives until the process ends, and what it uses */
     /* It may wait for a thread of its own for ever; the agent cleans up after a keeper that dies here. */
     signal(SIGALRM, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &(sigset_t){{1ul << (SIGALRM - 1)}}, NULL);
     alarm(FINALIZE_S);
     PMIx_server_finalize();
     alarm(0);
-    while (mu_pmix_next(p, &ev))
-        mu_pmix_event_free(&ev);
     server = NULL;
+    free(p->connected);
     close(p->efd);
     pthread_mutex_destroy(&p->lock);
     free(p);
@@ -536,6 +549,8 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
         return mu_err_set(err, MUSTER_EARG, "the last attempt's namespace is still open");
     if (strlen(j->nspace) >= sizeof p->nspace || j->node_id >= j->nnodes)
         return mu_err_set(err, MUSTER_EARG, "unusable namespace %.100s", j->nspace);
+    if (p->broken)
+        return mu_err_set(err, MUSTER_EJOB, "the PMIx server does not answer any more");
     for (uint32_t i = 0; i < j->nnodes; i++) {
         if (i == j->node_id)
             first = nranks;
@@ -543,9 +558,11 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
     }
     struct infos in = {.cap = JOB_FIELDS + (size_t)nranks};
     uint32_t *node_ranks = malloc(j->nnodes * sizeof *node_ranks);
+    bool *connected = calloc(j->node_ranks[j->node_id] + 1u, sizeof *connected);
     PMIX_INFO_CREATE(in.v, in.cap);
-    if (!in.v || !node_ranks) {
+    if (!in.v || !node_ranks || !connected) {
         free(node_ranks);
+        free(connected);
         PMIX_INFO_FREE(in.v, in.cap);
         return mu_err_set(err, MUSTER_ENOMEM, "PMIx namespace: out of memory");
     }
@@ -565,6 +582,9 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
     p->attempt = j->attempt;
     p->first = first;
     p->nlocal = j->node_ranks[j->node_id];
+    free(p->connected);
+    p->connected = MU_STEAL(connected, NULL);
+    p->nconnected = 0;
     p->world = nranks;
     p->nnodes = j->nnodes;
     p->node_ranks = node_ranks;
@@ -588,6 +608,7 @@ int mu_pmix_begin(struct mu_pmix *p, const struct mu_pmix_job *j, struct mu_err 
         rc = mu_err_set(err, MUSTER_EJOB, "PMIx does not take the namespace %s: %s", j->nspace, PMIx_Error_string(st));
     }
 out:
+    free(connected);
     PMIX_INFO_FREE(in.v, in.cap);
     return rc;
 }
@@ -603,6 +624,9 @@ static void fail_all(struct open *waiting)
     }
 }
 
+/* A client that dies between its connecting and the server's answer: the library (all of 4.2, 5.0) gives its record of
+ * the rank back twice, and taking the namespace down walks over it, mostly into a wait for ever. Therefore a namespace
+ * that not all of its ranks have connected to stays as it is until the process ends; its name never comes again. */
 void mu_pmix_end(struct mu_pmix *p)
 {
     struct open *fences, *questions;
@@ -633,11 +657,20 @@ void mu_pmix_end(struct mu_pmix *p)
     pthread_mutex_unlock(&p->lock);
     fail_all(fences);
     fail_all(questions);
+    if (p->nconnected < p->nlocal) {
+        p->left = true;
+        return;
+    }
     w = wait_new();
     if (w) {
         PMIx_server_deregister_nspace(p->nspace, on_done, w);
-        wait_for(w, PMIX_SUCCESS);
+        p->broken = wait_for(w, PMIX_SUCCESS) == PMIX_ERR_TIMEOUT;
     }
+}
+
+bool mu_pmix_broken(const struct mu_pmix *p)
+{
+    return p->broken;
 }
 
 int mu_pmix_env(struct mu_pmix *p, uint32_t rank, char ***env, struct mu_err *err)

@@ -45,12 +45,14 @@ struct mu_pmix;
  * library does not come up twice. Block the signals that the
  * caller wants for itself before: the server's threads inherit the mask. */
 int mu_pmix_init(const char *tmpdir, struct mu_pmix **out, struct mu_err *err);
-/* Ends an attempt that is still open, too. */
+/* Ends an attempt that is still open, too. Some ends leave the library's thread behind: the process should end soon. */
 void mu_pmix_free(struct mu_pmix *);
 /* Makes the namespace known and its local ranks welcome. */
 int mu_pmix_begin(struct mu_pmix *, const struct mu_pmix_job *, struct mu_err *err);
 /* Forgets the namespace and fails what still waits for an answer. No event of the attempt comes later. */
 void mu_pmix_end(struct mu_pmix *);
+/* The library has not answered within its time and will not: this process has no further attempt in it. */
+bool mu_pmix_broken(const struct mu_pmix *);
 /* What rank needs in its environment, as "NAME=value" strings; free with mu_strv_free. */
 int mu_pmix_env(struct mu_pmix *, uint32_t rank, char ***env, struct mu_err *err);
 

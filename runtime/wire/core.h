@@ -61,8 +61,8 @@ enum mu_ev_kind {
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
  * node only a margin after that: then nothing of the attempt lives there, whoever is wrong about the network. A
- * controller that has just started gives its nodes MU_LOAD_NS, more than a lease: so a host that says that no controller
- * listens there is as good as a beat, and ranks outlive a controller that is away for however long. */
+ * controller that has just started gives its nodes MU_LOAD_NS, more than a lease: so a host that says that no
+ * controller listens there is as good as a beat, and ranks outlive a controller that is away for however long. */
 #define MU_SILENT_NS (1000 * 1000000ull)
 #define MU_LEASE_NS (1000 * 1000000ull)
 #define MU_LEASE_MARGIN_NS (100 * 1000000ull)
@@ -159,7 +159,8 @@ void mu_acts_free(struct mu_acts *);
     X(TOKEN_IGNORED, "a repeated submission becomes a second job")                                                     \
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
-    X(SPARE_TWICE, "one spare node replaces two")
+    X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

@@ -1,5 +1,6 @@
 /* What the nodes of an attempt contribute to one fence, each in its place, whatever way the pieces come: one by one, or
- * several put together by a node of the tree (which is a gathering, too: mu_gather_message is what it hands on). Pure. */
+ * several put together by a node of the tree (which is a gathering, too: mu_gather_message is what it hands on). Pure.
+ */
 #ifndef MU_WIRE_GATHER_H
 #define MU_WIRE_GATHER_H
 
@@ -25,8 +26,8 @@ bool mu_gather_sound(const struct mu_m_fence *, uint32_t nnodes);
 /* among: who takes part, empty: all. 0, EARG (a node that is not there), ENOMEM. */
 int mu_gather_init(struct mu_gather *, uint32_t nnodes, const struct mu_u32v *among);
 void mu_gather_free(struct mu_gather *);
-/* Takes what a sound message brings; what is there already stays. EARG: from a node that takes no part. On ENOMEM some of
- * it may be missing. */
+/* Takes what a sound message brings; what is there already stays. EARG: from a node that takes no part. On ENOMEM some
+ * of it may be missing. */
 int mu_gather_add(struct mu_gather *, const struct mu_m_fence *);
 /* How much of the message's data is new. */
 uint64_t mu_gather_news(const struct mu_gather *, const struct mu_m_fence *);

@@ -39,6 +39,7 @@ struct row {
 #define FIELD_OF_stop(t, n) FIELD(stop, t, n)
 #define FIELD_OF_nodes_add(t, n) FIELD(nodes_add, t, n)
 #define FIELD_OF_nodes_remove(t, n) FIELD(nodes_remove, t, n)
+#define FIELD_OF_nodes_resume(t, n) FIELD(nodes_resume, t, n)
 #define FIELD_OF_agent(t, n) FIELD(agent, t, n)
 #define FIELD_OF_agent_ready(t, n) FIELD(agent_ready, t, n)
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)

@@ -57,6 +57,8 @@ struct mu_u32v {
  * for the engine, as in spec. */
 #define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
 #define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
+/* Out of quarantine; a lost one is started again at once. */
+#define MU_F_nodes_resume(F) F(str, hosts)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
@@ -217,6 +219,7 @@ struct mu_u32v {
     M(23, stop)                                                                                                        \
     M(24, nodes_add)                                                                                                   \
     M(25, nodes_remove)                                                                                                \
+    M(26, nodes_resume)                                                                                                \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \

@@ -1,4 +1,4 @@
-/* A rank that is killed and the ranks that live on: outlive RANK. Each of these prints "R: CODE TEXT" of its failed
+/* A rank that is killed and the ranks that live on: outlive RANK [COUNT of elements, up to 400000]. Each of these prints "R: CODE TEXT" of its failed
  * call, then of the next one, and ends well. For --on-failure=keep. */
 #include <signal.h>
 #include <stdio.h>
@@ -8,10 +8,11 @@
 
 int main(int argc, char **argv)
 {
+    static float x[400000], y[400000];
     int victim = argc > 1 ? atoi(argv[1]) : 0, rank, rc = muster_init(&argc, &argv);
-    float x[1000] = {0}, y[1000];
+    size_t count = argc > 2 ? (size_t)atoi(argv[2]) : 1000;
 
-    if (rc < 0) {
+    if (rc < 0 || count > sizeof x / sizeof x[0]) {
         printf("init: %d %s\n", rc, muster_last_error());
         return 1;
     }
@@ -19,7 +20,7 @@ int main(int argc, char **argv)
     for (uint64_t step = 1; rc == 0; step++) {
         if (step == 50 && rank == victim)
             raise(SIGKILL);
-        rc = muster_allreduce(x, y, 1000, MUSTER_FLOAT32, MUSTER_SUM, muster_world());
+        rc = muster_allreduce(x, y, count, MUSTER_FLOAT32, MUSTER_SUM, muster_world());
         if (rc == 0)
             muster_step(step);
     }

@@ -328,6 +328,8 @@ void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
     struct keeper *k = &w->keeper[who];
     struct mu_acts acts = {0};
 
+    if (k->hung)
+        return;
     ev->now = ev->wall = w->now;
     mu_keeper_step(k->core, ev, &acts);
     for (size_t i = 0; i < acts.n && k->alive; i++) {
@@ -425,6 +427,7 @@ void sim_agent_start(struct world *w, unsigned who)
                                   .pus = n->slots,
                                   .incarnation = n->gen + 1,
                                   .adopt_wait_ns = 2 * MU_SEC,
+                                  .end_ns = 10 * MU_SEC,
                                   .owner = n->owner,
                                   .joined = who != 0};
 

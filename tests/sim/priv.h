@@ -56,7 +56,7 @@ struct net {             /* one connection: side 0 dialled, side 1 accepted */
 
 struct keeper {
     struct mu_keeper *core;
-    bool alive;
+    bool alive, hung;               /* hung: sees and does nothing any more, until it is killed */
     uint32_t gen, node, conn, line; /* line: its own connection to the controller */
     uint64_t job, tick, steps;
     uint32_t attempt, nnodes, world; /* whose ranks these are; nodes and ranks of that attempt */

@@ -44,6 +44,20 @@ static void fault(struct world *w)
         sim_at(w, t, FAULT);
 }
 
+/* Where keepers hang: when they are to end their ranks or themselves. */
+static void maybe_hang(struct world *w, uint32_t who, const struct mu_msg *m)
+{
+    const struct mu_m_report *r = mu_keeper_report(w->keeper[who].core);
+    bool ends = m->type == MU_MSG_kill && (m->kill.signo == SIGKILL || m->kill.grace_ns) &&
+                m->kill.attempt >= r->attempt && r->phase < MU_PHASE_GONE;
+
+    if ((!ends && m->type != MU_MSG_release) || !w->crashy || w->now >= w->until_faults || !sim_chance(w, 40))
+        return;
+    sim_trace(w, "HANG keeper %u of job %llu", who, (unsigned long long)w->keeper[who].job);
+    w->keeper[who].hung = true;
+    w->stats.faults++;
+}
+
 static void deliver(struct world *w, struct event *e)
 {
     struct net *n = &w->net[e->conn % MAX_CONNS];
@@ -75,6 +89,7 @@ static void deliver(struct world *w, struct event *e)
     case KEEPER:
         if (w->keeper[who].alive && w->keeper[who].gen == n->gen[e->dir] && w->keeper[who].conn == e->conn) {
             ev.conn = MU_KEEPER_AGENT;
+            maybe_hang(w, who, &m);
             sim_keeper_step(w, who, &ev);
         }
         break;
@@ -295,7 +310,7 @@ static void one(struct world *w, struct event *e)
         return;
     case KEEPER_DIAL: {
         struct keeper *k = &w->keeper[e->who];
-        if (!k->alive || k->gen != e->gen || k->conn)
+        if (!k->alive || k->hung || k->gen != e->gen || k->conn)
             return;
         if (!w->node[k->node].alive) {
             struct event *d = sim_at(w, w->now + 50 * MU_MS, KEEPER_DIAL);

@@ -129,29 +129,30 @@ static void reap(void)
 
 static void sweeps(void)
 {
-    int killed = -1;
+    struct mu_proc_toll toll = {.killed = -1};
     struct mu_proc_sweep all = {.pool = pool}, one = {.pool = pool, .job = 1},
                          late = {.pool = pool, .job = 2, .attempt = 1};
 
-    TAP_OK(mu_proc_kill_tagged(&all, 1000, &killed, &err) == 0 && killed == 0, "nothing to kill");
+    TAP_OK(mu_proc_kill_tagged(&all, 1000, &toll, &err) == 0 && toll.killed == 0, "nothing to kill");
     start(1, 1, "sleep");
     start(1, 2, "sleep");
     start(2, 1, "daemon"); /* ends at once, leaves a grandchild in a session of its own */
     pid_t spared = start(2, 2, "sleep");
     TAP_OK(wait_count(0, 4) && count(1, 0) == 2 && count(1, 2) == 1 && count(2, 1) == 1 && count(3, 0) == 0,
            "tagged processes are counted by job and attempt, a daemonised grandchild too");
-    TAP_OK(mu_proc_kill_tagged(&one, 10000, &killed, &err) == 0 && killed == 2 && count(1, 0) == 0 && count(2, 0) == 2,
+    TAP_OK(mu_proc_kill_tagged(&one, 10000, &toll, &err) == 0 && toll.killed == 2 && count(1, 0) == 0 &&
+               count(2, 0) == 2,
            "a job is killed, the other one is not");
-    TAP_OK(mu_proc_kill_tagged(&late, 10000, &killed, &err) == 0 && killed == 1 && count(2, 0) == 1,
+    TAP_OK(mu_proc_kill_tagged(&late, 10000, &toll, &err) == 0 && toll.killed == 1 && count(2, 0) == 1,
            "an attempt is killed, daemonised grandchild and all");
     all.spare = &spared;
     all.nspare = 1;
-    TAP_OK(mu_proc_kill_tagged(&all, 10000, &killed, &err) == 0 && killed == 0 && kill(spared, 0) == 0 &&
+    TAP_OK(mu_proc_kill_tagged(&all, 10000, &toll, &err) == 0 && toll.killed == 0 && kill(spared, 0) == 0 &&
                count(2, 2) == 1,
            "a spared pid lives");
     reap();
     all.nspare = 0;
-    TAP_OK(mu_proc_kill_tagged(&(struct mu_proc_sweep){.pool = pool ^ 1}, 1000, &killed, &err) == 0 && killed == 0 &&
+    TAP_OK(mu_proc_kill_tagged(&(struct mu_proc_sweep){.pool = pool ^ 1}, 1000, &toll, &err) == 0 && toll.killed == 0 &&
                count(2, 2) == 1,
            "another pool's sweep leaves it alone");
     start(4, 1, "threads"); /* the first thread ends, another one runs on */
@@ -165,10 +166,108 @@ static void sweeps(void)
     for (int i = 0; i < 20; i++, usleep(5000))
         chain += count(5, 0) > 0;
     TAP_OK(chain == 20 && count(0, 0) >= 4, "a process that lives on in child after child is seen (%d of 20)", chain);
-    TAP_OK(mu_proc_kill_tagged(&all, 20000, &killed, &err) == 0 && killed >= 4, "all are killed, forking or not");
+    TAP_OK(mu_proc_kill_tagged(&all, 20000, &toll, &err) == 0 && toll.killed >= 4, "all are killed, forking or not");
     TAP_OK(count(0, 0) == 0, "none is left");
     usleep(30000);
     TAP_OK(count(0, 0) == 0, "and none comes back");
+    reap();
+}
+
+/* A tree without tags: a parent, its child in a session of its own, and what calls itself a daemon of muster, with a
+ * child. */
+static void families(void)
+{
+    struct mu_proc_sweep below = {.pool = pool, .job = 77};
+    struct mu_proc_toll toll;
+    int fds[2];
+    pid_t pids[4] = {0}, parent;
+
+    if (pipe(fds))
+        return;
+    parent = fork();
+    if (!parent) {
+        static const char *const names[][2] = {{"child", "sleep"}, {"muster", "agent"}, {"muster", "run"}};
+        for (int i = 0; i < 3; i++) {
+            char *const argv[] = {(char *)names[i][0], (char *)names[i][1], NULL}, *const none[] = {NULL};
+            pids[i] = fork();
+            if (!pids[i]) {
+                setsid();
+                if (i == 1 && (pids[3] = fork()) && write(fds[1], &pids[3], sizeof *pids) != sizeof *pids)
+                    _exit(1);
+                if (i == 1 && !pids[3])
+                    execve(self, (char *const[]){(char *)"child", (char *)"sleep", NULL}, none);
+                execve(self, argv, none);
+                _exit(1);
+            }
+        }
+        if (write(fds[1], pids, 3 * sizeof *pids) < 0)
+            _exit(1);
+        pause();
+        _exit(0);
+    }
+    pid_t got[4];
+    size_t n = 0;
+    for (ssize_t r; n < sizeof got && (r = read(fds[0], (char *)got + n, sizeof got - n)) > 0;)
+        n += (size_t)r;
+    usleep(100000);
+    /* the pids came in either order: the agent's child is nobody's child of the parent */
+    TAP_OK(n == sizeof got && mu_proc_kill_tagged(&below, 5000, &toll, &err) == 0 && toll.killed == 0,
+           "without a tag nothing is found");
+    below.below = parent;
+    TAP_OK(mu_proc_kill_tagged(&below, 5000, &toll, &err) == 0 && toll.killed == 2 && !toll.denied,
+           "below a process its descendants are, but for a daemon and its child (%d)", toll.killed);
+    reap();
+    int alive = 0;
+    for (int i = 0; i < 4; i++) {
+        struct mu_proc p;
+        if (mu_proc_open(got[i], &p, NULL))
+            continue;
+        alive += mu_proc_alive(&p);
+        mu_proc_close(&p);
+        kill(got[i], SIGKILL);
+    }
+    TAP_OK(alive == 2 && !kill(parent, 0), "those two and the process itself live");
+    below.below = getpid();
+    below.spare = &parent;
+    below.nspare = 1;
+    TAP_OK(mu_proc_kill_tagged(&below, 5000, &toll, &err) == 0 && !kill(parent, 0), "a spared one, too");
+    kill(parent, SIGKILL);
+    if (geteuid() == 0) {
+        pid_t other = fork();
+        if (!other) {
+            if (setresuid(65534, 65534, 65534))
+                _exit(1);
+            execve(self, (char *const[]){(char *)"child", (char *)"sleep", NULL},
+                   (char *const[]){(char *)"MUSTER_TAG=00000001.88.1", NULL});
+            _exit(1);
+        }
+        struct mu_proc_sweep tagged = {.pool = 1, .job = 88};
+        for (int i = 0; i < 1000 && mu_proc_count_tagged(&tagged, &err) != 1; i++)
+            usleep(5000);
+        TAP_OK(mu_proc_kill_tagged(&tagged, 5000, &toll, &err) == 0 && toll.killed == 1,
+               "root finds other users' tags");
+        int status = 0;
+        pid_t drop = fork();
+        if (!drop) {
+            pid_t mine = fork();
+            if (!mine)
+                pause();
+            if (setresuid(65534, 65534, 65534))
+                _exit(1);
+            struct mu_proc_sweep kids = {.pool = pool, .job = 77, .below = getpid()};
+            bool good = mu_proc_kill_tagged(&kids, 5000, &toll, &err) == 0 && toll.killed == 0 && toll.denied == 1 &&
+                        toll.pid == mine && toll.uid == 0 && !strcmp(toll.name, "base_proc");
+            _exit(good ? 0 : 1);
+        }
+        waitpid(drop, &status, 0);
+        TAP_OK(status == 0, "what may not be signalled is told and not waited for");
+        below = (struct mu_proc_sweep){.pool = pool, .job = 77, .below = getpid()};
+        mu_proc_kill_tagged(&below, 5000, NULL, &err);
+    } else {
+        TAP_SKIP("needs root to become other users");
+    }
+    close(fds[0]);
+    close(fds[1]);
     reap();
 }
 
@@ -243,6 +342,7 @@ int main(int argc, char **argv)
     tags();
     identity();
     sweeps();
+    families();
     scanning();
     while (waitpid(-1, NULL, 0) > 0)
         ;

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Hosts of a pool and hosts of a job, with agents started over ssh; a controller that is away.
+. "$(dirname "$0")/cluster.sh"
+
+cluster_up 3
+ok $? "three hosts" || done_testing
+export MUSTER_SSH=$CLUSTER_SSH
+job_state() { "$muster" jobs --all --json | python3 -c "import json, sys; print([j['state'] for j in json.load(sys.stdin)['jobs'] if j['id'] == $1][0])"; }
+node_state() { "$muster" nodes --json | python3 -c "import json, sys; print(([n['state'] for n in json.load(sys.stdin)['nodes'] if n['name'] == '$1'] or ['none'])[0])"; }
+is_state() { [ "$(job_state "$1")" = "$2" ]; }
+is_node() { [ "$(node_state "$1")" = "$2" ]; }
+controller() { pgrep -f '^[^ ]*muster controller' | head -n 1; }
+
+# Hosts of one job
+run_cmd "$muster" run -H h1:2,h2:2 sh -c 'echo $MUSTER_NODE:$RANK'
+is "$rc:$(sort <<<"$out" | tr '\n' ' ')" "0:h1:0 h1:1 h2:2 h2:3 " "a job on its own hosts" || note "$err"
+wait_for 10 is_node h1 none && wait_for 10 is_node h2 none
+ok $? "which leave with it" || note "$("$muster" nodes)"
+wait_for 5 eval '[ -z "$(cluster_ps h1)$(cluster_ps h2)" ]'
+ok $? "and keep nothing" || note "$(cluster_ps h1)" "$(cluster_ps h2)"
+run_cmd "$muster" run -H h1:2,h9:2 true
+like "$rc:$err" '^1:.*host h9' "an unknown host is named" || note "$err"
+run_cmd "$muster" run -H h1:1,h2:1 "$B/tests/mpi/hello"
+like "$out" 'hello from 1 of 2' "MPI over two hosts" || note "$err"
+
+# Hosts of the pool
+run_cmd "$muster" nodes add h1:2 h2:2
+is "$rc:$err" "0:" "hosts are added to the pool"
+is_node h1 up && is_node h2 up
+ok $? "and are up" || note "$("$muster" nodes)"
+run_cmd "$muster" nodes add h9
+like "$rc:$err" '^1:.*h9' "an unknown host is named" || note "$err"
+run_cmd "$muster" nodes remove h9 h3
+like "$rc:$err" '^2:.*h3 is not one that was added' "nothing is removed when one is not there" || note "$err"
+run_cmd "$muster" nodes remove h9
+is "$rc" 0 "it is removed" || note "$err"
+
+# The controller is away for longer than any lease: a job over h1 and h2 does not notice
+cat >"$tmp/job.sh" <<JOB
+i=0
+while [ ! -e $tmp/go ]; do i=\$((i + 1)); sleep 0.05; done
+echo done \$RANK
+JOB
+run_cmd "$muster" submit -n 6 -N 3 sh "$tmp/job.sh"
+job=$out
+wait_for 10 is_state "$job" running
+ok $? "a job over three nodes runs" || note "$("$muster" jobs --all)"
+pid=$(controller)
+agent=$(pgrep -f '^[^ ]*muster agent --run.*--local' | head -n 1)
+kill -STOP "$agent" # it would start another one
+kill -9 "$pid"
+sleep 4
+[ -z "$(controller)" ]
+ok $? "its controller is away for four seconds" || note "$(pgrep -af muster)"
+kill -CONT "$agent"
+wait_for 10 is_state "$job" running
+run_cmd "$muster" status "$job" --json
+like "$out" '"attempt": ?1,' "it is in its first attempt" || note "$("$muster" events "$job")"
+wait_for 10 is_node h1 up && wait_for 10 is_node h2 up
+ok $? "and the pool's hosts are known again" || note "$("$muster" nodes)"
+touch "$tmp/go"
+wait_for 10 is_state "$job" completed
+ok $? "it completes" || note "$("$muster" jobs --all)"
+
+# An agent that dies without a keeper beside it is started again
+cluster_exec h2 pkill -9 -f 'muster agent'
+wait_for 3 eval '! is_node h2 up'
+wait_for 20 is_node h2 up
+ok $? "an agent of the pool that dies is started again" || note "$("$muster" nodes)"
+run_cmd "$muster" nodes remove h1 h2
+is "$rc" 0 "hosts leave the pool" || note "$err"
+wait_for 10 is_node h1 none && wait_for 10 is_node h2 none
+ok $? "and are gone" || note "$("$muster" nodes)"
+run_cmd "$muster" controller --stop --force
+done_testing

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The store goes away under a living agent: job numbers begin at 1 again, and the agent has had jobs of these numbers.
+. "$(dirname "$0")/../lib.sh"
+
+daemon() { cat "$MUSTER_RUN_ROOT"/*/*/"$1".lock 2>/dev/null; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+ids() { "$muster" jobs --all --json | python3 -c 'import json, sys
+print(*[j["id"] for j in json.load(sys.stdin)["jobs"]])'; }
+next_controller() { [ -n "$(daemon ctl)" ] && [ "$(daemon ctl)" != "$1" ]; }
+lose_store() { # The agent sees the end of one controller when the next one is there: it neither starts that nor ends.
+    local pid
+    pid=$(daemon ctl)
+    kill -STOP "$agent"
+    kill -KILL "$pid"
+    wait_for 5 gone "$pid"
+    rm "$MUSTER_HOME"/*/jobs.db*
+    { wait_for 20 next_controller "$pid"; kill -CONT "$agent"; } &
+}
+
+run_soon() { # While something of the old store still ends on it, the node takes no job.
+    local end=$((SECONDS + 20))
+    while run_cmd timeout -k 5 30 "$muster" run -n 1 --oversubscribe "$@"; [ "$rc" = 2 ] && [ $SECONDS -lt $end ]; do
+        sleep 0.1
+    done
+}
+
+for i in 1 2 3; do run_cmd "$muster" run -n 1 true; done
+is "$rc $(ids)" "0 1 2 3" "a pool has run three jobs"
+agent=$(daemon agent)
+lose_store
+run_cmd timeout -k 5 30 "$muster" run -n 1 echo first
+is "$rc $out" "0 first" "without its store the next job runs" || note "$err"
+is "$(ids)" 1 "and its number is 1"
+is "$(daemon agent)" "$agent" "with the same agent"
+run_cmd timeout -k 5 30 "$muster" run -n 1 echo second
+is "$rc $out $(ids)" "0 second 1 2" "and so does the one after it" || note "$err"
+
+# Job 3 runs when the store goes; the new store's third job meets what is left of it.
+run_cmd "$muster" submit -n 1 --oversubscribe sh -c 'echo $$ >"$1"; exec sleep 300' - "$tmp/rank"
+is "$rc $out" "0 3" "a job that stays"
+wait_for 20 test -s "$tmp/rank"
+rank=$(cat "$tmp/rank")
+lose_store
+for i in 1 2 3; do
+    run_soon echo "again $i"
+    is "$rc $out" "0 again $i" "job $i of the next store runs" || note "$err"
+done
+wait_for 10 gone "$rank"
+ok $? "the job that the new store does not know is ended"
+is "$(ids)" "1 2 3" "the numbers are the new store's"
+
+# The same at once: the first job of the new store has the number of one that runs.
+lose_store
+run_cmd timeout -k 5 30 "$muster" submit -n 1 --oversubscribe sh -c 'echo $$ >"$1"; exec sleep 300' - "$tmp/rank2"
+is "$rc $out" "0 1" "job 1 stays"
+wait_for 20 test -s "$tmp/rank2"
+rank=$(cat "$tmp/rank2")
+lose_store
+run_soon echo "another 1"
+is "$rc $out" "0 another 1" "another job 1 runs, and runs its own program" || note "$err"
+gone "$rank"
+ok $? "after the old one was ended"
+done_testing

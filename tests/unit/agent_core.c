@@ -1,0 +1,252 @@
+/* How long an agent waits for keepers that are to end something, and how a keeper shows that it does not hang. */
+#include "runtime/agent/core.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/str.h"
+#include "runtime/keeper/core.h"
+#include "tests/unit/tap.h"
+
+#define S(text) ((char *)(uintptr_t)(text))
+#define KEEPER 7u
+
+static struct mu_agent *agent;
+static struct mu_acts acts;
+static uint64_t now;
+
+static const struct mu_act *did(enum mu_act_kind kind)
+{
+    for (size_t i = 0; i < acts.n; i++)
+        if (acts.v[i].kind == kind)
+            return &acts.v[i];
+    return NULL;
+}
+
+static void step(struct mu_ev ev)
+{
+    ev.now = ev.wall = now;
+    mu_acts_clear(&acts);
+    mu_agent_step(agent, &ev, &acts);
+}
+
+static void say(mu_conn conn, struct mu_msg msg)
+{
+    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &msg});
+}
+
+static void at(uint64_t t)
+{
+    now = t;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+}
+
+static void report(uint32_t attempt, uint32_t phase)
+{
+    say(KEEPER, (struct mu_msg){.type = MU_MSG_report, .report = {.job = 1, .attempt = attempt, .phase = phase}});
+}
+
+/* An agent with a keeper that runs attempt 1 of job 1, at one second. */
+static void set_up(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .end_ns = 10 * MU_SEC};
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1}});
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
+    say(KEEPER, (struct mu_msg){.type = MU_MSG_hello,
+                                .hello = {.proto = MU_WIRE_VERSION, .role = S("keeper"), .job = 1, .pid = 99}});
+    report(1, MU_PHASE_RUNNING);
+}
+
+static void kill_job(uint32_t attempt, uint32_t signo, uint64_t grace)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_kill,
+                                      .kill = {.job = 1, .attempt = attempt, .signo = signo, .grace_ns = grace}});
+}
+
+static void test_kill(void)
+{
+    set_up();
+    TAP_OK(mu_agent_next(agent) == UINT64_MAX, "a keeper that runs may be silent for ever");
+    kill_job(1, SIGUSR1, 0);
+    TAP_OK(mu_agent_next(agent) == UINT64_MAX, "also after a signal that ends nothing");
+    kill_job(1, SIGTERM, 5 * MU_SEC);
+    TAP_OK(mu_agent_next(agent) == 16 * MU_SEC, "told to end its ranks it has the grace and ten seconds");
+    now = 14 * MU_SEC;
+    report(1, MU_PHASE_KILLING);
+    TAP_OK(mu_agent_next(agent) == 24 * MU_SEC, "and ten seconds from its last word on");
+    at(24 * MU_SEC - 1);
+    TAP_OK(!did(MU_ACT_CLEAN), "no sooner");
+    at(24 * MU_SEC);
+    TAP_OK(did(MU_ACT_CLEAN) && strstr(did(MU_ACT_CLEAN)->detail, "hangs"), "then it is killed, with a reason");
+    at(60 * MU_SEC);
+    TAP_OK(!did(MU_ACT_CLEAN) && mu_agent_next(agent) == UINT64_MAX, "once");
+
+    set_up();
+    kill_job(1, SIGKILL, 0);
+    report(1, MU_PHASE_GONE);
+    TAP_OK(mu_agent_next(agent) == UINT64_MAX, "when all is gone, nothing is waited for");
+    kill_job(1, SIGKILL, 0);
+    TAP_OK(mu_agent_next(agent) == UINT64_MAX, "nor when it was gone before");
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 2}});
+    kill_job(1, SIGKILL, 0);
+    TAP_OK(mu_agent_next(agent) == UINT64_MAX, "a late kill of an older attempt is none");
+}
+
+static void test_release(void)
+{
+    set_up();
+    report(1, MU_PHASE_GONE);
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_release, .release = {.job = 1}});
+    now = 5 * MU_SEC;
+    report(1, MU_PHASE_GONE);
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_release, .release = {.job = 1}});
+    TAP_OK(mu_agent_next(agent) == 11 * MU_SEC, "a released keeper has ten seconds, whatever it says");
+    at(11 * MU_SEC);
+    TAP_OK(did(MU_ACT_CLEAN) && strstr(did(MU_ACT_CLEAN)->detail, "does not end"), "then it is killed, with a reason");
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(!mu_agent_keepers(agent), "and forgotten");
+}
+
+static unsigned sent(mu_conn conn, enum mu_msg_type type)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind == MU_ACT_SEND && acts.v[i].conn == conn &&
+            !mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL))
+            n += m.type == type;
+    }
+    return n;
+}
+
+static void start_job(void)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1}});
+}
+
+static void release_job(void)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_release, .release = {.job = 1}});
+}
+
+/* A controller with a new store, which does not know job 1, has a job 1 of its own. */
+static void test_number_again(void)
+{
+    set_up();
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    release_job();
+    start_job();
+    TAP_OK(!did(MU_ACT_SPAWN) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
+           "another job of that number waits for the old one");
+    report(1, MU_PHASE_GONE);
+    TAP_OK(!sent(MU_AGENT_CTL, MU_MSG_report), "whose reports are not taken for the new one's");
+    kill_job(1, SIGKILL, 0);
+    TAP_OK(!sent(KEEPER, MU_MSG_kill) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
+           "killed before it starts, it is told to be lost");
+    start_job();
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 2}});
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(did(MU_ACT_SPAWN), "once that is gone, its next attempt starts");
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 100});
+    start_job();
+    TAP_OK(!did(MU_ACT_SPAWN), "a copy of the start is none");
+    release_job();
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 100});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    start_job();
+    TAP_OK(!mu_agent_keepers(agent), "nor after its release");
+
+    set_up();
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    release_job();
+    start_job();
+    release_job();
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(!did(MU_ACT_SPAWN) && !mu_agent_keepers(agent), "released while it waits, it never starts");
+}
+
+/* Of attempts on several nodes nothing lives on when the controller has not heard the agent for so long. */
+static void test_lease(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .end_ns = 10 * MU_SEC, .joined = true};
+    uint32_t ranks[] = {1, 1};
+
+    for (uint32_t nodes = 1; nodes <= 2; nodes++) {
+        mu_agent_free(agent);
+        agent = mu_agent_new(&cfg);
+        now = MU_SEC;
+        step((struct mu_ev){.kind = MU_EV_LOADED});
+        step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+        say(MU_AGENT_CTL,
+            (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {ranks, nodes}}});
+        step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+        step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
+        say(KEEPER, (struct mu_msg){.type = MU_MSG_hello,
+                                    .hello = {.proto = MU_WIRE_VERSION, .role = S("keeper"), .job = 1, .pid = 99}});
+        report(1, MU_PHASE_RUNNING);
+        kill_job(1, SIGKILL, 0);
+        TAP_OK(mu_agent_next(agent) == (nodes > 1 ? MU_SEC + MU_LEASE_NS : 11 * MU_SEC),
+               "a keeper of an attempt on %u nodes that hangs is killed when %s", nodes,
+               nodes > 1 ? "the lease ends" : "its time is over");
+    }
+}
+
+/* Ranks that take their time to die. */
+static void test_slow(void)
+{
+    struct mu_keeper_config cfg = {.job = 1, .node = "n", .pid = 99};
+    struct mu_keeper *k = mu_keeper_new(&cfg);
+    uint32_t one = 1;
+    char *nodes[] = {S("n"), NULL}, *argv[] = {S("prog"), NULL};
+    struct mu_m_spec spec = {.ranks = 1, .app_ranks = {&one, 1}, .app_argc = {&one, 1}, .argv = argv};
+    struct mu_msg start = {.type = MU_MSG_start,
+                           .start = {.job = 1, .attempt = 1, .nodes = nodes, .node_ranks = {&one, 1}}};
+    struct mu_msg end = {.type = MU_MSG_kill, .kill = {.job = 1, .attempt = 1, .signo = SIGKILL}};
+    struct mu_ev evs[] = {{.kind = MU_EV_UP, .conn = MU_KEEPER_AGENT},
+                          {.kind = MU_EV_MSG, .msg = &start},
+                          {.kind = MU_EV_SPAWNED, .attempt = 1},
+                          {.kind = MU_EV_MSG, .msg = &end},
+                          {.kind = MU_EV_TIME},
+                          {.kind = MU_EV_CHILD, .attempt = 1, .status = SIGKILL},
+                          {.kind = MU_EV_TIME}};
+    unsigned said = 0;
+
+    mu_msg_pack(&start.start.spec, MU_MSG_spec, &spec);
+    for (unsigned i = 0; i < sizeof evs / sizeof evs[0]; i++) {
+        now = i * MU_SEC;
+        if (evs[i].kind == MU_EV_TIME)
+            now = mu_keeper_next(k);
+        evs[i].now = evs[i].wall = now;
+        mu_acts_clear(&acts);
+        mu_keeper_step(k, &evs[i], &acts);
+        said += evs[i].kind == MU_EV_TIME && did(MU_ACT_SEND) && mu_keeper_report(k)->phase == MU_PHASE_KILLING;
+    }
+    TAP_OK(said == 2, "a keeper whose ranks die slowly says that it lives, also while it cleans up");
+    free(start.start.spec.data);
+    mu_keeper_free(k);
+}
+
+int main(void)
+{
+    test_kill();
+    test_release();
+    test_number_again();
+    test_lease();
+    test_slow();
+    mu_agent_free(agent);
+    mu_acts_free(&acts);
+    return tap_done();
+}
