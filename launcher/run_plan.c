@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -364,6 +365,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
     size_t words = 0, vars = 0;
     mode_t mask = umask(077);
     mu_auto_free char *hosts = p->hosts.n ? mu_run_hosts_text(&p->hosts) : NULL;
+    struct rlimit files;
 
     umask(mask);
     for (unsigned i = 0; i < p->napps; i++) {
@@ -416,6 +418,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .foreground = foreground,
         .grace_ns = o->grace_ns,
         .umask_plus1 = (uint32_t)mask + 1,
+        .nofile = getrlimit(RLIMIT_NOFILE, &files) ? 0 : files.rlim_cur,
         .input = input,
         .hosts = hosts,
         .ssh = (char *)(uintptr_t)o->ssh,

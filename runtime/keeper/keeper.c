@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -486,18 +485,6 @@ static void on_dial(void *arg)
 
 /* --- what wakes the loop ------------------------------------------------------------------------------------------ */
 
-static void on_tick(void *arg)
-{
-    struct keeper *k = arg;
-    uint64_t now = mu_now();
-
-    if (!k->attempt)
-        return;
-    mu_attempt_inspect(k->attempt);
-    progress(k);
-    mu_alarm_set(k->tick, now + TICK);
-}
-
 static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
 {
     struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
@@ -543,6 +530,19 @@ static void take_pmix(struct keeper *k)
             mu_attempt_pmix(k->attempt, &ev);
         mu_pmix_event_free(&ev);
     }
+}
+
+static void on_tick(void *arg)
+{
+    struct keeper *k = arg;
+    uint64_t now = mu_now();
+
+    take_pmix(k);
+    if (!k->attempt)
+        return;
+    mu_attempt_inspect(k->attempt);
+    progress(k);
+    mu_alarm_set(k->tick, now + TICK);
 }
 
 static void on_pmix(evutil_socket_t fd, short what, void *arg)
@@ -622,17 +622,6 @@ static void block_signals(sigset_t *taken)
     pthread_sigmask(SIG_BLOCK, taken, NULL);
 }
 
-/* Five descriptors a rank. The ranks get the customary limit back. */
-static void raise_limits(void)
-{
-    struct rlimit r;
-
-    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max < 65536 ? r.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
-
 static int open_pmix(struct keeper *k, struct mu_err *err)
 {
     int n = snprintf(k->dir, sizeof k->dir, "%s/k%llu", k->paths.run, (unsigned long long)k->job);
@@ -657,7 +646,6 @@ static int open_all(struct keeper *k, struct mu_err *err)
         return mu_err_errno(err, 0, "signalfd");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         return mu_err_errno(err, 0, "cannot become the reaper of the ranks' children");
-    raise_limits();
     if ((rc = open_pmix(k, err)))
         return rc;
     k->base = mu_loop_new();

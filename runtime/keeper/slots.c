@@ -193,9 +193,11 @@ void mu_slots_singleton(const struct mu_slots *s, uint32_t index, uint32_t world
     }
     if (connected)
         return;
-    look(pid, &map); /* a rank connects before it loads the parts that make it `started` */
-    *alone = map.alone ? *alone + 1 : 0;
-    if (map.started || *alone > 1)
+    /* A rank connects before it loads the parts that make it `started`, but on a busy machine we may hear of it later.
+     */
+    look(pid, &map);
+    *alone = map.alone || map.started ? *alone + 1 : 0;
+    if (*alone > 1)
         snprintf(text, n,
                  "came up as an MPI singleton: its MPI library %s has started without a connection to muster's PMIx "
                  "server; check that the PMIX_ and OMPI_MCA_schizo variables reach the program",

@@ -135,7 +135,7 @@ struct mu_u32v {
  * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
- * in place of ssh. */
+ * in place of ssh. nofile: the submitter's soft limit of open files. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -161,7 +161,7 @@ struct mu_u32v {
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
-        F(str, ssh) F(str, engine) F(strv, engine_env)
+        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \

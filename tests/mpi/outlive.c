@@ -1,5 +1,5 @@
-/* A rank that is killed and the ranks that live on: outlive RANK [COUNT of elements, up to 400000]. Each of these prints "R: CODE TEXT" of its failed
- * call, then of the next one, and ends well. For --on-failure=keep. */
+/* A rank that is killed and the ranks that live on: outlive RANK [COUNT of elements, up to 400000]. Each of these
+ * prints "R: CODE TEXT" of its failed call, then of the next one, and ends well. For --on-failure=keep. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
