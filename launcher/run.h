@@ -22,7 +22,7 @@ struct mu_run_opts {
     int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
     char map[16];
     bool oversubscribe, tag_output, quiet, dry_run, json, accepted;
-    uint64_t timeout_ns, grace_ns;
+    uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */
 enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE };

@@ -46,6 +46,8 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
             return mu_err_prefix(err, "the job's hosts");
         mu_hosts_free(&hosts);
     }
+    if (mu_hang_ns(s->hang_ns_plus1) && mu_hang_ns(s->hang_ns_plus1) < MU_HANG_LEAST_NS)
+        return mu_err_set(err, MUSTER_EARG, "the job's hang deadline is shorter than a second");
     if (s->bind > MU_BIND_CORE || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -209,6 +211,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     }
     j->retry_at = 0;
     j->failed_now = j->first_step = j->restored_told = false;
+    j->hang = (struct hang){0};
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
         j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
@@ -238,11 +241,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, true);
     mu_ctl_event(c, j, "attempt-start", -1, nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
-    for (unsigned i = 0; i < j->nparts; i++) {
-        start.node_id = i;
-        start.local_slots = j->parts[i].share.slots;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_start, &start);
-    }
+    mu_ctl_send_agents(c, j, MU_MSG_start, &start);
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
     free(smaller.data);
@@ -410,6 +409,8 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
+    if (!mu_job_over(j->row.state))
+        mu_ctl_hang_tick(c, j);
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
         return;
     if (j->client_until) { /* nobody is there to see it; its client comes back or the grace ends it */
@@ -432,6 +433,8 @@ uint64_t mu_ctl_job_next(const struct job *j)
         next = j->kill_at;
     if (j->retry_at && j->retry_at < next)
         next = j->retry_at;
+    if (j->hang.decide_at && j->hang.decide_at < next)
+        next = j->hang.decide_at;
     if (j->row.state == MU_JOB_QUEUED && j->stuck_at && j->stuck_at < next)
         next = j->stuck_at;
     return next;

@@ -183,12 +183,9 @@ void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
 
-    for (unsigned i = 0; i < j->nparts; i++) {
-        if (j->parts[i].phase >= MU_PHASE_GONE)
-            continue;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_kill, &kill);
-        j->parts[i].kill_sent = true;
-    }
+    mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
+    for (unsigned i = 0; i < j->nparts; i++)
+        j->parts[i].kill_sent = j->parts[i].kill_sent || j->parts[i].phase < MU_PHASE_GONE;
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
@@ -209,7 +206,7 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
     mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
 }
 
-static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
+void mu_ctl_job_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
 {
     struct mu_m_jobrow *r = &j->row;
     char what[300];
@@ -243,9 +240,21 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
 }
 
 /* What a failure does to ranks on other nodes may be reported before the failure. */
-static bool outweighs(const struct mu_ctl *c, const struct job *j, const struct mu_m_report *m)
+bool mu_ctl_job_outweighs(const struct mu_ctl *c, const struct job *j, uint32_t blame)
 {
-    return m->first_blame && m->first_blame < j->blame && c->now < j->failed_at + CAUSE_LATE;
+    return blame && blame < j->blame && c->now < j->failed_at + CAUSE_LATE;
+}
+
+/* A rank that was killed because it hangs has been recorded before it was dead. */
+static void last_words(struct job *j, const struct mu_m_report *m)
+{
+    struct mu_m_jobrow *r = &j->row;
+
+    if (!j->hang.killed || m->first_rank_plus1 != r->fail_rank_plus1 || r->fail_tail.len || !m->first_tail.len ||
+        !(r->fail_tail.data = malloc(m->first_tail.len)))
+        return;
+    memcpy(r->fail_tail.data, m->first_tail.data, m->first_tail.len);
+    r->fail_tail.len = m->first_tail.len;
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -364,8 +373,9 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->restored_plus1 = m->restored_plus1;
     progress(c, j);
     count_lost(c, j, p, m);
-    if (m->first_rank_plus1 && (!j->failed_now || outweighs(c, j, m)))
-        first_failure(c, j, m);
+    last_words(j, m);
+    if (m->first_rank_plus1 && (!j->failed_now || mu_ctl_job_outweighs(c, j, m->first_blame)))
+        mu_ctl_job_failure(c, j, m);
     else if (!m->aborted)
         mu_ctl_wireup_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
@@ -376,8 +386,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }
     if (p->phase == MU_PHASE_LOST) {
-        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name,
-                     "the keeper of this job died; its ranks are killed");
+        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; its ranks are killed",
+                     m->first_text && *m->first_text ? m->first_text : "its keeper died");
         mu_ctl_node_strike(c, node);
         if (!j->failed_now && j->row.ending == MU_END_NONE)
             mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "the keeper on %s died", c->pool.v[node].name);

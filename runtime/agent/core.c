@@ -26,6 +26,7 @@ struct keeper {
     bool one_node;        /* the newest start was of an attempt on this node only: no lease */
     bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    char why[80];         /* it is dead */
     uint64_t due;         /* told to end its ranks or itself, it is killed then; 0 = not told */
     uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
@@ -272,6 +273,16 @@ static void on_echo(struct mu_agent *a, uint64_t at)
         prolong(a, at);
 }
 
+/* Our place among the attempt's nodes; one that does not exist when we are not among them. */
+static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
+{
+    uint32_t i = 0;
+
+    while (nodes && nodes[i] && strcmp(nodes[i], a->cfg.node))
+        i++;
+    return i;
+}
+
 /* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
  * then the number surely means the same job. A controller with a new store counts from 1 again. */
 static bool here(const struct mu_agent *a, const struct keeper *k)
@@ -307,6 +318,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.node_id = place_of(a, m->start.nodes);
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
     k->one_node = m->start.node_ranks.n <= 1;
@@ -364,6 +376,10 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         }
         return;
     case MU_MSG_kill:
+        if (m->kill.rank_plus1) {
+            to_keeper(a, m->kill.job, m->type, &m->kill);
+            return;
+        }
         k = find(a, m->kill.job);
         if (!k)
             return;
@@ -400,6 +416,9 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         return;
     case MU_MSG_modex:
         to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_look:
+        to_keeper(a, m->look.job, m->type, &m->look);
         return;
     case MU_MSG_abort:
         to_keeper(a, m->abort.job, m->type, &m->abort);
@@ -498,6 +517,10 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
         if (m->rank_exit.job == k->job)
             to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
         return;
+    case MU_MSG_hang:
+        if (m->hang.job == k->job)
+            to_ctl(a, MU_MSG_hang, &m->hang);
+        return;
     case MU_MSG_fence:
         if (m->fence.job == k->job)
             to_ctl(a, MU_MSG_fence, &m->fence);
@@ -537,6 +560,7 @@ static void on_child(struct mu_agent *a, const struct mu_ev *ev)
     if (ev->pid && k->pid != ev->pid)
         return;
     clean(a, k, NULL);
+    snprintf(k->why, sizeof k->why, "%s", ev->text ? ev->text : "its keeper died");
 }
 
 static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
@@ -562,7 +586,7 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
         return;
     }
     k->state = K_LOST;
-    speak_for(a, k, MU_PHASE_LOST, "its keeper died");
+    speak_for(a, k, MU_PHASE_LOST, *k->why ? k->why : "its keeper died");
 }
 
 static void on_spawned(struct mu_agent *a, const struct mu_ev *ev)

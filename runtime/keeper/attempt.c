@@ -19,6 +19,7 @@
 #include "runtime/keeper/launch.h"
 #include "runtime/keeper/order.h"
 #include "runtime/keeper/slots.h"
+#include "runtime/keeper/watch.h"
 #include "runtime/wire/core.h"
 #include "runtime/wire/daemon.h"
 
@@ -39,7 +40,8 @@ struct rank {
     uint32_t order; /* of reaping */
     uint64_t look;  /* age at which its MPI is looked at next */
     unsigned alone; /* looks that saw it as a singleton */
-    bool dead, told, connected, finalized, warned;
+    bool dead, told, connected, finalized, warned, aborted;
+    int32_t abort_code;
 };
 
 struct mu_attempt {
@@ -49,6 +51,7 @@ struct mu_attempt {
     uint32_t number, first, n, world;
     char session[PATH_MAX], shm[PATH_MAX], nspace[64];
     struct mu_slots *slots;
+    struct mu_watch *watch;
     struct mu_launch *launch;
     struct event *launch_ev;
     struct mu_alarm *launch_alarm, *deliver_alarm;
@@ -321,6 +324,10 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     rc = make_dirs(a, err);
     if (!rc)
         rc = mu_slots_new(n, a->number, a->world, a->start.start.deadline_wall, &a->slots, err);
+    if (!rc && !(a->watch = mu_watch_new(n, a->first, mu_hang_ns(a->spec.hang_ns_plus1))))
+        rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
+    if (!rc)
+        mu_slots_hang(a->slots, mu_hang_ns(a->spec.hang_ns_plus1));
     if (!rc)
         rc = open_namespace(a, err);
     if (!rc)
@@ -379,6 +386,7 @@ void mu_attempt_free(struct mu_attempt *a)
     if (a->open)
         mu_pmix_end(a->host.pmix);
     mu_slots_free(a->slots);
+    mu_watch_free(a->watch);
     mu_msg_free_body(MU_MSG_spec, &a->spec);
     mu_msg_free(&a->start);
     free(a->chunk);
@@ -429,8 +437,8 @@ static uint32_t vain(const struct rank *r)
     return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
 }
 
-/* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
- * with SIGPIPE who writes to it. */
+/* Who is to blame rather: killed, failed, failed because a peer had or did not come, well. A connection between nodes
+ * that breaks kills with SIGPIPE who writes to it. */
 static unsigned blame(const struct rank *r)
 {
     uint32_t error = atomic_load(&mu_slots_get(r->attempt->slots, r->index)->user_error);
@@ -439,7 +447,10 @@ static unsigned blame(const struct rank *r)
         return MU_BLAME_PEER + 1;
     if (WIFSIGNALED(r->status))
         return WTERMSIG(r->status) == SIGPIPE && r->attempt->n < r->attempt->world ? MU_BLAME_PEER : MU_BLAME_SIGNAL;
-    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? MU_BLAME_PEER : MU_BLAME_CODE;
+    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ||
+                   error == (uint32_t)-MUSTER_ETIMEOUT
+               ? MU_BLAME_PEER
+               : MU_BLAME_CODE;
 }
 
 static int by_plausibility(const void *pa, const void *pb)
@@ -448,6 +459,38 @@ static int by_plausibility(const void *pa, const void *pb)
     unsigned ca = blame(a), cb = blame(b);
 
     return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
+}
+
+static void tell_end(const struct rank *r, const char *tail)
+{
+    struct mu_attempt *a = r->attempt;
+
+    a->host.ended(a->host.arg, &(struct mu_rank_end){.index = r->index,
+                                                     .status = r->status,
+                                                     .abnormal = abnormal(r),
+                                                     .aborted = r->aborted,
+                                                     .abort_code = r->abort_code,
+                                                     .blame = blame(r),
+                                                     .vain = vain(r),
+                                                     .tail = tail});
+}
+
+static void look_at_all(struct mu_attempt *a, uint64_t now)
+{
+    for (uint32_t i = 0; i < a->n; i++)
+        mu_watch_rank(a->watch, a->slots, i, a->ranks[i].pid, now);
+}
+
+/* While those that it has waited for are still to be seen. */
+static void tell_late(struct mu_attempt *a)
+{
+    uint64_t now = mu_now();
+    struct mu_m_hang m;
+
+    look_at_all(a, now);
+    mu_hang_late(mu_watch_view(a->watch, now), &m);
+    if (m.level)
+        a->host.late(a->host.arg, &m);
 }
 
 void mu_attempt_deliver(struct mu_attempt *a)
@@ -478,15 +521,16 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), vain(r), "");
+            tell_end(r, "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
+    if (n && blame(v[0]) == MU_BLAME_PEER)
+        tell_late(a);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), vain(v[i]),
-                      tail ? tail : "");
+        tell_end(v[i], tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);
@@ -512,6 +556,10 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
     case MU_PMIX_ABORTED:
         mu_log(MU_LOG_INFO, "keeper", "rank %u calls MPI_Abort with %d: %s", ev->rank, (int)ev->status,
                ev->text ? ev->text : "");
+        if (r && !r->aborted) {
+            r->aborted = true;
+            r->abort_code = ev->status;
+        }
         return;
     case MU_PMIX_FENCE:
     case MU_PMIX_MODEX: /* the core's */
@@ -521,6 +569,8 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
 
 void mu_attempt_signal(struct mu_attempt *a, uint32_t index, int signo)
 {
+    if (a->watch && index == MU_ALL)
+        mu_watch_signal(a->watch, signo, mu_now());
     for (uint32_t i = 0; i < a->n; i++) {
         struct rank *r = &a->ranks[i];
 
@@ -575,6 +625,24 @@ void mu_attempt_inspect(struct mu_attempt *a)
         mu_logs_note(a->host.logs, i, line, mu_now());
         a->host.output(a->host.arg);
     }
+}
+
+bool mu_attempt_watch(struct mu_attempt *a, struct mu_m_hang *out)
+{
+    uint64_t now = mu_now();
+
+    if (a->state != RUNNING || !mu_watch_due(a->watch, now))
+        return false;
+    look_at_all(a, now);
+    return mu_watch_judge(a->watch, now, out);
+}
+
+void mu_attempt_look(struct mu_attempt *a, uint32_t rank, struct mu_m_hang *out)
+{
+    uint64_t now = mu_now();
+
+    look_at_all(a, now);
+    mu_hang_answer(mu_watch_view(a->watch, now), rank, out);
 }
 
 /* What the ranks started as another account, when ours is not root's. Nobody waits for it. */

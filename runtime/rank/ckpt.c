@@ -15,9 +15,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SLICE (20 * MU_MS)    /* between two looks at the abort word */
-#define TIMEOUT_DEFAULT 300.0 /* s, of MUSTER_TIMEOUT */
-#define HALT_EVERY MU_SEC     /* between two looks for the halt file */
+#define SLICE (20 * MU_MS) /* between two looks at the abort word */
+#define HALT_EVERY MU_SEC  /* between two looks for the halt file */
 #define LIMIT_MARGIN (5 * MU_SEC)
 #define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
 
@@ -93,17 +92,6 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 }
 
 /* --- open ------------------------------------------------------------------------------------------------------- */
-
-static uint64_t timeout_ns(void)
-{
-    const char *text = getenv("MUSTER_TIMEOUT");
-    char *end;
-    double s = text ? strtod(text, &end) : 0;
-
-    if (!text || end == text || *end || !(s > 0) || s > 1e9)
-        s = TIMEOUT_DEFAULT;
-    return (uint64_t)(s * 1e9);
-}
 
 /* What rank 0 found and decided, for the others. */
 struct opening {
@@ -200,7 +188,7 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
         return mu_rank_fail(MUSTER_ENOMEM, "%s: no memory", call);
     }
     c->place = (struct mu_ckpt_place){
-        .timeout = timeout_ns(),
+        .timeout = mu_rank_timeout(),
         .rank = (uint32_t)c->rank,
         .world = (uint32_t)c->size,
         .attempt = attempt && atoi(attempt) > 0 ? (uint32_t)atoi(attempt) : 1,
@@ -213,7 +201,9 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     snprintf(c->place.job, sizeof c->place.job, "%s", job ? job : "");
 
     if (c->rank == 0) {
+        mu_rank_files(true);
         o->code = open_first(c, options, o, &err);
+        mu_rank_files(false);
         memcpy(o->text, err.text, sizeof o->text);
     }
     if ((rc = muster_broadcast(o, sizeof *o, MUSTER_UINT8, 0, comm)))
@@ -233,7 +223,9 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->last_save = mu_now();
     c->dirty = true;
 
+    mu_rank_files(true);
     rc = c->rank ? mu_ckpt_store_join(&c->place, &err) : 0;
+    mu_rank_files(false);
     if (!rc)
         rc = mu_ckpt_writer_start(&c->place, durable, &c->writer, &err);
     if ((rc = agree(c, call, rc, &err)))
@@ -265,7 +257,7 @@ int muster_ckpt_add(muster_ckpt *c, const muster_tensor *t)
 
 /* Waits until the writer is idle, or (durable) until the save is: 0, its error, or 1 at the end of the time. When the
  * job is aborted the others' parts will not come. */
-static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
+static int settled(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
 {
     uint64_t end = mu_now() + timeout;
 
@@ -280,6 +272,21 @@ static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct m
         if (aborted())
             mu_ckpt_writer_cancel(c->writer);
     }
+}
+
+static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
+{
+    mu_rank_files(true);
+    int rc = settled(c, until_durable, timeout, err);
+    mu_rank_files(false);
+    return rc;
+}
+
+static void sweep(muster_ckpt *c, uint64_t generation)
+{
+    mu_rank_files(true);
+    mu_ckpt_store_sweep(&c->place, generation);
+    mu_rank_files(false);
 }
 
 /* The writer is idle and laid out for the tensors there are. */
@@ -360,7 +367,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
 
     settle(c, false, c->place.timeout, NULL); /* the layout's */
     if (failed && c->rank == 0)
-        mu_ckpt_store_sweep(&c->place, mine.generation);
+        sweep(c, mine.generation);
     c->generation = mine.generation + 1;
     c->last_save = mu_now();
     c->calls = 0;
@@ -418,7 +425,7 @@ int muster_ckpt_close(muster_ckpt *c)
     }
     rc = agree(c, call, rc, &err);
     if (c->rank == 0)
-        mu_ckpt_store_sweep(&c->place, UINT64_MAX);
+        sweep(c, UINT64_MAX);
     stopped = mu_ckpt_writer_stop(c->writer, MU_SEC, &err);
     if (stopped && !rc)
         rc = mu_rank_fail(stopped, "%s: %s", call, err.text);
@@ -499,7 +506,9 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
             break;
         if (!newest)
             newest = x.generation;
+        mu_rank_files(true);
         rc = mine ? mine : mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
+        mu_rank_files(false);
         if (!(rc = agree(c, call, rc, &err))) {
             mu_ckpt_loaded_apply(&got, &c->tensors);
             *step = got.id.step;
