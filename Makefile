@@ -95,6 +95,7 @@ $(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
 
+$(B)/tests/mpi/pmix_%: MPI_LIBS += $(DAEMON_LIBS)
 $(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
