@@ -228,7 +228,7 @@ void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
     struct job *j = mu_ctl_find(c, m->job);
     uint32_t part = j ? part_of_node(j, node) : MU_ALL;
 
-    if (part == MU_ALL || m->attempt != j->row.attempt || !is_open(c, j))
+    if (part == MU_ALL || m->attempt != j->row.attempt || !is_open(c, j) || MU_MUTANT(RANK_HANGS_ON))
         return;
     struct hang *h = &j->hang;
     /* only what a node says of its own ranks is believed */

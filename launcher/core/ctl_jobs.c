@@ -211,7 +211,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     }
     j->retry_at = 0;
     j->failed_now = j->first_step = j->restored_told = false;
-    j->hang = (struct hang){0};
+    if (!MU_MUTANT(HANG_KEPT))
+        j->hang = (struct hang){0};
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
         j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
