@@ -167,17 +167,19 @@ def lines(text):
 
 class Job:
     """A training run of 8 ranks on 4 hosts; the others are spares. It writes the time of each step of attempt A to
-    DIR/steps.A, so that the steps of the next attempt are known from those of the last one."""
+    DIR/steps.A, so that the steps of the next attempt are known from those of the last one. peer: muster, mpirun, or
+    submit for a job of muster's that nobody waits for; where: hosts, as options of muster's."""
 
-    def __init__(self, peer, dir, steps, interval, extra=()):
+    def __init__(self, peer, dir, steps, interval, extra=(), where=None):
         os.makedirs(dir)
         self.peer, self.dir, self.marker = peer, dir, dir + "/steps."
         self.out = open(dir + "/out", "w+b")
         ckpt = "interval=%dsteps" % interval
         prog = ["sh", "-c", 'exec "$0" "$@" --step-time-file %s${MUSTER_ATTEMPT:-$ATTEMPT}' % self.marker, TRAIN,
                 "--steps", str(steps), "--hidden", "64", "--embed", "8", "--context", "8", "--batch", "40", "--ckpt"]
-        if peer == "muster":
-            cmd = [MUSTER, "run", "--ssh", SSH, "-H", ",".join(h + ":2" for h in HOSTS), "-N", "4", "-n", "8", "--bind", "none",
+        if peer != "mpirun":
+            where = ["-H", ",".join(h + ":2" for h in HOSTS)] if where is None else where
+            cmd = [MUSTER, "run" if peer == "muster" else peer, "--ssh", SSH, *where, "-N", "4", "-n", "8", "--bind", "none",
                    "--spares", "1", "--ckpt-dir", dir + "/ckpt", *extra, *prog, ckpt]
         else:
             loop = LOOP % {"hosts": " ".join(HOSTS), "mpirun": " ".join(MPIRUN)}
@@ -209,7 +211,7 @@ class Job:
         return max([attempt for attempt, _ in self.files()] or [0])
 
     def running(self):
-        return self.p.poll() is None
+        return self.peer == "submit" or self.p.poll() is None
 
     def at(self, step, seconds=90):
         """Waits for it; whether the job still runs then."""
@@ -244,7 +246,9 @@ class Job:
 
     def stop(self):
         """Whatever state it is in."""
-        if self.running():
+        if self.peer == "submit":
+            muster("cancel", "--force", str(self.id()), check=False)
+        if self.p.poll() is None:
             if self.peer == "muster":
                 self.p.send_signal(signal.SIGTERM)
             else:

@@ -33,7 +33,7 @@ ended() { # WHAT: the job has ended as if nothing had happened to it
         note "$(tail -n 20 "$tmp/out.$job")" "$("$muster" events $job)" "$(nodes)" "$(tail -n 20 "$MUSTER_HOME/head/log/controller.log")"
 }
 goes_on() { # N WHAT: the job comes to the first step of attempt N
-    wait_for 30 eval "[ \"\$(kinds | grep -o first-step | wc -l)\" -ge $1 ]"
+    wait_for 30 eval "[[ \"\$(kinds)\" =~ (attempt-start .*){$1}first-step ]]"
     ok $? "$2" || note "$("$muster" events $job)" "$(nodes)"
 }
 ranks_on() { cluster_exec "$1" pgrep -f '^[^ ]*train_lm'; }
