@@ -95,6 +95,7 @@ $(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
 
+$(B)/tests/mpi/pmix_%: MPI_LIBS += $(DAEMON_LIBS)
 $(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -168,7 +169,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-restart format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-restart bench-recovery format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

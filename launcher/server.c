@@ -53,23 +53,30 @@ struct mu_server {
     bool exiting, exit_told, closed;
 };
 
+/* They are in the order of their numbers. */
 static struct conn *find(struct mu_server *s, mu_conn id)
 {
-    for (size_t i = 0; i < s->nconns; i++)
-        if (s->conns[i]->id == id)
-            return s->conns[i];
-    return NULL;
+    size_t lo = 0, hi = s->nconns;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (s->conns[mid]->id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < s->nconns && s->conns[lo]->id == id ? s->conns[lo] : NULL;
 }
 
 /* Only takes it out of the table; the link is the caller's. */
 static void forget(struct mu_server *s, struct conn *k)
 {
-    for (size_t i = 0; i < s->nconns; i++) {
-        if (s->conns[i] == k) {
-            s->conns[i] = s->conns[--s->nconns];
-            break;
-        }
-    }
+    size_t i = 0;
+
+    while (i < s->nconns && s->conns[i] != k)
+        i++;
+    if (i < s->nconns)
+        memmove(&s->conns[i], &s->conns[i + 1], (--s->nconns - i) * sizeof s->conns[0]);
     mu_guard_free(k->guard);
     free(k);
 }
@@ -105,12 +112,13 @@ static void send_frame(struct mu_server *s, struct conn *k, const void *frame, s
     }
 }
 
-static void do_send(void *arg, mu_conn id, const void *frame, size_t len)
+static void do_send(void *arg, const mu_conn *to, uint32_t n, const void *frame, size_t len)
 {
-    struct conn *k = find(arg, id);
-
-    if (k)
-        send_frame(arg, k, frame, len);
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *k = find(arg, to[i]);
+        if (k)
+            send_frame(arg, k, frame, len);
+    }
 }
 
 static void do_close(void *arg, mu_conn id)

@@ -242,11 +242,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, true);
     mu_ctl_event(c, j, "attempt-start", -1, nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
-    for (unsigned i = 0; i < j->nparts; i++) {
-        start.node_id = i;
-        start.local_slots = j->parts[i].share.slots;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_start, &start);
-    }
+    mu_ctl_send_agents(c, j, MU_MSG_start, &start);
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
     free(smaller.data);
@@ -337,8 +333,9 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned i = 0; i < j->nparts; i++)
         drained = drained && (j->parts[i].drained || j->parts[i].phase == MU_PHASE_LOST);
-    if (j->client && !drained)
+    if (!drained && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
         return;
+    j->client_until = 0;
     mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     free(j->parts);
     j->parts = NULL;
@@ -362,7 +359,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
-    j->retry_at = j->kill_at = j->client_until = 0;
+    j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
@@ -404,8 +401,13 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
 
 void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
 {
-    if (mu_job_over(j->row.state))
+    if (mu_job_over(j->row.state)) {
+        if (j->client_until && c->now >= j->client_until) {
+            j->client_until = 0;
+            mu_ctl_job_release(c, j);
+        }
         return;
+    }
     if (j->client_until && c->now >= j->client_until) {
         j->client_until = 0;
         mu_ctl_job_cancel(c, j, MU_END_CLIENT, 129, SIGTERM, false, "its client went away");
@@ -431,7 +433,7 @@ uint64_t mu_ctl_job_next(const struct job *j)
     uint64_t next = UINT64_MAX;
 
     if (mu_job_over(j->row.state))
-        return next;
+        return j->client_until ? j->client_until : next;
     if (j->client_until && j->client_until < next)
         next = j->client_until;
     if (j->kill_at && j->kill_at < next)

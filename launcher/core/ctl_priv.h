@@ -114,7 +114,9 @@ void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, 
 uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);
 void mu_ctl_schedule(struct mu_ctl *);
+/* To the agents of all its parts, or of those in phases before `before`. */
 void mu_ctl_send_agents(struct mu_ctl *, const struct job *, enum mu_msg_type, const void *body);
+void mu_ctl_send_before(struct mu_ctl *, const struct job *, uint32_t before, enum mu_msg_type, const void *body);
 
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
@@ -160,7 +162,8 @@ int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one;
 void mu_ctl_place_spares(struct mu_ctl *, struct job *);
 bool mu_ctl_place_record(struct mu_ctl *, struct job *); /* parts and spares into the row */
 /* Attempts on several nodes: what their nodes want from one another. node: index in the pool. */
-void mu_ctl_wireup_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type, const void *body);
+void mu_ctl_wireup_send(void *ctl, uint64_t job, const uint32_t *places, uint32_t n, enum mu_msg_type,
+                        const void *body);
 void mu_ctl_wireup_fence(struct mu_ctl *, int node, const struct mu_m_fence *);
 void mu_ctl_wireup_modex(struct mu_ctl *, int node, const struct mu_m_modex *);
 void mu_ctl_wireup_up(struct mu_ctl *, int node);

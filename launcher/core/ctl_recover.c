@@ -183,12 +183,9 @@ void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
 
-    for (unsigned i = 0; i < j->nparts; i++) {
-        if (j->parts[i].phase >= MU_PHASE_GONE)
-            continue;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_kill, &kill);
-        j->parts[i].kill_sent = true;
-    }
+    mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
+    for (unsigned i = 0; i < j->nparts; i++)
+        j->parts[i].kill_sent = j->parts[i].kill_sent || j->parts[i].phase < MU_PHASE_GONE;
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
@@ -485,7 +482,10 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
             mu_ctl_job_release(c, j);
             continue;
         }
-        if (j->retry_at) {
+        if (j->retry_at) { /* between two attempts: what has a keeper there has told so */
+            for (unsigned p = 0; p < j->nparts; p++)
+                if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed)
+                    j->parts[p].phase = MU_PHASE_LOST;
             j->retry_at = j->row.retry_wall > c->wall ? c->now + (j->row.retry_wall - c->wall) : c->now;
             continue;
         }

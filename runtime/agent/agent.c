@@ -544,7 +544,9 @@ static int open_uplink(struct agent *a, struct mu_err *err)
     if (!a->refusal)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (a->start.join.n) {
-        if ((rc = mu_tls_new(a->base, &a->start.join.key, NULL, &a->tls, err)) ||
+        /* a way that leads nowhere is tried anew soon: it may have healed */
+        const struct mu_tls_limits limits = {.connect_ms = 1500};
+        if ((rc = mu_tls_new(a->base, &a->start.join.key, &limits, &a->tls, err)) ||
             (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
             return rc;
         cfg.join = &a->start.join;

@@ -28,6 +28,7 @@ struct keeper {
     bool delivered;       /* start has been sent to the keeper that lives now */
     char why[80];         /* it is dead */
     uint64_t due;         /* told to end its ranks or itself, it is killed then; 0 = not told */
+    bool anew;            /* told so by a newer start: once that has begun, it is not due any more */
     uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
     struct mu_msg report; /* last one said; type 0 = none */
@@ -223,6 +224,7 @@ static void limit(struct mu_agent *a, struct keeper *k, uint64_t grace)
     uint64_t until = a->now + grace + a->cfg.end_ns;
     bool lives = k->state == K_FOUND || k->state == K_SPAWNING || k->state == K_UP;
 
+    k->anew = false;
     if (lives && a->cfg.end_ns && until > k->due && !MU_MUTANT(HANG_FORGIVEN))
         k->due = until;
 }
@@ -244,6 +246,10 @@ static void deliver(struct mu_agent *a, struct keeper *k)
         a->plan(a->plan_arg, &k->start.start);
     mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
     k->delivered = true;
+    if (!k->due) { /* ranks of an older attempt end first */
+        limit(a, k, 0);
+        k->anew = true;
+    }
 }
 
 /* To keepers of attempts on one node, too: they do not mind. */
@@ -271,6 +277,16 @@ static void on_echo(struct mu_agent *a, uint64_t at)
     /* what we sent before we said who we are does not count for the controller */
     if (a->ctl_up && a->told && at >= a->told_at)
         prolong(a, at);
+}
+
+/* Our place among the attempt's nodes; one that does not exist when we are not among them. */
+static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
+{
+    uint32_t i = 0;
+
+    while (nodes && nodes[i] && strcmp(nodes[i], a->cfg.node))
+        i++;
+    return i;
 }
 
 /* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
@@ -308,6 +324,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.node_id = place_of(a, m->start.nodes);
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
     k->one_node = m->start.node_ranks.n <= 1;
@@ -486,10 +503,12 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
             set_report(k, &m->report);
         }
         if (k->due && !k->released) {
-            if (m->report.attempt == k->attempt && m->report.phase >= MU_PHASE_GONE)
+            bool anew = k->anew;
+            if (m->report.attempt == k->attempt && (m->report.phase >= MU_PHASE_GONE || anew))
                 k->due = 0;
             else
                 limit(a, k, 0);
+            k->anew = anew && k->due;
         }
         to_ctl(a, MU_MSG_report, &m->report);
         deliver(a, k);

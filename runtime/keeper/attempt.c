@@ -40,7 +40,8 @@ struct rank {
     uint32_t order; /* of reaping */
     uint64_t look;  /* age at which its MPI is looked at next */
     unsigned alone; /* looks that saw it as a singleton */
-    bool dead, told, connected, finalized, warned;
+    bool dead, told, connected, finalized, warned, aborted;
+    int32_t abort_code;
 };
 
 struct mu_attempt {
@@ -460,6 +461,20 @@ static int by_plausibility(const void *pa, const void *pb)
     return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
 }
 
+static void tell_end(const struct rank *r, const char *tail)
+{
+    struct mu_attempt *a = r->attempt;
+
+    a->host.ended(a->host.arg, &(struct mu_rank_end){.index = r->index,
+                                                     .status = r->status,
+                                                     .abnormal = abnormal(r),
+                                                     .aborted = r->aborted,
+                                                     .abort_code = r->abort_code,
+                                                     .blame = blame(r),
+                                                     .vain = vain(r),
+                                                     .tail = tail});
+}
+
 static void look_at_all(struct mu_attempt *a, uint64_t now)
 {
     for (uint32_t i = 0; i < a->n; i++)
@@ -506,7 +521,7 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), vain(r), "");
+            tell_end(r, "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
@@ -515,8 +530,7 @@ void mu_attempt_deliver(struct mu_attempt *a)
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), vain(v[i]),
-                      tail ? tail : "");
+        tell_end(v[i], tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);
@@ -542,6 +556,10 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
     case MU_PMIX_ABORTED:
         mu_log(MU_LOG_INFO, "keeper", "rank %u calls MPI_Abort with %d: %s", ev->rank, (int)ev->status,
                ev->text ? ev->text : "");
+        if (r && !r->aborted) {
+            r->aborted = true;
+            r->abort_code = ev->status;
+        }
         return;
     case MU_PMIX_FENCE:
     case MU_PMIX_MODEX: /* the core's */

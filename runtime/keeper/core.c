@@ -309,9 +309,13 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     report(k);
 }
 
-static void describe(char *out, size_t n, int status, bool abnormal)
+static void describe(char *out, size_t n, const struct mu_ev *ev)
 {
-    if (abnormal)
+    int status = ev->status;
+
+    if (ev->aborted)
+        snprintf(out, n, "called MPI_Abort with code %d", ev->abort_code);
+    else if (ev->abnormal)
         snprintf(out, n, "exited with code 0 but had not called MPI_Finalize");
     else if (WIFSIGNALED(status))
         snprintf(out, n, "was killed by signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
@@ -351,7 +355,7 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
     bool ours = k->r.phase == MU_PHASE_KILLING || k->kill_at; /* it died because we were told to end it */
     if (failed) {
         k->r.nfailed++;
-        describe(text, sizeof text, ev->status, ev->abnormal);
+        describe(text, sizeof text, ev);
         if (!ours) {
             struct mu_m_rank_exit m = {.job = k->cfg.job,
                                        .attempt = k->r.attempt,

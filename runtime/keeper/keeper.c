@@ -192,22 +192,23 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, uint32_t vain,
-                     const char *tail)
+static void on_ended(void *arg, const struct mu_rank_end *end)
 {
     struct keeper *k = arg;
 
-    mu_log(MU_LOG_INFO, "keeper", "local rank %u: wait status 0x%x%s", index, (unsigned)status,
-           abnormal ? ", without MPI_Finalize" : "");
+    mu_log(MU_LOG_INFO, "keeper", "local rank %u: wait status 0x%x%s", end->index, (unsigned)end->status,
+           end->abnormal ? ", without MPI_Finalize" : "");
     step(k, (struct mu_ev){.kind = MU_EV_CHILD,
                            .job = k->job,
                            .attempt = mu_attempt_number(k->attempt),
-                           .index = index,
-                           .status = status,
-                           .abnormal = abnormal,
-                           .blame = blame,
-                           .vain = vain,
-                           .text = tail});
+                           .index = end->index,
+                           .status = end->status,
+                           .abnormal = end->abnormal,
+                           .aborted = end->aborted,
+                           .abort_code = end->abort_code,
+                           .blame = end->blame,
+                           .vain = end->vain,
+                           .text = end->tail});
 }
 
 static void on_hang(void *arg, const struct mu_m_hang *m)

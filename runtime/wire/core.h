@@ -108,6 +108,8 @@ struct mu_ev {
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
+    uint32_t aborted;  /* MU_EV_CHILD at a keeper: has called MPI_Abort, with abort_code */
+    int32_t abort_code;
     const char *text, *node;
     const struct mu_m_report *report;
     uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
@@ -115,7 +117,7 @@ struct mu_ev {
 };
 
 enum mu_act_kind {
-    MU_ACT_SEND,    /* frame to conn; dropped when the connection is gone */
+    MU_ACT_SEND,    /* frame to conn or to all of conns; dropped where the connection is gone */
     MU_ACT_CLOSE,   /* conn, after what was sent */
     MU_ACT_PUT_JOB, /* controller: store the row (frame: jobrow). durable: committed before the next action runs */
     MU_ACT_EVENT,   /* controller: append to the job's events */
@@ -158,7 +160,8 @@ static inline int64_t mu_fence_behind(uint64_t newest, uint64_t seq)
 
 struct mu_act {
     enum mu_act_kind kind;
-    mu_conn conn;
+    mu_conn conn, *conns; /* conns: several, the action's own; then conn is 0 */
+    uint32_t nconns;
     struct mu_buf frame;
     uint64_t job;
     uint32_t attempt, index, signo, durable;
@@ -175,6 +178,14 @@ struct mu_acts {
 /* Next action, zeroed, of that kind; a scratch one when memory is out (failed is set). */
 struct mu_act *mu_acts_add(struct mu_acts *, enum mu_act_kind);
 void mu_acts_send(struct mu_acts *, mu_conn, enum mu_msg_type, const void *body);
+/* The same to several, encoded once: so it crosses each hop of the tree once. Zeros among conns are skipped. */
+void mu_acts_cast(struct mu_acts *, const mu_conn *conns, uint32_t n, enum mu_msg_type, const void *body);
+/* To whom a MU_ACT_SEND goes. */
+static inline uint32_t mu_act_to(const struct mu_act *act, const mu_conn **v)
+{
+    *v = act->conns ? act->conns : &act->conn;
+    return act->conns ? act->nconns : 1;
+}
 void mu_acts_clear(struct mu_acts *); /* forgets the actions, keeps the memory */
 void mu_acts_free(struct mu_acts *);
 

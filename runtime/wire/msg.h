@@ -82,7 +82,8 @@ struct mu_u32v {
     F(strv, cpusets)                                                                                                   \
     F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
         F(u64, lease_ns) F(u32, mark)
-/* start.lease_ns: filled in by the agent: begun later (CLOCK_MONOTONIC) it may be one that was given up. */
+/* The controller sends all nodes the same; their agents fill in node_id, their place in nodes, and lease_ns: begun later
+ * (CLOCK_MONOTONIC) it may be one that was given up. local_slots is not used any more. */
 /* kill.rank_plus1: this rank alone, because it hangs; why is what is said of it. 0: all. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why) F(u32, rank_plus1)
 #define MU_F_release(F) F(u64, job)

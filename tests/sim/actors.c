@@ -125,6 +125,15 @@ static void node_lost(struct world *w, const struct mu_act *a)
         t->ok_lost = true;
 }
 
+static void send_all(struct world *w, const struct mu_act *a)
+{
+    const mu_conn *to;
+    uint32_t n = mu_act_to(a, &to);
+
+    for (uint32_t i = 0; i < n; i++)
+        sim_transmit(w, to[i], 0, &a->frame);
+}
+
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
 {
     struct mu_acts acts = {0};
@@ -143,7 +152,7 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
         if (a->kind == MU_ACT_PUT_JOB)
             put_row(w, &a->frame);
         else if (a->kind == MU_ACT_SEND)
-            sim_transmit(w, a->conn, 0, &a->frame);
+            send_all(w, a);
         else if (a->kind == MU_ACT_CLOSE)
             sim_hang_up(w, a->conn);
         else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)

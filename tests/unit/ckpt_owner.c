@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 
 static const struct mu_ckpt_patience quick = {
-    .beat = 20 * MU_MS, .grace = 100 * MU_MS, .free = 300 * MU_MS, .held = 700 * MU_MS, .stale = 60 * MU_SEC};
-static const uint64_t soon = 80 * MU_MS; /* before any patience is over */
+    .beat = 20 * MU_MS, .grace = 600 * MU_MS, .free = 1200 * MU_MS, .held = 2400 * MU_MS, .stale = 60 * MU_SEC};
+static const uint64_t soon = 500 * MU_MS; /* before any patience is over */
 
 static char *dir, file[400];
 static struct mu_err err;
@@ -50,6 +50,15 @@ static bool record(struct mu_ckpt_owner_record *r)
 
     free(buf);
     return good;
+}
+
+/* Whether the file's beat grows by n, within a time that only a hang needs. */
+static bool beats_on(const struct mu_ckpt_owner_record *r, uint64_t n, struct mu_ckpt_owner_record *now)
+{
+    for (uint64_t end = mu_now() + 10 * MU_SEC; mu_now() < end; usleep(5000))
+        if (record(now) && now->beat >= r->beat + n)
+            return true;
+    return false;
 }
 
 static void write_record(const struct mu_ckpt_owner_record *r)
@@ -115,21 +124,19 @@ static void here(void)
 
     TAP_OK(take(1, 1, &a) == 0 && took < soon, "a directory that nobody has");
     record(&r);
-    usleep(200000);
-    TAP_OK(record(&s) && s.beat > r.beat + 2 && s.open && !strcmp(s.host, "host-1"), "its owner beats");
+    TAP_OK(beats_on(&r, 3, &s) && s.open && !strcmp(s.host, "host-1"), "its owner beats");
     TAP_OK(take(2, 1, &b) == MUSTER_EBUSY && strstr(err.text, dir) && strstr(err.text, "job 1 (attempt 1) on host-1"),
            "another job is refused: %s", err.text);
     TAP_OK(took < 5 * MU_SEC, "soon");
     TAP_OK(take(1, 2, &b) == 0 && took < soon, "the next attempt of the same job takes over at once");
     TAP_OK(record(&r) && r.attempt == 2, "the file says so");
-    usleep(100000);
-    TAP_OK(record(&s) && s.mark == r.mark && s.beat > r.beat, "the old one does not write to it any more");
+    TAP_OK(beats_on(&r, 5, &s) && s.mark == r.mark, "the old one does not write to it any more");
     mu_ckpt_owner_release(a);
     TAP_OK(record(&s) && s.mark == r.mark && s.open, "neither at its end");
     TAP_OK(take(1, 1, &a) == MUSTER_EEPOCH, "an older attempt is refused: %s", err.text);
     TAP_OK(take(2, 1, &a) == MUSTER_EBUSY, "before the successor has the lock its beat tells: %s", err.text);
-    usleep(100000);
-    TAP_OK(record(&s) && s.locked && take(2, 1, &a) == MUSTER_EBUSY, "then it has: %s", err.text);
+    record(&r);
+    TAP_OK(beats_on(&r, 2, &s) && s.locked && take(2, 1, &a) == MUSTER_EBUSY, "then it has: %s", err.text);
     mu_ckpt_owner_release(b);
     TAP_OK(take(2, 1, &b) == 0 && took < soon, "given back: free at once");
     mu_ckpt_owner_release(b);

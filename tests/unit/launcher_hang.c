@@ -20,34 +20,43 @@ static char sent[2000], told[700];
 static mu_conn conns[NODES + 1], last_conn;
 static uint64_t seq;
 
+static void note(const struct mu_act *a, mu_conn conn)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+    size_t n = strlen(sent);
+    char to = '?';
+
+    for (int k = 0; k < NODES; k++)
+        to = conn && conn == conns[k] ? (char)('a' + k) : to;
+    if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "hang"))
+        snprintf(told, sizeof told, "%d %s: %s", a->rank, a->node, a->detail);
+    if (!a->frame.len || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
+        return;
+    if (a->kind == MU_ACT_PUT_JOB) {
+        mu_msg_free(&row);
+        mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
+    } else if (m.type == MU_MSG_look && m.look.rank == MU_ALL) {
+        snprintf(sent + n, sizeof sent - n, "%c?all ", to);
+    } else if (m.type == MU_MSG_look) {
+        snprintf(sent + n, sizeof sent - n, "%c?%u ", to, m.look.rank);
+    } else if (m.type == MU_MSG_kill && m.kill.rank_plus1) {
+        snprintf(sent + n, sizeof sent - n, "%c!%u ", to, m.kill.rank_plus1 - 1);
+    } else if (m.type == MU_MSG_kill) {
+        snprintf(sent + n, sizeof sent - n, "%c!all ", to);
+    }
+}
+
 static void step(struct mu_ev ev)
 {
     ev.now = ev.wall = now;
     mu_ctl_step(ctl, &ev, &acts);
     for (size_t i = 0; i < acts.n; i++) {
         const struct mu_act *a = &acts.v[i];
-        MU_AUTO_MSG struct mu_msg m = {0};
-        size_t n = strlen(sent);
-        char to = '?';
+        const mu_conn *to;
+        uint32_t n = mu_act_to(a, &to);
 
-        for (int k = 0; k < NODES; k++)
-            to = a->conn && a->conn == conns[k] ? (char)('a' + k) : to;
-        if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "hang"))
-            snprintf(told, sizeof told, "%d %s: %s", a->rank, a->node, a->detail);
-        if (!a->frame.len || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
-            continue;
-        if (a->kind == MU_ACT_PUT_JOB) {
-            mu_msg_free(&row);
-            mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
-        } else if (m.type == MU_MSG_look && m.look.rank == MU_ALL) {
-            snprintf(sent + n, sizeof sent - n, "%c?all ", to);
-        } else if (m.type == MU_MSG_look) {
-            snprintf(sent + n, sizeof sent - n, "%c?%u ", to, m.look.rank);
-        } else if (m.type == MU_MSG_kill && m.kill.rank_plus1) {
-            snprintf(sent + n, sizeof sent - n, "%c!%u ", to, m.kill.rank_plus1 - 1);
-        } else if (m.type == MU_MSG_kill) {
-            snprintf(sent + n, sizeof sent - n, "%c!all ", to);
-        }
+        for (uint32_t k = 0; k < n; k++)
+            note(a, to[k]);
     }
     mu_acts_clear(&acts);
 }
