@@ -14,6 +14,7 @@ event() { # CASE KIND: rank and detail of its first one
     MUSTER_HOME=$tmp/o/$1.home "$muster" events 1 --json | python3 -c 'import json, sys
 print(*[(e["rank"], e["detail"]) for e in json.load(sys.stdin)["events"] if e["kind"] == sys.argv[1]][:1])' "$2"
 }
+trains() { [ -n "$(event "$1" first-step 2>/dev/null)" ]; } # CASE
 ended() { # CASE: sets rc
     wait "${pids[$1]}"
     rc=$?
@@ -63,11 +64,20 @@ named receive 1 'has not sent what rank 0 has waited for' "the deadline of the l
 ended stops
 is "$rc $(event stops hang)" '0 ' "with --hang-timeout 0 nobody is judged" || note "$(cat "$tmp/o/stops")"
 
+# stopped on purpose
+run_case steps 250 --hang-timeout 2
+wait_for 30 trains steps
+kill -TSTP "${pids[steps]}"
+sleep 4
+kill -CONT "${pids[steps]}"
+ended steps
+is "$rc $(event steps hang)" '0 ' "Ctrl-Z and fg are no hang" || note "$(cat "$tmp/o/steps")"
+
 # --- SIGSTOP --------------------------------------------------------------------------------------------------------
 small=(--hidden 64 --embed 8 --context 8 --batch 64 --ckpt interval=50steps --steps 700)
 train() { # NAME OPTIONS...: in the background; its steps in $tmp/o/NAME.steps
     MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none --hang-timeout 2 --ckpt-dir "$tmp/o/$1.ckpt" \
-        "$B/examples/train_lm" "${small[@]}" --step-time-file "$tmp/o/$1.steps" >"$tmp/o/$1" 2>&1 </dev/null &
+        "$B/examples/train_lm" "${small[@]}" "${@:2}" --step-time-file "$tmp/o/$1.steps" >"$tmp/o/$1" 2>&1 </dev/null &
     pids[$1]=$!
 }
 steps() { # NAME N: so many at least
@@ -80,7 +90,6 @@ rank_pid() { # NAME RANK
         if tr '\0' '\n' <"/proc/$p/environ" | grep -qx "RANK=$2"; then echo "$p"; fi
     done
 }
-trains() { [ -n "$(event "$1" first-step 2>/dev/null)" ]; } # NAME
 holder() { # NAME ROLE: pid of its daemon
     local f
     for f in "$MUSTER_RUN_ROOT"/*/*/"$2".lock; do
@@ -117,6 +126,18 @@ ok $? "SIGSTOP of a keeper: its agent kills it ($(since "$t") ms)"
 ended keeper
 like "$rc $(event keeper keeper-lost)" '0 .*was frozen and has been killed' "the events say so"
 is "$(hash_of keeper)" "$want" "the weights are those of the undisturbed run"
+
+# a busy machine is no reason
+busy=()
+for _ in {1..16}; do
+    while :; do :; done &
+    busy+=($!)
+done
+train beside --steps 200
+ended beside
+kill "${busy[@]}"
+wait "${busy[@]}" 2>/dev/null
+is "$rc $(event beside hang)" '0 ' "no alarm beside 16 busy processes" || note "$(cat "$tmp/o/beside")"
 
 # daemons that ranks do not need: not a step is lost
 steps_of() { # NAME
