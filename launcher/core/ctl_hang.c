@@ -124,6 +124,12 @@ static void describe(const struct mu_ctl *c, const struct job *j, char *text, si
                  held.kind == MU_OP_KIND_INIT ? "called" : "entered", op, ranks, waited, state);
 }
 
+/* The attempt ends already; with --on-failure=keep its ranks live on after a failure, and may hang then. */
+static bool ends(const struct job *j)
+{
+    return j->failed_now && j->spec.on_failure != MU_FAIL_KEEP;
+}
+
 /* --- decision ------------------------------------------------------------------------------------------------------
  */
 
@@ -151,7 +157,8 @@ static void decide(struct mu_ctl *c, struct job *j)
                                   .first_blame = MU_BLAME_SIGNAL,
                                   .first_text = text,
                                   .node = (char *)(uintptr_t)node->name};
-    mu_ctl_job_failure(c, j, &failure);
+    if (!j->failed_now || ends(j))
+        mu_ctl_job_failure(c, j, &failure);
     mu_ctl_put(c, j, false);
 }
 
@@ -173,7 +180,7 @@ void mu_ctl_hang_tick(struct mu_ctl *c, struct job *j)
 {
     if (j->hang.decide_at && c->now >= j->hang.decide_at) {
         j->hang.decide_at = 0;
-        if (!j->failed_now && j->row.ending == MU_END_NONE && j->row.state <= MU_JOB_RUNNING)
+        if (!ends(j) && j->row.ending == MU_END_NONE && j->row.state <= MU_JOB_RUNNING)
             decide(c, j);
     }
 }
@@ -220,7 +227,7 @@ static bool is_open(const struct mu_ctl *c, const struct job *j)
 {
     if (j->row.ending != MU_END_NONE || j->retry_at || j->row.state < MU_JOB_STARTING || mu_job_over(j->row.state))
         return false;
-    return !j->failed_now || (!j->hang.killed && mu_ctl_job_outweighs(c, j, MU_BLAME_SIGNAL));
+    return !ends(j) || (!j->hang.killed && mu_ctl_job_outweighs(c, j, MU_BLAME_SIGNAL));
 }
 
 void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
@@ -248,7 +255,7 @@ void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
             j->parts[part].wait.since = c->now > m->wait_ns ? c->now - m->wait_ns : 0;
         }
         bool late = m->level == MU_HANG_LEVEL_LATE;
-        if (m->level < MU_HANG_LEVEL_OVER || (j->failed_now && !late) || (late && j->spec.on_failure == MU_FAIL_KEEP))
+        if (m->level < MU_HANG_LEVEL_OVER || (ends(j) && !late) || (late && j->spec.on_failure == MU_FAIL_KEEP))
             return;
         if (h->asking && c->now < h->asked_at + ASK_AGAIN && !verdict(m->what))
             return;
