@@ -54,7 +54,7 @@ run -x OMPI_MCA_pmix_base_collect_data=0 "$B/tests/mpi/coll_errors" p2p
 checks "MPI without data in its fences"
 
 for victim in 0 3; do
-    run --on-failure=keep "$B/tests/mpi/outlive" $victim $((victim ? 400000 : 1000))
+    run --on-failure=keep "$B/tests/mpi/outlive" $victim $((victim ? 400000 : 1000)) pipe
     where=$([ $victim = 0 ] && echo head || echo h1)
     is "$rc $(grep -c ": -4 .*: rank $victim on $where was killed by signal 9$" <<<"$out")" "137 3" \
         "rank $victim is killed: the others live on, and are told who and where" || note "$out" "$err"
