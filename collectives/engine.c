@@ -400,6 +400,8 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     if (!p2p) {
         req->seq = comm->seq++;
         comm->history[req->seq % MU_HISTORY] = req->sig;
+        atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
+        atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
         take_early(req);
     } else if (call->kind == MU_OP_KIND_SEND) {
         req->seq = comm->sends[call->root]++;

@@ -20,6 +20,7 @@ const struct mu_kind mu_kinds[MU_OP_KIND_COUNT] = {
     [MU_OP_KIND_SPLIT] = {"comm_split", MU_ONE_BLOCK, MU_BLOCK_A_RANK, MU_DISJOINT, false, false, false},
     [MU_OP_KIND_INIT] = {"init", MU_ONE_BLOCK, MU_BLOCK_A_RANK, MU_DISJOINT, false, false, false},
     [MU_OP_KIND_FINALIZE] = {"finalize", MU_NO_BUFFER, MU_NO_BUFFER, MU_DISJOINT, false, false, false},
+    [MU_OP_KIND_CKPT] = {"checkpoint", MU_NO_BUFFER, MU_NO_BUFFER, MU_DISJOINT, false, false, false},
 };
 
 const char *mu_sig_text(const struct mu_sig *sig, char *text, size_t size)

@@ -22,6 +22,26 @@ int mu_coll_missing(const struct muster_request *req)
     return -1;
 }
 
+/* For the keeper, which may know more of those that did not come. */
+static void tell_late(struct muster_request *req)
+{
+    struct mu_slot *s = req->comm->engine->slot;
+    uint32_t seq = (uint32_t)req->comm->engine->entered;
+    int peer = mu_coll_missing(req);
+
+    if (atomic_load_explicit(&s->late_kind, memory_order_relaxed) &&
+        atomic_load_explicit(&s->late_seq, memory_order_relaxed) == seq)
+        return;
+    atomic_store_explicit(&s->late_kind, 0, memory_order_release);
+    atomic_store_explicit(&s->late_seq, seq, memory_order_relaxed);
+    atomic_store_explicit(&s->late_ctx, req->comm->ctx, memory_order_relaxed);
+    atomic_store_explicit(&s->late_number, req->seq + 1, memory_order_relaxed);
+    atomic_store_explicit(&s->late_ns, req->comm->engine->timeout, memory_order_relaxed);
+    atomic_store_explicit(&s->late_peer, peer < 0 ? MU_OP_PEER_NONE : (uint32_t)req->comm->world[peer],
+                          memory_order_relaxed);
+    atomic_store_explicit(&s->late_kind, req->call.kind, memory_order_release);
+}
+
 void mu_coll_late(struct muster_request *req)
 {
     const struct muster_comm *comm = req->comm;
@@ -49,6 +69,7 @@ void mu_coll_late(struct muster_request *req)
     mu_err_set(&err, MUSTER_ETIMEOUT, "%s waited %.3g s in muster_%s without hearing from %s",
                mu_comm_who(comm, comm->rank, who, sizeof who), (double)comm->engine->timeout / MU_SEC,
                mu_kinds[req->call.kind].name, n ? list : "the network");
+    tell_late(req);
     if (mu_kinds[req->call.kind].has_peer) {
         mu_coll_break_request(req, &err);
         return;
@@ -80,20 +101,32 @@ static void beat(struct mu_engine *e)
     atomic_store_explicit(&e->slot->beat, b + 1, memory_order_relaxed);
 }
 
+static void publish(const struct muster_request *req, bool polled)
+{
+    const struct muster_comm *comm = req->comm;
+    int peer = mu_coll_missing(req);
+
+    mu_slot_wait(comm->engine->slot,
+                 &(struct mu_slot_op){.kind = req->call.kind,
+                                      .peer = peer < 0 ? MU_OP_PEER_NONE : (uint32_t)comm->world[peer],
+                                      .polled = polled,
+                                      .since = req->moved_at,
+                                      .ctx = comm->ctx,
+                                      .number = req->seq + 1});
+}
+
 /* Returns how long nothing has moved, in ns. */
-static uint64_t look(struct muster_request *req)
+static uint64_t look(struct muster_request *req, bool polled)
 {
     struct mu_engine *e = req->comm->engine;
     uint64_t now = mu_now(), idle;
-    int peer = mu_coll_missing(req);
 
     beat(e);
-    atomic_store_explicit(&e->slot->op_peer, peer < 0 ? MU_OP_PEER_NONE : (uint32_t)req->comm->world[peer],
-                          memory_order_relaxed);
     if (req->moved) {
         req->moved = false;
         req->moved_at = now;
     }
+    publish(req, polled);
     idle = now - req->moved_at;
     mu_coll_watch(e);
     if (idle > PROBE_AFTER && !req->probed)
@@ -120,24 +153,23 @@ bool mu_coll_test(struct muster_request *req)
         else if (away > MU_SEC)
             req->moved_at += away - MU_SEC;
         req->looked_at = now;
-        look(req);
+        look(req, true);
     }
+    if (req->status != MU_PENDING)
+        mu_slot_go(e->slot);
     return req->status != MU_PENDING;
 }
 
 void mu_coll_wait(struct muster_request *req)
 {
     struct mu_engine *e = req->comm->engine;
-    struct mu_slot *slot = e->slot;
     uint64_t idle = 0;
     unsigned polls = 0, quiet = 0;
 
     if (req->status != MU_PENDING)
         return;
     req->moved_at = mu_now();
-    atomic_store_explicit(&slot->op_since, req->moved_at, memory_order_relaxed);
-    atomic_store_explicit(&slot->op_peer, MU_OP_PEER_NONE, memory_order_relaxed);
-    atomic_store_explicit(&slot->op_kind, req->call.kind, memory_order_release);
+    publish(req, false);
     while (req->status == MU_PENDING) {
         bool nap = idle > e->nap_after;
 
@@ -146,7 +178,7 @@ void mu_coll_wait(struct muster_request *req)
             idle = 0;
         }
         if (++polls % POLLS_A_LOOK == 0 || nap)
-            idle = look(req);
+            idle = look(req, false);
         if (req->status != MU_PENDING || ++quiet <= BARE_POLLS)
             continue;
         pthread_mutex_unlock(&e->lock);
@@ -156,7 +188,7 @@ void mu_coll_wait(struct muster_request *req)
             sched_yield();
         pthread_mutex_lock(&e->lock);
     }
-    atomic_store_explicit(&slot->op_kind, MU_OP_KIND_NONE, memory_order_release);
+    mu_slot_go(e->slot);
     beat(e);
     /* Give the news of a failure a chance to leave, even if the program ends now. */
     for (unsigned i = 0; req->status < 0 && !e->dead && e->tp->ops->pending(e->tp) && i < 1000; i++)

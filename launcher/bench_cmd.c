@@ -16,6 +16,7 @@ struct opts {
 };
 
 #define OPS "allreduce|reduce|reduce_scatter|allgather|broadcast|alltoall"
+#define MAX_SIZE (1ull << 40)
 #define DTYPES "float32|float64|int32|int64|uint8"
 
 static const struct mu_opt table[] = {
@@ -51,13 +52,36 @@ static const char *word(const char *words, int n, char *buf, size_t len)
     return buf;
 }
 
-static int check_size(const char *name, const char *value, char *text, size_t len)
+static int get_size(const char *name, const char *value, uint64_t *n, char *text, size_t len)
 {
-    uint64_t n;
-
-    if (!value || !mu_str_size(value, &n))
+    if (!value || !mu_str_size(value, n))
         return 0;
     snprintf(text, len, "--%s %s: not a size; use for example 8, 64K or 1G", name, value);
+    return 2;
+}
+
+/* The rank checks again; here it costs no job. */
+static int check_sizes(const struct opts *o, char *text, size_t len)
+{
+    static const unsigned widths[] = {4, 8, 4, 8, 1}; /* of DTYPES */
+    uint64_t min = 8, max = 64 << 20;
+    unsigned width = widths[o->dtype];
+    char dtype[32];
+
+    if (get_size("min", o->min, &min, text, len) || get_size("max", o->max, &max, text, len))
+        return 2;
+    if (min < width)
+        snprintf(text, len, "--min %s: smaller than one %s; give at least %u", o->min,
+                 word(DTYPES, o->dtype, dtype, 32), width);
+    else if (max > MAX_SIZE)
+        snprintf(text, len, "--max %s: larger than 1T; give less", o->max);
+    else if (max < min && o->min)
+        snprintf(text, len, "--min %s is more than --max %s; give a smaller --min or a larger --max", o->min,
+                 o->max ? o->max : "64M, the default");
+    else if (max < min)
+        snprintf(text, len, "--max %s is less than --min 8, the default; give --min, too", o->max);
+    else
+        return 0;
     return 2;
 }
 
@@ -89,7 +113,7 @@ int mu_cmd_bench(int argc, char **argv)
         snprintf(text, sizeof text, "unexpected argument '%s'", argv[1 + first]);
         return usage_error(text);
     }
-    if (check_size("min", o.min, text, sizeof text) || check_size("max", o.max, text, sizeof text))
+    if (check_sizes(&o, text, sizeof text))
         return usage_error(text);
     if (o.time && mu_str_duration(o.time, &ns)) {
         snprintf(text, sizeof text, "--time %s: not a duration; use for example 500ms or 2s", o.time);

@@ -184,6 +184,23 @@ static int greet(struct mu_client *c, struct mu_err *err)
     return mu_client_call(c, MU_MSG_hello, &hello, MU_MSG_welcome, &m, ANSWER_NS, err);
 }
 
+/* Where state cannot be is the user's to mend. */
+static int find_paths(struct mu_paths *paths, struct mu_err *err)
+{
+    const char *name = "MUSTER_RUN_ROOT";
+    int rc = mu_paths_init(paths, err);
+
+    if (!rc || rc == MUSTER_ENOMEM)
+        return rc;
+    if (!strncmp(err->text, "state directory", 15))
+        name = "MUSTER_HOME";
+    size_t n = strlen(err->text);
+    if (!strstr(err->text, name) && !strstr(err->text, "; "))
+        snprintf(err->text + n, sizeof err->text - n, "; set %s to a directory that this account can make or write",
+                 name);
+    return err->code = MUSTER_EARG;
+}
+
 int mu_client_open(struct mu_client *c, struct mu_err *err)
 {
     int rc = MUSTER_EPEER;
@@ -194,7 +211,7 @@ int mu_client_open(struct mu_client *c, struct mu_err *err)
     for (int i = 0; i < TRIES && rc == MUSTER_EPEER; i++) {
         if (i)
             nanosleep(&(struct timespec){.tv_nsec = 20 * (long)MU_MS}, NULL);
-        if ((rc = mu_paths_init(&c->paths, err)) || (rc = mu_controller_connect(&c->paths, true, &c->fd, err)))
+        if ((rc = find_paths(&c->paths, err)) || (rc = mu_controller_connect(&c->paths, true, &c->fd, err)))
             continue;
         fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
         c->lost = false;

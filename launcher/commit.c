@@ -137,10 +137,18 @@ static int store_row(struct mu_commit *c, const struct row *row, struct mu_err *
     return rc ? rc : mu_store_put_job(c->store, &msg.jobrow, err);
 }
 
+static void send_act(struct mu_commit *c, const struct mu_act *a)
+{
+    const mu_conn *to;
+    uint32_t n = mu_act_to(a, &to);
+
+    c->ops.send(c->arg, to, n, a->frame.data, a->frame.len);
+}
+
 static void send_parked(struct mu_commit *c)
 {
     for (size_t i = 0; i < c->parked.n; i++)
-        c->ops.send(c->arg, c->parked.v[i].conn, c->parked.v[i].frame.data, c->parked.v[i].frame.len);
+        send_act(c, &c->parked.v[i]);
     mu_acts_clear(&c->parked);
 }
 
@@ -218,7 +226,7 @@ static bool refuse_submission(struct mu_commit *c, const struct mu_act *a)
     }
     snprintf(text, sizeof text, "the job cannot be stored: %s", c->why.text);
     if (!mu_msg_encode(&frame, MU_MSG_error, &(struct mu_m_error){.code = c->why.code, .text = text}))
-        c->ops.send(c->arg, a->conn, frame.data, frame.len);
+        c->ops.send(c->arg, &a->conn, 1, frame.data, frame.len);
     /* its cancelling is answered like a submission */
     for (size_t i = 0; i < c->nrefused; i++)
         if (c->refused[i] == job)
@@ -249,6 +257,8 @@ static bool park_release(struct mu_commit *c, struct mu_act *a)
                (unsigned long long)msg.release.job);
     c->parked.failed = false;
     kept->conn = a->conn;
+    kept->conns = MU_STEAL(a->conns, NULL);
+    kept->nconns = a->nconns;
     kept->frame = MU_STEAL(a->frame, (struct mu_buf){0});
     return true;
 }
@@ -258,7 +268,7 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
     switch (a->kind) {
     case MU_ACT_SEND:
         if (!(c->degraded && c->durable_waits && (refuse_submission(c, a) || park_release(c, a))))
-            c->ops.send(c->arg, a->conn, a->frame.data, a->frame.len);
+            send_act(c, a);
         return;
     case MU_ACT_CLOSE:
         c->ops.close(c->arg, a->conn);

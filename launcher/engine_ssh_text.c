@@ -133,8 +133,17 @@ static void last_line(char *out, size_t n, const char *text)
 
 static void by_status(struct mu_buf *out, const char *cmd, const char *dest, int status, const char *line)
 {
+    const char *slash = strrchr(cmd, '/');
+    int word = (int)strcspn(cmd, " ");
+
+    if (slash && slash - cmd < word) {
+        word -= (int)(slash + 1 - cmd);
+        slash++;
+    } else {
+        slash = cmd;
+    }
     if (WIFSIGNALED(status))
-        mu_buf_appendf(out, "%s was killed by signal %d", cmd, WTERMSIG(status));
+        mu_buf_appendf(out, "%.*s was killed by signal %d", word, slash, WTERMSIG(status));
     else if (WEXITSTATUS(status) == MU_SSH_NO_BINARY)
         mu_buf_puts(out, "there is no muster in the same place, nor could it be brought there");
     else if (WEXITSTATUS(status) == MU_SSH_NO_COPY)
@@ -146,8 +155,8 @@ static void by_status(struct mu_buf *out, const char *cmd, const char *dest, int
     else if (*line)
         mu_buf_appendf(out, "%s; see what happens by hand: %s %s true", line, cmd, dest);
     else
-        mu_buf_appendf(out, "%s ended with exit code %d and said nothing; see what happens by hand: %s %s true", cmd,
-                       WEXITSTATUS(status), cmd, dest);
+        mu_buf_appendf(out, "%.*s ended with exit code %d and said nothing; see what happens by hand: %s %s true", word,
+                       slash, WEXITSTATUS(status), cmd, dest);
 }
 
 void mu_ssh_explain(struct mu_buf *out, const char *cmd, const char *dest, const struct mu_child_end *end,

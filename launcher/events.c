@@ -106,10 +106,8 @@ int mu_cmd_events(int argc, char **argv)
     if (mu_cmd_job(argv[first], &job, &err))
         return mu_cmd_fail(argv[0], &err);
     for (;;) {
-        if (show(job, &o, &seen, &over, &err)) {
-            mu_cmd_fail(argv[0], &err);
-            return MU_EXIT_FAILED;
-        }
+        if (show(job, &o, &seen, &over, &err))
+            return mu_cmd_fail(argv[0], &err);
         if (!o.follow || over || ferror(stdout))
             return 0;
         poll(NULL, 0, FOLLOW_MS);

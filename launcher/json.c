@@ -174,6 +174,8 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
     put(j, o, "checkpoint_step", step(r->ckpt_plus1));
     put(j, o, "restored_step", step(r->restored_plus1));
     put(j, o, "log_dir", text_or_null(r->log_dir));
+    put(j, o, "lost_lines", json_integer((json_int_t)r->lost_lines));
+    put(j, o, "unseen_lines", json_integer((json_int_t)r->unseen_lines));
     return add(j, o);
 }
 

@@ -270,8 +270,5 @@ int mu_cmd_logs(int argc, char **argv)
     if (!rc)
         rc = l.o.follow ? follow(&l, &err) : once(&l, newest, &err);
     forget_files(&l);
-    if (!rc)
-        return 0;
-    mu_cmd_fail(argv[0], &err);
-    return MU_EXIT_FAILED;
+    return rc ? mu_cmd_fail(argv[0], &err) : 0;
 }

@@ -161,13 +161,12 @@ static const json_t *find(const json_t *list, const char *name)
     return NULL;
 }
 
-/* One that has a reason and is not on its way any more. */
+/* Not on its way any more, for now. */
 static bool has_failed(const json_t *node)
 {
     const char *state = mu_answer_str(node, "state");
 
-    return strcmp(state, "up") && strcmp(state, "joining") && strcmp(state, "starting") &&
-           *mu_answer_str(node, "reason");
+    return (!strcmp(state, "lost") || !strcmp(state, "quarantined")) && *mu_answer_str(node, "reason");
 }
 
 /* Waits until each has come up or failed. The number of those that are not up, each said; negative: no answer. */

@@ -22,7 +22,7 @@ struct mu_run_opts {
     int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
     char map[16];
     bool oversubscribe, tag_output, quiet, dry_run, json, accepted;
-    uint64_t timeout_ns, grace_ns;
+    uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */
 enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE };
@@ -110,7 +110,6 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
 /* run_report.c */
 struct mu_run_sight { /* what the watcher knows beyond the row */
     int signo;        /* that made us cancel, 0: none */
-    uint64_t dropped; /* lines of output that never reached the logs */
     bool quiet;
 };
 int mu_run_exit_code(const struct mu_m_jobrow *row, int signo);

@@ -37,6 +37,7 @@ static const struct {
     {"PBS_*", DROP},
     /* ours, one set for each rank */
     {"MUSTER_JOB", OWN},
+    {"MUSTER_JOB_MARK", OWN},
     {"MUSTER_ATTEMPT", OWN},
     {"MUSTER_CKPT", OWN},
     {"MUSTER_CKPT_DIR", OWN},

@@ -46,6 +46,7 @@ struct live {
     /* a controller that is away */
     uint64_t away_since, retry_at;
     bool away_told;
+    bool lost_told;    /* that the logs do not take all output */
     uint64_t again_at; /* attach once more: the node's agent may come back later than we do; 0: no more */
     unsigned again;
 };
@@ -253,6 +254,15 @@ static void on_state(struct live *l, const struct mu_m_state *m)
     snprintf(l->reason, sizeof l->reason, "%s", reason);
 }
 
+static void tell_lost(struct live *l, const struct mu_m_output *m)
+{
+    if (!m->dropped || l->lost_told)
+        return;
+    l->lost_told = true;
+    mu_out_note(l->out, "the log of rank %u cannot be written (%s); its output is shown here all the same", m->rank,
+                strerror((int)m->why));
+}
+
 static void on_input_ack(struct live *l, uint64_t taken)
 {
     if (taken <= l->taken || taken > l->taken + l->unacked.len)
@@ -268,6 +278,8 @@ static int on_message(struct live *l, const struct mu_msg *m)
 
     switch (m->type) {
     case MU_MSG_output:
+        if (m->output.job == l->job)
+            tell_lost(l, &m->output);
         if (m->output.job == l->job && mu_out_take(l->out, &m->output, mu_now()) == MUSTER_ENOMEM) {
             mu_out_note(l->out, "out of memory");
             return MU_EXIT_FAILED;
@@ -465,7 +477,7 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
         rc = turn(&l);
     if (l.ended) {
         mu_auto_buf struct mu_buf report = {0};
-        struct mu_run_sight sight = {.signo = l.cancel_signo, .dropped = mu_out_dropped(l.out), .quiet = p->opts.quiet};
+        struct mu_run_sight sight = {.signo = l.cancel_signo, .quiet = p->opts.quiet};
         mu_out_finish(l.out);
         mu_run_report(&report, &l.row, &sight);
         mu_out_puts(l.out, mu_buf_str(&report));

@@ -133,6 +133,16 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
          AT(grace_ns), "TIME", "when a job is ended: time between the asking and the killing signal; default 5s",        \
          NULL,         0,      0,                                                                                        \
          NULL},                                                                                                          \
+        {"hang-timeout",                                                                                                 \
+         0,                                                                                                              \
+         MU_OPT_DURATION,                                                                                                \
+         AT(hang_ns),                                                                                                    \
+         "TIME",                                                                                                         \
+         "a rank that others wait for so long hangs; 0: none does; default 10m",                                         \
+         NULL,                                                                                                           \
+         0,                                                                                                              \
+         0,                                                                                                              \
+         NULL},                                                                                                          \
         {"restarts", 0, MU_OPT_INT, AT(restarts), "N", "failures in a row without progress that are mended",             \
          NULL,       0, 1000000,    NULL},                                                                               \
         {"on-failure",                                                                                                   \

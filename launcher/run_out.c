@@ -21,7 +21,7 @@ enum {
 
 struct stream {
     uint32_t attempt;
-    uint64_t next, dropped;
+    uint64_t next;
     struct mu_buf part; /* beginning of a line */
 };
 
@@ -45,8 +45,7 @@ struct mu_out {
     uint64_t job;
     uint32_t ranks;
     bool tag, failed;
-    uint64_t dropped; /* in attempts that are over */
-    uint64_t doubt;   /* until then a gap is no loss */
+    uint64_t doubt; /* until then a gap is no loss */
     mu_out_ack_fn ack;
     void *arg;
     struct sink sinks[2];
@@ -233,13 +232,9 @@ int mu_out_take(struct mu_out *o, const struct mu_m_output *m, uint64_t now)
         }
         st->attempt = m->attempt;
         st->next = 0;
-        o->dropped += st->dropped;
-        st->dropped = 0;
     }
     if (m->attempt == st->attempt && m->offset > st->next && now < o->doubt)
         return 0;
-    if (m->attempt == st->attempt && m->dropped > st->dropped)
-        st->dropped = m->dropped;
     if (m->attempt == st->attempt && end > st->next) {
         if (m->offset < st->next)
             skip = st->next - m->offset;
@@ -334,13 +329,4 @@ int mu_out_write(struct mu_out *o, int which, bool ready)
 bool mu_out_pending(const struct mu_out *o)
 {
     return o->sinks[0].q.len || o->sinks[1].q.len;
-}
-
-uint64_t mu_out_dropped(const struct mu_out *o)
-{
-    uint64_t n = o->dropped;
-
-    for (size_t i = 0; i < 2 * (size_t)o->ranks; i++)
-        n += o->streams[i].dropped;
-    return n;
 }

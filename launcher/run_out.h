@@ -33,6 +33,5 @@ void mu_out_poll(const struct mu_out *, struct pollfd v[2]);
  * descriptor the errno that made it unusable; from then on its text is dropped. */
 int mu_out_write(struct mu_out *, int which, bool ready);
 bool mu_out_pending(const struct mu_out *);
-uint64_t mu_out_dropped(const struct mu_out *); /* lines that never reached a log, as the keepers say */
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -271,6 +272,22 @@ int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, str
     return check_ranks(p, err);
 }
 
+static int check_hang(struct mu_run_plan *p, struct mu_err *err)
+{
+    const char *text = getenv("MUSTER_HANG_TIMEOUT"), *name = "--hang-timeout";
+    char shown[80];
+
+    if (p->opts.hang_ns == UINT64_MAX && text && *text) {
+        name = "MUSTER_HANG_TIMEOUT";
+        if (mu_str_duration(text, &p->opts.hang_ns) || p->opts.hang_ns == UINT64_MAX)
+            return mu_err_set(err, MUSTER_EARG, "%s=%s: not a duration such as 90 or 5m", name,
+                              mu_str_show(shown, sizeof shown, text));
+    }
+    if (p->opts.hang_ns && p->opts.hang_ns < MU_HANG_LEAST_NS)
+        return mu_err_set(err, MUSTER_EARG, "%s: takes 1s or more, or 0 for never", name);
+    return 0;
+}
+
 static int check_ckpt(struct mu_run_plan *p, struct mu_err *err)
 {
     static const char *const keys[] = {"dir", "protect", "interval", "keep", "key", "store"};
@@ -319,13 +336,15 @@ int mu_run_plan_make(struct mu_run_plan *p, const struct mu_opt *table, size_t n
     memset(p, 0, sizeof *p);
     o->bind = MU_RUN_BIND_UNSAID;
     o->restarts = -1;
+    o->hang_ns = UINT64_MAX;
     if (!(p->env = mu_run_env_copy(environ)))
         return no_memory(err);
     if ((rc = parse_programs(p, table, n, argc, argv, err)))
         return rc;
     if (o->name && strlen(o->name) > NAME_MAX_BYTES)
         return mu_err_set(err, MUSTER_EARG, "--name: longer than %d bytes", NAME_MAX_BYTES);
-    if ((rc = mu_run_check_hosts(p, err)) || (rc = check_ckpt(p, err)) || (rc = count_ranks(p, err)))
+    if ((rc = check_hang(p, err)) || (rc = mu_run_check_hosts(p, err)) || (rc = check_ckpt(p, err)) ||
+        (rc = count_ranks(p, err)))
         return rc;
     if (p->ranks && (rc = check_ranks(p, err)))
         return rc;
@@ -364,6 +383,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
     size_t words = 0, vars = 0;
     mode_t mask = umask(077);
     mu_auto_free char *hosts = p->hosts.n ? mu_run_hosts_text(&p->hosts) : NULL;
+    struct rlimit files;
 
     umask(mask);
     for (unsigned i = 0; i < p->napps; i++) {
@@ -415,7 +435,9 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .ckpt_options = (char *)(uintptr_t)p->ckpt,
         .foreground = foreground,
         .grace_ns = o->grace_ns,
+        .hang_ns_plus1 = o->hang_ns + 1, /* not said: 0 */
         .umask_plus1 = (uint32_t)mask + 1,
+        .nofile = getrlimit(RLIMIT_NOFILE, &files) ? 0 : files.rlim_cur,
         .input = input,
         .hosts = hosts,
         .ssh = (char *)(uintptr_t)o->ssh,

@@ -87,13 +87,22 @@ static void name(struct mu_buf *out, const struct mu_m_jobrow *row)
     }
 }
 
+static void lost(struct mu_buf *out, const struct mu_m_jobrow *row)
+{
+    mu_buf_appendf(out, "muster: %llu line%s of output %s not in the logs (%s)", (unsigned long long)row->lost_lines,
+                   row->lost_lines == 1 ? "" : "s", row->lost_lines == 1 ? "is" : "are", strerror((int)row->lost_why));
+    if (row->unseen_lines)
+        mu_buf_appendf(out, "; %llu of them %s not shown here either", (unsigned long long)row->unseen_lines,
+                       row->unseen_lines == 1 ? "was" : "were");
+    mu_buf_putc(out, '\n');
+}
+
 void mu_run_report(struct mu_buf *out, const struct mu_m_jobrow *row, const struct mu_run_sight *sight)
 {
     unsigned restarts = row->attempt > 1 ? row->attempt - 1 : 0;
 
-    if (sight->dropped)
-        mu_buf_appendf(out, "muster: %llu lines of output could not be written to the logs and are lost\n",
-                       (unsigned long long)sight->dropped);
+    if (row->lost_lines)
+        lost(out, row);
     if (row->state == MU_JOB_COMPLETED) {
         if (restarts && !sight->quiet) {
             name(out, row);

@@ -11,7 +11,9 @@
 #include "runtime/base/log.h"
 #include "runtime/wire/beat.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/pulse.h"
 #include "runtime/wire/tls.h"
 
 #define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
@@ -28,6 +30,7 @@ struct conn {
     bool remote; /* on another host */
     bool beats;  /* and its agent */
     struct mu_beat beat;
+    struct mu_guard *guard; /* it is this host's agent */
     uint64_t since;
     uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
 };
@@ -50,23 +53,31 @@ struct mu_server {
     bool exiting, exit_told, closed;
 };
 
+/* They are in the order of their numbers. */
 static struct conn *find(struct mu_server *s, mu_conn id)
 {
-    for (size_t i = 0; i < s->nconns; i++)
-        if (s->conns[i]->id == id)
-            return s->conns[i];
-    return NULL;
+    size_t lo = 0, hi = s->nconns;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (s->conns[mid]->id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < s->nconns && s->conns[lo]->id == id ? s->conns[lo] : NULL;
 }
 
 /* Only takes it out of the table; the link is the caller's. */
 static void forget(struct mu_server *s, struct conn *k)
 {
-    for (size_t i = 0; i < s->nconns; i++) {
-        if (s->conns[i] == k) {
-            s->conns[i] = s->conns[--s->nconns];
-            break;
-        }
-    }
+    size_t i = 0;
+
+    while (i < s->nconns && s->conns[i] != k)
+        i++;
+    if (i < s->nconns)
+        memmove(&s->conns[i], &s->conns[i + 1], (--s->nconns - i) * sizeof s->conns[0]);
+    mu_guard_free(k->guard);
     free(k);
 }
 
@@ -101,12 +112,13 @@ static void send_frame(struct mu_server *s, struct conn *k, const void *frame, s
     }
 }
 
-static void do_send(void *arg, mu_conn id, const void *frame, size_t len)
+static void do_send(void *arg, const mu_conn *to, uint32_t n, const void *frame, size_t len)
 {
-    struct conn *k = find(arg, id);
-
-    if (k)
-        send_frame(arg, k, frame, len);
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *k = find(arg, to[i]);
+        if (k)
+            send_frame(arg, k, frame, len);
+    }
 }
 
 static void do_close(void *arg, mu_conn id)
@@ -476,8 +488,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     struct conn *k = arg;
     struct mu_server *s = k->server;
 
-    (void)link, (void)frame, (void)len;
-    if (k->closing || s->closed || take_beat(k, msg))
+    (void)frame, (void)len;
+    if (k->closing || s->closed || mu_guard_take(k->guard, msg) || take_beat(k, msg))
         return;
     if (msg->type == MU_MSG_hello && !k->hello) {
         const char *role = msg->hello.role ? msg->hello.role : "peer";
@@ -490,6 +502,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
         mu_log(MU_LOG_DEBUG, "controller", "%s is here", k->name);
         if (k->remote && !strcmp(role, "agent"))
             begin_beats(k);
+        else if (!strcmp(role, "agent"))
+            k->guard = mu_guard_new(s->base, link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
     }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);

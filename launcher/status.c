@@ -90,6 +90,8 @@ static void show(const json_t *job)
     if (mu_answer_has(job, "failure"))
         failure(json_object_get(job, "failure"));
     line("logs", mu_answer_str(job, "log_dir"));
+    if (mu_answer_num(job, "lost_lines") > 0)
+        number(job, "lost_lines", "lost lines");
 }
 
 int mu_cmd_status(int argc, char **argv)
@@ -105,10 +107,8 @@ int mu_cmd_status(int argc, char **argv)
         return code;
     if (mu_cmd_job(argv[first], &job, &err))
         return mu_cmd_fail(argv[0], &err);
-    if (mu_answer_get("status", job, true, "jobs", &root, &list, &text, &err)) {
-        mu_cmd_fail(argv[0], &err);
-        return MU_EXIT_FAILED;
-    }
+    if (mu_answer_get("status", job, true, "jobs", &root, &list, &text, &err))
+        return mu_cmd_fail(argv[0], &err);
     code = 0;
     if (!json_array_size(list)) {
         mu_err_set(&err, MUSTER_EJOB, "there is no job %s; `muster jobs --all` lists them", argv[first]);

@@ -397,7 +397,7 @@ int mu_store_job(struct mu_store *s, uint64_t id, struct mu_m_jobrow *out, struc
     if (step == SQLITE_ROW)
         rc = read_row(s, q, out, err);
     else if (step == SQLITE_DONE)
-        rc = mu_err_set(err, MUSTER_EARG, "there is no job %llu", (unsigned long long)id);
+        rc = mu_err_set(err, MUSTER_EJOB, "there is no job %llu", (unsigned long long)id);
     else
         rc = fail(s, step, err);
     sqlite3_reset(q);

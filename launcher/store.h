@@ -24,7 +24,7 @@ void mu_store_close(struct mu_store *); /* NULL is fine */
  * borrowed for the call. A row that cannot be read is an error. */
 typedef int (*mu_store_row_fn)(void *arg, const struct mu_m_jobrow *);
 int mu_store_load(struct mu_store *, mu_store_row_fn, void *arg, struct mu_err *);
-/* EARG: there is no such job. *out is the caller's, for mu_msg_free_body. */
+/* EJOB: there is no such job. *out is the caller's, for mu_msg_free_body. */
 int mu_store_job(struct mu_store *, uint64_t id, struct mu_m_jobrow *out, struct mu_err *);
 int mu_store_last_id(struct mu_store *, uint64_t *out, struct mu_err *);
 

@@ -28,7 +28,7 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most (450 in all, on two cores of one's own), seconds for one test, where its tests are
+# suite, seconds that it should take at most (510 in all, on two cores of one's own), seconds for one test, where its tests are
 suites() {
     cat <<'ROWS'
 unit       40  120
@@ -36,7 +36,7 @@ cli        50  180
 mpi        110 300
 sim        50  300
 fault      90  600
-cluster    80  300
+cluster    140 300
 fuzz-smoke 20  120
 ROWS
 }
@@ -125,6 +125,7 @@ machine_has() { # KIND: whether this machine is of that kind
     no-gpu) [ ! -e /dev/nvidia0 ] ;;
     no-ib) ! ls /sys/class/infiniband/* >/dev/null 2>&1 ;;
     no-pidfd) ! grep -q pidfd /proc/kallsyms 2>/dev/null ;;
+    no-mount) ! unshare -m true 2>/dev/null && ! unshare -rm true 2>/dev/null ;;
     no-data) [ ! -d ../shared/data ] ;;
     no-cluster) [ -n "$(bash tests/cluster/cluster.sh missing)" ] ;;
     no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;

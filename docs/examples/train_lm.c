@@ -31,7 +31,7 @@ enum { BYTES = 256, MAX_LAYERS = 16, MAX_FILES = 64, ERROR_TEXT = 512 };
 /* --- Options ---------------------------------------------------------------------------------------------------- */
 
 struct options {
-    uint64_t steps, stop_at, batch, context, hidden, embed, layers, seed, log_every;
+    uint64_t steps, stop_at, batch, context, hidden, embed, layers, seed, log_every, last_save_tries;
     double lr;
     const char *ckpt, *step_time_file;
     const char *data[MAX_FILES];
@@ -62,6 +62,7 @@ static const struct option_row {
     {"--seed", "N", WHOLE, FIELD(seed), "1", 0, 1e15, "of the first weights and of the order of the samples"},
     {"--data", "FILE", FILES, FIELD(data), NULL, 0, 0, "text to train on instead of the licences; repeatable"},
     {"--ckpt", "OPTIONS", TEXT, FIELD(ckpt), "interval=20steps", 0, 0, "for muster_ckpt_open"},
+    {"--last-save", "N", WHOLE, FIELD(last_save_tries), "30", 1, 1e6, "tries of the last save, a second apart"},
     {"--no-ckpt", "", FLAG, FIELD(no_ckpt), NULL, 0, 0, "neither save nor resume"},
     {"--log-every", "N", WHOLE, FIELD(log_every), "10", 1, 1e9, "steps between two lines of progress"},
     {"--step-time-file", "FILE", TEXT, FIELD(step_time_file), NULL, 0, 0, "append \"SECONDS STEP\" after each step"},
@@ -154,7 +155,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *fmt
     exit(1);
 }
 
-/* Every call into muster goes through here: an error of the library ends this rank, and muster run the others. */
+/* Calls into muster go through here (see went_well too): an error ends this rank, and muster run the others. */
 static int check(int result, const char *what)
 {
     if (result < 0)
@@ -703,6 +704,7 @@ struct training {
     struct position at;
     uint64_t step; /* steps done */
     muster_ckpt *ckpt;
+    bool unsaved; /* the checkpoint that the job was to end with is not there */
 };
 
 static uint64_t samples_of(const struct training *t)
@@ -821,7 +823,10 @@ static void open_checkpoint(struct training *t)
     uint64_t text_id = t->text.id;
     int result;
 
-    check(muster_ckpt_open(world, t->opt->ckpt, &t->ckpt), "open checkpoints");
+    result = muster_ckpt_open(world, t->opt->ckpt, &t->ckpt);
+    if (result == MUSTER_EBUSY)
+        end_if_any(rank ? "" : muster_last_error(), 1);
+    check(result, "open checkpoints");
     for (size_t n = 0; n < t->model.ntensors; n++) {
         const struct tensor *w = &t->model.tensors[n];
 
@@ -843,7 +848,33 @@ static void open_checkpoint(struct training *t)
         printf("resumed at step %llu from checkpoint\n", (unsigned long long)t->step);
 }
 
-/* Saves when it is time to; returns the MUSTER_DUE_ reason. When the job is to end, the checkpoint is in the store. */
+/* Whether a checkpoint went well on every rank. A full or slow disk costs this one; other errors end the job. */
+static bool went_well(int result, bool silent)
+{
+    int32_t mine = result < 0 ? rank : INT32_MAX, first;
+
+    if (result != MUSTER_ENOSPC && result != MUSTER_EIO && result != MUSTER_ETIMEOUT)
+        check(result, "save");
+    check(muster_allreduce(&mine, &first, 1, MUSTER_INT32, MUSTER_MIN, world), "agree on the checkpoint");
+    if (first == rank && !silent)
+        fprintf(stderr, "train_lm: going on without a new checkpoint: %s\n", muster_last_error());
+    return first == INT32_MAX;
+}
+
+/* The checkpoint that the job ends with: saved and in the store. A disk that is full may get room. */
+static bool save_at_last(struct training *t)
+{
+    for (uint64_t tries = 0; tries < t->opt->last_save_tries; tries++) {
+        int result = muster_ckpt_save(t->ckpt, t->step);
+
+        if (went_well(result ? result : muster_ckpt_wait(t->ckpt, MUSTER_LEVEL_STORE, 120000), tries > 0))
+            return true;
+        sleep(1);
+    }
+    return false;
+}
+
+/* Saves when it is time to; returns the MUSTER_DUE_ reason. An error comes with the next save, which stays due. */
 static int save_if_due(struct training *t, bool last)
 {
     int why = MUSTER_DUE_NO, due;
@@ -851,10 +882,10 @@ static int save_if_due(struct training *t, bool last)
     if (!t->ckpt)
         return why;
     due = check(muster_ckpt_due(t->ckpt, &why), "ask for checkpoints");
-    if (due || last)
-        check(muster_ckpt_save(t->ckpt, t->step), "save");
     if (last || why > MUSTER_DUE_INTERVAL)
-        check(muster_ckpt_wait(t->ckpt, MUSTER_LEVEL_STORE, 120000), "store the checkpoint");
+        t->unsaved = !save_at_last(t);
+    else if (due)
+        went_well(muster_ckpt_save(t->ckpt, t->step), false);
     return why;
 }
 
@@ -952,15 +983,18 @@ int main(int argc, char **argv)
     if (!stopped)
         report_end(&t);
     else if (!rank)
-        printf("stopped after step %llu with a checkpoint: %s\n", (unsigned long long)t.step, stopped);
+        printf("stopped after step %llu with%s checkpoint: %s\n", (unsigned long long)t.step,
+               t.unsaved ? "out a new" : " a", stopped);
 
     if (t.ckpt)
-        check(muster_ckpt_close(t.ckpt), "close checkpoints");
+        t.unsaved |= !went_well(muster_ckpt_close(t.ckpt), false);
+    if (t.unsaved && !rank)
+        fprintf(stderr, "train_lm: step %llu is in no checkpoint: its save failed\n", (unsigned long long)t.step);
     if (time_fd >= 0)
         close(time_fd);
     free(t.mean);
     free(t.variance);
     free(t.text.bytes);
     free_model(&t.model);
-    leave(0);
+    leave(t.unsaved ? 3 : 0);
 }

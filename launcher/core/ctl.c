@@ -126,26 +126,54 @@ void mu_ctl_set_state(struct mu_ctl *c, struct job *j, unsigned state, const cha
     }
 }
 
+void mu_ctl_send_before(struct mu_ctl *c, const struct job *j, uint32_t before, enum mu_msg_type type, const void *body)
+{
+    mu_conn *v = malloc((j->nparts + 1u) * sizeof *v);
+    uint32_t n = 0;
+
+    if (!v) {
+        c->acts->failed = true;
+        return;
+    }
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (j->parts[i].phase < before)
+            v[n++] = c->pool.v[j->parts[i].share.node].conn;
+    mu_acts_cast(c->acts, v, n, type, body);
+    free(v);
+}
+
 void mu_ctl_send_agents(struct mu_ctl *c, const struct job *j, enum mu_msg_type type, const void *body)
 {
-    for (unsigned i = 0; i < j->nparts; i++)
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, type, body);
+    mu_ctl_send_before(c, j, UINT32_MAX, type, body);
+}
+
+/* The first one not before id: they are kept in order. */
+static unsigned conn_at(const struct mu_ctl *c, mu_conn id)
+{
+    unsigned lo = 0, hi = c->nconns;
+
+    while (lo < hi) {
+        unsigned mid = lo + (hi - lo) / 2;
+        if (c->conns[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
 }
 
 static struct conn *conn_of(struct mu_ctl *c, mu_conn id)
 {
-    for (unsigned i = 0; i < c->nconns; i++)
-        if (c->conns[i].id == id)
-            return &c->conns[i];
-    return NULL;
+    unsigned i = conn_at(c, id);
+
+    return i < c->nconns && c->conns[i].id == id ? &c->conns[i] : NULL;
 }
 
 bool mu_ctl_is_agent(const struct mu_ctl *c, mu_conn id)
 {
-    for (unsigned i = 0; i < c->nconns; i++)
-        if (c->conns[i].id == id)
-            return c->conns[i].role == ROLE_AGENT;
-    return false;
+    unsigned i = conn_at(c, id);
+
+    return i < c->nconns && c->conns[i].id == id && c->conns[i].role == ROLE_AGENT;
 }
 
 void mu_ctl_refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
@@ -406,6 +434,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     case MU_MSG_modex:
         mu_ctl_wireup_modex(c, k->node, &m->modex);
         return;
+    case MU_MSG_hang:
+        mu_ctl_hang(c, k->node, &m->hang);
+        return;
     case MU_MSG_output:
         j = mu_ctl_find(c, m->output.job);
         if (j && j->client)
@@ -460,7 +491,8 @@ static void on_down(struct mu_ctl *c, mu_conn id, int status)
             i++;
         }
     }
-    *k = c->conns[--c->nconns];
+    c->nconns--;
+    memmove(k, k + 1, (size_t)(c->conns + c->nconns - k) * sizeof *k);
 }
 
 static void on_up(struct mu_ctl *c, mu_conn id)
@@ -475,7 +507,9 @@ static void on_up(struct mu_ctl *c, mu_conn id)
         c->conns = v;
         c->capconns = cap;
     }
-    c->conns[c->nconns++] = (struct conn){.id = id, .node = -1};
+    unsigned i = conn_at(c, id);
+    memmove(c->conns + i + 1, c->conns + i, (c->nconns++ - i) * sizeof *c->conns);
+    c->conns[i] = (struct conn){.id = id, .node = -1};
 }
 
 static void on_msg(struct mu_ctl *c, mu_conn id, const struct mu_msg *m)
@@ -545,6 +579,17 @@ static void on_time(struct mu_ctl *c)
     }
 }
 
+static void say_bye(struct mu_ctl *c)
+{
+    mu_conn *v = malloc((c->pool.n + 1u) * sizeof *v);
+
+    for (unsigned i = 0; v && i < c->pool.n; i++)
+        v[i] = c->pool.v[i].conn;
+    if (v)
+        mu_acts_cast(c->acts, v, c->pool.n, MU_MSG_bye, &(struct mu_m_bye){0});
+    free(v);
+}
+
 static void idle_check(struct mu_ctl *c)
 {
     if (busy(c)) {
@@ -555,8 +600,7 @@ static void idle_check(struct mu_ctl *c)
         c->idle_since = c->now ? c->now : 1;
     if (!c->exiting && (!c->cfg.idle_ns || c->now < c->idle_since + c->cfg.idle_ns))
         return;
-    for (unsigned i = 0; i < c->pool.n; i++)
-        mu_acts_send(c->acts, c->pool.v[i].conn, MU_MSG_bye, &(struct mu_m_bye){0});
+    say_bye(c);
     mu_acts_add(c->acts, MU_ACT_EXIT);
     c->exiting = true;
 }

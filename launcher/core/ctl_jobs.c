@@ -46,6 +46,8 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
             return mu_err_prefix(err, "the job's hosts");
         mu_hosts_free(&hosts);
     }
+    if (mu_hang_ns(s->hang_ns_plus1) && mu_hang_ns(s->hang_ns_plus1) < MU_HANG_LEAST_NS)
+        return mu_err_set(err, MUSTER_EARG, "the job's hang deadline is shorter than a second");
     if (s->bind > MU_BIND_CORE || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -201,12 +203,16 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     row->retry_wall = 0;
     row->step_plus1 = 0;
     row->first_step_wall = 0;
+    row->lost_before = row->lost_lines;
+    row->unseen_before = row->unseen_lines;
     if (!row->started_wall) {
         row->started_wall = c->wall;
         j->kill_at = j->spec.timeout_ns ? c->now + j->spec.timeout_ns : 0;
     }
     j->retry_at = 0;
     j->failed_now = j->first_step = j->restored_told = false;
+    if (!MU_MUTANT(HANG_KEPT))
+        j->hang = (struct hang){0};
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
         j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
@@ -236,11 +242,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, true);
     mu_ctl_event(c, j, "attempt-start", -1, nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
-    for (unsigned i = 0; i < j->nparts; i++) {
-        start.node_id = i;
-        start.local_slots = j->parts[i].share.slots;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_start, &start);
-    }
+    mu_ctl_send_agents(c, j, MU_MSG_start, &start);
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
     free(smaller.data);
@@ -331,8 +333,9 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned i = 0; i < j->nparts; i++)
         drained = drained && (j->parts[i].drained || j->parts[i].phase == MU_PHASE_LOST);
-    if (j->client && !drained)
+    if (!drained && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
         return;
+    j->client_until = 0;
     mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     free(j->parts);
     j->parts = NULL;
@@ -349,10 +352,14 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
 
 void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code, const char *reason)
 {
+    if (j->row.lost_lines)
+        mu_ctl_event(c, j, "output-lost", -1, NULL, "%llu line%s of output not in the logs (%s), %llu not shown either",
+                     (unsigned long long)j->row.lost_lines, j->row.lost_lines == 1 ? "" : "s",
+                     strerror((int)j->row.lost_why), (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
     j->row.retry_wall = 0;
-    j->retry_at = j->kill_at = j->client_until = 0;
+    j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
@@ -394,8 +401,13 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
 
 void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
 {
-    if (mu_job_over(j->row.state))
+    if (mu_job_over(j->row.state)) {
+        if (j->client_until && c->now >= j->client_until) {
+            j->client_until = 0;
+            mu_ctl_job_release(c, j);
+        }
         return;
+    }
     if (j->client_until && c->now >= j->client_until) {
         j->client_until = 0;
         mu_ctl_job_cancel(c, j, MU_END_CLIENT, 129, SIGTERM, false, "its client went away");
@@ -404,6 +416,8 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
+    if (!mu_job_over(j->row.state))
+        mu_ctl_hang_tick(c, j);
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
         return;
     if (j->client_until) { /* nobody is there to see it; its client comes back or the grace ends it */
@@ -419,13 +433,15 @@ uint64_t mu_ctl_job_next(const struct job *j)
     uint64_t next = UINT64_MAX;
 
     if (mu_job_over(j->row.state))
-        return next;
+        return j->client_until ? j->client_until : next;
     if (j->client_until && j->client_until < next)
         next = j->client_until;
     if (j->kill_at && j->kill_at < next)
         next = j->kill_at;
     if (j->retry_at && j->retry_at < next)
         next = j->retry_at;
+    if (j->hang.decide_at && j->hang.decide_at < next)
+        next = j->hang.decide_at;
     if (j->row.state == MU_JOB_QUEUED && j->stuck_at && j->stuck_at < next)
         next = j->stuck_at;
     return next;

@@ -149,19 +149,20 @@ static void ask_probe(struct mu_ctl *c, const struct mu_node *n)
     act->signo = n->port;
 }
 
-/* Nothing lives there that an attempt could meet. */
+/* Nothing lives there that an attempt could meet. The host does not answer and its agent's connection was closed: if a
+ * keeper's own was, too, the kernel there has said that both processes are dead, and with a keeper its ranks die. A
+ * network that fails does not close connections. */
 static bool empty(const struct mu_ctl *c, int node)
 {
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt &&
-                c->jobs[i]->parts[p].phase < MU_PHASE_GONE)
+                c->jobs[i]->parts[p].phase < MU_PHASE_GONE && !c->jobs[i]->parts[p].line_lost)
                 return false;
     return true;
 }
 
-/* The host does not answer, its agent's connection was closed, and so was a keeper's own: the kernel there has said
- * that both processes are dead, and with a keeper its ranks die. A network that fails does not close connections. */
+/* The same for single jobs, where another one's keeper may still live. */
 static void judge(struct mu_ctl *c, int node)
 {
     for (unsigned i = 0; i < c->njobs; i++)
@@ -290,9 +291,12 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
         n->probe_at = c->now + PROBE_EVERY;
         return;
     }
+    if (empty(c, node)) {
+        declare(c, node);
+        return;
+    }
+    n->declare_at = n->lease_end;
     judge(c, node);
-    if (n->state == MU_NODE_AWAY) /* the end of its job may have removed it */
-        n->declare_at = empty(c, node) ? c->now : n->lease_end;
 }
 
 void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)

@@ -19,6 +19,25 @@ struct part { /* what one node does of a job's attempt */
     bool kill_sent; /* on the agent's present connection */
     uint64_t seq;   /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
+    uint64_t dropped, unseen;
+    struct { /* the last long wait that it has told of; nranks 0: none */
+        uint32_t nranks, kind;
+        uint64_t ctx, number, since;
+    } wait;
+};
+
+/* Who holds up an attempt: what is known so far (ctl_hang.c). */
+struct hang {
+    struct mu_m_hang why; /* what made us ask */
+    bool asking;
+    uint32_t asked, hops; /* asked: rank, or MU_ALL */
+    uint64_t asked_at;
+    struct mu_m_hang low; /* of those asked, the one that has done least: waits may go round in circles */
+    uint32_t low_part;
+    struct mu_m_hang best; /* the verdict so far, about a rank of best_part; level 0: none */
+    uint32_t best_part;
+    uint64_t decide_at; /* others may know better until then; 0 = there is nothing to decide */
+    bool killed;        /* the attempt ends because of it */
 };
 
 struct job {
@@ -32,7 +51,8 @@ struct job {
     bool failed_now; /* a failure of the current attempt is recorded */
     uint32_t blame;  /* MU_BLAME_ of it */
     uint64_t failed_at;
-    bool first_step; /* of this attempt, already told */
+    struct hang hang; /* of the current attempt */
+    bool first_step;  /* of this attempt, already told */
     bool ended_sent, restored_told;
     mu_conn client;
     uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */
@@ -94,14 +114,24 @@ void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, 
 uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);
 void mu_ctl_schedule(struct mu_ctl *);
+/* To the agents of all its parts, or of those in phases before `before`. */
 void mu_ctl_send_agents(struct mu_ctl *, const struct job *, enum mu_msg_type, const void *body);
+void mu_ctl_send_before(struct mu_ctl *, const struct job *, uint32_t before, enum mu_msg_type, const void *body);
 
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_node_ready(struct mu_ctl *, int node);
 void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
+/* The failure of the attempt is that of m's first rank. */
+void mu_ctl_job_failure(struct mu_ctl *, struct job *, const struct mu_m_report *m);
+/* Whether a cause that comes to light now may take the place of the one that is recorded. */
+bool mu_ctl_job_outweighs(const struct mu_ctl *, const struct job *, uint32_t blame);
 void mu_ctl_kill_parts(struct mu_ctl *, struct job *, uint32_t signo, uint64_t grace, const char *why);
+
+/* ctl_hang.c: ranks that do not go on, and whose fault it is */
+void mu_ctl_hang(struct mu_ctl *, int node, const struct mu_m_hang *);
+void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 
 /* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
@@ -132,7 +162,8 @@ int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one;
 void mu_ctl_place_spares(struct mu_ctl *, struct job *);
 bool mu_ctl_place_record(struct mu_ctl *, struct job *); /* parts and spares into the row */
 /* Attempts on several nodes: what their nodes want from one another. node: index in the pool. */
-void mu_ctl_wireup_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type, const void *body);
+void mu_ctl_wireup_send(void *ctl, uint64_t job, const uint32_t *places, uint32_t n, enum mu_msg_type,
+                        const void *body);
 void mu_ctl_wireup_fence(struct mu_ctl *, int node, const struct mu_m_fence *);
 void mu_ctl_wireup_modex(struct mu_ctl *, int node, const struct mu_m_modex *);
 void mu_ctl_wireup_up(struct mu_ctl *, int node);

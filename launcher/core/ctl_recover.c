@@ -29,7 +29,7 @@ static void describe_failure(const struct job *j, char *out, size_t n)
 }
 
 /* Whether there is another attempt; why not otherwise. */
-static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool only_lost, char *why, size_t n)
+static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool only_lost, char *why, size_t n)
 {
     struct mu_m_jobrow *r = &j->row;
     bool by_user = j->spec.restarts_plus1 > 0;
@@ -43,8 +43,12 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
         snprintf(why, n, "--on-failure=keep leaves failures to the program");
         return false;
     }
-    if (starterr) {
+    if (vain == MU_VAIN_START) {
         snprintf(why, n, "it could not be started");
+        return false;
+    }
+    if (vain == MU_VAIN_BUSY) {
+        snprintf(why, n, "another job uses its checkpoint directory");
         return false;
     }
     if (progressed)
@@ -64,6 +68,10 @@ static bool may_restart(struct mu_ctl *c, struct job *j, bool starterr, bool onl
     bool killed = WIFSIGNALED(r->fail_status) && WTERMSIG(r->fail_status) == SIGKILL;
     if (resumes && !stepped && !killed) {
         snprintf(why, n, "it failed before its first step");
+        return false;
+    }
+    if (vain == MU_VAIN_ENDED && !by_user) {
+        snprintf(why, n, "its ranks had ended in good order; --restarts N restarts it all the same");
         return false;
     }
     r->noprogress = progressed ? 1 : r->noprogress + 1;
@@ -114,12 +122,12 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_TIMEOUT] = "its time limit is over",
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
-    bool starterr = false, lost = false;
-    uint32_t nfailed = 0;
+    bool lost = false;
+    uint32_t nfailed = 0, vain = MU_VAIN_NO;
     char what[300], why[200] = "", reason[520];
 
     for (unsigned i = 0; i < j->nparts; i++) {
-        starterr = starterr || j->parts[i].starterr;
+        vain = vain ? vain : j->parts[i].starterr;
         lost = lost || j->parts[i].phase == MU_PHASE_LOST;
         nfailed += j->parts[i].nfailed;
     }
@@ -136,7 +144,7 @@ static void decide(struct mu_ctl *c, struct job *j)
         blame_node(c, j);
     r->failures++;
     describe_failure(j, what, sizeof what);
-    if (!may_restart(c, j, starterr, !j->failed_now, why, sizeof why)) {
+    if (!may_restart(c, j, vain, !j->failed_now, why, sizeof why)) {
         int code = j->failed_now ? exit_code_of(r->fail_status) : 1;
         snprintf(reason, sizeof reason, "%s; not restarted: %s", what, why);
         mu_ctl_job_finish(c, j, MU_JOB_FAILED, code ? code : 1, reason);
@@ -175,12 +183,9 @@ void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
 
-    for (unsigned i = 0; i < j->nparts; i++) {
-        if (j->parts[i].phase >= MU_PHASE_GONE)
-            continue;
-        mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_kill, &kill);
-        j->parts[i].kill_sent = true;
-    }
+    mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
+    for (unsigned i = 0; i < j->nparts; i++)
+        j->parts[i].kill_sent = j->parts[i].kill_sent || j->parts[i].phase < MU_PHASE_GONE;
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
@@ -201,7 +206,7 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
     mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
 }
 
-static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
+void mu_ctl_job_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
 {
     struct mu_m_jobrow *r = &j->row;
     char what[300];
@@ -235,9 +240,21 @@ static void first_failure(struct mu_ctl *c, struct job *j, const struct mu_m_rep
 }
 
 /* What a failure does to ranks on other nodes may be reported before the failure. */
-static bool outweighs(const struct mu_ctl *c, const struct job *j, const struct mu_m_report *m)
+bool mu_ctl_job_outweighs(const struct mu_ctl *c, const struct job *j, uint32_t blame)
 {
-    return m->first_blame && m->first_blame < j->blame && c->now < j->failed_at + CAUSE_LATE;
+    return blame && blame < j->blame && c->now < j->failed_at + CAUSE_LATE;
+}
+
+/* A rank that was killed because it hangs has been recorded before it was dead. */
+static void last_words(struct job *j, const struct mu_m_report *m)
+{
+    struct mu_m_jobrow *r = &j->row;
+
+    if (!j->hang.killed || m->first_rank_plus1 != r->fail_rank_plus1 || r->fail_tail.len || !m->first_tail.len ||
+        !(r->fail_tail.data = malloc(m->first_tail.len)))
+        return;
+    memcpy(r->fail_tail.data, m->first_tail.data, m->first_tail.len);
+    r->fail_tail.len = m->first_tail.len;
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -282,6 +299,27 @@ static void progress(struct mu_ctl *c, struct job *j)
     }
     if (c->now > j->stored_at + PROGRESS_EVERY)
         mu_ctl_put(c, j, false);
+}
+
+/* Output that the logs do not have. What is told of a keeper that died has no counts. */
+static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const struct mu_m_report *m)
+{
+    struct mu_m_jobrow *r = &j->row;
+    uint64_t lost = r->lost_before, unseen = r->unseen_before;
+
+    p->dropped = m->dropped > p->dropped ? m->dropped : p->dropped;
+    p->unseen = m->unseen > p->unseen ? m->unseen : p->unseen;
+    for (unsigned i = 0; i < j->nparts; i++) {
+        lost += j->parts[i].dropped;
+        unseen += j->parts[i].unseen;
+    }
+    if (lost && !r->lost_lines) {
+        r->lost_why = m->drop_why;
+        mu_ctl_event(c, j, "output-lost", -1, c->pool.v[p->share.node].name, "output cannot be written to the logs: %s",
+                     strerror((int)m->drop_why));
+    }
+    r->lost_lines = lost > r->lost_lines ? lost : r->lost_lines;
+    r->unseen_lines = unseen > r->unseen_lines ? unseen : r->unseen_lines;
 }
 
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
@@ -334,8 +372,10 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
     progress(c, j);
-    if (m->first_rank_plus1 && (!j->failed_now || outweighs(c, j, m)))
-        first_failure(c, j, m);
+    count_lost(c, j, p, m);
+    last_words(j, m);
+    if (m->first_rank_plus1 && (!j->failed_now || mu_ctl_job_outweighs(c, j, m->first_blame)))
+        mu_ctl_job_failure(c, j, m);
     else if (!m->aborted)
         mu_ctl_wireup_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
@@ -346,8 +386,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }
     if (p->phase == MU_PHASE_LOST) {
-        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name,
-                     "the keeper of this job died; its ranks are killed");
+        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; its ranks are killed",
+                     m->first_text && *m->first_text ? m->first_text : "its keeper died");
         mu_ctl_node_strike(c, node);
         if (!j->failed_now && j->row.ending == MU_END_NONE)
             mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "the keeper on %s died", c->pool.v[node].name);
@@ -442,7 +482,10 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
             mu_ctl_job_release(c, j);
             continue;
         }
-        if (j->retry_at) {
+        if (j->retry_at) { /* between two attempts: what has a keeper there has told so */
+            for (unsigned p = 0; p < j->nparts; p++)
+                if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed)
+                    j->parts[p].phase = MU_PHASE_LOST;
             j->retry_at = j->row.retry_wall > c->wall ? c->now + (j->row.retry_wall - c->wall) : c->now;
             continue;
         }

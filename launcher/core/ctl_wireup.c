@@ -1,5 +1,6 @@
 /* Attempts on several nodes: the controller is where their nodes meet. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "launcher/core/ctl_priv.h"
 
@@ -23,13 +24,20 @@ static void to_part(struct mu_ctl *c, const struct part *p, enum mu_msg_type typ
     mu_acts_send(c->acts, c->pool.v[p->share.node].conn, type, body);
 }
 
-void mu_ctl_wireup_send(void *ctl, uint64_t job, uint32_t place, enum mu_msg_type type, const void *body)
+void mu_ctl_wireup_send(void *ctl, uint64_t job, const uint32_t *places, uint32_t n, enum mu_msg_type type,
+                        const void *body)
 {
     struct mu_ctl *c = ctl;
     const struct job *j = mu_ctl_find(c, job);
+    mu_conn *v = j ? malloc((n + 1u) * sizeof *v) : NULL;
 
-    if (j && place < j->nparts)
-        to_part(c, &j->parts[place], type, body);
+    for (uint32_t i = 0; v && i < n; i++)
+        v[i] = places[i] < j->nparts ? c->pool.v[j->parts[places[i]].share.node].conn : 0;
+    if (v)
+        mu_acts_cast(c->acts, v, n, type, body);
+    else if (j)
+        c->acts->failed = true;
+    free(v);
 }
 
 void mu_ctl_wireup_fence(struct mu_ctl *c, int node, const struct mu_m_fence *m)

@@ -128,26 +128,27 @@ static struct fence *add(struct attempt *a, uint64_t seq)
     return &a->v[a->n++];
 }
 
-static void answer(struct mu_fences *f, const struct attempt *a, const struct fence *e, uint32_t node)
+static void answer(struct mu_fences *f, const struct attempt *a, const struct fence *e, const uint32_t *nodes,
+                   uint32_t n)
 {
     struct mu_m_fenced m = {.job = a->job, .attempt = a->number, .seq = e->seq, .status = e->status, .data = e->result};
 
-    f->send(f->arg, a->job, node, MU_MSG_fenced, &m);
+    f->send(f->arg, a->job, nodes, n, MU_MSG_fenced, &m);
 }
 
 static void refuse(struct mu_fences *f, const struct attempt *a, const struct mu_m_fence *m, int status)
 {
     struct fence none = {.seq = m->seq, .status = status};
 
-    for (uint32_t i = 0; i < m->nodes.n && !(m->flags & MU_FENCE_DONE); i++)
-        answer(f, a, &none, m->nodes.v[i]);
+    if (!(m->flags & MU_FENCE_DONE))
+        answer(f, a, &none, m->nodes.v, m->nodes.n);
 }
 
 static void ask(struct mu_fences *f, const struct attempt *a, uint64_t seq, uint32_t node)
 {
     struct mu_m_fence m = {.job = a->job, .attempt = a->number, .seq = seq};
 
-    f->send(f->arg, a->job, node, MU_MSG_fence, &m);
+    f->send(f->arg, a->job, &node, 1, MU_MSG_fence, &m);
 }
 
 static bool misses(const struct fence *e, uint32_t node)
@@ -174,6 +175,24 @@ static void tidy(struct mu_fences *f, struct attempt *a, uint64_t seq)
         drop_fence(f, a, oldest);
 }
 
+/* All who wait, in one go. */
+static void answer_all(struct mu_fences *f, const struct attempt *a, const struct fence *e)
+{
+    uint32_t *nodes = malloc((a->nnodes + 1u) * sizeof *nodes), n = 0;
+
+    for (uint32_t i = 0; i < a->nnodes; i++) {
+        if (!e->got.of[i].waits)
+            continue;
+        if (nodes)
+            nodes[n++] = i;
+        else
+            answer(f, a, e, &i, 1);
+    }
+    if (n)
+        answer(f, a, e, nodes, n);
+    free(nodes);
+}
+
 static void finish(struct mu_fences *f, struct attempt *a, struct fence *e, int status)
 {
     uint64_t seq = e->seq;
@@ -187,9 +206,7 @@ static void finish(struct mu_fences *f, struct attempt *a, struct fence *e, int 
     }
     e->status = status;
     e->over = ++f->done;
-    for (uint32_t i = 0; i < a->nnodes; i++)
-        if (e->got.of[i].waits)
-            answer(f, a, e, i);
+    answer_all(f, a, e);
     f->bytes = f->bytes - e->got.bytes + e->result.len;
     mu_gather_free(&e->got);
     tidy(f, a, seq);
@@ -265,8 +282,8 @@ void mu_fences_take(struct mu_fences *f, uint32_t nnodes, const struct mu_m_fenc
     int rc = 0;
 
     if (e && e->over) {
-        for (uint32_t i = 0; i < m->nodes.n && !(m->flags & MU_FENCE_DONE); i++)
-            answer(f, a, e, m->nodes.v[i]);
+        if (!(m->flags & MU_FENCE_DONE))
+            answer(f, a, e, m->nodes.v, m->nodes.n);
         return;
     }
     if (fresh)

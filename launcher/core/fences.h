@@ -15,8 +15,10 @@
 #define MU_FENCES_OPEN 64u           /* of an attempt at once; more fail */
 
 struct mu_fences;
-/* type: fence (a question) or fenced. node: a place in the attempt's nodes. The body is borrowed. */
-typedef void (*mu_fences_send_fn)(void *arg, uint64_t job, uint32_t node, enum mu_msg_type type, const void *body);
+/* type: fence (a question) or fenced. nodes: places in the attempt's nodes; all of them get the same. Borrowed, like
+ * the body. */
+typedef void (*mu_fences_send_fn)(void *arg, uint64_t job, const uint32_t *nodes, uint32_t n, enum mu_msg_type type,
+                                  const void *body);
 
 struct mu_fences *mu_fences_new(uint64_t limit, mu_fences_send_fn, void *arg); /* NULL: out of memory */
 void mu_fences_free(struct mu_fences *);                                       /* NULL is fine */

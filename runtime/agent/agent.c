@@ -21,16 +21,16 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/pulse.h"
 #include "runtime/wire/tls.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
 #define KEEPER_END (10 * MU_SEC)
 #define LONELY (2 * MU_SEC)
 #define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
-#define TAKE_OVER_MS 10000
-#define LOCK_TRIES 10
-#define CTL_AWAY (300 * MU_MS) /* then a local agent starts a controller */
+#define CTL_AWAY (300 * MU_MS)      /* then a local agent starts a controller */
 #define CLEAN_EVERY (200 * MU_MS)
 #define FLUSH_NS (2 * MU_SEC)
 
@@ -39,6 +39,7 @@ struct conn { /* a keeper's */
     struct mu_link *link;
     mu_conn id;
     int pid;
+    struct mu_guard *guard;
     bool closing;
     struct conn *next;
 };
@@ -81,7 +82,8 @@ struct agent {
     struct mu_revive revive;
     int lock;
     bool ctl_closing, ending, by_core;
-    bool kept; /* how we joined is on the disk */
+    bool kept;    /* how we joined is on the disk */
+    pid_t frozen; /* the keeper that was killed for it last */
     char boot[64];
 };
 
@@ -239,6 +241,7 @@ static void drop_conn(struct agent *a, struct conn *k)
             break;
         }
     }
+    mu_guard_free(k->guard);
     free(k);
 }
 
@@ -251,6 +254,7 @@ static void finish_close(struct agent *a, mu_conn id)
         mu_uplink_hang_up(a->ctl);
         a->ctl_closing = false;
     } else if (k) {
+        mu_guard_free(MU_STEAL(k->guard, NULL));
         mu_link_close_after_flush(k->link);
         drop_conn(a, k);
     }
@@ -325,13 +329,18 @@ static void tell_line(struct agent *a, struct mu_link *keeper)
         mu_link_send_msg(keeper, MU_MSG_line, &m);
 }
 
+static void on_frozen(void *arg, pid_t pid)
+{
+    ((struct agent *)arg)->frozen = pid;
+}
+
 static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
     struct conn *k = arg;
     struct agent *a = k->agent;
 
     (void)frame, (void)len;
-    if (k->closing || a->ending)
+    if (k->closing || a->ending || mu_guard_take(k->guard, msg))
         return;
     if (msg->type == MU_MSG_hello) {
         char name[48];
@@ -347,6 +356,8 @@ static void on_keeper_msg(void *arg, struct mu_link *link, const struct mu_msg *
         mu_plan_adopt(a->plan, msg->hello.job);
         if (k->pid > 0)
             mu_keepers_watch(a->keepers, msg->hello.job, k->pid);
+        if (!k->guard)
+            k->guard = mu_guard_new(a->base, link, name, k->pid, MU_PULSE_STOPPED, on_frozen, a);
         tell_line(a, link);
     }
     step(a, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
@@ -386,8 +397,14 @@ static void on_accept(void *arg, int fd, int pid)
 
 static void on_keeper_dead(void *arg, uint64_t job, pid_t pid)
 {
+    struct agent *a = arg;
+
     mu_log(MU_LOG_DEBUG, "agent", "job %llu: keeper %d has ended", (unsigned long long)job, (int)pid);
-    step(arg, &(struct mu_ev){.kind = MU_EV_CHILD, .job = job, .pid = (uint32_t)pid});
+    step(a,
+         &(struct mu_ev){.kind = MU_EV_CHILD,
+                         .job = job,
+                         .pid = (uint32_t)pid,
+                         .text = pid == a->frozen ? "its keeper was frozen and has been killed" : "its keeper died"});
 }
 
 static void on_keeper_found(void *arg, uint64_t job, pid_t pid)
@@ -527,7 +544,9 @@ static int open_uplink(struct agent *a, struct mu_err *err)
     if (!a->refusal)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (a->start.join.n) {
-        if ((rc = mu_tls_new(a->base, &a->start.join.key, NULL, &a->tls, err)) ||
+        /* a way that leads nowhere is tried anew soon: it may have healed */
+        const struct mu_tls_limits limits = {.connect_ms = 1500};
+        if ((rc = mu_tls_new(a->base, &a->start.join.key, &limits, &a->tls, err)) ||
             (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
             return rc;
         cfg.join = &a->start.join;
@@ -596,51 +615,11 @@ static void read_boot_id(struct agent *a)
         snprintf(a->boot, sizeof a->boot, "%.*s", (int)strcspn(mu_buf_str(&b), "\n"), mu_buf_str(&b));
 }
 
-/* 1: an agent of this pool is here and takes care of it. One that was started by hand takes the place of one that a
- * keeper has started meanwhile. */
-static int take_lock(struct agent *a, struct mu_err *err)
-{
-    char path[PATH_MAX];
-    pid_t pid = 0;
-    int rc;
-
-    for (int i = 0;; i++) {
-        if ((rc = mu_path_join(path, sizeof path, a->start.paths.run, "agent.lock", err)))
-            return rc;
-        a->lock = mu_path_lock(path, 0, err);
-        if (a->lock == MUSTER_ETIMEOUT)
-            break;
-        if (a->lock >= 0 || !access(a->start.paths.run, F_OK) || i == LOCK_TRIES)
-            return a->lock < 0 ? a->lock : 0;
-        /* a daemon that has just ended took the directory with it */
-        if ((rc = mu_paths_init(&a->start.paths, err)))
-            return rc;
-    }
-    mu_daemon_locked(a->start.paths.run, "agent.lock", &pid);
-    if (a->start.take_over && pid > 1) {
-        kill(pid, SIGTERM);
-        a->lock = mu_path_lock(path, TAKE_OVER_MS, err);
-        return a->lock < 0 ? a->lock : 0;
-    }
-    if (a->start.joined_fd >= 0 && pid > 1) { /* it is there already, and hears how the controller is reached now */
-        struct mu_join old = {0};
-        rc = mu_join_load(&a->start.paths, &old, NULL);
-        mu_key_wipe(&old.key);
-        if (!rc && strcmp(old.node, a->start.join.node))
-            return mu_err_set(err, MUSTER_EJOB, "this host is in the pool already, as %s: name it once", old.node);
-        if ((rc = mu_join_save(&a->start.paths, &a->start.join, err)))
-            return rc;
-        kill(pid, SIGHUP);
-        return 1;
-    }
-    return mu_err_set(err, MUSTER_EJOB, "an agent (pid %d) of this pool already runs on this node", (int)pid);
-}
-
 static int set_up(struct agent *a, struct mu_err *err)
 {
     struct mu_plan_node node;
 
-    int rc = take_lock(a, err);
+    int rc = mu_agent_lock(&a->start, &a->lock, err);
     if (rc)
         return rc;
     if ((rc = mu_daemon_setup(&a->start.paths, "agent", a->start.foreground, err)))
@@ -702,8 +681,10 @@ static void leave(struct agent *a)
     if (!mu_path_join(path, sizeof path, a->start.paths.run, "agent.sock", NULL))
         unlink(path);
     mu_uplink_leave(a->ctl);
-    for (struct conn *k = a->conns; k; k = k->next)
+    for (struct conn *k = a->conns; k; k = k->next) {
+        mu_guard_free(MU_STEAL(k->guard, NULL));
         mu_link_close_after_flush(MU_STEAL(k->link, NULL));
+    }
     while (mu_link_flushing() && mu_now() < deadline) {
         struct timeval slice = {.tv_usec = 10000};
         event_base_loopexit(a->base, &slice);

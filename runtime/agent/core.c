@@ -26,7 +26,9 @@ struct keeper {
     bool one_node;        /* the newest start was of an attempt on this node only: no lease */
     bool again;           /* released, then wanted anew: `start` waits for its end */
     bool delivered;       /* start has been sent to the keeper that lives now */
+    char why[80];         /* it is dead */
     uint64_t due;         /* told to end its ranks or itself, it is killed then; 0 = not told */
+    bool anew;            /* told so by a newer start: once that has begun, it is not due any more */
     uint64_t start_conn;  /* the connection of the controller on which it came */
     struct mu_msg start;  /* newest start, until the keeper reports it; type 0 = none */
     struct mu_msg report; /* last one said; type 0 = none */
@@ -222,6 +224,7 @@ static void limit(struct mu_agent *a, struct keeper *k, uint64_t grace)
     uint64_t until = a->now + grace + a->cfg.end_ns;
     bool lives = k->state == K_FOUND || k->state == K_SPAWNING || k->state == K_UP;
 
+    k->anew = false;
     if (lives && a->cfg.end_ns && until > k->due && !MU_MUTANT(HANG_FORGIVEN))
         k->due = until;
 }
@@ -243,6 +246,10 @@ static void deliver(struct mu_agent *a, struct keeper *k)
         a->plan(a->plan_arg, &k->start.start);
     mu_acts_send(a->acts, k->conn, MU_MSG_start, &k->start.start);
     k->delivered = true;
+    if (!k->due) { /* ranks of an older attempt end first */
+        limit(a, k, 0);
+        k->anew = true;
+    }
 }
 
 /* To keepers of attempts on one node, too: they do not mind. */
@@ -270,6 +277,16 @@ static void on_echo(struct mu_agent *a, uint64_t at)
     /* what we sent before we said who we are does not count for the controller */
     if (a->ctl_up && a->told && at >= a->told_at)
         prolong(a, at);
+}
+
+/* Our place among the attempt's nodes; one that does not exist when we are not among them. */
+static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
+{
+    uint32_t i = 0;
+
+    while (nodes && nodes[i] && strcmp(nodes[i], a->cfg.node))
+        i++;
+    return i;
 }
 
 /* Whether the newest start came on the controller's present connection: only then copies of it may follow, and only
@@ -307,6 +324,7 @@ static void on_start(struct mu_agent *a, const struct mu_msg *m)
             drop(a, k);
         return;
     }
+    k->start.start.node_id = place_of(a, m->start.nodes);
     k->start.start.lease_ns = a->cfg.joined ? a->lease_until : 0;
     k->start_conn = a->nctl;
     k->one_node = m->start.node_ranks.n <= 1;
@@ -364,6 +382,10 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         }
         return;
     case MU_MSG_kill:
+        if (m->kill.rank_plus1) {
+            to_keeper(a, m->kill.job, m->type, &m->kill);
+            return;
+        }
         k = find(a, m->kill.job);
         if (!k)
             return;
@@ -400,6 +422,9 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         return;
     case MU_MSG_modex:
         to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_look:
+        to_keeper(a, m->look.job, m->type, &m->look);
         return;
     case MU_MSG_abort:
         to_keeper(a, m->abort.job, m->type, &m->abort);
@@ -478,10 +503,12 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
             set_report(k, &m->report);
         }
         if (k->due && !k->released) {
-            if (m->report.attempt == k->attempt && m->report.phase >= MU_PHASE_GONE)
+            bool anew = k->anew;
+            if (m->report.attempt == k->attempt && (m->report.phase >= MU_PHASE_GONE || anew))
                 k->due = 0;
             else
                 limit(a, k, 0);
+            k->anew = anew && k->due;
         }
         to_ctl(a, MU_MSG_report, &m->report);
         deliver(a, k);
@@ -497,6 +524,10 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
     case MU_MSG_rank_exit:
         if (m->rank_exit.job == k->job)
             to_ctl(a, MU_MSG_rank_exit, &m->rank_exit);
+        return;
+    case MU_MSG_hang:
+        if (m->hang.job == k->job)
+            to_ctl(a, MU_MSG_hang, &m->hang);
         return;
     case MU_MSG_fence:
         if (m->fence.job == k->job)
@@ -537,6 +568,7 @@ static void on_child(struct mu_agent *a, const struct mu_ev *ev)
     if (ev->pid && k->pid != ev->pid)
         return;
     clean(a, k, NULL);
+    snprintf(k->why, sizeof k->why, "%s", ev->text ? ev->text : "its keeper died");
 }
 
 static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
@@ -562,7 +594,7 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
         return;
     }
     k->state = K_LOST;
-    speak_for(a, k, MU_PHASE_LOST, "its keeper died");
+    speak_for(a, k, MU_PHASE_LOST, *k->why ? k->why : "its keeper died");
 }
 
 static void on_spawned(struct mu_agent *a, const struct mu_ev *ev)

@@ -12,7 +12,11 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/opt.h"
+#include "runtime/base/procstate.h"
 #include "runtime/wire/daemon.h"
+
+#define TAKE_OVER_MS 10000
+#define LOCK_TRIES 10
 
 #define KEY_MS 20000
 
@@ -183,4 +187,44 @@ int mu_agent_start(int argc, char **argv, struct mu_agent_start *s, int *code, s
     s->take_over = o.join && !o.detach && !o.step;
     s->slots = o.rejoin ? s->join.slots : o.slots;
     return o.detach || o.step ? detach(s, o.step, code, err) : 0;
+}
+
+int mu_agent_lock(struct mu_agent_start *s, int *lock, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    pid_t pid = 0;
+    int rc;
+
+    for (int i = 0;; i++) {
+        if ((rc = mu_path_join(path, sizeof path, s->paths.run, "agent.lock", err)))
+            return rc;
+        *lock = mu_path_lock(path, 0, err);
+        if (*lock == MUSTER_ETIMEOUT)
+            break;
+        if (*lock >= 0 || !access(s->paths.run, F_OK) || i == LOCK_TRIES)
+            return *lock < 0 ? *lock : 0;
+        /* a daemon that has just ended took the directory with it */
+        if ((rc = mu_paths_init(&s->paths, err)))
+            return rc;
+    }
+    mu_daemon_locked(s->paths.run, "agent.lock", &pid);
+    char stopped = pid > 1 ? mu_proc_stopped(pid) : 0;
+    bool frozen = (stopped == 'T' || stopped == 'F') && (s->take_over || s->joined_fd >= 0);
+    if ((s->take_over || frozen) && pid > 1) {
+        kill(pid, frozen ? SIGKILL : SIGTERM);
+        *lock = mu_path_lock(path, TAKE_OVER_MS, err);
+        return *lock < 0 ? *lock : 0;
+    }
+    if (s->joined_fd >= 0 && pid > 1) { /* it is there already, and hears how the controller is reached now */
+        struct mu_join old = {0};
+        rc = mu_join_load(&s->paths, &old, NULL);
+        mu_key_wipe(&old.key);
+        if (!rc && strcmp(old.node, s->join.node))
+            return mu_err_set(err, MUSTER_EJOB, "this host is in the pool already, as %s: name it once", old.node);
+        if ((rc = mu_join_save(&s->paths, &s->join, err)))
+            return rc;
+        kill(pid, SIGHUP);
+        return 1;
+    }
+    return mu_err_set(err, MUSTER_EJOB, "an agent (pid %d) of this pool already runs on this node", (int)pid);
 }

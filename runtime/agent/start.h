@@ -20,5 +20,8 @@ struct mu_agent_start {
 /* Reads the command line and everything that it names; with --detach it returns in a process of its own. 0: go on;
  * 1: this process has nothing more to do and ends with *code. On a failure out->joined_fd is set. */
 int mu_agent_start(int argc, char **argv, struct mu_agent_start *out, int *code, struct mu_err *);
+/* Takes agent.lock. 1: an agent of this pool is here and takes care of it. One that was started by hand takes the place
+ * of one that a keeper has started meanwhile, and whoever is to join that of one that is stopped. */
+int mu_agent_lock(struct mu_agent_start *, int *lock, struct mu_err *);
 
 #endif

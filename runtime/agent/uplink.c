@@ -8,7 +8,9 @@
 #include "runtime/base/log.h"
 #include "runtime/wire/beat.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/pulse.h"
 #include "runtime/wire/tls.h"
 
 #define DIAL_EVERY (50 * MU_MS)
@@ -36,6 +38,7 @@ struct mu_uplink {
     struct mu_link *link;
     struct mu_alarm *dialer, *beater;
     struct mu_beat beat;
+    struct mu_guard *guard; /* of the controller, when it is on this host */
     struct dial dials[MU_JOIN_HOSTS];
     struct mu_err why; /* they fail, the most telling one */
     uint64_t since, away_since, logged;
@@ -59,6 +62,7 @@ static void away(struct mu_uplink *u)
 {
     uint64_t now = mu_now();
 
+    mu_guard_free(MU_STEAL(u->guard, NULL));
     u->link = NULL;
     u->away_since = now;
     mu_alarm_set(u->beater, UINT64_MAX);
@@ -104,6 +108,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     (void)link, (void)frame, (void)len;
     if (u->cfg.join)
         mu_beat_heard(&u->beat, now);
+    if (mu_guard_take(u->guard, msg))
+        return;
     if (msg->type == MU_MSG_beat) {
         echoed = mu_beat_echoed(&u->beat);
         mu_beat_take(&u->beat, now, &msg->beat);
@@ -119,6 +125,7 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
 static void connected(struct mu_uplink *u, struct mu_link *link)
 {
     uint64_t now = mu_now();
+    pid_t pid = 0;
 
     u->link = link;
     mu_link_name(link, "controller");
@@ -127,6 +134,11 @@ static void connected(struct mu_uplink *u, struct mu_link *link)
     mu_beat_begin(&u->beat, now);
     if (u->cfg.join)
         mu_alarm_set(u->beater, now);
+    else if (mu_daemon_locked(u->cfg.run, "ctl.lock", &pid)) {
+        char name[40];
+        snprintf(name, sizeof name, "the controller (pid %ld)", (long)pid);
+        u->guard = mu_guard_new(u->base, link, name, pid, MU_PULSE_CONTROLLER, NULL, NULL);
+    }
     u->cfg.up(u->cfg.arg);
 }
 
@@ -284,6 +296,7 @@ void mu_uplink_free(struct mu_uplink *u)
     if (!u)
         return;
     cancel_dials(u);
+    mu_guard_free(u->guard);
     mu_link_free(u->link);
     mu_alarm_free(u->dialer);
     mu_alarm_free(u->beater);
@@ -311,6 +324,7 @@ void mu_uplink_leave(struct mu_uplink *u)
     cancel_dials(u);
     mu_alarm_set(u->dialer, UINT64_MAX);
     mu_alarm_set(u->beater, UINT64_MAX);
+    mu_guard_free(MU_STEAL(u->guard, NULL));
     mu_link_close_after_flush(MU_STEAL(u->link, NULL));
 }
 

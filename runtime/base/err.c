@@ -29,9 +29,9 @@ int mu_err_from_errno(int e)
     static const struct {
         int e, code;
     } rows[] = {
-        {ENOMEM, MUSTER_ENOMEM},      {ENOSPC, MUSTER_ENOSPC}, {EDQUOT, MUSTER_ENOSPC},
-        {EINVAL, MUSTER_EARG},        {ENOSYS, MUSTER_ENOSYS}, {EIO, MUSTER_EIO},
-        {ETIMEDOUT, MUSTER_ETIMEOUT}, {EPIPE, MUSTER_EPEER},   {ECONNRESET, MUSTER_EPEER},
+        {ENOMEM, MUSTER_ENOMEM}, {ENOSPC, MUSTER_ENOSPC},    {EDQUOT, MUSTER_ENOSPC}, {EINVAL, MUSTER_EARG},
+        {ENOSYS, MUSTER_ENOSYS}, {EIO, MUSTER_EIO},          {EFBIG, MUSTER_ENOSPC},  {ETIMEDOUT, MUSTER_ETIMEOUT},
+        {EPIPE, MUSTER_EPEER},   {ECONNRESET, MUSTER_EPEER},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

@@ -448,7 +448,7 @@ int mu_paths_init(struct mu_paths *p, struct mu_err *err)
     else if (*root != '/')
         return mu_err_set(err, MUSTER_EARG, "MUSTER_RUN_ROOT must be an absolute path");
     bool gone = true;
-    for (int i = 0; i < 10 && gone; i++) {
+    for (int i = 0; i < 200 && gone; i++) {
         gone = false;
         rc = make_run(&out, root, hash, out.run, &gone, err);
     }

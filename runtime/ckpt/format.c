@@ -10,14 +10,13 @@
 #define HEAD 32u
 #define TAIL 4u
 
-enum kind { MANIFEST, SEGMENT, COMMIT, EPOCH };
+enum kind { MANIFEST, SEGMENT, COMMIT, EPOCH, OWNER };
 static const struct {
     const char *magic, *what;
 } kinds[] = {
-    [MANIFEST] = {"MUSTERMN", "manifest"},
-    [SEGMENT] = {"MUSTERSG", "segment"},
-    [COMMIT] = {"MUSTERCM", "commit record"},
-    [EPOCH] = {"MUSTEREP", "epoch record"},
+    [MANIFEST] = {"MUSTERMN", "manifest"},    [SEGMENT] = {"MUSTERSG", "segment"},
+    [COMMIT] = {"MUSTERCM", "commit record"}, [EPOCH] = {"MUSTEREP", "epoch record"},
+    [OWNER] = {"MUSTEROW", "owner record"},
 };
 
 /* A position in a buffer. Reading past the end sets `bad` and gives zeros; writing is sized beforehand. */
@@ -139,18 +138,19 @@ static void put_text(struct cursor *c, const char *s)
     put_int(c, n, 2);
     put(c, s, n);
 }
-static void get_job(struct cursor *c, char job[MU_CKPT_JOB_MAX + 1])
+/* max: without the NUL. */
+static void get_text(struct cursor *c, char *text, size_t max)
 {
     size_t n = get_int(c, 2);
     const unsigned char *p = get(c, n);
 
-    job[0] = 0;
-    if (!p || n > MU_CKPT_JOB_MAX || memchr(p, 0, n)) {
+    text[0] = 0;
+    if (!p || n > max || memchr(p, 0, n)) {
         c->bad = true;
         return;
     }
-    memcpy(job, p, n);
-    job[n] = 0;
+    memcpy(text, p, n);
+    text[n] = 0;
 }
 
 /* --- manifest --------------------------------------------------------------------------------------------------- */
@@ -459,7 +459,7 @@ int mu_ckpt_commit_decode(const unsigned char *in, size_t n, struct mu_ckpt_comm
         return rc;
     get_id(&c, &k.id);
     k.wall = get_int(&c, 8);
-    get_job(&c, k.job);
+    get_text(&c, k.job, MU_CKPT_JOB_MAX);
     if (c.bad || c.end - c.at != VOTE_BYTES * (uint64_t)k.id.world)
         return mu_err_set(err, MUSTER_ECORRUPT, "the commit record is not valid");
     if (!(k.votes = calloc(k.id.world, sizeof *k.votes)))
@@ -502,9 +502,63 @@ int mu_ckpt_epoch_decode(const unsigned char *in, size_t n, struct mu_ckpt_epoch
     e.nonce = get_int(&c, 8);
     e.wall = get_int(&c, 8);
     e.attempt = (uint32_t)get_int(&c, 4);
-    get_job(&c, e.job);
+    get_text(&c, e.job, MU_CKPT_JOB_MAX);
     if (c.bad)
         return mu_err_set(err, MUSTER_ECORRUPT, "the epoch record is not valid");
     *out = e;
+    return 0;
+}
+
+/* --- owner ------------------------------------------------------------------------------------------------------ */
+
+void mu_ckpt_owner_encode(const struct mu_ckpt_owner_record *r, unsigned char out[MU_CKPT_OWNER_BYTES])
+{
+    struct cursor c;
+
+    memset(out, 0, MU_CKPT_OWNER_BYTES);
+    frame_begin(&c, OWNER, out, MU_CKPT_OWNER_BYTES);
+    put_int(&c, r->job_mark, 8);
+    put_int(&c, r->mark, 8);
+    put_int(&c, r->beat, 8);
+    put_int(&c, r->wall, 8);
+    put_int(&c, r->device, 8);
+    put_int(&c, r->pid, 4);
+    put_int(&c, r->attempt, 4);
+    put_int(&c, (r->open ? 1 : 0) | (r->locked ? 2 : 0), 4);
+    put(&c, r->boot, sizeof r->boot);
+    put_text(&c, r->job);
+    put_text(&c, r->host);
+    frame_end(&c);
+}
+
+int mu_ckpt_owner_decode(const unsigned char *in, size_t n, struct mu_ckpt_owner_record *out, struct mu_err *err)
+{
+    struct mu_ckpt_owner_record r;
+    const unsigned char *boot;
+    struct cursor c;
+    uint64_t flags;
+    uint32_t crc;
+    int rc = frame_open(&c, OWNER, in, n, &crc, err);
+
+    if (rc)
+        return rc;
+    r.job_mark = get_int(&c, 8);
+    r.mark = get_int(&c, 8);
+    r.beat = get_int(&c, 8);
+    r.wall = get_int(&c, 8);
+    r.device = get_int(&c, 8);
+    r.pid = (uint32_t)get_int(&c, 4);
+    r.attempt = (uint32_t)get_int(&c, 4);
+    flags = get_int(&c, 4);
+    r.open = flags & 1;
+    r.locked = flags & 2;
+    boot = get(&c, sizeof r.boot);
+    if (boot)
+        memcpy(r.boot, boot, sizeof r.boot);
+    get_text(&c, r.job, MU_CKPT_JOB_MAX);
+    get_text(&c, r.host, MU_CKPT_HOST_MAX);
+    if (c.bad)
+        return mu_err_set(err, MUSTER_ECORRUPT, "the owner record is not valid");
+    *out = r;
     return 0;
 }

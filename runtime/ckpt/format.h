@@ -13,6 +13,7 @@
 #define MU_CKPT_EXTENT_MAX (1u << 22) /* what the reader accepts */
 #define MU_CKPT_MANIFEST_MAX (1ull << 30)
 #define MU_CKPT_JOB_MAX 255
+#define MU_CKPT_HOST_MAX 64
 #define MU_CKPT_WORLD_MAX (1u << 24)
 
 /* Which save a file belongs to. */
@@ -89,5 +90,22 @@ struct mu_ckpt_epoch {
 #define MU_CKPT_EPOCH_BYTES 512
 void mu_ckpt_epoch_encode(const struct mu_ckpt_epoch *, unsigned char out[MU_CKPT_EPOCH_BYTES]);
 int mu_ckpt_epoch_decode(const unsigned char *, size_t n, struct mu_ckpt_epoch *, struct mu_err *);
+
+/* Who uses a directory, and that it lives. */
+struct mu_ckpt_owner_record {
+    uint64_t job_mark; /* the same in all attempts of a job, and in no other job */
+    uint64_t mark;     /* of this taking */
+    uint64_t beat;     /* grows while the owner lives */
+    uint64_t wall;     /* of the last beat, CLOCK_REALTIME ns */
+    uint64_t device;   /* st_dev of the file, as the owner sees it */
+    uint32_t pid, attempt;
+    bool open;              /* false: given back */
+    bool locked;            /* it holds the lock: when that is free it is dead */
+    unsigned char boot[16]; /* of the owner's kernel; zeros: not known */
+    char job[MU_CKPT_JOB_MAX + 1], host[MU_CKPT_HOST_MAX + 1];
+};
+#define MU_CKPT_OWNER_BYTES 512
+void mu_ckpt_owner_encode(const struct mu_ckpt_owner_record *, unsigned char out[MU_CKPT_OWNER_BYTES]);
+int mu_ckpt_owner_decode(const unsigned char *, size_t n, struct mu_ckpt_owner_record *, struct mu_err *);
 
 #endif

@@ -49,6 +49,11 @@ static int do_rmdir(const struct mu_ckpt_io *io, const char *path)
     (void)io;
     return rmdir(path);
 }
+static int do_link(const struct mu_ckpt_io *io, const char *from, const char *to)
+{
+    (void)io;
+    return link(from, to);
+}
 
 const struct mu_ckpt_io mu_ckpt_io_posix = {
     .open = do_open,
@@ -59,6 +64,7 @@ const struct mu_ckpt_io mu_ckpt_io_posix = {
     .mkdir = do_mkdir,
     .unlink = do_unlink,
     .rmdir = do_rmdir,
+    .link = do_link,
 };
 
 struct mu_ckpt_path mu_ckpt_path(const char *fmt, ...)

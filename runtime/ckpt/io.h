@@ -20,6 +20,7 @@ struct mu_ckpt_io {
     int (*mkdir)(const struct mu_ckpt_io *, const char *path);
     int (*unlink)(const struct mu_ckpt_io *, const char *path);
     int (*rmdir)(const struct mu_ckpt_io *, const char *path);
+    int (*link)(const struct mu_ckpt_io *, const char *from, const char *to);
 };
 extern const struct mu_ckpt_io mu_ckpt_io_posix;
 

@@ -147,6 +147,14 @@ static int clear(void *arg, enum entry kind, uint64_t generation, uint64_t epoch
     return 0;
 }
 
+/* Within one sector: torn by a power cut at worst, which the next opening sees. */
+static int write_over(const struct mu_ckpt_io *io, const char *path, const void *buf, size_t n)
+{
+    mu_auto_fd int fd = io->open(io, path, O_WRONLY, 0);
+
+    return fd < 0 || mu_ckpt_write_all(io, fd, buf, n, 0, path, NULL) || io->fsync(io, fd) ? MUSTER_ENOSPC : 0;
+}
+
 int mu_ckpt_store_open(struct mu_ckpt_place *p, uint64_t *next, struct mu_err *err)
 {
     struct mu_ckpt_epoch e = {0};
@@ -177,9 +185,17 @@ int mu_ckpt_store_open(struct mu_ckpt_place *p, uint64_t *next, struct mu_err *e
     memcpy(e.job, p->job, sizeof e.job);
     mu_ckpt_epoch_encode(&e, buf);
     tmp = mu_ckpt_path("%s/EPOCH.new", p->dir);
-    if ((rc = mu_ckpt_put_file(p->io, tmp.s, path.s, buf, sizeof buf, err))) {
+    rc = mu_ckpt_put_file(p->io, tmp.s, path.s, buf, sizeof buf, &why);
+    if (rc == MUSTER_ENOSPC) { /* a full disk keeps nobody from its checkpoints */
         p->io->unlink(p->io, tmp.s);
-        return rc;
+        each_entry(p->dir, clear, &s, NULL);
+        if ((rc = mu_ckpt_put_file(p->io, tmp.s, path.s, buf, sizeof buf, &why)) == MUSTER_ENOSPC &&
+            write_over(p->io, path.s, buf, sizeof buf) == 0)
+            rc = 0;
+    }
+    if (rc) {
+        p->io->unlink(p->io, tmp.s);
+        return mu_err_set(err, rc, "%s", why.text);
     }
     if ((rc = mu_ckpt_sync_dir(p->io, p->dir, err)) || (rc = mu_ckpt_store_fence(p, err)))
         return rc;
@@ -237,6 +253,21 @@ void mu_ckpt_store_sweep(const struct mu_ckpt_place *p, uint64_t below)
     struct survey s = {.place = p, .below = below};
 
     each_entry(p->dir, clear, &s, NULL);
+}
+
+void mu_ckpt_store_abandon(const struct mu_ckpt_place *p, uint64_t generation)
+{
+    static const char *const parts[] = {"seg.", "man.", "COMMIT"};
+    struct mu_ckpt_path tmp = mu_ckpt_tmp(p, generation);
+    mu_auto_dir DIR *d = opendir(tmp.s);
+
+    for (struct dirent *e; d && (e = readdir(d));)
+        for (size_t i = 0; i < MU_COUNT(parts); i++)
+            if (!strncmp(e->d_name, parts[i], strlen(parts[i]))) {
+                struct mu_ckpt_path part = mu_ckpt_path("%s/%s", tmp.s, e->d_name);
+
+                p->io->unlink(p->io, part.s);
+            }
 }
 
 struct listing {
@@ -411,4 +442,14 @@ int mu_ckpt_store_retain(const struct mu_ckpt_place *p, uint64_t bad_after, uint
         }
     }
     return first;
+}
+
+void mu_ckpt_store_reclaim(const struct mu_ckpt_place *p, uint64_t bad_after, uint64_t bad_upto)
+{
+    mu_auto_free uint64_t *list = NULL;
+    size_t n = 0;
+
+    mu_ckpt_store_sweep(p, 0);
+    if (mu_ckpt_store_scan(p->dir, &list, &n, NULL) == 0 && n && mu_ckpt_store_check(p->dir, list[0], NULL) == 0)
+        mu_ckpt_store_retain(p, bad_after, bad_upto, NULL);
 }

@@ -1,6 +1,7 @@
 /* A directory as the store of a job's checkpoints:
  *   EPOCH             who opened it last; whoever is not that may not commit
  *   LOCK              held for the moment of opening and of committing
+ *   OWNER             who uses it, see owner.h
  *   g<N>/             a committed generation: COMMIT, man.<rank>, seg.<rank>, maybe PIN
  *   g<N>.a<epoch>.tmp/  one being written; becomes g<N> by rename
  *   g<N>.del/         one being removed
@@ -17,7 +18,8 @@ struct mu_ckpt_place {
     uint64_t epoch, nonce;
     uint64_t timeout; /* ns: bound of every wait */
     uint32_t rank, world, attempt, keep;
-    char job[MU_CKPT_JOB_MAX + 1];
+    char job[MU_CKPT_JOB_MAX + 1], host[MU_CKPT_HOST_MAX + 1];
+    uint64_t job_mark; /* 0: not started by muster, then that of the process */
     const struct mu_ckpt_io *io;
 };
 
@@ -36,6 +38,12 @@ int mu_ckpt_store_fence(const struct mu_ckpt_place *, struct mu_err *);
 int mu_ckpt_store_publish(const struct mu_ckpt_place *, uint64_t generation, struct mu_err *);
 /* Removes what this epoch left unfinished of the generations before `below`. */
 void mu_ckpt_store_sweep(const struct mu_ckpt_place *, uint64_t below);
+
+/* A save of this epoch that cannot be committed any more: removes what takes space of it. FAILED stays, for whoever
+ * still waits; sweep removes the rest. */
+void mu_ckpt_store_abandon(const struct mu_ckpt_place *, uint64_t generation);
+/* After a save for which there was no room: removes what an earlier retention did not get to. */
+void mu_ckpt_store_reclaim(const struct mu_ckpt_place *, uint64_t bad_after, uint64_t bad_upto);
 
 /* Committed generations, newest first; *list is malloc'ed. Names only: nothing has been verified. */
 int mu_ckpt_store_scan(const char *dir, uint64_t **list, size_t *n, struct mu_err *);

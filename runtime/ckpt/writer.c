@@ -59,17 +59,23 @@ static int check_peers(struct mu_ckpt_writer *w, const char *tmp, struct mu_err 
         return mu_err_set(err, MUSTER_EABORTED, "generation %" PRIu64 " was given up", w->generation);
     if (rc == MUSTER_ENOCKPT)
         return 0;
+    if (!rc && !n)
+        return mu_err_set(err, MUSTER_ENOSPC,
+                          "another rank could not write generation %" PRIu64 ", and there was no room for its reason",
+                          w->generation);
     if (rc || sscanf((const char *)text, "%d %n", &code, &skip) != 1 || code >= 0)
         return mu_err_set(err, MUSTER_EIO, "another rank could not write generation %" PRIu64, w->generation);
     return mu_err_set(err, code, "%s", (const char *)text + skip);
 }
 
-/* Tells the others not to wait. On a full disk the name alone may be all that fits. */
+/* Tells the others not to wait. On a full disk the name alone may be all that fits, without inodes another name of a
+ * file that there is. */
 static void mark_failed(struct mu_ckpt_writer *w, const char *tmp, const struct mu_err *why)
 {
     const struct mu_ckpt_io *io = w->place.io;
     struct mu_ckpt_path failed = mu_ckpt_path("%s/FAILED", tmp);
     struct mu_ckpt_path mine = mu_ckpt_path("%s/FAILED.%u", tmp, w->place.rank);
+    struct mu_ckpt_path empty = mu_ckpt_path("%s/LOCK", w->place.dir);
     char text[FAILED_MAX];
     int n = snprintf(text, sizeof text, "%d rank %u: %s", why->code, w->place.rank, why->text);
     int fd;
@@ -83,6 +89,8 @@ static void mark_failed(struct mu_ckpt_writer *w, const char *tmp, const struct 
     io->unlink(io, mine.s);
     if ((fd = io->open(io, failed.s, O_WRONLY | O_CREAT, 0666)) >= 0)
         close(fd);
+    else
+        io->link(io, empty.s, failed.s);
 }
 
 /* Sleeps a little longer each time; ETIMEOUT past the deadline. */
@@ -237,11 +245,23 @@ static int await_commit(struct mu_ckpt_writer *w, const char *tmp, uint64_t dead
     }
 }
 
+/* Space comes back at once, so that the next save finds it. A part whose manifest is in its place is left alone: rank 0
+ * may be committing it. */
+static void give_back(struct mu_ckpt_writer *w, const char *tmp)
+{
+    struct mu_ckpt_path man = mu_ckpt_path("%s/man.%u.new", tmp, w->place.rank);
+    struct mu_ckpt_path seg = mu_ckpt_path("%s/seg.%u", tmp, w->place.rank);
+
+    w->place.io->unlink(w->place.io, man.s);
+    w->place.io->unlink(w->place.io, seg.s);
+}
+
 static int write_generation(struct mu_ckpt_writer *w, struct mu_err *err)
 {
     struct mu_ckpt_path tmp = mu_ckpt_tmp(&w->place, w->generation);
     uint64_t deadline = mu_now() + w->place.timeout;
     struct mu_err why;
+    bool voted = false;
     int rc;
 
     w->plan.id = (struct mu_ckpt_id){
@@ -254,7 +274,7 @@ static int write_generation(struct mu_ckpt_writer *w, struct mu_err *err)
     };
     if (w->place.io->mkdir(w->place.io, tmp.s) && errno != EEXIST)
         rc = mu_err_errno(err, 0, "create directory %s", tmp.s);
-    else if (!(rc = write_segment(w, tmp.s, err)) && !(rc = write_manifest(w, tmp.s, err)))
+    else if (!(rc = write_segment(w, tmp.s, err)) && (voted = !(rc = write_manifest(w, tmp.s, err))))
         rc = w->place.rank == 0 ? commit(w, tmp.s, deadline, err) : await_commit(w, tmp.s, deadline, err);
     if (!rc)
         return 0;
@@ -264,7 +284,11 @@ static int write_generation(struct mu_ckpt_writer *w, struct mu_err *err)
         rc = MUSTER_EEPOCH;
     }
     err->code = rc;
+    if (rc != MUSTER_EEPOCH && !voted)
+        give_back(w, tmp.s);
     mark_failed(w, tmp.s, err);
+    if (rc != MUSTER_EEPOCH && w->place.rank == 0)
+        mu_ckpt_store_abandon(&w->place, w->generation);
     return rc;
 }
 
@@ -280,17 +304,31 @@ static void release(struct mu_ckpt_writer *w)
     free(w);
 }
 
+static void bad_range(struct mu_ckpt_writer *w, uint64_t *after, uint64_t *upto)
+{
+    pthread_mutex_lock(&w->lock);
+    *after = w->bad_after;
+    *upto = w->bad_upto;
+    pthread_mutex_unlock(&w->lock);
+}
+
 /* Old ones go only after the new one has been read back. */
 static void retire(struct mu_ckpt_writer *w)
 {
     uint64_t after, upto;
 
-    pthread_mutex_lock(&w->lock);
-    after = w->bad_after;
-    upto = w->bad_upto;
-    pthread_mutex_unlock(&w->lock);
+    bad_range(w, &after, &upto);
     if (w->place.rank == 0 && mu_ckpt_store_check(w->place.dir, w->generation, NULL) == 0)
         mu_ckpt_store_retain(&w->place, after, upto, NULL);
+}
+
+static void make_room(struct mu_ckpt_writer *w)
+{
+    uint64_t after, upto;
+
+    bad_range(w, &after, &upto);
+    if (w->place.rank == 0)
+        mu_ckpt_store_reclaim(&w->place, after, upto);
 }
 
 static void do_write(struct mu_ckpt_writer *w)
@@ -312,6 +350,8 @@ static void do_write(struct mu_ckpt_writer *w)
     pthread_mutex_unlock(&w->lock);
     if (!rc)
         retire(w);
+    else if (rc == MUSTER_ENOSPC)
+        make_room(w);
 }
 
 static void do_touch(struct mu_ckpt_writer *w)

@@ -44,7 +44,8 @@ extern "C" {
     X(ENOCKPT, -13, "no checkpoint")                                                                                   \
     X(ECORRUPT, -14, "data is corrupt")                                                                                \
     X(EVERSION, -15, "format or protocol version is not supported")                                                    \
-    X(ENOSYS, -16, "not available here")
+    X(ENOSYS, -16, "not available here")                                                                               \
+    X(EBUSY, -17, "in use by another job")
 
 enum {
 #define MUSTER_ERRORS_ENUM(name, value, text) MUSTER_##name = value,
@@ -166,13 +167,14 @@ enum {
 typedef struct muster_ckpt muster_ckpt;
 
 /* Collective. options: "key=value,key=value" or NULL; they win over those of `muster run --ckpt`. Keys: dir, interval
- * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2); unknown keys are EARG. Rank 0's options count. */
+ * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2); unknown keys are EARG. Rank 0's options count.
+ * EBUSY: another job that lives uses the directory; the text names it. */
 MUSTER_API int muster_ckpt_open(muster_comm *, const char *options, muster_ckpt **);
 MUSTER_API int muster_ckpt_add(muster_ckpt *, const muster_tensor *);
 /* Collective: returns 1 on every rank or 0 on every rank; *why (may be NULL) is a MUSTER_DUE_ reason. */
 MUSTER_API int muster_ckpt_due(muster_ckpt *, int *why);
 /* Collective. Returns when the data may be overwritten; the rest goes on in the background. An error of an earlier
- * background save is returned by the next call. */
+ * background save is returned by the next call. ENOSPC, EIO and ETIMEOUT cost that checkpoint and nothing else. */
 MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
 /* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);

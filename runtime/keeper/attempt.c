@@ -2,14 +2,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <netinet/in.h>
 #include <pwd.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,9 +16,10 @@
 #include "runtime/base/log.h"
 #include "runtime/base/proc.h"
 #include "runtime/base/str.h"
-#include "runtime/keeper/env.h"
 #include "runtime/keeper/launch.h"
+#include "runtime/keeper/order.h"
 #include "runtime/keeper/slots.h"
+#include "runtime/keeper/watch.h"
 #include "runtime/wire/core.h"
 #include "runtime/wire/daemon.h"
 
@@ -42,7 +40,8 @@ struct rank {
     uint32_t order; /* of reaping */
     uint64_t look;  /* age at which its MPI is looked at next */
     unsigned alone; /* looks that saw it as a singleton */
-    bool dead, told, connected, finalized, warned;
+    bool dead, told, connected, finalized, warned, aborted;
+    int32_t abort_code;
 };
 
 struct mu_attempt {
@@ -52,6 +51,7 @@ struct mu_attempt {
     uint32_t number, first, n, world;
     char session[PATH_MAX], shm[PATH_MAX], nspace[64];
     struct mu_slots *slots;
+    struct mu_watch *watch;
     struct mu_launch *launch;
     struct event *launch_ev;
     struct mu_alarm *launch_alarm, *deliver_alarm;
@@ -89,54 +89,10 @@ void mu_attempt_shm_dir(char *out, size_t n, const struct mu_paths *p, uint64_t 
 
 /* --- preparation ------------------------------------------------------------------------------------------------- */
 
-static int check(const struct mu_m_start *s, const struct mu_m_spec *spec, struct mu_err *err)
-{
-    size_t argc = mu_strv_len(spec->argv), want = 0;
-    uint64_t ranks = 0, placed = 0;
-
-    if (s->node_id >= s->node_ranks.n || mu_strv_len(s->nodes) != s->node_ranks.n || !spec->app_ranks.n ||
-        spec->app_argc.n != spec->app_ranks.n)
-        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
-    for (uint32_t i = 0; i < s->node_ranks.n; i++)
-        placed += s->node_ranks.v[i];
-    for (uint32_t i = 0; i < spec->app_ranks.n; i++) {
-        ranks += spec->app_ranks.v[i];
-        want += spec->app_argc.v[i];
-        if (!spec->app_argc.v[i])
-            return mu_err_set(err, MUSTER_EARG, "application %u has no program", i);
-    }
-    if (ranks != placed || want != argc || !s->node_ranks.v[s->node_id])
-        return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
-    return 0;
-}
-
 /* The same on all nodes, unlike what is made of the host's name. */
 static uint32_t mark_of(const struct mu_attempt *a)
 {
     return a->start.start.mark ? a->start.start.mark : a->host.paths->pool_hash;
-}
-
-/* A port that is free now. Several nodes cannot ask one another here: they take the same number out of a range below
- * the ephemeral ports. */
-static uint32_t master_port(const struct mu_attempt *a)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET};
-    socklen_t len = sizeof sa;
-
-    if (a->start.start.node_ranks.n == 1) {
-        mu_auto_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof sa) && !getsockname(fd, (struct sockaddr *)&sa, &len))
-            return ntohs(sa.sin_port);
-    }
-    uint64_t seed[] = {mark_of(a), a->start.start.job, a->number};
-    return 20000 + (uint32_t)(mu_str_hash(seed, sizeof seed) % 12000);
-}
-
-static bool crowded(uint32_t nranks)
-{
-    cpu_set_t cpus;
-
-    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && nranks > (uint32_t)CPU_COUNT(&cpus);
 }
 
 static int make_dirs(struct mu_attempt *a, struct mu_err *err)
@@ -188,129 +144,6 @@ static int open_namespace(struct mu_attempt *a, struct mu_err *err)
     int rc = mu_pmix_begin(a->host.pmix, &job, err);
     a->open = !rc;
     return rc;
-}
-
-/* What mu_launch_start borrows. */
-struct order {
-    struct mu_launch_rank *ranks;
-    char ***argv; /* by application */
-    char ***common;
-    char ***env; /* by rank */
-    struct mu_bind *binds;
-    uint32_t n, napps;
-};
-
-static void order_free(struct order *o)
-{
-    for (uint32_t i = 0; i < o->napps; i++) {
-        if (o->argv)
-            mu_strv_free(o->argv[i]);
-        if (o->common)
-            mu_strv_free(o->common[i]);
-    }
-    for (uint32_t i = 0; i < o->n && o->env; i++)
-        mu_strv_free(o->env[i]);
-    free(o->argv);
-    free(o->common);
-    free(o->env);
-    free(o->binds);
-    free(o->ranks);
-}
-#define auto_order __attribute__((cleanup(order_free)))
-
-static uint32_t app_of(const struct mu_m_spec *spec, uint32_t rank)
-{
-    uint32_t end = 0;
-
-    for (uint32_t a = 0; a < spec->app_ranks.n; a++)
-        if (rank < (end += spec->app_ranks.v[a]))
-            return a;
-    return 0;
-}
-
-static int app_argv(const struct mu_m_spec *spec, uint32_t app, char ***argv)
-{
-    char **from = spec->argv;
-    int rc = 0;
-
-    for (uint32_t i = 0; i < app; i++)
-        from += spec->app_argc.v[i];
-    for (uint32_t i = 0; i < spec->app_argc.v[app] && !rc; i++)
-        rc = mu_strv_append(argv, from[i]);
-    return rc;
-}
-
-/* 0 and *bind, or no binding: one that cannot be is said and lived without. */
-static const struct mu_bind *bind_of(struct mu_attempt *a, uint32_t index, struct mu_bind *bind)
-{
-    char **sets = a->start.start.cpusets;
-    struct mu_cpuset none = {0};
-    struct mu_cpuset *cpus;
-    struct mu_err err = {0};
-
-    if (index >= mu_strv_len(sets) || !*sets[index])
-        return NULL;
-    cpus = malloc(sizeof *cpus);
-    int rc = cpus ? mu_cpuset_parse(sets[index], cpus, &err) : MUSTER_ENOMEM;
-    if (!rc)
-        rc = mu_bind_prepare(cpus, &none, &none, bind, &err);
-    free(cpus);
-    if (!rc)
-        return bind;
-    mu_log(MU_LOG_WARN, "keeper", "rank %u is not bound to %s: %s", a->first + index, sets[index], err.text);
-    return NULL;
-}
-
-static int make_order(struct mu_attempt *a, struct order *o, struct mu_err *err)
-{
-    const struct mu_m_start *s = &a->start.start;
-    uint32_t pool = a->host.paths->pool_hash;
-    struct mu_env_job job = {.start = s,
-                             .spec = &a->spec,
-                             .pool = pool,
-                             .slots = mu_slots_path(a->slots),
-                             .session_dir = a->session,
-                             .shm_dir = a->shm[0] ? a->shm : NULL,
-                             .master_addr = s->node_ranks.n == 1 ? "127.0.0.1" : s->nodes[0],
-                             .master_port = master_port(a),
-                             .fabric = mu_env_fabric(),
-                             .crowded = crowded(a->n)};
-    size_t nwdir = mu_strv_len(a->spec.app_wdir);
-
-    o->n = a->n;
-    o->napps = a->spec.app_ranks.n;
-    o->argv = calloc(o->napps, sizeof *o->argv);
-    o->common = calloc(o->napps, sizeof *o->common);
-    o->env = calloc(o->n, sizeof *o->env);
-    o->ranks = calloc(o->n, sizeof *o->ranks);
-    o->binds = s->cpusets ? calloc(o->n, sizeof *o->binds) : NULL;
-    if (!o->argv || !o->common || !o->env || !o->ranks || (s->cpusets && !o->binds))
-        goto nomem;
-    for (uint32_t i = 0; i < a->n; i++) {
-        uint32_t app = app_of(&a->spec, a->first + i);
-        char **pmix = NULL;
-        int rc = 0;
-
-        if (!o->argv[app] && app_argv(&a->spec, app, &o->argv[app]))
-            goto nomem;
-        if (!o->common[app])
-            rc = mu_env_common(&job, app, &o->common[app], err);
-        if (!rc)
-            rc = mu_pmix_env(a->host.pmix, a->first + i, &pmix, err);
-        if (!rc)
-            rc = mu_env_rank(o->common[app], a->first + i, i, pmix, &o->env[i], err);
-        mu_strv_free(pmix);
-        if (rc)
-            return rc;
-        o->ranks[i] = (struct mu_launch_rank){.argv = o->argv[app],
-                                              .env = o->env[i],
-                                              .wdir = app < nwdir ? a->spec.app_wdir[app] : NULL,
-                                              .bind = o->binds ? bind_of(a, i, &o->binds[i]) : NULL,
-                                              .feed = a->spec.input && a->first + i == 0};
-    }
-    return 0;
-nomem:
-    return mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
 }
 
 /* --- output of the ranks ----------------------------------------------------------------------------------------- */
@@ -447,7 +280,7 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
                    struct mu_err *err)
 {
     mu_auto_free struct mu_child *kids = NULL;
-    auto_order struct order order = {0};
+    mu_auto_order struct mu_order order = {0};
     struct mu_m_spec spec = {0};
     struct mu_attempt *a = NULL;
     uint64_t born = mu_now();
@@ -455,7 +288,7 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
 
     if (rc)
         return rc;
-    rc = check(start, &spec, err);
+    rc = mu_order_check(start, &spec, err);
     if (rc)
         goto fail;
     uint32_t n = start->node_ranks.v[start->node_id];
@@ -491,13 +324,30 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     rc = make_dirs(a, err);
     if (!rc)
         rc = mu_slots_new(n, a->number, a->world, a->start.start.deadline_wall, &a->slots, err);
+    if (!rc && !(a->watch = mu_watch_new(n, a->first, mu_hang_ns(a->spec.hang_ns_plus1))))
+        rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
+    if (!rc)
+        mu_slots_hang(a->slots, mu_hang_ns(a->spec.hang_ns_plus1));
     if (!rc)
         rc = open_namespace(a, err);
     if (!rc)
-        rc = make_order(a, &order, err);
+        rc = mu_order_make(&(struct mu_order_for){.start = &a->start.start,
+                                                  .spec = &a->spec,
+                                                  .first = a->first,
+                                                  .n = n,
+                                                  .pool = host->paths->pool_hash,
+                                                  .mark = mark_of(a),
+                                                  .pmix = host->pmix,
+                                                  .slots = mu_slots_path(a->slots),
+                                                  .session_dir = a->session,
+                                                  .shm_dir = a->shm[0] ? a->shm : NULL},
+                           &order, err);
     if (!rc)
-        rc = mu_launch_start(order.ranks, n, a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022, kids,
-                             &a->launch, err);
+        rc = mu_launch_start(
+            order.ranks, n,
+            &(struct mu_launch_shell){.umask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022,
+                                      .nofile = a->spec.nofile},
+            kids, &a->launch, err);
     if (rc)
         goto fail;
     take_children(a, kids);
@@ -536,6 +386,7 @@ void mu_attempt_free(struct mu_attempt *a)
     if (a->open)
         mu_pmix_end(a->host.pmix);
     mu_slots_free(a->slots);
+    mu_watch_free(a->watch);
     mu_msg_free_body(MU_MSG_spec, &a->spec);
     mu_msg_free(&a->start);
     free(a->chunk);
@@ -572,11 +423,22 @@ static bool abnormal(const struct rank *r)
     const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
 
     /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
-    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) != MU_RANK_FINALIZED;
+    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
 }
 
-/* Who is to blame rather: killed, failed, failed because a peer had, well. A connection between nodes that breaks kills
- * with SIGPIPE who writes to it. */
+static uint32_t vain(const struct rank *r)
+{
+    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
+
+    if (!WIFEXITED(r->status) || !r->status)
+        return MU_VAIN_NO;
+    if (atomic_load(&slot->user_error) == (uint32_t)-MUSTER_EBUSY)
+        return MU_VAIN_BUSY;
+    return atomic_load(&slot->state) == MU_RANK_LEFT ? MU_VAIN_ENDED : MU_VAIN_NO;
+}
+
+/* Who is to blame rather: killed, failed, failed because a peer had or did not come, well. A connection between nodes
+ * that breaks kills with SIGPIPE who writes to it. */
 static unsigned blame(const struct rank *r)
 {
     uint32_t error = atomic_load(&mu_slots_get(r->attempt->slots, r->index)->user_error);
@@ -585,7 +447,10 @@ static unsigned blame(const struct rank *r)
         return MU_BLAME_PEER + 1;
     if (WIFSIGNALED(r->status))
         return WTERMSIG(r->status) == SIGPIPE && r->attempt->n < r->attempt->world ? MU_BLAME_PEER : MU_BLAME_SIGNAL;
-    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ? MU_BLAME_PEER : MU_BLAME_CODE;
+    return error == (uint32_t)-MUSTER_EPEER || error == (uint32_t)-MUSTER_EABORTED ||
+                   error == (uint32_t)-MUSTER_ETIMEOUT
+               ? MU_BLAME_PEER
+               : MU_BLAME_CODE;
 }
 
 static int by_plausibility(const void *pa, const void *pb)
@@ -594,6 +459,38 @@ static int by_plausibility(const void *pa, const void *pb)
     unsigned ca = blame(a), cb = blame(b);
 
     return ca != cb ? (ca > cb) - (ca < cb) : (a->order > b->order) - (a->order < b->order);
+}
+
+static void tell_end(const struct rank *r, const char *tail)
+{
+    struct mu_attempt *a = r->attempt;
+
+    a->host.ended(a->host.arg, &(struct mu_rank_end){.index = r->index,
+                                                     .status = r->status,
+                                                     .abnormal = abnormal(r),
+                                                     .aborted = r->aborted,
+                                                     .abort_code = r->abort_code,
+                                                     .blame = blame(r),
+                                                     .vain = vain(r),
+                                                     .tail = tail});
+}
+
+static void look_at_all(struct mu_attempt *a, uint64_t now)
+{
+    for (uint32_t i = 0; i < a->n; i++)
+        mu_watch_rank(a->watch, a->slots, i, a->ranks[i].pid, now);
+}
+
+/* While those that it has waited for are still to be seen. */
+static void tell_late(struct mu_attempt *a)
+{
+    uint64_t now = mu_now();
+    struct mu_m_hang m;
+
+    look_at_all(a, now);
+    mu_hang_late(mu_watch_view(a->watch, now), &m);
+    if (m.level)
+        a->host.late(a->host.arg, &m);
 }
 
 void mu_attempt_deliver(struct mu_attempt *a)
@@ -624,14 +521,16 @@ void mu_attempt_deliver(struct mu_attempt *a)
         if (v)
             v[n++] = r;
         else /* no memory for an order */
-            a->host.ended(a->host.arg, i, r->status, abnormal(r), blame(r), "");
+            tell_end(r, "");
     }
     if (n > 1)
         qsort(v, n, sizeof *v, by_plausibility);
+    if (n && blame(v[0]) == MU_BLAME_PEER)
+        tell_late(a);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);
-        a->host.ended(a->host.arg, v[i]->index, v[i]->status, abnormal(v[i]), blame(v[i]), tail ? tail : "");
+        tell_end(v[i], tail ? tail : "");
     }
     if (n)
         a->host.output(a->host.arg);
@@ -657,6 +556,10 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
     case MU_PMIX_ABORTED:
         mu_log(MU_LOG_INFO, "keeper", "rank %u calls MPI_Abort with %d: %s", ev->rank, (int)ev->status,
                ev->text ? ev->text : "");
+        if (r && !r->aborted) {
+            r->aborted = true;
+            r->abort_code = ev->status;
+        }
         return;
     case MU_PMIX_FENCE:
     case MU_PMIX_MODEX: /* the core's */
@@ -666,6 +569,8 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
 
 void mu_attempt_signal(struct mu_attempt *a, uint32_t index, int signo)
 {
+    if (a->watch && index == MU_ALL)
+        mu_watch_signal(a->watch, signo, mu_now());
     for (uint32_t i = 0; i < a->n; i++) {
         struct rank *r = &a->ranks[i];
 
@@ -720,6 +625,24 @@ void mu_attempt_inspect(struct mu_attempt *a)
         mu_logs_note(a->host.logs, i, line, mu_now());
         a->host.output(a->host.arg);
     }
+}
+
+bool mu_attempt_watch(struct mu_attempt *a, struct mu_m_hang *out)
+{
+    uint64_t now = mu_now();
+
+    if (a->state != RUNNING || !mu_watch_due(a->watch, now))
+        return false;
+    look_at_all(a, now);
+    return mu_watch_judge(a->watch, now, out);
+}
+
+void mu_attempt_look(struct mu_attempt *a, uint32_t rank, struct mu_m_hang *out)
+{
+    uint64_t now = mu_now();
+
+    look_at_all(a, now);
+    mu_hang_answer(mu_watch_view(a->watch, now), rank, out);
 }
 
 /* What the ranks started as another account, when ours is not root's. Nobody waits for it. */

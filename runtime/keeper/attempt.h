@@ -16,6 +16,17 @@
 
 struct event_base;
 
+struct mu_rank_end {
+    uint32_t index;
+    int status;    /* of wait */
+    bool abnormal; /* ended with 0, without MPI_Finalize */
+    bool aborted;  /* has called MPI_Abort with abort_code */
+    int32_t abort_code;
+    uint32_t blame;   /* MU_BLAME_ */
+    uint32_t vain;    /* MU_VAIN_ */
+    const char *tail; /* its last lines of stderr */
+};
+
 struct mu_attempt_host {
     struct event_base *base;
     const struct mu_paths *paths;
@@ -25,10 +36,11 @@ struct mu_attempt_host {
     void *arg;
     /* Once: all ranks run (status 0), or none does (exit code, culprit, reason). */
     void (*spawned)(void *arg, int status, uint32_t index, const char *text);
-    /* A rank is dead; after spawned, in the order of plausibility (blame: MU_BLAME_). tail: its last lines of stderr.
-     */
-    void (*ended)(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail);
+    /* A rank is dead; after spawned, in the order of plausibility. */
+    void (*ended)(void *arg, const struct mu_rank_end *);
     void (*output)(void *arg); /* the logs have grown */
+    /* Before ended, when a rank has given up waiting for another one. */
+    void (*late)(void *arg, const struct mu_m_hang *);
 };
 
 struct mu_attempt;
@@ -50,6 +62,10 @@ void mu_attempt_notice(struct mu_attempt *, uint32_t bits);
 bool mu_attempt_progress(const struct mu_attempt *, struct mu_m_report *);
 /* Looks for ranks whose MPI came up alone and says so in their stderr; for about once a second. */
 void mu_attempt_inspect(struct mu_attempt *);
+/* Looks for ranks that hang, when it is time to; true: the controller is to hear of *out. */
+bool mu_attempt_watch(struct mu_attempt *, struct mu_m_hang *out);
+/* The answer to a `look` of the controller's. */
+void mu_attempt_look(struct mu_attempt *, uint32_t rank, struct mu_m_hang *out);
 /* Kills and removes whatever is left. 0: nothing is. MUSTER_ETIMEOUT: something does not die; call again. */
 int mu_attempt_clean(struct mu_attempt *, struct mu_err *);
 

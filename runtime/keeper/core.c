@@ -26,6 +26,7 @@ struct mu_keeper {
     bool up, released;
     uint32_t kill_signo; /* asked for before the ranks ran */
     uint64_t kill_at;    /* SIGKILL at; 0 = not */
+    uint32_t hung_plus1; /* local rank that is killed because it hangs */
     uint64_t say_at;     /* while ranks are being ended: that we are at it; 0 = not */
     uint64_t lease;      /* an attempt on several nodes lives until then; 0 = for ever */
     uint64_t now, wall;
@@ -62,7 +63,7 @@ static void forget(struct mu_keeper *k)
     free(k->r.first_tail.data);
     k->r = (struct mu_m_report){
         .job = k->cfg.job, .node = (char *)(uintptr_t)k->cfg.node, .keeper = k->cfg.pid, .drained = 1};
-    k->kill_signo = 0;
+    k->kill_signo = k->hung_plus1 = 0;
     k->kill_at = 0;
 }
 
@@ -141,7 +142,8 @@ static void begin(struct mu_keeper *k, struct mu_msg *m)
     uint32_t n = s->node_id < s->node_ranks.n ? s->node_ranks.v[s->node_id] : 0;
     k->live = n ? calloc(n, sizeof *k->live) : NULL;
     if (!k->live || mu_wireup_begin(k->wireup, s) || mu_msg_unpack(&s->spec, MU_MSG_spec, &k->spec, NULL)) {
-        k->r.starterr = k->r.nfailed = k->r.first_rank_plus1 = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = k->r.first_rank_plus1 = 1;
         k->r.first_status = 1 << 8;
         k->r.first_text = strdup("cannot be started: its description is broken or memory is out");
         clean(k);
@@ -197,10 +199,36 @@ static void on_start(struct mu_keeper *k, const struct mu_msg *m)
     kill_now(k);
 }
 
+/* The controller has found out who holds up the others. It is the failure of this node, whatever comes after it. */
+static void on_hung(struct mu_keeper *k, const struct mu_m_kill *m)
+{
+    uint32_t index = m->rank_plus1 - 1 - k->base;
+
+    if (m->attempt != k->r.attempt || k->r.phase != MU_PHASE_RUNNING || m->rank_plus1 <= k->base ||
+        index >= k->r.nranks || !k->live[index] || (k->r.first_rank_plus1 && k->spec.on_failure != MU_FAIL_KEEP))
+        return;
+    if (!k->r.first_rank_plus1) {
+        k->hung_plus1 = index + 1;
+        k->r.first_rank_plus1 = m->rank_plus1;
+        k->r.first_status = SIGKILL;
+        k->r.first_wall = k->r.detected_wall = k->wall;
+        k->r.first_blame = MU_BLAME_SIGNAL;
+        k->r.first_text = strdup(m->why ? m->why : "hangs");
+    }
+    struct mu_act *a = act(k, MU_ACT_SIGNAL);
+    a->index = index;
+    a->signo = SIGKILL;
+    report(k);
+}
+
 static void on_kill(struct mu_keeper *k, const struct mu_m_kill *m)
 {
     if (m->job != k->cfg.job || m->attempt < k->r.attempt || !m->signo)
         return;
+    if (m->rank_plus1) {
+        on_hung(k, m);
+        return;
+    }
     if (k->next.type && k->next.start.attempt <= m->attempt)
         mu_msg_free(&k->next);
     if (m->signo == SIGKILL) {
@@ -261,7 +289,8 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     if (k->r.phase != MU_PHASE_STARTING || ev->attempt != k->r.attempt)
         return;
     if (ev->status) {
-        k->r.starterr = k->r.nfailed = 1;
+        k->r.starterr = MU_VAIN_START;
+        k->r.nfailed = 1;
         k->r.first_rank_plus1 = k->base + ev->index + 1;
         k->r.first_status = ev->status << 8;
         k->r.first_wall = k->r.detected_wall = k->wall;
@@ -282,15 +311,38 @@ static void on_spawned(struct mu_keeper *k, const struct mu_ev *ev)
     report(k);
 }
 
-static void describe(char *out, size_t n, int status, bool abnormal)
+static void describe(char *out, size_t n, const struct mu_ev *ev)
 {
-    if (abnormal)
+    int status = ev->status;
+
+    if (ev->aborted)
+        snprintf(out, n, "called MPI_Abort with code %d", ev->abort_code);
+    else if (ev->abnormal)
         snprintf(out, n, "exited with code 0 but had not called MPI_Finalize");
     else if (WIFSIGNALED(status))
         snprintf(out, n, "was killed by signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
                  WCOREDUMP(status) ? ", core dumped" : "");
     else
         snprintf(out, n, "exited with code %d", WEXITSTATUS(status));
+}
+
+static void keep_tail(struct mu_keeper *k, const char *text)
+{
+    if (!text || !*text || k->r.first_tail.data)
+        return;
+    k->r.first_tail.data = (uint8_t *)strdup(text);
+    k->r.first_tail.len = k->r.first_tail.data ? (uint32_t)strlen(text) : 0;
+}
+
+/* After the failure of a rank. */
+static void others(struct mu_keeper *k, uint32_t index)
+{
+    if (k->spec.on_failure == MU_FAIL_KILL) {
+        k->r.phase = MU_PHASE_KILLING;
+        signal_all(k, SIGKILL);
+    } else {
+        tell_ranks(k, k->base + index, k->r.first_status, k->cfg.node);
+    }
 }
 
 static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
@@ -301,11 +353,11 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         return;
     k->live[ev->index] = false;
     k->r.nlive--;
-    bool failed = ev->status || ev->abnormal;
+    bool failed = ev->status || ev->abnormal, hung = k->hung_plus1 == ev->index + 1;
     bool ours = k->r.phase == MU_PHASE_KILLING || k->kill_at; /* it died because we were told to end it */
     if (failed) {
         k->r.nfailed++;
-        describe(text, sizeof text, ev->status, ev->abnormal);
+        describe(text, sizeof text, ev);
         if (!ours) {
             struct mu_m_rank_exit m = {.job = k->cfg.job,
                                        .attempt = k->r.attempt,
@@ -323,16 +375,16 @@ static void on_rank_end(struct mu_keeper *k, const struct mu_ev *ev)
         k->r.first_wall = k->r.detected_wall = k->wall;
         k->r.first_blame = ev->blame;
         k->r.first_text = strdup(text);
-        if (ev->text && *ev->text) {
-            k->r.first_tail.data = (uint8_t *)strdup(ev->text);
-            k->r.first_tail.len = k->r.first_tail.data ? (uint32_t)strlen(ev->text) : 0;
-        }
-        if (k->spec.on_failure == MU_FAIL_KILL && k->r.nlive) {
-            k->r.phase = MU_PHASE_KILLING;
-            signal_all(k, SIGKILL);
-        } else if (k->r.nlive) {
-            tell_ranks(k, k->base + ev->index, k->r.first_status, k->cfg.node);
-        }
+        k->r.starterr = ev->vain;
+        keep_tail(k, ev->text);
+        if (k->r.nlive)
+            others(k, ev->index);
+        report(k);
+    }
+    if (hung) {
+        keep_tail(k, ev->text);
+        if (k->r.phase == MU_PHASE_RUNNING && k->r.nlive)
+            others(k, ev->index);
         report(k);
     }
     if (!k->r.nlive)
@@ -367,8 +419,21 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.ckpt_plus1 = p->ckpt_plus1;
     k->r.restored_plus1 = p->restored_plus1;
     k->r.dropped = p->dropped;
+    k->r.unseen = p->unseen;
+    k->r.drop_why = p->drop_why;
     k->r.drained = p->drained;
     report(k);
+}
+
+static void on_hang(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    struct mu_m_hang m = ev->msg->hang;
+
+    if (ev->attempt != k->r.attempt || k->r.phase != MU_PHASE_RUNNING || !k->up)
+        return;
+    m.job = k->cfg.job;
+    m.attempt = k->r.attempt;
+    mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_hang, &m);
 }
 
 /* Nobody has told us that the attempt is still wanted: the controller may have begun the next one elsewhere. */
@@ -411,6 +476,10 @@ static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
         return;
     case MU_MSG_abort:
         on_abort(k, &m->abort);
+        return;
+    case MU_MSG_look:
+        if (m->look.job == k->cfg.job && m->look.attempt == k->r.attempt && k->r.phase == MU_PHASE_RUNNING)
+            act(k, MU_ACT_LOOK)->index = m->look.rank;
         return;
     case MU_MSG_fence:
     case MU_MSG_fenced:
@@ -464,6 +533,9 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
         break;
     case MU_EV_SLOTS:
         on_slots(k, ev);
+        break;
+    case MU_EV_HANG:
+        on_hang(k, ev);
         break;
     case MU_EV_FENCE:
         mu_wireup_fence(k->wireup, &at, &ev->msg->fence);

@@ -4,12 +4,13 @@
  * on UP). Actions: SPAWN (frame: start; make session directory, slots, PMIx namespace, logs; fork and exec all local
  * ranks; answer once: MU_EV_SPAWNED, status 0, or status = exit code (126, 127, 1) and text when it cannot be: then no
  * rank lives), SIGNAL, ABORT, NOTICE, INPUT, STREAM, ACK, CLEAN (nothing of the attempt may live on: process groups,
- * tagged processes, PMIx namespace, directories; answer MU_EV_CLEANED), FENCED, MODEX, EXIT. MU_EV_FENCE and
- * MU_EV_MODEX for what PMIx wants; a question of MU_ACT_MODEX is answered with MU_EV_MODEX, once or never. MU_EV_CHILD
- * for each local rank that ended (index = local rank, status = wait status, abnormal, text = last lines of its stderr).
- * MU_EV_SLOTS with the progress fields of a report (njoined steps step first_step_wall step_wall ckpt_plus1
- * restored_plus1 dropped drained) when they changed. When several ranks are found dead at once the shell gives
- * MU_EV_CHILD in the order of plausibility: signals first, then codes, then ranks whose slot says that a peer failed.
+ * tagged processes, PMIx namespace, directories; answer MU_EV_CLEANED), FENCED, MODEX, LOOK, EXIT. MU_EV_HANG when
+ * ranks hang, and once for each LOOK. MU_EV_FENCE and MU_EV_MODEX for what PMIx wants; a question of MU_ACT_MODEX is
+ * answered with MU_EV_MODEX, once or never. MU_EV_CHILD for each local rank that ended (index = local rank, status =
+ * wait status, abnormal, aborted and abort_code, text = last lines of its stderr). MU_EV_SLOTS with the progress fields
+ * of a report (njoined steps step first_step_wall step_wall ckpt_plus1 restored_plus1 dropped drained) when they
+ * changed. When several ranks are found dead at once the shell gives MU_EV_CHILD in the order of plausibility: signals
+ * first, then codes, then ranks whose slot says that a peer failed.
  */
 #ifndef MU_KEEPER_CORE_H
 #define MU_KEEPER_CORE_H

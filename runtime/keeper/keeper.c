@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -21,7 +20,9 @@
 #include "runtime/keeper/attempt.h"
 #include "runtime/keeper/core.h"
 #include "runtime/keeper/line.h"
+#include "runtime/keeper/process.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
@@ -70,6 +71,7 @@ struct later {
     struct later *next;
     struct mu_ev ev;
     char *text;
+    struct mu_msg msg; /* a hang: there is nothing to own */
 };
 
 static void step_now(struct keeper *k, struct mu_ev *ev)
@@ -95,6 +97,10 @@ static void step(struct keeper *k, struct mu_ev ev)
         l->ev = ev;
         l->text = ev.text ? strdup(ev.text) : NULL;
         l->ev.text = l->text;
+        if (ev.msg) {
+            l->msg = *ev.msg;
+            l->ev.msg = &l->msg;
+        }
         *k->waiting_end = l;
         k->waiting_end = &l->next;
         return;
@@ -144,9 +150,9 @@ static void progress(struct keeper *k)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
         return;
-    r.dropped = mu_logs_dropped(k->logs);
+    mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
-    if (changed || r.dropped != known->dropped || r.drained != known->drained)
+    if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)
         step(k, (struct mu_ev){.kind = MU_EV_SLOTS, .attempt = known->attempt, .report = &r});
 }
 
@@ -186,20 +192,31 @@ static void on_spawned(void *arg, int status, uint32_t index, const char *text)
         mu_alarm_set(k->tick, mu_now() + TICK);
 }
 
-static void on_ended(void *arg, uint32_t index, int status, bool abnormal, uint32_t blame, const char *tail)
+static void on_ended(void *arg, const struct mu_rank_end *end)
 {
     struct keeper *k = arg;
 
-    mu_log(MU_LOG_INFO, "keeper", "local rank %u: wait status 0x%x%s", index, (unsigned)status,
-           abnormal ? ", without MPI_Finalize" : "");
+    mu_log(MU_LOG_INFO, "keeper", "local rank %u: wait status 0x%x%s", end->index, (unsigned)end->status,
+           end->abnormal ? ", without MPI_Finalize" : "");
     step(k, (struct mu_ev){.kind = MU_EV_CHILD,
                            .job = k->job,
                            .attempt = mu_attempt_number(k->attempt),
-                           .index = index,
-                           .status = status,
-                           .abnormal = abnormal,
-                           .blame = blame,
-                           .text = tail});
+                           .index = end->index,
+                           .status = end->status,
+                           .abnormal = end->abnormal,
+                           .aborted = end->aborted,
+                           .abort_code = end->abort_code,
+                           .blame = end->blame,
+                           .vain = end->vain,
+                           .text = end->tail});
+}
+
+static void on_hang(void *arg, const struct mu_m_hang *m)
+{
+    struct keeper *k = arg;
+    struct mu_msg msg = {.type = MU_MSG_hang, .hang = *m};
+
+    step(k, (struct mu_ev){.kind = MU_EV_HANG, .job = k->job, .attempt = mu_attempt_number(k->attempt), .msg = &msg});
 }
 
 static void on_output(void *arg)
@@ -232,7 +249,8 @@ static void do_spawn(struct keeper *k, const struct mu_act *act)
                                    .arg = k,
                                    .spawned = on_spawned,
                                    .ended = on_ended,
-                                   .output = on_output};
+                                   .output = on_output,
+                                   .late = on_hang};
     struct mu_err err = {0};
     MU_AUTO_MSG struct mu_msg msg = {0};
     int rc = mu_msg_decode(act->frame.data, act->frame.len, &msg, &err);
@@ -265,6 +283,7 @@ static void on_clean(void *arg)
             mu_alarm_set(k->clean_again, now + CLEAN_AGAIN);
             return;
         }
+        progress(k); /* the last word on what was lost comes before the end */
         mu_attempt_free(MU_STEAL(k->attempt, NULL));
         pump(k);
     }
@@ -380,6 +399,16 @@ static void do_modex(struct keeper *k, const struct mu_act *act)
     mu_pmix_modex_done(k->pmix, m->attempt, m->id, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
 }
 
+static void do_look(struct keeper *k, const struct mu_act *act)
+{
+    struct mu_m_hang m;
+
+    if (!k->attempt || mu_attempt_number(k->attempt) != act->attempt)
+        return;
+    mu_attempt_look(k->attempt, act->index, &m);
+    on_hang(k, &m);
+}
+
 static void do_exit(struct keeper *k, const struct mu_act *act)
 {
     (void)act;
@@ -393,7 +422,7 @@ static void run_actions(struct keeper *k)
         [MU_ACT_SIGNAL] = do_signal, [MU_ACT_CLEAN] = do_clean, [MU_ACT_ABORT] = do_abort,
         [MU_ACT_NOTICE] = do_notice, [MU_ACT_INPUT] = do_input, [MU_ACT_STREAM] = do_stream,
         [MU_ACT_ACK] = do_ack,       [MU_ACT_EXIT] = do_exit,   [MU_ACT_FENCED] = do_fenced,
-        [MU_ACT_MODEX] = do_modex,
+        [MU_ACT_MODEX] = do_modex,   [MU_ACT_LOOK] = do_look,
     };
 
     for (size_t i = 0; i < k->acts.n; i++) {
@@ -410,7 +439,9 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
 {
     struct keeper *k = arg;
 
-    (void)link, (void)frame, (void)len;
+    (void)frame, (void)len;
+    if (mu_guard_answer(link, msg))
+        return;
     if (msg->type == MU_MSG_line) {
         if (msg->line.host && msg->line.port && msg->line.port <= UINT16_MAX)
             mu_line_dial(k->line, msg->line.host, (uint16_t)msg->line.port);
@@ -429,25 +460,6 @@ static void on_down(void *arg, struct mu_link *link)
     mu_log(MU_LOG_INFO, "keeper", "the agent is gone");
     mu_alarm_set(k->dial, k->away_since + REDIAL);
     step(k, (struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_KEEPER_AGENT});
-}
-
-/* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only
- * through one. */
-static void start_agent(struct keeper *k)
-{
-    char name[] = "muster", cmd[] = "agent", run[] = "--run", local[] = "--local", rejoin[] = "--rejoin";
-    char *argv[] = {name, cmd, run, k->paths.run, getenv(MU_PATHS_JOINED) ? rejoin : local, NULL};
-    struct mu_err err;
-    pid_t pid;
-
-    /* just starting or ending, or nobody is to be started here any more */
-    if (mu_daemon_locked(k->paths.run, "agent.lock", NULL) || k->terms)
-        return;
-    k->agent_tried = mu_now();
-    if (mu_daemon_spawn(argv, -1, true, &pid, &err))
-        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-    else
-        mu_log(MU_LOG_INFO, "keeper", "agent %ld started in place of the one that is gone", (long)pid);
 }
 
 static void on_dial(void *arg)
@@ -470,8 +482,10 @@ static void on_dial(void *arg)
             return;
         }
     }
-    if (now - k->agent_tried >= (k->agent_tried == k->away_since ? AGENT_AWAY : AGENT_AGAIN))
-        start_agent(k);
+    /* told to end, nobody is to be started here any more */
+    if (now - k->agent_tried >= (k->agent_tried == k->away_since ? AGENT_AWAY : AGENT_AGAIN) && !k->terms &&
+        mu_keeper_start_agent(k->paths.run))
+        k->agent_tried = mu_now();
     if (now - k->away_since >= ORPHANED && (phase == MU_PHASE_IDLE || phase == MU_PHASE_GONE)) {
         mu_log(MU_LOG_WARN, "keeper", "no agent and no ranks for %llu s", (unsigned long long)(ORPHANED / MU_SEC));
         k->done = true;
@@ -534,12 +548,15 @@ static void on_tick(void *arg)
 {
     struct keeper *k = arg;
     uint64_t now = mu_now();
+    struct mu_m_hang hang;
 
     take_pmix(k);
     if (!k->attempt)
         return;
     mu_attempt_inspect(k->attempt);
     progress(k);
+    if (k->attempt && mu_attempt_watch(k->attempt, &hang))
+        on_hang(k, &hang);
     mu_alarm_set(k->tick, now + TICK);
 }
 
@@ -610,27 +627,6 @@ static const struct mu_opt table[] = {
     {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "log to standard error"},
 };
 
-static void block_signals(sigset_t *taken)
-{
-    sigemptyset(taken);
-    sigaddset(taken, SIGCHLD);
-    sigaddset(taken, SIGTERM);
-    sigaddset(taken, SIGINT);
-    sigaddset(taken, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, taken, NULL);
-}
-
-/* Five descriptors a rank. The ranks get the customary limit back. */
-static void raise_limits(void)
-{
-    struct rlimit r;
-
-    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max < 65536 ? r.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
-
 static int open_pmix(struct keeper *k, struct mu_err *err)
 {
     int n = snprintf(k->dir, sizeof k->dir, "%s/k%llu", k->paths.run, (unsigned long long)k->job);
@@ -649,13 +645,12 @@ static int open_all(struct keeper *k, struct mu_err *err)
     sigset_t taken;
     int rc;
 
-    block_signals(&taken); /* before PMIx makes its threads */
+    mu_keeper_block(&taken); /* before PMIx makes its threads */
     k->sigfd = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
     if (k->sigfd < 0)
         return mu_err_errno(err, 0, "signalfd");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         return mu_err_errno(err, 0, "cannot become the reaper of the ranks' children");
-    raise_limits();
     if ((rc = open_pmix(k, err)))
         return rc;
     k->base = mu_loop_new();

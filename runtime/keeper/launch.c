@@ -225,10 +225,10 @@ static int remember(struct mu_launch *l, const struct mu_launch_rank *ranks, uin
     return 0;
 }
 
-int mu_launch_start(const struct mu_launch_rank *ranks, uint32_t n, mode_t mode, struct mu_child *children,
-                    struct mu_launch **out, struct mu_err *err)
+int mu_launch_start(const struct mu_launch_rank *ranks, uint32_t n, const struct mu_launch_shell *shell,
+                    struct mu_child *children, struct mu_launch **out, struct mu_err *err)
 {
-    struct birth b = {.parent = getpid(), .mode = mode};
+    struct birth b = {.parent = getpid(), .mode = shell->umask};
     struct plan *plans = calloc(n, sizeof *plans);
     struct mu_child *kids = calloc(n, sizeof *kids);
     struct mu_launch *l = calloc(1, sizeof *l);
@@ -249,8 +249,9 @@ int mu_launch_start(const struct mu_launch_rank *ranks, uint32_t n, mode_t mode,
         goto out;
     }
     getrlimit(RLIMIT_NOFILE, &b.nofile);
-    if (b.nofile.rlim_cur > 1024 && b.nofile.rlim_max > 1024)
-        b.nofile.rlim_cur = 1024; /* ours is raised; programs with select() rely on the customary one */
+    /* Ours is raised; programs with select() rely on theirs. */
+    rlim_t soft = shell->nofile ? shell->nofile : 1024;
+    b.nofile.rlim_cur = soft < b.nofile.rlim_max ? soft : b.nofile.rlim_max;
     b.news = news[1];
 
     /* No handler of ours may run in a child that still has our memory. */

@@ -35,9 +35,15 @@ struct mu_launch_trouble {
 
 struct mu_launch;
 
-/* mode: umask of the ranks. On success all n processes exist. On failure none does, children is untouched. */
-int mu_launch_start(const struct mu_launch_rank *ranks, uint32_t n, mode_t mode, struct mu_child *children,
-                    struct mu_launch **out, struct mu_err *err);
+/* What a process has from the shell that it is started in. */
+struct mu_launch_shell {
+    mode_t umask;
+    uint64_t nofile; /* soft limit of open files, as far as the hard one allows; 0: the customary 1024 */
+};
+
+/* On success all n processes exist. On failure none does, children is untouched. */
+int mu_launch_start(const struct mu_launch_rank *ranks, uint32_t n, const struct mu_launch_shell *,
+                    struct mu_child *children, struct mu_launch **out, struct mu_err *err);
 /* Readable when there is news. */
 int mu_launch_fd(const struct mu_launch *);
 /* WAIT: nothing yet. TROUBLE: *trouble is filled, ask again. DONE: each rank without fatal trouble runs its program. */

@@ -14,17 +14,33 @@
 #include "runtime/base/path.h"
 #include "runtime/wire/core.h"
 
-enum { TAIL_LINES = 8, PARTIAL_MS = 200 };
+enum { TAIL_LINES = 8, PARTIAL_MS = 200, SPANS_MAX = 1024 };
+#define REOPEN_NS MU_SEC /* between two tries to make a file */
+
+/* One of the two ways that output goes: into the file, into the live view. */
+struct way {
+    uint64_t lost, told; /* lines dropped; of these owned up to */
+    bool dropping;       /* in the middle of a line that is dropped */
+    bool midline;        /* what came through does not end with a newline */
+};
+
+/* Where a piece of the live view comes from. */
+struct span {
+    uint64_t len;
+    int64_t at; /* in the file; -1: in `mem` */
+};
 
 struct stream {
-    int fd;                        /* -1: `mem` holds what is not acknowledged */
-    uint64_t written, sent, acked; /* acked <= sent <= written */
-    struct mu_buf mem;             /* bytes acked .. written */
-    uint64_t fed;                  /* time of the last byte */
-    uint64_t lost, told;           /* lines dropped; of these said in the file */
-    int why;                       /* errno of the last failure */
-    bool dropping;                 /* in the middle of a line that is dropped */
-    bool midline;                  /* what is written does not end with a newline */
+    int fd;                        /* -1: there is no file */
+    uint64_t kept;                 /* bytes in the file */
+    uint64_t written, sent, acked; /* bytes of the live view; acked <= sent <= written */
+    struct span *spans;            /* acked .. written */
+    uint32_t nspans, cap;
+    struct mu_buf mem; /* what the file did not take, of all spans in their order */
+    uint64_t fed;      /* time of the last byte */
+    struct way file, live;
+    int why;        /* errno of the last failure to write */
+    uint64_t tried; /* last try to make the file */
     bool ended;
 };
 
@@ -38,6 +54,8 @@ struct rank {
 struct attempt {
     struct attempt *older;
     uint32_t number, first, n;
+    char *dir; /* of its files */
+    mode_t mode;
     struct rank ranks[];
 };
 
@@ -45,8 +63,8 @@ struct mu_logs {
     uint64_t job;
     struct attempt *newest;
     bool on;
-    uint64_t gone_lost; /* lines dropped in attempts that are gone */
-    uint32_t turn;      /* streams take turns */
+    size_t mem;    /* bytes in all `mem` */
+    uint32_t turn; /* streams take turns */
     char *piece;
 };
 
@@ -65,14 +83,17 @@ struct mu_logs *mu_logs_new(uint64_t job)
     return l;
 }
 
-static void attempt_free(struct attempt *a)
+static void attempt_free(struct mu_logs *l, struct attempt *a)
 {
     for (uint32_t i = 0; i < 2 * a->n; i++) {
         struct stream *s = &a->ranks[i / 2].s[i % 2];
         if (s->fd >= 0)
             close(s->fd);
+        l->mem -= s->mem.len;
         mu_buf_free(&s->mem);
+        free(s->spans);
     }
+    free(a->dir);
     free(a);
 }
 
@@ -83,7 +104,7 @@ void mu_logs_free(struct mu_logs *l)
     while (l->newest) {
         struct attempt *a = l->newest;
         l->newest = a->older;
-        attempt_free(a);
+        attempt_free(l, a);
     }
     free(l->piece);
     free(l);
@@ -91,15 +112,14 @@ void mu_logs_free(struct mu_logs *l)
 
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
-static int make_dir(const char *dir, uint32_t attempt, mode_t mode, char *path, struct mu_err *err)
+/* path: DIR/attempt-A. */
+static int make_dir(const char *path, mode_t mode, struct mu_err *err)
 {
-    char name[32];
-    int rc = mu_path_mkdirs(dir, 0700, err);
-
-    snprintf(name, sizeof name, "attempt-%u", attempt);
-    if (!rc)
-        rc = mu_path_join(path, PATH_MAX, dir, name, err);
-    if (rc)
+    char dir[PATH_MAX];
+    int rc;
+    int n = (int)(strrchr(path, '/') - path);
+    snprintf(dir, sizeof dir, "%.*s", n ? n : 1, path);
+    if ((rc = mu_path_mkdirs(dir, 0700, err)))
         return rc;
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return mu_err_errno(err, 0, "cannot make %s", path);
@@ -137,38 +157,59 @@ static void point_latest(const char *dir, uint32_t attempt)
         unlink(tmp);
 }
 
+static const char *const suffix[] = {"out", "err"};
 static void sweep(struct mu_logs *l);
 
 int mu_logs_begin(struct mu_logs *l, const char *dir, uint32_t attempt, uint32_t first, uint32_t n, mode_t mode,
                   bool latest, struct mu_err *err)
 {
-    static const char *const suffix[] = {"out", "err"};
     struct attempt *a = calloc(1, sizeof *a + n * sizeof a->ranks[0]);
-    char path[PATH_MAX];
-    int rc;
+    char path[PATH_MAX], name[32];
+    int rc = 0, e;
 
     if (!a)
         return mu_err_set(err, MUSTER_ENOMEM, "logs: out of memory");
     a->number = attempt;
     a->first = first;
     a->n = n;
+    a->mode = mode;
     a->older = l->newest;
     l->newest = a;
-    rc = dir && *dir ? make_dir(dir, attempt, mode, path, err) : mu_err_set(err, MUSTER_EIO, "no directory for logs");
+    snprintf(name, sizeof name, "attempt-%u", attempt);
+    errno = 0;
+    if (!dir || !*dir)
+        rc = mu_err_set(err, MUSTER_EIO, "no directory for logs");
+    else if (!(rc = mu_path_join(path, sizeof path, dir, name, err)) && !(a->dir = strdup(path)))
+        rc = mu_err_set(err, MUSTER_ENOMEM, "logs: out of memory");
+    if (!rc)
+        rc = make_dir(a->dir, mode, err);
+    e = !rc ? 0 : errno == EEXIST ? ENOTDIR : errno;
     for (uint32_t i = 0; i < 2 * n; i++) {
         struct stream *s = &a->ranks[i / 2].s[i % 2];
 
         s->fd = -1;
-        if (rc)
-            continue;
-        s->fd = open_file(path, first + i / 2, suffix[i % 2], mode, err);
-        if (s->fd < 0)
+        if (!rc && (s->fd = open_file(a->dir, first + i / 2, suffix[i % 2], mode, err)) < 0) {
             rc = s->fd;
+            e = errno;
+        }
+        s->why = e ? e : ENOENT;
     }
     if (!rc && latest)
         point_latest(dir, attempt);
     sweep(l);
     return rc;
+}
+
+/* A file that could not be made when the attempt began. */
+static void reopen(const struct attempt *a, struct stream *s, uint32_t index, uint32_t stream, uint64_t now)
+{
+    struct mu_err err;
+
+    if (s->fd >= 0 || !a->dir || now - s->tried < REOPEN_NS)
+        return;
+    s->tried = now;
+    if (make_dir(a->dir, a->mode, &err) == 0)
+        s->fd = open_file(a->dir, a->first + index, suffix[stream - 1], a->mode, &err);
 }
 
 /* --- output comes ------------------------------------------------------------------------------------------------ */
@@ -189,26 +230,13 @@ static void keep_tail(struct rank *r, const char *data, size_t n)
     r->tail_len += (uint32_t)n;
 }
 
-/* Appends to file or memory what they take, and returns how much that was. */
-static size_t append(const struct mu_logs *l, struct stream *s, const char *data, size_t n)
+/* All of it or nothing, as far as readers of the file are concerned. */
+static bool write_file(struct stream *s, const char *data, size_t n)
 {
     size_t done = 0;
 
-    if (s->fd < 0) {
-        if (!l->on) {
-            s->why = ENOSPC;
-            return 0;
-        }
-        size_t room = s->mem.len < MU_LOGS_PIECE ? MU_LOGS_PIECE - s->mem.len : 0;
-        done = n < room ? n : room;
-        if (!done || mu_buf_reserve(&s->mem, done)) {
-            s->why = ENOBUFS;
-            return 0;
-        }
-        mu_buf_append(&s->mem, data, done);
-    }
     while (s->fd >= 0 && done < n) {
-        ssize_t got = pwrite(s->fd, data + done, n - done, (off_t)(s->written + done));
+        ssize_t got = pwrite(s->fd, data + done, n - done, (off_t)(s->kept + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0) {
@@ -217,37 +245,52 @@ static size_t append(const struct mu_logs *l, struct stream *s, const char *data
         }
         done += (size_t)got;
     }
-    return done;
-}
-
-/* Everything of `data` or nothing, as far as the file is concerned: no reader sees half a line that has no rest. */
-static bool append_whole(const struct mu_logs *l, struct stream *s, const char *data, size_t n)
-{
-    size_t done = append(l, s, data, n);
-
-    if (done == n) {
-        s->written += n;
-        s->midline = data[n - 1] != '\n';
-        return true;
-    }
-    if (s->fd < 0)
-        s->mem.len -= done;
-    else if (done && ftruncate(s->fd, (off_t)s->written) < 0)
-        s->why = errno; /* the next write goes over it */
-    return false;
-}
-
-static bool say_lost(const struct mu_logs *l, struct stream *s)
-{
-    char note[160];
-    uint64_t lines = s->lost - s->told;
-    int n = snprintf(note, sizeof note, "%smuster: %llu line%s of this output could not be kept (%s)\n",
-                     s->midline ? "\n" : "", (unsigned long long)lines, lines == 1 ? "" : "s", strerror(s->why));
-
-    if (!append_whole(l, s, note, (size_t)n))
+    if (s->fd < 0 || done < n) {
+        if (done && ftruncate(s->fd, (off_t)s->kept) < 0)
+            s->why = errno; /* the next write goes over it */
         return false;
-    s->told = s->lost;
+    }
+    s->kept += n;
+    s->file.midline = data[n - 1] != '\n';
     return true;
+}
+
+/* The next n bytes of the live view: at that place of the file, or (at < 0) from data, for which there must be room. */
+static bool add_span(struct mu_logs *l, struct stream *s, int64_t at, const char *data, size_t n)
+{
+    struct span *last = s->nspans ? &s->spans[s->nspans - 1] : NULL;
+
+    if (!last || (at < 0 ? last->at >= 0 : last->at < 0 || last->at + (int64_t)last->len != at)) {
+        if (s->nspans == s->cap) {
+            uint32_t cap = s->cap ? 2 * s->cap : 4;
+            struct span *v = cap > SPANS_MAX ? NULL : realloc(s->spans, cap * sizeof *v);
+            if (!v)
+                return false;
+            s->spans = v;
+            s->cap = cap;
+        }
+        last = &s->spans[s->nspans];
+        *last = (struct span){.at = at};
+    }
+    if (at < 0) {
+        if (mu_buf_reserve(&s->mem, n))
+            return false;
+        mu_buf_append(&s->mem, data, n);
+        l->mem += n;
+    }
+    s->nspans = (uint32_t)(last - s->spans) + 1;
+    last->len += n;
+    s->written += n;
+    s->live.midline = data[n - 1] != '\n';
+    return true;
+}
+
+static size_t room(const struct mu_logs *l, const struct stream *s)
+{
+    size_t mine = s->mem.len < MU_LOGS_MEM ? MU_LOGS_MEM - s->mem.len : 0;
+    size_t all = l->mem < MU_LOGS_MEM_ALL ? MU_LOGS_MEM_ALL - l->mem : 0;
+
+    return !l->on ? 0 : mine < all ? mine : all;
 }
 
 static const char *after_lines(const char *data, size_t n)
@@ -257,46 +300,102 @@ static const char *after_lines(const char *data, size_t n)
     return nl ? nl + 1 : data;
 }
 
-static void drop(struct stream *s, const char *data, size_t n)
+static void drop(struct way *w, const char *data, size_t n)
 {
     const char *end = data + n;
 
     while (data < end) {
         const char *nl = memchr(data, '\n', (size_t)(end - data));
-        s->lost += nl != NULL;
-        s->dropping = !nl;
+        w->lost += nl != NULL;
+        w->dropping = !nl;
         data = nl ? nl + 1 : end;
     }
 }
 
-/* Half of what does not fit may fit: a disk that is nearly full still takes the first lines. */
-static void put(const struct mu_logs *l, struct stream *s, const char *data, size_t n)
+/* To the end of the line that is dropped; how much that was. */
+static size_t drop_rest(struct way *w, const char *data, size_t n)
 {
-    while (n) {
-        if (s->dropping) {
-            const char *nl = memchr(data, '\n', n);
-            size_t skip = nl ? (size_t)(nl + 1 - data) : n;
-            drop(s, data, skip);
-            data += skip;
-            n -= skip;
+    const char *nl = memchr(data, '\n', n);
+    size_t len = nl ? (size_t)(nl + 1 - data) : n;
+
+    drop(w, data, len);
+    return len;
+}
+
+static bool say_unseen(struct mu_logs *l, struct stream *s, bool anyway)
+{
+    char note[200];
+    uint64_t lines = s->live.lost - s->live.told;
+    int n = snprintf(note, sizeof note,
+                     "%smuster: %llu line%s of this output are lost: not read in time, not in the log (%s)\n",
+                     s->live.midline ? "\n" : "", (unsigned long long)lines, lines == 1 ? "" : "s", strerror(s->why));
+
+    if (!l->on || (!anyway && (size_t)n > room(l, s)) || !add_span(l, s, -1, note, (size_t)n))
+        return false;
+    s->live.told = s->live.lost;
+    return true;
+}
+
+/* Into the live view: what is in the file at that place, or (at < 0) what is not, as far as memory goes. */
+static void show(struct mu_logs *l, struct stream *s, int64_t at, const char *data, size_t n)
+{
+    for (size_t len; n; data += len, n -= len, at += at < 0 ? 0 : (int64_t)len) {
+        if (s->live.dropping) {
+            len = drop_rest(&s->live, data, n);
             continue;
         }
-        if (s->lost > s->told && !say_lost(l, s)) {
-            drop(s, data, n);
-            return;
+        if (s->live.lost > s->live.told && !say_unseen(l, s, at >= 0) && at < 0) {
+            drop(&s->live, data, len = n);
+            continue;
         }
-        size_t len = n;
-        while (len && !append_whole(l, s, data, len)) {
-            size_t half = (size_t)(after_lines(data, len / 2) - data);
-            const char *nl = half ? NULL : memchr(data, '\n', len - 1);
-            len = half ? half : nl ? (size_t)(nl + 1 - data) : 0;
+        size_t most = at < 0 ? room(l, s) : n;
+        len = n <= most ? n : (size_t)(after_lines(data, most) - data);
+        if (!len || !add_span(l, s, at, data, len))
+            drop(&s->live, data, len = n);
+    }
+}
+
+static bool say_lost(struct stream *s)
+{
+    char note[160];
+    uint64_t lines = s->file.lost - s->file.told;
+    int n = snprintf(note, sizeof note, "%smuster: %llu line%s of this output could not be kept (%s)\n",
+                     s->file.midline ? "\n" : "", (unsigned long long)lines, lines == 1 ? "" : "s", strerror(s->why));
+
+    if (!write_file(s, note, (size_t)n))
+        return false;
+    s->file.told = s->file.lost;
+    return true;
+}
+
+/* How much of data the file has taken. Half of what does not fit may fit: a disk that is nearly full still takes the
+ * first lines. */
+static size_t keep(struct stream *s, const char *data, size_t n)
+{
+    if (s->file.lost > s->file.told && !say_lost(s))
+        return 0;
+    while (n && !write_file(s, data, n)) {
+        size_t half = (size_t)(after_lines(data, n / 2) - data);
+        const char *nl = half ? NULL : memchr(data, '\n', n - 1);
+        n = half ? half : nl ? (size_t)(nl + 1 - data) : 0;
+    }
+    return n;
+}
+
+static void put(struct mu_logs *l, struct stream *s, const char *data, size_t n)
+{
+    for (size_t len; n; data += len, n -= len) {
+        if (s->file.dropping) {
+            len = drop_rest(&s->file, data, n);
+        } else {
+            len = keep(s, data, n);
+            if (len) { /* it is the last that the file has; a line of ours may be before it */
+                show(l, s, (int64_t)(s->kept - len), data, len);
+                continue;
+            }
+            drop(&s->file, data, len = n);
         }
-        if (!len) {
-            drop(s, data, n);
-            return;
-        }
-        data += len;
-        n -= len;
+        show(l, s, -1, data, len);
     }
 }
 
@@ -325,6 +424,7 @@ void mu_logs_feed(struct mu_logs *l, uint32_t index, uint32_t stream, const char
         return;
     if (stream == MU_STREAM_ERR)
         keep_tail(r, data, n);
+    reopen(l->newest, &r->s[stream - 1], index, stream, now);
     feed(l, &r->s[stream - 1], data, n, now);
 }
 
@@ -335,7 +435,7 @@ void mu_logs_note(struct mu_logs *l, uint32_t index, const char *text, uint64_t 
 
     if (!r)
         return;
-    mu_buf_appendf(&line, "%smuster: %s\n", r->s[MU_STREAM_ERR - 1].midline ? "\n" : "", text);
+    mu_buf_appendf(&line, "%smuster: %s\n", r->s[MU_STREAM_ERR - 1].live.midline ? "\n" : "", text);
     if (!line.failed)
         mu_logs_feed(l, index, MU_STREAM_ERR, line.data, line.len, now);
 }
@@ -347,12 +447,15 @@ void mu_logs_end(struct mu_logs *l, uint32_t index, uint32_t stream)
     if (!r)
         return;
     struct stream *s = &r->s[stream - 1];
-    if (s->dropping) {
-        s->dropping = false;
-        s->lost++;
+    struct way *ways[] = {&s->file, &s->live};
+    for (size_t i = 0; i < MU_COUNT(ways); i++) {
+        ways[i]->lost += ways[i]->dropping;
+        ways[i]->dropping = false;
     }
-    if (s->lost > s->told)
-        say_lost(l, s);
+    if (s->file.lost > s->file.told)
+        say_lost(s);
+    if (s->live.lost > s->live.told)
+        say_unseen(l, s, true);
     s->ended = true;
 }
 
@@ -404,17 +507,53 @@ static void sweep(struct mu_logs *l)
             at = &a->older;
             continue;
         }
-        for (uint32_t i = 0; i < 2 * a->n; i++)
-            l->gone_lost += a->ranks[i / 2].s[i % 2].lost;
         *at = a->older;
-        attempt_free(a);
+        attempt_free(l, a);
     }
 }
 
-static void forget_mem(struct stream *s)
+/* The live view begins at `to`. */
+static void advance(struct mu_logs *l, struct stream *s, uint64_t to)
 {
-    s->acked = s->sent = s->written;
-    mu_buf_free(&s->mem);
+    size_t mem = 0;
+    uint32_t gone = 0;
+
+    for (uint64_t n = to - s->acked, len; n && gone < s->nspans; n -= len) {
+        struct span *p = &s->spans[gone];
+
+        len = n < p->len ? n : p->len;
+        if (p->at < 0)
+            mem += len;
+        else
+            p->at += (int64_t)len;
+        p->len -= len;
+        gone += !p->len;
+    }
+    s->nspans -= gone;
+    memmove(s->spans, s->spans + gone, s->nspans * sizeof *s->spans);
+    mu_buf_consume(&s->mem, mem);
+    l->mem -= mem;
+    s->acked = to;
+    if (s->sent < to)
+        s->sent = to;
+    if (!s->mem.len)
+        mu_buf_free(&s->mem);
+}
+
+/* Nobody looks any more: what only memory holds is lost, and what is before it goes unseen too. */
+static void forget_mem(struct mu_logs *l, struct stream *s)
+{
+    uint64_t upto = s->acked, at = s->acked;
+
+    for (uint32_t i = 0; i < s->nspans; i++) {
+        at += s->spans[i].len;
+        if (s->spans[i].at < 0)
+            upto = at;
+    }
+    for (size_t i = 0; i < s->mem.len; i++)
+        s->live.lost += s->mem.data[i] == '\n';
+    if (upto > s->acked)
+        advance(l, s, upto);
 }
 
 void mu_logs_stream(struct mu_logs *l, bool on)
@@ -425,8 +564,7 @@ void mu_logs_stream(struct mu_logs *l, bool on)
     if (!on)
         for (struct attempt *a = l->newest; a; a = a->older)
             for (uint32_t i = 0; i < 2 * a->n; i++)
-                if (a->ranks[i / 2].s[i % 2].fd < 0)
-                    forget_mem(&a->ranks[i / 2].s[i % 2]);
+                forget_mem(l, &a->ranks[i / 2].s[i % 2]);
     mu_logs_rewind(l);
     sweep(l);
 }
@@ -452,11 +590,7 @@ void mu_logs_ack(struct mu_logs *l, const struct mu_m_output_ack *m)
     uint64_t to = m->offset < s->written ? m->offset : s->written;
     if (to <= s->acked)
         return;
-    if (s->fd < 0)
-        mu_buf_consume(&s->mem, to - s->acked);
-    s->acked = to;
-    if (s->sent < to)
-        s->sent = to;
+    advance(l, s, to);
     sweep(l);
 }
 
@@ -473,18 +607,43 @@ static uint64_t in_flight(const struct mu_logs *l)
 /* Bytes of s at `sent`, at most max, into l->piece; 0 when they cannot be had. */
 static size_t peek(struct mu_logs *l, const struct stream *s, size_t max)
 {
-    uint64_t left = s->written - s->sent;
-    size_t n = left < max ? (size_t)left : max;
+    uint64_t skip = s->sent - s->acked;
+    size_t n = 0, mem = 0;
 
-    if (s->fd < 0) {
-        memcpy(l->piece, s->mem.data + (s->sent - s->acked), n);
-        return n;
+    for (uint32_t i = 0; i < s->nspans && n < max; i++) {
+        const struct span *p = &s->spans[i];
+        uint64_t from = skip < p->len ? skip : p->len;
+        size_t want = p->len - from < max - n ? (size_t)(p->len - from) : max - n;
+
+        skip -= from;
+        if (p->at < 0) {
+            memcpy(l->piece + n, s->mem.data + mem + from, want);
+            mem += p->len;
+            n += want;
+            continue;
+        }
+        while (want) {
+            ssize_t got = pread(s->fd, l->piece + n, want, p->at + (off_t)from);
+            if (got < 0 && errno == EINTR)
+                continue;
+            if (got <= 0)
+                return n; /* someone took the file's bytes away */
+            n += (size_t)got;
+            from += (uint64_t)got;
+            want -= (size_t)got;
+        }
     }
-    ssize_t got;
-    do
-        got = pread(s->fd, l->piece, n, (off_t)s->sent);
-    while (got < 0 && errno == EINTR);
-    return got > 0 ? (size_t)got : 0;
+    return n;
+}
+
+/* Behind the piece of the file that cannot be had at `sent`. */
+static void skip_span(struct mu_logs *l, struct stream *s)
+{
+    uint64_t end = s->acked;
+
+    for (uint32_t i = 0; i < s->nspans && end <= s->sent; i++)
+        end += s->spans[i].len;
+    advance(l, s, end);
 }
 
 /* How much of s may go now. */
@@ -496,8 +655,7 @@ static size_t ready(struct mu_logs *l, struct stream *s, uint64_t credit, uint64
         return 0;
     size_t n = peek(l, s, max);
     if (!n) {
-        /* Someone took the file's bytes away; the view goes on behind them. */
-        s->acked = s->sent = s->written;
+        skip_span(l, s);
         return 0;
     }
     size_t lines = (size_t)(after_lines(l->piece, n) - l->piece);
@@ -546,7 +704,8 @@ bool mu_logs_next(struct mu_logs *l, uint64_t now, struct mu_m_output *out, uint
                                         .stream = i % 2 + 1,
                                         .offset = s->sent,
                                         .data = {.data = (uint8_t *)l->piece, .len = (uint32_t)len},
-                                        .dropped = s->lost};
+                                        .dropped = s->file.lost,
+                                        .why = s->file.lost ? (uint32_t)s->why : 0};
             s->sent += len;
             l->turn = i + 1;
             return true;
@@ -567,12 +726,16 @@ bool mu_logs_drained(const struct mu_logs *l)
     return true;
 }
 
-uint64_t mu_logs_dropped(const struct mu_logs *l)
+void mu_logs_lost(const struct mu_logs *l, struct mu_m_report *r)
 {
-    uint64_t sum = l->gone_lost;
+    const struct attempt *a = l->newest;
 
-    for (const struct attempt *a = l->newest; a; a = a->older)
-        for (uint32_t i = 0; i < 2 * a->n; i++)
-            sum += a->ranks[i / 2].s[i % 2].lost;
-    return sum;
+    r->dropped = r->unseen = 0;
+    for (uint32_t i = 0; a && i < 2 * a->n; i++) {
+        const struct stream *s = &a->ranks[i / 2].s[i % 2];
+        r->dropped += s->file.lost;
+        r->unseen += s->live.lost;
+        if (s->file.lost)
+            r->drop_why = (uint32_t)s->why;
+    }
 }

@@ -1,9 +1,11 @@
 /* Output of the ranks of one job on this node, over all its attempts: a file for each rank and stream, and a live view
  * that is read back from the files, so that a slow terminal costs neither memory nor a rank's time.
  *
- * DIR/attempt-A/rank-R.out and .err, DIR/latest -> attempt-A. A stream's offsets count the bytes of its file. What a
- * full disk does not take is dropped in whole lines and counted; a line in the file says so once it takes more. A
- * stream whose file cannot even be made is shown live from memory, as far as that is taken.
+ * DIR/attempt-A/rank-R.out and .err, DIR/latest -> attempt-A. What a full disk does not take is dropped from the file
+ * in whole lines and counted; a line in the file says so once it takes more. A file that cannot be made is tried again.
+ * The live view goes on without the file: what is not in it waits in memory, as far as MU_LOGS_MEM and MU_LOGS_MEM_ALL
+ * go; what goes beyond is dropped there too, counted, and said in the view. A stream's offsets count the bytes of its
+ * live view.
  *
  * Live: at most MU_LOGS_WINDOW bytes are sent and not acknowledged, over all streams. No event loop, no threads. */
 #ifndef MU_KEEPER_LOGS_H
@@ -17,6 +19,8 @@
 
 #define MU_LOGS_WINDOW (256u << 10)
 #define MU_LOGS_PIECE (64u << 10)
+#define MU_LOGS_MEM (1u << 20)      /* of a stream */
+#define MU_LOGS_MEM_ALL (16u << 20) /* of all */
 #define MU_LOGS_TAIL 4096u
 
 struct mu_logs;
@@ -48,6 +52,8 @@ void mu_logs_ack(struct mu_logs *, const struct mu_m_output_ack *);
 bool mu_logs_next(struct mu_logs *, uint64_t now, struct mu_m_output *out, uint64_t *again);
 /* Streaming is off, or all that there was has been acknowledged and every stream has ended. */
 bool mu_logs_drained(const struct mu_logs *);
-uint64_t mu_logs_dropped(const struct mu_logs *); /* lines, over all */
+/* Sets dropped (lines of the newest attempt that are not in the files), unseen (that were not shown either) and
+ * drop_why (errno; left alone while there are none). */
+void mu_logs_lost(const struct mu_logs *, struct mu_m_report *);
 
 #endif

@@ -13,6 +13,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
+#include "runtime/keeper/hang.h"
 
 struct mu_slots {
     struct mu_slot_head *head;
@@ -66,6 +67,11 @@ void mu_slots_free(struct mu_slots *s)
 const char *mu_slots_path(const struct mu_slots *s)
 {
     return s->path;
+}
+
+void mu_slots_hang(struct mu_slots *s, uint64_t hang_ns)
+{
+    s->head->hang_ns = hang_ns;
 }
 
 const struct mu_slot *mu_slots_get(const struct mu_slots *s, uint32_t index)
@@ -134,6 +140,29 @@ bool mu_slots_read(const struct mu_slots *s, struct mu_m_report *r)
     r->ckpt_plus1 = ckpt;
     r->restored_plus1 = restored;
     return changed;
+}
+
+uint64_t mu_slots_wait(const struct mu_slots *s, uint32_t index, struct mu_hang_rank *out)
+{
+    const struct mu_slot *slot = mu_slot_at(s->head, index);
+    struct mu_slot_op op;
+
+    out->state = atomic_load_explicit(&slot->state, memory_order_acquire);
+    if (mu_slot_op(slot, &op))
+        out->op = op;
+    out->op_seq = READ(slot, op_seq);
+    out->last_ctx = READ(slot, last_ctx);
+    out->last_number = READ(slot, last_number);
+    out->late_kind = atomic_load_explicit(&slot->late_kind, memory_order_acquire);
+    if (READ(slot, late_seq) != (uint32_t)out->op_seq)
+        out->late_kind = 0;
+    out->late_peer = READ(slot, late_peer);
+    out->late_ctx = READ(slot, late_ctx);
+    out->late_number = READ(slot, late_number);
+    out->late_ns = READ(slot, late_ns);
+    out->gave_up =
+        READ(slot, user_error) == (uint32_t)-MUSTER_ETIMEOUT && READ(slot, error_seq) == (uint32_t)out->op_seq;
+    return READ(slot, beat);
 }
 
 /* What a map of a process tells about its MPI. lib: path of libmpi, "" for none; started: MPI_Init has chosen how

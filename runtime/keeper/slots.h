@@ -9,12 +9,15 @@
 #include "runtime/wire/msg.h"
 
 struct mu_slots;
+struct mu_hang_rank;
 
 int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_wall, struct mu_slots **out,
                  struct mu_err *err);
 void mu_slots_free(struct mu_slots *); /* NULL is fine */
 /* Value of MUSTER_SLOTS; valid for other processes as long as the slots live. */
 const char *mu_slots_path(const struct mu_slots *);
+/* The hang deadline, for the ranks; before they start. */
+void mu_slots_hang(struct mu_slots *, uint64_t hang_ns);
 const struct mu_slot *mu_slots_get(const struct mu_slots *, uint32_t index);
 
 /* Tells the ranks that a peer failed; only the first call counts. */
@@ -25,6 +28,10 @@ void mu_slots_notice(struct mu_slots *, uint32_t bits); /* adds MU_NOTICE_ bits 
  * last, once all ranks of the node have one), step_wall (newest), ckpt_plus1, restored_plus1. Other fields are left.
  * Returns whether any of them differs from what is in *r. */
 bool mu_slots_read(const struct mu_slots *, struct mu_m_report *r);
+
+/* Fills what a slot says of the rank's waiting (state op op_seq last_ late_ gave_up); returns its beat. When the rank
+ * writes faster than can be read, op is left as it was. */
+uint64_t mu_slots_wait(const struct mu_slots *, uint32_t index, struct mu_hang_rank *out);
 
 /* Why the process looks as if its MPI came up without us, "" when it does not; text for people. connected: it has had
  * a PMIx connection; age_ns: since its start; *alone: 0 at first, kept by the caller between looks. Reads /proc. */

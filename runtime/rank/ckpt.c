@@ -4,6 +4,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
 #include "runtime/ckpt/options.h"
+#include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"
 #include "runtime/rank/session.h"
@@ -14,9 +15,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SLICE (20 * MU_MS)    /* between two looks at the abort word */
-#define TIMEOUT_DEFAULT 300.0 /* s, of MUSTER_TIMEOUT */
-#define HALT_EVERY MU_SEC     /* between two looks for the halt file */
+#define SLICE (20 * MU_MS) /* between two looks at the abort word */
+#define HALT_EVERY MU_SEC  /* between two looks for the halt file */
 #define LIMIT_MARGIN (5 * MU_SEC)
 #define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
 
@@ -31,11 +31,13 @@ struct muster_ckpt {
     int rank, size;
     pid_t pid;
     struct mu_ckpt_place place;
+    struct mu_ckpt_owner *owner; /* rank 0 */
     struct mu_ckpt_tensors tensors;
     struct mu_ckpt_writer *writer;
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */
     bool told;           /* its error has been returned */
+    uint64_t saving;     /* step of the last save */
     uint64_t generation; /* the next one; rank 0's counts */
     int32_t *codes;      /* of all ranks; so that agreeing needs no memory */
     struct intent *intents;
@@ -91,17 +93,6 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 
 /* --- open ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t timeout_ns(void)
-{
-    const char *text = getenv("MUSTER_TIMEOUT");
-    char *end;
-    double s = text ? strtod(text, &end) : 0;
-
-    if (!text || end == text || *end || !(s > 0) || s > 1e9)
-        s = TIMEOUT_DEFAULT;
-    return (uint64_t)(s * 1e9);
-}
-
 /* What rank 0 found and decided, for the others. */
 struct opening {
     int32_t code;
@@ -137,7 +128,8 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
         return rc;
     memcpy(c->place.dir, opt.dir, sizeof opt.dir);
     c->place.keep = opt.keep;
-    if ((rc = mu_ckpt_store_open(&c->place, &o->next, err)))
+    if ((rc = mu_ckpt_owner_take(&c->place, &mu_ckpt_patience, &c->owner, err)) ||
+        (rc = mu_ckpt_store_open(&c->place, &o->next, err)))
         return rc;
     memcpy(o->dir, opt.dir, sizeof o->dir);
     o->keep = opt.keep;
@@ -159,6 +151,7 @@ static void durable(uint64_t step)
 
 static void free_ckpt(muster_ckpt *c)
 {
+    mu_ckpt_owner_release(c->owner);
     mu_ckpt_tensors_free(&c->tensors);
     free(c->codes);
     free(c->intents);
@@ -168,7 +161,8 @@ static void free_ckpt(muster_ckpt *c)
 int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
 {
     static const char call[] = "muster_ckpt_open";
-    const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB");
+    const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB"), *mark = getenv("MUSTER_JOB_MARK");
+    const char *node = getenv("MUSTER_NODE");
     mu_auto_free struct opening *o = calloc(1, sizeof *o);
     muster_ckpt *c = calloc(1, sizeof *c);
     struct mu_err err = {0};
@@ -194,16 +188,22 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
         return mu_rank_fail(MUSTER_ENOMEM, "%s: no memory", call);
     }
     c->place = (struct mu_ckpt_place){
-        .timeout = timeout_ns(),
+        .timeout = mu_rank_timeout(),
         .rank = (uint32_t)c->rank,
         .world = (uint32_t)c->size,
         .attempt = attempt && atoi(attempt) > 0 ? (uint32_t)atoi(attempt) : 1,
+        .job_mark = mark ? strtoull(mark, NULL, 16) : 0,
         .io = &mu_ckpt_io_posix,
     };
+    gethostname(c->place.host, sizeof c->place.host - 1);
+    if (node)
+        snprintf(c->place.host, sizeof c->place.host, "%s", node);
     snprintf(c->place.job, sizeof c->place.job, "%s", job ? job : "");
 
     if (c->rank == 0) {
+        mu_rank_files(true);
         o->code = open_first(c, options, o, &err);
+        mu_rank_files(false);
         memcpy(o->text, err.text, sizeof o->text);
     }
     if ((rc = muster_broadcast(o, sizeof *o, MUSTER_UINT8, 0, comm)))
@@ -223,7 +223,9 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->last_save = mu_now();
     c->dirty = true;
 
+    mu_rank_files(true);
     rc = c->rank ? mu_ckpt_store_join(&c->place, &err) : 0;
+    mu_rank_files(false);
     if (!rc)
         rc = mu_ckpt_writer_start(&c->place, durable, &c->writer, &err);
     if ((rc = agree(c, call, rc, &err)))
@@ -255,7 +257,7 @@ int muster_ckpt_add(muster_ckpt *c, const muster_tensor *t)
 
 /* Waits until the writer is idle, or (durable) until the save is: 0, its error, or 1 at the end of the time. When the
  * job is aborted the others' parts will not come. */
-static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
+static int settled(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
 {
     uint64_t end = mu_now() + timeout;
 
@@ -270,6 +272,21 @@ static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct m
         if (aborted())
             mu_ckpt_writer_cancel(c->writer);
     }
+}
+
+static int settle(muster_ckpt *c, bool until_durable, uint64_t timeout, struct mu_err *err)
+{
+    mu_rank_files(true);
+    int rc = settled(c, until_durable, timeout, err);
+    mu_rank_files(false);
+    return rc;
+}
+
+static void sweep(muster_ckpt *c, uint64_t generation)
+{
+    mu_rank_files(true);
+    mu_ckpt_store_sweep(&c->place, generation);
+    mu_rank_files(false);
 }
 
 /* The writer is idle and laid out for the tensors there are. */
@@ -334,7 +351,8 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     }
     if (failed && !c->told) {
         err = failure;
-        rc = mu_err_prefix(&err, "the previous checkpoint failed, this one was not made");
+        rc = mu_err_prefix(&err, "the previous checkpoint failed (step %" PRIu64 ", the one of %" PRIu64 " not made)",
+                           c->saving, step);
     }
     if (step == UINT64_MAX && !rc)
         rc = mu_err_set(&err, MUSTER_EARG, "step out of range");
@@ -349,7 +367,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
 
     settle(c, false, c->place.timeout, NULL); /* the layout's */
     if (failed && c->rank == 0)
-        mu_ckpt_store_sweep(&c->place, mine.generation);
+        sweep(c, mine.generation);
     c->generation = mine.generation + 1;
     c->last_save = mu_now();
     c->calls = 0;
@@ -358,6 +376,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     c->saved = true;
     c->told = false;
+    c->saving = step;
     return 0;
 }
 
@@ -384,7 +403,7 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
         return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the checkpoint is still being written to %s", call, c->place.dir);
     if (rc) {
         c->told = true;
-        return mu_rank_fail(rc, "%s: %s", call, err.text);
+        return mu_rank_fail(rc, "%s: the checkpoint of step %" PRIu64 " failed: %s", call, c->saving, err.text);
     }
     return 0;
 }
@@ -401,11 +420,12 @@ int muster_ckpt_close(muster_ckpt *c)
         rc = mu_err_set(&err, MUSTER_ETIMEOUT, "the last checkpoint is still being written");
         mu_ckpt_writer_cancel(c->writer);
     } else if (c->saved && !c->told) {
-        rc = mu_ckpt_writer_durable(c->writer, 0, &err);
+        if ((rc = mu_ckpt_writer_durable(c->writer, 0, &err)) < 0)
+            mu_err_prefix(&err, "the checkpoint of step %" PRIu64 " failed", c->saving);
     }
     rc = agree(c, call, rc, &err);
     if (c->rank == 0)
-        mu_ckpt_store_sweep(&c->place, UINT64_MAX);
+        sweep(c, UINT64_MAX);
     stopped = mu_ckpt_writer_stop(c->writer, MU_SEC, &err);
     if (stopped && !rc)
         rc = mu_rank_fail(stopped, "%s: %s", call, err.text);
@@ -486,7 +506,9 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
             break;
         if (!newest)
             newest = x.generation;
+        mu_rank_files(true);
         rc = mine ? mine : mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
+        mu_rank_files(false);
         if (!(rc = agree(c, call, rc, &err))) {
             mu_ckpt_loaded_apply(&got, &c->tensors);
             *step = got.id.step;

@@ -52,6 +52,7 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
         e.timeout = strtod(s, &end);
         if (*end || !isfinite(e.timeout) || e.timeout <= 0 || e.timeout > 1e9)
             return mu_err_set(err, MUSTER_EARG, "MUSTER_TIMEOUT=%s: a number of seconds above 0 is needed", s);
+        e.timeout_said = true;
     }
     s = getenv("MUSTER_FLAT_MAX");
     if (s && *s) {

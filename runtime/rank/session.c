@@ -13,6 +13,7 @@
 #include "runtime/base/clock.h"
 
 #define WORLD_CTX 1
+#define AFTER_HANG 60.0 /* s: a deadline that nobody has set leaves it to the controller to say who hangs */
 
 static struct {
     bool live, fork_hook;
@@ -48,8 +49,10 @@ int mu_rank_fail_err(const struct mu_err *err)
 {
     if (&last_error != err)
         last_error = *err;
-    if (!foreign && session.slot)
+    if (!foreign && session.slot) {
+        atomic_store_explicit(&session.slot->error_seq, (uint32_t)session.engine.entered, memory_order_relaxed);
         atomic_store_explicit(&session.slot->user_error, (uint32_t)-err->code, memory_order_relaxed);
+    }
     return err->code;
 }
 
@@ -110,6 +113,26 @@ int mu_rank_leave(int rc, const struct mu_err *err)
     return rc < 0 ? mu_rank_fail_err(err) : rc;
 }
 
+void mu_rank_files(bool on)
+{
+    struct mu_engine *e = &session.engine;
+
+    if (foreign || !session.live)
+        return;
+    pthread_mutex_lock(&e->lock);
+    if (on)
+        mu_slot_wait(e->slot,
+                     &(struct mu_slot_op){.kind = MU_OP_KIND_CKPT, .peer = MU_OP_PEER_NONE, .since = mu_now()});
+    else
+        mu_slot_go(e->slot);
+    pthread_mutex_unlock(&e->lock);
+}
+
+uint64_t mu_rank_timeout(void)
+{
+    return session.engine.timeout;
+}
+
 /* --- init --- */
 
 static int joining_stops(void *arg, struct mu_err *err)
@@ -122,10 +145,14 @@ static int joining_stops(void *arg, struct mu_err *err)
         *err = e->broken;
         return err->code;
     }
-    if (mu_now() > session.join_deadline)
-        return mu_err_set(err, MUSTER_ETIMEOUT, "not all %d ranks called muster_init within %.3g s", session.mpi.size,
-                          session.env.timeout);
-    return 0;
+    if (mu_now() <= session.join_deadline)
+        return 0;
+    atomic_store_explicit(&e->slot->late_seq, (uint32_t)e->entered, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->late_peer, MU_OP_PEER_NONE, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->late_ns, e->timeout, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->late_kind, MU_OP_KIND_INIT, memory_order_release);
+    return mu_err_set(err, MUSTER_ETIMEOUT, "not all %d ranks called muster_init within %.3g s", session.mpi.size,
+                      session.env.timeout);
 }
 
 /* Ranks that MPI did not bring together would each train alone: say so, and why. */
@@ -227,10 +254,14 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         survive_pipes();
     e->head = session.head;
     e->slot = session.slot ? session.slot : &nobody_reads;
+    if (session.head && session.head->hang_ns && !session.env.timeout_said &&
+        session.env.timeout < (double)session.head->hang_ns / (double)MU_SEC + AFTER_HANG)
+        session.env.timeout = (double)session.head->hang_ns / (double)MU_SEC + AFTER_HANG;
     e->timeout = (uint64_t)(session.env.timeout * (double)MU_SEC);
     e->nap_after = 50 * MU_MS;
     e->flat_max = session.env.flat_max;
     session.join_deadline = mu_now() + e->timeout;
+    mu_slot_wait(e->slot, &(struct mu_slot_op){.kind = MU_OP_KIND_INIT, .peer = MU_OP_PEER_NONE, .since = mu_now()});
 
     rc = mu_mpi_start(argc, argv, &session.mpi, err);
     if (rc < 0)
@@ -268,6 +299,8 @@ int muster_init(int *argc, char ***argv)
         return mu_rank_fail(MUSTER_EJOB, "muster_init: an earlier session of this process ended in a failure");
     pthread_mutex_lock(&session.engine.lock);
     rc = start(argc, argv, &err);
+    if (session.engine.slot)
+        mu_slot_go(session.engine.slot);
     if (rc < 0)
         mu_err_prefix(&err, "muster_init");
     return mu_rank_leave(rc, &err);
@@ -336,7 +369,7 @@ int muster_finalize(void)
     else
         mu_err_prefix(&err, "muster_finalize leaves MPI as it is");
     session.steps = 0;
-    atomic_store_explicit(&e->slot->state, MU_RANK_FINALIZED, memory_order_release);
+    atomic_store_explicit(&e->slot->state, rc ? MU_RANK_FINALIZED : MU_RANK_LEFT, memory_order_release);
     return mu_rank_leave(rc, &err);
 }
 

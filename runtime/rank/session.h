@@ -25,13 +25,19 @@ int mu_rank_enter(const muster_comm *comm, bool any, const char *function);
 /* Ends it: unlocks; reports err when rc is negative; returns rc. */
 int mu_rank_leave(int rc, const struct mu_err *err);
 
+/* Until the next wait this rank is busy with files (on), or no more: the keeper does not take it for one that hangs. */
+void mu_rank_files(bool on);
+/* The bound of waits, ns. */
+uint64_t mu_rank_timeout(void);
+
 /* What the launch put into the environment. */
 struct mu_rank_env {
     const char *job; /* NULL: not started by muster */
     const char *slots;
     long slot_index, rank, world_size, attempt; /* -1: not given */
     bool pmix;                                  /* a PMIx server was offered */
-    double timeout;
+    double timeout;                             /* s, without a word from those waited for */
+    bool timeout_said;
     size_t flat_max;
     char node[MU_NODE_NAME];
 };

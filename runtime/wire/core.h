@@ -31,8 +31,40 @@ enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
 /* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
  * another one had. */
 enum { MU_BLAME_SIGNAL = 1, MU_BLAME_CODE, MU_BLAME_PEER };
+/* Ranks that hang. When a rank has waited for another one for the hang deadline, the controller decides who holds it
+ * up; a stopped process holds up everybody, and is given MU_HANG_STOPPED_NS if that is shorter. */
+#define MU_HANG_NS (600 * 1000000000ull)          /* spec.hang_ns_plus1 0 */
+#define MU_HANG_LEAST_NS (1 * 1000000000ull)      /* shorter deadlines are not taken */
+#define MU_HANG_STOPPED_NS (10 * 1000000000ull)   /* SIGSTOP, a frozen cgroup */
+static inline uint64_t mu_hang_ns(uint64_t plus1) /* of a spec; 0 = no deadline */
+{
+    return plus1 ? plus1 - 1 : MU_HANG_NS;
+}
+static inline uint64_t mu_hang_stopped_ns(uint64_t hang_ns)
+{
+    return hang_ns < MU_HANG_STOPPED_NS ? hang_ns : MU_HANG_STOPPED_NS;
+}
+/* hang.level. SOME: ranks have waited for a while; OVER: the deadline is over; LATE: a rank has given up at a deadline
+ * of the library's own. */
+enum { MU_HANG_LEVEL_NONE, MU_HANG_LEVEL_SOME, MU_HANG_LEVEL_OVER, MU_HANG_LEVEL_LATE };
+/* hang.what. The first four are verdicts, the more plausible first: its process is stopped; it is inside the library
+ * but does not come round to waiting; it is not where it is waited for; ranks wait for one another. The others are not:
+ * the wait goes on at a rank of another node (MU_ALL: at whoever has not called muster_init), ends at files, or
+ * nowhere. */
+enum {
+    MU_HANG_NOBODY,
+    MU_HANG_STOPPED,
+    MU_HANG_STUCK,
+    MU_HANG_ABSENT,
+    MU_HANG_CYCLE,
+    MU_HANG_ELSEWHERE,
+    MU_HANG_FILES,
+};
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
+/* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
+ * and ended with a code that is not 0; BUSY: its checkpoint directory is another job's. */
+enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
@@ -53,6 +85,7 @@ enum mu_ev_kind {
     MU_EV_ECHO,    /* agent: the controller is known to have heard what we sent at `at` */
     MU_EV_FENCE,   /* keeper: PMIx wants a fence of attempt (msg: fence with seq, among, data) */
     MU_EV_MODEX,   /* keeper: PMIx asks for what a rank elsewhere has published, or answers MU_ACT_MODEX (msg: modex) */
+    MU_EV_HANG,    /* keeper: ranks hang, or the answer to MU_ACT_LOOK (msg: hang, without job and attempt) */
     MU_EV_NOCTL,   /* agent: no controller was listening at `at`, or later: its host has refused a connection */
 };
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
@@ -75,13 +108,16 @@ struct mu_ev {
     uint32_t attempt, pid, index;
     int32_t status;
     uint32_t abnormal; /* MU_EV_CHILD at a keeper: exited with 0 but left MPI without finalising; status is then 0 */
+    uint32_t aborted;  /* MU_EV_CHILD at a keeper: has called MPI_Abort, with abort_code */
+    int32_t abort_code;
     const char *text, *node;
     const struct mu_m_report *report;
     uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
+    uint32_t vain;  /* the same: MU_VAIN_ */
 };
 
 enum mu_act_kind {
-    MU_ACT_SEND,    /* frame to conn; dropped when the connection is gone */
+    MU_ACT_SEND,    /* frame to conn or to all of conns; dropped where the connection is gone */
     MU_ACT_CLOSE,   /* conn, after what was sent */
     MU_ACT_PUT_JOB, /* controller: store the row (frame: jobrow). durable: committed before the next action runs */
     MU_ACT_EVENT,   /* controller: append to the job's events */
@@ -99,6 +135,7 @@ enum mu_act_kind {
     MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
                    */
     MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
+    MU_ACT_LOOK,   /* keeper: whom does rank `index` of the job wait for? Answer: MU_EV_HANG, at once */
     MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
 };
 #define MU_ALL UINT32_MAX
@@ -123,7 +160,8 @@ static inline int64_t mu_fence_behind(uint64_t newest, uint64_t seq)
 
 struct mu_act {
     enum mu_act_kind kind;
-    mu_conn conn;
+    mu_conn conn, *conns; /* conns: several, the action's own; then conn is 0 */
+    uint32_t nconns;
     struct mu_buf frame;
     uint64_t job;
     uint32_t attempt, index, signo, durable;
@@ -140,6 +178,14 @@ struct mu_acts {
 /* Next action, zeroed, of that kind; a scratch one when memory is out (failed is set). */
 struct mu_act *mu_acts_add(struct mu_acts *, enum mu_act_kind);
 void mu_acts_send(struct mu_acts *, mu_conn, enum mu_msg_type, const void *body);
+/* The same to several, encoded once: so it crosses each hop of the tree once. Zeros among conns are skipped. */
+void mu_acts_cast(struct mu_acts *, const mu_conn *conns, uint32_t n, enum mu_msg_type, const void *body);
+/* To whom a MU_ACT_SEND goes. */
+static inline uint32_t mu_act_to(const struct mu_act *act, const mu_conn **v)
+{
+    *v = act->conns ? act->conns : &act->conn;
+    return act->conns ? act->nconns : 1;
+}
 void mu_acts_clear(struct mu_acts *); /* forgets the actions, keeps the memory */
 void mu_acts_free(struct mu_acts *);
 
@@ -156,7 +202,9 @@ void mu_acts_free(struct mu_acts *);
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
     X(SPARE_TWICE, "one spare node replaces two")                                                                      \
-    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")
+    X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")                                                   \
+    X(RANK_HANGS_ON, "a rank that hangs is left alone")                                                                \
+    X(HANG_KEPT, "a verdict on a rank of one attempt is carried out on the next")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -148,10 +149,23 @@ static int absolute_home(struct mu_err *err)
     return 0;
 }
 
+/* As many descriptors as we may have; the ranks get the user's limit back. */
+static void raise_limit(void)
+{
+    const rlim_t enough = 1 << 20;
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= r.rlim_max || r.rlim_cur >= enough)
+        return;
+    r.rlim_cur = r.rlim_max < enough ? r.rlim_max : enough;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
 int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
 {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    raise_limit();
     if (foreground)
         return mu_log_setup(2, NULL, NULL, err);
 

@@ -23,7 +23,8 @@ void mu_alarm_set(struct mu_alarm *, uint64_t at); /* UINT64_MAX: unset */
 void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
 
 /* Opens STATE/log/NAME.log for appending (a file past 4 MiB becomes NAME.log.1) and logs there; foreground: to stderr.
- * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. */
+ * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. Either way
+ * the soft limit of open files becomes the hard one. */
 int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
 
 /* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:

@@ -42,7 +42,7 @@ struct mu_u32v {
 #define MU_F_attach(F) F(u64, job) F(u32, foreground) F(str, token)
 #define MU_F_state(F) F(u64, job) F(u32, state) F(str, reason) F(u32, attempt)
 #define MU_F_output(F)                                                                                                 \
-    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped)
+    F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset) F(bytes, data) F(u64, dropped) F(u32, why)
 #define MU_F_output_ack(F) F(u64, job) F(u32, attempt) F(u32, rank) F(u32, stream) F(u64, offset)
 #define MU_F_input(F) F(u64, job) F(bytes, data) F(u32, eof) F(u64, offset)
 #define MU_F_input_ack(F) F(u64, job) F(u64, taken)
@@ -82,8 +82,10 @@ struct mu_u32v {
     F(strv, cpusets)                                                                                                   \
     F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
         F(u64, lease_ns) F(u32, mark)
-/* start.lease_ns: filled in by the agent: begun later (CLOCK_MONOTONIC) it may be one that was given up. */
-#define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why)
+/* The controller sends all nodes the same; their agents fill in node_id, their place in nodes, and lease_ns: begun later
+ * (CLOCK_MONOTONIC) it may be one that was given up. local_slots is not used any more. */
+/* kill.rank_plus1: this rank alone, because it hangs; why is what is said of it. 0: all. */
+#define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why) F(u32, rank_plus1)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
@@ -112,7 +114,7 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -131,11 +133,23 @@ struct mu_u32v {
 #define MU_F_abort(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, node)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
+/* What a keeper sees of ranks that wait too long or do not go on (runtime/keeper/hang.h). level: MU_HANG_LEVEL_. from:
+ * the rank here that has waited longest, in the operation kind, ctx, number, with nwait - 1 others of this node, wait_ns
+ * long. what: MU_HANG_: what is found where those end for whom it waits: at rank, whose process is in the state process,
+ * still_ns long, op_seq operations after its start and last in the collective last_ctx, last_number (in_kind: it has not
+ * come out). asked_plus1: the answer to `look` for this rank, which is then from. */
+#define MU_F_hang(F)                                                                                                   \
+    F(u64, job) F(u32, attempt) F(u32, level) F(u32, from) F(u32, nwait) F(u32, kind) F(u64, ctx) F(u64, number)       \
+        F(u64, wait_ns) F(u32, what) F(u32, rank) F(u32, process) F(u64, still_ns) F(u64, op_seq) F(u32, in_kind)      \
+            F(u64, last_ctx) F(u64, last_number) F(u32, asked_plus1)
+/* Controller to keeper: whom does this rank of yours wait for? MU_ALL: who of yours has not called muster_init? */
+#define MU_F_look(F) F(u64, job) F(u32, attempt) F(u32, rank)
+
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
  * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
- * in place of ssh. */
+ * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -161,7 +175,7 @@ struct mu_u32v {
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
-        F(str, ssh) F(str, engine) F(strv, engine_env)
+        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -195,7 +209,8 @@ struct mu_u32v {
     F(i32, ending_code)                                                                                                \
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
-        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots)
+        F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
@@ -235,6 +250,8 @@ struct mu_u32v {
     M(48, abort)                                                                                                       \
     M(50, report)                                                                                                      \
     M(51, rank_exit)                                                                                                   \
+    M(52, hang)                                                                                                        \
+    M(53, look)                                                                                                        \
     M(60, spec)                                                                                                        \
     M(61, jobrow)
 

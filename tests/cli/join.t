@@ -8,6 +8,7 @@ state_of() { "$muster" nodes --json | python3 -c 'import json,sys; print(*[n["st
 is_state() { [ "$(state_of "$1")" = "$2" ]; }
 agents() { pool_processes | grep -c ' agent '; }
 agent_of() { pool_processes | sed -n "s/^\([0-9]*\) .* agent .*$1.*/\1/p"; }
+is_gone() { ! kill -0 "$1" 2>/dev/null; }
 port=$(free_port)
 
 # what can be known to be wrong
@@ -70,7 +71,7 @@ is "${#files[@]} $(stat -c %a "${files[@]}" | sort -u)" "2 600" "what it knows i
 was=$(agent_of --rejoin)
 "$muster" agent --join "127.0.0.1:$port" --node far --slots 3 2>"$tmp/far.err" &
 far=$!
-wait_for 10 eval '! kill -0 "$was" 2>/dev/null'
+wait_for 10 is_gone "$was"
 ok $? "an agent by hand takes the place of the one that the keeper has started"
 wait_for 10 is_state far up
 touch "$tmp/stop"

@@ -63,6 +63,31 @@ bad "unexpected argument 'x'" jobs x
 bad "unknown command 'rnu'; did you mean 'run'" rnu
 bad "unknown option '--verison'|unknown" --verison
 
+bad '--min x: not a size' bench coll --min x
+bad '--min 3: smaller than one float32; give at least 4' bench coll --min 3
+bad '--min 0: smaller than one uint8; give at least 1' bench coll --min 0 --dtype uint8
+bad '--min 4: smaller than one float64; give at least 8' bench coll --dtype float64 --min 4
+bad '--min 64K is more than --max 8; give a smaller --min' bench coll --min 64K --max 8
+bad '--min 128M is more than --max 64M, the default' bench coll --min 128M
+bad '--max 4 is less than --min 8, the default; give --min, too' bench coll --max 4
+bad '--max 1000000G: larger than 1T' bench coll --max 1000000G
+
+# State that cannot be: each command says so, what to do about it, and exits 2.
+mine=$MUSTER_HOME
+for home in /proc/nosuch "$tmp/plain" "$tmp/plain/below"; do
+    export MUSTER_HOME=$home
+    for words in 'run true' 'submit true' jobs nodes 'cancel 1' 'status 1' 'events 1' 'logs 1' 'bench coll'; do
+        # shellcheck disable=SC2086
+        bad "state directory: cannot create directory $home.*: (No such file|Not a dir).*; set MUSTER_HOME to a" $words
+    done
+done
+export MUSTER_HOME=$mine
+MUSTER_RUN_ROOT=/proc/nosuch bad "cannot create directory /proc/nosuch: .*; set MUSTER_RUN_ROOT to a" jobs
+MUSTER_RUN_ROOT=relative bad "MUSTER_RUN_ROOT must be an absolute path" jobs
+mkdir -p "$tmp/world/$(uname -n)"
+chmod 777 "$tmp/world/$(uname -n)"
+MUSTER_HOME=$tmp/world bad "can be written by others .*; chmod 700 it" jobs
+
 slots=$("$muster" nodes --json | python3 -c 'import json,sys; print(sum(n["slots"] for n in json.load(sys.stdin)["nodes"]))')
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run -n $((slots + 1)) true
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" submit -n $((slots + 1)) true

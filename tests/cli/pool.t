@@ -7,6 +7,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 ctl=$!
 wait_for 10 test -e "$MUSTER_HOME/pool.key"
 
+has_lines() { [ "$(wc -l <"$tmp/run.out")" -gt "$1" ]; }
 far() { # ARGUMENTS: a command of another home
     MUSTER_HOME=$tmp/far MUSTER_POOL=${pool:-127.0.0.1:$port} run_cmd timeout 60 "$muster" "$@"
 }
@@ -52,7 +53,7 @@ run=$!
 wait_for 10 test -s "$tmp/run.out"
 kill -9 "$ctl"
 ticks=$(wc -l <"$tmp/run.out")
-wait_for 20 eval '[ $(wc -l <"$tmp/run.out") -gt $((ticks + 3)) ]'
+wait_for 20 has_lines $((ticks + 3))
 touch "$tmp/go"
 wait "$run"
 is "$? $(tail -n 1 "$tmp/run.out")" "0 done" "kill -9 of the controller: a watched job goes on, the next one is found" || note "$(cat "$tmp/run.err")"

@@ -364,8 +364,13 @@ cluster_cut() {
         case $h in head | all) ;; *) cl_check "$h" || return ;; esac
     done
     case $one_way:$from:$to in
-    :*:all) : >"$CLUSTER_DIR/cut/$from" ;;
-    :all:*) : >"$CLUSTER_DIR/cut/$to" ;;
+    :h[0-9]*:all | :all:h[0-9]*)
+        # Its port is all that changes: at once, whatever else the machine does.
+        h=${from/all/$to}
+        : >"$CLUSTER_DIR/cut/$h"
+        [ ! -e "$CLUSTER_DIR/$h/up" ] || bridge link set dev "$h" state 0
+        return
+        ;;
     *)
         for from in $(cl_each "$from"); do
             for h in $(cl_each "$to"); do

@@ -140,6 +140,15 @@ cluster_heal h1 h2
 hears h1 20
 ok $? "healed, too" || note "$(bad_word)"
 
+cluster_cut head
+run_cmd timeout 1 $CLUSTER_SSH h1 true
+is "$rc" 124 "the head is cut off"
+run_cmd cluster_exec h1 ssh h2 uname -n
+is "$rc:$out" 0:h2 "hosts reach one another then"
+cluster_heal head
+run_cmd cluster_ssh h1 true
+is "$rc" 0 "and the head again"
+
 # One way: datagrams, which need no answer
 send() { cluster_exec "$1" python3 -c 'import socket, sys
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 7001))' "$2" "$3"; }

@@ -1,5 +1,4 @@
-/* Manifests and commit records from any bytes. The checksums are made right first: behind them is what is put to the
- * test.
+/* Manifests and records from any bytes. The checksums are made right first: behind them is what is put to the test.
  * sources: runtime/ckpt/format.c runtime/ckpt/tensor.c runtime/base/crc32c.c runtime/base/buf.c runtime/base/err.c */
 #include "runtime/base/crc32c.h"
 #include "runtime/ckpt/format.h"
@@ -53,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     unsigned char *p = malloc(n + 1);
     struct mu_ckpt_commit k;
+    struct mu_ckpt_owner_record o;
     struct mu_ckpt_epoch e;
 
     if (!p)
@@ -66,6 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         free(k.votes);
     seal(p, n, "MUSTEREP");
     mu_ckpt_epoch_decode(p, n, &e, NULL);
+    seal(p, n, "MUSTEROW");
+    mu_ckpt_owner_decode(p, n, &o, NULL);
     free(p);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Ranks that end as they should not: ends exit (rank 1 leaves with 0, without MPI_Finalize), ends abort (MPI_Abort 7).
- */
+/* Ranks that end as they should not: ends exit (rank 1 leaves with 0, without MPI_Finalize), ends abort [CODE] (it
+ * calls MPI_Abort, with 7). */
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ int main(int argc, char **argv)
     if (rank == 1 && argc > 1 && !strcmp(argv[1], "exit"))
         _exit(0);
     if (rank == 1)
-        MPI_Abort(MPI_COMM_WORLD, 7);
+        MPI_Abort(MPI_COMM_WORLD, argc > 2 ? atoi(argv[2]) : 7);
     MPI_Barrier(MPI_COMM_WORLD);
     MPI_Finalize();
     return 0;

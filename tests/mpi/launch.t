@@ -22,4 +22,13 @@ is "$rc" 1 "a rank that ends with 0 without MPI_Finalize fails the job"
 like "$err" 'had not called MPI_Finalize' "and is told"
 run_cmd timeout 60 "$muster" run -n 2 "$B/tests/mpi/ends" abort
 is "$rc" 7 "MPI_Abort's code is the job's"
+like "$err" 'rank 1 on [^ ]+:? called MPI_Abort with code 7' "and the report says who called it"
+run_cmd "$muster" events --json "$("$muster" jobs --all --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][-1]["id"])')"
+like "$out" '"rank-exit"[^}]*"rank":1[^}]*"called MPI_Abort with code 7"' "as the events do" || note "$out"
+run_cmd timeout 60 "$muster" run -n 2 "$B/tests/mpi/ends" abort 0
+is "$rc" 1 "MPI_Abort with 0 is a failure, too"
+like "$err" 'rank 1 on [^ ]+:? called MPI_Abort with code 0' "and is told"
+run_cmd timeout 60 "$muster" run -n 2 "$B/tests/mpi/ends" abort 300
+is "$rc" 44 "of MPI_Abort's code the lowest byte is the job's"
+like "$err" 'called MPI_Abort with code 300' "but the report has all of it"
 done_testing

@@ -125,6 +125,15 @@ static void node_lost(struct world *w, const struct mu_act *a)
         t->ok_lost = true;
 }
 
+static void send_all(struct world *w, const struct mu_act *a)
+{
+    const mu_conn *to;
+    uint32_t n = mu_act_to(a, &to);
+
+    for (uint32_t i = 0; i < n; i++)
+        sim_transmit(w, to[i], 0, &a->frame);
+}
+
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
 {
     struct mu_acts acts = {0};
@@ -143,7 +152,7 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
         if (a->kind == MU_ACT_PUT_JOB)
             put_row(w, &a->frame);
         else if (a->kind == MU_ACT_SEND)
-            sim_transmit(w, a->conn, 0, &a->frame);
+            send_all(w, a);
         else if (a->kind == MU_ACT_CLOSE)
             sim_hang_up(w, a->conn);
         else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)
@@ -296,6 +305,10 @@ static void spawn_ranks(struct world *w, unsigned who, const struct mu_buf *fram
     for (uint32_t i = 0; i < k->nnodes; i++)
         k->world += m.start.node_ranks.v[i];
     k->spawned = false;
+    k->base = 0;
+    for (uint32_t i = 0; i < m.start.node_id; i++)
+        k->base += m.start.node_ranks.v[i];
+    memset(k->frozen, 0, sizeof k->frozen);
     bool fails = sim_chance(w, 10);
     if (!fails) {
         check_spawn(w, k, m.start.attempt, n);
@@ -323,10 +336,79 @@ void sim_end_rank(struct world *w, unsigned who, uint32_t index, uint64_t after,
     e->status = status;
 }
 
+/* What the keeper of a rank sees of it. */
+static void say_hang(struct world *w, unsigned who, uint32_t rank, struct mu_m_hang m)
+{
+    struct keeper *k = &w->keeper[who];
+    uint32_t i = rank - k->base;
+
+    if (rank < k->base || i >= MAX_RANKS || !k->live[i] || !k->frozen[i]) {
+        m.what = MU_HANG_NOBODY;
+    } else {
+        m.what = MU_HANG_STOPPED;
+        m.rank = rank;
+    }
+    struct mu_msg msg = {.type = MU_MSG_hang, .hang = m};
+    sim_keeper_step(w, who, &(struct mu_ev){.kind = MU_EV_HANG, .attempt = k->attempt, .msg = &msg});
+}
+
+/* A rank that will not end by itself any more. */
+bool sim_freeze(struct world *w)
+{
+    if (!w->nkeepers)
+        return false;
+    unsigned who = (unsigned)sim_below(w, w->nkeepers);
+    struct keeper *k = &w->keeper[who];
+    uint32_t r = (uint32_t)sim_below(w, MAX_RANKS);
+    if (!k->alive || !k->spawned || !k->live[r] || k->frozen[r])
+        return false;
+    sim_trace(w, "FREEZE rank %u of job %llu", k->base + r, (unsigned long long)k->job);
+    k->frozen[r] = true;
+    struct event *e = sim_at(w, w->now + MU_SEC, RANK_HANGS);
+    e->who = who;
+    e->gen = k->gen;
+    e->attempt = k->attempt;
+    e->index = r;
+    return true;
+}
+
+/* Its keeper sees it, or that of another node whose ranks wait for it; again and again. */
+void sim_rank_hangs(struct world *w, struct event *e)
+{
+    struct keeper *k = &w->keeper[e->who];
+    unsigned by = e->who;
+
+    if (!k->alive || k->gen != e->gen || k->attempt != e->attempt || !k->live[e->index])
+        return;
+    for (unsigned i = 0; i < w->nkeepers && sim_chance(w, 500); i++)
+        if (w->keeper[i].alive && w->keeper[i].job == k->job && w->keeper[i].attempt == k->attempt &&
+            w->keeper[i].nlive)
+            by = i;
+    struct event *again = sim_at(w, w->now + MU_SEC, RANK_HANGS);
+    again->who = e->who;
+    again->gen = e->gen;
+    again->attempt = e->attempt;
+    again->index = e->index;
+    uint32_t rank = k->base + e->index;
+    if (by == e->who) {
+        say_hang(w, by, rank, (struct mu_m_hang){.level = MU_HANG_LEVEL_OVER, .still_ns = MU_SEC});
+        return;
+    }
+    struct mu_msg msg = {.type = MU_MSG_hang,
+                         .hang = {.level = MU_HANG_LEVEL_OVER,
+                                  .from = w->keeper[by].base,
+                                  .nwait = 1,
+                                  .wait_ns = MU_SEC,
+                                  .what = MU_HANG_ELSEWHERE,
+                                  .rank = rank}};
+    sim_keeper_step(w, by, &(struct mu_ev){.kind = MU_EV_HANG, .attempt = k->attempt, .msg = &msg});
+}
+
 void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
 {
     struct keeper *k = &w->keeper[who];
     struct mu_acts acts = {0};
+    uint32_t looked[4], nlooked = 0;
 
     if (k->hung)
         return;
@@ -342,10 +424,17 @@ void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
             spawn_ranks(w, who, &a->frame);
             break;
         case MU_ACT_SIGNAL:
+            if (a->index != MU_ALL && (a->index >= MAX_RANKS || !k->frozen[a->index]))
+                sim_violated(w, "job %llu: rank %u of attempt %u is killed for a hang, and does not hang",
+                             (unsigned long long)k->job, k->base + a->index, k->attempt);
             for (uint32_t r = 0; r < MAX_RANKS; r++)
-                if (k->live[r] && (a->signo == SIGKILL || sim_chance(w, 700)))
+                if (k->live[r] && (a->index == MU_ALL || a->index == r) && (a->signo == SIGKILL || sim_chance(w, 700)))
                     sim_end_rank(w, who, r, sim_below(w, 10 * MU_MS),
                                  a->signo == SIGKILL || sim_chance(w, 500) ? (int)a->signo : 0);
+            break;
+        case MU_ACT_LOOK:
+            looked[nlooked % MU_COUNT(looked)] = a->index;
+            nlooked++;
             break;
         case MU_ACT_CLEAN: {
             struct event *e = sim_at(w, w->now + sim_below(w, 10 * MU_MS), K_CLEANED);
@@ -362,6 +451,10 @@ void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
         }
     }
     mu_acts_free(&acts);
+    if (!k->alive)
+        return;
+    for (uint32_t i = 0; i < nlooked && i < MU_COUNT(looked) && k->alive; i++)
+        say_hang(w, who, looked[i], (struct mu_m_hang){.asked_plus1 = looked[i] + 1, .from = looked[i]});
     if (!k->alive)
         return;
     uint64_t next = mu_keeper_next(k->core);

@@ -18,6 +18,7 @@ enum what {
     SPAWNED,
     RANK_END,
     PROGRESS,
+    RANK_HANGS, /* one that was frozen is seen to be */
     K_CLEANED,
     A_SPAWNED,
     A_CHILD,
@@ -59,8 +60,9 @@ struct keeper {
     bool alive, hung;               /* hung: sees and does nothing any more, until it is killed */
     uint32_t gen, node, conn, line; /* line: its own connection to the controller */
     uint64_t job, tick, steps;
-    uint32_t attempt, nnodes, world; /* whose ranks these are; nodes and ranks of that attempt */
-    bool live[MAX_RANKS], spawned;
+    uint32_t attempt, nnodes, world;                  /* whose ranks these are; nodes and ranks of that attempt */
+    bool live[MAX_RANKS], frozen[MAX_RANKS], spawned; /* frozen: lives until it is killed */
+    uint32_t base;                                    /* world rank of the first */
     uint32_t nlive;
 };
 struct node {
@@ -144,6 +146,8 @@ void sim_ctl_crash(struct world *w);
 void sim_ctl_step(struct world *w, struct mu_ev *ev);
 void sim_ctl_start(struct world *w);
 void sim_keeper_gone(struct world *w, unsigned i, bool crash);
+bool sim_freeze(struct world *w);
+void sim_rank_hangs(struct world *w, struct event *e);
 void sim_end_rank(struct world *w, unsigned who, uint32_t index, uint64_t after, int32_t status);
 void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev);
 void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev);

@@ -14,7 +14,11 @@ static void fault(struct world *w)
     unsigned kind = (unsigned)sim_below(w, 7);
 
     w->stats.faults++;
-    if (kind == 0 && w->ctl_alive) {
+    if (sim_chance(w, 150) && sim_freeze(w))
+        kind = 9;
+    if (kind == 9) {
+        ; /* done */
+    } else if (kind == 0 && w->ctl_alive) {
         sim_ctl_crash(w);
     } else if (kind == 1) {
         unsigned n = (unsigned)sim_below(w, w->nall);
@@ -49,7 +53,7 @@ static void maybe_hang(struct world *w, uint32_t who, const struct mu_msg *m)
 {
     const struct mu_m_report *r = mu_keeper_report(w->keeper[who].core);
     bool ends = m->type == MU_MSG_kill && (m->kill.signo == SIGKILL || m->kill.grace_ns) &&
-                m->kill.attempt >= r->attempt && r->phase < MU_PHASE_GONE;
+                m->kill.attempt >= r->attempt && r->phase < MU_PHASE_GONE && !m->kill.rank_plus1;
 
     if ((!ends && m->type != MU_MSG_release) || !w->crashy || w->now >= w->until_faults || !sim_chance(w, 40))
         return;
@@ -159,6 +163,8 @@ static void rank_end(struct world *w, struct event *e)
     struct truth *t = sim_truth_of(w, k->job);
 
     if (!k->alive || k->gen != e->gen || k->attempt != e->attempt || !k->live[e->index])
+        return;
+    if (k->frozen[e->index] && e->status != SIGKILL)
         return;
     k->live[e->index] = false;
     k->nlive--;
@@ -337,6 +343,9 @@ static void one(struct world *w, struct event *e)
         return;
     case PROGRESS:
         progress(w, e);
+        return;
+    case RANK_HANGS:
+        sim_rank_hangs(w, e);
         return;
     case K_CLEANED:
         if (!w->keeper[e->who].alive || w->keeper[e->who].gen != e->gen)

@@ -181,5 +181,26 @@ int main(void)
     TAP_OK(mu_ckpt_epoch_decode(eb, sizeof eb, &e2, &err) == 0 && e2.epoch == 5 && e2.nonce == 6 &&
                strlen(e2.job) == MU_CKPT_JOB_MAX,
            "epoch record there and back");
+
+    unsigned char ob[MU_CKPT_OWNER_BYTES];
+    struct mu_ckpt_owner_record
+        o = {.job_mark = 1, .mark = 2, .beat = 3, .wall = 4, .device = 5, .pid = 6, .attempt = 7},
+        o2;
+    memset(o.job, 'j', MU_CKPT_JOB_MAX);
+    memset(o.host, 'h', MU_CKPT_HOST_MAX);
+    o.boot[15] = 8;
+    o.locked = true;
+    mu_ckpt_owner_encode(&o, ob);
+    TAP_OK(mu_ckpt_owner_decode(ob, sizeof ob, &o2, &err) == 0 && o2.job_mark == 1 && o2.mark == 2 && o2.beat == 3 &&
+               o2.wall == 4 && o2.device == 5 && o2.pid == 6 && o2.attempt == 7 && o2.boot[15] == 8 && !o2.open &&
+               o2.locked && !strcmp(o2.job, o.job) && !strcmp(o2.host, o.host),
+           "owner record there and back");
+    bad = 0;
+    for (size_t i = 0; i < sizeof ob; i++) {
+        ob[i] ^= 0x10;
+        bad += mu_ckpt_owner_decode(ob, sizeof ob, &o2, &err) != MUSTER_ECORRUPT;
+        ob[i] ^= 0x10;
+    }
+    TAP_OK(bad == 0, "a damaged owner record is damage");
     return tap_done();
 }

@@ -124,6 +124,11 @@ static int f_rmdir(const struct mu_ckpt_io *io, const char *p)
     return fails() ? -1 : mu_ckpt_io_posix.rmdir(io, p);
 }
 
+static int f_link(const struct mu_ckpt_io *io, const char *a, const char *b)
+{
+    return fails() ? -1 : mu_ckpt_io_posix.link(io, a, b);
+}
+
 static const struct mu_ckpt_io faulty = {
     .open = f_open,
     .pwrite = f_pwrite,
@@ -133,7 +138,43 @@ static const struct mu_ckpt_io faulty = {
     .mkdir = f_mkdir,
     .unlink = f_unlink,
     .rmdir = f_rmdir,
+    .link = f_link,
 };
+
+/* --- a disk without room ----------------------------------------------------------------------------------------- */
+
+static enum { ROOM, NO_ROOM, NO_ROOM_THEN, NO_INODES } disk;
+
+static int d_open(const struct mu_ckpt_io *io, const char *path, int flags, mode_t mode)
+{
+    static const char *const of_rank_1[] = {"/seg.1", "/FAILED", "/FAILED.1", "/EPOCH.new"};
+    bool hers = false;
+
+    if (disk == NO_ROOM_THEN && strstr(path, "/seg.1"))
+        usleep(300000); /* until rank 0 has given up */
+    for (size_t i = 0; i < sizeof of_rank_1 / sizeof of_rank_1[0]; i++)
+        hers |= !strcmp(strrchr(path, '/'), of_rank_1[i]);
+    if (disk == NO_INODES && flags & O_CREAT && hers && access(path, F_OK)) {
+        errno = EDQUOT;
+        return -1;
+    }
+    return mu_ckpt_io_posix.open(io, path, flags, mode);
+}
+static int d_reserve(const struct mu_ckpt_io *io, int fd, off_t n)
+{
+    char link[64], path[400] = "";
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (disk == ROOM || disk == NO_INODES || readlink(link, path, sizeof path - 1) < 0)
+        return mu_ckpt_io_posix.reserve(io, fd, n);
+    if (strstr(path, disk == NO_ROOM ? "/seg.1" : "/seg.0")) {
+        mu_ckpt_io_posix.reserve(io, fd, n / 2); /* as file systems do */
+        errno = ENOSPC;
+        return -1;
+    }
+    return mu_ckpt_io_posix.reserve(io, fd, n);
+}
+static struct mu_ckpt_io full_disk;
 
 /* --- a state that can be told from another -------------------------------------------------------------------------
  */
@@ -238,9 +279,11 @@ static void every_call(const char *name, enum mode mode, int error, uint64_t tim
         int rc;
 
         fault_set(PASS, 0, 0);
-        must_open(&w, dir, timeout, &faulty);
+        must_open(&w, dir, 20 * MU_SEC, &faulty);
         must_save(&w, 1);
         must_save(&w, 2);
+        world_close(&w);
+        must_open(&w, dir, timeout, &faulty);
         set_state(3);
         fault_set(mode, n, error);
         began = mu_now();
@@ -270,6 +313,63 @@ static void every_call(const char *name, enum mode mode, int error, uint64_t tim
            news);
     TAP_OK(lied == 0 && fine > 0, "%s: who was told that the new one is safe can restore it", name);
     TAP_OK(slow == 0 && unnamed == 0, "%s: failures are explained and do not wait for the deadline", name);
+}
+
+/* One rank finds no room: all learn of it, what the save has taken is given back, and the next one is made. */
+static void no_room(void)
+{
+    char *dir = scratch(), left[400];
+    struct world w;
+    uint64_t began;
+
+    full_disk = mu_ckpt_io_posix;
+    full_disk.open = d_open;
+    full_disk.reserve = d_reserve;
+    disk = ROOM;
+    if (world_open(&w, dir, WORLD, 4, 20 * MU_SEC, &full_disk, &w.err[0]))
+        abort();
+    add_all(&w);
+    for (uint64_t step = 1; step <= 4; step++)
+        must_save(&w, step);
+    world_close(&w);
+    must_open(&w, dir, 20 * MU_SEC, &full_disk);
+    snprintf(left, sizeof left, "%s/g%08d.del", dir, 1);
+    mkdir(left, 0700);
+    TAP_OK(count(dir, "g*") == 5, "more than keep=2 are there, as after a retention that was cut off");
+    disk = NO_ROOM;
+    set_state(5);
+    TAP_OK(world_save(&w, 5) == MUSTER_ENOSPC && w.rc[0] == MUSTER_ENOSPC && w.rc[1] == MUSTER_ENOSPC,
+           "no room on one rank: all ranks say so: %s", w.err[0].text);
+    TAP_OK(strstr(w.err[0].text, "rank 1: ") && strstr(w.err[0].text, "No space left on device"),
+           "with the rank and the cause");
+    TAP_OK(count(dir, "*.tmp/seg.*") == 0 && count(dir, "*.tmp/man.*") == 0, "nothing of it takes space");
+    TAP_OK(count(dir, "*.del") == 0 && count(dir, "g*") == 3, "nor what was left to remove");
+    TAP_OK(world_save(&w, 5) == MUSTER_ENOSPC, "again");
+    disk = NO_ROOM_THEN;
+    TAP_OK(world_save(&w, 5) == MUSTER_ENOSPC && count(dir, "*.tmp/seg.*") == 0, "rank 0 before the others");
+    disk = ROOM;
+    must_save(&w, 6);
+    world_close(&w);
+    TAP_OK(comes_back(dir) == 6, "with room again the next one is made");
+    scratch_remove(dir);
+
+    dir = scratch();
+    disk = ROOM;
+    must_open(&w, dir, 20 * MU_SEC, &full_disk);
+    must_save(&w, 1);
+    disk = NO_INODES;
+    set_state(2);
+    began = mu_now();
+    TAP_OK(world_save(&w, 2) == MUSTER_ENOSPC && mu_now() - began < 10 * MU_SEC,
+           "one rank cannot make a file: nobody waits for the deadline: %s", w.err[0].text);
+    world_close(&w);
+    TAP_OK(!world_open(&w, dir, WORLD, 2, 20 * MU_SEC, &full_disk, NULL), "the directory can still be opened");
+    disk = ROOM;
+    add_all(&w);
+    must_save(&w, 3);
+    world_close(&w);
+    TAP_OK(comes_back(dir) == 3 && count(dir, "*.tmp") == 0, "and written to when there are files again");
+    scratch_remove(dir);
 }
 
 int main(void)
@@ -343,6 +443,7 @@ int main(void)
     TAP_OK(comes_back(dir) == 12 && count(dir, "*.tmp") == 0, "unfinished ones are cleared away by the next opening");
     scratch_remove(dir);
 
+    no_room();
     every_call("EIO", FAIL_ONCE, EIO, 20 * MU_SEC);
     every_call("a full disk", FAIL_ONCE, ENOSPC, 20 * MU_SEC);
     every_call("SIGKILL", STOP, EIO, 60 * MU_MS);

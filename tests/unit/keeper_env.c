@@ -49,8 +49,12 @@ static unsigned count(char **v, const char *name)
 
 int main(void)
 {
-    struct mu_m_start st = {
-        .job = 12, .attempt = 3, .nodes = nodes, .node_ranks = {one_node, 1}, .ckpt_dir = S("/ckpt/12")};
+    struct mu_m_start st = {.job = 12,
+                            .attempt = 3,
+                            .mark = 0xdeadbeef,
+                            .nodes = nodes,
+                            .node_ranks = {one_node, 1},
+                            .ckpt_dir = S("/ckpt/12")};
     struct mu_m_spec spec = {
         .env = env, .app_env = app_env, .app_envc = {envc, 2}, .app_wdir = wdirs, .ckpt_options = S("keep=3")};
     struct mu_env_job job = {.start = &st,
@@ -73,6 +77,7 @@ int main(void)
         {"MASTER_ADDR", "127.0.0.1"},
         {"MUSTER_JOB", "12"},
         {"MUSTER_ATTEMPT", "3"},
+        {"MUSTER_JOB_MARK", "deadbeef0000000c"},
         {"MUSTER_CKPT_DIR", "/ckpt/12"},
         {"MUSTER_CKPT", "keep=3"},
         {"MUSTER_NODE", "node-a"},

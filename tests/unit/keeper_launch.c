@@ -57,6 +57,8 @@ static void collect(int fd, char *out, size_t n)
 }
 
 /* Waits for the news; the number of troubles, the last one in *t. */
+static const struct mu_launch_shell shell = {.umask = 022};
+
 static int settle(struct mu_launch *l, struct mu_launch_trouble *t)
 {
     int n = 0, got;
@@ -97,7 +99,7 @@ static void failures(void)
         struct mu_err err;
         int status = 0;
 
-        if (mu_launch_start(&r, 1, 022, &c, &l, &err)) {
+        if (mu_launch_start(&r, 1, &shell, &c, &l, &err)) {
             TAP_OK(0, "%s: %s", rows[i].what, err.text);
             continue;
         }
@@ -113,7 +115,7 @@ static void failures(void)
 static void several(void)
 {
     char *one[] = {S("say"), S("1"), NULL}, *two[] = {S("no-such-program"), NULL},
-         *three[] = {S("sh"), S("-c"), S("echo $X; pwd; umask; cat; echo e >&2; exit 3"), NULL};
+         *three[] = {S("sh"), S("-c"), S("echo $X; pwd; umask; ulimit -n; cat; echo e >&2; exit 3"), NULL};
     struct mu_launch_rank r[] = {{.argv = one, .env = env, .wdir = dir},
                                  {.argv = two, .env = env},
                                  {.argv = three, .env = env, .wdir = "/etc", .feed = true}};
@@ -124,7 +126,8 @@ static void several(void)
     char out[500];
     int status;
 
-    TAP_OK(!mu_launch_start(r, 3, 027, c, &l, &err), "three ranks, three programs");
+    TAP_OK(!mu_launch_start(r, 3, &(struct mu_launch_shell){.umask = 027, .nofile = 70}, c, &l, &err),
+           "three ranks, three programs");
     TAP_OK(settle(l, &t) == 1 && t.index == 1 && t.exit_code == 127, "one of them is not there: %s", t.text);
     collect(c[0].out, out, sizeof out);
     TAP_OK(!strcmp(out, "said 1\n"), "a script without #! is run by sh, found in a PATH entry: %s", out);
@@ -132,7 +135,7 @@ static void several(void)
     TAP_OK(write(c[2].in, "fed\n", 4) == 4, "it can be fed");
     close(c[2].in);
     collect(c[2].out, out, sizeof out);
-    TAP_OK(!strcmp(out, "y\n/etc\n0027\nfed\n"), "environment, directory, umask, input: %s", out);
+    TAP_OK(!strcmp(out, "y\n/etc\n0027\n70\nfed\n"), "environment, directory, umask, limit, input: %s", out);
     collect(c[2].err, out, sizeof out);
     TAP_OK(!strcmp(out, "e\n"), "stderr is apart");
     waitpid(c[0].pid, &status, 0);
@@ -163,7 +166,7 @@ static void state(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    TAP_OK(!mu_launch_start(&r, 1, 022, &c, &l, &err) && settle(l, &t) == 0, "a rank of a process with odd signals");
+    TAP_OK(!mu_launch_start(&r, 1, &shell, &c, &l, &err) && settle(l, &t) == 0, "a rank of a process with odd signals");
     while (at < sizeof out - 1 && !(strstr(out, "Ign") && strchr(strstr(out, "Ign"), '\n') &&
                                     strchr(strchr(strstr(out, "Ign"), '\n') + 1, '\n'))) {
         if (wait_readable(c.out, 10000) != 1)
@@ -203,7 +206,7 @@ static void orphan(void)
         struct mu_launch *l;
         struct mu_child c;
 
-        if (!mu_launch_start(&r, 1, 022, &c, &l, NULL) && settle(l, &t) == 0 &&
+        if (!mu_launch_start(&r, 1, &shell, &c, &l, NULL) && settle(l, &t) == 0 &&
             write(report[1], &c.pid, sizeof c.pid) == sizeof c.pid)
             pause();
         _exit(1);
@@ -236,7 +239,7 @@ static void binding(void)
         cpu++;
     mu_cpuset_set(&cpus[0], cpu);
     mu_bind_prepare(&cpus[0], &cpus[1], &cpus[1], bind, &err);
-    TAP_OK(!mu_launch_start(&r, 1, 022, &c, &l, &err) && settle(l, &t) == 0, "a bound rank");
+    TAP_OK(!mu_launch_start(&r, 1, &shell, &c, &l, &err) && settle(l, &t) == 0, "a bound rank");
     collect(c.out, out, sizeof out);
     snprintf(want, sizeof want, "Cpus_allowed_list:\t%d\n", cpu);
     TAP_OK(!strcmp(out, want), "is where it should be: %s", strtok(out, "\n"));
@@ -246,7 +249,7 @@ static void binding(void)
     memset(cpus, 0, 2 * sizeof *cpus);
     mu_cpuset_set(&cpus[0], 9999);
     mu_bind_prepare(&cpus[0], &cpus[1], &cpus[1], bind, &err);
-    TAP_OK(!mu_launch_start(&r, 1, 022, &c, &l, &err) && settle(l, &t) == 1 && !t.fatal,
+    TAP_OK(!mu_launch_start(&r, 1, &shell, &c, &l, &err) && settle(l, &t) == 1 && !t.fatal,
            "a CPU that is not there is said and lived without: %s", t.text);
     waitpid(c.pid, &status, 0);
     TAP_OK(!status, "the program runs");
@@ -254,7 +257,8 @@ static void binding(void)
     close(c.err);
     mu_cpuset_set(&cpus[0], cpu);
     mu_bind_prepare(&cpus[0], &cpus[1], &cpus[1], bind, &err);
-    TAP_OK(!mu_launch_start(&r, 1, 022, &c, &l, &err) && settle(l, &t) == 1 && !t.fatal && strstr(t.text, "not bound"),
+    TAP_OK(!mu_launch_start(&r, 1, &shell, &c, &l, &err) && settle(l, &t) == 1 && !t.fatal &&
+               strstr(t.text, "not bound"),
            "so is one of two: %s", t.text);
     waitpid(c.pid, &status, 0);
     close(c.out);

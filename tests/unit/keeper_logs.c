@@ -1,9 +1,11 @@
 /* Logs and the live view: whole lines, the window, going back, full disks, files that cannot be. */
 #include "runtime/keeper/logs.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -197,48 +199,223 @@ static void window(void)
     mu_logs_free(l);
 }
 
-/* The file-size limit stands in for a full disk: writes fall short and then fail, and it can be lifted. */
+static struct mu_m_report loss(const struct mu_logs *l)
+{
+    struct mu_m_report r = {0};
+
+    mu_logs_lost(l, &r);
+    return r;
+}
+
+/* The file-size limit stands in for a full disk: writes fall short and then fail, and it can be lifted. It is that of
+ * this test's own output, too. */
+static struct rlimit unlimited;
+static void limit(rlim_t bytes)
+{
+    struct rlimit r = unlimited;
+
+    r.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, bytes ? &r : &unlimited);
+}
+
+/* All that the live view has now, taken and acknowledged. */
+static char shown[4 << 20];
+static size_t take_all(struct mu_logs *l, uint32_t attempt, uint32_t stream)
+{
+    static uint64_t at;
+    static uint32_t of;
+    struct mu_m_output o;
+    size_t n = 0;
+
+    if (of != attempt)
+        at = 0;
+    of = attempt;
+    while (mu_logs_next(l, 2000 * MU_SEC, &o, NULL)) {
+        if (o.stream != stream || o.offset != at || n + o.data.len >= sizeof shown)
+            abort();
+        memcpy(shown + n, o.data.data, o.data.len);
+        n += o.data.len;
+        at += o.data.len;
+        ack(l, attempt, 0, stream, at);
+    }
+    shown[n] = 0;
+    return n;
+}
+
 static void full(void)
 {
     uint64_t now = 1000 * MU_SEC;
-    struct rlimit r, old;
     struct mu_logs *l = mu_logs_new(3);
     struct mu_m_output o;
     struct mu_err err;
 
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &old);
-    r = old;
-    r.rlim_cur = 25;
     mu_logs_begin(l, dir, 30, 0, 1, 0600, false, &err);
-    mu_logs_stream(l, true);
-    setrlimit(RLIMIT_FSIZE, &r);
+    limit(25);
     feed(l, 0, MU_STREAM_OUT, "1234567\n1234567\n1234567\n1234567\n1234567\n");
     size_t kept = slurp("attempt-30/rank-0.out");
-    uint64_t dropped = mu_logs_dropped(l);
+    struct mu_m_report first = loss(l);
     feed(l, 0, MU_STREAM_OUT, "lost\nlost too, in tw");
     feed(l, 0, MU_STREAM_OUT, "o parts\nlost\n");
-    uint64_t more = mu_logs_dropped(l);
+    struct mu_m_report more = loss(l);
     feed(l, 0, MU_STREAM_OUT, "begins to be lost");
-    setrlimit(RLIMIT_FSIZE, &old); /* the limit is also that of this test's own output */
-    TAP_OK(kept == 24 && dropped == 2, "a full disk keeps whole lines, counts %llu", (unsigned long long)dropped);
-    TAP_OK(more == 5, "more is lost while it is full");
+    limit(0);
+    TAP_OK(kept == 24 && first.dropped == 2, "a full disk keeps whole lines, counts %llu",
+           (unsigned long long)first.dropped);
+    TAP_OK(more.dropped == 5 && more.unseen == 5 && more.drop_why == EFBIG, "more is lost while it is full");
     feed(l, 0, MU_STREAM_OUT, " and ends so\nkept\n");
     slurp("attempt-30/rank-0.out");
     TAP_OK(strstr(content, "muster: 6 lines of this output could not be kept") && strstr(content, ")\nkept\n") &&
                !strstr(content, "ends so"),
            "once there is room a line says what is missing");
-    TAP_OK(next_is(l, now, 0, MU_STREAM_OUT, 0, content), "the live view has what the file has");
-    TAP_OK(!mu_logs_next(l, now, &o, NULL) && mu_logs_dropped(l) == 6, "and nothing else");
+    TAP_OK(loss(l).dropped == 6, "and nothing else is lost");
     end_all(l, 1);
     mu_logs_begin(l, dir, 31, 0, 1, 0600, false, &err);
-    TAP_OK(mu_logs_dropped(l) == 6, "attempts that are over still count");
-    r.rlim_cur = 3;
-    setrlimit(RLIMIT_FSIZE, &r);
+    TAP_OK(loss(l).dropped == 0, "each attempt counts for itself");
+    limit(3);
     feed(l, 0, MU_STREAM_ERR, "no end");
     end_all(l, 1);
-    setrlimit(RLIMIT_FSIZE, &old);
-    TAP_OK(mu_logs_dropped(l) == 7, "a lost line without an end is one");
+    limit(0);
+    TAP_OK(loss(l).dropped == 1 && loss(l).unseen == 1, "a lost line without an end is one");
+    mu_logs_free(l);
+
+    /* somebody looks: the view goes on */
+    l = mu_logs_new(3);
+    mu_logs_begin(l, dir, 32, 0, 1, 0600, false, &err);
+    mu_logs_stream(l, true);
+    limit(12);
+    feed(l, 0, MU_STREAM_OUT, "kept 1\nmissing 2\nmiss");
+    feed(l, 0, MU_STREAM_OUT, "ing 3\nmissing 4, which ends");
+    limit(0);
+    feed(l, 0, MU_STREAM_OUT, " later\nkept 5\n");
+    limit(1);
+    feed(l, 0, MU_STREAM_OUT, "missing 6\n");
+    limit(0);
+    feed(l, 0, MU_STREAM_OUT, "kept 7\n");
+    static const char all[] = "kept 1\nmissing 2\nmissing 3\nmissing 4, which ends later\nkept 5\nmissing 6\nkept 7\n";
+    TAP_OK(next_is(l, now, 0, MU_STREAM_OUT, 0, all), "with a full disk the live view has all of it, in its order");
+    mu_logs_rewind(l);
+    TAP_OK(next_is(l, now, 0, MU_STREAM_OUT, 0, all), "also after a rewind");
+    for (uint64_t to = 0; to < strlen(all); to++) {
+        ack(l, 32, 0, MU_STREAM_OUT, to);
+        mu_logs_rewind(l);
+        if (!next_is(l, now, 0, MU_STREAM_OUT, to, all + to)) {
+            TAP_OK(false, "from offset %llu", (unsigned long long)to);
+            break;
+        }
+    }
+    TAP_OK(loss(l).dropped == 4 && loss(l).unseen == 0, "what the file lacks is counted, nothing is unseen");
+    ack(l, 32, 0, MU_STREAM_OUT, strlen(all));
+    slurp("attempt-32/rank-0.out");
+    TAP_OK(strstr(content, "kept 1\nmuster: 3 lines of") == content &&
+               strstr(content, ")\nkept 5\nmuster: 1 line of") && strstr(content, ")\nkept 7\n"),
+           "the file says where they are missing");
+    feed(l, 0, MU_STREAM_OUT, "8\n");
+    TAP_OK(mu_logs_next(l, now, &o, NULL) && o.dropped == 4 && o.why == EFBIG, "a piece of output tells it");
+    mu_logs_free(l);
+}
+
+/* A client that does not read: memory is bounded, the view says what is missing. */
+static void slow(void)
+{
+    struct mu_logs *l = mu_logs_new(3);
+    struct mu_err err;
+    uint64_t lines = 0, missing = 0;
+    char line[32];
+
+    mu_logs_begin(l, dir, 40, 0, 1, 0600, false, &err);
+    mu_logs_stream(l, true);
+    limit(5);
+    for (int i = 0; i < 100000; i++) {
+        snprintf(line, sizeof line, "0123456789 %06d\n", i);
+        feed(l, 0, MU_STREAM_OUT, line);
+    }
+    struct mu_m_report r = loss(l);
+    size_t n = take_all(l, 40, MU_STREAM_OUT);
+    limit(0);
+    for (size_t i = 0; i < n; i++)
+        lines += shown[i] == '\n';
+    TAP_OK(r.dropped == 100000 && r.unseen == 100000 - lines && n <= MU_LOGS_MEM && n > MU_LOGS_MEM - 200,
+           "memory takes %llu lines, %llu go unseen", (unsigned long long)lines, (unsigned long long)r.unseen);
+    feed(l, 0, MU_STREAM_OUT, "later\n");
+    take_all(l, 40, MU_STREAM_OUT);
+    TAP_OK(sscanf(shown, "muster: %llu lines", (unsigned long long *)&missing) == 1 && missing == r.unseen &&
+               strstr(shown, "\nlater\n"),
+           "then a line says so: %.*s", (int)strcspn(shown, "\n"), shown);
+    TAP_OK(loss(l).dropped == 100000, "the file has the later one");
+
+    /* the end of the client: what only memory had is lost, the rest is shown to the next */
+    limit(1);
+    feed(l, 0, MU_STREAM_OUT, "only in memory\n");
+    limit(0);
+    feed(l, 0, MU_STREAM_OUT, "in the file\n");
+    mu_logs_stream(l, false);
+    TAP_OK(loss(l).unseen == r.unseen + 1 && mu_logs_drained(l), "nobody looks: memory is given up");
+    limit(1);
+    feed(l, 0, MU_STREAM_OUT, "neither\n");
+    limit(0);
+    feed(l, 0, MU_STREAM_OUT, "also in the file\n");
+    mu_logs_stream(l, true);
+    feed(l, 0, MU_STREAM_OUT, "and again\n");
+    struct mu_m_output o;
+    TAP_OK(mu_logs_next(l, 2000 * MU_SEC, &o, NULL) &&
+               !memcmp(o.data.data, "in the file\nalso in the file\nmuster: 2 lines", 43) &&
+               memmem(o.data.data, o.data.len, "and again\n", 10),
+           "somebody does again: what the file has, and how much is missing");
+    mu_logs_free(l);
+}
+
+/* Random order of everything against a plain model: what comes out live is what went in, less what was counted. */
+static void any_order(void)
+{
+    struct mu_logs *l = mu_logs_new(3);
+    struct mu_err err;
+    static char in[4 << 20];
+    size_t nin = 0, nout = 0;
+    static char out[4 << 20];
+    uint32_t seed = 12345;
+
+    mu_logs_begin(l, dir, 50, 0, 1, 0600, false, &err);
+    mu_logs_stream(l, true);
+    for (int i = 0; i < 4000; i++) {
+        char text[300];
+        size_t len = 0, most;
+
+        seed = seed * 1664525 + 1013904223;
+        most = seed >> 8 & 255;
+        for (; len < most; len++) {
+            seed = seed * 1664525 + 1013904223;
+            text[len] = seed >> 24 < 24 ? '\n' : (char)('a' + (seed >> 16) % 26);
+        }
+        if (len) {
+            limit(seed & 1024 ? 1 : 0);
+            mu_logs_feed(l, 0, MU_STREAM_OUT, text, len, 1000 * MU_SEC);
+            limit(0);
+            memcpy(in + nin, text, len);
+            nin += len;
+        }
+        if (seed % 7 == 0)
+            mu_logs_rewind(l);
+        if (seed % 5 == 0) {
+            size_t n = take_all(l, 50, MU_STREAM_OUT);
+            memcpy(out + nout, shown, n);
+            nout += n;
+        }
+    }
+    end_all(l, 1);
+    size_t n = take_all(l, 50, MU_STREAM_OUT);
+    memcpy(out + nout, shown, n);
+    nout += n;
+    TAP_OK(loss(l).dropped > 1000 && loss(l).unseen == 0 && nin == nout && !memcmp(in, out, nin),
+           "a disk that comes and goes: %zu bytes live, none missing, %llu lines not in the file", nout,
+           (unsigned long long)loss(l).dropped);
+    TAP_OK(mu_logs_drained(l), "drained");
+    size_t left = slurp("attempt-50/rank-0.out"), lines = 0, lost = 0, k;
+    char *p = content;
+    for (k = 0; k < left; k++)
+        lines += content[k] == '\n';
+    for (unsigned long long m; (p = strstr(p, "muster: ")) && sscanf(p, "muster: %llu line", &m) == 1; p++, lines--)
+        lost += m;
+    TAP_OK(lost == loss(l).dropped, "the file's own lines add up to %zu", lost);
     mu_logs_free(l);
 }
 
@@ -246,7 +423,6 @@ static void nowhere(void)
 {
     uint64_t now = 1000 * MU_SEC;
     struct mu_logs *l = mu_logs_new(3);
-    struct mu_m_output o;
     struct mu_err err = {0};
     char file[200];
 
@@ -260,21 +436,14 @@ static void nowhere(void)
     mu_logs_rewind(l);
     TAP_OK(next_is(l, now, 0, MU_STREAM_OUT, 0, "seen\n"), "also again");
     ack(l, 1, 0, MU_STREAM_OUT, 5);
-    for (int i = 0; i < 10000; i++)
-        feed(l, 0, MU_STREAM_OUT, "0123456789abcdef\n");
-    TAP_OK(mu_logs_dropped(l) > 5000 && mu_logs_dropped(l) < 10000, "memory is bounded: %llu lines dropped",
-           (unsigned long long)mu_logs_dropped(l));
-    uint64_t at = 5;
-    bool good = true;
-    while (mu_logs_next(l, now, &o, NULL)) {
-        good &= o.offset == at && o.data.data[o.data.len - 1] == '\n';
-        at += o.data.len;
-        ack(l, 1, 0, MU_STREAM_OUT, at);
-    }
-    feed(l, 0, MU_STREAM_OUT, "later\n");
-    TAP_OK(good && mu_logs_next(l, now, &o, NULL) && memmem(o.data.data, o.data.len, "could not be kept", 17) &&
-               memmem(o.data.data, o.data.len, "\nlater\n", 7),
-           "it goes on after a line that says so");
+    TAP_OK(loss(l).dropped == 1 && loss(l).unseen == 0 && loss(l).drop_why == ENOTDIR,
+           "and counted, with the reason: %s", strerror((int)loss(l).drop_why));
+    unlink(file);
+    mu_logs_feed(l, 0, MU_STREAM_OUT, "now\n", 4, now + 2 * MU_SEC);
+    slurp("file/attempt-1/rank-0.out");
+    TAP_OK(strstr(content, "muster: 1 line of this output could not be kept") == content && strstr(content, ")\nnow\n"),
+           "once the file can be made it is");
+    TAP_OK(next_is(l, now, 0, MU_STREAM_OUT, 5, "now\n"), "and the view goes on");
     mu_logs_free(l);
 }
 
@@ -285,7 +454,11 @@ int main(void)
     files();
     live();
     window();
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &unlimited);
     full();
+    slow();
+    any_order();
     nowhere();
     mu_path_remove_tree(dir, NULL);
     return tap_done();

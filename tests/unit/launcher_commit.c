@@ -30,13 +30,14 @@ static bool in_store(uint64_t job)
     return true;
 }
 
-static void on_send(void *arg, mu_conn conn, const void *frame, size_t len)
+static void on_send(void *arg, const mu_conn *to, uint32_t n, const void *frame, size_t len)
 {
     MU_AUTO_MSG struct mu_msg msg = {0};
 
     (void)arg;
     seen.sends++;
-    seen.order = seen.order * 10 + conn;
+    for (uint32_t i = 0; i < n; i++)
+        seen.order = seen.order * 10 + to[i];
     seen.stored_before = !seen.watched || in_store(seen.watched);
     if (!mu_msg_decode(frame, len, &msg, NULL) && msg.type == MU_MSG_error) {
         seen.errors++;

@@ -14,13 +14,12 @@
 
 static char log_[4096];
 
-static void note(void *arg, uint64_t job, uint32_t node, enum mu_msg_type type, const void *body)
+static void note_one(uint64_t job, uint32_t node, enum mu_msg_type type, const void *body)
 {
     size_t n = strlen(log_);
     const struct mu_m_fence *q = body;
     const struct mu_m_fenced *m = body;
 
-    (void)arg;
     if (type == MU_MSG_fence && q->seq == MU_FENCE_ALL)
         snprintf(log_ + n, sizeof log_ - n, "%u?all ", node);
     else if (type == MU_MSG_fence)
@@ -33,6 +32,13 @@ static void note(void *arg, uint64_t job, uint32_t node, enum mu_msg_type type, 
                  (const char *)m->data.data);
     if (job != 7)
         snprintf(log_, sizeof log_, "another job: %llu", (unsigned long long)job);
+}
+
+static void note(void *arg, uint64_t job, const uint32_t *nodes, uint32_t n, enum mu_msg_type type, const void *body)
+{
+    (void)arg;
+    for (uint32_t i = 0; i < n; i++)
+        note_one(job, nodes[i], type, body);
 }
 
 static bool said(const char *want)
@@ -268,11 +274,12 @@ static void put(struct mu_buf *q, unsigned *n, enum mu_msg_type type, const void
         w.bad = true;
 }
 
-static void to_node(void *arg, uint64_t job, uint32_t i, enum mu_msg_type type, const void *body)
+static void to_node(void *arg, uint64_t job, const uint32_t *nodes, uint32_t n, enum mu_msg_type type, const void *body)
 {
     (void)arg, (void)job;
-    if (w.node[i].ac && w.node[i].ka)
-        put(w.node[i].down, &w.node[i].ndown, type, body);
+    for (uint32_t i = 0; i < n; i++)
+        if (w.node[nodes[i]].ac && w.node[nodes[i]].ka)
+            put(w.node[nodes[i]].down, &w.node[nodes[i]].ndown, type, body);
 }
 
 static void carry_out(struct node *k, struct mu_acts *acts)

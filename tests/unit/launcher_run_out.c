@@ -224,25 +224,6 @@ static void gone(void)
     tear_down(&r);
 }
 
-static void lost(void)
-{
-    struct rig r;
-    struct mu_m_output m = {.job = 7, .attempt = 1, .rank = 0, .stream = MU_STREAM_OUT, .dropped = 3};
-
-    set_up(&r, 2, false);
-    mu_out_take(r.out, &m, now);
-    mu_out_take(r.out, &m, now);
-    m.rank = 1;
-    m.dropped = 1;
-    mu_out_take(r.out, &m, now);
-    m.attempt = 2;
-    m.dropped = 2;
-    mu_out_take(r.out, &m, now);
-    TAP_OK(mu_out_dropped(r.out) == 6, "lost lines add up over ranks and attempts (%llu)",
-           (unsigned long long)mu_out_dropped(r.out));
-    tear_down(&r);
-}
-
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -254,6 +235,5 @@ int main(void)
     slow();
     shared();
     gone();
-    lost();
     return tap_done();
 }

@@ -1,5 +1,6 @@
 /* From the command line to the spec: what is understood, what is refused and how, which variables are handed on; exit
  * codes and the report of an end. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -327,6 +328,15 @@ static void endings(void)
     sight.quiet = true;
     mu_run_report(&out, &row, &sight);
     TAP_OK(out.len == 0, "not when quiet");
+    row.lost_lines = 12;
+    row.unseen_lines = 1;
+    row.lost_why = ENOSPC;
+    mu_run_report(&out, &row, &sight);
+    TAP_OK(!strcmp(mu_buf_str(&out),
+                   "muster: 12 lines of output are not in the logs (No space left on device); 1 of them "
+                   "was not shown here either\n"),
+           "lost output is always told");
+    mu_buf_clear(&out);
 
     char tail[200] = "";
     for (int i = 1; i <= 15; i++)

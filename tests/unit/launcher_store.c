@@ -113,7 +113,7 @@ static void reopening(void)
     TAP_OK(!mu_store_load(s, collect, &l, &err) && l.n == 40 && !l.wrong, "every row, in the order of ids");
     TAP_OK(!mu_store_job(s, 7, &row, &err) && row.state == MU_JOB_FAILED, "the newer row counts");
     mu_msg_free_body(MU_MSG_jobrow, &row);
-    TAP_OK(mu_store_job(s, 41, &row, &err) == MUSTER_EARG, "%s", err.text);
+    TAP_OK(mu_store_job(s, 41, &row, &err) == MUSTER_EJOB, "%s", err.text);
     TAP_OK(!mu_store_events(s, 0, 1000, count_event, &wrong, &err) && events_seen == 41, "all events");
     last_event_wall = events_seen = 0;
     TAP_OK(!mu_store_events(s, 7, 1000, count_event, &wrong, &err) && events_seen == 2 && !wrong, "events of a job");
@@ -123,7 +123,7 @@ static void reopening(void)
 
     TAP_OK(!mu_store_begin(s, &err) && !put(s, 50, MU_JOB_QUEUED, "t", &err), "a change");
     mu_store_rollback(s);
-    TAP_OK(mu_store_job(s, 50, &row, &err) == MUSTER_EARG, "that is taken back is not there");
+    TAP_OK(mu_store_job(s, 50, &row, &err) == MUSTER_EJOB, "that is taken back is not there");
     TAP_OK(!mu_store_begin(s, &err) && !put(s, 51, MU_JOB_QUEUED, "token-3", &err) && !mu_store_commit(s, &err) &&
                !mu_store_job(s, 51, &row, &err) && !strcmp(row.token, "token-3"),
            "a token that an old job has does no harm");

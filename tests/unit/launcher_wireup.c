@@ -14,6 +14,26 @@ static struct mu_acts acts;
 static uint64_t now = 100 * MU_SEC;
 static struct mu_msg row; /* the job's, as stored last */
 static char sent[2000];
+static unsigned casts; /* messages to several at once */
+
+static void note(mu_conn conn, const struct mu_msg *m)
+{
+    size_t n = strlen(sent);
+
+    if (m->type == MU_MSG_fenced) {
+        snprintf(sent + n, sizeof sent - n, "%u:fenced=%.*s ", conn, (int)m->fenced.data.len,
+                 (const char *)m->fenced.data.data);
+    } else if (m->type == MU_MSG_fence) {
+        snprintf(sent + n, sizeof sent - n, "%u:%s ", conn, m->fence.seq == MU_FENCE_ALL ? "all?" : "fence?");
+    } else if (m->type == MU_MSG_modex) {
+        snprintf(sent + n, sizeof sent - n, "%u:modex ", conn);
+    } else if (m->type == MU_MSG_abort) {
+        snprintf(sent + n, sizeof sent - n, "%u:abort=%u/%s/0x%x ", conn, m->abort.rank, m->abort.node,
+                 (unsigned)m->abort.status);
+    } else if (m->type == MU_MSG_kill) {
+        snprintf(sent + n, sizeof sent - n, "%u:kill ", conn);
+    }
+}
 
 /* Steps, then notes what goes out to connections: "CONN:message ..." for those of interest. */
 static void step(struct mu_ev ev)
@@ -23,26 +43,18 @@ static void step(struct mu_ev ev)
     for (size_t i = 0; i < acts.n; i++) {
         const struct mu_act *a = &acts.v[i];
         MU_AUTO_MSG struct mu_msg m = {0};
-        size_t n = strlen(sent);
+        const mu_conn *to;
 
         if (!a->frame.len || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
             continue;
         if (a->kind == MU_ACT_PUT_JOB) {
             mu_msg_free(&row);
             mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
-        } else if (m.type == MU_MSG_fenced) {
-            snprintf(sent + n, sizeof sent - n, "%u:fenced=%.*s ", a->conn, (int)m.fenced.data.len,
-                     (const char *)m.fenced.data.data);
-        } else if (m.type == MU_MSG_fence) {
-            snprintf(sent + n, sizeof sent - n, "%u:%s ", a->conn, m.fence.seq == MU_FENCE_ALL ? "all?" : "fence?");
-        } else if (m.type == MU_MSG_modex) {
-            snprintf(sent + n, sizeof sent - n, "%u:modex ", a->conn);
-        } else if (m.type == MU_MSG_abort) {
-            snprintf(sent + n, sizeof sent - n, "%u:abort=%u/%s/0x%x ", a->conn, m.abort.rank, m.abort.node,
-                     (unsigned)m.abort.status);
-        } else if (m.type == MU_MSG_kill) {
-            snprintf(sent + n, sizeof sent - n, "%u:kill ", a->conn);
+            continue;
         }
+        casts += a->nconns > 1;
+        for (uint32_t n = mu_act_to(a, &to); n; n--, to++)
+            note(*to, &m);
     }
     mu_acts_clear(&acts);
 }
@@ -199,7 +211,8 @@ int main(void)
     fence(3, 1, "x", 0);
     TAP_OK(said(""), "who has no part in the attempt has no part in its fence");
     fence(2, 1, "b", 0);
-    TAP_OK(said("1:fenced=ab 2:fenced=ab "), "the nodes' fence is answered to both");
+    TAP_OK(said("1:fenced=ab 2:fenced=ab ") && casts == 2,
+           "the start goes to both in one message, and so does the answer to their fence");
     modex(1, 0, 1);
     modex(2, 1, 0);
     TAP_OK(said("2:modex 1:modex "), "a question goes to its node, so does the answer");

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Open files: daemons take what they may have, ranks get the user's limit, and too low a hard limit is told at once.
+. "$(dirname "$0")/../lib.sh"
+
+hard=$(ulimit -Hn)
+[ "$hard" != unlimited ] && [ "$hard" -lt 1000 ] && skip_all "hard limit of open files below 1000"
+
+# limited HOW N COMMAND...: with a limit, in a pool of its own
+limited() {
+    local how=$1 n=$2
+    shift 2
+    (ulimit "$how" "$n" && exec "$@")
+}
+run_cmd limited -Sn 50 "$muster" run -n 40 --oversubscribe sh -c 'ulimit -Sn'
+is "$rc $(sort <<<"$out" | uniq -c | tr -s ' ')" "0  40 50" "40 ranks under a soft limit of 50 files run, and have it" || note "$err"
+for d in ctl agent; do
+    pid=$(cat "$MUSTER_RUN_ROOT"/*/*/$d.lock)
+    read -r _ _ _ soft top _ < <(grep 'Max open files' "/proc/$pid/limits")
+    [ "$soft" = "$top" ] || [ "$soft" = 1048576 ]
+    ok $? "$d has raised its own" || note "$soft $top"
+done
+run_cmd limited -Sn 700 "$muster" run -n 1 sh -c 'ulimit -Sn'
+is "$rc $out" "0 700" "another shell's limit is another one"
+stop_pool
+
+export MUSTER_HOME=$tmp/home2
+start=$SECONDS
+run_cmd limited -n 200 "$muster" run -n 100 --oversubscribe --restarts 3 true
+is "$rc" 1 "100 ranks under a hard limit of 200 files do not start"
+like "$err" "cannot be started: 100 ranks on this node need 664 open files, the limit is 200; raise the hard limit \(ulimit -Hn" \
+    "which is said, with what is needed"
+unlike "$err" 'attempt 2' "and not tried again"
+[ $((SECONDS - start)) -lt 20 ]
+ok $? "at once"
+run_cmd limited -n 200 "$muster" run -n 20 --oversubscribe "$B/tests/mpi/hello"
+is "$rc $(grep -c 'of 20' <<<"$out")" "0 20" "20 MPI ranks do run there" || note "$err"
+done_testing
