@@ -8,6 +8,7 @@
 
 #define BARE_POLLS 50u
 #define POLLS_A_LOOK 64u
+#define YIELDS_A_LOOK 8u /* others may take a time slice each time */
 #define PROBE_AFTER (100 * MU_MS)
 #define NAP_NS 20000
 
@@ -177,7 +178,7 @@ void mu_coll_wait(struct muster_request *req)
             quiet = 0;
             idle = 0;
         }
-        if (++polls % POLLS_A_LOOK == 0 || nap)
+        if (++polls % (quiet > BARE_POLLS ? YIELDS_A_LOOK : POLLS_A_LOOK) == 0 || nap)
             idle = look(req, false);
         if (req->status != MU_PENDING || ++quiet <= BARE_POLLS)
             continue;
@@ -187,6 +188,7 @@ void mu_coll_wait(struct muster_request *req)
         else
             sched_yield();
         pthread_mutex_lock(&e->lock);
+        beat(e);
     }
     mu_slot_go(e->slot);
     beat(e);

@@ -36,6 +36,20 @@ static bool verdict(uint32_t what)
     return what >= MU_HANG_STOPPED && what <= MU_HANG_CYCLE;
 }
 
+/* Its ranks outlive failures; those that hang then are ended one by one. */
+static bool lives_on(const struct job *j)
+{
+    return j->spec.on_failure == MU_FAIL_KEEP;
+}
+
+static bool is_open(const struct mu_ctl *c, const struct job *j)
+{
+    if (j->row.ending != MU_END_NONE || j->retry_at || j->row.state < MU_JOB_STARTING || mu_job_over(j->row.state))
+        return false;
+    /* the failure that is recorded may be that of a victim */
+    return !j->failed_now || lives_on(j) || (!j->hang.killed && mu_ctl_job_outweighs(c, j, MU_BLAME_SIGNAL));
+}
+
 /* --- words ---------------------------------------------------------------------------------------------------------
  */
 
@@ -124,12 +138,6 @@ static void describe(const struct mu_ctl *c, const struct job *j, char *text, si
                  held.kind == MU_OP_KIND_INIT ? "called" : "entered", op, ranks, waited, state);
 }
 
-/* The attempt ends already; with --on-failure=keep its ranks live on after a failure, and may hang then. */
-static bool ends(const struct job *j)
-{
-    return j->failed_now && j->spec.on_failure != MU_FAIL_KEEP;
-}
-
 /* --- decision ------------------------------------------------------------------------------------------------------
  */
 
@@ -150,6 +158,8 @@ static void decide(struct mu_ctl *c, struct job *j)
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = SIGKILL, .why = text, .rank_plus1 = h->best.rank + 1};
     mu_acts_send(c->acts, node->conn, MU_MSG_kill, &kill);
+    if (j->failed_now && lives_on(j))
+        return;
     struct mu_m_report failure = {.first_rank_plus1 = h->best.rank + 1,
                                   .first_status = SIGKILL,
                                   .first_wall = c->wall > since ? c->wall - since : c->wall,
@@ -157,8 +167,7 @@ static void decide(struct mu_ctl *c, struct job *j)
                                   .first_blame = MU_BLAME_SIGNAL,
                                   .first_text = text,
                                   .node = (char *)(uintptr_t)node->name};
-    if (!j->failed_now || ends(j))
-        mu_ctl_job_failure(c, j, &failure);
+    mu_ctl_job_failure(c, j, &failure);
     mu_ctl_put(c, j, false);
 }
 
@@ -180,7 +189,7 @@ void mu_ctl_hang_tick(struct mu_ctl *c, struct job *j)
 {
     if (j->hang.decide_at && c->now >= j->hang.decide_at) {
         j->hang.decide_at = 0;
-        if (!ends(j) && j->row.ending == MU_END_NONE && j->row.state <= MU_JOB_RUNNING)
+        if (is_open(c, j) && (!j->failed_now || lives_on(j)))
             decide(c, j);
     }
 }
@@ -222,14 +231,6 @@ static void follow(struct mu_ctl *c, struct job *j, uint32_t part, const struct 
     ask(c, j, m->rank, part);
 }
 
-/* The failure that is recorded may be that of a victim. */
-static bool is_open(const struct mu_ctl *c, const struct job *j)
-{
-    if (j->row.ending != MU_END_NONE || j->retry_at || j->row.state < MU_JOB_STARTING || mu_job_over(j->row.state))
-        return false;
-    return !ends(j) || (!j->hang.killed && mu_ctl_job_outweighs(c, j, MU_BLAME_SIGNAL));
-}
-
 void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
@@ -255,7 +256,7 @@ void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
             j->parts[part].wait.since = c->now > m->wait_ns ? c->now - m->wait_ns : 0;
         }
         bool late = m->level == MU_HANG_LEVEL_LATE;
-        if (m->level < MU_HANG_LEVEL_OVER || (ends(j) && !late) || (late && j->spec.on_failure == MU_FAIL_KEEP))
+        if (m->level < MU_HANG_LEVEL_OVER || (lives_on(j) ? late : j->failed_now && !late))
             return;
         if (h->asking && c->now < h->asked_at + ASK_AGAIN && !verdict(m->what))
             return;

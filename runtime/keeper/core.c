@@ -205,19 +205,19 @@ static void on_hung(struct mu_keeper *k, const struct mu_m_kill *m)
     uint32_t index = m->rank_plus1 - 1 - k->base;
 
     if (m->attempt != k->r.attempt || k->r.phase != MU_PHASE_RUNNING || m->rank_plus1 <= k->base ||
-        index >= k->r.nranks || !k->live[index] || (k->r.first_rank_plus1 && k->spec.on_failure != MU_FAIL_KEEP))
+        index >= k->r.nranks || !k->live[index])
         return;
-    if (!k->r.first_rank_plus1) {
-        k->hung_plus1 = index + 1;
-        k->r.first_rank_plus1 = m->rank_plus1;
-        k->r.first_status = SIGKILL;
-        k->r.first_wall = k->r.detected_wall = k->wall;
-        k->r.first_blame = MU_BLAME_SIGNAL;
-        k->r.first_text = strdup(m->why ? m->why : "hangs");
-    }
     struct mu_act *a = act(k, MU_ACT_SIGNAL);
     a->index = index;
     a->signo = SIGKILL;
+    if (k->r.first_rank_plus1)
+        return;
+    k->hung_plus1 = index + 1;
+    k->r.first_rank_plus1 = m->rank_plus1;
+    k->r.first_status = SIGKILL;
+    k->r.first_wall = k->r.detected_wall = k->wall;
+    k->r.first_blame = MU_BLAME_SIGNAL;
+    k->r.first_text = strdup(m->why ? m->why : "hangs");
     report(k);
 }
 

@@ -4,6 +4,7 @@
 
 #define POLLED_LATELY MU_SEC         /* a rank that calls muster_test so often is waiting */
 #define MOVES_ELSEWHERE (5 * MU_SEC) /* one that waits for less, or a quarter of the deadline, is on its way */
+#define STUCK (2 * MU_SEC)           /* without a beat for so long, or half the deadline */
 #define AGAIN MU_SEC                 /* the end of a deadline is said again after so long */
 
 static bool verdict(uint32_t what)
@@ -89,7 +90,7 @@ static uint32_t how(const struct mu_hang_view *v, uint32_t i, bool first, uint32
         return MU_HANG_ABSENT;
     if (before_mpi(op))
         return MU_HANG_ELSEWHERE; /* peer: none */
-    if (v->now - r->beat_at > v->hang_ns / 2)
+    if (!first && v->now - r->beat_at > (v->hang_ns / 2 > STUCK ? v->hang_ns / 2 : STUCK))
         return MU_HANG_STUCK;
     if (!first && v->now - op->since < moves)
         return MU_HANG_ABSENT;

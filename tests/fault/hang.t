@@ -46,11 +46,11 @@ wait_for 30 in_state 1 cancelled
 ok $? "the cancelled job ends within the bound" || note "$(state_of 1)"
 wait_for 5 gone "$first" && gone "$rank"
 ok $? "its keeper and its rank are gone"
-log_says 'job 1: its keeper hangs: .*killing it'
+log_says 'keeper of job 1 .*is frozen: it is stopped .*killed|job 1: its keeper hangs: .*killing it'
 ok $? "the agent's log says so" || note "$(cat "$MUSTER_HOME"/*/log/agent.log)"
 wait_for 30 gone "$second"
 ok $? "the keeper that was released and does not end is killed"
-log_says 'job 2: its keeper does not end although the job has; killing it'
+log_says 'keeper of job 2 .*is frozen: it is stopped .*killed|job 2: its keeper does not end although the job has; killing it'
 ok $? "the agent's log says so" || note "$(cat "$MUSTER_HOME"/*/log/agent.log)"
 run_cmd "$muster" run -n 1 true
 is "$rc" 0 "the next job runs"

@@ -138,6 +138,7 @@ static const struct {
     {"1@6 2@6q 3@5 o", "unless nobody calls it", OVER, MU_HANG_ABSENT, 1, 2, 0, 'S'},
     {"o o 3@9p o", "muster_test alone is no evidence", NONE, 0, 0, 0, 0, 0},
     {"1@6 2@6s o o", "one that is in the library and does not move", OVER, MU_HANG_STUCK, 1, 2, 0, 'S'},
+    {"1@6s o o o", "unless it is only the one who waits", OVER, MU_HANG_ABSENT, 1, 1, 0, 'S'},
     {"1@9 c o o", "one that reads a checkpoint is waited for", SOME, 0, 0, 1, 0, 0},
     {"1@6 2@6 0@6/9 o", "ranks that wait for one another", OVER, MU_HANG_CYCLE, 2, 3, 0, 'S'},
     {"3@6 2@6 3@6/12 2@6b/11", "also when it is not all of them", OVER, MU_HANG_CYCLE, 3, 3, 0, 'S'},

@@ -420,6 +420,9 @@ static void victims(void)
     hang(0, because(waits(OVER, 0, 1, 10000), MU_HANG_ABSENT, 1, 'S'));
     wait_ms(100);
     TAP_OK(said("a!1 ") && says("rank 1 on h1"), "a hang is a failure of that rank alone");
+    hang(1, because((struct mu_m_hang){.level = OVER, .still_ns = 10 * MU_SEC}, MU_HANG_STOPPED, 2, 'T'));
+    wait_ms(100);
+    TAP_OK(said("b!2 ") && says("rank 2 on h2") && failed() == 2, "so is the next one");
     end_job();
 }
 

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Ranks that hang, ranks and daemons that are stopped: who is named, when, and what it costs.
+. "$(dirname "$0")/../lib.sh"
+hangs=$B/tests/fault/hangs
+mkdir "$tmp/o"
+
+# Several at once, each with a pool of its own.
+run_case() { # CASE SECONDS OPTIONS...: in the background; its output in $tmp/o/CASE
+    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none "${@:3}" "$hangs" "$1" "$2" >"$tmp/o/$1" 2>&1 \
+        </dev/null &
+    pids[$1]=$!
+}
+event() { # CASE KIND: rank and detail of its first one
+    MUSTER_HOME=$tmp/o/$1.home "$muster" events 1 --json | python3 -c 'import json, sys
+print(*[(e["rank"], e["detail"]) for e in json.load(sys.stdin)["events"] if e["kind"] == sys.argv[1]][:1])' "$2"
+}
+ended() { # CASE: sets rc
+    wait "${pids[$1]}"
+    rc=$?
+}
+named() { # CASE RANK PATTERN WHAT: it was named so, and the job has ended well in its second attempt
+    local e
+    ended "$1"
+    e=$(event "$1" hang)
+    [[ $rc = 0 && $e =~ ^\($2,.*rank\ $2\ on\ .*$3 ]]
+    ok $? "$1: $4" || note "rc=$rc $e" "$(tail -n 5 "$tmp/o/$1")"
+}
+declare -A pids
+
+bad() { # WANT OPTIONS...
+    run_cmd "$muster" run -n 1 "${@:2}" true
+    like "$rc $err" "^2 .*$1" "${*:2}: $err"
+}
+bad '--hang-timeout: takes 1s or more, or 0 for never' --hang-timeout 10ms
+bad '--hang-timeout' --hang-timeout soon
+MUSTER_HANG_TIMEOUT=never bad 'MUSTER_HANG_TIMEOUT=never: not a duration'
+
+# --- ranks, in small programs ---------------------------------------------------------------------------------------
+run_case late 6 --hang-timeout 2
+run_case receive 6 --hang-timeout 2
+run_case polled 6 --hang-timeout 2
+named late 1 'has not entered all-reduce #[0-9]+, which 3 ranks have waited in for [234]\.[0-9] s; it sleeps \(state S\)' \
+    "a rank that sleeps while the others wait"
+named receive 1 'has not sent what rank 0 has waited for' "a message that does not come"
+named polled 3 'has not entered' "who polls with muster_test waits, too"
+run_case circle 6 --hang-timeout 2
+run_case starts 6 --hang-timeout 2 --restarts 3
+run_case stops 6 --hang-timeout 2
+named circle '[0-3]' 'ranks wait for one another' "collectives in different orders"
+named starts 1 'has not called muster_init, which 3 ranks have waited in' "a rank that does not call muster_init"
+named stops 1 'has not entered muster_finalize.*it is stopped \(state T\)' "one that is stopped"
+run_case busy 6 --hang-timeout 2 --restarts 0
+run_case alone 5 --hang-timeout 2
+ended busy
+like "$rc $(event busy hang)" '^137 .*rank 1 on .*it runs \(state R\)' "busy: a rank that computes while the others wait"
+like "$(cat "$tmp/o/busy")" 'rank 1 on .* has not entered all-reduce' "the report says it, too"
+ended alone
+is "$rc $(event alone hang)" '0 ' "alone: a rank that computes while nobody waits is left alone" || note "$(cat "$tmp/o/alone")"
+rm -rf "$tmp"/o/*
+MUSTER_TIMEOUT=1 run_case receive 4
+run_case stops 4 --hang-timeout 0
+named receive 1 'has not sent what rank 0 has waited for' "the deadline of the library's own is earlier: whoever missed it is named, not the victim"
+ended stops
+is "$rc $(event stops hang)" '0 ' "with --hang-timeout 0 nobody is judged" || note "$(cat "$tmp/o/stops")"
+
+# --- SIGSTOP --------------------------------------------------------------------------------------------------------
+small=(--hidden 64 --embed 8 --context 8 --batch 64 --ckpt interval=50steps --steps 700)
+train() { # NAME OPTIONS...: in the background; its steps in $tmp/o/NAME.steps
+    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none --hang-timeout 2 --ckpt-dir "$tmp/o/$1.ckpt" \
+        "$B/examples/train_lm" "${small[@]}" --step-time-file "$tmp/o/$1.steps" >"$tmp/o/$1" 2>&1 </dev/null &
+    pids[$1]=$!
+}
+steps() { # NAME N: so many at least
+    [ -e "$tmp/o/$1.steps" ] && [ "$(wc -l <"$tmp/o/$1.steps")" -ge "$2" ]
+}
+hash_of() { sed -n 's/^weights sha256 //p' "$tmp/o/$1"; }
+rank_pid() { # NAME RANK
+    local p
+    for p in $(pgrep -f "train_lm .*--step-time-file $tmp/o/$1.steps"); do
+        if tr '\0' '\n' <"/proc/$p/environ" | grep -qx "RANK=$2"; then echo "$p"; fi
+    done
+}
+trains() { [ -n "$(event "$1" first-step 2>/dev/null)" ]; } # NAME
+holder() { # NAME ROLE: pid of its daemon
+    local f
+    for f in "$MUSTER_RUN_ROOT"/*/*/"$2".lock; do
+        if tr '\0' '\n' <"/proc/$(cat "$f")/environ" | grep -qx "MUSTER_HOME=$tmp/o/$1.home"; then cat "$f"; fi
+    done 2>/dev/null
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
+since() { echo $(((${EPOCHREALTIME/./} - $1) / 1000)); }
+
+train calm
+ended calm
+want=$(hash_of calm)
+isnt "$want" '' "an undisturbed run" || note "$(cat "$tmp/o/calm")"
+
+train rank
+wait_for 60 steps rank 120
+pid=$(rank_pid rank 2)
+t=${EPOCHREALTIME/./}
+kill -STOP "$pid"
+wait_for 30 gone "$pid"
+ms=$(since "$t")
+[ "$ms" -ge 1900 ] && [ "$ms" -le 9000 ]
+ok $? "SIGSTOP of a rank: it is killed after its time ($ms ms)"
+named rank 2 'it is stopped \(state T\)' "it is named"
+is "$(hash_of rank)" "$want" "the weights are those of the undisturbed run"
+
+train keeper
+wait_for 60 steps keeper 120
+pid=$(holder keeper keeper.1)
+t=${EPOCHREALTIME/./}
+kill -STOP "$pid"
+wait_for 30 gone "$pid"
+ok $? "SIGSTOP of a keeper: its agent kills it ($(since "$t") ms)"
+ended keeper
+like "$rc $(event keeper keeper-lost)" '0 .*was frozen and has been killed' "the events say so"
+is "$(hash_of keeper)" "$want" "the weights are those of the undisturbed run"
+
+# daemons that ranks do not need: not a step is lost
+steps_of() { # NAME
+    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none --hang-timeout 2 "$hangs" steps 900 \
+        >"$tmp/o/$1" 2>&1 </dev/null &
+    pids[$1]=$!
+}
+steps_of undisturbed
+steps_of agent
+steps_of controller
+wait_for 60 trains agent
+agent=$(holder agent agent) t=${EPOCHREALTIME/./}
+kill -STOP "$agent"
+wait_for 60 trains controller
+controller=$(holder controller ctl)
+kill -STOP "$controller"
+wait_for 40 gone "$agent"
+ok $? "SIGSTOP of an agent: its controller kills it ($(since "$t") ms)"
+wait_for 40 gone "$controller"
+ok $? "SIGSTOP of a controller: its agent kills it ($(since "$t") ms)"
+ended undisturbed
+value=$(grep ^value "$tmp/o/undisturbed")
+for role in agent controller; do
+    ended $role
+    out=$(MUSTER_HOME=$tmp/o/$role.home "$muster" status 1 --json)
+    like "$(grep ^value "$tmp/o/$role") $rc $out" "^${value:-nothing} 0 .*\"attempt\":1,.*\"step\":900" "$role: it costs nothing"
+done
+wait_for 20 no_leftovers
+done_testing
