@@ -62,6 +62,22 @@ touch "$tmp/go"
 wait_for 10 is_state "$job" completed
 ok $? "it completes" || note "$("$muster" jobs --all)"
 
+# A job names hosts of the pool, and the controller dies under it: they stay the pool's
+"$muster" run -H h1:1,h2:1 --ckpt-dir "$tmp/ckpt" "$B/examples/train_lm" --steps 4000 --hidden 16 --embed 4 --context 4 --batch 8 \
+    --step-time-file "$tmp/steps" >"$tmp/out" 2>&1 &
+train=$!
+wait_for 20 eval '[ "$(wc -l <"$tmp/steps")" -gt 20 ]' 2>/dev/null
+sleep 0.3
+kill -9 "$(controller)"
+wait_for 10 controller >/dev/null
+wait $train
+is $? 0 "a job on hosts of the pool outlives its controller" || note "$(cat "$tmp/out")"
+run_cmd "$muster" events $((job + 1))
+is "$(grep -c ' first-step ' <<<"$out")" 1 "which does not tell the first step again" || note "$out"
+sleep 0.5
+is_node h1 up && is_node h2 up
+ok $? "and they are the pool's as before" || note "$("$muster" nodes)"
+
 # An agent that dies without a keeper beside it is started again
 cluster_exec h2 pkill -9 -f 'muster agent'
 wait_for 3 eval '! is_node h2 up'
