@@ -648,6 +648,16 @@ failed:
     return rc;
 }
 
+bool mu_server_has_jobs(const struct mu_server *s)
+{
+    const struct mu_m_jobrow *row;
+
+    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++)
+        if (!mu_job_over(row->state))
+            return true;
+    return false;
+}
+
 void mu_server_close(struct mu_server *s)
 {
     struct mu_err err;
