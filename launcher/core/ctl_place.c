@@ -20,7 +20,7 @@ static bool serves(const struct mu_ctl *c, const struct job *j, uint32_t node)
 {
     const struct mu_node *n = &c->pool.v[node];
 
-    return n->ready && mu_pool_usable(n, j->row.id) && !in_use(j, node);
+    return n->ready && !n->stale && mu_pool_usable(n, j->row.id) && !in_use(j, node);
 }
 
 /* May the job have this node at all: its own, or the pool's when it named no hosts. */
