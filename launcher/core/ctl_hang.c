@@ -215,6 +215,11 @@ static void follow(struct mu_ctl *c, struct job *j, uint32_t part, const struct 
 {
     struct hang *h = &j->hang;
 
+    if (m->asked_plus1 && m->nwait) { /* nearer to the one to blame */
+        uint32_t level = h->why.level;
+        h->why = *m;
+        h->why.level = level;
+    }
     if (!h->hops || m->op_seq < h->low.op_seq) {
         h->low = *m;
         h->low_part = part;

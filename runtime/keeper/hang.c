@@ -98,24 +98,64 @@ static uint32_t how(const struct mu_hang_view *v, uint32_t i, bool first, uint32
     return *peer == MU_OP_PEER_NONE ? MU_HANG_NOBODY : MU_HANG_ELSEWHERE;
 }
 
-/* From rank i on, which waits itself when `first`. */
+static bool waits(const struct mu_hang_rank *r)
+{
+    return r->alive && !r->stopped_at && !r->op.polled && r->op.kind != MU_OP_KIND_NONE &&
+           r->op.kind != MU_OP_KIND_CKPT;
+}
+
+static uint64_t age(const struct mu_hang_view *v, uint32_t i)
+{
+    return waits(&v->ranks[i]) && v->now > v->ranks[i].op.since ? v->now - v->ranks[i].op.since : 0;
+}
+
+static bool gave_up_in(const struct mu_hang_rank *r, uint64_t ctx, uint64_t number)
+{
+    return r->gave_up && r->last_ctx == ctx && r->last_number == number;
+}
+
+/* What rank i waits in, or has given up, and with how many. */
+static void say_wait(const struct mu_hang_view *v, uint32_t i, struct mu_m_hang *out)
+{
+    const struct mu_hang_rank *r = &v->ranks[i];
+
+    out->from = v->first + i;
+    out->kind = r->late_kind ? r->late_kind : r->op.kind;
+    out->ctx = r->late_kind ? r->late_ctx : r->op.ctx;
+    out->number = r->late_kind ? r->late_number : r->op.number;
+    out->wait_ns = r->late_kind ? r->late_ns : v->now - r->op.since;
+    out->nwait = 1;
+    for (uint32_t k = 0; k < v->n && out->kind != MU_OP_KIND_SEND && out->kind != MU_OP_KIND_RECV; k++) {
+        const struct mu_slot_op *other = &v->ranks[k].op;
+        bool there =
+            waits(&v->ranks[k]) && other->kind == out->kind && other->ctx == out->ctx && other->number == out->number;
+        out->nwait += k != i && (there || gave_up_in(&v->ranks[k], out->ctx, out->number));
+    }
+}
+
+/* From rank i on, which waits itself when `first`. What is said of a wait is that of the last one here who waits. */
 static void follow(const struct mu_hang_view *v, uint32_t i, bool first, struct mu_m_hang *out)
 {
-    uint32_t peer, low = i, start = i;
+    uint32_t peer, low = i, last = MU_ALL;
 
     for (uint32_t steps = 0; steps <= 2 * v->n; steps++, first = false) {
         uint32_t what = how(v, i, first, &peer);
 
         if (what != MU_HANG_ELSEWHERE) {
             end(v, i, what, out);
+            if (last != MU_ALL)
+                say_wait(v, last, out);
             return;
         }
+        last = i;
         if (peer == MU_OP_PEER_NONE) {
             end_at_init(v, out);
+            say_wait(v, last, out);
             return;
         }
         if (!local(v, peer, &i)) {
-            end(v, start, MU_HANG_ELSEWHERE, out);
+            end(v, last, MU_HANG_ELSEWHERE, out);
+            say_wait(v, last, out);
             out->rank = peer;
             return;
         }
@@ -123,36 +163,9 @@ static void follow(const struct mu_hang_view *v, uint32_t i, bool first, struct 
             low = i; /* by now it goes round and round */
     }
     end(v, low, MU_HANG_CYCLE, out);
-}
-
-static bool waits(const struct mu_hang_rank *r)
-{
-    return r->alive && !r->stopped_at && !r->op.polled && r->op.kind != MU_OP_KIND_NONE &&
-           r->op.kind != MU_OP_KIND_CKPT;
-}
-
-/* Who waits, and with how many. */
-static void say_wait(const struct mu_hang_view *v, uint32_t i, struct mu_m_hang *out)
-{
-    const struct mu_slot_op *op = &v->ranks[i].op;
-
-    out->from = v->first + i;
-    out->kind = op->kind;
-    out->ctx = op->ctx;
-    out->number = op->number;
-    out->wait_ns = v->now - op->since;
-    out->nwait = 0;
-    for (uint32_t k = 0; k < v->n; k++) {
-        const struct mu_slot_op *other = &v->ranks[k].op;
-        bool together = op->kind != MU_OP_KIND_SEND && op->kind != MU_OP_KIND_RECV && waits(&v->ranks[k]) &&
-                        other->kind == op->kind && other->ctx == op->ctx && other->number == op->number;
-        out->nwait += k == i || together;
-    }
-}
-
-static uint64_t age(const struct mu_hang_view *v, uint32_t i)
-{
-    return waits(&v->ranks[i]) && v->now > v->ranks[i].op.since ? v->now - v->ranks[i].op.since : 0;
+    for (uint32_t k = 0; k < v->n; k++)
+        if (waits(&v->ranks[k]) && v->ranks[k].op.peer == v->first + low)
+            say_wait(v, k, out);
 }
 
 /* The longest stopped. A debugger is somebody's intention: it has the whole deadline. */
@@ -174,8 +187,8 @@ static bool stopped(const struct mu_hang_view *v, struct mu_m_hang *out)
         if (age(v, i) <= out->wait_ns)
             continue;
         follow(v, i, true, &m);
-        if (m.what == MU_HANG_STOPPED && m.rank == v->first + who)
-            say_wait(v, i, out);
+        if (m.what == MU_HANG_STOPPED && m.rank == v->first + who && m.wait_ns > out->wait_ns)
+            *out = m;
     }
     end(v, who, MU_HANG_STOPPED, out);
     out->level = MU_HANG_LEVEL_OVER;
@@ -203,7 +216,6 @@ void mu_hang_judge(const struct mu_hang_view *v, struct mu_m_hang *out)
         if (out->level && (m.what > out->what || (m.what == out->what && m.op_seq >= out->op_seq)))
             continue;
         *out = m;
-        say_wait(v, i, out);
         out->level = MU_HANG_LEVEL_OVER;
     }
     if (out->level || longest == MU_ALL || age(v, longest) < mu_hang_stopped_ns(v->hang_ns) / 2)
@@ -224,8 +236,6 @@ void mu_hang_answer(const struct mu_hang_view *v, uint32_t rank, struct mu_m_han
             out->what = MU_HANG_NOBODY;
     } else if (local(v, rank, &i)) {
         follow(v, i, false, out);
-        if (out->what == MU_HANG_CYCLE && out->rank != rank)
-            out->from = out->rank;
     }
 }
 
@@ -253,15 +263,8 @@ void mu_hang_late(const struct mu_hang_view *all, struct mu_m_hang *out)
         if (!verdict(out->what) && out->what != MU_HANG_ELSEWHERE)
             continue;
         out->level = MU_HANG_LEVEL_LATE;
-        out->from = v.first + i;
-        out->kind = r->late_kind;
-        out->ctx = r->late_ctx;
-        out->number = r->late_number;
-        out->wait_ns = r->late_ns;
-        out->nwait = 0;
-        for (uint32_t k = 0; k < v.n; k++)
-            out->nwait += k == i || (v.ranks[k].last_ctx == r->late_ctx && v.ranks[k].last_number == r->late_number &&
-                                     v.first + k != out->rank);
+        if (!out->nwait)
+            say_wait(&v, i, out);
         return;
     }
     out->level = MU_HANG_LEVEL_NONE;

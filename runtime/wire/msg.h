@@ -133,11 +133,12 @@ struct mu_u32v {
 #define MU_F_abort(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, node)
 #define MU_F_rank_exit(F) F(u64, job) F(u32, attempt) F(u32, rank) F(i32, status) F(str, text) F(u64, at_wall)
 
-/* What a keeper sees of ranks that wait too long or do not go on (runtime/keeper/hang.h). level: MU_HANG_LEVEL_. from:
- * the rank here that has waited longest, in the operation kind, ctx, number, with nwait - 1 others of this node, wait_ns
- * long. what: MU_HANG_: what is found where those end for whom it waits: at rank, whose process is in the state process,
- * still_ns long, op_seq operations after its start and last in the collective last_ctx, last_number (in_kind: it has not
- * come out). asked_plus1: the answer to `look` for this rank, which is then from. */
+/* What a keeper sees of ranks that wait too long or do not go on (runtime/keeper/hang.h). level: MU_HANG_LEVEL_. what:
+ * MU_HANG_: what is found where those end for whom a rank waits that waits for others: at rank, whose process is in the
+ * state process, still_ns long, op_seq operations after its start and last in the collective last_ctx, last_number
+ * (in_kind: it has not come out). from waits for it, for wait_ns, in the operation kind, ctx, number, with nwait - 1
+ * others of this node; nwait 0: nobody here does. With ELSEWHERE process to last_number are from's. asked_plus1: the
+ * answer to `look` for this rank. */
 #define MU_F_hang(F)                                                                                                   \
     F(u64, job) F(u32, attempt) F(u32, level) F(u32, from) F(u32, nwait) F(u32, kind) F(u64, ctx) F(u64, number)       \
         F(u64, wait_ns) F(u32, what) F(u32, rank) F(u32, process) F(u64, still_ns) F(u64, op_seq) F(u32, in_kind)      \

@@ -77,6 +77,21 @@ static void receive(void)
         check(muster_send(x, 10, MUSTER_FLOAT32, 0, 5, world));
 }
 
+/* 0 waits for 1, 1 for 3, and 3 does not come; the operations are not the same ones. */
+static void chain(void)
+{
+    if (rank == 3)
+        nap(seconds);
+    if (rank == 1)
+        check(muster_recv(y, 10, MUSTER_FLOAT32, 3, 5, world));
+    if (rank == 3)
+        check(muster_send(x, 10, MUSTER_FLOAT32, 1, 5, world));
+    if (rank == 0)
+        check(muster_recv(y, 10, MUSTER_FLOAT32, 1, 6, world));
+    if (rank == 1)
+        check(muster_send(x, 10, MUSTER_FLOAT32, 0, 6, world));
+}
+
 /* The one that is waited for by muster_test waits itself. */
 static void polled(void)
 {
@@ -119,7 +134,7 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-    {"alone", alone},   {"late", late},     {"busy", busy},      {"receive", receive},
+    {"chain", chain},   {"alone", alone},   {"late", late},      {"busy", busy},     {"receive", receive},
     {"polled", polled}, {"circle", circle}, {"starts", nothing}, {"stops", nothing},
 };
 

@@ -174,6 +174,10 @@ static void judged(void)
     TAP_OK(m.from == 1 && m.wait_ns == 5 * MU_SEC && m.kind == MU_OP_KIND_ALLREDUCE && m.ctx == 7 && m.number == 9 &&
                m.last_ctx == 7 && m.last_number == 8 && m.in_kind == 0 && m.op_seq == 10,
            "the longest waiting rank, its operation, and how far the other one has come");
+    draw("1@6 2@5b o o", 0);
+    mu_hang_judge(&view, &m);
+    TAP_OK(m.from == 1 && m.wait_ns == 5 * MU_SEC && m.ctx == 8 && m.number == 4,
+           "of a chain the wait that ends at the one who does not come");
     draw("3@9 3@9 3@9 T9", 0);
     view.hang_ns = 0;
     mu_hang_judge(&view, &m);
@@ -209,7 +213,7 @@ static void answered(void)
     TAP_OK(m.what == MU_HANG_NOBODY && m.asked_plus1 == MU_ALL, "all have called muster_init");
     draw("1@5 12@5 o", 0);
     mu_hang_answer(&view, 0, &m);
-    TAP_OK(m.what == MU_HANG_ELSEWHERE && m.rank == 12 && m.from == 0, "the chain goes on elsewhere");
+    TAP_OK(m.what == MU_HANG_ELSEWHERE && m.rank == 12 && m.from == 1 && m.nwait == 2, "the chain goes on elsewhere");
     draw("i@3 e i@2", 8);
     mu_hang_answer(&view, MU_ALL, &m);
     TAP_OK(m.what == MU_HANG_ABSENT && m.rank == 9 && m.asked_plus1 == MU_ALL, "who has not");
