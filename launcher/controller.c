@@ -171,8 +171,14 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     struct controller *c = arg;
 
     (void)what;
-    mu_log(MU_LOG_INFO, "controller", "%s: ending; jobs run on", strsignal((int)sig));
+    bool jobs = mu_server_has_jobs(c->server);
+    pid_t agent;
+
+    mu_log(MU_LOG_INFO, "controller", "%s: ending%s", strsignal((int)sig), jobs ? "; jobs run on" : "");
     c->ending = true;
+    /* with jobs left it starts another controller; without it has nothing to do */
+    if (!jobs && mu_daemon_locked(c->paths.run, "agent.lock", &agent) && agent > 0)
+        kill(agent, SIGTERM);
     event_base_loopbreak(c->base);
 }
 

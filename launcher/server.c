@@ -630,21 +630,32 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
         mu_err_set(err, rc, "out of memory");
         goto failed;
     }
+    /* before the jobs: a job that names one of the pool's hosts does not bring it with it */
+    if (cfg->pool_hosts) {
+        struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
+        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
+    }
     rc = mu_store_load(store, load_row, s, err);
     if (s->acts.failed)
         mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");
     if (rc)
         goto failed;
-    if (cfg->pool_hosts) {
-        struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
-        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
-    }
     step(s, &(struct mu_ev){.kind = MU_EV_LOADED});
     *out = s;
     return 0;
 failed:
     mu_server_free(s);
     return rc;
+}
+
+bool mu_server_has_jobs(const struct mu_server *s)
+{
+    const struct mu_m_jobrow *row;
+
+    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++)
+        if (!mu_job_over(row->state))
+            return true;
+    return false;
 }
 
 void mu_server_close(struct mu_server *s)

@@ -33,6 +33,7 @@ void mu_server_accept(struct mu_server *, int fd, int pid); /* takes fd over */
 void mu_server_accept_tls(struct mu_server *, struct mu_tls_conn *);
 void mu_server_engine_done(struct mu_server *, const char *node, int status, const char *text);
 void mu_server_probed(struct mu_server *, const char *node, int status);
+bool mu_server_has_jobs(const struct mu_server *); /* that have not ended */
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */
 void mu_server_close(struct mu_server *);
 void mu_server_free(struct mu_server *);

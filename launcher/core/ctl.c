@@ -266,6 +266,7 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     j->holds = true;
     load_spares(c, j);
     j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
+    j->first_step = j->restored_told = j->row.first_step_wall != 0;
     if (j->row.retry_wall)
         j->retry_at = c->now;
     if (j->spec.timeout_ns && j->row.started_wall) {

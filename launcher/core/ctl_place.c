@@ -5,6 +5,7 @@
 
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/hosts.h"
 
 #define LOOK_AGAIN (100 * MU_MS)
 
@@ -20,29 +21,43 @@ static bool serves(const struct mu_ctl *c, const struct job *j, uint32_t node)
 {
     const struct mu_node *n = &c->pool.v[node];
 
-    return n->ready && mu_pool_usable(n, j->row.id) && !in_use(j, node);
+    return n->ready && !n->stale && mu_pool_usable(n, j->row.id) && !in_use(j, node);
 }
 
-/* May the job have this node at all: its own, or the pool's when it named no hosts. */
-static bool eligible(const struct job *j, const struct mu_node *n)
+/* May the job have this node for so many ranks at all: its own, one that it has named, or the pool's when it has named
+ * none. */
+static bool eligible(const struct job *j, const struct mu_hosts *named, const struct mu_node *n, uint32_t ranks)
 {
-    return n->owner ? n->owner == j->row.id : !(j->spec.hosts && *j->spec.hosts);
+    if (n->owner)
+        return n->owner == j->row.id;
+    for (size_t i = 0; i < named->n; i++) {
+        const char *at = strchr(named->v[i].name, '@');
+        if (!strcmp(at ? at + 1 : named->v[i].name, n->name))
+            return !named->v[i].slots || ranks <= (uint32_t)named->v[i].slots;
+    }
+    return !named->n;
 }
 
 /* A node with room for what the lost one had. */
 static int other_node(const struct mu_ctl *c, const struct job *j, const struct mu_share *lost)
 {
-    for (unsigned i = 0; i < c->pool.n; i++) {
+    struct mu_hosts named = {0};
+    int found = -1;
+
+    if (j->spec.hosts && *j->spec.hosts && mu_hosts_parse(j->spec.hosts, &named, NULL))
+        return -1;
+    for (unsigned i = 0; i < c->pool.n && found < 0; i++) {
         const struct mu_node *n = &c->pool.v[i];
         bool spare = false;
         for (unsigned s = 0; s < j->nspares; s++)
             spare = spare || j->spares[s].node == i;
-        if (spare || !serves(c, j, i) || !eligible(j, n))
+        if (spare || !serves(c, j, i) || !eligible(j, &named, n, lost->ranks))
             continue;
         if (n->slots - n->used >= lost->slots && (lost->ranks == lost->slots || !n->used))
-            return (int)i;
+            found = (int)i;
     }
-    return -1;
+    mu_hosts_free(&named);
+    return found;
 }
 
 /* The part goes away from its node; what is there of the job is let go of. */

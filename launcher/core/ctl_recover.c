@@ -291,6 +291,7 @@ static void progress(struct mu_ctl *c, struct job *j)
                              (unsigned long long)step, after);
             else
                 mu_ctl_event(c, j, "first-step", -1, NULL, "step %llu", (unsigned long long)step);
+            mu_ctl_put(c, j, false); /* so that the next controller does not say it again */
         }
     }
     if (ckpt > r->ckpt_plus1) {

@@ -41,7 +41,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
 
 bool mu_pool_usable(const struct mu_node *node, uint64_t job)
 {
-    return node->state == MU_NODE_UP && !node->leaving && !node->stale && !node->quarantine_until &&
+    return node->state == MU_NODE_UP && !node->leaving && !node->quarantine_until &&
            (!node->owner || node->owner == job);
 }
 
@@ -57,7 +57,7 @@ uint32_t mu_pool_slots(const struct mu_pool *pool)
 
 static uint32_t free_on(const struct mu_node *node)
 {
-    return node->ready && node->used < node->slots ? node->slots - node->used : 0;
+    return node->ready && !node->stale && node->used < node->slots ? node->slots - node->used : 0;
 }
 
 uint32_t mu_pool_free_slots(const struct mu_pool *pool)

@@ -30,7 +30,7 @@
 #define KEEPER_END (10 * MU_SEC)
 #define LONELY (2 * MU_SEC)
 #define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
-#define CTL_AWAY (300 * MU_MS)      /* then a local agent starts a controller */
+#define CTL_AWAY (150 * MU_MS)      /* then a local agent starts a controller */
 #define CLEAN_EVERY (200 * MU_MS)
 #define FLUSH_NS (2 * MU_SEC)
 
@@ -508,7 +508,7 @@ static void on_ctl_failed(void *arg, uint64_t away_since, const struct mu_err *e
     /* these do not become right by waiting */
     if (a->start.join.n && (err->code == MUSTER_EARG || err->code == MUSTER_EVERSION))
         joined(a, 1, err->text);
-    if (a->start.local && mu_agent_keepers(a->core) && now - away_since >= CTL_AWAY)
+    if (a->start.local && mu_agent_abandoned(a->core) && now - away_since >= CTL_AWAY)
         mu_revive(&a->revive, mu_agent_keepers(a->core));
 }
 

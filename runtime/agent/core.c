@@ -108,6 +108,11 @@ unsigned mu_agent_keepers(const struct mu_agent *a)
     return a->n;
 }
 
+bool mu_agent_abandoned(const struct mu_agent *a)
+{
+    return !a->ctl_up && (a->n || (a->nctl && !a->bye));
+}
+
 static struct keeper *find(struct mu_agent *a, uint64_t job)
 {
     for (unsigned i = 0; i < a->n; i++)

@@ -41,6 +41,8 @@ uint64_t mu_agent_next(const struct mu_agent *);
 typedef void (*mu_agent_plan_fn)(void *arg, struct mu_m_start *start);
 void mu_agent_set_plan(struct mu_agent *, mu_agent_plan_fn, void *arg);
 unsigned mu_agent_keepers(const struct mu_agent *);
+/* There is no controller, but keepers here need one, or it has gone without a farewell: other hosts may have jobs. */
+bool mu_agent_abandoned(const struct mu_agent *);
 /* Where other hosts reach this agent, for the controller; before MU_EV_UP of its connection. */
 void mu_agent_set_addr(struct mu_agent *, const char *addr, uint32_t port);
 

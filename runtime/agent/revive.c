@@ -56,7 +56,10 @@ void mu_revive(struct mu_revive *r, unsigned keepers)
     }
     r->ready_fd = fds[0];
     snprintf(number, sizeof number, "%d", fds[1]);
-    mu_log(MU_LOG_INFO, "agent", "starting a controller: %u keepers need one", keepers);
+    if (keepers)
+        mu_log(MU_LOG_INFO, "agent", "starting a controller: %u keepers need one", keepers);
+    else
+        mu_log(MU_LOG_INFO, "agent", "starting a controller: the last one did not take its leave");
     int rc = mu_daemon_spawn(argv, fds[1], true, NULL, &err);
     close(fds[1]);
     r->ready_ev = rc ? NULL : event_new(r->base, r->ready_fd, EV_READ, on_ready, r);

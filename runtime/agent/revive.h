@@ -1,4 +1,5 @@
-/* A local agent starts a controller when there is none and its keepers need one: nobody else might. */
+/* A local agent starts a controller when there is none and its keepers, or jobs on other hosts, may need one: nobody
+ * else might. */
 #ifndef MU_AGENT_REVIVE_H
 #define MU_AGENT_REVIVE_H
 

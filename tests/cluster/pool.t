@@ -62,12 +62,56 @@ touch "$tmp/go"
 wait_for 10 is_state "$job" completed
 ok $? "it completes" || note "$("$muster" jobs --all)"
 
+# A job names hosts of the pool, and the controller dies under it: they stay the pool's
+"$muster" run -H h1:1,h2:1 --ckpt-dir "$tmp/ckpt" "$B/examples/train_lm" --steps 4000 --hidden 16 --embed 4 --context 4 --batch 8 \
+    --step-time-file "$tmp/steps" >"$tmp/out" 2>&1 &
+train=$!
+wait_for 20 eval '[ "$(wc -l <"$tmp/steps")" -gt 20 ]' 2>/dev/null
+sleep 0.3
+kill -9 "$(controller)"
+wait $train
+is $? 0 "a job on hosts of the pool outlives its controller" || note "$(cat "$tmp/out")"
+run_cmd "$muster" events $((job + 1))
+is "$(grep -c ' first-step ' <<<"$out")" 1 "which does not tell the first step again" || note "$out"
+sleep 0.5
+is_node h1 up && is_node h2 up
+ok $? "and they are the pool's as before" || note "$("$muster" nodes)"
+
+# A host that a job has named takes the place of another one
+run_cmd "$muster" nodes add h3:2
+run_cmd "$muster" submit -H h1:1,h2:1,h3:1 -N 2 -n 2 sh -c "until [ -e $tmp/go2 ]; do sleep 0.05; done"
+job=$out
+wait_for 10 is_state "$job" running
+cluster_crash_host h2
+wait_for 20 eval '[[ "$("$muster" jobs)" = *h1,h3* ]]' && wait_for 10 is_state "$job" running
+ok $? "a job's host dies: it goes on with the one that it named, too" || note "$("$muster" events "$job")" "$("$muster" nodes)"
+touch "$tmp/go2"
+wait_for 10 is_state "$job" completed
+cluster_start_host h2
+
+# Nobody waits for a job, and nothing of it is on the controller's machine
+run_cmd "$muster" submit -H h1:1 sleep 1000
+job=$out
+wait_for 10 is_state "$job" running
+pid=$(controller)
+kill -9 "$pid"
+wait_for 5 eval '[[ "$(controller)" != @(|$pid) ]]'
+ok $? "kill -9 of a controller with jobs on other hosts alone: another one comes by itself"
+wait_for 5 is_state "$job" running
+ok $? "and knows the job" || note "$("$muster" jobs --all)"
+"$muster" cancel --force "$job" >/dev/null
+wait_for 10 is_state "$job" cancelled
+kill "$(controller)"
+wait_for 5 eval '! pgrep -f "^[^ ]*muster (controller|agent --run)" >/dev/null'
+ok $? "told to end without jobs it ends, and so does its agent" || note "$(pgrep -af muster)"
+
 # An agent that dies without a keeper beside it is started again
+wait_for 20 is_node h2 up
 cluster_exec h2 pkill -9 -f 'muster agent'
 wait_for 3 eval '! is_node h2 up'
 wait_for 20 is_node h2 up
 ok $? "an agent of the pool that dies is started again" || note "$("$muster" nodes)"
-run_cmd "$muster" nodes remove h1 h2
+run_cmd "$muster" nodes remove h1 h2 h3
 is "$rc" 0 "hosts leave the pool" || note "$err"
 wait_for 10 is_node h1 none && wait_for 10 is_node h2 none
 ok $? "and are gone" || note "$("$muster" nodes)"

@@ -121,7 +121,8 @@ like "$(kinds)" 'node-lost .*shrunk .*restored .*first-step ' "and events say so
 like "$(cat "$tmp/out.$job")" '10 ranks.* 8 ranks' "it had 10 ranks, then 8"
 cluster_start_host "$h" && join "$h"
 
-# A job that has one host
+# A job that has one host; its steps are short
+steps=1500
 train -N 1 -n 2
 wait $train_pid
 want=$(hash)
@@ -137,6 +138,7 @@ ended "a job's only host loses its power"
 unlike "$(field nodes)" "$h|head" "on another one"
 "$muster" cancel --force "$sleeper" >/dev/null
 cluster_start_host "$h" && join "$h"
+steps=240
 
 # A node that fails often is not used for a while.
 train -N 4 -n 8 --spares 1

@@ -54,7 +54,7 @@ run -x OMPI_MCA_pmix_base_collect_data=0 "$B/tests/mpi/coll_errors" p2p
 checks "MPI without data in its fences"
 
 for victim in 0 3; do
-    run --on-failure=keep "$B/tests/mpi/outlive" $victim $((victim ? 400000 : 1000))
+    run --on-failure=keep "$B/tests/mpi/outlive" $victim $((victim ? 400000 : 1000)) pipe
     where=$([ $victim = 0 ] && echo head || echo h1)
     is "$rc $(grep -c ": -4 .*: rank $victim on $where was killed by signal 9$" <<<"$out")" "137 3" \
         "rank $victim is killed: the others live on, and are told who and where" || note "$out" "$err"
@@ -63,7 +63,7 @@ done
 run --restarts 0 "$B/tests/mpi/outlive" 3
 like "$rc $err" '^137 .*rank 3 on h1 was killed by signal 9' "a rank is killed: the job is over, and says which"
 
-job=$("$muster" submit --oversubscribe -n 4 -N 2 --ckpt-dir "$tmp/ckpt" "$B/examples/train_lm" --steps 400 --hidden 96 --embed 8 \
+job=$("$muster" submit --oversubscribe -n 4 -N 2 --ckpt-dir "$tmp/ckpt" -x LSAN_OPTIONS=detect_leaks=0 "$B/examples/train_lm" --steps 400 --hidden 96 --embed 8 \
     --context 8 --batch 64 --ckpt interval=50steps --step-time-file "$tmp/steps")
 wait_for 30 eval '[ "$(cat "$tmp/steps" 2>/dev/null | wc -l)" -gt 120 ]'
 cluster_exec h1 pkill -KILL -n train_lm
@@ -112,4 +112,6 @@ first_try "when the controller and the agent of the other half die"
 
 signal_pool TERM
 cluster_exec h1 pkill muster
+wait_for 10 no_leftovers
+is "$(find "$MUSTER_HOME" -name '*.log' -exec grep -h Sanitizer {} +)" '' "no daemon has died of a sanitizer"
 done_testing

@@ -12,11 +12,20 @@ in_state() { [ "$(state_of "$1")" = "$2" ]; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 log_says() { grep -qE "$1" "$MUSTER_HOME"/*/log/agent.log; }
 
+# Not a stopped process, which is seen sooner.
+stall() { "$B/tests/fault/stall" "$1"; }
+sleep 60 &
+if ! stall $!; then
+    kill $!
+    skip_all "processes cannot be traced here"
+fi
+kill $!
+
 # Job 1: cancelled while its keeper hangs.
 run_cmd "$muster" submit -n 1 sh -c 'echo $$ >"$1"; exec sleep 300' - "$tmp/rank"
 wait_for 20 test -s "$tmp/rank"
 rank=$(cat "$tmp/rank") first=$(keeper_of 1)
-kill -STOP "$first"
+stall "$first"
 run_cmd "$muster" cancel --force 1
 is "$rc" 0 "a job is cancelled while its keeper hangs"
 
@@ -30,7 +39,7 @@ touch "$tmp/go"
 wait_for 20 in_state 2 completed && has_keeper 2
 ok $? "a job has ended and its output waits in its keeper" || note "$(state_of 2)"
 second=$(keeper_of 2)
-kill -STOP "$second"
+stall "$second"
 { kill -KILL $client && wait $client; } 2>/dev/null
 
 wait_for 30 in_state 1 cancelled

@@ -1,5 +1,6 @@
-/* A rank that is killed and the ranks that live on: outlive RANK [COUNT of elements, up to 400000]. Each of these
- * prints "R: CODE TEXT" of its failed call, then of the next one, and ends well. For --on-failure=keep. */
+/* A rank that is killed and the ranks that live on: outlive RANK [COUNT of elements, up to 400000 [pipe]]. Each of
+ * these prints "R: CODE TEXT" of its failed call, then of the next one, and ends well. For --on-failure=keep. pipe:
+ * they write to a pipe that nobody reads before that. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@ int main(int argc, char **argv)
     for (uint64_t step = 1; rc == 0; step++) {
         if (step == 50 && rank == victim)
             raise(SIGKILL);
+        if (step == 10 && argc > 3)
+            raise(SIGPIPE);
         rc = muster_allreduce(x, y, count, MUSTER_FLOAT32, MUSTER_SUM, muster_world());
         if (rc == 0)
             muster_step(step);

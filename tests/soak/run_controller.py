@@ -83,10 +83,10 @@ def main():
     f.pool()
     hosts = ["-H", ",".join(h + ":2" for h in f.HOSTS)]
     case("client", "a waiting muster run", hosts, True)
-    case("local", "a submitted job, ranks on the controller's host too", [], False)
+    case("local", "a submitted job, ranks on the controller's host too", ["-H", "head:2,h1:2,h2:2,h3:2,h4:2"], False)
     case("remote", "a submitted job on other hosts only", hosts, False)
     f.muster("controller", "--stop", "--force", check=False)
-    f.wait_for(lambda: not f.verb("orphans"), 30, 0.5)
+    f.wait_for(lambda: not f.verb("orphans") and not f.processes("controller", "head"), 30, 0.5)
     ok(not f.verb("orphans"), "nothing is left", f.verb("orphans"))
 
 

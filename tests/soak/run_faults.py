@@ -17,7 +17,7 @@ import faults as f
 ROUNDS = int(os.environ.get("ROUNDS", "200"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
 STEPS = int(os.environ.get("STEPS", "0")) or max(600, 250 * ROUNDS)
-INTERVAL = 25
+INTERVAL, HANG = 25, 4
 KEPT = "%s/soak-faults-%d" % (f.B, SEED)
 TMP = os.environ["MUSTER_HOME"] + "/../soak"
 rng = random.Random(SEED)
@@ -101,13 +101,12 @@ KINDS = {
     "cut": host_fault("cut HOST", "heal HOST"),
     "cut-out": host_fault("cut --one-way HOST all", "heal HOST"),
     "cut-in": host_fault("cut --one-way all HOST", "heal HOST"),
+    "rank-stop": frozen("rank"),
     "agent-stop": frozen("agent"),
     "keeper-stop": frozen("keeper"),
     "controller-stop": controller(f.signal.SIGSTOP, True),
     "host-stop": host_fault("stop HOST", "cont HOST"),
 }
-if re.search(r"--hang", f.muster("run", "--help")):
-    KINDS["rank-stop"] = frozen("rank")
 
 
 # --- what must hold after each round ----------------------------------------------------------------------------------
@@ -142,18 +141,25 @@ def one_round(i, job, names):
     if not job.at(goal, 120):
         return False
     time.sleep(rng.uniform(0, 0.03))
-    struck, heals = [], []
+    struck, heals, alone = [], [], False
     before, attempt, t = job.last(), job.attempt(), time.time()
     try:
         for n, name in enumerate(names):
             if n:
                 time.sleep(rng.choice((0, rng.uniform(0, 0.3), rng.uniform(0, 1.5))))
+            had = {h for h, _ in victims("rank")}
+            struck.append(name)
             did = KINDS[name]()
-            struck.append("%s %s" % (name, did[0] if did else "(nobody)"))
+            struck[-1] += " " + (did[0] if did else "(nobody)")
             if did and did[1]:
                 heals.append(did[1])
-        # with two nodes lost and one spare it waits until one is back
-        f.wait_for(lambda: job.last()[0] > attempt or not job.running(), rng.choice((0.3, 1, 4)) if heals else 1.5)
+            alone = did and did[0] in had and len(names) == 1 and name in ("crash", "power", "cut")
+        # With two nodes lost and one spare it waits until one is back. For one alone there is the spare.
+        patience = rng.choice((0.3, 1, 4, 4 + HANG)) if heals else 1.5
+        if alone and rng.random() < 0.5:
+            patience = 30
+        if not f.wait_for(lambda: job.last()[0] > attempt or not job.running(), patience) and patience == 30:
+            raise f.Fault("round %d (%s): the job has not gone on with its spare host" % (i, ", ".join(struck)))
     finally:
         for heal in heals:
             heal()
@@ -209,7 +215,7 @@ def main():
     try:
         while done < ROUNDS:
             jobs += 1
-            job = f.Job("muster", TMP + "/job-%d" % jobs, STEPS, INTERVAL, ("--restarts", "1000000"))
+            job = f.Job("muster", TMP + "/job-%d" % jobs, STEPS, INTERVAL, ("--restarts", "1000000", "--hang-timeout", str(HANG)))
             while done < ROUNDS and one_round(done + 1, job, plan[done]):
                 done += 1
             note("job %d: its last step is waited for, now at %d" % (jobs, job.last()[2]))

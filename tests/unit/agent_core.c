@@ -96,6 +96,8 @@ static void test_kill(void)
     kill_job(1, SIGKILL, 0);
     TAP_OK(mu_agent_next(agent) == UINT64_MAX, "nor when it was gone before");
     say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 2}});
+    TAP_OK(mu_agent_next(agent) == 11 * MU_SEC, "a newer attempt is to begin within ten seconds");
+    report(2, MU_PHASE_RUNNING);
     kill_job(1, SIGKILL, 0);
     TAP_OK(mu_agent_next(agent) == UINT64_MAX, "a late kill of an older attempt is none");
 }

@@ -95,7 +95,9 @@ int main(void)
     pool.v[0].quarantine_until = 0;
     pool.v[0].stale = true;
     TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 4}, &how), "n1:1 n2:3"), "nor where something old still ends");
-    TAP_OK(mu_pool_slots(&pool) == 6 && mu_pool_free_slots(&pool) == 5, "and its slots do not count");
+    TAP_OK(mu_pool_slots(&pool) == 10 && mu_pool_free_slots(&pool) == 5, "its slots count, but are not free");
+    fit((struct mu_m_spec){.ranks = 10}, &how);
+    TAP_OK(how == MU_FIT_LATER, "so a job that needs them waits");
     mu_pool_remove(&pool, 1);
     TAP_OK(mu_pool_find(&pool, "n1") < 0 && mu_pool_add(&pool, "new") == 1,
            "the place of a removed node is used again");
