@@ -20,7 +20,8 @@ int mu_coll_missing(const struct muster_request *req)
     for (unsigned i = 0; i < req->nout; i++)
         if (req->out[i].open && req->out[i].sent < req->out[i].nframes)
             return req->out[i].peer;
-    return -1;
+    /* it has left us, but not arrived */
+    return req->inflight && req->nout == 1 ? req->out[0].peer : -1;
 }
 
 /* For the keeper, which may know more of those that did not come. */

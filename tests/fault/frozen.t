@@ -50,8 +50,10 @@ run_case stops 6 --hang-timeout 2
 named circle '[0-3]' 'ranks wait for one another' "collectives in different orders"
 named starts 1 'has not called muster_init, which 3 ranks have waited in' "a rank that does not call muster_init"
 named stops 1 'has not entered muster_finalize.*it is stopped \(state T\)' "one that is stopped"
+run_case send 6 --hang-timeout 2
 run_case busy 6 --hang-timeout 2 --restarts 0
 run_case alone 5 --hang-timeout 2
+named send 1 'has not received what rank 0 has tried to send for' "a message that is not taken"
 ended busy
 like "$rc $(event busy hang)" '^137 .*rank 1 on .*it runs \(state R\)' "busy: a rank that computes while the others wait"
 like "$(cat "$tmp/o/busy")" 'rank 1 on .* has not entered all-reduce' "the report says it, too"

@@ -77,6 +77,18 @@ static void receive(void)
         check(muster_send(x, 10, MUSTER_FLOAT32, 0, 5, world));
 }
 
+static void send(void)
+{
+    static float big[15000];
+
+    if (rank == 1)
+        nap(seconds);
+    if (rank == 0)
+        check(muster_send(big, 15000, MUSTER_FLOAT32, 1, 5, world));
+    if (rank == 1)
+        check(muster_recv(big, 15000, MUSTER_FLOAT32, 0, 5, world));
+}
+
 /* 0 waits for 1, 1 for 3, and 3 does not come; the operations are not the same ones. */
 static void chain(void)
 {
@@ -134,8 +146,8 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-    {"chain", chain},   {"alone", alone},   {"late", late},      {"busy", busy},     {"receive", receive},
-    {"polled", polled}, {"circle", circle}, {"starts", nothing}, {"stops", nothing},
+    {"chain", chain},     {"send", send},     {"alone", alone},   {"late", late},      {"busy", busy},
+    {"receive", receive}, {"polled", polled}, {"circle", circle}, {"starts", nothing}, {"stops", nothing},
 };
 
 /* A value that every step changes, and that any lost or doubled one would show. */
