@@ -372,6 +372,11 @@ uint64_t mu_commit_next(const struct mu_commit *c)
     return c->try_at;
 }
 
+bool mu_commit_waits(const struct mu_commit *c)
+{
+    return c->durable_waits || c->nheld;
+}
+
 int mu_commit_flush(struct mu_commit *c, struct mu_err *err)
 {
     return c->nheld ? mu_err_set(err, c->why.code, "%s", c->why.text) : try_commit(c, err);

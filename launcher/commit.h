@@ -26,6 +26,7 @@ void mu_commit_step(struct mu_commit *, struct mu_acts *acts, uint64_t now, uint
 /* To be called at mu_commit_next(). */
 void mu_commit_time(struct mu_commit *, uint64_t now);
 uint64_t mu_commit_next(const struct mu_commit *); /* UINT64_MAX: nothing waits */
+bool mu_commit_waits(const struct mu_commit *);    /* something durable is not stored */
 /* Stores what waits, before a query or the end. */
 int mu_commit_flush(struct mu_commit *, struct mu_err *);
 /* A job whose submission was refused because it could not be stored: the caller cancels it. Each is told once. */

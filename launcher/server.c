@@ -162,6 +162,7 @@ static void step_once(struct mu_server *s, struct mu_ev *ev)
 {
     ev->now = mu_now();
     ev->wall = mu_wall();
+    mu_ctl_hold(s->core, mu_commit_waits(s->commit));
     mu_ctl_step(s->core, ev, &s->acts);
     if (s->acts.failed)
         mu_log(MU_LOG_ERROR, "controller", "out of memory: an action was lost");

@@ -548,8 +548,15 @@ static void forget(struct mu_ctl *c)
     c->njobs = kept;
 }
 
+void mu_ctl_hold(struct mu_ctl *c, bool on)
+{
+    c->hold = on;
+}
+
 static bool busy(const struct mu_ctl *c)
 {
+    if (c->hold && !c->exiting)
+        return true;
     for (unsigned i = 0; i < c->njobs; i++)
         if (!mu_job_over(c->jobs[i]->row.state) || c->jobs[i]->parts)
             return true;

@@ -37,6 +37,8 @@ const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const st
 const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
 /* Hosts that were given to the pool, as spec.hosts has them; for the caller to store and to load again. */
 void mu_ctl_pool_hosts(const struct mu_ctl *, struct mu_buf *out);
+/* While something waits for the store the core does not end for idleness: nobody else knows it. */
+void mu_ctl_hold(struct mu_ctl *, bool on);
 bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
 
 /* Names of states as JSON and tables show them. */

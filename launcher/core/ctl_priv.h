@@ -90,7 +90,7 @@ struct mu_ctl {
     unsigned nwaiting, capwaiting;
     uint64_t next_id;
     uint64_t idle_since; /* 0 = busy */
-    bool exiting;
+    bool exiting, hold;
     /* of the step under way */
     uint64_t now, wall;
     struct mu_acts *acts;

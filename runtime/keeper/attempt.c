@@ -25,6 +25,7 @@
 
 enum { CHUNK = 64 << 10, READS = 8, LAST_READS = 64, SWEEP_MS = 200 };
 #define EXEC_PATIENCE (30 * MU_SEC)
+#define SURE MU_SEC /* a rank that looks like a singleton may still connect, on a busy machine */
 
 enum state { LAUNCHING, FAILING, RUNNING };
 
@@ -40,6 +41,8 @@ struct rank {
     uint32_t order; /* of reaping */
     uint64_t look;  /* age at which its MPI is looked at next */
     unsigned alone; /* looks that saw it as a singleton */
+    char *suspect;  /* then what is to be said of it, unless it connects after all */
+    uint64_t suspect_age;
     bool dead, told, connected, finalized, warned, aborted;
     int32_t abort_code;
 };
@@ -385,6 +388,8 @@ void mu_attempt_free(struct mu_attempt *a)
         close_pipe(&a->ranks[i / 2], (int)(i % 2));
     if (a->open)
         mu_pmix_end(a->host.pmix);
+    for (uint32_t i = 0; i < a->n; i++)
+        free(a->ranks[i].suspect);
     mu_slots_free(a->slots);
     mu_watch_free(a->watch);
     mu_msg_free_body(MU_MSG_spec, &a->spec);
@@ -493,6 +498,16 @@ static void tell_late(struct mu_attempt *a)
         a->host.late(a->host.arg, &m);
 }
 
+static void tell_singleton(struct mu_attempt *a, uint32_t i)
+{
+    struct rank *r = &a->ranks[i];
+
+    r->warned = true;
+    mu_log(MU_LOG_WARN, "keeper", "%s", r->suspect);
+    mu_logs_note(a->host.logs, i, r->suspect, mu_now());
+    a->host.output(a->host.arg);
+}
+
 void mu_attempt_deliver(struct mu_attempt *a)
 {
     mu_auto_free struct rank **v = NULL;
@@ -515,6 +530,8 @@ void mu_attempt_deliver(struct mu_attempt *a)
 
         if (!r->dead || r->told)
             continue;
+        if (r->suspect && !r->warned && !r->connected)
+            tell_singleton(a, i);
         drain(r, 0, LAST_READS);
         drain(r, 1, LAST_READS);
         r->told = true;
@@ -610,8 +627,12 @@ void mu_attempt_inspect(struct mu_attempt *a)
         struct rank *r = &a->ranks[i];
 
         uint64_t age = mu_now() - a->born;
-        if (r->dead || r->warned || age < r->look)
+        if (r->dead || r->warned || r->connected || (r->suspect ? age < r->suspect_age + SURE : age < r->look))
             continue;
+        if (r->suspect) {
+            tell_singleton(a, i);
+            continue;
+        }
         r->look =
             age < 50 * MU_MS ? 0 : 2 * age; /* rarer and rarer: most are no MPI programs, their maps may be long */
         mu_slots_singleton(a->slots, i, a->world, r->pid, r->connected, age, &r->alone, text, sizeof text);
@@ -619,11 +640,9 @@ void mu_attempt_inspect(struct mu_attempt *a)
             r->look = 0; /* seen once: the next look decides */
         if (!*text)
             continue;
-        r->warned = true;
         snprintf(line, sizeof line, "rank %u %s", a->first + i, text);
-        mu_log(MU_LOG_WARN, "keeper", "%s", line);
-        mu_logs_note(a->host.logs, i, line, mu_now());
-        a->host.output(a->host.arg);
+        r->suspect = strdup(line);
+        r->suspect_age = age;
     }
 }
 
