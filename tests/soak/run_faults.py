@@ -224,6 +224,8 @@ def main():
             ok(got == want, "job %d ends after %d attempts with the weights of an undisturbed run" % (jobs, job.attempt()),
                got if got == want else diagnose(job, "got %s, want %s" % (got, want)))
             sizes = set(re.findall(r"parameters, (\d+) rank", job.text(1 << 30)))
+            said = [line for line in job.text(1 << 30).splitlines() if "singleton" in line]
+            ok(not said, "no rank is taken for a singleton", "\n".join(said))
             ok(sizes == {"8"} and not [e for e in events if e["kind"] == "shrunk"], "all attempts had 8 ranks", sizes)
             if got != want:
                 break
