@@ -194,11 +194,14 @@ static void leave(struct controller *c)
     mu_server_close(c->server);
     if (c->by_core)
         mu_listen_forget(c->listen);
-    while (mu_now() < deadline && (mu_link_flushing() || (c->by_core && c->agent))) {
+    while (mu_now() < deadline &&
+           (mu_link_flushing() || (c->by_core && (c->agent || mu_starter_left(c->starter, false))))) {
         struct timeval slice = {.tv_usec = 10000};
         event_base_loopexit(c->base, &slice);
         event_base_loop(c->base, EVLOOP_ONCE);
     }
+    if (c->by_core)
+        mu_starter_left(c->starter, true);
     mu_store_close(MU_STEAL(c->store, NULL));
     mu_daemon_leave(&c->paths, &c->lock);
 }

@@ -43,6 +43,15 @@ as_nobody() { (cd "$home" && exec setpriv --reuid $nobody --regid $nobody --clea
 if ! as_nobody "$home/bin/muster" --version >/dev/null 2>&1; then
     note "another user cannot reach $home"
 fi
+as_nobody "$home/bin/owner" 0 "$home/d/probe" &
+wait_for 20 test -s "$home/d/probe"
+if ! wait_for 1 owned "$(cat "$home/d/probe")" 0; then
+    skip "set-user-ID programs have no effect here" 6
+    wait
+    done_testing
+fi
+kill -KILL "$(cat "$home/d/probe")"
+wait
 run_cmd as_nobody "$home/bin/muster" run -n 1 sh -c 'setsid "$1" 0 "$2" -i & until [ -s "$2" ]; do sleep 0.02; done; sleep 0.3' \
     - "$home/bin/owner" "$home/d/child"
 child=$(cat "$home/d/child")
