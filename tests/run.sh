@@ -47,10 +47,10 @@ indent() { printf '    %s\n' "${1//$'\n'/$'\n    '}"; }
 
 tests_of() { # SUITE: lists its test programs
     case $1 in
-    unit) for f in tests/unit/*.c; do [ -e "$f" ] && echo "${B#"$PWD/"}/tests/unit/$(basename "$f" .c)"; done ;;
-    fuzz-smoke) ls tests/fuzz/*.t 2>/dev/null ;;
+    unit) for f in $(ls -S tests/unit/*.c); do echo "${B#"$PWD/"}/tests/unit/$(basename "$f" .c)"; done ;;
+    fuzz-smoke) ls -S tests/fuzz/*.t 2>/dev/null ;;
     soak/*) ls tests/"$1"* 2>/dev/null ;;
-    *) ls tests/"$1"/*.t 2>/dev/null ;;
+    *) ls -S tests/"$1"/*.t 2>/dev/null ;; # the longest take longest, mostly: they go first
     esac | grep -E -- "${MUSTER_TEST_ONLY:-.}"
 }
 
