@@ -162,6 +162,15 @@ static bool empty(const struct mu_ctl *c, int node)
     return true;
 }
 
+static bool keeper_dead(const struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->parts[p].line_lost)
+                return true;
+    return false;
+}
+
 /* The same for single jobs, where another one's keeper may still live. */
 static void judge(struct mu_ctl *c, int node)
 {
@@ -286,8 +295,13 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
         return;
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
-        if (n->declare_at == n->lease_end)
+        bool nobody = keeper_dead(c, node) && empty(c, node);
+        if (nobody)
+            n->declare_at = n->lease_end;
+        else if (n->declare_at == n->lease_end)
             n->declare_at = c->now + RETURN_NS;
+        if (nobody && *n->target && !n->engine_tries)
+            n->engine_at = c->now;
         n->probe_at = c->now + PROBE_EVERY;
         return;
     }
