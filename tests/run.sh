@@ -77,7 +77,7 @@ others() {
     while read -r f; do
         # Read once: a process that has just ended has nothing to say.
         f=$(tr '\0' '\n' 2>/dev/null <"$f")
-        [ -z "$f" ] || grep -qxE "MUSTER_TEST_ID=($MUSTER_TEST_ID|$outer_id)" <<<"$f" || return 0
+        [ -z "$f" ] || grep -qxF "MUSTER_TEST_ID=$MUSTER_TEST_ID" <<<"$f" || return 0
     done <<<"$f"
     return 1
 }
@@ -205,7 +205,6 @@ if ! command -v prove >/dev/null; then
 fi
 MUSTER_TEST_DIR=$(mktemp -d /tmp/mt.XXXXXX) || exit 2
 chmod 711 "$MUSTER_TEST_DIR" # tests of other users have files of their own there
-outer_id=${MUSTER_TEST_ID:-none} # of the run that tests this script
 MUSTER_TEST_ID=${MUSTER_TEST_DIR##*/}
 MUSTER_HOME=$MUSTER_TEST_DIR/home MUSTER_RUN_ROOT=$MUSTER_TEST_DIR/run TMPDIR=$MUSTER_TEST_DIR/tmp
 MUSTER_IDLE=${MUSTER_IDLE:-2} OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LC_ALL=C.UTF-8

@@ -398,8 +398,10 @@ static void with_hosts(struct world *w, struct truth *t)
         unsigned node = w->nnodes + (first - w->nnodes + i) % (w->nall - w->nnodes);
         uint32_t slots = 1 + (uint32_t)sim_below(w, w->node[node].slots);
         size_t len = strlen(t->hosts);
+        char name[sizeof w->node[node].name];
+        memcpy(name, w->node[node].name, sizeof name);
         snprintf(t->hosts + len, sizeof t->hosts - len, "%s%s%s:%u", n ? "," : "", sim_chance(w, 300) ? "me@" : "",
-                 w->node[node].name, slots);
+                 name, slots);
         sum += slots;
         n++;
     }
