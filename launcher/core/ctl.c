@@ -260,6 +260,7 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
             return;
         j->parts[i].share =
             (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
+        j->parts[i].asked = j->row.ending != MU_END_NONE;
         c->pool.v[node].used += j->row.node_slots.v[i];
     }
     j->nparts = n;
@@ -292,6 +293,7 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
     k->node = -1;
     if (k->role == ROLE_LINE) {
         k->job = m->job;
+        k->pid = m->pid;
         mu_ctl_node_line(c, k, m->node ? m->node : "");
         return;
     }

@@ -69,11 +69,12 @@ enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
 enum mu_ev_kind {
-    MU_EV_TIME,    /* now has reached what the core asked for */
-    MU_EV_UP,      /* conn exists */
-    MU_EV_DOWN,    /* conn is gone */
-    MU_EV_MSG,     /* msg came on conn */
-    MU_EV_LOAD,    /* controller: one row of the store (msg: jobrow), before anything else */
+    MU_EV_TIME, /* now has reached what the core asked for */
+    MU_EV_UP,   /* conn exists */
+    MU_EV_DOWN, /* conn is gone */
+    MU_EV_MSG,  /* msg came on conn */
+    MU_EV_LOAD, /* controller: one row of the store (msg: jobrow) / agent: a keeper of job (pid; 0: a dead one), before
+                   anything else */
     MU_EV_LOADED,  /* controller: that was all */
     MU_EV_CHILD,   /* agent: keeper of job has exited (pid) / keeper: local rank `index` exited with `status` */
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
@@ -124,6 +125,8 @@ enum mu_act_kind {
     MU_ACT_SPAWN,   /* agent: start a keeper for job / keeper: start the attempt's ranks (frame: start) */
     MU_ACT_SIGNAL,  /* keeper: signo to local rank `index`, or to all that live (index MU_ALL) */
     MU_ACT_CLEAN,   /* kill what is left of job/attempt on this node, remove its files; answer: MU_EV_CLEANED */
+    MU_ACT_FORGET,  /* agent: nobody will ask for the job's dead keeper again; until then the next agent must know of it
+                     */
     MU_ACT_ABORT,   /* keeper: write the abort word (first failure) for the survivors */
     MU_ACT_NOTICE,  /* keeper: set notice bits for the ranks (signo = bits) */
     MU_ACT_INPUT,   /* keeper: data for rank 0's standard input (frame: input) */
@@ -195,6 +198,7 @@ void mu_acts_free(struct mu_acts *);
     X(ACK_BEFORE_COMMIT, "a submission is acknowledged before it is stored")                                           \
     X(SLOT_FREED_TWICE, "the slots of a job are given back twice")                                                     \
     X(ATTEMPT_NOT_STORED, "an attempt is started before its number is stored")                                         \
+    X(BEGUN_AGAIN, "a start is sent again although a keeper that may have begun it is dead")                           \
     X(RESTART_BEFORE_GONE, "the next attempt starts while ranks of the last one live")                                 \
     X(AGENT_FORGETS, "an agent starts an attempt that it has already started")                                         \
     X(RELEASE_EARLY, "a keeper is released before the end of its job is stored")                                       \
