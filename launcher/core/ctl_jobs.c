@@ -412,10 +412,32 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     mu_ctl_put(c, j, true);
-    mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s: %s, exit code %d",
-                 mu_job_state_name(state), reason, code);
+    const char *name = mu_job_state_name(state);
+    if (!strncmp(reason, name, strlen(name))) /* "cancelled by somebody" */
+        mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s, exit code %d", reason,
+                     code);
+    else
+        mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s: %s, exit code %d", name,
+                     reason, code);
     give_back(c, j);
     mu_ctl_job_release(c, j);
+}
+
+void mu_ctl_job_refused(struct mu_ctl *c, uint64_t job)
+{
+    unsigned i = 0;
+
+    while (i < c->njobs && c->jobs[i]->row.id != job)
+        i++;
+    if (i == c->njobs)
+        return;
+    struct job *j = c->jobs[i];
+    mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = job});
+    give_back(c, j);
+    mu_fences_end(c->fences, job);
+    memmove(&c->jobs[i], &c->jobs[i + 1], (--c->njobs - i) * sizeof c->jobs[0]);
+    mu_ctl_job_free(j);
+    mu_ctl_hosts_leave(c, job);
 }
 
 void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int code, int signo, bool force,

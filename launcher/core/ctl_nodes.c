@@ -90,6 +90,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->numa = m->numa;
     n->memory = m->memory;
     n->incarnation = m->incarnation;
+    n->files = n->remote ? 0 : c->cfg.files;
     n->boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;

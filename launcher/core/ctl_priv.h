@@ -118,6 +118,7 @@ void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char 
 
 /* ctl_jobs.c: submitted, started as attempts, ended */
 void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
+void mu_ctl_job_refused(struct mu_ctl *, uint64_t job); /* there never was such a job */
 void mu_ctl_job_cancel(struct mu_ctl *, struct job *, unsigned ending, int code, int signo, bool force,
                        const char *why);
 void mu_ctl_job_tick(struct mu_ctl *, struct job *);

@@ -26,6 +26,11 @@ static inline int mu_job_over(unsigned state)
 /* A keeper's attempt. LOST is said by the agent in place of a keeper that died. */
 enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KILLING, MU_PHASE_GONE, MU_PHASE_LOST };
 
+/* Open files of a keeper: a rank has two pipes, two logs and its connection to PMIx; programs that start MPI programs
+ * have more. */
+#define MU_FILES_OF_RANK 6u
+#define MU_FILES_OF_KEEPER 64u
+
 enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
 /* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
@@ -80,6 +85,7 @@ enum mu_ev_kind {
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
+    MU_EV_REFUSED, /* controller: job's submission could not be stored and has been refused; its start was not sent */
     MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
     MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
     MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
