@@ -212,7 +212,8 @@ static int take_lock(const char *path, int wait_ms, bool sign, struct mu_err *er
         struct stat mine, there;
 
         if (fd < 0)
-            return mu_err_errno(err, 0, "cannot open lock %s", path);
+            return mu_err_set(err, mu_err_from_errno(errno), "cannot open lock %s: %s; check the permissions there",
+                              path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             /* The holder before us may have removed the file; a lock on what nobody else can find is none. */
             if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_ino != there.st_ino ||
@@ -232,8 +233,8 @@ static int take_lock(const char *path, int wait_ms, bool sign, struct mu_err *er
             ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
             pid[n > 0 ? n : 0] = 0;
             pid[strspn(pid, "0123456789")] = 0;
-            return mu_err_set(err, MUSTER_ETIMEOUT, "%s is held by %s%s", path, *pid ? "process " : "another process",
-                              pid);
+            return mu_err_set(err, MUSTER_ETIMEOUT, "%s is held by %s%s; wait for that one, or end it", path,
+                              *pid ? "process " : "another process", pid);
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
