@@ -7,6 +7,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
 
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
@@ -89,6 +90,8 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->numa = m->numa;
     n->memory = m->memory;
     n->incarnation = m->incarnation;
+    n->files = n->remote ? 0 : c->cfg.files;
+    n->boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
     n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
@@ -100,8 +103,10 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     k->node = node;
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node) {
                 c->jobs[i]->parts[p].confirmed = c->jobs[i]->parts[p].kill_sent = false;
+                c->jobs[i]->parts[p].heard = HEARD_NOTHING;
+            }
 }
 
 /* keepers: what the agent still has. A stale one is gone when no more are left than jobs know of. */
@@ -198,7 +203,7 @@ void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
     struct job *j = mu_ctl_find(c, k->job);
 
     for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++)
-        if (j->parts[p].line == k->id)
+        if (j->parts[p].line == k->id && k->pid == j->parts[p].keeper) /* that of a dead one may break late */
             j->parts[p].line_lost = true;
 }
 

@@ -17,6 +17,8 @@ struct mu_node {
     char name[256];
     uint32_t slots, used, pus, numa;
     uint64_t memory, incarnation;
+    uint64_t files; /* that a keeper there may have open; 0: not known */
+    uint64_t boot;  /* of its kernel, a hash; 0: not known */
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;

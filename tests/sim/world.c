@@ -251,6 +251,7 @@ static void agent_event(struct world *w, struct event *e)
         for (unsigned i = 0; i < w->nkeepers; i++)
             if (w->keeper[i].alive && w->keeper[i].node == e->who && w->keeper[i].job == e->job)
                 sim_violated(w, "job %llu: two keepers on %s", (unsigned long long)e->job, n->name);
+        sim_mark(w, e->who, e->job, false); /* it has the lock that was the mark of another one */
         memset(k, 0, sizeof *k);
         k->node = e->who;
         k->job = e->job;

@@ -57,6 +57,7 @@ static mu_conn up(const char *role, int node)
     struct mu_m_hello m = {.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role};
 
     if (node >= 0) {
+        m.pid = 1;
         m.node = name_of(node);
         m.job = row.jobrow.id;
     }
