@@ -61,6 +61,32 @@ static void put_node(struct mu_buf *b, const struct mu_ibnd_node *n)
     }
 }
 
+static int by_guid(const void *a, const void *b)
+{
+    uint64_t x = (*(const struct mu_ibnd_node *const *)a)->guid, y = (*(const struct mu_ibnd_node *const *)b)->guid;
+
+    return (x > y) - (x < y);
+}
+
+/* In the order of GUIDs: the same fabric is the same text each time. */
+static int put_nodes(struct mu_buf *b, const struct mu_ibnd_node *nodes)
+{
+    size_t n = 0;
+
+    for (const struct mu_ibnd_node *p = nodes; p; p = p->next)
+        n++;
+    mu_auto_free const struct mu_ibnd_node **v = calloc(n, sizeof *v);
+    if (!v)
+        return CHILD_NO_MEMORY;
+    n = 0;
+    for (const struct mu_ibnd_node *p = nodes; p; p = p->next)
+        v[n++] = p;
+    qsort(v, n, sizeof *v, by_guid);
+    for (size_t i = 0; i < n; i++)
+        put_node(b, v[i]);
+    return b->failed ? CHILD_NO_MEMORY : 0;
+}
+
 static int discover(const char *device, int fd)
 {
     typedef struct mu_ibnd_fabric *(*discover_fn)(char *, int, struct mu_ibnd_portid *, struct mu_ibnd_config *);
@@ -79,9 +105,7 @@ static int discover(const char *device, int fd)
     if (!f || !f->nodes)
         return CHILD_NO_FABRIC;
     mu_buf_puts(&b, "# discovered\n");
-    for (const struct mu_ibnd_node *n = f->nodes; n; n = n->next)
-        put_node(&b, n);
-    if (b.failed)
+    if (put_nodes(&b, f->nodes))
         return CHILD_NO_MEMORY;
     for (size_t at = 0; at < b.len;) {
         ssize_t n = write(fd, b.data + at, b.len - at);

@@ -288,9 +288,14 @@ static int give_back(struct work *w, int apex, int slack)
                 else
                     hi = mid;
             }
-            int other = lo > used ? leaf[lo - 1] : leaf[i], left = w->direct[other] - rest;
-            if (best_left < 0 || left <= best_left)
-                best_left = left, from = leaf[i], instead = other;
+            /* itself, unless a smaller one does; of like ones the first */
+            int k = lo > used && w->direct[leaf[lo - 1]] < w->direct[leaf[i]] ? lo - 1 : i;
+            int left = w->direct[leaf[k]] - rest;
+            if (best_left >= 0 && left > best_left)
+                continue;
+            while (k > used && w->direct[leaf[k - 1]] == w->direct[leaf[k]])
+                k--;
+            best_left = left, from = leaf[i], instead = leaf[k];
         }
     }
     if (from >= 0) {
