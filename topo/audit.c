@@ -136,15 +136,50 @@ static int mode(int *v, int n, int *times)
     return best;
 }
 
+/* Where nearly all pairs of a group have the same number of cables, the group is a full mesh: that number; else -1. */
+static int make_meshes(struct audit *a, const struct level *l, int ngroups, int *mesh)
+{
+    mu_auto_free int *ups = calloc((size_t)ngroups + 1, sizeof(int)), *at = calloc((size_t)ngroups + 1, sizeof(int));
+    mu_auto_free int *start = calloc((size_t)ngroups + 2, sizeof(int)), *counts = calloc(l->n + 1, sizeof(int));
+
+    if (!ups || !at || !start || !counts)
+        return no_memory(a->err);
+    for (int i = 0; i < a->f->nnodes; i++)
+        if (l->group_of_up[i] >= 0)
+            ups[l->group_of_up[i]]++;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < l->n; i++) {
+            int g = l->group_of_up[l->edges[i].up];
+            if (g < 0 || l->group_of_low[l->edges[i].low] != g)
+                continue;
+            if (pass)
+                counts[start[g] + at[g]++] = l->edges[i].count;
+            else
+                start[g + 1]++;
+        }
+        for (int g = 0; !pass && g < ngroups; g++)
+            start[g + 1] += start[g];
+    }
+    for (int g = 0; g < ngroups; g++) {
+        int times, count = mode(counts + start[g], at[g], &times);
+        mesh[g] = l->members[g] >= 3 && 4L * times >= 3L * l->members[g] * ups[g] ? count : -1;
+    }
+    return 0;
+}
+
 /* Rules for all upper switches, by node. The edges that count are those of members. */
-static int make_rules(struct audit *a, const struct level *l, struct rule *rules)
+static int make_rules(struct audit *a, const struct level *l, int ngroups, struct rule *rules)
 {
     size_t nn = (size_t)a->f->nnodes + 1;
     mu_auto_free int *start = calloc(nn + 1, sizeof(int)), *at = calloc(nn, sizeof(int));
     mu_auto_free int *counts = calloc(l->n + 1, sizeof(int)), *ports = calloc(l->n + 1, sizeof(int));
+    mu_auto_free int *mesh = calloc((size_t)ngroups + 1, sizeof(int));
+    int rc;
 
-    if (!start || !at || !counts || !ports)
+    if (!start || !at || !counts || !ports || !mesh)
         return no_memory(a->err);
+    if ((rc = make_meshes(a, l, ngroups, mesh)))
+        return rc;
     for (size_t i = 0; i < l->n; i++)
         start[l->edges[i].up + 1]++;
     for (size_t i = 0; i + 1 < nn; i++)
@@ -158,13 +193,13 @@ static int make_rules(struct audit *a, const struct level *l, struct rule *rules
         ports[k] = e->port;
     }
     for (int up = 0; up < a->f->nnodes; up++) {
-        int times, same, members = l->group_of_up[up] < 0 ? 0 : l->members[l->group_of_up[up]];
+        int times, same, group = l->group_of_up[up], members = group < 0 ? 0 : l->members[group];
         rules[up] = (struct rule){-1, 0, 0};
         if (members < 3)
             continue;
         int count = mode(counts + start[up], at[up], &times), port = mode(ports + start[up], at[up], &same);
-        if (2 * times > members)
-            rules[up] = (struct rule){count, 2 * same > members ? port : 0, times};
+        if (2 * times > members || (times && count == mesh[group]))
+            rules[up] = (struct rule){count, 2 * same > at[up] ? port : 0, times};
     }
     return 0;
 }
@@ -403,7 +438,7 @@ static int audit_hosts(struct audit *a)
                 if (f->nodes[f->ports[nic->first + k].peer].kind == MU_FABRIC_SWITCH)
                     rc = add_edge(a, &l, h, f->ports[nic->first + k].peer, f->ports[nic->first + k].port);
         }
-    if (!rc && !(rc = index_edges(a, &l)) && !(rc = make_rules(a, &l, rules)))
+    if (!rc && !(rc = index_edges(a, &l)) && !(rc = make_rules(a, &l, u->n, rules)))
         rc = list_ups(a, &l, u->n, &ups, &start);
     for (int h = 0; !rc && h < f->nhosts; h++) {
         int unit = u->of_host[h];
@@ -579,7 +614,7 @@ static int audit_rank(struct audit *a, int rank)
                 rc = add_edge(a, &l, s, f->ports[n->first + k].peer, f->ports[n->first + k].port);
     }
     if (!rc && !(rc = index_edges(a, &l)) && !(rc = group_switches(a, &l, rank, &ngroups)) &&
-        !(rc = make_rules(a, &l, rules)))
+        !(rc = make_rules(a, &l, ngroups, rules)))
         rc = list_ups(a, &l, ngroups, &ups, &start);
     for (int s = 0; !rc && s < f->nnodes; s++) {
         int g = a->rank[s] == rank ? l.group_of_low[s] : -1;

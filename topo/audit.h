@@ -1,8 +1,9 @@
 /* What is wrong with a fabric's cables, told from the cables alone: there is no plan to compare with, so what nearly
  * all do is taken as the plan. Hosts are compared with the hosts of their unit, leaves with the leaves that have the
- * same spines, and so on upwards; a rule that not more than half of them follow (of at least three) is no rule, and
- * then nothing is said. What leaves no trace is not found: a dead cable of a host with one rail (the host is not in the
- * file), two cables swapped between two hosts of one leaf, or at the two ports of one switch.
+ * same spines, and so on upwards; a rule that not more than half of them follow (of at least three) is no rule
+ * unless three quarters of all pairs of the group follow it, and then nothing is said. What leaves no trace is not
+ * found: a dead cable of a host with one rail (the host is not in the file), two cables swapped between two hosts of
+ * one leaf, or at the two ports of one switch.
  *
  *     missing-rail  a host without a cable to one of its unit's leaves, though it has at least half of them; or a whole
  *                   unit with fewer rails than most units

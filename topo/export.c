@@ -1,5 +1,6 @@
 #include "topo/export.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "runtime/base/clean.h"
@@ -19,6 +20,7 @@ static bool plain(const char *name)
 int mu_export_slurm(const struct mu_place *p, struct mu_buf *out, struct mu_err *err)
 {
     mu_auto_free int *level = calloc((size_t)p->nv + 1, sizeof(int)), *hosts = calloc((size_t)p->nv + 1, sizeof(int));
+    bool any = false;
 
     if (!level || !hosts)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
@@ -33,9 +35,14 @@ int mu_export_slurm(const struct mu_place *p, struct mu_buf *out, struct mu_err 
     }
     for (int v = 0; v < p->nv; v++) {
         const char *sep = " Nodes=";
+        char own[40];
         if (!hosts[v])
             continue;
-        mu_buf_appendf(out, "SwitchName=l%d-%d", level[v] + 1, v);
+        any = true;
+        snprintf(own, sizeof own, "l%d-%d", level[v] + 1, v);
+        if (mu_fabric_find_host(p->f, own) >= 0)
+            return mu_err_set(err, MUSTER_EARG, "host %s is called as a switch would be", own);
+        mu_buf_appendf(out, "SwitchName=%s", own);
         for (int i = p->first_host[v]; i < p->first_host[v + 1]; i++) {
             const char *name = p->f->hosts[p->host[i]].name;
             if (!plain(name))
@@ -51,5 +58,7 @@ int mu_export_slurm(const struct mu_place *p, struct mu_buf *out, struct mu_err 
             }
         mu_buf_putc(out, '\n');
     }
+    if (!any)
+        return mu_err_set(err, MUSTER_EARG, "%s: no host is on a switch", p->f->source);
     return out->failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : 0;
 }

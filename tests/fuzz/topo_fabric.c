@@ -1,11 +1,12 @@
 /* Fabrics: what ibnetdiscover prints and topology.conf, then placement and audit of whatever was taken.
  * sources: topo/fabric.c topo/fabric_finish.c topo/fabric_ibnd.c topo/fabric_slurm.c topo/units.c topo/place.c
- * sources: topo/place_new.c topo/place_graph.c
+ * sources: topo/place_new.c topo/place_graph.c topo/audit.c topo/export.c
  * sources: runtime/base/str.c runtime/base/buf.c runtime/base/path.c runtime/base/err.c */
 #include <stdlib.h>
 #include <string.h>
 
-#include "topo/place.h"
+#include "topo/audit.h"
+#include "topo/export.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -65,6 +66,17 @@ static void try(const char *text, size_t n)
                 abort();
             mu_place_result_free(&r);
         }
+    struct mu_buf out = {0};
+    struct mu_audit a = {0};
+    if (p && !mu_export_slurm(p, &out, NULL)) {
+        struct mu_fabric *again = NULL;
+        if (mu_fabric_parse(mu_buf_str(&out), out.len, "again", &again, NULL))
+            abort(); /* what we write we read */
+        mu_fabric_free(again);
+    }
+    mu_buf_free(&out);
+    if (!mu_audit_run(f, &a, NULL))
+        mu_audit_free(&a);
     mu_place_free(p);
     mu_fabric_free(f);
 }

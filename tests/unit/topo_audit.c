@@ -180,8 +180,13 @@ static void check(const char *what, int dead, int swaps)
     }
     TAP_OK(!bad, "%s, %d dead and %d swapped: all are found, and nothing else", what, dead, swaps);
     if (bad) {
-        printf("# %d wanted; %s\n", total, err.text);
-        for (size_t i = 0; i < a.n && i < 20; i++)
+        printf("# %d wanted, %zu found; %s\n", total, a.n, err.text);
+        for (int k = 0; k < 3; k++)
+            for (int i = 0; i < nnodes; i++)
+                if (host_of_want[k][i])
+                    printf("# not as wanted: %d %s at %s\n", host_of_want[k][i],
+                           mu_finding_name((enum mu_finding_kind)k), node[i].text);
+        for (size_t i = 0; i < a.n && i < 200; i++)
             printf("# %s %s:%d %s\n", mu_finding_name(a.v[i].kind), a.v[i].host ? a.v[i].host : "-", a.v[i].port,
                    a.v[i].detail);
     }
@@ -213,6 +218,15 @@ static void planted(void)
                 plant(faults[k].dead, faults[k].swaps, fabrics[i].rails);
                 check(fabrics[i].what, faults[k].dead, faults[k].swaps);
             }
+    for (unsigned round = 0; round < 3; round++) {
+        seed = 1181783497276652981ull + round;
+        build(8, 16, 1, 8, 8, 4);
+        plant(60, 20, 1);
+        check("1024 hosts on three levels", 60, 20);
+        build(1, 16, 8, 16, 16, 0);
+        plant(60, 20, 8);
+        check("256 hosts with 8 rails", 60, 20);
+    }
 }
 
 /* --- by hand ---------------------------------------------------------------------------------------------------- */
