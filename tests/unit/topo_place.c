@@ -144,7 +144,9 @@ static const char *try_tree(const struct tree *t, int want, int group)
         }
         partial += leaf && used && free;
     }
-    snprintf(why, sizeof why, partial > 1 ? "%d leaves are used in part" : "", partial);
+    why[0] = 0;
+    if (partial > 1)
+        snprintf(why, sizeof why, "%d leaves are used in part", partial);
 out:
     mu_place_result_free(&r);
     mu_place_free(p);
