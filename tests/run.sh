@@ -39,7 +39,7 @@ mpi        95  300 1
 sim        90  400 2
 fault      80  600 3
 cluster    90  300 3
-fuzz-smoke 25  120 1
+fuzz-smoke 35  120 1
 ROWS
 }
 
