@@ -45,7 +45,8 @@ if ! as_nobody "$home/bin/muster" --version >/dev/null 2>&1; then
 fi
 as_nobody "$home/bin/owner" 0 "$home/d/probe" &
 probe=$!
-wait_for 20 eval '[ -s "$home/d/probe" ] || ! kill -0 $probe 2>/dev/null'
+tried() { [ -s "$home/d/probe" ] || ! kill -0 $probe 2>/dev/null; }
+wait_for 20 tried
 if ! wait_for 1 owned "$(cat "$home/d/probe" 2>/dev/null)" 0; then
     skip "set-user-ID programs have no effect here" 7
     wait

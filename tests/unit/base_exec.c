@@ -22,7 +22,9 @@ static void binaries(void)
         {"MZ\0\0\n", 5, true},
         {ELFMAG, 4, true},
         {ELFMAG "\n", 5, true},
-        {"\x7f" "EL", 3, false},
+        {"\x7f"
+         "EL",
+         3, false},
         {"\0", 1, true},
     };
 
