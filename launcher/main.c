@@ -72,8 +72,8 @@ static int unknown(const char *word)
     return MU_EXIT_USAGE;
 }
 
-/* A socket that became descriptor 1 would get the program's output. Only for reading, so that writing to what the caller
- * has closed is the error that it is. */
+/* A socket that became descriptor 1 would get the program's output. Only for reading, so that writing to what the
+ * caller has closed is the error that it is. */
 static void fill_standard_fds(void)
 {
     int fd;

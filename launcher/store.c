@@ -297,17 +297,19 @@ static int or_rollback(struct mu_store *s, int rc)
     return rc;
 }
 
-/* Rows that go into a file which has no name any more, or another one, are rows that the next controller does not find. */
+/* Rows that go into a file which has no name any more, or another one, are rows that the next controller does not find.
+ */
 static int check_place(const struct mu_store *s, struct mu_err *err)
 {
     struct stat st;
 
     if (stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
         return 0;
-    return mu_err_set(err, MUSTER_EIO,
-                      "job store %s: it was moved away or removed while a controller has it open; put it back, or end the "
-                      "controller with `muster controller --stop --force`",
-                      s->path);
+    return mu_err_set(
+        err, MUSTER_EIO,
+        "job store %s: it was moved away or removed while a controller has it open; put it back, or end the "
+        "controller with `muster controller --stop --force`",
+        s->path);
 }
 
 int mu_store_begin(struct mu_store *s, struct mu_err *err)
