@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "launcher/doctor.h"
+#include "launcher/store.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
@@ -324,6 +325,11 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
     if (rc) {
         mu_found(f, MU_HEALTH_BAD, "%s: %s", p.state, err.text);
         mu_found_fix(f, "%s", fix);
+        return;
+    }
+    if (mu_path_join(probe, sizeof probe, p.state, "jobs.db", &err) || mu_store_look(probe, &err)) {
+        mu_found(f, MU_HEALTH_BAD, "%s", err.text);
+        mu_found_fix(f, "as that says");
         return;
     }
     uint64_t room = statvfs(p.state, &v) ? 0 : (uint64_t)v.f_bavail * v.f_frsize;

@@ -60,6 +60,7 @@ static int show(uint64_t job, const struct opts *o, size_t *seen, bool *over, st
 {
     static const struct mu_column columns[] = {{"TIME", 0},        {"EVENT", 0}, {"ATTEMPT", MU_RIGHT},
                                                {"RANK", MU_RIGHT}, {"NODE", 0},  {"DETAIL", 0}};
+    static size_t wide[MU_COUNT(columns)] = {[1] = sizeof "attempt-start" - 1};
     mu_auto_free char *text = NULL;
     json_t *root, *list, *e;
     size_t i;
@@ -83,7 +84,7 @@ static int show(uint64_t job, const struct opts *o, size_t *seen, bool *over, st
             puts(line ? line : "{}");
         }
     } else if (t && json_array_size(list) > *seen) {
-        mu_table_print(t, stdout);
+        mu_table_print_more(t, stdout, wide);
     }
     *seen = json_array_size(list);
     mu_table_free(t);

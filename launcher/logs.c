@@ -245,8 +245,11 @@ static int once(struct log *l, uint32_t newest, struct mu_err *err)
     if (l->attempt > newest)
         return mu_err_set(err, MUSTER_EJOB, "job %llu has had %u attempts, not %u", (unsigned long long)l->job, newest,
                           l->attempt);
-    if (!newest)
-        return 0; /* not started: nothing yet */
+    if (!newest) {
+        fprintf(stderr, "muster logs: job %llu has not started%s\n", (unsigned long long)l->job,
+                l->over ? ", and will not" : " yet; -f waits for it");
+        return 0;
+    }
     if ((rc = copy_all(l, true, err)) || l->n)
         return rc;
     return mu_err_set(err, MUSTER_EJOB, "there are no logs in %s/attempt-%u", l->dir, l->attempt);

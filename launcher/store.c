@@ -14,6 +14,7 @@
 #include "runtime/wire/core.h"
 
 #define APPLICATION_ID 0x6d737472 /* "mstr" */
+enum { PATH_OF_SQLITE = 480 };    /* it takes 512 in all, and adds to it */
 
 enum stmt {
     Q_BEGIN,
@@ -160,6 +161,21 @@ static int create(struct mu_store *s, struct mu_err *err)
     return rc ? rc : run(s, sql, err);
 }
 
+static int judge(const struct mu_store *s, int64_t app, int64_t version, struct mu_err *err)
+{
+    if (app != APPLICATION_ID)
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "job store %s: it belongs to another program; move it away and start again", s->path);
+    if (version > MU_STORE_VERSION)
+        return mu_err_set(err, MUSTER_EVERSION,
+                          "job store %s has version %lld, this muster knows %d: use the newer muster or another "
+                          "MUSTER_HOME",
+                          s->path, (long long)version, MU_STORE_VERSION);
+    if (version < 1)
+        return fail(s, SQLITE_CORRUPT, err);
+    return 0;
+}
+
 static int check_version(struct mu_store *s, struct mu_err *err)
 {
     int64_t app = 0, version = 0, tables = 0;
@@ -173,17 +189,7 @@ static int check_version(struct mu_store *s, struct mu_err *err)
         return rc;
     if (!app && !version && !tables) /* an empty database: its maker died before its first commit */
         return create(s, err);
-    if (app != APPLICATION_ID)
-        return mu_err_set(err, MUSTER_ECORRUPT,
-                          "job store %s: it belongs to another program; move it away and start again", s->path);
-    if (version > MU_STORE_VERSION)
-        return mu_err_set(err, MUSTER_EVERSION,
-                          "job store %s has version %lld, this muster knows %d: use the newer muster or another "
-                          "MUSTER_HOME",
-                          s->path, (long long)version, MU_STORE_VERSION);
-    if (version < 1)
-        return fail(s, SQLITE_CORRUPT, err);
-    return 0;
+    return judge(s, app, version, err);
 }
 
 static int quick_check(struct mu_store *s, struct mu_err *err)
@@ -204,6 +210,37 @@ static int quick_check(struct mu_store *s, struct mu_err *err)
     return ok ? 0 : fail(s, rc, err);
 }
 
+static int take_path(struct mu_store *s, const char *path, struct mu_err *err)
+{
+    size_t n = strlen(path);
+
+    if (n > PATH_OF_SQLITE)
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "the path of the job store would have %zu characters, SQLite takes %d: choose a shorter MUSTER_HOME", n,
+            PATH_OF_SQLITE);
+    memcpy(s->path, path, n + 1);
+    return 0;
+}
+
+int mu_store_look(const char *path, struct mu_err *err)
+{
+    struct mu_store s = {0};
+    unsigned char head[72];
+    bool fresh;
+    int rc = take_path(&s, path, err);
+
+    if (rc || (rc = check_file(&s, &fresh, err)) || fresh)
+        return rc;
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || pread(fd, head, sizeof head, 0) != sizeof head)
+        return fail(&s, SQLITE_CORRUPT, err);
+    /* SQLite's header: big-endian numbers at 60 and 68 (https://www.sqlite.org/fileformat2.html, 1.3) */
+    uint32_t version = (uint32_t)head[60] << 24 | (uint32_t)head[61] << 16 | (uint32_t)head[62] << 8 | head[63];
+    uint32_t app = (uint32_t)head[68] << 24 | (uint32_t)head[69] << 16 | (uint32_t)head[70] << 8 | head[71];
+    return app || version ? judge(&s, app, version, err) : 0; /* all of a young store is in its -wal file */
+}
+
 int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
 {
     struct mu_store *s = calloc(1, sizeof *s);
@@ -212,10 +249,8 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
 
     if (!s)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    if ((size_t)snprintf(s->path, sizeof s->path, "%s", path) >= sizeof s->path) {
-        rc = mu_err_set(err, MUSTER_EARG, "the job store's path is too long");
+    if ((rc = take_path(s, path, err)))
         goto failed;
-    }
     rc = check_file(s, &fresh, err);
     if (rc)
         goto failed;
@@ -306,7 +341,7 @@ static int check_place(const struct mu_store *s, struct mu_err *err)
     if (stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
         return 0;
     return mu_err_set(
-        err, MUSTER_EIO,
+        err, MUSTER_ECORRUPT,
         "job store %s: it was moved away or removed while a controller has it open; put it back, or end the "
         "controller with `muster controller --stop --force`",
         s->path);

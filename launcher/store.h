@@ -18,6 +18,8 @@ struct mu_store;
 /* Opens or creates it. Each failure is one line that names the file and the fix: ECORRUPT (damaged, or not ours),
  * EVERSION (made by a newer muster), EJOB (another process has it), EIO (read-only, permissions), ENOSPC. */
 int mu_store_open(const char *path, struct mu_store **out, struct mu_err *);
+/* Whether that would fail by what the file's first bytes are, without opening it; 0 also when there is none. */
+int mu_store_look(const char *path, struct mu_err *);
 void mu_store_close(struct mu_store *); /* NULL is fine */
 
 /* Rows of all jobs that have not ended and of the latest MU_STORE_LIVE_MAX ended ones, by ascending id. The row is

@@ -110,27 +110,38 @@ static void put(FILE *f, const char *text, size_t wide, bool right, bool last, e
     fputs(last ? "\n" : "  ", f);
 }
 
-void mu_table_print(const struct mu_table *t, FILE *f)
+void mu_table_print_more(const struct mu_table *t, FILE *f, size_t *wide)
 {
-    mu_auto_free size_t *wide = calloc(t->ncolumns, sizeof *wide);
+    bool head = !wide[0];
 
-    if (!wide || t->failed) {
+    if (t->failed) {
         fputs("muster: out of memory\n", stderr);
         return;
     }
     for (unsigned c = 0; c < t->ncolumns; c++)
-        wide[c] = width(t->columns[c].title);
+        if (width(t->columns[c].title) > wide[c])
+            wide[c] = width(t->columns[c].title);
     for (size_t i = 0; i < t->n; i++) {
         size_t w = width(t->cells[i].text);
         if (w > wide[i % t->ncolumns])
             wide[i % t->ncolumns] = w;
     }
-    for (unsigned c = 0; c < t->ncolumns; c++)
+    for (unsigned c = 0; head && c < t->ncolumns; c++)
         put(f, t->columns[c].title, wide[c], t->columns[c].flags & MU_RIGHT, c + 1 == t->ncolumns, MU_DIM);
     for (size_t i = 0; i < t->n; i++) {
         unsigned c = (unsigned)(i % t->ncolumns);
         put(f, t->cells[i].text, wide[c], t->columns[c].flags & MU_RIGHT, c + 1 == t->ncolumns, t->cells[i].colour);
     }
+}
+
+void mu_table_print(const struct mu_table *t, FILE *f)
+{
+    mu_auto_free size_t *wide = calloc(t->ncolumns, sizeof *wide);
+
+    if (wide)
+        mu_table_print_more(t, f, wide);
+    else
+        fputs("muster: out of memory\n", stderr);
 }
 
 bool mu_colour_on(FILE *f)

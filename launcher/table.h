@@ -25,6 +25,9 @@ void mu_table_cellf(struct mu_table *, const char *fmt, ...) MU_PRINTF(2, 3);
 void mu_table_coloured(struct mu_table *, enum mu_colour, const char *text);
 void mu_table_raw(struct mu_table *, const char *text);
 void mu_table_print(const struct mu_table *, FILE *);
+/* A table that comes in pieces: one width a column, kept from one to the next; the first is 0 before the head is
+ * printed. */
+void mu_table_print_more(const struct mu_table *, FILE *, size_t *wide);
 
 bool mu_colour_on(FILE *);
 /* Escape sequence to begin the colour, or to end it for MU_PLAIN. "" where there is none. */

@@ -120,7 +120,7 @@ static long make_tour(const struct graph *g, const char *in, int start, int *tou
 {
     int n = 0;
 
-    memset(seen, 0, (size_t)g->n);
+    memset(seen, 0, g->n > 0 ? (size_t)g->n : 0);
     for (int at = start; at >= 0;) {
         int next = -1;
         tour[n++] = at;

@@ -32,7 +32,7 @@ struct span {
 
 struct stream {
     int fd;                        /* -1: there is no file */
-    uint64_t kept;                 /* bytes in the file */
+    uint64_t kept, lines;          /* bytes in the file; lines of the rank's among them */
     uint64_t written, sent, acked; /* bytes of the live view; acked <= sent <= written */
     struct span *spans;            /* acked .. written */
     uint32_t nspans, cap;
@@ -382,6 +382,19 @@ static size_t keep(struct stream *s, const char *data, size_t n)
     return n;
 }
 
+static uint64_t count_lines(const char *data, size_t n)
+{
+    const char *end = data + n;
+    uint64_t lines = 0;
+
+    while ((data = memchr(data, '\n', (size_t)(end - data)))) {
+        lines++;
+        if (++data == end)
+            break;
+    }
+    return lines;
+}
+
 static void put(struct mu_logs *l, struct stream *s, const char *data, size_t n)
 {
     for (size_t len; n; data += len, n -= len) {
@@ -390,6 +403,7 @@ static void put(struct mu_logs *l, struct stream *s, const char *data, size_t n)
         } else {
             len = keep(s, data, n);
             if (len) { /* it is the last that the file has; a line of ours may be before it */
+                s->lines += count_lines(data, len);
                 show(l, s, (int64_t)(s->kept - len), data, len);
                 continue;
             }
@@ -451,6 +465,13 @@ void mu_logs_end(struct mu_logs *l, uint32_t index, uint32_t stream)
     for (size_t i = 0; i < MU_COUNT(ways); i++) {
         ways[i]->lost += ways[i]->dropping;
         ways[i]->dropping = false;
+    }
+    struct stat st;
+    if (s->fd >= 0 && s->lines && fstat(s->fd, &st) == 0 && !st.st_nlink) { /* somebody has removed the file */
+        s->file.lost += s->lines;
+        s->file.told = s->file.lost;
+        s->lines = 0;
+        s->why = ENOENT;
     }
     if (s->file.lost > s->file.told)
         say_lost(s);

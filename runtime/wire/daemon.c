@@ -132,7 +132,7 @@ static int open_log(const struct mu_paths *paths, const char *name, struct mu_er
     snprintf(old, sizeof old, "%s.1", file);
     if (!stat(file, &st) && st.st_size > LOG_MAX)
         rename(file, old);
-    int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600); /* no FIFO */
     return fd < 0 ? mu_err_errno(err, 0, "cannot open the log %s", file) : fd;
 }
 

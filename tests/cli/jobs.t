@@ -69,6 +69,9 @@ like "$out" '1\.[01]' "--attempt, --plain"
 long=$("$muster" submit -n 1 --restarts 1 sh -c 'for i in 1 2 3; do echo $MUSTER_ATTEMPT.$i; sleep 0.2; done; [ $MUSTER_ATTEMPT = 2 ] || exit 1')
 timeout 20 "$muster" logs -f "$long" >"$tmp/follow"
 is "$? $(tr '\n' ' ' <"$tmp/follow")" "0 1.1 1.2 1.3 2.1 2.2 2.3 " "logs -f follows a job over its restart to its end"
+slow=$("$muster" submit -n 1 --restarts 1 sh -c 'sleep 1; [ $MUSTER_ATTEMPT = 2 ] || exit 1')
+run_cmd timeout 20 "$muster" events -f "$slow"
+is "$rc $(grep -c '^TIME' <<<"$out") $(tail -n 1 <<<"$out" | cut -c26-33)" "0 1 finished" "events -f prints one head" || note "$out"
 run_cmd timeout 20 "$muster" events -f --json "$long"
 is "$rc $(tail -n 1 <<<"$out" | python3 -c 'import json,sys; print(json.load(sys.stdin)["kind"])')" '0 finished' "events -f ends with the job"
 
@@ -100,6 +103,8 @@ state_is "$b" queued
 ok $? "what does not fit waits"
 run_cmd "$muster" status "$b"
 like "$out" 'reason +waiting for' "and says for what"
+run_cmd "$muster" logs "$b"
+is "$rc $out$err" "0 muster logs: job $b has not started yet; -f waits for it" "and has no logs yet"
 "$muster" cancel "$a" >/dev/null
 wait_for 10 state_is "$b" completed
 ok $? "until it does"

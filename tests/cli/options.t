@@ -166,7 +166,14 @@ bad '--engine: a name is missing' run --engine '' -H a true
 "$muster" run --help | head -n 1 >/dev/null
 like "${PIPESTATUS[0]}" '^(0|141)$' "a reader that leaves is none of our business"
 
+long=$tmp/$(printf 'y%.0s' {1..200})/$(printf 'y%.0s' {1..200})/$(printf 'y%.0s' {1..200})
+MUSTER_HOME=$long bad 'the path of the job store would have [0-9]+ characters, SQLite takes 480: choose a shorter MUSTER_HOME' run -n 1 true
+mkdir -p "$tmp/fifo/$(uname -n)/log"
+mkfifo "$tmp/fifo/$(uname -n)/log/controller.log"
+MUSTER_HOME=$tmp/fifo bad 'cannot open the log .*controller.log' run -n 1 true
 mkdir -p "$tmp/strange/$(uname -n)"
 head -c 4096 /dev/urandom >"$tmp/strange/$(uname -n)/jobs.db"
 MUSTER_HOME=$tmp/strange bad 'jobs.db' run -n 1 true
+MUSTER_HOME=$tmp/strange run_cmd "$muster" doctor
+like "$rc $out" "^1 .*state  *[A-Z]* .*jobs.db: it is not a job store; move it away" "the doctor sees it, too"
 done_testing

@@ -95,6 +95,14 @@ done
 err=$(timeout 20 "$muster" run -n 1 echo x 2>&1 >&- </dev/null)
 like "$? $err" '^1 .*standard output cannot be written: Bad file descriptor; the job goes on' "standard output is closed"
 
+"$muster" run -n 1 --output "$tmp/gone" sh -c "echo one; until [ -e $tmp/removed ]; do sleep 0.05; done; echo two" >"$tmp/o" 2>"$tmp/.err" &
+job=$!
+wait_for 20 grep -q one "$tmp/o"
+rm -r "$tmp/gone"
+touch "$tmp/removed"
+wait $job
+like "$? $(cat "$tmp/.err")" '^0 .*muster: 2 lines of output are not in the logs \(No such file or directory\)' "logs that somebody removes meanwhile"
+
 # input
 seq 50000 | timeout 20 "$muster" run -n 2 sh -c '[ $RANK = 0 ] && cksum || wc -c' >"$tmp/o" 2>&1
 is "$(sort "$tmp/o")" "$( (seq 50000 | cksum; echo 0) | sort)" "standard input goes to rank 0 alone"

@@ -15,7 +15,7 @@ further() { # JOB: a newer checkpoint than $was
 
 first=$("$muster" submit -n 1 --ckpt-dir "$dir" "${lm[@]}" --steps 100000000 --ckpt interval=500steps)
 was=0
-wait_for 30 further "$first"
+wait_for 120 further "$first"
 ok $? "a job uses a directory"
 
 run --ckpt-dir "$dir" "${lm[@]}" --steps 50
@@ -37,14 +37,14 @@ run sh -c 'if [ "$MUSTER_ATTEMPT" = 1 ]; then "$@" --steps 40 --ckpt dir='"$tmp"
 like "$err" "attempt 2 starts.*not restarted: another job uses its checkpoint directory" "nor does a later attempt spend more"
 
 was=$(checkpoint "$first")
-wait_for 30 further "$first"
+wait_for 120 further "$first"
 ok $? "the first job goes on all the while"
 like "$(status "$first")" '"restarts": *0' "in its first attempt"
 
 pid=$(pool_processes | awk '$0 ~ /100000000/ && $2 ~ /train_lm$/ { print $1 }')
 was=$(checkpoint "$first")
 kill -KILL "$pid"
-wait_for 30 has_run "$first" 2 && wait_for 30 further "$first"
+wait_for 120 has_run "$first" 2 && wait_for 120 further "$first"
 ok $? "its own next attempt takes the directory over"
 
 "$muster" cancel --force "$first" >"$tmp/.out" 2>&1

@@ -28,7 +28,7 @@ run_soon() { # While something of the old store still ends on it, the node takes
 run_cmd "$muster" run -n 1 true
 mv "$MUSTER_HOME" "$tmp/aside"
 run_cmd timeout -k 5 30 "$muster" submit -n 1 true
-like "$rc $err" "^1 .*jobs.db: it was moved away or removed while a controller has it open; put it back" \
+like "$rc $err" "^2 .*jobs.db: it was moved away or removed while a controller has it open; put it back" \
     "its store moved away, a controller takes no job"
 rm -rf "$MUSTER_HOME"
 mv "$tmp/aside" "$MUSTER_HOME"
