@@ -49,7 +49,8 @@ MAN := $(wildcard docs/man/*.[1-9])
 
 all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES)
 lib: $(B)/lib/libmuster.so
-tests: all $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
+SCALE := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/scale/*.c))
+tests: all $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -111,11 +112,16 @@ $(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
-CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/keeper/core*.c)
+CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/agent/tree.c runtime/keeper/core*.c) runtime/wire/beat.c
 $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+
+$(SCALE): $(B)/tests/scale/%: tests/scale/%.c $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
 
 deps:
 	@CC='$(CC)' runtime/tools/deps.sh install tests

@@ -7,6 +7,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
 
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
@@ -14,6 +15,8 @@
 #define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
 #define PROBE_EVERY (60 * MU_MS)
+#define OUTDATED_NS (5 * MU_SEC)
+#define ORPHAN_NS (400 * MU_MS) /* past its lease, for one whose way broke elsewhere: it dials us */
 #define STRIKES_WITHIN (600 * MU_SEC)
 
 struct job *mu_ctl_node_job(struct mu_ctl *c, int node)
@@ -66,8 +69,23 @@ static void send_bye(struct mu_ctl *c, mu_conn conn)
     mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){0});
 }
 
+/* It was said on a way that its agent has left since, and was held up there. */
+static bool outdated(const struct mu_ctl *c, const struct mu_node *n, const struct mu_m_agent *m, uint64_t boot)
+{
+    if (m->ctl && m->ctl != c->cfg.incarnation)
+        return true;
+    if (boot != n->boot || m->incarnation > n->incarnation)
+        return false;
+    if (m->incarnation < n->incarnation) /* in case that its clock began anew without a boot */
+        return n->conn || c->now < n->lease_end + OUTDATED_NS;
+    return m->way < n->way;
+}
+
 void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
+    uint64_t boot = m->boot ? mu_str_hash(m->boot, strlen(m->boot)) : 0;
+    int node;
+
     if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
         mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
         return;
@@ -75,12 +93,18 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     if (owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
         k->stale = true;
         send_bye(c, k->id);
+        if ((node = mu_pool_find(&c->pool, m->node)) >= 0)
+            at(c, node)->silent = false; /* it is heard, if only to end: our own link is not to blame */
         return;
     }
-    int node = mu_ctl_node_known(c, m->node);
+    node = mu_ctl_node_known(c, m->node);
     if (node < 0)
         return;
     struct mu_node *n = at(c, node);
+    if (outdated(c, n, m, boot) && !MU_MUTANT(OLD_WAY)) {
+        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
+        return;
+    }
     if (n->conn && n->conn != k->id)
         mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = n->conn;
     n->conn = k->id;
@@ -88,7 +112,9 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->pus = m->pus;
     n->numa = m->numa;
     n->memory = m->memory;
+    n->boot = boot;
     n->incarnation = m->incarnation;
+    n->way = m->way;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
     n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
@@ -98,6 +124,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     if (m->owner)
         n->owner = m->owner;
     k->node = node;
+    mu_ctl_tree_join(c, k, m->tried);
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
@@ -193,48 +220,64 @@ void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
             j->parts[p].line_lost = true;
 }
 
-void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
+static void tell_away(struct mu_ctl *c, int node, bool silent)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
+                mu_ctl_event(c, c->jobs[i], "agent-lost", -1, at(c, node)->name,
+                             silent ? "nothing has been heard of the node for a while"
+                                    : "the agent is away; its ranks run on and are taken up again when it is back");
+}
+
+void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
 {
     struct mu_node *n = at(c, node);
+    bool orphan = status == MU_DOWN_PARENT;
 
+    if (!heard || heard > c->now)
+        heard = c->now - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+    mu_ctl_tree_gone(c, node);
     n->conn = 0;
     n->ready = n->suspect = false;
     n->state = MU_NODE_AWAY;
-    n->away_wall = c->wall - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+    n->away_wall = c->wall - (c->now - heard);
     if (n->leaving) {
         n->state = MU_NODE_LOST; /* nodes_tick removes it once no job holds it */
         return;
     }
-    for (unsigned i = 0; i < c->njobs; i++)
-        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
-                mu_ctl_event(c, c->jobs[i], "agent-lost", -1, n->name,
-                             status == MU_DOWN_SILENT
-                                 ? "nothing has been heard of the node for a while"
-                                 : "the agent is away; its ranks run on and are taken up again when it is back");
+    if (!orphan) /* that one says nothing of itself, and is back in a moment */
+        tell_away(c, node, status == MU_DOWN_SILENT);
     if (!n->remote) {
         snprintf(n->reason, sizeof n->reason, "its agent is away");
         return;
     }
-    n->silent = status == MU_DOWN_SILENT;
-    snprintf(n->reason, sizeof n->reason, n->silent ? "it has fallen silent" : "its agent is away");
-    /* what is silent was heard MU_SILENT_NS ago, what has closed its connection just now */
-    n->declare_at = n->lease_end = c->now + MU_LEASE_NS + MU_LEASE_MARGIN_NS - (n->silent ? MU_SILENT_NS : 0);
-    if (MU_MUTANT(REPLACED_EARLY))
+    n->silent = status == MU_DOWN_SILENT || (orphan && heard < c->now);
+    n->orphan = orphan;
+    snprintf(n->reason, sizeof n->reason,
+             orphan      ? "its way through another node is broken"
+             : n->silent ? "it has fallen silent"
+                         : "its agent is away");
+    n->lease_end = heard + MU_LEASE_NS + MU_LEASE_MARGIN_NS;
+    n->declare_at = n->lease_end + (orphan ? ORPHAN_NS : 0);
+    if (MU_MUTANT(REPLACED_EARLY) || (MU_MUTANT(ORPHAN_LOST) && orphan))
         n->declare_at = c->now;
     n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
-    if (!n->silent)
+    if (orphan && !n->silent)
+        n->probe_at = n->lease_end; /* when it has not come by then */
+    else if (!n->silent)
         ask_probe(c, n);
 }
 
-/* Most are silent at once and nobody vouches for our own link: it may be us. */
+/* Most are silent at once and nobody vouches for our own link: it may be us. Who is heard through another node vouches
+ * for nothing that this one does not. */
 static bool link_doubtful(const struct mu_ctl *c)
 {
     unsigned silent = 0;
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
-        if (n->remote && n->state == MU_NODE_UP && !n->suspect)
+        if (n->remote && n->state == MU_NODE_UP && !n->suspect && mu_ctl_tree_direct(c, (int)i))
             return false;
         silent += n->remote && n->state == MU_NODE_AWAY && n->silent;
     }
@@ -286,7 +329,7 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
         return;
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
-        if (n->declare_at == n->lease_end)
+        if (n->declare_at <= n->lease_end + ORPHAN_NS)
             n->declare_at = c->now + RETURN_NS;
         n->probe_at = c->now + PROBE_EVERY;
         return;
@@ -296,7 +339,8 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
         return;
     }
     n->declare_at = n->lease_end;
-    judge(c, node);
+    if (!n->orphan)
+        judge(c, node);
 }
 
 void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
@@ -336,6 +380,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
 
 void mu_ctl_nodes_tick(struct mu_ctl *c)
 {
+    mu_ctl_tree_tick(c);
     for (unsigned i = 0; i < c->pool.n; i++) {
         struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
@@ -381,7 +426,7 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
 
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 {
-    uint64_t next = UINT64_MAX;
+    uint64_t next = mu_ctl_tree_next(c);
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];

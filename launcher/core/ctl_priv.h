@@ -67,8 +67,9 @@ enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
 struct conn {
     mu_conn id;
     enum role role;
-    int node;   /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
-    bool stale; /* an agent of a job that is over */
+    int node;    /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
+    bool stale;  /* an agent of a job that is over */
+    mu_conn via; /* ROLE_AGENT: it came through the agent of that one; 0: directly */
     uint64_t job;
 };
 
@@ -82,6 +83,7 @@ struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
     struct mu_fences *fences;
+    struct mu_ctl_tree *tree;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -136,7 +138,9 @@ void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 /* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
 void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
-void mu_ctl_node_down(struct mu_ctl *, int node, int status);
+void mu_ctl_node_ready(struct mu_ctl *, int node);
+/* heard: it cannot have been heard later than then; 0: that follows from status. */
+void mu_ctl_node_down(struct mu_ctl *, int node, int status, uint64_t heard);
 void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */
 void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
 void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
@@ -156,6 +160,18 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *);
 int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
 void mu_ctl_hosts_load(struct mu_ctl *, struct job *);
 void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
+
+/* ctl_tree.c: through whom agents reach us */
+struct mu_ctl_tree *mu_ctl_tree_new(void);
+void mu_ctl_tree_free(struct mu_ctl_tree *);
+void mu_ctl_tree_join(struct mu_ctl *, const struct conn *, const char *tried); /* its node is known; answers `agent` */
+void mu_ctl_tree_gone(struct mu_ctl *, int node);
+bool mu_ctl_tree_holds(struct mu_ctl *, int node); /* it is to go elsewhere first: not ready yet */
+bool mu_ctl_tree_direct(const struct mu_ctl *, int node);
+void mu_ctl_tree_balance(struct mu_ctl *);
+void mu_ctl_tree_tick(struct mu_ctl *);
+uint64_t mu_ctl_tree_next(const struct mu_ctl *);
+int mu_ctl_node_at(const struct mu_ctl *, mu_conn); /* whose agent's present connection that is; -1: nobody's */
 
 /* ctl_place.c: which nodes the next attempt has */
 int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one; 0: not yet */

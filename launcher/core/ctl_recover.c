@@ -362,6 +362,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;
+    p->line_lost = false; /* that may have been of a keeper that died before another one took the start over */
     if (p->phase == MU_PHASE_GONE)
         mu_ctl_wireup_gone(c, j, p);
     p->nfailed = m->nfailed;

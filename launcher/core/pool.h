@@ -16,12 +16,14 @@ enum mu_node_state {
 struct mu_node {
     char name[256];
     uint32_t slots, used, pus, numa;
-    uint64_t memory, incarnation;
+    uint64_t memory;
+    uint64_t boot, incarnation, way; /* of its agent: boot as a number, its connections so far */
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;
     /* of hosts other than the controller's */
     bool remote, suspect, silent, leaving;
+    bool orphan;      /* away because the node above it is */
     bool stale;       /* something of a job that is not there any more still ends */
     char target[256]; /* how an engine reaches it; empty: its agent joins by itself */
     char addr[64];    /* where its agent listens */

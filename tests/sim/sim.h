@@ -16,7 +16,7 @@
 #define MAX_NODES 8 /* those of the pool and the hosts of jobs */
 #define MAX_JOBS 8
 #define MAX_KEEPERS 512
-#define MAX_CONNS 4096
+#define MAX_CONNS 16384
 #define MAX_RANKS 8
 #define MAX_ATTEMPTS 200
 

@@ -36,8 +36,8 @@ static void fault(struct world *w)
             if (w->keeper[i].alive && w->keeper[i].spawned && w->keeper[i].live[r] && sim_chance(w, 500))
                 sim_end_rank(w, i, r, 0, SIGKILL);
     } else {
-        uint32_t c = (uint32_t)sim_below(w, MAX_CONNS);
-        for (uint32_t i = 0; i < MAX_CONNS; i++, c = (c + 1) % MAX_CONNS)
+        uint32_t c = (uint32_t)sim_below(w, w->nnet + 2);
+        for (uint32_t i = 0; i < w->nnet + 2; i++, c = (c + 1) % (w->nnet + 2))
             if (w->net[c].open && (w->net[c].kind[0] != KEEPER || w->net[c].kind[1] != CTL)) { /* a line never does */
                 sim_hang_up(w, c);
                 break;
@@ -77,18 +77,22 @@ static void deliver(struct world *w, struct event *e)
     struct mu_ev ev = {.kind = MU_EV_MSG, .conn = e->conn, .msg = &m};
     switch (n->kind[e->dir]) {
     case CTL:
-        if (w->ctl_alive && w->ctl_gen == n->gen[e->dir])
+        if (!w->ctl_alive || w->ctl_gen != n->gen[e->dir])
+            break;
+        if (m.type == MU_MSG_relay)
+            sim_tree_ctl_take(w, e->conn, &m.relay);
+        else
             sim_ctl_step(w, &ev);
         break;
     case AGENT:
-        if (w->node[who].alive && w->node[who].gen == n->gen[e->dir]) {
-            if (e->dir == 0) {
-                if (w->node[who].conn != e->conn)
-                    break;
-                ev.conn = MU_AGENT_CTL;
-            }
+        if (!w->node[who].alive || w->node[who].gen != n->gen[e->dir])
+            break;
+        if (e->dir == 0 && w->node[who].conn == e->conn)
+            sim_tree_from_above(w, who, &m, n->kind[1] == AGENT);
+        else if (e->dir && n->kind[0] == AGENT)
+            sim_tree_from_below(w, who, e->conn, &m, e);
+        else if (e->dir)
             sim_agent_step(w, who, &ev);
-        }
         break;
     case KEEPER:
         if (w->keeper[who].alive && w->keeper[who].gen == n->gen[e->dir] && w->keeper[who].conn == e->conn) {
@@ -99,6 +103,8 @@ static void deliver(struct world *w, struct event *e)
         break;
     case CLIENT:
         sim_client_msg(w, who, &m);
+        break;
+    case STREAM:
         break;
     }
     mu_msg_free(&m);
@@ -114,16 +120,24 @@ static void down(struct world *w, struct event *e)
     n->ended[e->dir] = true;
     switch (n->kind[e->dir]) {
     case CTL:
+        if (!w->ctl_alive || w->ctl_gen != n->gen[e->dir])
+            break;
+        sim_ctl_step(w, &ev);
         if (w->ctl_alive && w->ctl_gen == n->gen[e->dir])
-            sim_ctl_step(w, &ev);
+            sim_tree_ctl_lost(w, e->conn, e->status);
         break;
     case AGENT:
         if (!w->node[who].alive || w->node[who].gen != n->gen[e->dir])
             break;
+        if (e->dir && n->kind[0] == AGENT) {
+            mu_tree_child_gone(w->node[who].tree, e->conn, e->status, e->status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+            break;
+        }
         if (e->dir == 0) {
             if (w->node[who].conn != e->conn)
                 break;
             ev.conn = MU_AGENT_CTL;
+            sim_tree_lost(w, who);
             w->node[who].conn = 0;
             d = sim_at(w, w->now + 50 * MU_MS, AGENT_DIAL);
             d->who = who;
@@ -153,6 +167,8 @@ static void down(struct world *w, struct event *e)
             if (w->job[who].foreground || !w->job[who].acked)
                 sim_at(w, w->now + sim_below(w, MU_SEC), CLIENT_DIAL)->who = who;
         }
+        break;
+    case STREAM:
         break;
     }
 }
@@ -305,10 +321,11 @@ static void one(struct world *w, struct event *e)
             d->gen = e->gen;
             return;
         }
-        n->conn = sim_dial(w, AGENT, e->who, n->gen, CTL, 0, w->ctl_gen);
-        sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = n->conn});
-        sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
-        sim_host_dialled(w, e->who);
+        {
+            uint32_t conn = sim_dial(w, AGENT, e->who, n->gen, CTL, 0, w->ctl_gen);
+            sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = conn});
+            sim_tree_up(w, e->who, conn, false);
+        }
         return;
     case KEEPER_TICK:
         if (w->keeper[e->who].alive && w->keeper[e->who].gen == e->gen)
@@ -421,6 +438,7 @@ struct world *world_new(uint64_t seed, bool tracing)
     w->nnodes = 1 + (unsigned)sim_below(w, 3);
     w->nall = w->nnodes + (sim_chance(w, 600) ? (unsigned)sim_below(w, MAX_NODES - w->nnodes) : 0);
     w->quarantine = sim_chance(w, 300) ? 2 : 0;
+    w->fanout = sim_chance(w, 600) ? 1 + (uint32_t)sim_below(w, 3) : 0;
     w->njobs = 1 + (unsigned)sim_below(w, MAX_JOBS - 1);
     uint32_t total = 0;
     for (unsigned i = 0; i < w->nall; i++) {
@@ -486,6 +504,8 @@ const char *world_run(struct world *w)
         }
         w->now = e.t;
         w->stats.events++;
+        while (w->ndead)
+            mu_branches_free(w->dead[--w->ndead]);
         one(w, &e);
         free(e.frame);
         if (w->stats.events > 2000000)
@@ -522,8 +542,13 @@ void world_free(struct world *w)
     for (unsigned i = 0; i < w->nstore; i++)
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
     mu_ctl_free(w->ctl);
-    for (unsigned i = 0; i < w->nall; i++)
+    sim_tree_ctl_stop(w);
+    while (w->ndead)
+        mu_branches_free(w->dead[--w->ndead]);
+    for (unsigned i = 0; i < w->nall; i++) {
         mu_agent_free(w->node[i].core);
+        mu_tree_free(w->node[i].tree);
+    }
     for (unsigned i = 0; i < w->nkeepers; i++)
         mu_keeper_free(w->keeper[i].core);
     free(w);

@@ -42,6 +42,38 @@ static void at(uint64_t t)
     step((struct mu_ev){.kind = MU_EV_TIME});
 }
 
+/* What it has said to the controller in the last step; zeroed when it has not. */
+static struct mu_m_agent introduced;
+static char tried[32];
+
+static void note_agent(void)
+{
+    introduced = (struct mu_m_agent){0};
+    tried[0] = 0;
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind != MU_ACT_SEND || acts.v[i].conn != MU_AGENT_CTL ||
+            mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL) || m.type != MU_MSG_agent)
+            continue;
+        introduced = (struct mu_m_agent){.way = m.agent.way, .ctl = m.agent.ctl, .incarnation = m.agent.incarnation};
+        snprintf(tried, sizeof tried, "%s", m.agent.tried ? m.agent.tried : "");
+    }
+}
+
+static void parent(uint64_t way)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_parent, .parent = {.way = way}});
+}
+
+/* A controller is there, welcomes the agent and has heard who it is. */
+static void ctl_up(void)
+{
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome, .welcome = {.incarnation = 5}});
+    note_agent();
+    parent(introduced.way);
+}
+
 static void report(uint32_t attempt, uint32_t phase)
 {
     say(KEEPER, (struct mu_msg){.type = MU_MSG_report, .report = {.job = 1, .attempt = attempt, .phase = phase}});
@@ -56,7 +88,7 @@ static void set_up(void)
     agent = mu_agent_new(&cfg);
     now = MU_SEC;
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1}});
     step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
     step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
@@ -145,7 +177,7 @@ static void test_number_again(void)
 {
     set_up();
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     release_job();
     start_job();
     TAP_OK(!did(MU_ACT_SPAWN) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
@@ -171,7 +203,7 @@ static void test_number_again(void)
 
     set_up();
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     release_job();
     start_job();
     release_job();
@@ -191,7 +223,7 @@ static void test_lease(void)
         agent = mu_agent_new(&cfg);
         now = MU_SEC;
         step((struct mu_ev){.kind = MU_EV_LOADED});
-        step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+        ctl_up();
         say(MU_AGENT_CTL,
             (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {ranks, nodes}}});
         step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
@@ -204,6 +236,53 @@ static void test_lease(void)
                "a keeper of an attempt on %u nodes that hangs is killed when %s", nodes,
                nodes > 1 ? "the lease ends" : "its time is over");
     }
+}
+
+/* What counts as heard by the controller: nothing before it has answered on this way. */
+static void test_known(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .joined = true, .incarnation = 77};
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    note_agent();
+    TAP_OK(!introduced.way, "it says who it is to nobody who has not welcomed it");
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome, .welcome = {.incarnation = 5}});
+    note_agent();
+    TAP_OK(introduced.way && introduced.ctl == 5 && introduced.incarnation == 77, "then it does, and to whom");
+    uint64_t way = introduced.way;
+    now += 100 * MU_MS;
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now - MU_MS});
+    TAP_OK(!mu_agent_known(agent) && mu_agent_up_age(agent, now) == UINT64_MAX,
+           "an echo before the controller's answer counts for nothing");
+    parent(way - 1);
+    TAP_OK(!mu_agent_known(agent), "nor does an answer to something else");
+    parent(way);
+    TAP_OK(mu_agent_known(agent) == MU_SEC && mu_agent_up_age(agent, now) == 100 * MU_MS,
+           "its answer says that it has heard that");
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = MU_SEC - 1});
+    TAP_OK(mu_agent_known(agent) == MU_SEC, "what was heard before that is nothing new");
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now - 10 * MU_MS});
+    TAP_OK(mu_agent_known(agent) == now - 10 * MU_MS && mu_agent_up_age(agent, now + MU_MS) == 11 * MU_MS,
+           "echoes count from then on");
+
+    step((struct mu_ev){.kind = MU_EV_STAY, .node = "p"});
+    note_agent();
+    TAP_OK(introduced.way > way && !strcmp(tried, "p"), "a parent that it cannot reach is told, and all else again");
+    way = introduced.way;
+    uint64_t known = mu_agent_known(agent);
+    now += 50 * MU_MS;
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now});
+    TAP_OK(mu_agent_known(agent) == known && mu_agent_up_age(agent, now) == UINT64_MAX, "which must be answered anew");
+    parent(way);
+    TAP_OK(mu_agent_up_age(agent, now) == 50 * MU_MS, "and is");
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = MU_DOWN_PARENT});
+    TAP_OK(mu_agent_up_age(agent, now) == UINT64_MAX, "without a way it vouches for nobody");
+    ctl_up();
+    TAP_OK(introduced.way > way && !tried[0], "each way has a number of its own");
 }
 
 /* Ranks that take their time to die. */
@@ -247,6 +326,7 @@ int main(void)
     test_release();
     test_number_again();
     test_lease();
+    test_known();
     test_slow();
     mu_agent_free(agent);
     mu_acts_free(&acts);
