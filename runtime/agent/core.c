@@ -290,8 +290,7 @@ static void on_echo(struct mu_agent *a, uint64_t at)
 {
     /* what we sent before we said who we are does not count for the controller, nor what others say for it before it
      * has heard that */
-    if (!a->ctl_up || !a->told || (at < a->told_at && !MU_MUTANT(KNOWN_EARLY)) ||
-        (!a->known && !MU_MUTANT(KNOWN_EARLY)))
+    if (!a->ctl_up || ((!a->told || !a->known || at < a->told_at) && !MU_MUTANT(KNOWN_EARLY)))
         return;
     a->heard = at > a->heard ? at : a->heard;
     prolong(a, at);

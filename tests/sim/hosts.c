@@ -106,7 +106,10 @@ void sim_host_fault(struct world *w)
         return;
     }
     unsigned who = 1 + (unsigned)sim_below(w, w->nall - 1);
-    if (sim_chance(w, 150))
+    for (unsigned i = 1; i < w->nall && sim_chance(w, 700); i++) /* rather one that others go through */
+        if (w->node[i].alive && mu_tree_children(w->node[i].tree))
+            who = i;
+    if (sim_chance(w, 200))
         sim_tree_fault(w);
     else if (sim_chance(w, 400))
         die(w, who);

@@ -145,7 +145,7 @@ struct world {
     struct truth job[MAX_JOBS];
     unsigned njobs;
     struct world_stats stats;
-    bool trace, crashy;
+    bool trace, crashy, deep;
     uint32_t quarantine;
     char bad[400];
 };

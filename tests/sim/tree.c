@@ -244,10 +244,32 @@ void sim_tree_event(struct world *w, struct event *e)
     }
 }
 
+/* What the controller has to say to one through which others go is held up, or what that one has. */
+static void stall(struct world *w, uint64_t lasts)
+{
+    unsigned who = (unsigned)sim_below(w, w->nall);
+
+    for (unsigned i = 0; i < w->nall; i++, who = (who + 1) % w->nall) {
+        const struct node *n = &w->node[who];
+        struct net *link = &w->net[n->conn % MAX_CONNS];
+        int to = (int)sim_below(w, 2);
+        if (!n->alive || !n->conn || n->through || !mu_tree_children(n->tree))
+            continue;
+        sim_trace(w, "STALL %s towards side %d for %.3f s", n->name, to, (double)lasts / 1e9);
+        link->last[to] = link->last[to] > w->now + lasts ? link->last[to] : w->now + lasts;
+        return;
+    }
+}
+
 /* The link between two agents is cut, while both reach everybody else. */
 void sim_tree_fault(struct world *w)
 {
     uint64_t lasts = sim_below(w, 3 * MU_SEC) + MU_MS;
+
+    if (sim_chance(w, 500)) {
+        stall(w, lasts);
+        return;
+    }
     uint32_t c = (uint32_t)sim_below(w, w->nnet + 2);
 
     for (uint32_t i = 0; i < w->nnet + 2; i++, c = (c + 1) % (w->nnet + 2)) {
@@ -273,6 +295,7 @@ static mu_conn stream_opened(void *arg)
 
     if (id)
         w->net[id % MAX_CONNS] = (struct net){.kind = {STREAM, STREAM}};
+    w->stats.streams += id != 0;
     return id;
 }
 

@@ -11,7 +11,7 @@
 
 static void fault(struct world *w)
 {
-    unsigned kind = (unsigned)sim_below(w, 7);
+    unsigned kind = w->deep && sim_chance(w, 500) ? 5 : (unsigned)sim_below(w, 7);
 
     w->stats.faults++;
     if (sim_chance(w, 150) && sim_freeze(w))
@@ -439,6 +439,11 @@ struct world *world_new(uint64_t seed, bool tracing)
     w->nall = w->nnodes + (sim_chance(w, 600) ? (unsigned)sim_below(w, MAX_NODES - w->nnodes) : 0);
     w->quarantine = sim_chance(w, 300) ? 2 : 0;
     w->fanout = sim_chance(w, 600) ? 1 + (uint32_t)sim_below(w, 3) : 0;
+    if (sim_chance(w, 300)) { /* a pool with a tree of some depth */
+        w->nnodes = w->nall = 4 + (unsigned)sim_below(w, MAX_NODES - 3);
+        w->fanout = 1 + (uint32_t)sim_below(w, 2);
+        w->deep = true;
+    }
     w->njobs = 1 + (unsigned)sim_below(w, MAX_JOBS - 1);
     uint32_t total = 0;
     for (unsigned i = 0; i < w->nall; i++) {
@@ -458,7 +463,7 @@ struct world *world_new(uint64_t seed, bool tracing)
         t->foreground = sim_chance(w, 300);
         if (w->nall > w->nnodes && sim_chance(w, 500))
             with_hosts(w, t);
-        else if (w->nnodes > 1 && sim_chance(w, 300))
+        else if (w->nnodes > 1 && sim_chance(w, w->nnodes > 3 ? 600 : 300))
             t->spares = 1;
         if (sim_chance(w, 200))
             t->min_ranks = 1 + (uint32_t)sim_below(w, t->ranks);
@@ -492,13 +497,33 @@ static void check_end(struct world *w)
             sim_violated(w, "orphans are left on %s", w->node[i].name);
 }
 
+/* Nothing can happen any more but beats. */
+static bool at_rest(const struct world *w)
+{
+    if (w->now <= w->until_faults + 10 * MU_SEC || !w->ctl_alive)
+        return false;
+    for (unsigned i = 0; i < w->nstore; i++)
+        if (!mu_job_over(w->store[i].row.state))
+            return false;
+    for (unsigned i = 0; i < w->njobs; i++)
+        if (!w->job[i].client_dead && (!w->job[i].acked || (w->job[i].foreground && !w->job[i].over_seen)))
+            return false;
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        if (w->keeper[i].alive)
+            return false;
+    for (unsigned i = 0; i < w->nall; i++)
+        if (w->node[i].norphans)
+            return false;
+    return true;
+}
+
 const char *world_run(struct world *w)
 {
     const uint64_t end = w->until_faults + 400 * MU_SEC;
 
     while (w->nheap && !w->bad[0]) {
         struct event e = sim_pop(w);
-        if (e.t > end) {
+        if (e.t > end || (w->stats.events % 256 == 0 && at_rest(w))) {
             free(e.frame);
             break;
         }
