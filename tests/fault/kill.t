@@ -130,7 +130,10 @@ def kill_one(role):
     pids = sorted(processes(role))
     if not pids:
         return False
-    os.kill(rng.choice(pids), signal.SIGKILL)
+    try:
+        os.kill(rng.choice(pids), signal.SIGKILL)
+    except ProcessLookupError:  # it has just ended by itself
+        return False
     return True
 
 
