@@ -49,7 +49,7 @@ MAN := $(wildcard docs/man/*.[1-9])
 
 all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES)
 lib: $(B)/lib/libmuster.so
-SCALE := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/scale/*.c))
+SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 tests: all $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -118,10 +118,10 @@ $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
 
-$(SCALE): $(B)/tests/scale/%: tests/scale/%.c $(B)/libmu.a
+$(SCALE): $(B)/tests/scale/%: tests/scale/%.c tests/scale/stub.c tests/scale/costs.c $(wildcard tests/scale/*.h) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< tests/scale/stub.c tests/scale/costs.c $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
 
 deps:
 	@CC='$(CC)' runtime/tools/deps.sh install tests

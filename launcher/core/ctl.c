@@ -274,6 +274,8 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     }
     j->nparts = n;
     j->holds = true;
+    for (unsigned i = 0; i < n && j->row.state == MU_JOB_RECOVERING; i++)
+        j->parts[i].killed_at = c->now;
     load_spares(c, j);
     j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
     j->first_step = j->restored_told = j->row.first_step_wall != 0;
@@ -444,6 +446,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_ctl_node_ready(c, k->node);
             mu_ctl_tree_balance(c);
         }
+        return;
+    case MU_MSG_stay:
+        mu_ctl_tree_stay(c, k->node, m->stay.tried);
         return;
     case MU_MSG_fence:
         mu_ctl_wireup_fence(c, k->node, &m->fence);

@@ -124,7 +124,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     if (m->owner)
         n->owner = m->owner;
     k->node = node;
-    mu_ctl_tree_join(c, k, m->tried);
+    mu_ctl_tree_join(c, k);
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
@@ -284,6 +284,22 @@ static bool link_doubtful(const struct mu_ctl *c)
     return silent > 1;
 }
 
+/* A keeper there that was told to end its ranks and was there to hear it has not: it may hang, and then it does not look
+ * at the lease either. Its agent sees to that, and when that has died the one that follows it. */
+static bool may_hang(const struct mu_ctl *c, int node)
+{
+    uint64_t heard = c->pool.v[node].lease_end - MU_LEASE_NS - MU_LEASE_MARGIN_NS;
+
+    for (unsigned i = 0; i < c->njobs && !MU_MUTANT(HANG_UNSEEN); i++) {
+        const struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts && j->nparts > 1 && j->row.ending == MU_END_NONE; p++)
+            if (j->parts[p].share.node == (uint32_t)node && j->row.attempt && j->parts[p].phase < MU_PHASE_GONE &&
+                !j->parts[p].line_lost && j->parts[p].killed_at && j->parts[p].killed_at <= heard)
+                return true;
+    }
+    return false;
+}
+
 static void declare(struct mu_ctl *c, int node)
 {
     struct mu_node *n = at(c, node);
@@ -395,6 +411,8 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
             if (n->silent && link_doubtful(c)) {
                 snprintf(n->reason, sizeof n->reason, "no node answers: this machine's own network is suspected");
                 n->declare_at = c->now + HOLD_AGAIN;
+            } else if (c->now < n->lease_end + RETURN_NS && may_hang(c, (int)i)) {
+                n->declare_at = c->now + HOLD_AGAIN;
             } else {
                 declare(c, (int)i);
                 continue;
@@ -419,7 +437,7 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = c->now + MU_LOAD_NS;
+        n->declare_at = n->lease_end = c->now + MU_LOAD_NS;
         n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
     }
 }

@@ -183,9 +183,16 @@ void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
 
+    if (signo == SIGKILL && j->row.ending == MU_END_NONE) {
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", why);
+        mu_ctl_put(c, j, false); /* for our successor */
+    }
     mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
-    for (unsigned i = 0; i < j->nparts; i++)
-        j->parts[i].kill_sent = j->parts[i].kill_sent || j->parts[i].phase < MU_PHASE_GONE;
+    for (unsigned i = 0; i < j->nparts; i++) {
+        struct part *p = &j->parts[i];
+        p->kill_sent = p->kill_sent || p->phase < MU_PHASE_GONE;
+        p->killed_at = p->killed_at ? p->killed_at : c->now;
+    }
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
@@ -203,6 +210,7 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
                              .grace_ns = j->spec.grace_ns ? j->spec.grace_ns : MU_CTL_GRACE,
                              .why = j->row.reason};
     p->kill_sent = true;
+    p->killed_at = p->killed_at ? p->killed_at : c->now;
     mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
 }
 
@@ -475,10 +483,11 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
 
         if (j->row.state == MU_JOB_QUEUED)
             continue;
-        /* a keeper that had ended its attempt is gone, and what was left of its output with it */
+        /* a keeper that had ended its attempt is gone, and what was left of its output with it; so is one of which
+         * this controller has never heard, when the job is over */
         for (unsigned p = 0; p < j->nparts; p++)
             if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed &&
-                j->parts[p].phase >= MU_PHASE_GONE)
+                (j->parts[p].phase >= MU_PHASE_GONE || mu_job_over(j->row.state)))
                 j->parts[p].drained = true;
         if (mu_job_over(j->row.state)) {
             mu_ctl_job_release(c, j);

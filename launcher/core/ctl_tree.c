@@ -12,6 +12,7 @@
 #define TRIES 2u                /* parents that a node cannot reach: then it stays where it is */
 #define MISSES 8u               /* nodes in a row that could not go: this network does not let them */
 #define MISSES_NS (60 * MU_SEC) /* look again so much later */
+#define MOVING 64u              /* nodes that are moved at a time */
 
 struct spot {                    /* of a node of the pool */
     int via;                     /* its parent; -1: none */
@@ -179,7 +180,7 @@ static bool can_go(const struct mu_ctl *c, const struct spot *s)
            (t->misses < MISSES || c->now >= t->misses_until);
 }
 
-void mu_ctl_tree_join(struct mu_ctl *c, const struct conn *k, const char *tried)
+void mu_ctl_tree_join(struct mu_ctl *c, const struct conn *k)
 {
     struct mu_ctl_tree *t = c->tree;
     int node = k->node, via = k->via ? mu_ctl_node_at(c, k->via) : -1;
@@ -195,17 +196,47 @@ void mu_ctl_tree_join(struct mu_ctl *c, const struct conn *k, const char *tried)
     t->ndirect += s->direct;
     if (via >= 0)
         t->v[via].kids++;
-    if (tried && *tried) {
-        s->avoid = mu_pool_find(&c->pool, tried);
-        s->tries++;
-        if (++t->misses >= MISSES)
-            t->misses_until = c->now + MISSES_NS;
-    } else if (!s->direct) {
+    if (!s->direct) {
         s->tries = t->misses = 0;
         s->avoid = -1;
     }
     keep(c, s);
     send_on(c, node, can_go(c, s) ? pick(c, node) : -1);
+}
+
+/* It has not reached the one that it was sent to. */
+static void miss(struct mu_ctl *c, struct spot *s)
+{
+    struct mu_ctl_tree *t = c->tree;
+
+    s->avoid = s->bound;
+    s->tries++;
+    if (++t->misses >= MISSES)
+        t->misses_until = c->now + MISSES_NS;
+    unbind(t, s);
+}
+
+void mu_ctl_tree_stay(struct mu_ctl *c, int node, const char *tried)
+{
+    struct mu_ctl_tree *t = c->tree;
+    struct spot *s = (unsigned)node < t->n ? &t->v[node] : NULL;
+
+    if (!s || !s->on || (s->bound >= 0 && strcmp(c->pool.v[s->bound].name, tried ? tried : "") != 0))
+        return;
+    if (s->bound < 0) { /* too late: it may have got work where it is */
+        send_on(c, node, -1);
+        return;
+    }
+    bool said = s->said;
+    miss(c, s);
+    keep(c, s);
+    int next = can_go(c, s) ? pick(c, node) : -1;
+    send_on(c, node, next);
+    s->said = next >= 0 && said;
+    if (next >= 0 || !said)
+        return;
+    mu_ctl_node_ready(c, node);
+    mu_ctl_tree_balance(c);
 }
 
 bool mu_ctl_tree_holds(struct mu_ctl *c, int node)
@@ -223,7 +254,7 @@ void mu_ctl_tree_balance(struct mu_ctl *c)
 {
     const struct mu_ctl_tree *t = c->tree;
 
-    for (int i = 0; i < (int)t->n && i < (int)c->pool.n && t->ndirect > t->nkept; i++) {
+    for (int i = 0; i < (int)t->n && i < (int)c->pool.n && t->ndirect > t->nkept && t->nbound < MOVING; i++) {
         struct mu_node *n = &c->pool.v[i];
         keep(c, &t->v[i]);
         if (!can_go(c, &t->v[i]) || t->v[i].kids || !n->ready || n->used || n->leaving)
@@ -240,21 +271,32 @@ void mu_ctl_tree_balance(struct mu_ctl *c)
 void mu_ctl_tree_tick(struct mu_ctl *c)
 {
     struct mu_ctl_tree *t = c->tree;
+    bool room = false;
 
     for (unsigned i = 0; t->nbound && i < t->n; i++) {
         if (t->v[i].bound < 0 || c->now < t->v[i].until)
             continue;
         bool said = t->v[i].said;
-        unbind(t, &t->v[i]);
+        miss(c, &t->v[i]);
+        room = true;
         if (said)
             mu_ctl_node_ready(c, (int)i);
     }
+    if (t->misses_until && c->now >= t->misses_until) {
+        t->misses = 0;
+        t->misses_until = 0;
+        room = true;
+        for (unsigned i = 0; i < t->n; i++)
+            t->v[i].tries = 0;
+    }
+    if (room)
+        mu_ctl_tree_balance(c);
 }
 
 uint64_t mu_ctl_tree_next(const struct mu_ctl *c)
 {
     const struct mu_ctl_tree *t = c->tree;
-    uint64_t next = UINT64_MAX;
+    uint64_t next = t->misses_until ? t->misses_until : UINT64_MAX;
 
     for (unsigned i = 0; t->nbound && i < t->n; i++)
         if (t->v[i].bound >= 0 && t->v[i].until < next)

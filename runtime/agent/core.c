@@ -55,7 +55,6 @@ struct mu_agent {
     uint64_t way; /* how often `agent` was said */
     uint64_t ctl; /* its incarnation, once it has welcomed us */
     bool known;   /* the controller has answered `agent` on this way */
-    char tried[256];
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
     uint64_t nctl;                             /* connections of the controller so far */
@@ -206,11 +205,9 @@ static void tell_all(struct mu_agent *a)
                             .addr = a->addr,
                             .port = a->port,
                             .owner = a->cfg.owner,
-                            .tried = a->tried,
                             .way = ++a->way,
                             .ctl = a->ctl};
     to_ctl(a, MU_MSG_agent, &me);
-    a->tried[0] = 0;
     for (unsigned i = 0; i < a->n; i++)
         if (a->v[i].report.type)
             to_ctl(a, MU_MSG_report, &a->v[i].report.report);
@@ -724,8 +721,7 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
         on_echo(a, ev->at);
         break;
     case MU_EV_STAY:
-        a->told = a->known = false; /* said again; what it does not hold for true any more is nothing of ours */
-        snprintf(a->tried, sizeof a->tried, "%s", ev->node);
+        to_ctl(a, MU_MSG_stay, &(struct mu_m_stay){.tried = (char *)(uintptr_t)ev->node});
         break;
     case MU_EV_NOCTL:
         prolong(a, ev->at);

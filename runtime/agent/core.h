@@ -13,7 +13,7 @@
  * heard us at `at`, by our clock, or later. From it the lease is reckoned that the keepers of attempts on several nodes
  * get: without a newer one they end their ranks. It counts once the controller has answered `agent` with `parent`, on
  * this way to it: only then does it take this way's end for ours. A parent that cannot be reached is MU_EV_STAY: the
- * controller is told, and all else anew. */
+ * controller is told, and nothing else: what it has sent meanwhile may be under way, so an inventory would be wrong. */
 #ifndef MU_AGENT_CORE_H
 #define MU_AGENT_CORE_H
 

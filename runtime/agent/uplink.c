@@ -20,7 +20,9 @@
 #define MOVE_NS (2 * MU_SEC)      /* a parent that is not reached by then */
 #define RETIRE_NS (2 * MU_SEC)    /* the connection before this one is the controller's to close; then it is ours */
 #define ASIDE (600 * MU_MS)       /* not heard by the controller for so long: dial it beside the parent */
-#define ASIDE_EVERY (200 * MU_MS) /* so often, and up to half as much more, as many may do so together */
+#define ABSENT (250 * MU_MS)      /* called so late, it is us who were away: what came meanwhile is read first */
+#define ASIDE_EVERY (200 * MU_MS) /* again; then each time twice as much later, as many may do so together */
+#define ASIDE_MOST (6400 * MU_MS)
 
 /* How long between two dials of an address, by how long the controller has been away: one that restarts is found at
  * once. */
@@ -47,6 +49,7 @@ struct mu_uplink {
     struct dial dials[MU_JOIN_HOSTS];
     struct mu_err why; /* they fail, the most telling one */
     uint64_t since, away_since, logged;
+    uint64_t patient, pause; /* the controller is not dialled aside before then; again after so long */
     bool welcome, over;
     bool path; /* a parent has a way itself */
     bool spoilt;
@@ -55,12 +58,15 @@ struct mu_uplink {
     char via[256], parent[256]; /* parent: the one that is dialled */
 };
 
-static uint64_t every(const struct mu_uplink *u, uint64_t now)
+static uint64_t every(struct mu_uplink *u, uint64_t now)
 {
     size_t i = 0;
 
-    if (u->link)
-        return ASIDE_EVERY + now % (ASIDE_EVERY / 2);
+    if (u->link) {
+        uint64_t late = u->pause + now / 1000 % (u->pause / 2);
+        u->pause = u->pause < ASIDE_MOST ? u->pause * 2 : u->pause;
+        return late;
+    }
     while (u->cfg.join && now - u->away_since > patience[i].away)
         i++;
     return patience[i].every;
@@ -101,11 +107,12 @@ static void on_down(void *arg, struct mu_link *link)
 static void look_aside(struct mu_uplink *u, uint64_t now)
 {
     uint64_t known = u->cfg.known ? u->cfg.known(u->cfg.arg) : now;
-    bool need = *u->via && now > (known ? known : u->since) + ASIDE;
+    bool need = *u->via && now > (known ? known : u->since) + ASIDE && now >= u->patient;
 
     if (need == u->aside)
         return;
     u->aside = need;
+    u->pause = ASIDE_EVERY;
     if (need) {
         mu_log(MU_LOG_INFO, "agent", "the controller is not heard through %s; dialling it", u->via);
         begin_dials(u, now);
@@ -119,6 +126,9 @@ static void on_beater(void *arg)
 {
     struct mu_uplink *u = arg;
     uint64_t now = mu_now(), at;
+
+    if (now > u->beat.due + ABSENT)
+        u->patient = now + ABSENT;
     unsigned words = u->spoilt ? 0 : mu_beat_next(&u->beat, now, &at);
 
     if (u->spoilt) {

@@ -209,6 +209,7 @@ void mu_acts_free(struct mu_acts *);
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
     X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_UNSEEN, "the lease of a keeper that hangs is trusted although its agent is dead")                           \
     X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")                                                   \
     X(RANK_HANGS_ON, "a rank that hangs is left alone")                                                                \
     X(HANG_KEPT, "a verdict on a rank of one attempt is carried out on the next")                                      \

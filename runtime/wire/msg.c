@@ -47,6 +47,7 @@ struct row {
 #define FIELD_OF_line(t, n) FIELD(line, t, n)
 #define FIELD_OF_parent(t, n) FIELD(parent, t, n)
 #define FIELD_OF_relay(t, n) FIELD(relay, t, n)
+#define FIELD_OF_stay(t, n) FIELD(stay, t, n)
 #define FIELD_OF_start(t, n) FIELD(start, t, n)
 #define FIELD_OF_kill(t, n) FIELD(kill, t, n)
 #define FIELD_OF_release(t, n) FIELD(release, t, n)

@@ -62,11 +62,9 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port) F(u64, owner) F(str, tried) F(u64, way)            \
-        F(u64, ctl)
-/* agent.tried: the node of a `parent` that could not be reached. incarnation grows from one agent of a boot to the next,
- * way each time that it says this, ctl is the incarnation of the controller that it takes this for: what was
- * said on an older way and comes late is known by them. */
+        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl)
+/* agent.incarnation grows from one agent of a boot to the next, way each time that it says this, ctl is the incarnation
+ * of the controller that it takes this for: what was said on an older way and comes late is known by them. */
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there.
@@ -76,6 +74,8 @@ struct mu_u32v {
 /* Controller to agent, in answer to `agent` and later at any time: its way goes through the agent of `node` from now on,
  * which listens at addr and port. node empty: it stays as it is. way: of the newest `agent` of its that has come. */
 #define MU_F_parent(F) F(str, node) F(str, addr) F(u32, port) F(u64, way)
+/* Agent to controller: the node of a `parent` that it has `tried` cannot be reached, so its way is as it was. */
+#define MU_F_stay(F) F(str, tried)
 /* The streams of agents whose way to the controller goes through others (docs/formats.md, "The tree"). kind: MU_RELAY_.
  * channels are those of this connection; 0, and none at all, is the stream of its lower end itself. status, age_ns: of
  * a CLOSE that goes up, MU_DOWN_ and how long ago the other end was heard last; via: of an OPEN, the channel of the agent
@@ -256,6 +256,7 @@ struct mu_u32v {
     M(34, line)                                                                                                        \
     M(35, parent)                                                                                                      \
     M(36, relay)                                                                                                       \
+    M(37, stay)                                                                                                        \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \

@@ -61,6 +61,7 @@ struct net {                                      /* one connection: side 0 dial
     bool open, ended[2];                          /* ended: side i has seen its end, or will see nothing but it */
     bool greeted;                                 /* an agent below: it has said hello */
     uint64_t theirs;                              /* the newest of its beats */
+    uint32_t begun;                               /* how often the way on it was lost and begun anew */
     uint64_t cut_since, cut_until;
     enum side kind[2];
     uint32_t who[2], gen[2];

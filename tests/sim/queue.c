@@ -143,6 +143,7 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
     if (mu_msg_decode(frame->data, frame->len, &m, NULL))
         sim_violated(w, "a core sent a frame that cannot be decoded");
     else {
+        n->begun += m.type == MU_MSG_relay && !m.relay.channels.n;
         twice = (m.type == MU_MSG_start || m.type == MU_MSG_report || m.type == MU_MSG_kill) && sim_chance(w, 60);
         sim_trace(w, "  conn %u side %d <- %s", conn, to, mu_msg_name(m.type));
         if (m.type == MU_MSG_agent_ready)
@@ -160,6 +161,8 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
         struct event *e = sim_at(w, i ? t + sim_below(w, 3 * MU_SEC) : t, DELIVER);
         e->conn = conn;
         e->dir = (uint32_t)to;
+        e->index = n->begun;
+        e->status = i; /* a copy */
         e->frame = copy;
         e->len = frame->len;
     }

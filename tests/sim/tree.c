@@ -202,7 +202,8 @@ static void move(struct world *w, struct event *e)
         return;
     }
     if (!p->alive || n->cut || p->cut || sim_chance(w, 50)) {
-        later(w, STUCK, sim_below(w, 2) ? 2 * MU_SEC : MU_MS, e->who, e->conn)->index = e->index;
+        uint64_t after = sim_chance(w, 500) ? MU_MS : 2 * MU_SEC + (sim_chance(w, 300) ? sim_below(w, 2 * MU_SEC) : 0);
+        later(w, STUCK, after, e->who, e->conn)->index = e->index;
         return;
     }
     sim_tree_up(w, e->who, sim_dial(w, AGENT, e->who, n->gen, AGENT, e->index, p->gen), true);

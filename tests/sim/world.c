@@ -69,7 +69,7 @@ static void deliver(struct world *w, struct event *e)
 
     if (!n->open && !n->ended[e->dir] && sim_chance(w, 300))
         n->ended[e->dir] = true; /* this one and what follows it are lost with the connection */
-    if (n->ended[e->dir])
+    if (n->ended[e->dir] || (e->status && e->index != n->begun)) /* copies do not come on the next way */
         return;
     uint32_t who = n->who[e->dir];
     if (mu_msg_decode(e->frame, e->len, &m, NULL))
@@ -542,6 +542,11 @@ const char *world_run(struct world *w)
                   n->state, n->ready, n->stale, (unsigned long long)n->quarantine_until, n->used, n->slots,
                   (unsigned long long)n->owner, n->reason);
     }
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        if (w->keeper[i].alive)
+            sim_trace(w, "keeper %u of job %llu on %s: attempt %u, phase %u%s", i,
+                      (unsigned long long)w->keeper[i].job, w->node[w->keeper[i].node].name, w->keeper[i].attempt,
+                      mu_keeper_report(w->keeper[i].core)->phase, w->keeper[i].hung ? ", hangs" : "");
     for (unsigned i = 0; w->ctl_alive && i < mu_ctl_job_count(w->ctl); i++)
         sim_trace(w, "job %llu: %s, %s", (unsigned long long)mu_ctl_job(w->ctl, i, NULL)->id,
                   mu_job_state_name(mu_ctl_job(w->ctl, i, NULL)->state), mu_ctl_job(w->ctl, i, NULL)->reason);

@@ -1,5 +1,6 @@
 /* Whom the controller's core sends where: the shape of the tree, and what it makes of nodes whose way breaks. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launcher/core/ctl.h"
@@ -71,8 +72,7 @@ static void hear(mu_conn id, enum mu_msg_type type, const void *body)
     step((struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &m});
 }
 
-/* Its agent comes, directly (via < 0) or through another node's, and says who it is. */
-static void say(int node, int via, const char *tried)
+static void say(int node)
 {
     hear(conn[node], MU_MSG_agent,
          &(struct mu_m_agent){.node = S(name_of(node)),
@@ -80,18 +80,22 @@ static void say(int node, int via, const char *tried)
                               .addr = S("10.0.0.1"),
                               .port = 7,
                               .incarnation = 1,
-                              .way = ++way[node],
-                              .tried = S(tried)});
+                              .way = ++way[node]});
     hear(conn[node], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
-    (void)via;
 }
 
+static void stay(int node, const char *tried)
+{
+    hear(conn[node], MU_MSG_stay, &(struct mu_m_stay){.tried = S(tried)});
+}
+
+/* Its agent comes, directly (via < 0) or through another node's, and says who it is. */
 static void come(int node, int via)
 {
     conn[node] = ++last;
     step((struct mu_ev){.kind = MU_EV_UP, .conn = conn[node], .via = via < 0 ? 0 : conn[via]});
     hear(conn[node], MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("agent")});
-    say(node, via, NULL);
+    say(node);
 }
 
 static const struct mu_node *at(int node)
@@ -163,24 +167,27 @@ static void refusals(void)
     come(1, -1);
     come(2, -1);
     TAP_OK(was("0> 1> 2>n0 "), "sent on");
-    say(2, -1, "n0");
+    stay(2, "n0");
     TAP_OK(was("2>n1 ") && !at(2)->ready, "a parent that it cannot reach: it is sent to another one");
-    say(2, -1, "n1");
+    stay(2, "n1");
     TAP_OK(was("2> ") && at(2)->ready, "nor that one: it stays, and is used");
     come(3, -1);
     TAP_OK(was("3>n0 ") && !at(3)->ready, "others are still sent on, but not to that one");
     now += 3 * MU_SEC;
     step((struct mu_ev){.kind = MU_EV_TIME});
-    TAP_OK(at(3)->ready && was(""), "one that says nothing more is used where it is, in the end");
+    TAP_OK(!at(3)->ready && was("3>n1 "), "one that says nothing more is sent to another one, too");
+    now += 3 * MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    TAP_OK(at(3)->ready && was(""), "and is used where it is, in the end");
 
     restart(1);
     come(0, -1);
     for (int i = 1; i < 10; i++) {
         come(i, -1);
-        say(i, -1, "n0");
+        stay(i, "n0");
         if (at(i)->ready)
             continue;
-        say(i, -1, "n1");
+        stay(i, "n1");
     }
     did[0] = 0;
     come(10, -1);
@@ -205,6 +212,42 @@ static void refusals(void)
     TAP_OK(was("1>n0 "), "they are sent on once there is");
     come(1, 0);
     TAP_OK(was("close-2 1> 2>n1 "), "each in its turn");
+}
+
+/* A refusal and work cross each other: the node is not waited for any more, and what it got meanwhile is its own. */
+static void crossing(void)
+{
+    uint32_t one = 1, zero = 0;
+    char *argv[] = {S("prog"), NULL}, *wdir[] = {S("/"), NULL}, *none[] = {NULL};
+    struct mu_m_spec spec = {.ranks = 2,
+                             .app_ranks = {(uint32_t[]){2}, 1},
+                             .app_argc = {&one, 1},
+                             .argv = argv,
+                             .app_envc = {&zero, 1},
+                             .app_env = none,
+                             .app_wdir = wdir};
+    struct mu_m_submit submit = {.token = S("t")};
+
+    restart(1);
+    come(0, -1);
+    come(1, -1);
+    did[0] = 0;
+    now += 3 * MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    mu_msg_pack(&submit.spec, MU_MSG_spec, &spec);
+    mu_conn client = ++last;
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = client});
+    hear(client, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("client")});
+    hear(client, MU_MSG_submit, &submit);
+    free(submit.spec.data);
+    const struct mu_m_jobrow *row = mu_ctl_job(ctl, 0, NULL);
+    TAP_OK(row->attempt == 1 && at(1)->used == 1, "nodes that were not heard of again get work");
+    did[0] = 0;
+    stay(1, "n0");
+    TAP_OK(was("1> ") && at(1)->ready && row->attempt == 1 && row->state == MU_JOB_STARTING,
+           "one that says late that it stays has lost nothing of it");
+    hear(conn[1], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+    TAP_OK(row->attempt == 1 && row->state == MU_JOB_STARTING, "whatever it has let go of before");
 }
 
 static void down(int node, int status, uint64_t heard)
@@ -306,6 +349,7 @@ int main(void)
 {
     shape();
     refusals();
+    crossing();
     orphans();
     late();
     mu_ctl_free(ctl);
