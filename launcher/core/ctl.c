@@ -42,6 +42,7 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
     if (c) {
         c->cfg = *cfg;
         c->next_id = 1;
+        c->next = UINT64_MAX;
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
         c->tree = mu_ctl_tree_new();
     }
@@ -81,6 +82,20 @@ struct job *mu_ctl_find(struct mu_ctl *c, uint64_t id)
             hi = mid;
     }
     return lo < c->njobs && c->jobs[lo]->row.id == id ? c->jobs[lo] : NULL;
+}
+
+struct part *mu_ctl_part(struct mu_ctl *c, struct job *j, int node)
+{
+    uint32_t *place = &c->pool.v[node].place;
+
+    if (*place < j->nparts && j->parts[*place].share.node == (uint32_t)node)
+        return &j->parts[*place];
+    for (uint32_t i = 0; i < j->nparts; i++)
+        if (j->parts[i].share.node == (uint32_t)node) {
+            *place = i;
+            return &j->parts[i];
+        }
+    return NULL;
 }
 
 void mu_ctl_put(struct mu_ctl *c, struct job *j, bool durable)
@@ -634,11 +649,37 @@ static void idle_check(struct mu_ctl *c)
     c->exiting = true;
 }
 
+static uint64_t next_time(const struct mu_ctl *c)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < c->njobs; i++) {
+        uint64_t t = mu_ctl_job_next(c->jobs[i]);
+        next = t < next ? t : next;
+    }
+    for (unsigned i = 0; i < c->nwaiting; i++)
+        next = c->waiting[i].until < next ? c->waiting[i].until : next;
+    uint64_t nodes = mu_ctl_nodes_next(c);
+    next = nodes < next ? nodes : next;
+    if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
+        next = c->idle_since + c->cfg.idle_ns;
+    return next;
+}
+
+/* What all agents say all the time. When nobody is told anything because of it, no time has changed either, and in a
+ * large pool it must cost no look at all nodes. */
+static bool routine(const struct mu_ev *ev)
+{
+    return ev->kind == MU_EV_MSG && (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence ||
+                                     ev->msg->type == MU_MSG_modex || ev->msg->type == MU_MSG_output);
+}
+
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
 {
     c->now = ev->now;
     c->wall = ev->wall;
     c->acts = acts;
+    size_t before = acts->n;
     switch (ev->kind) {
     case MU_EV_LOAD:
         if (ev->msg->type == MU_MSG_nodes_add)
@@ -666,28 +707,19 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
     default:
         break;
     }
+    if (routine(ev) && acts->n == before)
+        return;
     mu_ctl_nodes_tick(c);
     on_time(c);
     mu_ctl_schedule(c);
     forget(c);
     idle_check(c);
+    c->next = next_time(c);
 }
 
 uint64_t mu_ctl_next(const struct mu_ctl *c)
 {
-    uint64_t next = UINT64_MAX;
-
-    for (unsigned i = 0; i < c->njobs; i++) {
-        uint64_t t = mu_ctl_job_next(c->jobs[i]);
-        next = t < next ? t : next;
-    }
-    for (unsigned i = 0; i < c->nwaiting; i++)
-        next = c->waiting[i].until < next ? c->waiting[i].until : next;
-    uint64_t nodes = mu_ctl_nodes_next(c);
-    next = nodes < next ? nodes : next;
-    if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
-        next = c->idle_since + c->cfg.idle_ns;
-    return next;
+    return c->next;
 }
 
 unsigned mu_ctl_job_count(const struct mu_ctl *c)

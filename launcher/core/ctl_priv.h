@@ -94,6 +94,7 @@ struct mu_ctl {
     uint64_t next_id;
     uint64_t idle_since; /* 0 = busy */
     bool exiting, hold;
+    uint64_t next; /* as mu_ctl_next says it */
     /* of the step under way */
     uint64_t now, wall;
     struct mu_acts *acts;
@@ -102,6 +103,7 @@ struct mu_ctl {
 bool mu_ctl_room(struct mu_ctl *); /* for one more job; false: out of memory */
 void mu_ctl_refuse(struct mu_ctl *, mu_conn, int code, const char *text);
 struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
+struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's; NULL: it has none */
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);

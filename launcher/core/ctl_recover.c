@@ -200,6 +200,8 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
 {
     bool fatal = j->failed_now && j->spec.on_failure == MU_FAIL_KILL;
 
+    if (!j->failed_now && j->row.state != MU_JOB_RECOVERING && j->row.ending == MU_END_NONE)
+        return;
     for (unsigned i = 0; i < j->nparts; i++)
         fatal = fatal || j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed;
     if (p->kill_sent || p->phase >= MU_PHASE_GONE || (!fatal && j->row.ending == MU_END_NONE))
@@ -316,6 +318,8 @@ static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const st
     struct mu_m_jobrow *r = &j->row;
     uint64_t lost = r->lost_before, unseen = r->unseen_before;
 
+    if (m->dropped <= p->dropped && m->unseen <= p->unseen)
+        return;
     p->dropped = m->dropped > p->dropped ? m->dropped : p->dropped;
     p->unseen = m->unseen > p->unseen ? m->unseen : p->unseen;
     for (unsigned i = 0; i < j->nparts; i++) {
@@ -334,12 +338,9 @@ static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const st
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
-    struct part *p = NULL;
+    struct part *p = j ? mu_ctl_part(c, j, node) : NULL;
     mu_conn agent = c->pool.v[node].conn;
 
-    for (unsigned i = 0; j && i < j->nparts; i++)
-        if (j->parts[i].share.node == (uint32_t)node)
-            p = &j->parts[i];
     if (!j || !p) {
         c->pool.v[node].stale = true;
         mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
@@ -374,6 +375,9 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (p->phase == MU_PHASE_GONE)
         mu_ctl_wireup_gone(c, j, p);
     p->nfailed = m->nfailed;
+    bool news = m->njoined != p->njoined || m->steps != p->steps || m->step != p->step ||
+                m->first_step_wall != p->first_step_wall || m->ckpt_plus1 != p->ckpt_plus1 ||
+                m->restored_plus1 != p->restored_plus1;
     p->njoined = m->njoined;
     p->starterr = m->starterr;
     p->steps = m->steps;
@@ -381,7 +385,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->first_step_wall = m->first_step_wall;
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
-    progress(c, j);
+    if (news)
+        progress(c, j);
     count_lost(c, j, p, m);
     last_words(j, m);
     if (m->first_rank_plus1 && (!j->failed_now || mu_ctl_job_outweighs(c, j, m->first_blame)))
@@ -390,8 +395,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         mu_ctl_wireup_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
         bool running = true;
-        for (unsigned i = 0; i < j->nparts; i++)
-            running = running && j->parts[i].phase >= MU_PHASE_RUNNING;
+        for (unsigned i = 0; i < j->nparts && running; i++)
+            running = j->parts[i].phase >= MU_PHASE_RUNNING;
         if (running)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }

@@ -36,6 +36,7 @@ struct mu_node {
     uint64_t strikes[3]; /* when it failed last */
     uint64_t quarantine_until;
     char reason[200]; /* why it is not up */
+    uint32_t place;   /* which part of a job it had when it was last asked for: that job has it there most likely */
 };
 
 struct mu_pool {

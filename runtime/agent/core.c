@@ -293,6 +293,14 @@ static void on_echo(struct mu_agent *a, uint64_t at)
     prolong(a, at);
 }
 
+/* No controller is there to give us up. But the last one may have: what was to start by then does not any more. */
+static void on_noctl(struct mu_agent *a, uint64_t at)
+{
+    for (unsigned i = 0; i < a->n && a->now >= a->lease_until; i++)
+        a->v[i].start_conn = 0;
+    prolong(a, at);
+}
+
 /* Our place among the attempt's nodes; one that does not exist when we are not among them. */
 static uint32_t place_of(const struct mu_agent *a, char *const *nodes)
 {
@@ -724,7 +732,7 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
         to_ctl(a, MU_MSG_stay, &(struct mu_m_stay){.tried = (char *)(uintptr_t)ev->node});
         break;
     case MU_EV_NOCTL:
-        prolong(a, ev->at);
+        on_noctl(a, ev->at);
         break;
     case MU_EV_CHILD:
         on_child(a, ev);
@@ -745,6 +753,14 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
 uint64_t mu_agent_up_age(const struct mu_agent *a, uint64_t now)
 {
     return a->ctl_up && a->known && a->heard && a->heard <= now ? now - a->heard : UINT64_MAX;
+}
+
+bool mu_agent_leased(const struct mu_agent *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (!a->v[i].one_node && a->v[i].state != K_LOST && a->v[i].state != K_SPENT)
+            return true;
+    return false;
 }
 
 uint64_t mu_agent_known(const struct mu_agent *a)

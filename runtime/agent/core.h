@@ -50,6 +50,8 @@ void mu_agent_set_addr(struct mu_agent *, const char *addr, uint32_t port);
 /* How long ago the controller is known to have heard us on our present way to it, for the agents whose way goes through
  * us (beat.up_age_ns). */
 uint64_t mu_agent_up_age(const struct mu_agent *, uint64_t now);
+/* There are keepers here whose ranks a lease keeps alive. */
+bool mu_agent_leased(const struct mu_agent *);
 /* When the lease was prolonged last, by an echo or by MU_EV_NOCTL (`at` of the event); 0: never. */
 uint64_t mu_agent_known(const struct mu_agent *);
 

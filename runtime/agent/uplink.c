@@ -20,6 +20,7 @@
 #define MOVE_NS (2 * MU_SEC)      /* a parent that is not reached by then */
 #define RETIRE_NS (2 * MU_SEC)    /* the connection before this one is the controller's to close; then it is ours */
 #define ASIDE (600 * MU_MS)       /* not heard by the controller for so long: dial it beside the parent */
+#define ASIDE_CALM (3 * MU_SEC)   /* to twice as long where no lease runs: the controller may just be busy */
 #define ABSENT (250 * MU_MS)      /* called so late, it is us who were away: what came meanwhile is read first */
 #define ASIDE_EVERY (200 * MU_MS) /* again; then each time twice as much later, as many may do so together */
 #define ASIDE_MOST (6400 * MU_MS)
@@ -107,7 +108,9 @@ static void on_down(void *arg, struct mu_link *link)
 static void look_aside(struct mu_uplink *u, uint64_t now)
 {
     uint64_t known = u->cfg.known ? u->cfg.known(u->cfg.arg) : now;
-    bool need = *u->via && now > (known ? known : u->since) + ASIDE && now >= u->patient;
+    bool calm = u->path && u->cfg.leased && !u->cfg.leased(u->cfg.arg);
+    uint64_t limit = calm ? ASIDE_CALM + u->since / 1000 % ASIDE_CALM : ASIDE;
+    bool need = *u->via && now > (known ? known : u->since) + limit && now >= u->patient;
 
     if (need == u->aside)
         return;

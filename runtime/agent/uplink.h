@@ -26,6 +26,7 @@ struct mu_uplink_config {
     void (*msg)(void *arg, const struct mu_msg *);
     void (*echo)(void *arg, uint64_t at);       /* the controller is known to have heard us then, or later */
     uint64_t (*known)(void *arg);               /* the newest of these that counts; 0: none does */
+    bool (*leased)(void *arg);                  /* it matters how old that is */
     void (*stuck)(void *arg, const char *node); /* mu_uplink_move: it was not reached; all is as it was */
     /* All addresses have failed once more; away_since: when we last had a connection, or began. */
     void (*failed)(void *arg, uint64_t away_since, const struct mu_err *);

@@ -77,6 +77,11 @@ static uint64_t on_known(void *arg)
     return mu_agent_known(((struct mu_way *)arg)->cfg.core);
 }
 
+static bool on_leased(void *arg)
+{
+    return mu_agent_leased(((struct mu_way *)arg)->cfg.core);
+}
+
 static void on_stuck(void *arg, const char *node)
 {
     struct mu_way *w = arg;
@@ -145,6 +150,7 @@ static int set_up(struct event_base *base, struct mu_way *w, struct mu_err *err)
                                   .msg = on_msg,
                                   .echo = on_echo,
                                   .known = on_known,
+                                  .leased = on_leased,
                                   .stuck = on_stuck,
                                   .failed = on_failed,
                                   .arg = w};

@@ -81,8 +81,7 @@ static uint64_t clock_now = MU_SEC, seq, incarnations;
 static double scan; /* the shell looks at each connection after a step: ns of one */
 static struct { /* the client */
     uint64_t job;
-    uint32_t state;
-    bool ended;
+    uint64_t running_at, ended_at; /* 0: not yet */
     mu_conn conn;
 } client;
 
@@ -242,9 +241,9 @@ static void for_client(const struct mu_buf *frame)
     if (m.type == MU_MSG_submitted && m.submitted.job)
         client.job = m.submitted.job;
     else if (m.type == MU_MSG_state)
-        client.state = m.state.state;
+        client.running_at = m.state.state == MU_JOB_RUNNING ? ctl_proc.busy : client.running_at;
     else if (m.type == MU_MSG_ended)
-        client.ended = true;
+        client.ended_at = ctl_proc.busy;
     else if (m.type == MU_MSG_error)
         printf("# the controller says: %s\n", m.error.text);
 }
@@ -304,7 +303,9 @@ static void ctl_step(struct mu_ev ev)
             t0 = costs_cpu();
             mu_branches_send(branches, to, n, a->frame.data, a->frame.len);
             charge(CTL, costs_cpu() - t0);
-        } else if (a->kind == MU_ACT_CLOSE && ndowns < MU_COUNT(downs))
+        } else if (a->kind == MU_ACT_EVENT && getenv("VERBOSE"))
+            printf("# %.3f s: %s %s %s\n", (double)ctl_proc.busy / 1e9, a->event, a->node, a->detail);
+        else if (a->kind == MU_ACT_CLOSE && ndowns < MU_COUNT(downs))
             downs[ndowns++] = a->conn;
     }
     mu_acts_free(&mine);
@@ -605,7 +606,9 @@ static void on_lower(struct agent *a, const struct event *e)
     }
     if (words & MU_BEAT_SEND)
         transmit_beat(a->i, a->link, mu_beat_make(&a->beat, a->proc.busy, 0));
-    if (a->parent != CTL && !a->moving && a->proc.busy > (known ? known : a->since) + ASIDE) {
+    bool calm = a->path && !mu_agent_leased(a->stub.core); /* as in runtime/agent/uplink.c */
+    uint64_t limit = calm ? 5 * ASIDE + a->since / 1000 % (5 * ASIDE) : ASIDE;
+    if (a->parent != CTL && !a->moving && a->proc.busy > (known ? known : a->since) + limit) {
         a->moving = true;
         dial(a, CTL);
     }
@@ -726,6 +729,12 @@ static double ms(uint64_t ns)
     return (double)ns / 1e6;
 }
 
+/* What can be seen at the controller now, it has come to then. */
+static uint64_t ctl_time(void)
+{
+    return ctl_proc.busy > clock_now ? ctl_proc.busy : clock_now;
+}
+
 static int by_size(const void *a, const void *b)
 {
     const double *x = a, *y = b;
@@ -805,7 +814,7 @@ static void joining(void)
     }
     RUN_UNTIL(ready() == nagents && count(is_placed) == nagents);
     TAP_OK(ready() == nagents, "%u agents join", nagents);
-    printf("# %-58s %15.1f ms (controller's processor %.0f ms)\n", "all have joined after", ms(clock_now - t0),
+    printf("# %-58s %15.1f ms (controller's processor %.0f ms)\n", "all have joined after", ms(ctl_time() - t0),
            ctl_proc.cpu / 1e6);
     for (unsigned i = 0; i < nagents; i++)
         depth[depth_of(&agents[i]) % 20]++;
@@ -847,12 +856,12 @@ static double leaves(void)
         if (i % 2) {
             a->frozen = true;
             RUN_UNTIL(n->state != MU_NODE_UP);
-            silent[i / 2] = ms(clock_now - t0);
+            silent[i / 2] = ms(ctl_time() - t0);
             end(a, true);
         } else {
             end(a, false);
             RUN_UNTIL(n->state != MU_NODE_UP);
-            killed[i / 2] = ms(clock_now - t0);
+            killed[i / 2] = ms(ctl_time() - t0);
         }
         start(a, clock_now);
         RUN_UNTIL(ready() == nagents && count(is_placed) == nagents);
@@ -889,16 +898,29 @@ static void submit(void)
     snprintf(token, sizeof token, "virtual-%llu", (unsigned long long)clock_now);
     if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
         abort();
-    client.job = client.state = 0;
-    client.ended = false;
+    client.job = client.running_at = client.ended_at = 0;
     say(MU_MSG_submit, &m);
     free(m.spec.data);
+}
+
+/* When the last one had its start, or its fence. */
+static uint64_t newest(bool fence)
+{
+    uint64_t t = 0;
+
+    for (unsigned i = 0; i < nagents; i++) {
+        uint64_t at = fence ? agents[i].stub.keeper.fenced : agents[i].stub.keeper.started;
+        t = at > t ? at : t;
+    }
+    return t;
 }
 
 static double jobs(void)
 {
     double start_ms[16], run_ms[16], fence_ms[16], end_ms[16];
     bool good = true;
+    /* what it brings is as much again as there are nodes: this machine has no memory for more */
+    bool fences = nagents <= 2000;
     uint32_t bytes = STUB_FENCE_MAX * 100 / nagents;
 
     for (unsigned i = 0; i < rounds; i++) {
@@ -906,30 +928,33 @@ static double jobs(void)
             agents[k].stub.keeper.started = 0;
         uint64_t t0 = clock_now;
         submit();
-        RUN_UNTIL(count(is_started) == nagents);
-        start_ms[i] = ms(clock_now - t0);
         say(MU_MSG_attach, &(struct mu_m_attach){.job = client.job});
-        RUN_UNTIL(client.state == MU_JOB_RUNNING);
-        run_ms[i] = ms(clock_now - t0);
-        good = good && count(is_started) == nagents && client.state == MU_JOB_RUNNING;
+        RUN_UNTIL(count(is_started) == nagents);
+        start_ms[i] = ms(newest(false) - t0);
+        RUN_UNTIL(client.running_at);
+        run_ms[i] = ms(client.running_at - t0);
+        good = good && count(is_started) == nagents && client.running_at;
+        run_until(ctl_time());
         t0 = clock_now;
-        for (unsigned k = 0; k < nagents; k++) {
+        for (unsigned k = 0; k < nagents && fences; k++) {
             begin(k, clock_now);
             stub_fence(&agents[k].stub, bytes < 16 ? 16 : bytes, agents[k].proc.busy);
         }
-        RUN_UNTIL(count(is_fenced) == nagents);
-        fence_ms[i] = ms(clock_now - t0);
-        good = good && count(is_fenced) == nagents;
+        RUN_UNTIL(!fences || count(is_fenced) == nagents);
+        fence_ms[i] = fences ? ms(newest(true) - t0) : 0;
+        good = good && (!fences || count(is_fenced) == nagents);
+        run_until(ctl_time());
         t0 = clock_now;
         say(MU_MSG_cancel, &(struct mu_m_cancel){.job = client.job});
-        RUN_UNTIL(client.ended);
-        end_ms[i] = ms(clock_now - t0);
-        good = good && client.ended;
-        run_until(clock_now + 200 * MU_MS);
+        RUN_UNTIL(client.ended_at);
+        end_ms[i] = ms(client.ended_at - t0);
+        good = good && client.ended_at;
+        run_until(ctl_time() + 200 * MU_MS);
     }
     double worst = figures("a job on all nodes: the last one has its start after", start_ms, rounds);
     figures("the controller has heard that all run after", run_ms, rounds);
-    figures("a fence of all is done after", fence_ms, rounds);
+    if (fences)
+        figures("a fence of all is done after", fence_ms, rounds);
     figures("cancelled, all have ended after", end_ms, rounds);
     TAP_OK(good, "jobs over all nodes start, have their fence, and end");
     return worst;
@@ -949,7 +974,7 @@ static void inner(void)
         end(a, false);
         run_until(clock_now + 20 * MU_MS);
         RUN_UNTIL(ready() == nagents - 1 && count(is_placed) == nagents - 1);
-        back[i] = ms(clock_now - t0);
+        back[i] = ms(ctl_time() - t0);
         good = good && ready() == nagents - 1;
         start(a, clock_now);
         RUN_UNTIL(ready() == nagents && count(is_placed) == nagents);

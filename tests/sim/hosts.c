@@ -117,6 +117,11 @@ void sim_host_fault(struct world *w)
         cut(w, who, 1 + (unsigned)sim_below(w, 3), sim_below(w, 4 * MU_SEC) + MU_MS);
 }
 
+void sim_host_cut_off(struct world *w, unsigned who)
+{
+    cut(w, who, CUT_IN | CUT_OUT, 2 * MU_SEC + sim_below(w, 2 * MU_SEC));
+}
+
 /* Both ends give the connection up, each when it has heard nothing for so long: sim_hang_up knows when. */
 static void fell_silent(struct world *w, unsigned who)
 {

@@ -31,6 +31,7 @@ enum what {
     CLIENT_DIAL,
     CLIENT_CANCEL,
     FAULT,
+    FORSAKEN,  /* the agent of a keeper that hangs dies, then its host is cut off */
     ECHO,      /* a beat of an agent has been heard and echoed */
     SUSPECTED, /* half a second of silence */
     FELL_SILENT,
@@ -176,6 +177,7 @@ void sim_agent_start(struct world *w, unsigned who);
 void sim_agent_crash(struct world *w, unsigned who);
 void sim_agent_end(struct world *w, unsigned who);
 void sim_host_fault(struct world *w);
+void sim_host_cut_off(struct world *w, unsigned who);
 void sim_host_event(struct world *w, struct event *e); /* ECHO and what follows it */
 void sim_line_dial(struct world *w, struct event *e);
 void sim_host_dialled(struct world *w, unsigned who);

@@ -60,6 +60,8 @@ static void maybe_hang(struct world *w, uint32_t who, const struct mu_msg *m)
     sim_trace(w, "HANG keeper %u of job %llu", who, (unsigned long long)w->keeper[who].job);
     w->keeper[who].hung = true;
     w->stats.faults++;
+    if (sim_chance(w, 200))
+        sim_at(w, w->now + sim_below(w, MU_SEC), FORSAKEN)->who = w->keeper[who].node;
 }
 
 static void deliver(struct world *w, struct event *e)
@@ -397,6 +399,16 @@ static void one(struct world *w, struct event *e)
         return;
     case FAULT:
         fault(w);
+        return;
+    case FORSAKEN:
+        if (!e->index && n->alive) {
+            sim_agent_crash(w, e->who);
+            struct event *d = sim_at(w, w->now + sim_below(w, MU_SEC), FORSAKEN);
+            d->who = e->who;
+            d->index = 1;
+        } else if (e->index && e->who) {
+            sim_host_cut_off(w, e->who);
+        }
         return;
     default:
         sim_host_event(w, e);

@@ -241,6 +241,42 @@ static void test_lease(void)
     }
 }
 
+/* A start that waits for its keeper while the lease runs out. */
+static uint64_t lease_of_start(bool late)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .joined = true};
+    uint32_t nodes[2] = {1, 1};
+    uint64_t lease = 0;
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    ctl_up();
+    say(MU_AGENT_CTL,
+        (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {nodes, 2}}});
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = MU_DOWN_SILENT});
+    now += late ? MU_LEASE_NS : MU_LEASE_NS / 2;
+    step((struct mu_ev){.kind = MU_EV_NOCTL, .at = now});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
+    say(KEEPER, (struct mu_msg){.type = MU_MSG_hello,
+                                .hello = {.proto = MU_WIRE_VERSION, .role = S("keeper"), .job = 1, .pid = 99}});
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind == MU_ACT_SEND && acts.v[i].conn == KEEPER &&
+            !mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL) && m.type == MU_MSG_start)
+            lease = m.start.lease_ns;
+    }
+    return lease;
+}
+
+static void test_waiting(void)
+{
+    TAP_OK(lease_of_start(false) > now, "a start that waits is good while no controller is there to give it up");
+    TAP_OK(lease_of_start(true) && lease_of_start(true) <= now, "but not once its lease has run out");
+}
+
 /* What counts as heard by the controller: nothing before it has answered on this way. */
 static void test_known(void)
 {
@@ -325,6 +361,7 @@ int main(void)
     test_release();
     test_number_again();
     test_lease();
+    test_waiting();
     test_known();
     test_slow();
     mu_agent_free(agent);
