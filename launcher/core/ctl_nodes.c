@@ -284,8 +284,8 @@ static bool link_doubtful(const struct mu_ctl *c)
     return silent > 1;
 }
 
-/* A keeper there that was told to end its ranks and was there to hear it has not: it may hang, and then it does not look
- * at the lease either. Its agent sees to that, and when that has died the one that follows it. */
+/* A keeper there that was told to end its ranks and was there to hear it has not: it may hang, and then it does not
+ * look at the lease either. Its agent sees to that, and when that has died the one that follows it. */
 static bool may_hang(const struct mu_ctl *c, int node)
 {
     uint64_t heard = c->pool.v[node].lease_end - MU_LEASE_NS - MU_LEASE_MARGIN_NS;

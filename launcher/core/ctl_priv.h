@@ -16,9 +16,9 @@ struct part { /* what one node does of a job's attempt */
     mu_conn line;   /* newest connection of its keeper itself; it breaks when that dies */
     bool line_lost; /* and it has broken in this attempt */
     bool drained;
-    bool kill_sent; /* on the agent's present connection */
+    bool kill_sent;     /* on the agent's present connection */
     uint64_t killed_at; /* told to end its ranks then, or by our predecessor; 0: not in this attempt */
-    uint64_t seq;   /* of the keeper's last report */
+    uint64_t seq;       /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
     uint64_t dropped, unseen;
     struct { /* the last long wait that it has told of; nranks 0: none */
@@ -167,7 +167,7 @@ void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
 /* ctl_tree.c: through whom agents reach us */
 struct mu_ctl_tree *mu_ctl_tree_new(void);
 void mu_ctl_tree_free(struct mu_ctl_tree *);
-void mu_ctl_tree_join(struct mu_ctl *, const struct conn *); /* its node is known; answers `agent` */
+void mu_ctl_tree_join(struct mu_ctl *, const struct conn *);         /* its node is known; answers `agent` */
 void mu_ctl_tree_stay(struct mu_ctl *, int node, const char *tried); /* that one it cannot reach */
 void mu_ctl_tree_gone(struct mu_ctl *, int node);
 bool mu_ctl_tree_holds(struct mu_ctl *, int node); /* it is to go elsewhere first: not ready yet */

@@ -52,9 +52,9 @@ struct mu_agent {
     } done[DONE_JOBS]; /* released last: a late copy of their start is refused */
     unsigned ndone;
     bool ctl_up, welcome, told, bye, loaded;
-    uint64_t way; /* how often `agent` was said */
-    uint64_t ctl; /* its incarnation, once it has welcomed us */
-    bool known;   /* the controller has answered `agent` on this way */
+    uint64_t way;         /* how often `agent` was said */
+    uint64_t ctl;         /* its incarnation, once it has welcomed us */
+    bool known;           /* the controller has answered `agent` on this way */
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
     uint64_t nctl;                             /* connections of the controller so far */

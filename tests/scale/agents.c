@@ -1,8 +1,8 @@
-/* agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--strict 1] --muster BINARY: a pool of N nodes on this machine,
- * against the real controller. The agents are real in all that is spoken: their cores, their connections, TLS over
- * loopback and the tree; many are in this process, and in place of their keepers is a stub that answers at once. TAP on
- * stdout, with the figures as comments; --strict: the bounds that hold on a machine of one's own. MUSTER_HOME and
- * MUSTER_RUN_ROOT say where the pool is. */
+/* agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--strict 1] --muster BINARY: a pool of N nodes on
+ * this machine, against the real controller. The agents are real in all that is spoken: their cores, their connections,
+ * TLS over loopback and the tree; many are in this process, and in place of their keepers is a stub that answers at
+ * once. TAP on stdout, with the figures as comments; --strict: the bounds that hold on a machine of one's own.
+ * MUSTER_HOME and MUSTER_RUN_ROOT say where the pool is. */
 #include <event2/event.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -25,9 +25,9 @@
 #include "tests/unit/tap.h"
 
 #define WAIT (60 * MU_SEC)
-#define VICTIMS 8         /* agents with loops of their own, that can be frozen */
+#define VICTIMS 8                  /* agents with loops of their own, that can be frozen */
 #define FENCE_BYTES STUB_FENCE_MAX /* a node, at most */
-#define AT_ONCE 64u       /* so many join at a time, as engines start them */
+#define AT_ONCE 64u                /* so many join at a time, as engines start them */
 
 struct fake {
     unsigned i;

@@ -1,8 +1,8 @@
 /* virtual [--agents N] [--fanout F] [--rounds R] [--strict]: a pool of N nodes in virtual time. The cores, the tables
- * of the tree and the beats are the real ones; the network is a queue. Each process does one thing after the other: what
- * a core computes takes as long as it has taken here, a message costs both ends what it has cost over a real link
- * (costs.c), and goes out at 1 Gbit/s with 0.1 ms on the way. TAP on stdout, with the figures as comments; --strict: the
- * bounds that hold on a machine of one's own. */
+ * of the tree and the beats are the real ones; the network is a queue. Each process does one thing after the other:
+ * what a core computes takes as long as it has taken here, a message costs both ends what it has cost over a real link
+ * (costs.c), and goes out at 1 Gbit/s with 0.1 ms on the way. TAP on stdout, with the figures as comments; --strict:
+ * the bounds that hold on a machine of one's own. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +79,7 @@ static struct event *heap;
 static size_t nheap, capheap;
 static uint64_t clock_now = MU_SEC, seq, incarnations;
 static double scan; /* the shell looks at each connection after a step: ns of one */
-static struct { /* the client */
+static struct {     /* the client */
     uint64_t job;
     uint64_t running_at, ended_at; /* 0: not yet */
     mu_conn conn;

@@ -556,9 +556,9 @@ const char *world_run(struct world *w)
     }
     for (unsigned i = 0; i < w->nkeepers; i++)
         if (w->keeper[i].alive)
-            sim_trace(w, "keeper %u of job %llu on %s: attempt %u, phase %u%s", i,
-                      (unsigned long long)w->keeper[i].job, w->node[w->keeper[i].node].name, w->keeper[i].attempt,
-                      mu_keeper_report(w->keeper[i].core)->phase, w->keeper[i].hung ? ", hangs" : "");
+            sim_trace(w, "keeper %u of job %llu on %s: attempt %u, phase %u%s", i, (unsigned long long)w->keeper[i].job,
+                      w->node[w->keeper[i].node].name, w->keeper[i].attempt, mu_keeper_report(w->keeper[i].core)->phase,
+                      w->keeper[i].hung ? ", hangs" : "");
     for (unsigned i = 0; w->ctl_alive && i < mu_ctl_job_count(w->ctl); i++)
         sim_trace(w, "job %llu: %s, %s", (unsigned long long)mu_ctl_job(w->ctl, i, NULL)->id,
                   mu_job_state_name(mu_ctl_job(w->ctl, i, NULL)->state), mu_ctl_job(w->ctl, i, NULL)->reason);

@@ -214,8 +214,10 @@ static void refusals(void)
     TAP_OK(was("close-2 1> 2>n1 "), "each in its turn");
 }
 
-/* A refusal and work cross each other: the node is not waited for any more, and what it got meanwhile is its own. */
-static void crossing(void)
+static mu_conn client;
+
+/* A job of two ranks. */
+static void submit(void)
 {
     uint32_t one = 1, zero = 0;
     char *argv[] = {S("prog"), NULL}, *wdir[] = {S("/"), NULL}, *none[] = {NULL};
@@ -226,23 +228,28 @@ static void crossing(void)
                              .app_envc = {&zero, 1},
                              .app_env = none,
                              .app_wdir = wdir};
-    struct mu_m_submit submit = {.token = S("t")};
+    struct mu_m_submit m = {.token = S("t")};
 
+    mu_msg_pack(&m.spec, MU_MSG_spec, &spec);
+    client = ++last;
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = client});
+    hear(client, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("client")});
+    hear(client, MU_MSG_submit, &m);
+    free(m.spec.data);
+    did[0] = 0;
+}
+
+/* A refusal and work cross each other: the node is not waited for any more, and what it got meanwhile is its own. */
+static void crossing(void)
+{
     restart(1);
     come(0, -1);
     come(1, -1);
-    did[0] = 0;
     now += 3 * MU_SEC;
     step((struct mu_ev){.kind = MU_EV_TIME});
-    mu_msg_pack(&submit.spec, MU_MSG_spec, &spec);
-    mu_conn client = ++last;
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = client});
-    hear(client, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("client")});
-    hear(client, MU_MSG_submit, &submit);
-    free(submit.spec.data);
+    submit();
     const struct mu_m_jobrow *row = mu_ctl_job(ctl, 0, NULL);
     TAP_OK(row->attempt == 1 && at(1)->used == 1, "nodes that were not heard of again get work");
-    did[0] = 0;
     stay(1, "n0");
     TAP_OK(was("1> ") && at(1)->ready && row->attempt == 1 && row->state == MU_JOB_STARTING,
            "one that says late that it stays has lost nothing of it");
@@ -311,6 +318,44 @@ static void orphans(void)
     TAP_OK(at(1)->state == MU_NODE_LOST, "it does not any more: lost");
 }
 
+static void report(int node, uint32_t phase)
+{
+    hear(conn[node], MU_MSG_report,
+         &(struct mu_m_report){.job = 1, .attempt = 1, .node = S(name_of(node)), .phase = phase, .nranks = 1});
+}
+
+/* Its agent has died, and its host does not answer any more. killed: its keeper was told to end its ranks before. */
+static void forsaken(bool killed)
+{
+    restart(0);
+    come(0, -1);
+    come(1, -1);
+    submit();
+    report(0, MU_PHASE_RUNNING);
+    report(1, MU_PHASE_RUNNING);
+    if (killed)
+        report(0, MU_PHASE_LOST);
+    now += 100 * MU_MS;
+    down(1, MU_DOWN_CLOSED, 0);
+    step((struct mu_ev){.kind = MU_EV_PROBED, .node = "n1", .status = 1});
+    now += MU_LEASE_NS + MU_LEASE_MARGIN_NS;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+}
+
+static void hanging(void)
+{
+    forsaken(false);
+    TAP_OK(at(1)->state == MU_NODE_LOST, "a node whose agent has died is given up when its lease is over");
+    forsaken(true);
+    TAP_OK(at(1)->state == MU_NODE_AWAY, "not one whose keeper was told to end its ranks, and has not");
+    now += 4 * MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    TAP_OK(at(1)->state == MU_NODE_AWAY, "nobody there may look at the lease");
+    now += MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    TAP_OK(at(1)->state == MU_NODE_LOST, "until the agent that follows has seen to it");
+}
+
 /* Ways that an agent has left, and whose last words are late. */
 static void late(void)
 {
@@ -351,6 +396,7 @@ int main(void)
     refusals();
     crossing();
     orphans();
+    hanging();
     late();
     mu_ctl_free(ctl);
     mu_acts_free(&acts);
