@@ -921,7 +921,7 @@ static double jobs(void)
     bool good = true;
     /* what it brings is as much again as there are nodes: this machine has no memory for more */
     bool fences = nagents <= 2000;
-    uint32_t bytes = STUB_FENCE_MAX * 100 / nagents;
+    uint32_t bytes = STUB_FENCE_MAX * 16 / nagents;
 
     for (unsigned i = 0; i < rounds; i++) {
         for (unsigned k = 0; k < nagents; k++)
