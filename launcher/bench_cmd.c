@@ -39,7 +39,7 @@ static const struct mu_opt table[] = {
 
 static int usage_error(const char *text)
 {
-    fprintf(stderr, "muster bench: %s\n", text);
+    fprintf(stderr, "muster bench coll: %s\n", text);
     return 2;
 }
 
@@ -99,8 +99,8 @@ int mu_cmd_bench(int argc, char **argv)
         return argc < 2 ? 2 : 0;
     }
     if (strcmp(argv[1], "coll")) {
-        snprintf(text, sizeof text, "no benchmark '%s'; there is: coll", argv[1]);
-        return usage_error(text);
+        fprintf(stderr, "muster bench: no benchmark '%s'; there is: coll\n", mu_str_show(text, sizeof text, argv[1]));
+        return MU_EXIT_USAGE;
     }
     int rc = mu_opt_parse(table, MU_COUNT(table), argc - 1, argv + 1, MU_OPT_PERMUTE, &o, &first, &err);
     if (rc > 0) {
@@ -126,7 +126,7 @@ int mu_cmd_bench(int argc, char **argv)
         *slash = 0;
     snprintf(rank, sizeof rank, "%s/../libexec/muster/bench-rank", exe);
     if (access(rank, X_OK)) {
-        fprintf(stderr, "muster bench: %s is missing; install muster whole (make install)\n", rank);
+        fprintf(stderr, "muster bench coll: %s is missing; install muster whole (make install)\n", rank);
         return 1;
     }
     char *args[48];
@@ -134,7 +134,7 @@ int mu_cmd_bench(int argc, char **argv)
     snprintf(ranks, sizeof ranks, "%d", o.ranks);
     snprintf(samples, sizeof samples, "%d", o.samples);
 #define ARG(a) args[n++] = (char *)(uintptr_t)(a)
-    ARG("run");
+    ARG("bench coll"); /* as errors call it */
     ARG("-n");
     ARG(ranks);
     ARG("--name");

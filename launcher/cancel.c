@@ -53,7 +53,7 @@ int mu_cmd_cancel(int argc, char **argv)
             continue;
         }
         fflush(stdout);
-        fprintf(stderr, "muster cancel: job %s: %s\n", argv[i], err.text);
+        fprintf(stderr, "muster cancel: %s\n", err.text);
         code = MU_EXIT_FAILED;
         if (!mu_client_is_open(&c))
             break;

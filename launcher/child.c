@@ -223,6 +223,11 @@ int mu_child_start(struct mu_children *all, const struct mu_child_spec *spec, st
     return rc;
 }
 
+pid_t mu_child_pid(const struct mu_child *c)
+{
+    return c->pid;
+}
+
 const char *mu_child_said(struct mu_child *c)
 {
     hear(c);

@@ -38,6 +38,7 @@ struct mu_children *mu_children_new(struct event_base *); /* NULL: out of memory
 /* Kills those that are left, with no callback. NULL is fine. */
 void mu_children_free(struct mu_children *);
 int mu_child_start(struct mu_children *, const struct mu_child_spec *, struct mu_child **, struct mu_err *);
+pid_t mu_child_pid(const struct mu_child *); /* leads a session; 0 once it was reaped */
 /* The end of what it has said so far; borrowed until the next call. */
 const char *mu_child_said(struct mu_child *);
 /* No callback comes. */

@@ -28,7 +28,8 @@ int mu_cmd_options(const char *usage, const struct mu_opt *table, size_t n, int 
         return -1;
     }
     if (!rc && argc - *first < min)
-        rc = mu_err_set(&err, MUSTER_EARG, "an argument is missing; usage: %s", usage);
+        rc = mu_err_set(&err, MUSTER_EARG, "an argument is missing; usage: %s%s", usage,
+                        strstr(usage, " JOB") ? "; `muster jobs --all` lists the numbers" : "");
     if (!rc && argc - *first > max) {
         char shown[80];
         rc = mu_err_set(&err, MUSTER_EARG, "unexpected argument '%s'; usage: %s",

@@ -32,7 +32,7 @@ struct mu_commit {
     size_t nrows, caprows;
     struct step *held;
     size_t nheld, capheld;
-    uint64_t *refused; /* since the store failed; the first `told` of them the caller knows */
+    uint64_t *refused; /* submissions; the first `told` of them the caller knows */
     size_t nrefused, caprefused, told;
     struct mu_acts parked; /* releases of keepers whose job's row is not stored */
     uint64_t blocked_since, try_at;
@@ -94,9 +94,36 @@ static void drop_old_event(struct mu_commit *c)
     }
 }
 
+/* Nothing of such a job is ever stored, nor is it started. */
+static bool is_refused(const struct mu_commit *c, uint64_t job)
+{
+    for (size_t i = 0; i < c->nrefused; i++)
+        if (c->refused[i] == job)
+            return true;
+    return false;
+}
+
+static void drop_rows(struct mu_commit *c, uint64_t job)
+{
+    size_t kept = 0;
+
+    c->durable_waits = false;
+    for (size_t i = 0; i < c->nrows; i++) {
+        if (c->rows[i].act.job == job) {
+            mu_buf_free(&c->rows[i].act.frame);
+            continue;
+        }
+        c->durable_waits = c->durable_waits || c->rows[i].act.kind == MU_ACT_PUT_JOB;
+        c->rows[kept++] = c->rows[i];
+    }
+    c->nrows = kept;
+}
+
 /* Takes the action's frame. A job's newer row replaces one that still waits. */
 static void keep_row(struct mu_commit *c, struct mu_act *act, uint64_t wall)
 {
+    if (is_refused(c, act->job))
+        return;
     c->durable_waits = c->durable_waits || (act->kind == MU_ACT_PUT_JOB && act->durable);
     for (size_t i = c->nrows; act->kind == MU_ACT_PUT_JOB && i-- > 0;) {
         struct mu_act *old = &c->rows[i].act;
@@ -174,10 +201,6 @@ static int try_commit(struct mu_commit *c, struct mu_err *err)
         c->degraded = false;
         c->blocked_since = 0;
         c->dropped = 0;
-        if (c->told)
-            memmove(c->refused, c->refused + c->told, (c->nrefused - c->told) * sizeof *c->refused);
-        c->nrefused -= c->told;
-        c->told = 0;
     }
     send_parked(c);
     return 0;
@@ -227,16 +250,21 @@ static bool refuse_submission(struct mu_commit *c, const struct mu_act *a)
     snprintf(text, sizeof text, "the job cannot be stored: %s", c->why.text);
     if (!mu_msg_encode(&frame, MU_MSG_error, &(struct mu_m_error){.code = c->why.code, .text = text}))
         c->ops.send(c->arg, &a->conn, 1, frame.data, frame.len);
-    /* its cancelling is answered like a submission */
-    for (size_t i = 0; i < c->nrefused; i++)
-        if (c->refused[i] == job)
-            return true;
-    uint64_t *v = grown(c->refused, c->nrefused, &c->caprefused, sizeof *v);
+    uint64_t *v = is_refused(c, job) ? NULL : grown(c->refused, c->nrefused, &c->caprefused, sizeof *v);
     if (v) {
         c->refused = v;
         v[c->nrefused++] = job;
+        drop_rows(c, job);
     }
     return true;
+}
+
+static bool starts_refused(const struct mu_commit *c, const struct mu_act *a)
+{
+    MU_AUTO_MSG struct mu_msg msg = {0};
+
+    return c->nrefused && frame_type(&a->frame) == MU_MSG_start &&
+           !mu_msg_decode(a->frame.data, a->frame.len, &msg, NULL) && is_refused(c, msg.start.job);
 }
 
 /* Only the keepers know how a job ended whose end is not stored: the next controller asks them. */
@@ -267,7 +295,8 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
 {
     switch (a->kind) {
     case MU_ACT_SEND:
-        if (!(c->degraded && c->durable_waits && (refuse_submission(c, a) || park_release(c, a))))
+        if (!(c->degraded && c->durable_waits && (refuse_submission(c, a) || park_release(c, a))) &&
+            !starts_refused(c, a))
             send_act(c, a);
         return;
     case MU_ACT_CLOSE:

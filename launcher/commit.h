@@ -29,7 +29,8 @@ uint64_t mu_commit_next(const struct mu_commit *); /* UINT64_MAX: nothing waits 
 bool mu_commit_waits(const struct mu_commit *);    /* something durable is not stored */
 /* Stores what waits, before a query or the end. */
 int mu_commit_flush(struct mu_commit *, struct mu_err *);
-/* A job whose submission was refused because it could not be stored: the caller cancels it. Each is told once. */
+/* A job whose submission was refused because it could not be stored: nothing of it is or will be stored, nor was its
+ * start sent; the caller forgets it. Each is told once. */
 bool mu_commit_refused(struct mu_commit *, uint64_t *job);
 
 #endif

@@ -198,11 +198,14 @@ static void leave(struct controller *c)
     mu_server_close(c->server);
     if (c->by_core)
         mu_listen_forget(c->listen);
-    while (mu_now() < deadline && (mu_link_flushing() || (c->by_core && c->agent))) {
+    while (mu_now() < deadline &&
+           (mu_link_flushing() || (c->by_core && (c->agent || mu_starter_left(c->starter, false))))) {
         struct timeval slice = {.tv_usec = 10000};
         event_base_loopexit(c->base, &slice);
         event_base_loop(c->base, EVLOOP_ONCE);
     }
+    if (c->by_core)
+        mu_starter_left(c->starter, true);
     mu_store_close(MU_STEAL(c->store, NULL));
     mu_daemon_leave(&c->paths, &c->lock);
 }
@@ -388,7 +391,9 @@ static int take_lock(struct controller *c, struct mu_err *err)
                 close(fd);
             if (!rc || i >= LOCK_WAIT_MS / 20) {
                 mu_daemon_locked(c->paths.run, "ctl.lock", &pid);
-                return mu_err_set(err, MUSTER_EJOB, "a controller (pid %d) already runs on this store", (int)pid);
+                return mu_err_set(
+                    err, MUSTER_EJOB,
+                    "a controller (pid %d) already runs on this store; `muster controller --stop` ends it", (int)pid);
             }
         } else if (access(c->paths.run, F_OK) == 0 || i >= 10) {
             return c->lock;
@@ -458,6 +463,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
     cfg.ctl.node = c->paths.host;
+    cfg.ctl.files = mu_daemon_files();
     load_pool(c);
     cfg.pool_hosts = c->pool_nodes.hosts;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;

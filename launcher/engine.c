@@ -34,6 +34,7 @@ const struct mu_engine mu_engines[] = {
      .env = slurm_env,
      .inside = mu_engine_slurm_inside,
      .start = mu_engine_slurm,
+     .left = mu_engine_slurm_left,
      .until_here = true},
     {.name = "hand",
      .doc = "agents are started by somebody else (muster agent --join)",

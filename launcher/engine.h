@@ -36,6 +36,8 @@ struct mu_engine {
     const char *const *env; /* names of variables of the submitter's environment that it needs, NULL at the end */
     bool (*inside)(void);   /* this process runs where the engine is the natural one; NULL: never by itself */
     void (*start)(struct mu_start *);
+    /* Of the processes by which it keeps agents alive, how many still run; ends them. NULL: it has none. */
+    unsigned (*left)(const struct mu_paths *, bool kill_them);
     bool bounded;    /* by the starter's fan-out */
     bool until_here; /* a start is over once its agent is here, not before */
 };
@@ -52,6 +54,9 @@ int mu_engine_env(const struct mu_engine *, char *const *env, char ***out);
 void mu_engine_ssh(struct mu_start *);
 void mu_engine_slurm(struct mu_start *);
 bool mu_engine_slurm_inside(void);
+void mu_engine_slurm_began(const struct mu_paths *, pid_t srun);
+void mu_engine_slurm_ended(const struct mu_paths *, pid_t srun);
+unsigned mu_engine_slurm_left(const struct mu_paths *, bool kill_them);
 
 /* --- the starter: the hosts that are on their way, so many at a time ---------------------------------------------- */
 
@@ -79,6 +84,8 @@ void mu_starter_free(struct mu_starter *);                                      
 void mu_starter_start(struct mu_starter *, const struct mu_start_request *);
 /* The node's agent is here: an engine that waits for it is done with it. */
 void mu_starter_joined(struct mu_starter *, const char *node);
+/* Processes of the engines that should end with the agents; kill_them: those that have not are ended. */
+unsigned mu_starter_left(const struct mu_starter *, bool kill_them);
 /* For the owner of SIGCHLD. */
 bool mu_starter_reaped(struct mu_starter *, pid_t pid, int status);
 

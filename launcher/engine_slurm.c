@@ -20,6 +20,8 @@ struct step {
     struct steps *all;
     struct step *next;
     struct mu_child *child;
+    const struct mu_paths *paths;
+    pid_t pid;
     unsigned number;
     char key[MU_KEY_TEXT], file[PATH_MAX];
 };
@@ -101,6 +103,7 @@ static void on_step_ended(void *arg, const struct mu_child_end *end)
     last_line(end->said, line, sizeof line);
     mu_log(MU_LOG_INFO, "engine", "srun step %u has ended%s%s", number, *line ? ": " : "", line);
     unlink(step->file);
+    mu_engine_slurm_ended(step->paths, step->pid);
     drop_step(step);
     while ((s = in_step(all, number)))
         mu_start_done(s, 1, "host %s: %s; is it in the allocation %s, and muster in the same place there?", s->dest,
@@ -153,7 +156,7 @@ static int start_step(struct steps *all, const struct mu_start *s, struct mu_err
 
     if (!step)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *step = (struct step){.all = all, .next = all->list, .number = all->last};
+    *step = (struct step){.all = all, .next = all->list, .paths = mu_start_paths(s), .number = all->last};
     all->list = step;
     memcpy(step->key, s->key, sizeof step->key);
     snprintf(step->file, sizeof step->file, "%.4000s/log/srun.%u.log", mu_start_paths(s)->state, step->number);
@@ -173,9 +176,13 @@ static int start_step(struct steps *all, const struct mu_start *s, struct mu_err
                     : mu_child_start(mu_start_children(s), &spec, &step->child, err);
     mu_strv_free(argv);
     mu_strv_free(env);
-    if (rc)
+    if (rc) {
         drop_step(step);
-    return rc;
+        return rc;
+    }
+    step->pid = mu_child_pid(step->child);
+    mu_engine_slurm_began(step->paths, step->pid);
+    return 0;
 }
 
 /* All that wait and belong together. */

@@ -84,13 +84,17 @@ static void fill_standard_fds(void)
         close(fd);
 }
 
-/* What stdio could not write must not end in success. */
+/* What stdio could not write must not end in success. Its error flag has no errno: one that was met on the way shows
+ * itself again. */
 static int flushed(int code)
 {
-    errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    int e = fflush(stdout) == 0 ? 0 : errno;
+
+    if (!e && !ferror(stdout))
         return code;
-    fprintf(stderr, "muster: cannot write the output: %s\n", strerror(errno ? errno : EIO));
+    if (!e && write(1, "\n", 1) < 0)
+        e = errno;
+    fprintf(stderr, "muster: cannot write standard output: %s\n", strerror(e ? e : EIO));
     return code ? code : MU_EXIT_FAILED;
 }
 

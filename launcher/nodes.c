@@ -192,7 +192,7 @@ static int await_hosts(const struct mu_hosts *hosts, struct mu_err *err)
             if (node && !strcmp(mu_answer_str(node, "state"), "up"))
                 continue;
             const char *why = node ? mu_answer_str(node, "reason") : "";
-            fprintf(stderr, "muster nodes: %s\n",
+            fprintf(stderr, "muster nodes add: %s\n",
                     mu_str_show(shown, sizeof shown, *why ? why : "a host has not come up in time; `muster nodes`"));
         }
         json_decref(root);
@@ -242,7 +242,7 @@ static int add_nodes(int argc, char **argv)
     rc = rc ? rc : send_add(&hosts, &o, &err);
     rc = rc ? rc : await_hosts(&hosts, &err);
     mu_hosts_free(&hosts);
-    return rc < 0 ? mu_cmd_fail("nodes", &err) : rc ? MU_EXIT_FAILED : 0;
+    return rc < 0 ? mu_cmd_fail(argv[0], &err) : rc ? MU_EXIT_FAILED : 0;
 }
 
 static int remove_nodes(int argc, char **argv)
@@ -265,7 +265,7 @@ static int remove_nodes(int argc, char **argv)
         mu_client_close(&client);
     }
     mu_hosts_free(&hosts);
-    return rc ? mu_cmd_fail("nodes", &err) : 0;
+    return rc ? mu_cmd_fail(argv[0], &err) : 0;
 }
 
 static int resume_nodes(int argc, char **argv)
@@ -289,7 +289,7 @@ static int resume_nodes(int argc, char **argv)
         mu_client_close(&client);
     }
     mu_hosts_free(&hosts);
-    return rc ? mu_cmd_fail("nodes", &err) : 0;
+    return rc ? mu_cmd_fail(argv[0], &err) : 0;
 }
 
 /* To add one: a row, its function, its section in docs/man/muster-nodes.1. */
@@ -300,8 +300,14 @@ static const struct {
 
 int mu_cmd_nodes(int argc, char **argv)
 {
-    for (size_t i = 0; i < MU_COUNT(subs) && argc > 1; i++)
-        if (!strcmp(argv[1], subs[i].name))
-            return subs[i].run(argc - 1, argv + 1);
+    char name[32];
+
+    for (size_t i = 0; i < MU_COUNT(subs) && argc > 1; i++) {
+        if (strcmp(argv[1], subs[i].name))
+            continue;
+        snprintf(name, sizeof name, "nodes %s", subs[i].name); /* as errors call it */
+        argv[1] = name;
+        return subs[i].run(argc - 1, argv + 1);
+    }
     return list_nodes(argc, argv);
 }

@@ -68,7 +68,8 @@ int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, str
 
 /* run_check.c: each names the thing and the fix. */
 int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err);
-int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struct mu_err *err);
+/* dir is absolute; create: it is made, with its parents, and written into. MUSTER_ENOSPC: but for room it would do. */
+int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu_err *err);
 
 /* run_hosts.c: which hosts the job has named. */
 int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err);

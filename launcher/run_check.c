@@ -8,6 +8,7 @@
 
 #include "launcher/run.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/exec.h"
 #include "runtime/base/str.h"
 
 #define DEFAULT_PATH "/bin:/usr/bin" /* execvp's, when there is no PATH */
@@ -57,7 +58,7 @@ int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct 
         return mu_err_set(err, MUSTER_EARG, "the program's name is empty");
     if (strchr(program, '/')) {
         int e = look(app->wdir, program);
-        return e ? refuse(program, app->wdir, e, err) : 0;
+        return e ? refuse(program, app->wdir, e, err) : mu_exec_check(program, app->wdir, err);
     }
     for (const char *p = path && *path ? path : DEFAULT_PATH;; p++) {
         size_t len = strcspn(p, ":");
@@ -66,7 +67,7 @@ int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct 
         if (snprintf(full, sizeof full, "%.*s%s%s", (int)len, p, len ? "/" : "./", program) < (int)sizeof full) {
             int e = look(app->wdir, full);
             if (!e)
-                return 0;
+                return mu_exec_check(full, app->wdir, err);
             if (e == EACCES && !*found)
                 snprintf(found, sizeof found, "%s", full);
         }
@@ -82,39 +83,37 @@ int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct 
     return mu_err_set(err, MUSTER_EARG, "%s is not in PATH; give its path, or check the spelling", shown);
 }
 
-int mu_run_check_output(const char *dir, bool create, char *out, size_t n, struct mu_err *err)
+int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu_err *err)
 {
-    char probe[4200], full[4096];
-    mu_auto_free char *cwd = dir[0] == '/' ? NULL : getcwd(NULL, 0);
+    char probe[4200];
+    struct stat st;
 
-    if (snprintf(full, sizeof full, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", dir) >= (int)sizeof full)
-        return mu_err_set(err, MUSTER_EARG, "--output: the path is longer than %zu bytes", sizeof full - 1);
+    if (!stat(dir, &st) && !S_ISDIR(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%s %s: not a directory", option, dir);
     if (!create) {
         /* the nearest directory that exists must be ours to write in */
-        snprintf(probe, sizeof probe, "%s", full);
+        snprintf(probe, sizeof probe, "%s", dir);
         while (access(probe, F_OK) && strrchr(probe, '/') > probe)
             *strrchr(probe, '/') = 0;
         if (access(probe, F_OK))
             snprintf(probe, sizeof probe, "/");
         if (faccessat(AT_FDCWD, probe, W_OK | X_OK, AT_EACCESS))
-            return mu_err_errno(err, MUSTER_EARG, "--output: cannot write in %s", probe);
-        return mu_str_copy(out, n, full) ? mu_err_set(err, MUSTER_EARG, "--output: the path is too long") : 0;
+            return mu_err_errno(err, MUSTER_EARG, "%s: cannot write in %s", option, probe);
+        return 0;
     }
-    int rc = mu_path_mkdirs(full, 0777, err);
+    int rc = mu_path_mkdirs(dir, 0777, err);
     if (rc < 0) {
-        mu_err_prefix(err, "--output");
+        mu_err_prefix(err, "%s", option);
         return err->code = rc == MUSTER_ENOSPC ? rc : MUSTER_EARG;
     }
-    snprintf(probe, sizeof probe, "%s/.muster-%ld", full, (long)getpid());
+    snprintf(probe, sizeof probe, "%s/.muster-%ld", dir, (long)getpid());
     mu_auto_fd int fd = open(probe, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return mu_err_errno(err, MUSTER_EARG, "--output: cannot write in %s", full);
-    int bad = write(fd, "x", 1) == 1 ? 0 : errno ? errno : EIO;
-    unlink(probe);
-    if (bad) {
-        errno = bad;
-        return mu_err_errno(err, bad == ENOSPC || bad == EDQUOT ? MUSTER_ENOSPC : MUSTER_EARG,
-                            "--output: cannot write in %s", full);
-    }
-    return mu_str_copy(out, n, full) ? mu_err_set(err, MUSTER_EARG, "--output: the path is too long") : 0;
+    int bad = fd < 0 ? errno : write(fd, "x", 1) == 1 ? 0 : errno ? errno : EIO;
+    if (fd >= 0)
+        unlink(probe);
+    if (!bad)
+        return 0;
+    errno = bad;
+    return mu_err_errno(err, bad == ENOSPC || bad == EDQUOT ? MUSTER_ENOSPC : MUSTER_EARG, "%s: cannot write in %s",
+                        option, dir);
 }

@@ -47,6 +47,7 @@ struct live {
     uint64_t away_since, retry_at;
     bool away_told;
     bool lost_told;    /* that the logs do not take all output */
+    bool unwritten;    /* standard output does not take all of it */
     uint64_t again_at; /* attach once more: the node's agent may come back later than we do; 0: no more */
     unsigned again;
 };
@@ -397,7 +398,9 @@ static void take_output_error(struct live *l, int which, int e)
     if (which == 0 && e == EPIPE) /* `muster run ... | head`: nobody reads on, as with any other program */
         ask_end(l, SIGPIPE);
     else if (which == 0)
-        mu_out_note(l->out, "standard output: %s; the ranks' output is only in the logs", strerror(e));
+        mu_out_note(l->out, "standard output cannot be written: %s; the job goes on, its output is only in the logs",
+                    strerror(e));
+    l->unwritten = l->unwritten || which == 0;
 }
 
 static int wait_ms(const struct live *l, bool background)
@@ -488,6 +491,8 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
     unsigned asked = l.asked;
     while (mu_out_pending(l.out) && !l.quit && l.asked == asked)
         turn(&l);
+    if (!rc && l.unwritten)
+        rc = MU_EXIT_FAILED;
     mu_out_free(l.out);
     mu_buf_free(&l.unacked);
     mu_msg_free_body(MU_MSG_jobrow, &l.row);

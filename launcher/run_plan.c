@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "launcher/run.h"
+#include "runtime/base/ckptopt.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
@@ -290,41 +291,48 @@ static int check_hang(struct mu_run_plan *p, struct mu_err *err)
 
 static int check_ckpt(struct mu_run_plan *p, struct mu_err *err)
 {
-    static const char *const keys[] = {"dir", "protect", "interval", "keep", "key", "store"};
+    struct mu_ckpt_options ckpt = {.keep = 0};
     const struct mu_run_opts *o = &p->opts;
-    const char *dir = o->ckpt_dir, *name = "--ckpt-dir";
-    char shown[80];
-    struct stat st;
     size_t len = 0;
+    int rc;
+
+    for (char **v = o->ckpt; v && *v; v++) {
+        if ((rc = mu_ckpt_options_overlay(&ckpt, *v, "--ckpt", err)))
+            return rc;
+        len += (size_t)snprintf(p->ckpt + len, sizeof p->ckpt - len, "%s%s", len ? "," : "", *v);
+        if (len >= sizeof p->ckpt)
+            return mu_err_set(err, MUSTER_EARG, "--ckpt: the options are longer than %zu bytes", sizeof p->ckpt - 1);
+    }
+    return 0;
+}
+
+static bool runs_here(const struct mu_run_plan *p)
+{
+    char here[65];
+
+    mu_path_host(here);
+    for (size_t i = 0; i < p->hosts.n; i++)
+        if (!strcmp(p->hosts.v[i].name, here))
+            return true;
+    return !p->hosts.n;
+}
+
+/* Where this host has ranks. A full disk is no reason: a job makes room by what it removes. */
+static int check_ckpt_dir(struct mu_run_plan *p, struct mu_err *err)
+{
+    const char *dir = p->opts.ckpt_dir, *name = "--ckpt-dir";
     int rc;
 
     if (!dir && !getenv("MUSTER_JOB")) { /* within a rank the variable is that of the job around us */
         dir = getenv("MUSTER_CKPT_DIR");
         name = "MUSTER_CKPT_DIR";
     }
-    if (dir && *dir) {
-        if ((rc = absolute(name, dir, p->ckpt_dir, sizeof p->ckpt_dir, err)))
-            return rc;
-        if (!stat(p->ckpt_dir, &st) && !S_ISDIR(st.st_mode))
-            return mu_err_set(err, MUSTER_EARG, "%s %s: not a directory", name, mu_str_show(shown, sizeof shown, dir));
-    }
-    for (char **v = o->ckpt; v && *v; v++) {
-        for (const char *at = *v; *at; at += strcspn(at, ","), at += *at == ',') {
-            size_t k = strcspn(at, "=,");
-            bool known = false;
-            for (size_t i = 0; i < MU_COUNT(keys); i++)
-                known = known || (strlen(keys[i]) == k && !strncmp(at, keys[i], k));
-            if (!known || at[k] != '=')
-                return mu_err_set(err, MUSTER_EARG,
-                                  "--ckpt takes KEY=VALUE,... with the keys dir, protect, interval, keep, key, store; "
-                                  "not '%s'",
-                                  mu_str_show(shown, sizeof shown, at));
-        }
-        len += (size_t)snprintf(p->ckpt + len, sizeof p->ckpt - len, "%s%s", len ? "," : "", *v);
-        if (len >= sizeof p->ckpt)
-            return mu_err_set(err, MUSTER_EARG, "--ckpt: the options are longer than %zu bytes", sizeof p->ckpt - 1);
-    }
-    return 0;
+    if (!dir || (!*dir && strcmp(name, "--ckpt-dir")))
+        return 0;
+    if ((rc = absolute(name, dir, p->ckpt_dir, sizeof p->ckpt_dir, err)) || !runs_here(p))
+        return rc;
+    rc = mu_run_check_dir(name, p->ckpt_dir, !p->opts.dry_run, err);
+    return rc == MUSTER_ENOSPC ? 0 : rc;
 }
 
 int mu_run_plan_make(struct mu_run_plan *p, const struct mu_opt *table, size_t n, int argc, char **argv,
@@ -348,12 +356,11 @@ int mu_run_plan_make(struct mu_run_plan *p, const struct mu_opt *table, size_t n
         return rc;
     if (p->ranks && (rc = check_ranks(p, err)))
         return rc;
-    if (o->output) {
-        char full[4096];
-        if ((rc = absolute("--output", o->output, full, sizeof full, err)) ||
-            (rc = mu_run_check_output(full, !o->dry_run, p->output, sizeof p->output, err)))
-            return rc;
-    }
+    if (o->output && ((rc = absolute("--output", o->output, p->output, sizeof p->output, err)) ||
+                      (rc = mu_run_check_dir("--output", p->output, !o->dry_run, err))))
+        return rc;
+    if ((rc = check_ckpt_dir(p, err)))
+        return rc;
     mu_client_user(p->user, sizeof p->user);
     return 0;
 }

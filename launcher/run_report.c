@@ -49,15 +49,39 @@ static void tail(struct mu_buf *out, const char *data, size_t n)
     }
 }
 
+/* Of a job of several programs: which one is the rank's. */
+static void program(struct mu_buf *out, const struct mu_m_jobrow *row, uint32_t rank)
+{
+    MU_AUTO_MSG struct mu_msg m = {.type = MU_MSG_spec};
+    uint64_t end = 0, word = 0;
+
+    if (mu_msg_unpack(&row->spec, MU_MSG_spec, &m.spec, NULL)) {
+        m.type = (enum mu_msg_type)0;
+        return;
+    }
+    for (uint32_t i = 0; m.spec.app_ranks.n > 1 && i < m.spec.app_ranks.n && i < m.spec.app_argc.n; i++) {
+        end += m.spec.app_ranks.v[i];
+        if (rank < end && word < mu_strv_len(m.spec.argv)) {
+            mu_buf_puts(out, " (");
+            printable(out, m.spec.argv[word]);
+            mu_buf_putc(out, ')');
+            return;
+        }
+        word += m.spec.app_argc.v[i];
+    }
+}
+
 static void failure(struct mu_buf *out, const struct mu_m_jobrow *row)
 {
     char age[32];
     uint64_t ran = row->fail_wall > row->started_wall && row->started_wall ? row->fail_wall - row->started_wall : 0;
 
-    if (row->fail_rank_plus1)
-        mu_buf_appendf(out, "  failed first   rank %u on ", row->fail_rank_plus1 - 1);
-    else
-        mu_buf_puts(out, "  failed first   ");
+    mu_buf_puts(out, "  failed first   ");
+    if (row->fail_rank_plus1) {
+        mu_buf_appendf(out, "rank %u", row->fail_rank_plus1 - 1);
+        program(out, row, row->fail_rank_plus1 - 1);
+        mu_buf_puts(out, " on ");
+    }
     printable(out, row->fail_node && *row->fail_node ? row->fail_node : "an unknown node");
     mu_buf_puts(out, ": ");
     if (row->fail_text && *row->fail_text)
@@ -113,12 +137,15 @@ void mu_run_report(struct mu_buf *out, const struct mu_m_jobrow *row, const stru
     }
     name(out, row);
     if (row->state == MU_JOB_CANCELLED) {
+        const char *reason = row->reason ? row->reason : "";
         mu_buf_puts(out, " was cancelled");
-        if (sight->signo)
+        if (sight->signo) {
             mu_buf_appendf(out, " by %s", strsignal(sight->signo));
-        else if (row->reason && *row->reason && strcmp(row->reason, "cancelled")) {
+        } else if (!strncmp(reason, "cancelled", 9)) { /* "cancelled by somebody" */
+            printable(out, reason + 9);
+        } else if (*reason) {
             mu_buf_puts(out, ": ");
-            printable(out, row->reason);
+            printable(out, reason);
         }
         mu_buf_putc(out, '\n');
         return;

@@ -177,20 +177,6 @@ static void step_once(struct mu_server *s, struct mu_ev *ev)
     mu_commit_step(s->commit, &s->acts, ev->now, ev->wall);
 }
 
-/* The job was promised to nobody: it ends as if a client that nobody sees had cancelled it. */
-static void cancel_unstored(struct mu_server *s, uint64_t job)
-{
-    char role[] = "client", by[] = "it could not be stored";
-    struct mu_msg hello = {.type = MU_MSG_hello, .hello = {.proto = MU_WIRE_VERSION, .role = role}};
-    struct mu_msg cancel = {.type = MU_MSG_cancel, .cancel = {.job = job, .force = 1, .by = by}};
-    mu_conn id = ++s->last_id;
-
-    step_once(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = id});
-    step_once(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &hello});
-    step_once(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &cancel});
-    step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
-}
-
 static void answer_waiting(struct mu_server *s);
 
 /* What steps leave behind until nothing is left, then the alarm. */
@@ -213,7 +199,7 @@ static void settle(struct mu_server *s)
             more = true;
         }
         while (mu_commit_refused(s->commit, &job)) {
-            cancel_unstored(s, job);
+            step_once(s, &(struct mu_ev){.kind = MU_EV_REFUSED, .job = job});
             more = true;
         }
     }

@@ -158,6 +158,16 @@ static bool end_one_that_is_here(struct mu_starter *st)
     return false;
 }
 
+unsigned mu_starter_left(const struct mu_starter *st, bool kill_them)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < mu_engine_count; i++)
+        if (mu_engines[i].left)
+            n += mu_engines[i].left(st->cfg.paths, kill_them);
+    return n;
+}
+
 bool mu_starter_reaped(struct mu_starter *st, pid_t pid, int status)
 {
     return mu_children_reaped(st->children, pid, status);

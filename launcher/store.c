@@ -86,7 +86,8 @@ static int fail(const struct mu_store *s, int rc, struct mu_err *err)
             return mu_err_set(err, MUSTER_ENOSPC, "job store %s: %s", s->path, reasons[0].fix);
         return mu_err_set(err, reasons[i].code, "job store %s: %s", s->path, reasons[i].fix);
     }
-    return mu_err_set(err, MUSTER_EIO, "job store %s: %s", s->path, s->db ? sqlite3_errmsg(s->db) : "cannot be opened");
+    return mu_err_set(err, MUSTER_EIO, "job store %s: %s; if that stays, move it away and start again", s->path,
+                      s->db ? sqlite3_errmsg(s->db) : "cannot be opened");
 }
 
 static int run(struct mu_store *s, const char *sql, struct mu_err *err)
@@ -123,7 +124,8 @@ static int check_file(struct mu_store *s, bool *fresh, struct mu_err *err)
         return 0;
     }
     if (fd < 0)
-        return mu_err_errno(err, MUSTER_EIO, "job store %s cannot be opened for writing", s->path);
+        return mu_err_set(err, MUSTER_EIO, "job store %s cannot be opened: %s; check its permissions, or move it away",
+                          s->path, strerror(errno));
     if (fstat(fd, &st) || !S_ISREG(st.st_mode))
         return mu_err_set(err, MUSTER_ECORRUPT, "job store %s is no regular file; move it away and start again",
                           s->path);
@@ -132,7 +134,7 @@ static int check_file(struct mu_store *s, bool *fresh, struct mu_err *err)
         return 0;
     ssize_t n = pread(fd, head, sizeof head, 0);
     if (n < 0)
-        return mu_err_errno(err, MUSTER_EIO, "job store %s cannot be read", s->path);
+        return mu_err_set(err, MUSTER_EIO, "job store %s cannot be read: %s; check the disk", s->path, strerror(errno));
     if (n != sizeof head || memcmp(head, magic, sizeof head))
         return fail(s, SQLITE_NOTADB, err);
     return 0;
@@ -397,7 +399,8 @@ int mu_store_job(struct mu_store *s, uint64_t id, struct mu_m_jobrow *out, struc
     if (step == SQLITE_ROW)
         rc = read_row(s, q, out, err);
     else if (step == SQLITE_DONE)
-        rc = mu_err_set(err, MUSTER_EJOB, "there is no job %llu", (unsigned long long)id);
+        rc = mu_err_set(err, MUSTER_EJOB, "there is no job %llu; `muster jobs --all` lists them",
+                        (unsigned long long)id);
     else
         rc = fail(s, step, err);
     sqlite3_reset(q);

@@ -1,7 +1,9 @@
 /* muster submit: hands in the job that `muster run` would, and does not wait for it. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "launcher/commands.h"
 #include "launcher/run.h"
@@ -51,6 +53,11 @@ int mu_cmd_submit(int argc, char **argv)
         printf("{\"schema\":\"muster.submit/1\",\"id\":%" PRIu64 "}\n", job);
     else if (job)
         printf("%" PRIu64 "\n", job);
+    if (job && fflush(stdout)) {
+        fprintf(stderr, "muster submit: job %" PRIu64 " is handed in; its number cannot be written: %s\n", job,
+                strerror(errno));
+        code = MU_EXIT_FAILED;
+    }
 out:
     mu_run_plan_free(&plan);
     return code;

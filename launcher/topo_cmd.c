@@ -1,9 +1,10 @@
-/* muster topo: what a node is made of, and where ranks would go on it. */
+/* muster topo: what a node is made of, and where ranks would go on it; topo_fabric.c has what is between nodes. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launcher/commands.h"
+#include "launcher/topo_fabric.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/opt.h"
 #include "runtime/base/str.h"
@@ -219,6 +220,7 @@ static int help(FILE *f)
     fprintf(f, "usage: muster topo COMMAND [OPTION]...\n\n");
     for (size_t i = 0; i < MU_COUNT(subs); i++)
         fprintf(f, "  %-6s  %s\n", subs[i].name, subs[i].what);
+    mu_topo_fabric_help(f);
     return f == stdout ? 0 : EXIT_USAGE;
 }
 
@@ -263,9 +265,13 @@ int mu_cmd_topo(int argc, char **argv)
     for (size_t i = 0; i < MU_COUNT(subs); i++)
         if (!strcmp(argv[1], subs[i].name))
             return run_sub(&subs[i], argc - 1, argv + 1);
+    int code = mu_topo_fabric_cmd(argc - 1, argv + 1);
+    if (code >= 0)
+        return code;
     if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))
         return help(stdout);
     char word[80];
-    fprintf(stderr, "muster topo: there is no '%s' here: show or pin\n", mu_str_show(word, sizeof word, argv[1]));
+    fprintf(stderr, "muster topo: there is no '%s' here: show, pin, fabric, place, audit or export\n",
+            mu_str_show(word, sizeof word, argv[1]));
     return EXIT_USAGE;
 }

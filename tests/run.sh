@@ -4,6 +4,7 @@
 # The last line is "N passed, N failed, N skipped".
 #   B=build/variant             what to test
 #   MUSTER_TEST_LIMIT=SECONDS   per test program (suites have their own defaults)
+#   MUSTER_TEST_JOBS=N          test programs at once (suites have their own defaults)
 #   MUSTER_TEST_GRACE=SECONDS   for daemons to end by themselves after a suite (10)
 #   MUSTER_TEST_ONLY=REGEX      only test programs whose name matches
 set -u
@@ -13,12 +14,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 if [ "${1-}" = --one ]; then
     name=${2//\//_}
     if [ -r "$2" ] && [ "${2##*.}" = t ] && [ ! -x "$2" ]; then set -- "$1" bash "$2"; fi
-    timeout -k 10 "$MUSTER_TEST_LIMIT" "${@:2}" >"$MUSTER_TEST_DIR/tap/$name" 2>"$MUSTER_TEST_DIR/err" </dev/null
+    timeout -k 10 "$MUSTER_TEST_LIMIT" "${@:2}" >"$MUSTER_TEST_DIR/tap/$name" 2>"$MUSTER_TEST_DIR/err.$name" </dev/null
     rc=$?
     cat "$MUSTER_TEST_DIR/tap/$name"
     # What a failing test said on stderr belongs below its TAP.
     if [ $rc != 0 ] || grep -q '^not ok' "$MUSTER_TEST_DIR/tap/$name"; then
-        { grep -A30 '^not ok' "$MUSTER_TEST_DIR/tap/$name"; tail -n 40 "$MUSTER_TEST_DIR/err"; } | sed 's/^/    /' >&2
+        { grep -A30 '^not ok' "$MUSTER_TEST_DIR/tap/$name"; tail -n 40 "$MUSTER_TEST_DIR/err.$name"; } | sed 's/^/    /' >&2
     fi
     # No line says that a program broke off or was not there: it is counted here.
     if [ $rc != 0 ] && ! grep -q '^not ok' "$MUSTER_TEST_DIR/tap/$name"; then echo "$2" >>"$MUSTER_TEST_DIR/broken"; fi
@@ -28,17 +29,18 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most (525 in all, on two cores of one's own), seconds for one test, where its tests are
+# suite, seconds that it should take at most (490 in all, on two cores of one's own), seconds for one test, how many at
+# once: most tests wait most of the time, those of MPI and the simulator compute
 suites() {
     cat <<'ROWS'
-unit       40  120
-cli        50  180
-mpi        110 300
-sim        50  300
-fault      90  600
-cluster    140 300
-fuzz-smoke 20  120
-scale      15  60
+unit       35  120 3
+cli        50  180 3
+mpi        95  300 1
+sim        90  400 2
+fault      80  600 3
+cluster    90  300 3
+fuzz-smoke 35  120 1
+scale      15  60  1
 ROWS
 }
 
@@ -46,10 +48,11 @@ indent() { printf '    %s\n' "${1//$'\n'/$'\n    '}"; }
 
 tests_of() { # SUITE: lists its test programs
     case $1 in
-    unit) for f in tests/unit/*.c; do [ -e "$f" ] && echo "${B#"$PWD/"}/tests/unit/$(basename "$f" .c)"; done ;;
-    fuzz-smoke) ls tests/fuzz/*.t 2>/dev/null ;;
+    unit) ls -S tests/unit/*.c | sed "s|^|${B#"$PWD/"}/|; s|\.c\$||" ;;
+    sim) ls -S tests/sim/*.t tests/model/*.t 2>/dev/null ;;
+    fuzz-smoke) ls -S tests/fuzz/*.t 2>/dev/null ;;
     soak/*) ls tests/"$1"* 2>/dev/null ;;
-    *) ls tests/"$1"/*.t 2>/dev/null ;;
+    *) ls -S tests/"$1"/*.t 2>/dev/null ;; # the longest take longest, mostly: they go first
     esac | grep -E -- "${MUSTER_TEST_ONLY:-.}"
 }
 
@@ -75,7 +78,7 @@ others() {
     while read -r f; do
         # Read once: a process that has just ended has nothing to say.
         f=$(tr '\0' '\n' 2>/dev/null <"$f")
-        [ -z "$f" ] || grep -qxE "MUSTER_TEST_ID=($MUSTER_TEST_ID|$outer_id)" <<<"$f" || return 0
+        [ -z "$f" ] || grep -qxF "MUSTER_TEST_ID=$MUSTER_TEST_ID" <<<"$f" || return 0
     done <<<"$f"
     return 1
 }
@@ -160,7 +163,7 @@ bad_skips() { # FILES...: prints the skips that are not allowed here
 
 passed=0 failed=0 skipped=0
 
-run_suite() { # NAME BUDGET LIMIT
+run_suite() { # NAME BUDGET LIMIT JOBS
     local tests start took rc p=0 f=0 s=0 bad over
     mapfile -t tests < <(tests_of "$1")
     if [ ${#tests[@]} = 0 ]; then
@@ -172,7 +175,7 @@ run_suite() { # NAME BUDGET LIMIT
     start=$SECONDS
     # Open MPI's own leaks would hide ours: leaks are looked for where it is not, in the units and the simulator.
     case $1 in unit | sim | fuzz-smoke) unset ASAN_OPTIONS ;; *) export ASAN_OPTIONS=detect_leaks=0 ;; esac
-    MUSTER_TEST_LIMIT=${MUSTER_TEST_LIMIT:-$3} prove --timer --exec 'bash tests/run.sh --one' "${tests[@]}"
+    MUSTER_TEST_LIMIT=${MUSTER_TEST_LIMIT:-$3} prove --timer -j "${MUSTER_TEST_JOBS:-$4}" --exec 'bash tests/run.sh --one' "${tests[@]}"
     rc=$?
     took=$((SECONDS - start))
     # "todo" counts as what it says: a test that fails.
@@ -202,7 +205,7 @@ if ! command -v prove >/dev/null; then
     exit 2
 fi
 MUSTER_TEST_DIR=$(mktemp -d /tmp/mt.XXXXXX) || exit 2
-outer_id=${MUSTER_TEST_ID:-none} # of the run that tests this script
+chmod 711 "$MUSTER_TEST_DIR" # tests of other users have files of their own there
 MUSTER_TEST_ID=${MUSTER_TEST_DIR##*/}
 MUSTER_HOME=$MUSTER_TEST_DIR/home MUSTER_RUN_ROOT=$MUSTER_TEST_DIR/run TMPDIR=$MUSTER_TEST_DIR/tmp
 MUSTER_IDLE=${MUSTER_IDLE:-2} OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LC_ALL=C.UTF-8
@@ -225,7 +228,7 @@ allowed_patterns >"$MUSTER_TEST_DIR/allowed"
 
 if [ "${1-}" = --soak ]; then
     [ -n "${2-}" ] || { echo "usage: tests/run.sh --soak NAME" >&2; exit 2; }
-    run_suite "soak/$2" 86400 86400
+    run_suite "soak/$2" 86400 86400 1
 else
     for name in "$@"; do
         if ! suites | grep -q "^$name "; then
@@ -233,8 +236,8 @@ else
             exit 2
         fi
     done
-    while read -r name budget limit; do
-        if [ $# = 0 ] || [[ " $* " == *" $name "* ]]; then run_suite "$name" "$budget" "$limit"; fi
+    while read -r name budget limit jobs; do
+        if [ $# = 0 ] || [[ " $* " == *" $name "* ]]; then run_suite "$name" "$budget" "$limit" "$jobs"; fi
     done < <(suites)
 fi
 

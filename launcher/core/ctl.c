@@ -285,6 +285,7 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
             return;
         j->parts[i].share =
             (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
+        j->parts[i].asked = j->row.ending != MU_END_NONE;
         c->pool.v[node].used += j->row.node_slots.v[i];
     }
     j->nparts = n;
@@ -319,6 +320,7 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
     k->node = -1;
     if (k->role == ROLE_LINE) {
         k->job = m->job;
+        k->pid = m->pid;
         mu_ctl_node_line(c, k, m->node ? m->node : "");
         return;
     }
@@ -327,12 +329,20 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
     mu_acts_send(c->acts, k->id, MU_MSG_welcome, &msg);
 }
 
+static void refuse_unknown(struct mu_ctl *c, mu_conn conn, uint64_t job)
+{
+    char text[100];
+
+    snprintf(text, sizeof text, "there is no job %llu; `muster jobs --all` lists them", (unsigned long long)job);
+    mu_ctl_refuse(c, conn, MUSTER_EARG, text);
+}
+
 static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
 
     if (!j || (m->token && *m->token && j->row.token && strcmp(m->token, j->row.token))) {
-        mu_ctl_refuse(c, k->id, MUSTER_EARG, "no such job");
+        refuse_unknown(c, k->id, m->job);
         return;
     }
     k->job = m->job;
@@ -382,7 +392,7 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_cancel:
         j = mu_ctl_find(c, m->cancel.job);
         if (!j) {
-            mu_ctl_refuse(c, k->id, MUSTER_EARG, "no such job");
+            refuse_unknown(c, k->id, m->cancel.job);
             return;
         }
         if (mu_job_over(j->row.state)) {
@@ -698,6 +708,9 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
         break;
     case MU_EV_LOADED:
         mu_ctl_nodes_loaded(c);
+        break;
+    case MU_EV_REFUSED:
+        mu_ctl_job_refused(c, ev->job);
         break;
     case MU_EV_SUSPECT:
     case MU_EV_ENGINE:

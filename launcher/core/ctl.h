@@ -19,6 +19,7 @@ struct mu_ctl_config {
     const char *log_root;     /* per-rank logs go to log_root/JOB unless --output says otherwise; borrowed */
     const char *ckpt_root;    /* a job without --ckpt-dir has its checkpoints in ckpt_root/JOB-TOKEN; borrowed */
     const char *version;
+    uint64_t files;        /* that daemons of this machine may have open; 0 = not known */
     const char *node;      /* name of the controller's own machine; others can fall silent; borrowed, NULL = none can */
     uint32_t fanout;       /* agents that an agent, or the controller, has directly below it; 0: all are */
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */

@@ -187,18 +187,83 @@ static uint32_t job_mark(const struct mu_m_jobrow *r)
     return (uint32_t)(h ^ h >> 32);
 }
 
+struct order { /* what a start is made of */
+    char **nodes;
+    uint32_t *ranks, world;
+    struct mu_bytes smaller;
+    char dir[4200];
+};
+
+static void order_free(struct order *o)
+{
+    free(o->nodes);
+    free(o->ranks);
+    free(o->smaller.data);
+}
+
 /* The rank numbers of a part begin where those of the parts before it end. */
+static bool order_make(struct mu_ctl *c, const struct job *j, struct order *o)
+{
+    memset(o, 0, sizeof *o);
+    o->nodes = calloc(j->nparts + 1, sizeof *o->nodes);
+    o->ranks = calloc(j->nparts, sizeof *o->ranks);
+    if (!o->nodes || !o->ranks) {
+        c->acts->failed = true;
+        return false;
+    }
+    for (unsigned i = 0; i < j->nparts; i++) {
+        o->nodes[i] = c->pool.v[j->parts[i].share.node].name;
+        o->ranks[i] = j->parts[i].share.ranks;
+        o->world += j->parts[i].share.ranks;
+    }
+    if (o->world != j->spec.ranks && !smaller_spec(j, o->world, &o->smaller)) {
+        c->acts->failed = true;
+        o->smaller = (struct mu_bytes){0};
+    }
+    return true;
+}
+
+static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, struct order *o)
+{
+    const struct mu_m_jobrow *row = &j->row;
+
+    return (struct mu_m_start){.job = row->id,
+                               .attempt = row->attempt,
+                               .spec = o->smaller.data ? o->smaller : row->spec,
+                               .nodes = o->nodes,
+                               .node_ranks = {.v = o->ranks, .n = j->nparts},
+                               .stream = j->client || j->spec.foreground,
+                               .log_dir = row->log_dir,
+                               .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, o->dir, sizeof o->dir),
+                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
+                               .mark = job_mark(row)};
+}
+
+void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)
+{
+    const struct mu_node *n = &c->pool.v[p->share.node];
+    struct order o;
+
+    if (order_make(c, j, &o)) {
+        struct mu_m_start start = start_of(c, j, &o);
+        p->phase = MU_PHASE_IDLE;
+        p->seq = 0;
+        p->boot = n->boot;
+        mu_ctl_event(c, j, "start-again", -1, n->name, "the node had not heard of attempt %u", j->row.attempt);
+        mu_acts_send(c->acts, n->conn, MU_MSG_start, &start);
+    }
+    order_free(&o);
+}
+
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
-    char **nodes = calloc(j->nparts + 1, sizeof *nodes), dir[4200];
-    uint32_t *ranks = calloc(j->nparts, sizeof *ranks), world = 0;
+    struct mu_m_jobrow *row = &j->row;
+    struct order o;
 
-    if (!nodes || !ranks) {
-        c->acts->failed = true;
+    if (!order_make(c, j, &o)) {
         j->retry_at = c->now + MU_SEC;
         goto out;
     }
-    struct mu_m_jobrow *row = &j->row;
     row->attempt++;
     row->retry_wall = 0;
     row->step_plus1 = 0;
@@ -215,40 +280,22 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         j->hang = (struct hang){0};
     for (unsigned i = 0; i < j->nparts; i++) {
         struct mu_share share = j->parts[i].share;
-        j->parts[i] = (struct part){.share = share, .confirmed = true, .line = j->parts[i].line};
-        nodes[i] = c->pool.v[share.node].name;
-        ranks[i] = share.ranks;
-        world += share.ranks;
+        j->parts[i] = (struct part){
+            .share = share, .confirmed = true, .line = j->parts[i].line, .boot = c->pool.v[share.node].boot};
     }
-    struct mu_bytes smaller = {0};
-    if (world != j->spec.ranks && !smaller_spec(j, world, &smaller)) {
-        c->acts->failed = true;
-        smaller = (struct mu_bytes){0};
-    }
-    struct mu_m_start start = {.job = row->id,
-                               .attempt = row->attempt,
-                               .spec = smaller.data ? smaller : row->spec,
-                               .nodes = nodes,
-                               .node_ranks = {.v = ranks, .n = j->nparts},
-                               .stream = j->client || j->spec.foreground,
-                               .log_dir = row->log_dir,
-                               .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, dir, sizeof dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
-                               .mark = job_mark(row)};
+    struct mu_m_start start = start_of(c, j, &o);
     mu_fences_end(c->fences, row->id);
-    row->ranks = world;
+    row->ranks = o.world;
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
-    mu_ctl_event(c, j, "attempt-start", -1, nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
+    mu_ctl_event(c, j, "attempt-start", -1, o.nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
     mu_ctl_send_agents(c, j, MU_MSG_start, &start);
     if (MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
-    free(smaller.data);
 out:
-    free(nodes);
-    free(ranks);
+    order_free(&o);
 }
 
 void mu_ctl_schedule(struct mu_ctl *c)
@@ -365,10 +412,32 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     mu_ctl_put(c, j, true);
-    mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s: %s, exit code %d",
-                 mu_job_state_name(state), reason, code);
+    const char *name = mu_job_state_name(state);
+    if (!strncmp(reason, name, strlen(name))) /* "cancelled by somebody" */
+        mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s, exit code %d", reason,
+                     code);
+    else
+        mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s: %s, exit code %d", name,
+                     reason, code);
     give_back(c, j);
     mu_ctl_job_release(c, j);
+}
+
+void mu_ctl_job_refused(struct mu_ctl *c, uint64_t job)
+{
+    unsigned i = 0;
+
+    while (i < c->njobs && c->jobs[i]->row.id != job)
+        i++;
+    if (i == c->njobs)
+        return;
+    struct job *j = c->jobs[i];
+    mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = job});
+    give_back(c, j);
+    mu_fences_end(c->fences, job);
+    memmove(&c->jobs[i], &c->jobs[i + 1], (--c->njobs - i) * sizeof c->jobs[0]);
+    mu_ctl_job_free(j);
+    mu_ctl_hosts_leave(c, job);
 }
 
 void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int code, int signo, bool force,

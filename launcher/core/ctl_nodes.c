@@ -83,7 +83,7 @@ static bool outdated(const struct mu_ctl *c, const struct mu_node *n, const stru
 
 void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
-    uint64_t boot = m->boot ? mu_str_hash(m->boot, strlen(m->boot)) : 0;
+    uint64_t boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
     int node;
 
     if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
@@ -115,6 +115,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->boot = boot;
     n->incarnation = m->incarnation;
     n->way = m->way;
+    n->files = n->remote ? 0 : c->cfg.files;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
     n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
@@ -127,8 +128,10 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     mu_ctl_tree_join(c, k);
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node) {
                 c->jobs[i]->parts[p].confirmed = c->jobs[i]->parts[p].kill_sent = false;
+                c->jobs[i]->parts[p].heard = HEARD_NOTHING;
+            }
 }
 
 /* keepers: what the agent still has. A stale one is gone when no more are left than jobs know of. */
@@ -189,6 +192,15 @@ static bool empty(const struct mu_ctl *c, int node)
     return true;
 }
 
+static bool keeper_dead(const struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->parts[p].line_lost)
+                return true;
+    return false;
+}
+
 /* The same for single jobs, where another one's keeper may still live. */
 static void judge(struct mu_ctl *c, int node)
 {
@@ -216,7 +228,7 @@ void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
     struct job *j = mu_ctl_find(c, k->job);
 
     for (unsigned p = 0; j && k->node >= 0 && p < j->nparts; p++)
-        if (j->parts[p].line == k->id)
+        if (j->parts[p].line == k->id && k->pid == j->parts[p].keeper) /* that of a dead one may break late */
             j->parts[p].line_lost = true;
 }
 
@@ -345,8 +357,13 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
         return;
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
-        if (n->declare_at <= n->lease_end + ORPHAN_NS)
+        bool nobody = !n->orphan && keeper_dead(c, node) && empty(c, node);
+        if (nobody)
+            n->declare_at = n->lease_end;
+        else if (n->declare_at <= n->lease_end + ORPHAN_NS)
             n->declare_at = c->now + RETURN_NS;
+        if (nobody && *n->target && !n->engine_tries)
+            n->engine_at = c->now;
         n->probe_at = c->now + PROBE_EVERY;
         return;
     }

@@ -7,17 +7,28 @@
 
 #define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
 
+/* What an agent that has come back has said of a job before it was ready, if not that it has the attempt. */
+enum heard {
+    HEARD_NOTHING, /* there never was a keeper, or it was let go of */
+    HEARD_OLDER,   /* one that has not begun the attempt, and had nothing to do */
+    HEARD_DEAD,    /* one that may have begun it, and is dead */
+};
+
 struct part { /* what one node does of a job's attempt */
     struct mu_share share;
     uint32_t phase; /* MU_PHASE_ as last reported for the job's attempt; IDLE: start sent, nothing heard */
     uint32_t nfailed, njoined, lost, starterr;
     bool confirmed; /* said by the agent since its last (re)connection */
-    bool lapsed;    /* its keeper ended the ranks: the lease ran out */
-    mu_conn line;   /* newest connection of its keeper itself; it breaks when that dies */
-    bool line_lost; /* and it has broken in this attempt */
+    enum heard heard;
+    uint64_t boot;   /* of the node when the start was sent; 0 = not known: by another controller */
+    bool lapsed;     /* its keeper ended the ranks: the lease ran out */
+    uint32_t keeper; /* its keeper's pid, once that has reported the attempt */
+    mu_conn line;    /* newest connection of a keeper itself; it breaks when that dies */
+    bool line_lost;  /* and that of the attempt's keeper has broken */
     bool drained;
     bool kill_sent;     /* on the agent's present connection */
-    uint64_t killed_at; /* told to end its ranks then, or by our predecessor; 0: not in this attempt */
+    bool asked;         /* its ranks were told to end, in this attempt, maybe by another controller */
+    uint64_t killed_at; /* and when they were first, by us or our predecessor; 0: not in this attempt */
     uint64_t seq;       /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
     uint64_t dropped, unseen;
@@ -71,6 +82,7 @@ struct conn {
     int node;    /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
     bool stale;  /* an agent of a job that is over */
     mu_conn via; /* ROLE_AGENT: it came through the agent of that one; 0: directly */
+    uint32_t pid;
     uint64_t job;
 };
 
@@ -111,9 +123,12 @@ void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char 
 
 /* ctl_jobs.c: submitted, started as attempts, ended */
 void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
+void mu_ctl_job_refused(struct mu_ctl *, uint64_t job); /* there never was such a job */
 void mu_ctl_job_cancel(struct mu_ctl *, struct job *, unsigned ending, int code, int signo, bool force,
                        const char *why);
 void mu_ctl_job_tick(struct mu_ctl *, struct job *);
+/* The start of the present attempt, once more, to the node of a part that has not begun it. */
+void mu_ctl_job_start_again(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_release(struct mu_ctl *, struct job *);
 void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, const char *reason);
 uint64_t mu_ctl_job_next(const struct job *);

@@ -10,7 +10,7 @@
 
 #define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
 #define CAUSE_LATE MU_SEC           /* so long after the first report of a failure another one may turn out its cause */
-#define START_LOST_MAX 10u          /* attempts that died before anybody said they lived */
+#define START_LOST_MAX 10u          /* attempts in a row, without progress, that a keeper or a node cost */
 
 static int exit_code_of(int status)
 {
@@ -56,7 +56,10 @@ static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool onl
     if (only_lost) { /* no rank failed: a keeper or its node did */
         if (++r->startlost <= START_LOST_MAX && (budget || !by_user))
             return true;
-        snprintf(why, n, "its keepers died %u times", r->startlost);
+        if (!budget)
+            snprintf(why, n, "--restarts 0");
+        else
+            snprintf(why, n, "keepers or nodes of it died %u times in a row without progress", r->startlost);
         return false;
     }
     bool resumes = r->joined || (j->spec.ckpt_dir && *j->spec.ckpt_dir);
@@ -84,10 +87,24 @@ static bool may_restart(struct mu_ctl *c, struct job *j, unsigned vain, bool onl
     return false;
 }
 
+/* What the ranks of a part print last may still be in pipes that die with their keeper. */
+static const char *output_of(const struct job *j, const struct part *p, char *out, size_t n)
+{
+    uint32_t first = 0;
+
+    for (const struct part *q = j->parts; q < p; q++)
+        first += q->share.ranks;
+    if (p->share.ranks > 1)
+        snprintf(out, n, "the last output of ranks %u to %u may be missing", first, first + p->share.ranks - 1);
+    else
+        snprintf(out, n, "the last output of rank %u may be missing", first);
+    return out;
+}
+
 static void blame_node(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *r = &j->row;
-    char what[520];
+    char what[520], missing[100];
 
     r->fail_rank_plus1 = 0;
     r->fail_status = 0;
@@ -104,7 +121,8 @@ static void blame_node(struct mu_ctl *c, struct job *j)
         else if (j->parts[i].lapsed)
             snprintf(what, sizeof what, "node %s had lost contact and ended its ranks", n->name);
         else if (j->parts[i].phase == MU_PHASE_LOST)
-            snprintf(what, sizeof what, "the keeper on %s died", n->name);
+            snprintf(what, sizeof what, "the keeper on %s died, %s", n->name,
+                     output_of(j, &j->parts[i], missing, sizeof missing));
         else
             continue;
         mu_ctl_replace(&r->fail_text, what);
@@ -122,16 +140,18 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_TIMEOUT] = "its time limit is over",
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
-    bool lost = false;
+    bool lost = false, asked = false;
     uint32_t nfailed = 0, vain = MU_VAIN_NO;
     char what[300], why[200] = "", reason[520];
 
     for (unsigned i = 0; i < j->nparts; i++) {
         vain = vain ? vain : j->parts[i].starterr;
         lost = lost || j->parts[i].phase == MU_PHASE_LOST;
+        asked = asked || j->parts[i].asked;
         nfailed += j->parts[i].nfailed;
     }
-    if (!nfailed && !lost && (r->ending == MU_END_NONE || r->ending == MU_END_TIMEOUT)) {
+    /* a program that ends with 0 because it is asked to end has been cancelled nevertheless */
+    if (!nfailed && !lost && (r->ending == MU_END_NONE || r->ending == MU_END_TIMEOUT || !asked)) {
         mu_ctl_job_finish(c, j, MU_JOB_COMPLETED, 0, "all ranks ended");
         return;
     }
@@ -191,6 +211,7 @@ void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t
     for (unsigned i = 0; i < j->nparts; i++) {
         struct part *p = &j->parts[i];
         p->kill_sent = p->kill_sent || p->phase < MU_PHASE_GONE;
+        p->asked = p->asked || (p->phase < MU_PHASE_GONE && c->pool.v[p->share.node].conn);
         p->killed_at = p->killed_at ? p->killed_at : c->now;
     }
 }
@@ -211,7 +232,7 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
                              .signo = fatal ? SIGKILL : SIGTERM,
                              .grace_ns = j->spec.grace_ns ? j->spec.grace_ns : MU_CTL_GRACE,
                              .why = j->row.reason};
-    p->kill_sent = true;
+    p->kill_sent = p->asked = true;
     p->killed_at = p->killed_at ? p->killed_at : c->now;
     mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
 }
@@ -352,6 +373,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         mu_ctl_put(c, j, true);
     }
     if (m->attempt != j->row.attempt && !MU_MUTANT(EPOCH_UNCHECKED)) {
+        p->heard = m->phase == MU_PHASE_IDLE || m->phase == MU_PHASE_GONE ? HEARD_OLDER : HEARD_DEAD;
         if (m->phase < MU_PHASE_GONE && m->attempt) {
             struct mu_m_kill kill = {
                 .job = m->job, .attempt = m->attempt, .signo = SIGKILL, .why = (char *)(uintptr_t) "an older attempt"};
@@ -363,6 +385,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (m->seq < p->seq && m->phase != MU_PHASE_LOST)
         return;
     p->seq = m->seq > p->seq ? m->seq : p->seq;
+    p->keeper = m->keeper ? m->keeper : p->keeper;
     p->drained = m->drained;
     if (mu_job_over(j->row.state)) {
         mu_ctl_job_release(c, j);
@@ -401,8 +424,10 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }
     if (p->phase == MU_PHASE_LOST) {
-        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; its ranks are killed",
-                     m->first_text && *m->first_text ? m->first_text : "its keeper died");
+        char missing[100];
+        mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; its ranks are killed, %s",
+                     m->first_text && *m->first_text ? m->first_text : "its keeper died",
+                     output_of(j, p, missing, sizeof missing));
         mu_ctl_node_strike(c, node);
         if (!j->failed_now && j->row.ending == MU_END_NONE)
             mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "the keeper on %s died", c->pool.v[node].name);
@@ -433,12 +458,14 @@ static bool is_victim(const struct job *j, const struct mu_node *lost)
 void mu_ctl_job_keeper_dead(struct mu_ctl *c, struct job *j, struct part *p)
 {
     const struct mu_node *n = &c->pool.v[p->share.node];
+    char missing[100];
 
     if (p->phase >= MU_PHASE_GONE || mu_job_over(j->row.state) || j->retry_at)
         return;
     p->phase = MU_PHASE_LOST;
     p->drained = true;
-    mu_ctl_event(c, j, "keeper-lost", -1, n->name, "its keeper and its agent are gone");
+    mu_ctl_event(c, j, "keeper-lost", -1, n->name, "its keeper and its agent are gone; %s",
+                 output_of(j, p, missing, sizeof missing));
     if (is_victim(j, n))
         j->failed_now = false;
     if (j->row.ending == MU_END_NONE)
@@ -479,12 +506,28 @@ void mu_ctl_job_node_lost(struct mu_ctl *c, struct job *j, int node, const char 
         decide(c, j);
 }
 
-/* The agent of a node has told all it runs: what it has not told is lost. */
+/* Whether no rank of the attempt can have lived there: then its start, which was lost with an agent or on the way to
+ * it, may be sent again. A keeper of an older attempt would know, and marks its place when it dies. */
+static bool never_began(const struct mu_ctl *c, const struct job *j, const struct part *p)
+{
+    const struct mu_node *n = &c->pool.v[p->share.node];
+
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed)
+            return false; /* it ends in any case */
+    if (p->phase > MU_PHASE_STARTING || j->failed_now || j->row.ending != MU_END_NONE)
+        return false;
+    return p->heard == HEARD_OLDER ||
+           (n->boot && n->boot == p->boot && (p->heard == HEARD_NOTHING || MU_MUTANT(BEGUN_AGAIN)));
+}
+
+/* The agent of a node has told all it runs: what it has not told is lost, or has never begun. */
 void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
 {
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
         bool lost = false;
+        char missing[100];
 
         if (j->row.state == MU_JOB_QUEUED)
             continue;
@@ -508,9 +551,16 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
         for (unsigned p = 0; p < j->nparts; p++) {
             if (j->parts[p].share.node != (uint32_t)node || j->parts[p].confirmed || j->parts[p].phase >= MU_PHASE_GONE)
                 continue;
+            if (never_began(c, j, &j->parts[p])) {
+                mu_ctl_job_start_again(c, j, &j->parts[p]);
+                continue;
+            }
             j->parts[p].phase = MU_PHASE_LOST;
             lost = true;
-            mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "nothing of this attempt is left on the node");
+            mu_ctl_event(c, j, "keeper-lost", -1, c->pool.v[node].name, "%s; %s",
+                         j->parts[p].heard == HEARD_DEAD ? "its keeper died while its agent was away"
+                                                         : "the agent that has come back has nothing of this attempt",
+                         output_of(j, &j->parts[p], missing, sizeof missing));
         }
         if (!lost)
             continue;

@@ -132,6 +132,14 @@ static void share_out(const struct mu_pool *pool, struct place *p, unsigned np, 
             p[i].room = (ranks + np - 1) / np;
 }
 
+/* Whatever the slots are: ranks that one keeper can look after. */
+static uint32_t most_on(const struct mu_node *n)
+{
+    uint64_t most = n->files > MU_FILES_OF_KEEPER ? (n->files - MU_FILES_OF_KEEPER) / MU_FILES_OF_RANK : 0;
+
+    return !n->files || most > UINT32_MAX ? UINT32_MAX : (uint32_t)most;
+}
+
 /* Fills shares over the places. want_nodes: exactly so many nodes, 0 = as few as it takes. */
 static bool fill(const struct mu_pool *pool, const struct place *p, unsigned np, uint32_t ranks, uint32_t want_nodes,
                  uint32_t ppn, struct mu_share *out, unsigned *n)
@@ -216,10 +224,22 @@ static bool spares_first(const struct mu_pool *pool, struct place *p, unsigned n
     return ok;
 }
 
-static void never(const struct mu_pool *pool, const struct mu_m_spec *spec, unsigned np, bool filled, char *why,
-                  size_t whylen)
+static void never(const struct mu_pool *pool, const struct place *p, const struct mu_m_spec *spec, unsigned np,
+                  bool filled, char *why, size_t whylen)
 {
-    if (filled)
+    bool fits = spec->oversubscribe || (spec->hosts && *spec->hosts) || spec->ranks <= mu_pool_slots(pool);
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < np; i++)
+        most += most_on(&pool->v[p[i].node]);
+    if (!filled && np && fits && spec->ranks > most)
+        snprintf(why, whylen,
+                 "%u ranks on %.100s need %llu open files, the limit is %llu: ask for at most %llu with -n, or raise "
+                 "the hard limit (ulimit -Hn, LimitNOFILE=) and stop the pool so that it starts anew with it",
+                 spec->ranks, pool->v[p[0].node].name,
+                 (unsigned long long)MU_FILES_OF_RANK * spec->ranks + MU_FILES_OF_KEEPER,
+                 (unsigned long long)pool->v[p[0].node].files, (unsigned long long)most);
+    else if (filled)
         snprintf(why, whylen,
                  "%u spare nodes asked for: there are not so many besides the job's own; give more hosts, "
                  "or a smaller --spares",
@@ -266,13 +286,15 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct m
             p[i].room = room_on(&pool->v[p[i].node], &p[i], spec, now);
         if (spec->oversubscribe && spec->hosts && *spec->hosts)
             share_out(pool, p, (unsigned)np, spec->ranks);
+        for (int i = 0; i < np; i++)
+            p[i].room = min_u32(p[i].room, most_on(&pool->v[p[i].node]));
         bool filled = fill(pool, p, (unsigned)np, spec->ranks, spec->nodes, spec->ppn, v, n);
         if (filled && (add_spares(pool, p, (unsigned)np, spec->spares, v, *n, nspares) ||
                        spares_first(pool, p, (unsigned)np, spec, v, n, nspares)))
             continue;
         if (!now) {
             fit = MU_FIT_NEVER;
-            never(pool, spec, (unsigned)np, filled, why, whylen);
+            never(pool, p, spec, (unsigned)np, filled, why, whylen);
         } else if (filled) {
             snprintf(why, whylen, "waiting for %u spare nodes", spec->spares);
         } else {

@@ -17,7 +17,8 @@ struct mu_node {
     char name[256];
     uint32_t slots, used, pus, numa;
     uint64_t memory;
-    uint64_t boot, incarnation, way; /* of its agent: boot as a number, its connections so far */
+    uint64_t files;                  /* that a keeper there may have open; 0: not known */
+    uint64_t boot, incarnation, way; /* of its agent: boot as a number, 0 if not known; its connections so far */
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;

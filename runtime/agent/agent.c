@@ -206,6 +206,9 @@ static void carry_out(struct agent *a)
         case MU_ACT_CLEAN:
             run_clean(a, act->job, act->detail);
             break;
+        case MU_ACT_FORGET:
+            mu_keepers_forget(a->keepers, act->job);
+            break;
         case MU_ACT_EXIT:
             a->by_core = true;
             end(a);
@@ -405,8 +408,12 @@ static void on_keeper_found(void *arg, uint64_t job, pid_t pid)
 {
     struct agent *a = arg;
 
-    mu_log(MU_LOG_INFO, "agent", "job %llu: keeper %d lives", (unsigned long long)job, (int)pid);
-    mu_plan_adopt(a->plan, job);
+    if (pid) {
+        mu_log(MU_LOG_INFO, "agent", "job %llu: keeper %d lives", (unsigned long long)job, (int)pid);
+        mu_plan_adopt(a->plan, job);
+    } else {
+        mu_log(MU_LOG_WARN, "agent", "job %llu: its keeper is dead", (unsigned long long)job);
+    }
     step_once(a, &(struct mu_ev){.kind = MU_EV_LOAD, .job = job, .pid = (uint32_t)pid});
 }
 
@@ -649,7 +656,10 @@ static void leave(struct agent *a)
     mu_revive_stop(&a->revive); /* its lock would be in the way */
     if (a->start.join.n && a->by_core)
         mu_join_forget(&a->start.paths);
-    mu_daemon_leave(&a->start.paths, &a->lock);
+    /* Of keepers that are dead the next agent must know; this host's own controller would not know the attempts either
+     * once it is gone, too. */
+    if (!a->start.join.n || a->by_core || !mu_agent_keepers(a->core))
+        mu_daemon_leave(&a->start.paths, &a->lock);
 }
 
 static void tear_down(struct agent *a)

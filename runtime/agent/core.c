@@ -117,6 +117,13 @@ bool mu_agent_abandoned(const struct mu_agent *a)
     return !a->ctl_up && (a->n || (a->nctl && !a->bye));
 }
 
+/* Let go of by the controller, and gone. */
+static void forget(struct mu_agent *a, struct keeper *k)
+{
+    mu_acts_add(a->acts, MU_ACT_FORGET)->job = k->job;
+    drop(a, k);
+}
+
 static struct keeper *find(struct mu_agent *a, uint64_t job)
 {
     for (unsigned i = 0; i < a->n; i++)
@@ -409,7 +416,7 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
         if (k->state == K_UP)
             mu_acts_send(a->acts, k->conn, MU_MSG_release, &m->release);
         else if (k->state == K_LOST || k->state == K_SPENT) {
-            drop(a, k);
+            forget(a, k);
             tell_count(a);
         }
         return;
@@ -610,7 +617,7 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
     if (!k || k->state != K_CLEANING)
         return;
     if (k->released && !k->again) {
-        drop(a, k);
+        forget(a, k);
         tell_count(a);
         return;
     }
@@ -650,6 +657,11 @@ static void on_load(struct mu_agent *a, const struct mu_ev *ev)
 
     if (!k)
         k = add(a, ev->job);
+    if (k && !ev->pid) { /* which attempt was its last nobody knows */
+        k->state = K_LOST;
+        speak_for(a, k, MU_PHASE_LOST, "its keeper died");
+        return;
+    }
     if (k) {
         k->state = K_FOUND;
         k->pid = ev->pid;

@@ -1,13 +1,14 @@
 /* The agent's core: one keeper a job, started on demand, adopted when found, reported for as long as the controller has
  * not released the job. Pure; see runtime/wire/core.h.
  *
- * Shell's duties. Before anything else: MU_EV_LOAD for each living keeper found on this node (job, pid), then
- * MU_EV_LOADED. MU_EV_UP/DOWN/MSG on the controller's connection with conn = MU_AGENT_CTL, on keepers' connections with
- * numbers of the shell's; a keeper says MU_MSG_hello (job) first. MU_EV_CHILD when the keeper process of `job` is dead
- * (pid), however it was started (text: how it died, or NULL). Actions: SPAWN (job: start `muster keeper` for it; answer
- * MU_EV_SPAWNED with pid, or status != 0 and text), CLEAN (kill the job's keeper, if it still lives, and every process
- * tagged with the job, remove its files; answer MU_EV_CLEANED; detail, if any, says what the keeper has done wrong),
- * SEND, CLOSE, EXIT.
+ * Shell's duties. Before anything else: MU_EV_LOAD for each keeper found on this node (job, pid; pid 0: a dead one that
+ * has not been forgotten), then MU_EV_LOADED. MU_EV_UP/DOWN/MSG on the controller's connection with conn =
+ * MU_AGENT_CTL, on keepers' connections with numbers of the shell's; a keeper says MU_MSG_hello (job) first.
+ * MU_EV_CHILD when the keeper process of `job` is dead (pid), however it was started (text: how it died, or NULL).
+ * Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or status != 0 and text), CLEAN
+ * (kill the job's keeper, if it still lives, and every process tagged with the job, remove its files; answer
+ * MU_EV_CLEANED; detail, if any, says what the keeper has done wrong), FORGET (a keeper of the job that dies from now
+ * on, or has died, need not be loaded any more), SEND, CLOSE, EXIT.
  *
  * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have
  * heard us at `at`, by our clock, or later. From it the lease is reckoned that the keepers of attempts on several nodes

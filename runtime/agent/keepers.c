@@ -17,6 +17,8 @@
 #include "runtime/wire/daemon.h"
 
 #define CLEAN_MS 300
+#define NAMED_MS 2000 /* a keeper that is being executed writes its number down */
+#define LOCK_MS 1000
 #define NO_PIDFD_POLL (50 * MU_MS)
 #define SHM "/dev/shm"
 
@@ -171,13 +173,43 @@ void mu_keepers_watch(struct mu_keepers *k, uint64_t job, pid_t pid)
         mu_alarm_set(w->alarm, mu_now());
 }
 
+static int lock_path(const struct mu_keepers *k, uint64_t job, char path[PATH_MAX], struct mu_err *err)
+{
+    char name[40];
+
+    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)job);
+    return mu_path_join(path, PATH_MAX, k->paths->run, name, err);
+}
+
+/* A keeper of the job that nobody knows of. */
+static int make_way(struct mu_keepers *k, uint64_t job, struct mu_err *err)
+{
+    uint64_t until = mu_now() + LOCK_MS * MU_MS;
+    int rc;
+
+    while ((rc = mu_keepers_clean(k, job, err)) == MUSTER_ETIMEOUT && mu_now() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 5 * (long)MU_MS}, NULL);
+    return rc;
+}
+
+/* The keeper is born with its lock, so that an agent that follows this one finds it from its first moment on. */
 int mu_keepers_spawn(struct mu_keepers *k, uint64_t job, pid_t *pid, struct mu_err *err)
 {
     char name[] = "muster", cmd[] = "keeper", job_flag[] = "--job", number[24], node_flag[] = "--node";
-    char *argv[] = {name, cmd, job_flag, number, node_flag, k->node, NULL};
+    char lock_flag[] = "--lock-fd", fd[16], path[PATH_MAX];
+    char *argv[] = {name, cmd, job_flag, number, node_flag, k->node, lock_flag, fd, NULL};
+    int rc = lock_path(k, job, path, err);
 
+    if (rc)
+        return rc;
+    mu_auto_fd int lock = mu_path_lock_blank(path, 0, err);
+    if (lock == MUSTER_ETIMEOUT && !(rc = make_way(k, job, err)))
+        lock = mu_path_lock_blank(path, LOCK_MS, err);
+    if (lock < 0)
+        return rc ? rc : lock;
     snprintf(number, sizeof number, "%llu", (unsigned long long)job);
-    int rc = mu_daemon_spawn(argv, -1, false, pid, err);
+    snprintf(fd, sizeof fd, "%d", lock);
+    rc = mu_daemon_spawn(argv, lock, false, pid, err);
     if (!rc)
         mu_keepers_watch(k, job, *pid);
     return rc;
@@ -206,9 +238,11 @@ static void each_leftover(struct mu_keepers *k, const char *dir, bool shm,
 static void remove_one(struct mu_keepers *k, const char *path, uint64_t job, uint64_t only)
 {
     struct mu_err err;
+    char name[40];
 
     /* only: this job; 0: of every job without a keeper */
-    if (only ? job != only : find(k, job) != NULL)
+    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)job);
+    if (only ? job != only : find(k, job) || mu_daemon_locked(k->paths->run, name, NULL))
         return;
     if (mu_path_remove_tree(path, &err))
         mu_log(MU_LOG_WARN, "agent", "cannot remove what job %llu left: %s", (unsigned long long)job, err.text);
@@ -223,10 +257,9 @@ static void remove_files(struct mu_keepers *k, uint64_t only)
 /* A lock file without a holder; removed under its lock, so that a keeper that starts now makes a new one. */
 static void remove_lock(struct mu_keepers *k, uint64_t job)
 {
-    char name[40], path[PATH_MAX];
+    char path[PATH_MAX];
 
-    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)job);
-    if (mu_path_join(path, sizeof path, k->paths->run, name, NULL) || access(path, F_OK))
+    if (lock_path(k, job, path, NULL) || access(path, F_OK))
         return;
     mu_auto_fd int fd = mu_path_lock(path, 0, NULL);
     if (fd >= 0)
@@ -261,8 +294,12 @@ int mu_keepers_clean(struct mu_keepers *k, uint64_t job, struct mu_err *err)
     if (mu_daemon_locked(k->paths->run, name, NULL))
         return mu_err_set(err, MUSTER_ETIMEOUT, "the keeper (pid %d) does not die", (int)pid);
     remove_files(k, job);
-    remove_lock(k, job);
     return 0;
+}
+
+void mu_keepers_forget(struct mu_keepers *k, uint64_t job)
+{
+    remove_lock(k, job);
 }
 
 /* --- start ------------------------------------------------------------------------------------------------------- */
@@ -303,6 +340,26 @@ static void kill_orphans(struct mu_keepers *k)
     }
 }
 
+/* A file that a keeper has written its number into. */
+static bool had_keeper(const struct mu_keepers *k, uint64_t job)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    return !lock_path(k, job, path, NULL) && !lstat(path, &st) && st.st_size > 0;
+}
+
+/* The process that holds the lock; 0: none does. One that is just being executed says its number in a moment. */
+static pid_t holder(const struct mu_keepers *k, const char *lock)
+{
+    uint64_t until = mu_now() + NAMED_MS * MU_MS;
+    pid_t pid = 0;
+
+    while (mu_daemon_locked(k->paths->run, lock, &pid) && pid <= 0 && mu_now() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 5 * (long)MU_MS}, NULL);
+    return pid;
+}
+
 void mu_keepers_adopt(struct mu_keepers *k, void (*found)(void *arg, uint64_t job, pid_t pid), void *arg)
 {
     mu_auto_dir DIR *d = opendir(k->paths->run);
@@ -312,12 +369,13 @@ void mu_keepers_adopt(struct mu_keepers *k, void (*found)(void *arg, uint64_t jo
     for (struct dirent *e; d && (e = readdir(d));) {
         if (!name_of(e->d_name, "keeper.", ".lock", &job))
             continue;
-        pid = 0;
-        if (!mu_daemon_locked(k->paths->run, e->d_name, &pid)) {
-            remove_lock(k, job);
-        } else if (pid > 0) {
+        if ((pid = holder(k, e->d_name)) > 0) {
             mu_keepers_watch(k, job, pid);
             found(arg, job, pid);
+        } else if (had_keeper(k, job)) {
+            found(arg, job, 0);
+        } else {
+            remove_lock(k, job);
         }
     }
     kill_orphans(k);

@@ -19,15 +19,18 @@ struct mu_keepers *mu_keepers_new(struct event_base *, const struct mu_paths *, 
                                   void *arg);
 void mu_keepers_free(struct mu_keepers *); /* the keepers live on; NULL is fine */
 
-/* Before anything else: calls found for each living keeper and watches it, then removes what dead ones left. What
- * cannot be removed now is logged and left. */
+/* Before anything else: calls found for each living keeper and watches it, and with pid 0 for each dead one that has
+ * not been forgotten; then removes what dead ones left. What cannot be removed now is logged and left. */
 void mu_keepers_adopt(struct mu_keepers *, void (*found)(void *arg, uint64_t job, pid_t pid), void *arg);
 /* Starts and watches `muster keeper` for the job. */
 int mu_keepers_spawn(struct mu_keepers *, uint64_t job, pid_t *pid, struct mu_err *);
 /* One that was not known lives after all: watched from now on. Repeating it does no harm. */
 void mu_keepers_watch(struct mu_keepers *, uint64_t job, pid_t pid);
 /* Kills the job's keeper, if it still lives, and every process of the job, removes its files. MUSTER_ETIMEOUT when some
- * process is still there after a short wait: again later. */
+ * process is still there after a short wait: again later. Its lock stays: the mark by which the next agent knows that
+ * there was one, so that no attempt is begun twice. */
 int mu_keepers_clean(struct mu_keepers *, uint64_t job, struct mu_err *);
+/* Nobody will ask for that keeper again: removes the mark. */
+void mu_keepers_forget(struct mu_keepers *, uint64_t job);
 
 #endif

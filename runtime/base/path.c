@@ -71,8 +71,11 @@ int mu_path_mkdirs(const char *path, mode_t mode, struct mu_err *err)
         if (c && c != '/')
             continue;
         *p = 0;
-        if (mkdir(part, mode) < 0 && (errno != EEXIST && errno != EISDIR) && (stat(part, &st) < 0))
+        int e = mkdir(part, mode) < 0 && errno != EEXIST && errno != EISDIR ? errno : 0;
+        if (e && stat(part, &st) < 0) {
+            errno = e;
             return mu_err_errno(err, 0, "cannot create directory %s", part);
+        }
         *p = c;
         if (!c)
             break;
@@ -189,7 +192,17 @@ int mu_path_write_atomic(const char *path, const void *data, size_t len, mode_t 
     return sync_parent(path, err);
 }
 
-int mu_path_lock(const char *path, int wait_ms, struct mu_err *err)
+int mu_path_lock_sign(int fd, const char *path, struct mu_err *err)
+{
+    char pid[24];
+    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+        return mu_err_errno(err, 0, "cannot write lock %s", path);
+    return 0;
+}
+
+static int take_lock(const char *path, int wait_ms, bool sign, struct mu_err *err)
 {
     uint64_t deadline = mu_now() + (uint64_t)(wait_ms > 0 ? wait_ms : 0) * MU_MS;
     char pid[24];
@@ -199,7 +212,8 @@ int mu_path_lock(const char *path, int wait_ms, struct mu_err *err)
         struct stat mine, there;
 
         if (fd < 0)
-            return mu_err_errno(err, 0, "cannot open lock %s", path);
+            return mu_err_set(err, mu_err_from_errno(errno), "cannot open lock %s: %s; check the permissions there",
+                              path, strerror(errno));
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             /* The holder before us may have removed the file; a lock on what nobody else can find is none. */
             if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_ino != there.st_ino ||
@@ -208,10 +222,10 @@ int mu_path_lock(const char *path, int wait_ms, struct mu_err *err)
                     continue;
                 return mu_err_set(err, MUSTER_ETIMEOUT, "lock %s keeps being replaced", path);
             }
-            int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-            if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
-                return mu_err_errno(err, 0, "cannot write lock %s", path);
-            return MU_STEAL(fd, -1);
+            int rc = sign ? mu_path_lock_sign(fd, path, err) : 0;
+            if (!rc && !sign && ftruncate(fd, 0) < 0)
+                rc = mu_err_errno(err, 0, "cannot write lock %s", path);
+            return rc ? rc : MU_STEAL(fd, -1);
         }
         if (errno != EWOULDBLOCK && errno != EINTR)
             return mu_err_errno(err, 0, "cannot lock %s", path);
@@ -219,11 +233,21 @@ int mu_path_lock(const char *path, int wait_ms, struct mu_err *err)
             ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
             pid[n > 0 ? n : 0] = 0;
             pid[strspn(pid, "0123456789")] = 0;
-            return mu_err_set(err, MUSTER_ETIMEOUT, "%s is held by %s%s", path, *pid ? "process " : "another process",
-                              pid);
+            return mu_err_set(err, MUSTER_ETIMEOUT, "%s is held by %s%s; wait for that one, or end it", path,
+                              *pid ? "process " : "another process", pid);
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
+}
+
+int mu_path_lock(const char *path, int wait_ms, struct mu_err *err)
+{
+    return take_lock(path, wait_ms, true, err);
+}
+
+int mu_path_lock_blank(const char *path, int wait_ms, struct mu_err *err)
+{
+    return take_lock(path, wait_ms, false, err);
 }
 
 /* --- sockets ---------------------------------------------------------------------------------------------------- */

@@ -56,5 +56,9 @@ int mu_path_exe(char *buf, size_t n, struct mu_err *err);
 /* Takes an exclusive lock on path (created 0600), our pid written in it. Returns the descriptor that holds it: the
  * lock ends when it and its copies in forked children are closed. MUSTER_ETIMEOUT, naming the holder, after wait_ms. */
 int mu_path_lock(const char *path, int wait_ms, struct mu_err *err);
+/* The same for a process that is about to be started: it inherits the descriptor and writes its pid (_sign). Until then
+ * the file is empty. */
+int mu_path_lock_blank(const char *path, int wait_ms, struct mu_err *err);
+int mu_path_lock_sign(int fd, const char *path, struct mu_err *err);
 
 #endif

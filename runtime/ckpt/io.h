@@ -3,11 +3,11 @@
 #ifndef MU_CKPT_IO_H
 #define MU_CKPT_IO_H
 
+#include "runtime/base/ckptopt.h"
 #include "runtime/base/err.h"
 
 #include <sys/types.h>
 
-#define MU_CKPT_DIR_MAX 3900 /* longest store directory; what is below it fits a path */
 #define MU_CKPT_PATH_MAX 4096
 
 /* As the system calls of these names: -1 and errno. */

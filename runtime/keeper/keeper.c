@@ -55,6 +55,7 @@ struct keeper {
     uint64_t away_since, agent_tried, cleaning_since;
     uint32_t clean_attempt;
     unsigned terms; /* SIGTERMs so far */
+    bool released;  /* nobody will ask for what it knows */
     bool stepping, done;
     bool look;             /* something changed that the next report should say */
     struct later *waiting; /* events that came up while actions ran */
@@ -412,7 +413,7 @@ static void do_look(struct keeper *k, const struct mu_act *act)
 static void do_exit(struct keeper *k, const struct mu_act *act)
 {
     (void)act;
-    k->done = true;
+    k->done = k->released = true;
 }
 
 static void run_actions(struct keeper *k)
@@ -618,12 +619,14 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 struct options {
     uint64_t job;
     const char *node;
+    int lock_fd;
     bool foreground;
 };
 
 static const struct mu_opt table[] = {
     {"job", 0, MU_OPT_U64, offsetof(struct options, job), "N", "the job whose ranks it keeps", .min = 1},
     {"node", 0, MU_OPT_STRING, offsetof(struct options, node), "NAME", "this node's name in the pool"},
+    {"lock-fd", 0, MU_OPT_INT, offsetof(struct options, lock_fd), "N", NULL, .min = 3, .max = 1 << 20},
     {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "log to standard error"},
 };
 
@@ -779,7 +782,7 @@ int mu_keeper_main(int argc, char **argv)
     snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)o.job);
     rc = mu_path_join(k.lock_path, sizeof k.lock_path, k.paths.run, name, &err);
     if (!rc)
-        rc = mu_path_lock(k.lock_path, 0, &err);
+        rc = mu_keeper_lock(o.lock_fd, k.lock_path, &err);
     if (rc < 0) {
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
         return rc == MUSTER_ETIMEOUT ? 2 : 1;
@@ -788,11 +791,7 @@ int mu_keeper_main(int argc, char **argv)
     rc = run(&k, &err);
     if (rc)
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-    /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
-    unlink(k.lock_path);
-    close(lock);
-    if (!mu_daemon_locked(k.paths.run, "agent.lock", NULL)) /* the agent was told to end before us */
-        mu_daemon_leave(&k.paths, &(int){-1});
+    mu_keeper_leave(&k.paths, k.lock_path, lock, k.released);
     mu_log_close();
     return rc ? 1 : 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/exec.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/env.h"
 
@@ -132,6 +133,18 @@ static void tell(const struct birth *b, enum stage stage, int error)
         ;
 }
 
+/* As shells do it: text without "#!" is theirs, a binary file is nobody's. */
+static bool for_the_shell(const char *path)
+{
+    char head[MU_EXEC_HEAD];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
+
+    if (fd >= 0)
+        close(fd);
+    return n >= 0 && !mu_exec_is_binary(head, (size_t)n);
+}
+
 static void run_program(const struct birth *b)
 {
     char *const *argv = b->rank->argv, *const *env = b->rank->env;
@@ -139,14 +152,16 @@ static void run_program(const struct birth *b)
 
     for (char **path = b->plan->paths; *path; path++) {
         execve(*path, argv, env);
-        if (errno == ENOEXEC) {
+        int e = errno;
+        if (e == ENOEXEC && for_the_shell(*path)) {
             b->plan->script[1] = *path;
             execve("/bin/sh", b->plan->script, env);
+            e = errno;
         }
-        if (errno == EACCES || errno == ENOEXEC || b->plan->direct)
-            worst = errno;
-        else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT) {
-            worst = errno;
+        if (e == EACCES || e == ENOEXEC || b->plan->direct)
+            worst = e;
+        else if (e != ENOENT && e != ENOTDIR && e != ESTALE && e != ENODEV && e != ETIMEDOUT) {
+            worst = e;
             break;
         }
     }
@@ -339,6 +354,9 @@ static void explain(const struct mu_launch *l, const struct news *news, struct m
             snprintf(t->text, sizeof t->text, "cannot run %s: not found in PATH", name);
         else if (news->error == ENOENT)
             snprintf(t->text, sizeof t->text, "cannot run %s: no such file, or its interpreter is missing", name);
+        else if (news->error == ENOEXEC)
+            snprintf(t->text, sizeof t->text,
+                     "cannot run %s: not a program of this machine's format, and no script either", name);
         else
             snprintf(t->text, sizeof t->text, "cannot run %s: %s", name, why);
         break;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -52,8 +53,11 @@ static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err 
 {
     struct mu_line *l = arg;
     char role[] = "line";
-    struct mu_m_hello hello = {
-        .proto = MU_WIRE_VERSION, .role = role, .node = (char *)(uintptr_t)l->node, .job = l->job};
+    struct mu_m_hello hello = {.proto = MU_WIRE_VERSION,
+                               .role = role,
+                               .node = (char *)(uintptr_t)l->node,
+                               .pid = (uint32_t)getpid(),
+                               .job = l->job};
 
     l->dial = NULL;
     l->link = conn ? mu_link_new_tls(conn, on_msg, on_down, l) : NULL;

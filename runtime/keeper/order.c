@@ -11,12 +11,12 @@
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/env.h"
+#include "runtime/wire/core.h"
 
-/* A rank has five: two pipes, two logs, its connection to PMIx. Programs that start MPI programs have more. */
 static int check_limit(uint32_t n, struct mu_err *err)
 {
     struct rlimit r;
-    uint64_t need = 6 * (uint64_t)n + 64;
+    uint64_t need = MU_FILES_OF_RANK * (uint64_t)n + MU_FILES_OF_KEEPER;
 
     if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= need)
         return 0;

@@ -1,7 +1,9 @@
 #include "runtime/keeper/process.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
@@ -15,6 +17,27 @@ void mu_keeper_block(sigset_t *taken)
     sigaddset(taken, SIGINT);
     sigaddset(taken, SIGHUP);
     pthread_sigmask(SIG_BLOCK, taken, NULL);
+}
+
+int mu_keeper_lock(int fd, const char *path, struct mu_err *err)
+{
+    if (!fd)
+        return mu_path_lock(path, 0, err);
+    int rc = mu_path_lock_sign(fd, path, err);
+    if (!rc && fcntl(fd, F_SETFD, FD_CLOEXEC))
+        rc = mu_err_errno(err, MUSTER_EARG, "--lock-fd %d", fd);
+    return rc ? rc : fd;
+}
+
+void mu_keeper_leave(const struct mu_paths *paths, const char *lock_path, int lock, bool released)
+{
+    /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
+    if (released)
+        unlink(lock_path);
+    close(lock);
+    /* The agent may have been told to end before us. With this host's controller, too, nobody knows the attempts. */
+    if ((released || !getenv(MU_PATHS_JOINED)) && !mu_daemon_locked(paths->run, "agent.lock", NULL))
+        mu_daemon_leave(paths, &(int){-1});
 }
 
 /* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only

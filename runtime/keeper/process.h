@@ -5,9 +5,16 @@
 #include <signal.h>
 #include <stdbool.h>
 
+#include "runtime/base/path.h"
+
 /* Blocks the signals that it takes through a descriptor; they are in *taken. */
 void mu_keeper_block(sigset_t *taken);
 /* Starts this node's agent, in place of the one that is gone. False: another one is just starting or ending. */
 bool mu_keeper_start_agent(const char *run);
+/* The lock of the keeper, signed: the one that the agent has taken for it (fd), or with fd 0 its own. */
+int mu_keeper_lock(int fd, const char *path, struct mu_err *);
+/* The end of the process: gives the lock back. Its file stays, as the mark of a keeper that was not let go of: its
+ * attempt is not to be begun again here. */
+void mu_keeper_leave(const struct mu_paths *, const char *lock_path, int lock, bool released);
 
 #endif

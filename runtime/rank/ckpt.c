@@ -3,7 +3,6 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
-#include "runtime/ckpt/options.h"
 #include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"

@@ -26,6 +26,11 @@ static inline int mu_job_over(unsigned state)
 /* A keeper's attempt. LOST is said by the agent in place of a keeper that died. */
 enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KILLING, MU_PHASE_GONE, MU_PHASE_LOST };
 
+/* Open files of a keeper: a rank has two pipes, two logs and its connection to PMIx; programs that start MPI programs
+ * have more. */
+#define MU_FILES_OF_RANK 6u
+#define MU_FILES_OF_KEEPER 64u
+
 enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
 /* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
@@ -69,16 +74,18 @@ enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
 enum mu_ev_kind {
-    MU_EV_TIME,    /* now has reached what the core asked for */
-    MU_EV_UP,      /* conn exists */
-    MU_EV_DOWN,    /* conn is gone */
-    MU_EV_MSG,     /* msg came on conn */
-    MU_EV_LOAD,    /* controller: one row of the store (msg: jobrow), before anything else */
+    MU_EV_TIME, /* now has reached what the core asked for */
+    MU_EV_UP,   /* conn exists */
+    MU_EV_DOWN, /* conn is gone */
+    MU_EV_MSG,  /* msg came on conn */
+    MU_EV_LOAD, /* controller: one row of the store (msg: jobrow) / agent: a keeper of job (pid; 0: a dead one), before
+                   anything else */
     MU_EV_LOADED,  /* controller: that was all */
     MU_EV_CHILD,   /* agent: keeper of job has exited (pid) / keeper: local rank `index` exited with `status` */
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
     MU_EV_CLEANED, /* job/attempt: nothing is left of it on this node */
     MU_EV_SLOTS,   /* keeper: progress of the ranks, in report */
+    MU_EV_REFUSED, /* controller: job's submission could not be stored and has been refused; its start was not sent */
     MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
     MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
     MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
@@ -131,6 +138,8 @@ enum mu_act_kind {
     MU_ACT_SPAWN,   /* agent: start a keeper for job / keeper: start the attempt's ranks (frame: start) */
     MU_ACT_SIGNAL,  /* keeper: signo to local rank `index`, or to all that live (index MU_ALL) */
     MU_ACT_CLEAN,   /* kill what is left of job/attempt on this node, remove its files; answer: MU_EV_CLEANED */
+    MU_ACT_FORGET,  /* agent: nobody will ask for the job's dead keeper again; until then the next agent must know of it
+                     */
     MU_ACT_ABORT,   /* keeper: write the abort word (first failure) for the survivors */
     MU_ACT_NOTICE,  /* keeper: set notice bits for the ranks (signo = bits) */
     MU_ACT_INPUT,   /* keeper: data for rank 0's standard input (frame: input) */
@@ -202,6 +211,7 @@ void mu_acts_free(struct mu_acts *);
     X(ACK_BEFORE_COMMIT, "a submission is acknowledged before it is stored")                                           \
     X(SLOT_FREED_TWICE, "the slots of a job are given back twice")                                                     \
     X(ATTEMPT_NOT_STORED, "an attempt is started before its number is stored")                                         \
+    X(BEGUN_AGAIN, "a start is sent again although a keeper that may have begun it is dead")                           \
     X(RESTART_BEFORE_GONE, "the next attempt starts while ranks of the last one live")                                 \
     X(AGENT_FORGETS, "an agent starts an attempt that it has already started")                                         \
     X(RELEASE_EARLY, "a keeper is released before the end of its job is stored")                                       \

@@ -149,16 +149,32 @@ static int absolute_home(struct mu_err *err)
     return 0;
 }
 
-/* As many descriptors as we may have; the ranks get the user's limit back. */
-static void raise_limit(void)
+/* As many descriptors as we may have. */
+static int wanted_limit(struct rlimit *r)
 {
     const rlim_t enough = 1 << 20;
+
+    if (getrlimit(RLIMIT_NOFILE, r))
+        return -1;
+    if (r->rlim_cur < r->rlim_max && r->rlim_cur < enough)
+        r->rlim_cur = r->rlim_max < enough ? r->rlim_max : enough;
+    return 0;
+}
+
+uint64_t mu_daemon_files(void)
+{
     struct rlimit r;
 
-    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= r.rlim_max || r.rlim_cur >= enough)
-        return;
-    r.rlim_cur = r.rlim_max < enough ? r.rlim_max : enough;
-    setrlimit(RLIMIT_NOFILE, &r);
+    return wanted_limit(&r) || r.rlim_cur == RLIM_INFINITY ? 0 : r.rlim_cur;
+}
+
+/* The ranks get the user's limit back. */
+static void raise_limit(void)
+{
+    struct rlimit r;
+
+    if (!wanted_limit(&r))
+        setrlimit(RLIMIT_NOFILE, &r);
 }
 
 int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
@@ -249,11 +265,17 @@ static void reap(pid_t pid)
         ;
 }
 
+/* The user's own settings of PMIx, unless they are what a keeper has set for the rank that we are in. */
+static bool is_setting(const char *var)
+{
+    return !strncmp(var, "PMIX_MCA_", 9) && !getenv("MUSTER_TAG");
+}
+
 static bool inherited(const char *var)
 {
     for (size_t i = 0; i < MU_COUNT(not_inherited); i++)
         if (!strncmp(var, not_inherited[i], strlen(not_inherited[i])))
-            return false;
+            return is_setting(var);
     return true;
 }
 

@@ -27,6 +27,9 @@ void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
  * the soft limit of open files becomes the hard one. */
 int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
 
+/* How many files a daemon that is set up here may have open; 0: any number. */
+uint64_t mu_daemon_files(void);
+
 /* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:
  * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
  * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */

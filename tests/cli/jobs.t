@@ -80,9 +80,10 @@ run_cmd "$muster" cancel "$run"
 is "$rc" 0 "cancel"
 wait_for 10 state_is "$run" cancelled
 ok $? "ends it"
+like "$("$muster" events "$run")" ' cancelled, exit code 143' "once said is enough"
 run_cmd "$muster" cancel "$run"
 is "$rc" 1 "twice does not work"
-like "$err" 'already' "and says why"
+is "$err" "muster cancel: job $run has already been cancelled" "and says why"
 run_cmd "$muster" cancel 999
 is "$rc" 1 "nor what does not exist"
 deaf=$("$muster" submit -n 1 --grace 60s sh -c 'trap "" TERM; while :; do sleep 0.1; done')
@@ -109,6 +110,16 @@ run_cmd "$muster" jobs --all
 unlike "$out" $'\033' "a hostile name does nothing to the terminal"
 run_cmd "$muster" jobs --all --json
 json 'any("\x1b[2J" in x["name"] for x in j["jobs"])' "and is valid JSON"
+
+for words in "jobs --all" "jobs --all --json" "status $evil" "status $evil --json" nodes "nodes --json" \
+    "events $evil" "events $evil --json" "submit -n 1 true" "logs $two"; do
+    # shellcheck disable=SC2086
+    err=$("$muster" $words 2>&1 >/dev/full </dev/null)
+    like "$?:$err" '^1:.*cannot be written: No space left|^1:muster: cannot write standard output: No space left' \
+        "muster $words on a full disk: a line, and not 0"
+done
+like "$("$muster" submit -n 1 true 2>&1 >/dev/full)" "muster submit: job [0-9]+ is handed in; its number cannot" \
+    "what was submitted is named nevertheless"
 
 "$muster" jobs --all | head -n 1 >/dev/null
 like "${PIPESTATUS[0]}" '^(0|141)$' "muster jobs | head ends quietly"

@@ -6,8 +6,9 @@ export MUSTER_IDLE=3
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 state_of() { "$muster" nodes --json | python3 -c 'import json,sys; print(*[n["state"] for n in json.load(sys.stdin)["nodes"] if n["name"] == sys.argv[1]])' "$1"; }
 is_state() { [ "$(state_of "$1")" = "$2" ]; }
-agents() { pool_processes | grep -c ' agent '; }
-agent_of() { pool_processes | sed -n "s/^\([0-9]*\) .* agent .*$1.*/\1/p"; }
+# Lists first, looks then: the words of a grep that runs beside would be found, too.
+agents() { local list; list=$(pool_processes); grep -c ' agent ' <<<"$list"; }
+agent_of() { local list; list=$(pool_processes); sed -n "s/^\([0-9]*\) .* agent .*$1.*/\1/p" <<<"$list"; }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 port=$(free_port)
 

@@ -26,9 +26,9 @@ stop_pool
 export MUSTER_HOME=$tmp/home2
 start=$SECONDS
 run_cmd limited -n 200 "$muster" run -n 100 --oversubscribe --restarts 3 true
-is "$rc" 1 "100 ranks under a hard limit of 200 files do not start"
-like "$err" "cannot be started: 100 ranks on this node need 664 open files, the limit is 200; raise the hard limit \(ulimit -Hn" \
-    "which is said, with what is needed"
+is "$rc" 2 "100 ranks under a hard limit of 200 files are refused"
+like "$err" "100 ranks on .* need 664 open files, the limit is 200: ask for at most 22 with -n, or raise the hard limit \(ulimit -Hn" \
+    "with what is needed"
 unlike "$err" 'attempt 2' "and not tried again"
 [ $((SECONDS - start)) -lt 20 ]
 ok $? "at once"

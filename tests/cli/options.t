@@ -22,7 +22,11 @@ bad 'is a directory' run -n 1 "$tmp"
 touch "$tmp/plain"
 bad 'plain is not executable; chmod \+x' run -n 1 "$tmp/plain"
 printf '#!/bin/sh\n' >"$tmp/here"
-chmod +x "$tmp/here"
+printf '#!/nosuch\n' >"$tmp/lost"
+printf '\177ELF\necho is run by the shell\n' >"$tmp/binary"
+chmod +x "$tmp/here" "$tmp/lost" "$tmp/binary"
+bad 'lost: its interpreter /nosuch is missing or not executable; correct its first line' run -n 1 "$tmp/lost"
+bad 'binary is a damaged program, or none' submit -n 1 "$tmp/binary"
 cd "$tmp" || exit 1
 bad 'did you mean ./here' run -n 1 here
 cd "$root" || exit 1
@@ -49,16 +53,25 @@ bad '--timeout takes a time' run --timeout soon true
 bad "program behind ':'" run -n 1 true :
 bad 'program 2 has none' run -n 1 true : true
 bad '--json goes with --dry-run' run --json true
-bad 'an argument is missing' nodes add
+bad '--ckpt: interval=foo is not valid; interval takes a time' run --ckpt interval=foo true
+bad '--ckpt: keep=1 is not valid; keep takes .*at least 2' submit --ckpt keep=1 true
+bad '--ckpt: unknown key "protect"; the keys are' run --ckpt protect=x true
+bad '--ckpt-dir: cannot create directory /proc/nosuch' run --ckpt-dir /proc/nosuch/x true
+bad '^muster nodes add: an argument is missing' nodes add
 bad 'hosts are words of their own' nodes add a,b
 bad "is this machine, which is always in its pool" nodes add localhost
 bad "'-x' is not a host name|unknown option" nodes add -x
 bad 'slots must be a number' nodes add a:b
 bad 'an argument is missing' nodes remove
 bad "unexpected argument 'ad'" nodes ad
+bad '^muster nodes add: host list: host nosuch' nodes add nosuch:x
+bad '^muster nodes remove: ' nodes remove -x
 bad "not the number of a job" status one
 bad "not the number of a job" cancel 1 x
-bad 'an argument is missing' events
+bad 'an argument is missing.*`muster jobs --all` lists' events
+bad 'an argument is missing.*`muster jobs --all` lists' cancel
+bad '^muster bench coll: unexpected argument' bench coll x
+bad '^muster bench coll: .*slots: ask for fewer' bench coll -n 65000
 bad "unexpected argument 'x'" jobs x
 bad "unknown command 'rnu'; did you mean 'run'" rnu
 bad "unknown option '--verison'|unknown" --verison
@@ -92,12 +105,20 @@ slots=$("$muster" nodes --json | python3 -c 'import json,sys; print(sum(n["slots
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run -n $((slots + 1)) true
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" submit -n $((slots + 1)) true
 bad "slots: ask for fewer with -n, or share cores with --oversubscribe" run --dry-run -n $((slots + 1)) true
+need='1000000 ranks on .* need 6000064 open files, the limit is [0-9]+: ask for at most [0-9]+ with -n, or raise'
+bad "$need" run --oversubscribe -n 1000000 true
 run_cmd "$muster" jobs --all --json
 is "$out" '{"schema":"muster.jobs/1","jobs":[]}' "none of them became a job"
 
 run_cmd "$muster" status 999
 is "$rc" 1 "a job that is not there is no usage error"
-like "$err" 'no job 999|no such job' "but is said"
+like "$err" 'no job 999; `muster jobs --all`' "but is said"
+run_cmd "$muster" cancel 999
+is "$rc $err" '1 muster cancel: there is no job 999; `muster jobs --all` lists them' "to who would cancel it, too"
+run_cmd "$muster" events 999
+like "$err" 'no job 999; `muster jobs --all`' "or know more"
+run_cmd "$muster" controller
+like "$err" 'already runs on this store; `muster controller --stop` ends it' "a second controller"
 run_cmd "$muster"
 is "$rc" 2 "no command at all"
 like "$err" 'usage: muster COMMAND' "shows how"
@@ -138,7 +159,7 @@ done
 
 "$muster" jobs >/dev/full 2>"$tmp/.err"
 is $? 1 "output that cannot be written is a failure"
-like "$(cat "$tmp/.err")" 'cannot write the output' "and said"
+like "$(cat "$tmp/.err")" 'cannot write standard output: No space left' "and said"
 "$muster" run --help | head -n 1 >/dev/null
 like "${PIPESTATUS[0]}" '^(0|141)$' "a reader that leaves is none of our business"
 

@@ -15,7 +15,7 @@ like "$err" 'signal 11 \(Segmentation fault\)' "with its name"
 printf '#!/nosuch/interpreter\n' >"$tmp/script"
 chmod +x "$tmp/script"
 m -n 1 "$tmp/script"
-is "$rc" 127 "an interpreter that is not there"
+is "$rc" 2 "an interpreter that is not there"
 
 # the report fits a screen and shows the last lines, harmless to the terminal
 m -n 2 sh -c 'i=0; while [ $i -lt 40 ]; do echo "line $i" >&2; i=$((i+1)); done; printf "\033[31mred\033[0m\n" >&2
@@ -32,6 +32,8 @@ ok $? "on one screen"
 # programs
 m -n 1 echo a b : -n 1 -x WHO=second sh -c 'echo $WHO $RANK $WORLD_SIZE'
 is "$(sort <<<"$out")" $'a b\nsecond 1 2' "two programs, one job"
+m -n 1 sleep 5 : -n 1 sh -c 'exit 3'
+like "$rc $err" '^3 .*failed first +rank 1 \(sh\) on .*exited with code 3' "the report names the program of the rank that failed"
 m -n 1 -- echo one : two
 is "$out" 'one : two' "behind -- a ':' is an argument"
 m -np 1 sh -c 'echo "$@"' - '*' "it's" '' '$HOME' $'new\nline'
@@ -80,6 +82,15 @@ wait $blocked
 is $? 141 "when it is gone the job is over"
 timeout 20 "$muster" run -n 1 yes 2>/dev/null | head -n 1 >/dev/null
 is "${PIPESTATUS[0]}" 141 "muster run ... | head"
+
+for program in 'echo x' 'sh -c "echo x; exit 9"'; do
+    rm -f "$tmp/end"
+    err=$(eval "timeout 20 \"$muster\" run -n 1 sh -c '\"\$@\"; rc=\$?; touch $tmp/end; exit \$rc' - $program" 2>&1 >/dev/full </dev/null)
+    rc=$?
+    [ -e "$tmp/end" ]
+    is "$? $rc" "0 $([ "${program%% *}" = echo ] && echo 1 || echo 9)" "standard output is a full disk: $program runs to its end, and the code is not 0"
+    like "$err" 'standard output cannot be written: No space left on device; the job goes on' "which is said"
+done
 
 # input
 seq 50000 | timeout 20 "$muster" run -n 2 sh -c '[ $RANK = 0 ] && cksum || wc -c' >"$tmp/o" 2>&1

@@ -78,7 +78,7 @@ pin -n 1 --node-file a --synthetic b|give one of them
 pin -n 1 more|one word too many
 pin -n 1 --jsn|--json
 show -n 1|-n
-twist|show or pin
+twist|show, pin, fabric, place, audit or export
 END
 run topo
 check "without a subcommand: usage" [ "$rc" = 2 ]

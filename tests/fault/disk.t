@@ -65,7 +65,7 @@ echo last
 SH
 wanted() { echo ready; seq -f 'line %.0f of many' 0 2999; echo "the disk is full"; echo last; }
 print() { # ARGS...: runs it in the background
-    rm -f "$tmp/go" "$tmp/end"
+    rm -f "$tmp/go" "$tmp/end" "$tmp/.out" "$tmp/.err"
     "$muster" run -n 1 "$@" sh "$tmp/print" "$tmp" >"$tmp/.out" 2>"$tmp/.err" </dev/null &
     job=$!
     wait_for 20 grep -q ready "$tmp/.out"

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Kills a rank of an MPI job in its first 150 ms, again and again: while it is executed, connects to its keeper, wires
-up. Each time the job ends within a bound, and nothing of it remains. TAP. SEED= and ROUNDS= in the environment; a
+up. Each time the job ends within a bound, and nothing of it remains. Then the agent in a job's first 60 ms, which costs
+nothing. TAP. SEED= and ROUNDS= in the environment; a
 failing run prints its seed."""
 import glob
+import json
 import os
 import random
 import shutil
@@ -16,7 +18,9 @@ B = os.path.abspath(os.environ.get("B", "build/default"))
 MUSTER, HELLO = B + "/bin/muster", B + "/tests/mpi/hello"
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
 ROUNDS = int(os.environ.get("ROUNDS", "25"))
+AGENT_ROUNDS = int(os.environ.get("AGENT_ROUNDS", "5"))
 WINDOW = 0.150
+AGENT_WINDOW = 0.060
 BOUND = 60  # seconds for a job whose keeper must be killed, on a machine that is busy with other things
 rng = random.Random(SEED)
 DIR = tempfile.mkdtemp(prefix="muster-early-")
@@ -125,6 +129,46 @@ def one_round(n):
     return "round %d: left: %s" % (n, "; ".join(left)) if left else "", killed, took
 
 
+def lock_holder(name):
+    for lock in glob.glob(DIR + "/run/*/*/" + name):
+        try:
+            return int(open(lock).read() or 0)
+        except (OSError, ValueError):
+            pass
+    return 0
+
+
+def agent_round(n):
+    """A pool of its own each time: a controller waits longer and longer for agents that do not live."""
+    shutil.rmtree(DIR + "/home", ignore_errors=True)
+    mark = DIR + "/mark"
+    if os.path.exists(mark):
+        os.remove(mark)
+    subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, stdin=subprocess.DEVNULL, timeout=BOUND)
+    wait_for(lambda: not keepers(), BOUND)
+    agent = lock_holder("agent.lock")
+    p = subprocess.Popen([MUSTER, "run", "-n", "1", "--restarts", "0", "sh", "-c", "echo x >>" + mark + "; sleep 0.2"],
+                         env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    at = rng.uniform(0, AGENT_WINDOW)
+    if rng.random() < 0.5:  # from the first sign of the keeper on, or of the client
+        wait_for(lambda: glob.glob(DIR + "/run/*/*/keeper.2.lock") or p.poll() is not None, BOUND)
+    time.sleep(at)
+    os.kill(agent, signal.SIGKILL)
+    try:
+        text = p.communicate(timeout=BOUND)[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+        return "agent round %d: the job has not ended, the agent was killed at %.0f ms" % (n, at * 1000)
+    job = json.loads(subprocess.check_output([MUSTER, "status", "2", "--json"], env=ENV))["jobs"][0]
+    ran = len(open(mark).readlines()) if os.path.exists(mark) else 0
+    subprocess.run([MUSTER, "controller", "--stop"], env=ENV, stdout=subprocess.DEVNULL, timeout=BOUND)
+    if p.returncode or job["attempt"] != 1 or ran != 1:
+        return "agent round %d: killed at %.0f ms: exit code %d, attempt %d, ran %d times\n%s" % (
+            n, at * 1000, p.returncode, job["attempt"], ran, text)
+    return ""
+
+
 def main():
     hits, worst, bad = 0, 0, []
     for n in range(ROUNDS):
@@ -145,6 +189,11 @@ def main():
     hashes = [os.path.basename(d) for d in glob.glob(DIR + "/run/*/*")]
     wait_for(lambda: not remains(hashes, True), 20)
     ok(not remains(hashes, True), "nothing is left once the pool is idle", "\n".join(remains(hashes, True)))
+
+    bad = [text for text in map(agent_round, range(AGENT_ROUNDS)) if text]
+    ok(not bad, "kill -9 of the agent while it starts a job costs no attempt, and none runs twice", "\n".join(bad[:3]))
+    wait_for(lambda: not remains([], True), 20)
+    ok(not remains([], True), "nor is anything left of that", "\n".join(remains([], True)))
 
 
 try:

@@ -21,10 +21,12 @@ head -c 8m /dev/zero >"$MUSTER_HOME/full" 2>/dev/null
 touch "$tmp/go"
 wait_for 15 eval 'log | grep -q "going on without it"'
 ok $? "its end cannot be stored; the controller says so" || note "$(log)"
-run_cmd "$muster" submit -n 1 true
+run_cmd "$muster" submit -n 1 touch "$tmp/ran"
 like "$rc:$err" '^2:.*cannot be stored.*(full|space)' "nothing new is accepted, with the reason"
 [ -n "$(keeper)" ]
 ok $? "the keeper, which knows the end, stays"
+refused() { "$muster" jobs --all --json | grep -o '"name": *"touch"'; }
+is "$(refused)" "" "what was refused is no job"
 kill -9 "$(controller)"
 rm "$MUSTER_HOME/full"
 wait_for 15 eval '"$muster" status $job --json | grep -q "\"failed\""'
@@ -34,4 +36,5 @@ like "$out" '"attempt": ?1,' "it was not run again"
 like "$out" '"exit_code": ?7' "with its exit code"
 wait_for 10 eval '[ -z "$(keeper)" ]'
 ok $? "and the keeper is let go"
+is "$(refused)$(ls "$tmp/ran" 2>/dev/null)" "" "what was refused is none now either, and never ran"
 done_testing

@@ -66,8 +66,9 @@ for delay in 0.35 0.5 0.62 0.71; do
         sleep 0.05
     done
     sleep "$delay"
-    victim=$(pgrep -P $launcher ckpt | head -n 1)
-    [ -n "$victim" ] && kill -KILL "$victim" || kill -TERM $launcher
+    victim=$(pgrep -f "^$prog train 1000000" | head -n 1)
+    [ -z "$victim" ] || kill -KILL "$victim"
+    kill -TERM $launcher # whatever it would do about that
     wait $launcher 2>/dev/null
     job "a rank killed while it saves ($delay s): bit by bit what was saved" 3 restore any
 done

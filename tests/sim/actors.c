@@ -209,6 +209,19 @@ static void lose_ranks(struct world *w, struct keeper *k, bool orphans)
     k->nlive = 0;
 }
 
+void sim_mark(struct world *w, unsigned node, uint64_t job, bool dead)
+{
+    struct node *n = &w->node[node];
+    unsigned i = 0;
+
+    while (i < n->ndead && n->dead[i] != job)
+        i++;
+    if (dead && i == n->ndead && n->ndead < MU_COUNT(n->dead))
+        n->dead[n->ndead++] = job;
+    else if (!dead && i < n->ndead)
+        n->dead[i] = n->dead[--n->ndead];
+}
+
 void sim_keeper_gone(struct world *w, unsigned i, bool crash)
 {
     struct keeper *k = &w->keeper[i];
@@ -218,6 +231,7 @@ void sim_keeper_gone(struct world *w, unsigned i, bool crash)
         sim_violated(w, "job %llu: its keeper ended before its ranks", (unsigned long long)k->job);
     if (crash)
         lose_ranks(w, k, sim_chance(w, 300));
+    sim_mark(w, k->node, k->job, crash);
     mu_keeper_free(k->core);
     k->core = NULL;
     k->alive = false;
@@ -485,6 +499,9 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
             e->gen = n->gen;
             e->job = a->job;
             break;
+        case MU_ACT_FORGET:
+            sim_mark(w, who, a->job, false);
+            break;
         case MU_ACT_EXIT:
             over = true;
             break;
@@ -510,6 +527,7 @@ void sim_agent_start(struct world *w, unsigned who)
 {
     struct node *n = &w->node[who];
     struct mu_agent_config cfg = {.node = n->name,
+                                  .boot = n->boot,
                                   .slots = n->slots,
                                   .pus = n->slots,
                                   .incarnation = n->gen + 1,
@@ -521,12 +539,15 @@ void sim_agent_start(struct world *w, unsigned who)
     if (n->alive || n->down)
         return;
     sim_trace(w, "START agent %s", n->name);
+    snprintf(n->boot, sizeof n->boot, "b%u", n->boots);
     n->core = mu_agent_new(&cfg);
     mu_agent_set_addr(n->core, who ? "there" : "", 1);
     n->alive = true;
     n->tick = 0;
     sim_tree_start(w, who);
     n->norphans = 0; /* the shell removes them before anything else */
+    for (unsigned i = 0; i < n->ndead; i++)
+        sim_agent_step(w, who, &(struct mu_ev){.kind = MU_EV_LOAD, .job = n->dead[i]});
     for (unsigned i = 0; i < w->nkeepers; i++)
         if (w->keeper[i].alive && w->keeper[i].node == who)
             sim_agent_step(w, who, &(struct mu_ev){.kind = MU_EV_LOAD, .job = w->keeper[i].job, .pid = i + 1});

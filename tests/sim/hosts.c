@@ -89,7 +89,8 @@ static void die(struct world *w, unsigned who)
         k->nlive = 0;
         sim_hang_up(w, k->line);
     }
-    n->norphans = 0;
+    n->norphans = n->ndead = 0;
+    n->boots++;
     if (n->alive)
         sim_agent_end(w, who);
     later(w, HEALED, w->now + lasts, who, 0);
@@ -175,8 +176,11 @@ void sim_line_dial(struct world *w, struct event *e)
     if (!k->line)
         return;
     sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->line});
-    struct mu_m_hello hello = {
-        .proto = MU_WIRE_VERSION, .role = (char[]){"line"}, .node = w->node[k->node].name, .job = k->job};
+    struct mu_m_hello hello = {.proto = MU_WIRE_VERSION,
+                               .role = (char[]){"line"},
+                               .node = w->node[k->node].name,
+                               .pid = e->who + 1,
+                               .job = k->job};
     if (mu_msg_encode(&b, MU_MSG_hello, &hello))
         sim_violated(w, "a keeper's hello cannot be encoded");
     sim_transmit(w, k->line, 1, &b);

@@ -102,6 +102,9 @@ struct node {
         uint32_t attempt, n;
     } orphans[MAX_JOBS * 4];
     unsigned norphans;
+    uint64_t dead[MAX_JOBS * 2]; /* jobs whose keeper is dead and not forgotten: the marks that keepers leave */
+    unsigned ndead, boots;
+    char boot[16];
 };
 enum { CUT_IN = 1, CUT_OUT = 2 }; /* nothing reaches the node; nothing of it reaches the controller */
 
@@ -168,6 +171,7 @@ void sim_ctl_crash(struct world *w);
 void sim_ctl_step(struct world *w, struct mu_ev *ev);
 void sim_ctl_start(struct world *w);
 void sim_keeper_gone(struct world *w, unsigned i, bool crash);
+void sim_mark(struct world *w, unsigned node, uint64_t job, bool dead);
 bool sim_freeze(struct world *w);
 void sim_rank_hangs(struct world *w, struct event *e);
 void sim_end_rank(struct world *w, unsigned who, uint32_t index, uint64_t after, int32_t status);

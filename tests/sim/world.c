@@ -269,6 +269,7 @@ static void agent_event(struct world *w, struct event *e)
         for (unsigned i = 0; i < w->nkeepers; i++)
             if (w->keeper[i].alive && w->keeper[i].node == e->who && w->keeper[i].job == e->job)
                 sim_violated(w, "job %llu: two keepers on %s", (unsigned long long)e->job, n->name);
+        sim_mark(w, e->who, e->job, false); /* it has the lock that was the mark of another one */
         memset(k, 0, sizeof *k);
         k->node = e->who;
         k->job = e->job;
@@ -427,8 +428,10 @@ static void with_hosts(struct world *w, struct truth *t)
         unsigned node = w->nnodes + (first - w->nnodes + i) % (w->nall - w->nnodes);
         uint32_t slots = 1 + (uint32_t)sim_below(w, w->node[node].slots);
         size_t len = strlen(t->hosts);
+        char name[sizeof w->node[node].name];
+        memcpy(name, w->node[node].name, sizeof name);
         snprintf(t->hosts + len, sizeof t->hosts - len, "%s%s%s:%u", n ? "," : "", sim_chance(w, 300) ? "me@" : "",
-                 w->node[node].name, slots);
+                 name, slots);
         sum += slots;
         n++;
     }

@@ -3,11 +3,11 @@ a job of 8 ranks on 4 hosts with one spare, lets it recover, heals, and looks at
 until all rounds are done (as a rule one is enough); each must end with the weights of an undisturbed one. TAP; each
 round is a line of the journal, and a failure says seed, round and all that is known. ROUNDS, SEED, KINDS=rank,cut for
 some of the faults only."""
+import glob
 import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import time
 
@@ -246,13 +246,20 @@ def main():
     ok(gone(), "nothing at all is left once the pool has ended", f.verb("orphans"))
 
 
+def keep():
+    home = os.environ["MUSTER_HOME"]
+    for path in glob.glob(home + "/**/log", recursive=True):
+        shutil.copytree(path, "%s/%s" % (KEPT, os.path.relpath(path, home).split("/")[0]), dirs_exist_ok=True)
+    for path in glob.glob(TMP + "/job-*/out") + glob.glob(TMP + "/job-*/steps.*"):
+        shutil.copy(path, "%s/%s" % (KEPT, os.path.relpath(path, TMP).replace("/", ".")))
+    print("# kept: " + KEPT, flush=True)
+
+
 try:
     main()
 finally:
     if failed or sys.exc_info()[0]:
-        subprocess.run("cp -r %s/*/log %s/job-*/out %s/job-*/steps.* %s/" % (os.environ["MUSTER_HOME"], TMP, TMP, KEPT),
-                       shell=True, stderr=subprocess.DEVNULL)
-        print("# kept: " + KEPT, flush=True)
+        keep()
     else:
         shutil.rmtree(KEPT, ignore_errors=True)
 print("1..%d" % count)

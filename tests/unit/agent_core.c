@@ -320,6 +320,31 @@ static void test_known(void)
     TAP_OK(introduced.way > way && !stays[0], "each way has a number of its own");
 }
 
+/* Keepers that died while no agent was here. */
+static void test_dead(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .end_ns = 10 * MU_SEC};
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOAD, .job = 1});
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome});
+    TAP_OK(sent(MU_AGENT_CTL, MU_MSG_report) == 1 && sent(MU_AGENT_CTL, MU_MSG_agent_ready) == 1,
+           "a dead keeper is told of, and not waited for");
+    release_job();
+    TAP_OK(did(MU_ACT_FORGET) && !mu_agent_keepers(agent), "let go of, it is forgotten");
+
+    set_up();
+    step((struct mu_ev){.kind = MU_EV_CHILD, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(!did(MU_ACT_FORGET), "one that dies is not");
+    release_job();
+    TAP_OK(did(MU_ACT_FORGET) && did(MU_ACT_FORGET)->job == 1, "until its job is over");
+}
+
 /* Ranks that take their time to die. */
 static void test_slow(void)
 {
@@ -363,6 +388,7 @@ int main(void)
     test_lease();
     test_waiting();
     test_known();
+    test_dead();
     test_slow();
     mu_agent_free(agent);
     mu_acts_free(&acts);

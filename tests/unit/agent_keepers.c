@@ -20,7 +20,7 @@
 
 static struct mu_paths paths;
 static struct event_base *base;
-static uint64_t dead_job;
+static uint64_t dead_job, found_dead;
 static unsigned deaths, founds;
 static pid_t dead_pid, found_pid;
 
@@ -33,7 +33,11 @@ static void on_dead(void *arg, uint64_t job, pid_t pid)
 }
 static void on_found(void *arg, uint64_t job, pid_t pid)
 {
-    (void)arg, (void)job;
+    (void)arg;
+    if (!pid) {
+        found_dead = job;
+        return;
+    }
     founds++;
     found_pid = pid;
 }
@@ -58,11 +62,14 @@ static int play_keeper(int argc, char **argv)
     char name[64], path[PATH_MAX];
     struct mu_err err;
 
-    if (argc != 6 || strcmp(argv[2], "--job") || strcmp(argv[4], "--node") || mu_paths_init(&paths, &err))
+    if (argc != 8 || strcmp(argv[2], "--job") || strcmp(argv[4], "--node") || strcmp(argv[6], "--lock-fd") ||
+        mu_paths_init(&paths, &err))
         return 9;
     snprintf(name, sizeof name, "keeper.%s.lock", argv[3]);
     mu_path_join(path, sizeof path, paths.run, name, NULL);
-    if (mu_path_lock(path, 0, &err) < 0)
+    if (getenv("SLOW"))
+        usleep(300000);
+    if (mu_path_lock_sign(atoi(argv[7]), path, &err) < 0)
         return 8;
     bool clean = !getenv("MUSTER_TAG") && !getenv("PMIX_RANK") && fcntl(7, F_GETFD) < 0 && getsid(0) == getpid() &&
                  !strcmp(argv[5], paths.host);
@@ -142,11 +149,16 @@ static void life(void)
     const char *left[] = {"j5.a1", "j6.a1", "j6.a12", "k6", "pin.6", shm5, shm6, shm_other};
     for (size_t i = 0; i < MU_COUNT(left); i++)
         touch_dir(left[i]);
-    snprintf(path, sizeof path, "%s/keeper.6.lock", paths.run);
+    snprintf(path, sizeof path, "%s/keeper.6.lock", paths.run); /* of one that was never executed */
     close(open(path, O_CREAT | O_WRONLY, 0600));
+    snprintf(path, sizeof path, "%s/keeper.7.lock", paths.run);
+    mu_path_write_atomic(path, "99\n", 3, 0600, NULL);
     struct mu_keepers *next = mu_keepers_new(base, &paths, paths.host, on_dead, NULL);
     mu_keepers_adopt(next, on_found, NULL);
     TAP_OK(founds == 1 && found_pid == pid, "the next agent finds it");
+    TAP_OK(found_dead == 7 && exists("keeper.7.lock"), "and the mark of one that is dead");
+    mu_keepers_forget(next, 7);
+    TAP_OK(!exists("keeper.7.lock"), "until that is let go of");
     TAP_OK(!exists("j6.a1") && !exists("j6.a12") && !exists("k6") && !exists("pin.6") && !exists(shm6) &&
                !exists("keeper.6.lock"),
            "and removes what a dead one left");
@@ -157,8 +169,11 @@ static void life(void)
     SPIN_UNTIL(deaths == 2);
     TAP_OK(deaths == 2 && dead_job == 5 && dead_pid == pid, "its death is seen by both who watch it");
     TAP_OK(!mu_keepers_clean(next, 5, &err) && waitpid(own, NULL, 0) == own, "its ranks are killed");
-    TAP_OK(!exists("j5.a1") && !exists(shm5) && !exists("keeper.5.lock") && exists(shm_other), "its files are removed");
+    TAP_OK(!exists("j5.a1") && !exists(shm5) && exists("keeper.5.lock") && exists(shm_other),
+           "its files are removed, all but its mark");
     TAP_OK(!mu_keepers_clean(next, 5, &err), "twice does no harm");
+    mu_keepers_forget(next, 5);
+    TAP_OK(!exists("keeper.5.lock"), "which goes when nobody will ask again");
     mu_path_remove_tree(shm_other, NULL);
 
     /* One that hangs. */
@@ -177,6 +192,22 @@ static void life(void)
     mu_keepers_watch(k, 9, pid); /* long dead */
     SPIN_UNTIL(deaths);
     TAP_OK(deaths == 1 && dead_job == 9, "watching a dead one tells its death");
+
+    /* Found from its first moment on, whoever dies meanwhile. */
+    setenv("SLOW", "1", 1);
+    TAP_OK(!mu_keepers_spawn(k, 10, &pid, &err), "one that takes its time");
+    unsetenv("SLOW");
+    touch_dir("k10");
+    founds = 0;
+    mu_keepers_adopt(next, on_found, NULL);
+    TAP_OK(founds == 1 && found_pid == pid && exists("k10"), "is found although it has not said its number yet");
+    SPIN_UNTIL(exists("played.10"));
+    pid_t second = 0;
+    TAP_OK(!mu_keepers_spawn(next, 10, &second, &err) && second != pid, "another one of its job");
+    SPIN_UNTIL(mu_daemon_locked(paths.run, "keeper.10.lock", &locked) && locked == second);
+    TAP_OK(locked == second && (waitpid(pid, NULL, WNOHANG) == pid || kill(pid, 0)), "takes its place");
+    if (second > 1)
+        kill(second, SIGKILL);
     mu_keepers_free(k);
     mu_keepers_free(next);
 }

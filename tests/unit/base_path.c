@@ -58,6 +58,9 @@ static void files(void)
     TAP_OK(mu_path_mkdirs(at("a/b//c/", ""), 0700, &err) == 0 && mode(at("a/b/c", "")) == 0700, "mkdirs makes all");
     TAP_OK(mu_path_mkdirs(at("a/b/c", ""), 0700, &err) == 0, "mkdirs of what is there");
     TAP_OK(mu_path_mkdirs("", 0700, &err) == MUSTER_EARG, "mkdirs of nothing");
+    int e = mkdir("/sys/muster-test", 0700) ? errno : 0; /* EACCES, EPERM, EROFS: whoever asks */
+    TAP_OK(e && mu_path_mkdirs("/sys/muster-test/x", 0700, &err) && strstr(err.text, strerror(e)),
+           "mkdirs says why: %s", strrchr(err.text, ':'));
     TAP_OK(mu_path_write_atomic(at("a/f", ""), "hello", 5, 0640, &err) == 0 && mode(at("a/f", "")) == 0640,
            "write_atomic creates with its mode");
     TAP_OK(mu_path_mkdirs(at("a/f/x", ""), 0700, &err) < 0 && strstr(err.text, "cannot create directory"),

@@ -233,12 +233,13 @@ static void families(void)
     TAP_OK(mu_proc_kill_tagged(&below, 5000, &toll, &err) == 0 && !kill(parent, 0), "a spared one, too");
     kill(parent, SIGKILL);
     if (geteuid() == 0) {
+        int program = open(self, O_RDONLY | O_CLOEXEC); /* others may have no way to it */
         pid_t other = fork();
         if (!other) {
             if (setresuid(65534, 65534, 65534))
                 _exit(1);
-            execve(self, (char *const[]){(char *)"child", (char *)"sleep", NULL},
-                   (char *const[]){(char *)"MUSTER_TAG=00000001.88.1", NULL});
+            fexecve(program, (char *const[]){(char *)"child", (char *)"sleep", NULL},
+                    (char *const[]){(char *)"MUSTER_TAG=00000001.88.1", NULL});
             _exit(1);
         }
         struct mu_proc_sweep tagged = {.pool = 1, .job = 88};

@@ -86,6 +86,8 @@ static void failures(void)
         {S("./plain"), dir, 126, "Permission denied", "a file that is no program"},
         {S("plain"), S("/"), 126, "Permission denied", "one found in PATH"},
         {S("/"), S("/"), 126, "Permission denied", "a directory"},
+        {S("./binary"), dir, 126, "no script either", "a file that begins as a program does and is none"},
+        {S("binary"), S("/"), 126, "no script either", "one found in PATH"},
         {S("./lost"), dir, 127, "interpreter", "a script without its interpreter"},
         {S("/bin/true"), S("/no/such/dir"), 1, "/no/such/dir", "a working directory that is not there"},
         {S("/bin/true"), S("/etc/passwd"), 1, "Not a directory", "one that is a file"},
@@ -275,6 +277,10 @@ int main(void)
         return 1;
     snprintf(path_env, sizeof path_env, "PATH=/nowhere::%s:/usr/bin:/bin", dir);
     put_file("plain", "text\n", 0600);
+    put_file("binary",
+             "\x7f"
+             "ELF\necho is run by the shell\n",
+             0700);
     put_file("lost", "#!/no/such/interpreter\n", 0700);
     put_file("say", "echo said $1\n", 0700);
     failures();

@@ -197,15 +197,20 @@ static void long_shortage(void)
     submission(11);
     TAP_OK(pass(4900 * MU_MS) && seen.sends == 0, "held for nearly five seconds");
     pass(MU_SEC);
-    TAP_OK(seen.sends == 2 && seen.errors == 1 && seen.order == 32 && strstr(seen.text, "full"),
-           "then the client gets an error: %s", seen.text);
+    TAP_OK(seen.sends == 1 && seen.errors == 1 && seen.order == 3 && strstr(seen.text, "full"),
+           "then the client gets an error, and the job is not started: %s", seen.text);
     TAP_OK(mu_commit_refused(commit, &job) && job == 11 && !mu_commit_refused(commit, &job),
-           "and the job is given back for cancelling, once");
+           "and the job is given back, once");
+    add_row(&acts, 11, MU_JOB_CANCELLED, true);
+    add_event(&acts, 11);
+    mu_commit_step(commit, &acts, now, now);
 
     submission(12);
     TAP_OK(seen.errors == 1 && mu_commit_refused(commit, &job) && job == 12, "the next submission is refused at once");
 
     memset(&seen, 0, sizeof seen);
+    for (uint64_t i = 200; i < 230; i++) /* more than the pages that are free */
+        add_row(&acts, i, MU_JOB_RUNNING, false);
     add_row(&acts, 10, MU_JOB_COMPLETED, true);
     add_event(&acts, 10);
     mu_acts_send(&acts, 4, MU_MSG_kill, &(struct mu_m_kill){.job = 10});
@@ -227,6 +232,7 @@ static void long_shortage(void)
     mu_store_job(store, 10, &row, NULL);
     TAP_OK(row.state == MU_JOB_FAILED && events_of(10) == 2, "with room everything is stored after all");
     mu_msg_free_body(MU_MSG_jobrow, &row);
+    TAP_OK(!in_store(11) && !events_of(11) && !in_store(12) && !events_of(12), "but what was refused");
     TAP_OK(seen.sends == 4 && seen.order == 4635, "and the keepers are released");
     TAP_OK(mu_commit_next(commit) == UINT64_MAX, "nothing waits");
     submission(13);

@@ -71,8 +71,13 @@ static void refused(void)
         {"-H a:2 --engine beam true", "--engine: there is no engine 'beam': ssh, slurm, hand"},
         {"--hostfile /nosuch true", "/nosuch"},
         {"--output /proc/nosuch/x true", "--output: "},
-        {"--output /etc/passwd true", "--output: /etc/passwd"},
-        {"--ckpt color=red true", "--ckpt takes KEY=VALUE"},
+        {"--output /etc/passwd true", "--output /etc/passwd: not a directory"},
+        {"--ckpt color=red true", "--ckpt: unknown key \"color\"; the keys are dir, interval and keep"},
+        {"--ckpt protect=none true", "--ckpt: unknown key \"protect\""},
+        {"--ckpt interval=foo true", "--ckpt: interval=foo is not valid; interval takes a time such as 30"},
+        {"--ckpt interval=5 --ckpt keep=1 true", "--ckpt: keep=1 is not valid; keep takes how many"},
+        {"--ckpt keep true", "--ckpt: keep= is not valid"},
+        {"--ckpt-dir /proc/nosuch/x true", "--ckpt-dir: cannot create directory /proc/nosuch: No such file"},
         {"--ckpt-dir /etc/passwd true", "--ckpt-dir /etc/passwd: not a directory"},
         {"--timeout never true", "--timeout takes a time"},
         {"--on-failure ignore true", "--on-failure takes one of kill|keep"},
@@ -158,8 +163,12 @@ static void understood(void)
     rc = plan(&p, "-n 1 -x MUSTER_TEST_ABSENT true", &err);
     TAP_OK(rc == 0 && strstr(p.note, "MUSTER_TEST_ABSENT"), "a variable to hand on that is not there is mentioned");
     mu_run_plan_free(&p);
-    rc = plan(&p, "-n 1 --allow-run-as-root --ckpt interval=5,keep=2 --ckpt protect=none --ckpt-dir here true", &err);
-    TAP_OK(rc == 0 && !strcmp(p.ckpt, "interval=5,keep=2,protect=none") && p.ckpt_dir[0] == '/', "checkpoint options");
+    rc =
+        plan(&p, "-n 1 --allow-run-as-root --dry-run --ckpt interval=5,keep=2 --ckpt dir=x --ckpt-dir here true", &err);
+    TAP_OK(rc == 0 && !strcmp(p.ckpt, "interval=5,keep=2,dir=x") && p.ckpt_dir[0] == '/', "checkpoint options");
+    mu_run_plan_free(&p);
+    rc = plan(&p, "-n 1 -H elsewhere --ckpt-dir /proc/nosuch/x true", &err);
+    TAP_OK(rc == 0, "a directory of other hosts is not looked at here");
     mu_run_plan_free(&p);
     TAP_OK(plan(&p, "--help", &err) == 1, "help is asked for");
     mu_run_plan_free(&p);

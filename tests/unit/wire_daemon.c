@@ -109,8 +109,11 @@ static int child(const char *number)
     ssize_t n = readlink("/proc/self/fd/0", in, sizeof in - 1);
 
     snprintf(cwd, sizeof cwd, "%s", n == 9 && !strcmp(in, "/dev/null") ? "null" : "else");
-    int len = snprintf(text, sizeof text, "%d %d %s %d %s", getsid(0) == getpid(), fcntl(fd + 1, F_GETFD) < 0, cwd,
-                       signal(SIGPIPE, SIG_DFL) == SIG_DFL, getenv("OMPI_X") || getenv("MUSTER_JOB") ? "job" : "free");
+    const char *mca = getenv("PMIX_MCA_gds");
+    int len =
+        snprintf(text, sizeof text, "%d %d %s %d %s %s", getsid(0) == getpid(), fcntl(fd + 1, F_GETFD) < 0, cwd,
+                 signal(SIGPIPE, SIG_DFL) == SIG_DFL,
+                 getenv("OMPI_X") || getenv("MUSTER_JOB") || getenv("PMIX_RANK") ? "job" : "free", mca ? mca : "none");
     return write(fd, text, (size_t)len) == len ? 0 : 1;
 }
 
@@ -121,7 +124,12 @@ static void spawning(void)
 
     setenv("OMPI_X", "1", 1);
     setenv("MUSTER_JOB", "1", 1);
+    setenv("PMIX_RANK", "0", 1);
+    setenv("PMIX_MCA_gds", "hash", 1);
     for (int detach = 0; detach < 2; detach++) {
+        const char *want = detach ? "1 1 null 1 free none" : "1 1 null 1 free hash";
+        if (detach) /* within a rank such settings are its keeper's */
+            setenv("MUSTER_TAG", "00000000.1.1", 1);
         char text[200] = "";
         struct mu_err err = {0};
         int fds[2];
@@ -133,7 +141,7 @@ static void spawning(void)
         int rc = mu_daemon_spawn(argv, fds[1], detach, &pid, &err);
         close(fds[1]);
         ssize_t n = read(fds[0], text, sizeof text - 1);
-        TAP_OK(!rc && n > 0 && !strcmp(text, "1 1 null 1 free"), "%s: its own session, nothing inherited (%s%s)",
+        TAP_OK(!rc && n > 0 && !strcmp(text, want), "%s: its own session, nothing inherited (%s%s)",
                detach ? "detached" : "a child", text, err.text);
         int got = waitpid(pid, NULL, 0);
         TAP_OK(pid > 0 && (detach ? got < 0 : got == pid), "%s", detach ? "not our child" : "our child");
@@ -141,6 +149,9 @@ static void spawning(void)
         close(leaked);
     }
     unsetenv("OMPI_X");
+    unsetenv("PMIX_RANK");
+    unsetenv("PMIX_MCA_gds");
+    unsetenv("MUSTER_TAG");
     unsetenv("MUSTER_JOB");
 }
 

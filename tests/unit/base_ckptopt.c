@@ -1,5 +1,5 @@
+#include "runtime/base/ckptopt.h"
 #include "runtime/base/clock.h"
-#include "runtime/ckpt/options.h"
 #include "tests/unit/tap.h"
 
 #include <string.h>

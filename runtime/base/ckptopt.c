@@ -1,4 +1,4 @@
-#include "runtime/ckpt/options.h"
+#include "runtime/base/ckptopt.h"
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -87,7 +87,7 @@ static const struct {
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
 };
 
-static int overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *err)
+int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *err)
 {
     mu_auto_free char *copy = strdup(text);
     char *save = NULL;
@@ -120,9 +120,9 @@ int mu_ckpt_options_parse(const char *options, const char *options_env, const ch
 
     if (dir_env && *dir_env && set_dir(&o, dir_env))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_CKPT_DIR is longer than %d bytes", MU_CKPT_DIR_MAX - 1);
-    if (options_env && (rc = overlay(&o, options_env, "checkpoint options (MUSTER_CKPT)", err)))
+    if (options_env && (rc = mu_ckpt_options_overlay(&o, options_env, "checkpoint options (MUSTER_CKPT)", err)))
         return rc;
-    if (options && (rc = overlay(&o, options, "checkpoint options", err)))
+    if (options && (rc = mu_ckpt_options_overlay(&o, options, "checkpoint options", err)))
         return rc;
     *out = o;
     return 0;

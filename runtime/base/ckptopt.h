@@ -1,8 +1,12 @@
 /* What a checkpoint is told: "key=value,key=value" from the program, from `muster run --ckpt`, from the environment. */
-#ifndef MU_CKPT_OPTIONS_H
-#define MU_CKPT_OPTIONS_H
+#ifndef MU_BASE_CKPTOPT_H
+#define MU_BASE_CKPTOPT_H
 
-#include "runtime/ckpt/io.h"
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+#define MU_CKPT_DIR_MAX 3900 /* longest store directory; what is below it fits a path */
 
 struct mu_ckpt_options {
     char dir[MU_CKPT_DIR_MAX];
@@ -15,5 +19,7 @@ struct mu_ckpt_options {
  * program's); each may be NULL or empty. EARG names the key and what it takes. dir is as given, maybe relative. */
 int mu_ckpt_options_parse(const char *options, const char *options_env, const char *dir_env,
                           struct mu_ckpt_options *out, struct mu_err *);
+/* One such text more, over what is in *o; where: its name, for the error. */
+int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *);
 
 #endif

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# muster topo fabric, place, audit and export, on files and on a simulated fabric.
+. "$(dirname "$0")/../lib.sh"
+
+json() { python3 -c "import json,sys; j=json.loads(sys.argv[1]); sys.exit(0 if ($1) else 1)" "$out"; }
+net() { # LEAVES HOSTS SPINES: a fat tree as ibsim reads it
+    python3 - "$@" <<'END'
+import sys
+leaves, hosts, spines = map(int, sys.argv[1:])
+for l in range(leaves):
+    print(f'Switch 36 "leaf{l}"')
+    for h in range(hosts): print(f'[{h + 1}] "n{l * hosts + h}"[1]')
+    for s in range(spines): print(f'[{hosts + s + 1}] "spine{s}"[{l + 1}]')
+    print()
+for s in range(spines):
+    print(f'Switch 36 "spine{s}"')
+    for l in range(leaves): print(f'[{l + 1}] "leaf{l}"[{hosts + s + 1}]')
+    print()
+for h in range(leaves * hosts):
+    print(f'Hca 1 "n{h}"\n[1] "leaf{h // hosts}"[{h % hosts + 1}]\n')
+END
+}
+net 4 4 3 >"$tmp/net"
+printf '# drained\nn[0-2]\nn5 down since Monday\n\nghost\n' >"$tmp/occupied"
+
+run_cmd "$muster" topo fabric --fabric-file "$tmp/net"
+like "$out" '16 hosts, 16 adapters, 7 switches, 28 cables, 1 subnet; places as a tree' "fabric says what is there"
+run_cmd "$muster" topo fabric --fabric-file "$tmp/net" --json
+json "j['schema'] == 'muster.fabric/1' and j['levels'] == [4, 3] and j['tree'] and [len(u['hosts']) for u in j['units']] == [4] * 4"
+ok $? "the same as JSON"
+
+run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 6 --json
+json "j['schema'] == 'muster.place/1' and len(set(j['nodes'])) == 6 and j['cost'] == 4 and j['bound'] == 4 and j['optimal']"
+ok $? "six nodes are on two leaves" || note "$out"
+run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 8 --occupied "$tmp/occupied" --group-size 4 --json
+json "not {'n0','n1','n2','n5'} & set(j['nodes']) and j['cost'] == 4 and j['groups_split'] == 0"
+ok $? "occupied nodes are left out, groups of four stay on their leaf" || note "$out"
+like "$err" 'occupied: 1 name is not in the fabric \(ghost\)' "a name that is not there is said"
+run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 1 --occupied "$tmp/occupied"
+is "$out" "$(printf '1 node, cost 0, optimal: bound 0\nRANK  NODE  LEAF   HOPS\n   0  n3    leaf0     0')" \
+    "one node: the leaf that it fills, as a table"
+run_cmd "$muster" topo export --fabric-file "$tmp/net" -N 2
+is "$out" "$(printf 'n0\nn1')" "a hostfile in the order of ranks"
+
+run_cmd "$muster" topo export --as topology.conf --fabric-file "$tmp/net"
+printf '%s\n' "$out" >"$tmp/topology.conf"
+is "$(sed -n 2p <<<"$out")" "SwitchName=l1-0 Nodes=n0,n1,n2,n3" "a topology.conf is written"
+run_cmd "$muster" topo place --fabric-file "$tmp/topology.conf" -N 6 --json
+json "j['nodes'] == ['n0','n1','n2','n3','n4','n5'] and j['cost'] == j['bound'] == 4"
+ok $? "and read" || note "$out"
+
+run_cmd "$muster" topo audit --fabric-file "$tmp/net" --json
+json "j['schema'] == 'muster.audit/1' and j['findings'] == [] and len(j['units']) == 4 and j['units'][0]['rails'] == 1"
+ok $? "nothing is invented on a sound fabric" || note "$out"
+sed -e '/^\[6\] "spine1"\[2\]$/d' -e '/^\[2\] "leaf1"\[6\]$/d' "$tmp/net" >"$tmp/dead"
+run_cmd "$muster" topo audit --fabric-file "$tmp/dead" --json
+json "[(f['kind'], f['host'], f['port']) for f in j['findings']] == [('dead-link', 'leaf1', 6)] and 'spine1' in j['findings'][0]['detail']"
+ok $? "a dead link is found" || note "$out"
+run_cmd "$muster" topo audit --fabric-file "$tmp/dead"
+like "$out" 'dead-link  leaf1     6  lacks a cable to spine1; 3 of 4 switches like it have 1' "and shown"
+
+# Two rails in two files, with the hosts' names in a list of GUIDs.
+for r in 0 1; do
+    printf 'switchguid=0x%s\nSwitch 4 "S%s"\n' "1$r" $r
+    for h in 1 2 3; do printf '[%d] "H%d%d"[1]\n' $h $r $h; done
+    for h in 1 2 3; do printf 'caguid=0xa%d%d\nCa 1 "H%d%d" # "mlx5_%d"\n[1] "S%d"[%d]\n' $r $h $r $h $r $r $h; done
+done | tee >(sed -n '1,14p' >"$tmp/rail0") >(sed -n '15,$p' >"$tmp/rail1") >/dev/null
+wait_for 5 test -s "$tmp/rail1" -a -s "$tmp/rail0"
+for h in 1 2 3; do printf '0000:0000:0000:0a0%d host%d\n0xa1%d host%d\n' $h $h $h $h; done >"$tmp/guids"
+run_cmd "$muster" topo fabric --fabric-file "$tmp/rail0" --fabric-file "$tmp/rail1" --guids "$tmp/guids" --json
+json "j['hosts'] == 3 and j['subnets'] == 2 and j['units'] == [{'hosts': ['host1', 'host2', 'host3'], 'rails': 2}]"
+ok $? "several subnets, hosts by GUID" || note "$out" "$err"
+
+head -c 300 "$tmp/net" >"$tmp/cut"
+printf 'SwitchName=a Switches=b\nSwitchName=b Switches=a\n' >"$tmp/cycle"
+cat "$tmp/net" "$tmp/net" >"$tmp/twice"
+printf 'n[0-\n' >"$tmp/badlist"
+printf 'x y\n' >"$tmp/badguids"
+while IFS='|' read -r args says; do
+    # shellcheck disable=SC2086
+    run_cmd "$muster" topo $args
+    [ "$rc" = 2 ] && [ -z "$out" ] && [ "$(wc -l <<<"$err")" = 1 ] && [[ $err == *"$says"* ]]
+    ok $? "refused: $says" || note "$rc $out $err"
+done <<END
+fabric --fabric-file $tmp/cut|is truncated
+fabric --fabric-file $tmp/cycle|a cycle: switch
+fabric --fabric-file $tmp/twice|is there twice, first on line
+fabric --fabric-file $tmp/absent|No such file
+fabric --fabric-file $tmp/net --fabric-file $tmp/topology.conf|cannot be mixed
+fabric --fabric-file $tmp/net --guids $tmp/badguids|expected a node GUID and a host name
+fabric --fabric-file $tmp/net --device mlx5_0|is for the running fabric
+fabric --timeout 0|must be from 1ms
+place --fabric-file $tmp/net|Give -N NODES
+place --fabric-file $tmp/net -N 2 --occupied $tmp/badlist|is not a list of names
+place --fabric-file $tmp/net -N 2 more|one word too many
+audit --fabric-file $tmp/topology.conf|no cables to look at
+export --fabric-file $tmp/net|Give -N NODES
+export --as topology.conf --fabric-file $tmp/net -N 2|are for a hostfile
+END
+run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 17
+is "$rc:$err" "1:muster topo place: 16 nodes are free; 17 are wanted" "more nodes than there are"
+for sub in fabric place audit export; do
+    run_cmd "$muster" topo $sub --help
+    [ "$rc" = 0 ] && [[ $out == *--fabric-file* ]]
+    ok $? "help of $sub"
+done
+
+# --- the running fabric, simulated ------------------------------------------------------------------------------
+
+preload=$(ls /usr/lib/*/umad2sim/libumad2sim.so 2>/dev/null)
+if ! command -v ibsim >/dev/null || [ -z "$preload" ]; then
+    skip "ibsim is not installed" 5
+    done_testing
+fi
+cd "$tmp" || exit 2 # the simulator's client leaves a directory there
+export IBSIM_SOCKNAME=muster-$$
+sim() { # ARGS...: muster on a host of the simulated fabric. The client's destructor does not like sanitizers
+    run_cmd env SIM_HOST=n5 ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 LD_PRELOAD="$preload" timeout 60 "$muster" topo "$@"
+}
+start=$SECONDS
+sim fabric --timeout 1s
+is "$rc:$err" "1:muster topo fabric: the fabric does not answer: its discovery took more than 1000 ms" \
+    "a fabric that does not answer"
+[ $((SECONDS - start)) -lt 20 ]
+ok $? "is not waited for"
+
+ibsim -s -n "$tmp/net" >"$tmp/ibsim.log" 2>&1 &
+server=$!
+found() { sim fabric --json --timeout 2s && [ "$rc" = 0 ]; }
+wait_for 20 found
+json "j['source'] == 'the live fabric' and j['hosts'] == 16 and j['levels'] == [4, 3] and j['cables'] == 28"
+ok $? "the running fabric is discovered" || note "$out" "$err"
+sim place -N 8 --group-size 4 --json
+json "len(set(j['nodes'])) == 8 and j['cost'] == j['bound'] == 4 and j['groups_split'] == 0"
+ok $? "and placed on" || note "$out" "$err"
+sim audit --json
+json "j['findings'] == []"
+ok $? "and audited" || note "$out" "$err"
+kill $server
+wait $server 2>/dev/null
+cd "$root" || exit 2
+done_testing

@@ -1,0 +1,227 @@
+/* An agent that comes back without the attempt that its node was told to start: when the start is sent again, when the
+ * attempt is lost, and what is said. And a job that is cancelled when its ranks have long ended. */
+#include "launcher/core/ctl.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "tests/unit/tap.h"
+
+static struct mu_ctl *ctl;
+static struct mu_acts acts;
+static uint64_t now = 1000 * MU_SEC, job;
+static char events[2000];
+static uint32_t starts, newest, kills; /* since `forget` */
+static mu_conn last_conn, client;
+
+static void note(const struct mu_act *a)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+    size_t n = strlen(events);
+
+    if (a->kind == MU_ACT_EVENT)
+        snprintf(events + n, sizeof events - n, "%s: %s\n", a->event, a->detail);
+    if (a->kind != MU_ACT_SEND || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
+        return;
+    if (m.type == MU_MSG_start) {
+        starts++;
+        newest = m.start.attempt;
+    }
+    if (m.type == MU_MSG_submitted)
+        job = m.submitted.job;
+    kills += m.type == MU_MSG_kill;
+}
+
+static void step(struct mu_ev ev)
+{
+    ev.now = ev.wall = now;
+    mu_ctl_step(ctl, &ev, &acts);
+    for (size_t i = 0; i < acts.n; i++)
+        note(&acts.v[i]);
+    mu_acts_clear(&acts);
+}
+
+static void hear(mu_conn conn, enum mu_msg_type type, const void *body)
+{
+    struct mu_msg m = {.type = type};
+
+    memcpy(&m.hello, body, mu_msg_size(type));
+    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &m});
+}
+
+static mu_conn up(const char *role)
+{
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = ++last_conn});
+    hear(last_conn, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role});
+    return last_conn;
+}
+
+static mu_conn joins(const char *node, const char *boot)
+{
+    mu_conn c = up("agent");
+
+    hear(c, MU_MSG_agent,
+         &(struct mu_m_agent){
+             .node = (char *)(uintptr_t)node, .slots = 1, .pus = 1, .boot = (char *)(uintptr_t)boot, .pid = 1});
+    return c;
+}
+
+static void ready(mu_conn c)
+{
+    hear(c, MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+}
+
+static void report(mu_conn c, uint32_t attempt, uint32_t phase)
+{
+    static uint64_t seq;
+
+    hear(c, MU_MSG_report,
+         &(struct mu_m_report){.job = job,
+                               .attempt = attempt,
+                               .phase = phase,
+                               .nranks = 1,
+                               .drained = phase >= MU_PHASE_GONE,
+                               .seq = phase == MU_PHASE_LOST ? 0 : ++seq});
+}
+
+static void down(mu_conn c)
+{
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = c});
+    events[0] = 0;
+    starts = kills = 0;
+}
+
+static const struct mu_m_jobrow *row(void)
+{
+    return mu_ctl_job(ctl, mu_ctl_job_count(ctl) - 1, NULL);
+}
+
+/* A job of a rank on each of so many nodes, whose start has been sent. */
+static void submit(unsigned nodes, mu_conn agents[2])
+{
+    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t";
+    uint32_t zero = 0, one = 1, ranks = nodes;
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_m_spec spec = {.ranks = ranks,
+                             .app_ranks = {.v = &ranks, .n = 1},
+                             .app_argc = {.v = &one, .n = 1},
+                             .argv = argv,
+                             .app_envc = {.v = &zero, .n = 1},
+                             .app_wdir = wdirs};
+    struct mu_m_submit m = {.token = token};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    for (unsigned i = 0; i < nodes; i++)
+        ready(agents[i] = joins(i ? "n1" : "n0", "first"));
+    client = up("client");
+    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
+        exit(99);
+    hear(client, MU_MSG_submit, &m);
+    free(m.spec.data);
+    events[0] = 0;
+    starts = kills = 0;
+}
+
+enum { NONE = -1 };
+static const struct {
+    const char *what, *boot;
+    int before, attempt, phase; /* reported before the agent dies; by the next one: attempt, phase */
+    bool again;
+    const char *says;
+} rows[] = {
+    {"an agent that was killed before it had a keeper", "first", NONE, NONE, 0, true, "start-again"},
+    {"one that had said that it starts one", "first", MU_PHASE_STARTING, NONE, 0, true, "start-again"},
+    {"one whose keeper has not got the start", "first", MU_PHASE_STARTING, 0, MU_PHASE_IDLE, true, "start-again"},
+    {"the same after the host was booted", "second", NONE, 0, MU_PHASE_IDLE, true, "start-again"},
+    {"a host that was booted", "second", NONE, NONE, 0, false, "has come back has nothing of this attempt"},
+    {"a kernel that does not say", "", NONE, NONE, 0, false, "has come back has nothing of this attempt"},
+    {"a keeper that is dead", "first", NONE, 0, MU_PHASE_LOST, false, "keeper died while its agent was away; the last"},
+    {"ranks that ran", "first", MU_PHASE_RUNNING, NONE, 0, false, "the last output of rank 0 may be missing"},
+};
+
+static void test_one(void)
+{
+    mu_conn agent[2];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        submit(1, agent);
+        if (rows[i].before != NONE)
+            report(agent[0], 1, (uint32_t)rows[i].before);
+        down(agent[0]);
+        agent[0] = joins("n0", rows[i].boot);
+        if (rows[i].attempt != NONE)
+            report(agent[0], (uint32_t)rows[i].attempt, (uint32_t)rows[i].phase);
+        ready(agent[0]);
+        bool good = starts == 1 && newest == (rows[i].again ? 1 : 2) && strstr(events, rows[i].says);
+        TAP_OK(good, "%s: %s", rows[i].what, rows[i].again ? "it is told to start once more" : "the attempt is lost");
+        if (!good)
+            printf("# %u starts, attempt %u\n# %s\n", starts, newest, events);
+    }
+    report(agent[0], 2, MU_PHASE_GONE);
+    down(agent[0]);
+}
+
+static void test_several(void)
+{
+    mu_conn agent[2];
+
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    down(agent[1]);
+    agent[1] = joins("n1", "first");
+    ready(agent[1]);
+    TAP_OK(starts == 1 && newest == 1 && !kills, "of two nodes the one that has begun runs on");
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    TAP_OK(row()->state == MU_JOB_RUNNING && row()->attempt == 1, "and the job runs");
+
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    down(agent[1]);
+    report(agent[0], 1, MU_PHASE_LOST);
+    agent[1] = joins("n1", "first");
+    ready(agent[1]);
+    TAP_OK(newest == 2 && starts == 1, "when the attempt ends anyhow, none is told to begin it");
+
+    submit(1, agent);
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    down(agent[0]);
+    ready(joins("n0", "first"));
+    TAP_OK(!starts && row()->state == MU_JOB_CANCELLED, "nor when it has been cancelled");
+}
+
+static void test_cancel(void)
+{
+    mu_conn agent[2];
+
+    submit(1, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    down(agent[0]);
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    agent[0] = joins("n0", "first");
+    report(agent[0], 1, MU_PHASE_GONE);
+    TAP_OK(row()->state == MU_JOB_COMPLETED && !row()->exit_code,
+           "ranks that had ended with 0 before they could be told to end: the job has completed");
+
+    submit(1, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    down(agent[0]);
+    agent[0] = joins("n0", "first");
+    report(agent[0], 1, MU_PHASE_GONE);
+    TAP_OK(row()->state == MU_JOB_CANCELLED && row()->exit_code == 143, "those that were told are cancelled");
+}
+
+int main(void)
+{
+    test_one();
+    test_several();
+    test_cancel();
+    mu_ctl_free(ctl);
+    mu_acts_free(&acts);
+    return tap_done();
+}

@@ -1,0 +1,318 @@
+#include "topo/audit.h"
+
+#include <string.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+#include "tests/unit/tap.h"
+
+/* --- fabrics as lists of cables --------------------------------------------------------------------------------- */
+
+enum { NODES = 4000, CABLES = 8000 };
+static struct {
+    char name[64], text[64];
+    int ca, ports;
+} node[NODES];
+static struct {
+    int a, aport, b, bport, gone;
+} cable[CABLES];
+static int nnodes, ncables;
+
+static int add_node(const char *name, const char *text, int ca)
+{
+    snprintf(node[nnodes].name, sizeof node[nnodes].name, "%s", name);
+    snprintf(node[nnodes].text, sizeof node[nnodes].text, "%s", text);
+    node[nnodes].ca = ca;
+    node[nnodes].ports = 0;
+    return nnodes++;
+}
+
+static void add_cable(int a, int b)
+{
+    cable[ncables].a = a, cable[ncables].aport = ++node[a].ports;
+    cable[ncables].b = b, cable[ncables].bport = ++node[b].ports;
+    cable[ncables++].gone = 0;
+}
+
+/* pods x units of `rails` leaves with `hosts` hosts each, `spines` spines a pod, `cores` cores a spine of a pod. */
+static void build(int pods, int units, int rails, int hosts, int spines, int cores)
+{
+    char name[64], text[64];
+    int core[64][16], spine[64], leaf[16];
+
+    nnodes = ncables = 0;
+    for (int s = 0; s < spines; s++)
+        for (int c = 0; c < cores; c++) {
+            snprintf(name, sizeof name, "core%d.%d", s, c);
+            core[s][c] = add_node(name, name, 0);
+        }
+    for (int p = 0; p < pods; p++) {
+        for (int s = 0; s < spines; s++) {
+            snprintf(name, sizeof name, "spine%d.%d", p, s);
+            spine[s] = add_node(name, name, 0);
+            for (int c = 0; c < cores; c++)
+                add_cable(spine[s], core[s][c]);
+        }
+        for (int u = 0; u < units; u++) {
+            for (int r = 0; r < rails; r++) {
+                snprintf(name, sizeof name, "leaf%d.%d.%d", p, u, r);
+                leaf[r] = add_node(name, name, 0);
+                for (int s = 0; s < spines; s++)
+                    add_cable(leaf[r], spine[s]);
+            }
+            for (int h = 0; h < hosts; h++)
+                for (int r = 0; r < rails; r++) {
+                    snprintf(name, sizeof name, "h%d.%d.%d-%d", p, u, h, r);
+                    snprintf(text, sizeof text, "h%d.%d.%d mlx5_%d", p, u, h, r);
+                    add_cable(add_node(name, text, 1), leaf[r]);
+                }
+        }
+    }
+}
+
+static int audit(struct mu_fabric **f, struct mu_audit *a, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf b = {0};
+
+    for (int i = 0; i < nnodes; i++) {
+        int alive = 0;
+        for (int k = 0; k < ncables; k++)
+            alive += !cable[k].gone && (cable[k].a == i || cable[k].b == i);
+        if (!alive) /* as in a discovery: what nothing leads to is not there */
+            continue;
+        mu_buf_appendf(&b, "%s 64 \"%s\" # \"%s\"\n", node[i].ca ? "Ca" : "Switch", node[i].name, node[i].text);
+        for (int k = 0; k < ncables; k++) {
+            if (cable[k].gone)
+                continue;
+            if (cable[k].a == i)
+                mu_buf_appendf(&b, "[%d] \"%s\"[%d]\n", cable[k].aport, node[cable[k].b].name, cable[k].bport);
+            if (cable[k].b == i)
+                mu_buf_appendf(&b, "[%d] \"%s\"[%d]\n", cable[k].bport, node[cable[k].a].name, cable[k].aport);
+        }
+    }
+    int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "planted", f, err);
+    return rc ? rc : mu_audit_run(*f, a, err);
+}
+
+/* --- faults ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t seed;
+static int rnd(int n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (int)((seed >> 33) % (uint64_t)n);
+}
+
+static char touched[NODES];
+static int want[4], host_of_want[4][NODES];
+
+static void expect(enum mu_finding_kind kind, int at)
+{
+    want[kind]++;
+    host_of_want[kind][at]++;
+}
+
+/* By the lower end; a host is touched as a whole, through its first adapter's number. */
+static int touch(int n)
+{
+    char host[64];
+    int first = n;
+
+    if (node[n].ca) {
+        snprintf(host, sizeof host, "%s", node[n].text);
+        host[strcspn(host, " ")] = 0;
+        for (first = 0; strncmp(node[first].text, host, strlen(host)) || node[first].text[strlen(host)] != ' '; first++)
+            ;
+    }
+    if (touched[first])
+        return -1;
+    touched[first] = 1;
+    return first;
+}
+
+static void plant(int dead, int swaps, int rails)
+{
+    memset(touched, 0, sizeof touched);
+    memset(want, 0, sizeof want);
+    memset(host_of_want, 0, sizeof host_of_want);
+    for (int tries = 0; dead && tries < 10000; tries++) {
+        int k = rnd(ncables), at;
+        if (cable[k].gone || (node[cable[k].a].ca && rails < 2) || (at = touch(cable[k].a)) < 0)
+            continue;
+        cable[k].gone = 1;
+        expect(node[cable[k].a].ca ? MU_MISSING_RAIL : MU_DEAD_LINK, at);
+        dead--;
+    }
+    for (int tries = 0; swaps && tries < 10000; tries++) {
+        int k = rnd(ncables), m = rnd(ncables), at, other;
+        if (cable[k].gone || cable[m].gone || cable[k].b == cable[m].b || cable[k].a == cable[m].a ||
+            node[cable[k].a].ca != node[cable[m].a].ca || (node[cable[k].a].ca && rails < 2) ||
+            strncmp(node[cable[k].a].name, node[cable[m].a].name, 4)) /* of one level */
+            continue;
+        if ((at = touch(cable[k].a)) < 0 || (other = touch(cable[m].a)) < 0)
+            continue;
+        int b = cable[k].b, bport = cable[k].bport;
+        cable[k].b = cable[m].b, cable[k].bport = cable[m].bport;
+        cable[m].b = b, cable[m].bport = bport;
+        expect(MU_MISCABLED, at);
+        expect(MU_MISCABLED, other);
+        swaps--;
+    }
+}
+
+static void check(const char *what, int dead, int swaps)
+{
+    struct mu_fabric *f = NULL;
+    struct mu_audit a = {0};
+    struct mu_err err = {0};
+    int rc = audit(&f, &a, &err), total = want[0] + want[1] + want[2], bad = rc != 0 || (int)a.n != total;
+
+    for (size_t i = 0; i < a.n; i++) {
+        int at = 0;
+        size_t len = a.v[i].host ? strlen(a.v[i].host) : 0;
+        while (at < nnodes &&
+               (!len || strncmp(node[at].text, a.v[i].host, len) || (node[at].text[len] && node[at].text[len] != ' ')))
+            at++;
+        if (at == nnodes || !host_of_want[a.v[i].kind][at]--)
+            bad = 1;
+    }
+    TAP_OK(!bad, "%s, %d dead and %d swapped: all are found, and nothing else", what, dead, swaps);
+    if (bad) {
+        printf("# %d wanted, %zu found; %s\n", total, a.n, err.text);
+        for (int k = 0; k < 3; k++)
+            for (int i = 0; i < nnodes; i++)
+                if (host_of_want[k][i])
+                    printf("# not as wanted: %d %s at %s\n", host_of_want[k][i],
+                           mu_finding_name((enum mu_finding_kind)k), node[i].text);
+        for (size_t i = 0; i < a.n && i < 200; i++)
+            printf("# %s %s:%d %s\n", mu_finding_name(a.v[i].kind), a.v[i].host ? a.v[i].host : "-", a.v[i].port,
+                   a.v[i].detail);
+    }
+    mu_audit_free(&a);
+    mu_fabric_free(f);
+}
+
+static void planted(void)
+{
+    static const struct {
+        const char *what;
+        int pods, units, rails, hosts, spines, cores;
+    } fabrics[] = {
+        {"two levels", 1, 24, 1, 8, 8, 0},
+        {"8 rails", 1, 4, 8, 6, 8, 0},
+        {"2 rails", 1, 12, 2, 10, 4, 0},
+        {"three levels", 6, 8, 1, 4, 4, 4},
+    };
+    static const struct {
+        int dead, swaps;
+    } faults[] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}, {2, 2}, {3, 2}};
+
+    for (size_t i = 0; i < MU_COUNT(fabrics); i++)
+        for (size_t k = 0; k < MU_COUNT(faults); k++)
+            for (int round = 0; round < (k ? 4 : 1); round++) {
+                seed = 88172645463325252ull + 1000 * i + 100 * k + (unsigned)round;
+                build(fabrics[i].pods, fabrics[i].units, fabrics[i].rails, fabrics[i].hosts, fabrics[i].spines,
+                      fabrics[i].cores);
+                plant(faults[k].dead, faults[k].swaps, fabrics[i].rails);
+                check(fabrics[i].what, faults[k].dead, faults[k].swaps);
+            }
+    for (unsigned round = 0; round < 3; round++) {
+        seed = 1181783497276652981ull + round;
+        build(8, 16, 1, 8, 8, 4);
+        plant(60, 20, 1);
+        check("1024 hosts on three levels", 60, 20);
+        build(1, 16, 8, 16, 16, 0);
+        plant(60, 20, 8);
+        check("256 hosts with 8 rails", 60, 20);
+    }
+}
+
+/* --- by hand ---------------------------------------------------------------------------------------------------- */
+
+static int find_cable(const char *low, const char *up)
+{
+    for (int k = 0; k < ncables; k++)
+        if (!strcmp(node[cable[k].a].name, low) && !strcmp(node[cable[k].b].name, up))
+            return k;
+    return -1;
+}
+
+static void swap(int k, int m)
+{
+    int b = cable[k].b, bport = cable[k].bport;
+
+    cable[k].b = cable[m].b, cable[k].bport = cable[m].bport;
+    cable[m].b = b, cable[m].bport = bport;
+}
+
+static void reads(const char *what, const char *wanted)
+{
+    struct mu_fabric *f = NULL;
+    struct mu_audit a = {0};
+    struct mu_err err = {0};
+    mu_auto_buf struct mu_buf got = {0};
+    int rc = audit(&f, &a, &err);
+
+    for (size_t i = 0; i < a.n; i++)
+        mu_buf_appendf(&got, "%s%s %s:%d %s", i ? "; " : "", mu_finding_name(a.v[i].kind),
+                       a.v[i].host ? a.v[i].host : "-", a.v[i].port, a.v[i].detail);
+    TAP_OK(!rc && !strcmp(mu_buf_str(&got), wanted), "%s", what);
+    if (strcmp(mu_buf_str(&got), wanted))
+        printf("# got:  %s%s\n# want: %s\n", mu_buf_str(&got), err.text, wanted);
+    mu_audit_free(&a);
+    mu_fabric_free(f);
+}
+
+int main(void)
+{
+    planted();
+
+    build(1, 4, 4, 4, 4, 0);
+    cable[find_cable("h0.1.2-3", "leaf0.1.3")].gone = 1;
+    reads("a host without a rail", "missing-rail h0.1.2:0 no cable to leaf0.1.3; 3 hosts of its unit have one");
+    build(1, 4, 4, 4, 4, 0);
+    swap(find_cable("h0.1.2-3", "leaf0.1.3"), find_cable("h0.1.2-1", "leaf0.1.1"));
+    reads("two cables of one host",
+          "miscabled h0.1.2:1 mlx5_1 is on leaf0.1.3; in other hosts of its unit it is on leaf0.1.1; "
+          "miscabled h0.1.2:1 mlx5_3 is on leaf0.1.1; in other hosts of its unit it is on leaf0.1.3");
+    build(1, 4, 4, 4, 4, 0);
+    for (int h = 0; h < 4; h++) {
+        char name[32];
+        snprintf(name, sizeof name, "h0.2.%d-3", h);
+        cable[find_cable(name, "leaf0.2.3")].gone = 1;
+    }
+    reads("a unit without a rail", "missing-rail -:0 the unit of h0.2.0 and 3 more has 3 rails; 3 units have 4");
+    build(1, 4, 4, 4, 4, 0);
+    for (int r = 1; r < 4; r++) {
+        char name[32], leaf[32];
+        snprintf(name, sizeof name, "h0.1.2-%d", r);
+        snprintf(leaf, sizeof leaf, "leaf0.1.%d", r);
+        cable[find_cable(name, leaf)].gone = 1;
+    }
+    reads("a host with one rail among those with four is of another kind", "");
+    build(1, 8, 1, 4, 4, 0);
+    cable[find_cable("leaf0.3.0", "spine0.2")].gone = 1;
+    reads("a dead uplink and its port",
+          "dead-link leaf0.3.0:3 lacks a cable to spine0.2; 7 of 8 switches like it have 1");
+
+    struct mu_fabric *f = NULL;
+    struct mu_audit a = {0};
+    struct mu_err err = {0};
+    const char *text =
+        "Switch 4 \"a\"\n[1] \"h\"[1]\n[2] \"g\"[1]\nCa 1 \"h\"\n[1] \"a\"[1]\nCa 2 \"g\"\n[2]\n[1] \"a\"[2]\n"
+        "Switch 4 \"b\"\n[1] \"a\"[3]\n";
+    int rc = mu_fabric_parse(text, strlen(text), "f", &f, &err);
+    if (!rc)
+        rc = mu_audit_run(f, &a, &err);
+    TAP_OK(!rc && a.n == 1 && a.v[0].kind == MU_ONE_SIDED && a.units.n == 1, "a cable that one end does not know of");
+    mu_audit_free(&a);
+    mu_fabric_free(f);
+    f = NULL;
+    rc = mu_fabric_parse("SwitchName=a Nodes=n\n", 21, "t", &f, &err);
+    TAP_OK(!rc && mu_audit_run(f, &a, &err) == MUSTER_EARG && strstr(err.text, "no cables"), "topology.conf: %s",
+           err.text);
+    mu_fabric_free(f);
+    return tap_done();
+}

@@ -1,0 +1,335 @@
+#include "topo/place.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+#include "tests/unit/tap.h"
+
+/* --- random trees against brute force --------------------------------------------------------------------------- */
+
+enum { SWITCHES = 8, HOSTS = 10 };
+struct tree {
+    int nsw, nh, parent[SWITCHES], of[HOSTS], size[HOSTS];
+};
+
+static uint64_t seed;
+static unsigned rnd(unsigned n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (unsigned)(seed >> 33) % n;
+}
+
+static void make_tree(struct tree *t)
+{
+    t->nsw = 1 + (int)rnd(SWITCHES);
+    t->nh = 1 + (int)rnd(HOSTS);
+    for (int i = 0; i < t->nsw; i++) /* now and then one more root */
+        t->parent[i] = i == 0 || rnd(12) == 0 ? -1 : (int)rnd((unsigned)i);
+    for (int h = 0; h < t->nh; h++) {
+        t->of[h] = rnd(3) ? t->nsw - 1 - (int)rnd((unsigned)(t->nsw + 1) / 2) : (int)rnd((unsigned)t->nsw);
+        t->size[h] = rnd(4) > 0;
+    }
+}
+
+static void write_tree(const struct tree *t, struct mu_buf *b)
+{
+    for (int i = 0; i < t->nsw; i++) {
+        const char *sep = " Nodes=";
+        mu_buf_appendf(b, "SwitchName=s%d", i);
+        for (int h = 0; h < t->nh; h++)
+            if (t->of[h] == i) {
+                mu_buf_appendf(b, "%sn%d", sep, h);
+                sep = ",";
+            }
+        sep = " Switches=";
+        for (int c = 0; c < t->nsw; c++)
+            if (t->parent[c] == i) {
+                mu_buf_appendf(b, "%ss%d", sep, c);
+                sep = ",";
+            }
+        mu_buf_putc(b, '\n');
+    }
+}
+
+/* Cables above a switch that holds some, but not all of the set: a ring passes each twice. -1: not connected. */
+static int cost_of(const struct tree *t, unsigned set)
+{
+    int cost = 0, root = -1;
+
+    for (int h = 0; h < t->nh; h++)
+        if (set >> h & 1) {
+            int r = t->of[h];
+            while (t->parent[r] >= 0)
+                r = t->parent[r];
+            if (root >= 0 && r != root)
+                return -1;
+            root = r;
+        }
+    for (int s = 0; s < t->nsw; s++) {
+        unsigned in = 0;
+        for (int h = 0; h < t->nh; h++)
+            for (int up = t->of[h]; up >= 0; up = t->parent[up])
+                if (up == s)
+                    in |= 1u << h;
+        if ((in & set) && (in & set) != set)
+            cost += 2;
+    }
+    return cost;
+}
+
+static int best_of(const struct tree *t, int want)
+{
+    int best = -1;
+    unsigned free = 0;
+
+    for (int h = 0; h < t->nh; h++)
+        free |= t->size[h] ? 1u << h : 0;
+    for (unsigned set = 1; set < 1u << t->nh; set++) {
+        if ((set & ~free) || __builtin_popcount(set) != want)
+            continue;
+        int c = cost_of(t, set);
+        if (c >= 0 && (best < 0 || c < best))
+            best = c;
+    }
+    return best;
+}
+
+static int host_number(const struct mu_fabric *f, int h)
+{
+    return atoi(mu_fabric_host(f, h)->name + 1);
+}
+
+/* "" or what is wrong. */
+static const char *try_tree(const struct tree *t, int want, int group)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_place_result r = {0};
+    struct mu_err err = {0};
+    static char why[200];
+    int size[HOSTS], want_cost = best_of(t, want), rc, partial = 0;
+    unsigned set = 0;
+
+    write_tree(t, &text);
+    if (mu_fabric_parse(mu_buf_str(&text), text.len, "tree", &f, &err) || mu_place_new(f, &p, &err)) {
+        snprintf(why, sizeof why, "%.150s", err.text);
+        goto out;
+    }
+    for (int h = 0; h < mu_fabric_nhosts(f); h++)
+        size[h] = t->size[host_number(f, h)];
+    rc = mu_place_choose(p, &(struct mu_place_request){want, size, group}, &r, &err);
+    snprintf(why, sizeof why, "rc %d, cost %ld, bound %ld, brute force %d", rc, r.cost, r.bound, want_cost);
+    if (rc ? want_cost >= 0 || rc != MUSTER_ENODE : r.cost != want_cost || r.bound != want_cost || r.n != want)
+        goto out;
+    for (int i = 0; !rc && i < r.n; i++) {
+        int h = host_number(f, r.hosts[i]);
+        if (!t->size[h] || set >> h & 1) {
+            snprintf(why, sizeof why, "n%d is occupied or there twice", h);
+            goto out;
+        }
+        set |= 1u << h;
+    }
+    for (int s = 0; !rc && s < t->nsw; s++) { /* leaves that are used in part */
+        int used = 0, free = 0, leaf = 1;
+        for (int c = 0; c < t->nsw; c++)
+            leaf &= t->parent[c] != s;
+        for (int h = 0; h < t->nh; h++) {
+            used += t->of[h] == s && (set >> h & 1);
+            free += t->of[h] == s && t->size[h] && !(set >> h & 1);
+        }
+        partial += leaf && used && free;
+    }
+    why[0] = 0;
+    if (partial > 1)
+        snprintf(why, sizeof why, "%d leaves are used in part", partial);
+out:
+    mu_place_result_free(&r);
+    mu_place_free(p);
+    mu_fabric_free(f);
+    return why;
+}
+
+static void random_trees(int n)
+{
+    struct tree t;
+    const char *why = "";
+    mu_auto_buf struct mu_buf text = {0};
+    int i;
+
+    seed = 88172645463325252ull;
+    for (i = 0; i < n && !*why; i++) {
+        make_tree(&t);
+        int want = 1 + (int)rnd((unsigned)t.nh);
+        why = try_tree(&t, want, 1 + (int)rnd(4));
+        if (*why) {
+            write_tree(&t, &text);
+            printf("# tree %d, %d nodes: %s\n%s", i, want, why, mu_buf_str(&text));
+        }
+    }
+    TAP_OK(!*why, "%d random trees: cost and bound are brute force's, at most one leaf is used in part", n);
+}
+
+/* --- by hand ---------------------------------------------------------------------------------------------------- */
+
+static const char *const pods = "SwitchName=a Nodes=a[0-3]\nSwitchName=b Nodes=b[0-3]\nSwitchName=c Nodes=c[0-3]\n"
+                                "SwitchName=d Nodes=d[0-3]\nSwitchName=x Switches=a,b\nSwitchName=y Switches=c,d\n"
+                                "SwitchName=top Switches=x,y\n";
+
+static const struct {
+    const char *occupied;
+    int want, group;
+    const char *nodes;
+    int cost, split, left;
+} hand[] = {
+    {"", 4, 0, "a0 a1 a2 a3", 0, 0, 0},
+    {"c0 c1", 2, 0, "c2 c3", 0, 0, 0}, /* the leaf that it fills */
+    {"a0 d0 d1", 3, 0, "a1 a2 a3", 0, 0, 0},
+    {"a0 d0 d1", 5, 0, "c0 c1 c2 c3 d2", 4, 0, 1}, /* the pod with the least room; its emptiest leaf in part */
+    {"", 8, 4, "a0 a1 a2 a3 b0 b1 b2 b3", 4, 0, 0},
+    {"a0 b0 b1 b2", 12, 4, "a1 a2 a3 b3 c0 c1 c2 c3 d0 d1 d2 d3", 12, 1, 0},
+    {"a0 c0 c1 d3", 6, 2, "a1 a2 b0 b1 b2 b3", 4, 0, 1},
+    {"a0 a1 a2 a3 b0 b1 b2 b3 c0 c1 c2 c3 d0 d1 d2", 1, 0, "d3", 0, 0, 0},
+};
+
+static void by_hand(void)
+{
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_err err = {0};
+
+    if (mu_fabric_parse(pods, strlen(pods), "pods", &f, &err) || mu_place_new(f, &p, &err)) {
+        TAP_OK(0, "pods are read: %s", err.text);
+        return;
+    }
+    for (size_t i = 0; i < MU_COUNT(hand); i++) {
+        struct mu_place_result r = {0};
+        mu_auto_buf struct mu_buf got = {0};
+        int size[16];
+        for (int h = 0; h < 16; h++)
+            size[h] = !strstr(hand[i].occupied, mu_fabric_host(f, h)->name);
+        int rc = mu_place_choose(p, &(struct mu_place_request){hand[i].want, size, hand[i].group}, &r, &err);
+        for (int k = 0; k < r.n; k++)
+            mu_buf_appendf(&got, "%s%s", k ? " " : "", mu_fabric_host(f, r.hosts[k])->name);
+        TAP_OK(!rc && !strcmp(mu_buf_str(&got), hand[i].nodes) && r.cost == hand[i].cost && r.bound == r.cost &&
+                   r.groups_split == hand[i].split && r.left == hand[i].left,
+               "%d nodes without '%s': %s", hand[i].want, hand[i].occupied, hand[i].nodes);
+        if (rc || strcmp(mu_buf_str(&got), hand[i].nodes) || r.cost != hand[i].cost || r.left != hand[i].left)
+            printf("# %s: %s, cost %ld, bound %ld, split %d, left %d\n", rc ? err.text : "", mu_buf_str(&got), r.cost,
+                   r.bound, r.groups_split, r.left);
+        mu_place_result_free(&r);
+    }
+    struct mu_place_result r = {0};
+    int rc = mu_place_choose(p, &(struct mu_place_request){17, NULL, 0}, &r, &err);
+    TAP_OK(rc == MUSTER_ENODE && !strcmp(err.text, "16 nodes are free; 17 are wanted"), "too many: %s", err.text);
+    int sizes[16] = {8, 4, 4, 2, 8, 8, 0, 0, 8, 8, 8, 8, 1, 1, 1, 1};
+    rc = mu_place_choose(p, &(struct mu_place_request){18, sizes, 0}, &r, &err);
+    TAP_OK(!rc && r.cost == 0 && r.n == 4 && mu_place_distance(p, r.hosts[0], r.hosts[3]) == 0 && r.left == 0,
+           "slots of nodes of several sizes: the leaf that they fill");
+    mu_place_result_free(&r);
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
+/* --- fat trees and what is no tree ------------------------------------------------------------------------------ */
+
+/* As ibsim's netlists are written; every cable from both ends. */
+static void clos(struct mu_buf *b, int leaves, int hosts, int spines, int rails)
+{
+    for (int l = 0; l < leaves; l++)
+        for (int r = 0; r < rails; r++) {
+            mu_buf_appendf(b, "Switch 64 \"leaf%d.%d\"\n", l, r);
+            for (int h = 0; h < hosts; h++)
+                mu_buf_appendf(b, "[%d] \"n%d.%d\"[1]\n", h + 1, l * hosts + h, r);
+            for (int s = 0; s < spines; s++)
+                mu_buf_appendf(b, "[%d] \"spine%d\"[%d]\n", hosts + s + 1, s, l * rails + r + 1);
+        }
+    for (int s = 0; s < spines; s++) {
+        mu_buf_appendf(b, "Switch 64 \"spine%d\"\n", s);
+        for (int i = 0; i < leaves * rails; i++)
+            mu_buf_appendf(b, "[%d] \"leaf%d.%d\"[%d]\n", i + 1, i / rails, i % rails, hosts + s + 1);
+    }
+    for (int h = 0; h < leaves * hosts; h++)
+        for (int r = 0; r < rails; r++)
+            mu_buf_appendf(b, "Ca 1 \"n%d.%d\" # \"n%d mlx5_%d\"\n[1] \"leaf%d.%d\"[%d]\n", h, r, h, r, h / hosts, r,
+                           h % hosts + 1);
+}
+
+static void fat_tree(void)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_place_result r = {0};
+    struct mu_err err = {0};
+
+    clos(&b, 4, 4, 3, 8);
+    int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "clos", &f, &err);
+    if (!rc)
+        rc = mu_place_new(f, &p, &err);
+    TAP_OK(!rc && mu_fabric_nhosts(f) == 16 && mu_place_is_tree(p), "a fat tree of 8 rails places as a tree: %s",
+           err.text);
+    if (rc)
+        return;
+    int size[16] = {0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1};
+    rc = mu_place_choose(p, &(struct mu_place_request){11, size, 0}, &r, &err);
+    TAP_OK(!rc && r.cost == 6 && r.bound == 6 && r.optimal && r.n == 11 && r.left == 0,
+           "11 nodes fill three units: cost %ld", r.cost);
+    mu_place_result_free(&r);
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
+/* Switches in a circle, each with some hosts: no tree. */
+static void circle(struct mu_buf *b, int switches, int hosts)
+{
+    for (int s = 0; s < switches; s++) {
+        mu_buf_appendf(b, "Switch 64 \"s%d\"\n[61] \"s%d\"[62]\n[62] \"s%d\"[61]\n", s, (s + 1) % switches,
+                       (s + switches - 1) % switches);
+        for (int h = 0; h < hosts; h++)
+            mu_buf_appendf(b, "[%d] \"n%d\"[1]\n", h + 1, s * hosts + h);
+    }
+    for (int h = 0; h < switches * hosts; h++)
+        mu_buf_appendf(b, "Hca 1 \"n%d\"\n[1] \"s%d\"[%d]\n", h, h / hosts, h % hosts + 1);
+}
+
+static void no_tree(int switches, int want, int cost)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_place_result r = {0};
+    struct mu_err err = {0};
+
+    circle(&b, switches, 2);
+    int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "circle", &f, &err);
+    if (!rc)
+        rc = mu_place_new(f, &p, &err);
+    if (!rc)
+        rc = mu_place_choose(p, &(struct mu_place_request){want, NULL, 0}, &r, &err);
+    TAP_OK(!rc && !mu_place_is_tree(p) && r.cost == cost && r.bound <= cost && r.n == want &&
+               (switches > 13 || (r.bound == cost && r.optimal)),
+           "%d nodes on a circle of %d switches: cost %ld, bound %ld %s", want, switches, r.cost, r.bound, err.text);
+    mu_place_result_free(&r);
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
+int main(int argc, char **argv)
+{
+    by_hand();
+    fat_tree();
+    no_tree(6, 2, 0);
+    no_tree(6, 4, 2);
+    no_tree(6, 7, 6);
+    no_tree(6, 12, 6);
+    no_tree(13, 26, 13);
+    no_tree(20, 8, 6);
+    no_tree(20, 40, 20);
+    random_trees(argc > 1 ? atoi(argv[1]) : 20000);
+    return tap_done();
+}

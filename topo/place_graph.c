@@ -1,0 +1,293 @@
+/* Choosing groups of hosts where distances are no tree's: exactly when few groups have free hosts, otherwise clusters
+ * that are grown and then improved by 2-opt. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+#include "topo/fabric_impl.h"
+#include "topo/place_impl.h"
+
+enum { EXACT = 13 };
+
+struct graph {
+    const struct mu_place *p;
+    const int *capacity;
+    int want, *unit, n; /* units with something free, fullest first */
+};
+
+static int dist(const struct graph *g, int a, int b)
+{
+    return g->p->dist[(size_t)g->unit[a] * (size_t)g->p->nunits + (size_t)g->unit[b]];
+}
+
+static long ring(const struct graph *g, const int *tour, int n)
+{
+    long sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += dist(g, tour[i], tour[(i + 1) % n]);
+    return sum;
+}
+
+/* --- exact ------------------------------------------------------------------------------------------------------ */
+
+/* Held and Karp's table over all subsets: path[s][k] is the shortest path from the lowest unit of s over all of s to k.
+ */
+static long exact(const struct graph *g, int *tour, int *ntour, struct mu_err *err)
+{
+    size_t sets = (size_t)1 << g->n, n = (size_t)g->n;
+    mu_auto_free long *path = malloc(sets * n * sizeof *path);
+    const long far = 1L << 40;
+    long best = far;
+    size_t best_set = 0;
+    int best_last = -1, best_free = 0;
+
+    if (!path)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    for (size_t s = 1; s < sets; s++) {
+        int low = __builtin_ctzl(s), free = 0;
+        for (size_t k = 0; k < n; k++) {
+            long *to = &path[s * n + k];
+            *to = far;
+            if (!(s >> k & 1))
+                continue;
+            free += g->capacity[g->unit[k]];
+            if ((int)k == low) {
+                if (s == (size_t)1 << k)
+                    *to = 0;
+                continue;
+            }
+            size_t without = s & ~((size_t)1 << k);
+            for (size_t j = 0; j < n; j++)
+                if (without >> j & 1 && path[without * n + j] < far && dist(g, (int)j, (int)k) < MU_FAR) {
+                    long d = path[without * n + j] + dist(g, (int)j, (int)k);
+                    if (d < *to)
+                        *to = d;
+                }
+        }
+        if (free < g->want)
+            continue;
+        for (size_t k = 0; k < n; k++) {
+            if (path[s * n + k] >= far || dist(g, (int)k, low) >= MU_FAR)
+                continue;
+            long d = path[s * n + k] + dist(g, (int)k, low);
+            if (d < best || (d == best && free < best_free))
+                best = d, best_set = s, best_last = (int)k, best_free = free;
+        }
+    }
+    if (best_last < 0)
+        return mu_err_set(err, MUSTER_ENODE, "%d connected nodes are not free", g->want);
+    *ntour = 0;
+    for (size_t s = best_set; best_last >= 0;) {
+        tour[(*ntour)++] = best_last;
+        size_t without = s & ~((size_t)1 << best_last);
+        int next = -1;
+        for (size_t j = 0; j < n; j++)
+            if (without >> j & 1 && path[without * n + j] < far &&
+                path[without * n + j] + dist(g, (int)j, best_last) == path[s * n + (size_t)best_last]) {
+                next = (int)j;
+                break;
+            }
+        s = without;
+        best_last = next;
+    }
+    return best;
+}
+
+/* --- grown ------------------------------------------------------------------------------------------------------ */
+
+/* Reverses stretches of the tour while that makes it shorter. */
+static void two_opt(const struct graph *g, int *tour, int n)
+{
+    for (int pass = 0, better = 1; better && pass < 30; pass++) {
+        better = 0;
+        for (int i = 0; i + 1 < n; i++)
+            for (int j = i + 1; j < n; j++) {
+                int a = tour[i], b = tour[i + 1], c = tour[j], d = tour[(j + 1) % n];
+                if (a == d || dist(g, a, c) + dist(g, b, d) >= dist(g, a, b) + dist(g, c, d))
+                    continue;
+                for (int x = i + 1, y = j; x < y; x++, y--) {
+                    int t = tour[x];
+                    tour[x] = tour[y], tour[y] = t;
+                }
+                better = 1;
+            }
+    }
+}
+
+/* What is in `in` as a tour: always on to the nearest, then improved. */
+static long make_tour(const struct graph *g, const char *in, int start, int *tour, int *ntour, char *seen)
+{
+    int n = 0;
+
+    memset(seen, 0, (size_t)g->n);
+    for (int at = start; at >= 0;) {
+        int next = -1;
+        tour[n++] = at;
+        seen[at] = 1;
+        for (int k = 0; k < g->n; k++)
+            if (in[k] && !seen[k] && (next < 0 || dist(g, at, k) < dist(g, at, next)))
+                next = k;
+        at = next;
+    }
+    two_opt(g, tour, n);
+    *ntour = n;
+    return ring(g, tour, n);
+}
+
+/* A cluster around `start`: always the unit that is nearest to it, of those the fullest. False: not enough in reach. */
+static bool grow(const struct graph *g, int start, char *in, int *near)
+{
+    int have = 0;
+
+    memset(in, 0, (size_t)g->n);
+    for (int k = 0; k < g->n; k++)
+        near[k] = MU_FAR;
+    for (int at = start; at >= 0;) {
+        int next = -1;
+        in[at] = 1;
+        if ((have += g->capacity[g->unit[at]]) >= g->want)
+            break;
+        for (int k = 0; k < g->n; k++) {
+            if (in[k])
+                continue;
+            if (dist(g, at, k) < near[k])
+                near[k] = dist(g, at, k);
+            if (near[k] < MU_FAR && (next < 0 || near[k] < near[next]))
+                next = k;
+        }
+        at = next;
+    }
+    if (have < g->want)
+        return false;
+    for (int k = g->n - 1; k >= 0; k--) /* the emptiest first */
+        if (in[k] && have - g->capacity[g->unit[k]] >= g->want) {
+            in[k] = 0;
+            have -= g->capacity[g->unit[k]];
+        }
+    return true;
+}
+
+static int first_in(const struct graph *g, const char *in)
+{
+    for (int k = 0; k < g->n; k++)
+        if (in[k])
+            return k;
+    return -1;
+}
+
+static int grown(const struct graph *g, const char *seed, int *best, int *nbest, struct mu_err *err)
+{
+    size_t n = (size_t)g->n + 1;
+    mu_auto_free char *in = calloc(n, 1), *seen = calloc(n, 1);
+    mu_auto_free int *near = calloc(n, sizeof(int)), *tour = calloc(n, sizeof(int));
+    int starts = g->n > 128 ? 16 : 64, ntour;
+    long least = -1;
+
+    if (!in || !seen || !near || !tour)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    for (int i = -1; i < starts && i < g->n; i++) {
+        if (i < 0 && first_in(g, seed) < 0)
+            continue;
+        if (i < 0)
+            memcpy(in, seed, (size_t)g->n);
+        else if (!grow(g, g->n <= starts ? i : i * (g->n / starts), in, near))
+            continue;
+        long cost = make_tour(g, in, first_in(g, in), tour, &ntour, seen);
+        if (least < 0 || cost < least) {
+            least = cost;
+            *nbest = ntour;
+            memcpy(best, tour, (size_t)ntour * sizeof(int));
+        }
+    }
+    return least < 0 ? mu_err_set(err, MUSTER_ENODE, "%d connected nodes are not free", g->want) : 0;
+}
+
+/* --- bound ------------------------------------------------------------------------------------------------------ */
+
+static int by_value(const void *a, const void *b)
+{
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+static long bound_of(const struct graph *g, int *near)
+{
+    int m = 0, have = 0;
+    long sum = 0;
+
+    while (m < g->n && have < g->want)
+        have += g->capacity[g->unit[m++]];
+    if (m < 2)
+        return 0;
+    for (int a = 0; a < g->n; a++) {
+        near[a] = MU_FAR;
+        for (int b = 0; b < g->n; b++)
+            if (a != b && dist(g, a, b) < near[a])
+                near[a] = dist(g, a, b);
+    }
+    qsort(near, (size_t)g->n, sizeof *near, by_value);
+    for (int i = 0; i < m; i++)
+        sum += near[i];
+    return sum;
+}
+
+/* --- all of it -------------------------------------------------------------------------------------------------- */
+
+static void sort_units(struct graph *g)
+{
+    for (int i = 1; i < g->n; i++) { /* up to 4096, once a job */
+        int u = g->unit[i], k = i;
+        for (; k > 0 && g->capacity[g->unit[k - 1]] < g->capacity[u]; k--)
+            g->unit[k] = g->unit[k - 1];
+        g->unit[k] = u;
+    }
+}
+
+int mu_place_graph(const struct mu_place *p, const int *capacity, int want, const struct mu_share *seed, int nseed,
+                   struct mu_share *shares, int *nshares, long *bound, bool *optimal, struct mu_err *err)
+{
+    size_t n = (size_t)p->nunits + 1;
+    mu_auto_free int *unit = calloc(n, sizeof(int)), *tour = calloc(n, sizeof(int)), *near = calloc(n, sizeof(int));
+    mu_auto_free char *in = calloc(n, 1);
+    struct graph g = {p, capacity, want, unit, 0};
+    int ntour = 0, rc = 0;
+
+    if (!unit || !tour || !near || !in)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    for (int u = 0; u < p->nunits; u++)
+        if (capacity[u] > 0)
+            unit[g.n++] = u;
+    sort_units(&g);
+    long least = bound_of(&g, near);
+    if (g.n <= EXACT) {
+        long cost = exact(&g, tour, &ntour, err);
+        rc = cost < 0 ? (int)cost : 0;
+        least = cost;
+    } else {
+        for (int i = 0; i < nseed; i++)
+            for (int k = 0; k < g.n; k++)
+                in[k] |= unit[k] == seed[i].v;
+        rc = grown(&g, in, tour, &ntour, err);
+    }
+    if (rc)
+        return rc;
+    int slack = -want, smallest = -1;
+    for (int i = 0; i < ntour; i++)
+        slack += capacity[unit[tour[i]]];
+    for (int i = 0; i < ntour; i++) { /* the smallest one that can gives all that is too much */
+        int c = capacity[unit[tour[i]]];
+        if (c > slack && (smallest < 0 || c < capacity[unit[tour[smallest]]]))
+            smallest = i;
+    }
+    *nshares = 0;
+    for (int i = 0; i < ntour; i++) {
+        int c = capacity[unit[tour[i]]], less = smallest < 0 ? (c < slack ? c : slack) : i == smallest ? slack : 0;
+        if (smallest < 0)
+            slack -= less;
+        if (c > less)
+            shares[(*nshares)++] = (struct mu_share){unit[tour[i]], c - less};
+    }
+    *bound = least;
+    *optimal = g.n <= EXACT;
+    return 0;
+}

@@ -1,0 +1,30 @@
+/* Inside of struct mu_place, for place*.c. */
+#ifndef MU_TOPO_PLACE_IMPL_H
+#define MU_TOPO_PLACE_IMPL_H
+
+#include "topo/place.h"
+
+#define MU_FAR UINT16_MAX
+
+struct mu_place {
+    const struct mu_fabric *f;
+    bool tree; /* distances are the tree's; otherwise dist's */
+    int nv;    /* vertices: children come before their parents */
+    int *parent, *depth;
+    int *child, *first_child; /* children of v: child[first_child[v] .. first_child[v + 1]) */
+    int *of_host;             /* vertex of each host; -1: none */
+    int *host, *first_host;   /* hosts of v */
+    int nunits;               /* vertices 0..nunits-1 when dist is used */
+    uint16_t *dist;           /* nunits x nunits */
+};
+
+/* One vertex that is used, and how much of it. */
+struct mu_share {
+    int v, take;
+};
+
+/* The groups to use and their order, in a fabric that is no tree. shares has room for nunits. */
+int mu_place_graph(const struct mu_place *, const int *capacity, int want, const struct mu_share *seed, int nseed,
+                   struct mu_share *shares, int *n, long *bound, bool *optimal, struct mu_err *);
+
+#endif
