@@ -52,6 +52,7 @@ struct mu_server {
     mu_conn *downs; /* closed by us; the core hears of it after the step */
     size_t ndowns, capdowns;
     uint64_t started;
+    bool waits; /* maybe there is one that has not said hello, or waits for an answer */
     bool exiting, exit_told, closed;
 };
 
@@ -182,6 +183,7 @@ static void answer_waiting(struct mu_server *s);
 /* What steps leave behind until nothing is left, then the alarm. */
 static void settle(struct mu_server *s)
 {
+    bool waits = false;
     uint64_t job;
 
     for (bool more = true; more;) {
@@ -206,13 +208,15 @@ static void settle(struct mu_server *s)
     answer_waiting(s);
     uint64_t next = mu_ctl_next(s->core), at = mu_commit_next(s->commit);
     next = at < next ? at : next;
-    for (size_t i = 0; i < s->nconns; i++) {
+    for (size_t i = s->waits ? 0 : s->nconns; i < s->nconns; i++) {
         const struct conn *k = s->conns[i];
         at = k->hello ? UINT64_MAX : k->since + HELLO_NS;
         next = at < next ? at : next;
         if (k->query_until && k->query_until < next)
             next = k->query_until;
+        waits = waits || !k->hello || k->query_until;
     }
+    s->waits = waits;
     mu_alarm_set(s->alarm, next);
     if (s->exiting && !s->exit_told) {
         s->exit_told = true;
@@ -470,17 +474,19 @@ static void on_query(struct mu_server *s, struct conn *k, const struct mu_m_quer
     bool nodes = q->what && !strcmp(q->what, "nodes");
     uint64_t until = s->started + s->cfg.ctl.agent_wait_ns;
 
-    if (nodes && !any_node_ready(s) && mu_now() < until)
+    if (nodes && !any_node_ready(s) && mu_now() < until) {
         k->query_until = until;
-    else
+        s->waits = true;
+    } else {
         answer(s, k, q);
+    }
 }
 
 static void answer_waiting(struct mu_server *s)
 {
     char what[] = "nodes";
 
-    for (size_t i = 0; i < s->nconns; i++) {
+    for (size_t i = s->waits ? 0 : s->nconns; i < s->nconns; i++) {
         struct conn *k = s->conns[i];
         if (!k->query_until || (!any_node_ready(s) && mu_now() < k->query_until))
             continue;
@@ -580,6 +586,7 @@ static struct conn *new_conn(struct mu_server *s)
         return NULL;
     }
     *k = (struct conn){.server = s, .id = ++s->last_id, .since = mu_now()};
+    s->waits = true;
     return k;
 }
 

@@ -296,17 +296,15 @@ static bool link_doubtful(const struct mu_ctl *c)
     return silent > 1;
 }
 
-/* A keeper there that was told to end its ranks and was there to hear it has not: it may hang, and then it does not
- * look at the lease either. Its agent sees to that, and when that has died the one that follows it. */
+/* A keeper there was told to end its ranks, maybe heard it before its lease ended, and may hang over it; then it does
+ * not look at the lease either. Its agent sees to that, and when that has died the one that follows it. */
 static bool may_hang(const struct mu_ctl *c, int node)
 {
-    uint64_t heard = c->pool.v[node].lease_end - MU_LEASE_NS - MU_LEASE_MARGIN_NS;
-
     for (unsigned i = 0; i < c->njobs && !MU_MUTANT(HANG_UNSEEN); i++) {
         const struct job *j = c->jobs[i];
         for (unsigned p = 0; p < j->nparts && j->nparts > 1 && j->row.ending == MU_END_NONE; p++)
             if (j->parts[p].share.node == (uint32_t)node && j->row.attempt && j->parts[p].phase < MU_PHASE_GONE &&
-                !j->parts[p].line_lost && j->parts[p].killed_at && j->parts[p].killed_at <= heard)
+                !j->parts[p].line_lost && j->parts[p].killed_at && j->parts[p].killed_at < c->pool.v[node].lease_end)
                 return true;
     }
     return false;
@@ -381,9 +379,11 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     int node = -1;
 
     if (ev->kind == MU_EV_SUSPECT) {
-        for (unsigned i = 0; i < c->pool.n; i++)
-            if (c->pool.v[i].conn && c->pool.v[i].conn == ev->conn)
-                c->pool.v[i].suspect = ev->status != 0;
+        if ((node = mu_ctl_node_at(c, ev->conn)) < 0)
+            return;
+        at(c, node)->suspect = ev->status != 0;
+        if (!ev->status)
+            mu_ctl_job_node_heard(c, node);
         return;
     }
     if (!ev->node || (node = mu_pool_find(&c->pool, ev->node)) < 0)
@@ -478,26 +478,33 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 /* --- hosts that a job has named ------------------------------------------------------------------------------------
  */
 
-static const char *host_name(const struct mu_host *h)
+const char *mu_ctl_host_name(const struct mu_host *h)
 {
     const char *sep = strchr(h->name, '@');
 
     return sep ? sep + 1 : h->name;
 }
 
+const struct mu_hosts *mu_ctl_hosts(struct job *j)
+{
+    bool any = j->spec.hosts && *j->spec.hosts;
+
+    return any && !j->named.n && mu_hosts_parse(j->spec.hosts, &j->named, NULL) ? NULL : &j->named;
+}
+
 /* The node of a host: the pool's, or the job's own. -1: another job has it, or memory is out. */
 static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bool start, char *why, size_t n)
 {
-    int node = mu_pool_find(&c->pool, host_name(h));
+    int node = mu_pool_find(&c->pool, mu_ctl_host_name(h));
 
     if (node >= 0 && at(c, node)->owner && at(c, node)->owner != j->row.id) {
-        snprintf(why, n, "waiting for host %.200s: job %llu has it", host_name(h),
+        snprintf(why, n, "waiting for host %.200s: job %llu has it", mu_ctl_host_name(h),
                  (unsigned long long)at(c, node)->owner);
         return -1;
     }
     if (node >= 0)
         return node;
-    node = mu_ctl_node_known(c, host_name(h));
+    node = mu_ctl_node_known(c, mu_ctl_host_name(h));
     if (node < 0 || !at(c, node)->remote)
         return node;
     at(c, node)->owner = j->row.id;
@@ -512,19 +519,17 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
 
 int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 {
-    struct mu_hosts hosts = {0};
+    const struct mu_hosts *hosts = mu_ctl_hosts(j);
     bool busy = false;
     int rc = 1;
 
-    if (!j->spec.hosts || !*j->spec.hosts)
-        return 1;
-    if (mu_hosts_parse(j->spec.hosts, &hosts, NULL)) {
+    if (!hosts) {
         snprintf(why, n, "its list of hosts cannot be read");
         return -1;
     }
-    for (size_t i = 0; i < hosts.n; i++) {
+    for (size_t i = 0; i < hosts->n; i++) {
         char other[280];
-        int node = own_node(c, j, &hosts.v[i], true, other, sizeof other);
+        int node = own_node(c, j, &hosts->v[i], true, other, sizeof other);
         if (node >= 0 && at(c, node)->ready)
             continue;
         if (node < 0) {
@@ -536,7 +541,6 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
         }
         rc = 0;
     }
-    mu_hosts_free(&hosts);
     if (rc || busy) {
         j->stuck_at = 0;
     } else if (!j->stuck_at) {
@@ -552,14 +556,11 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 /* After a start: its hosts are known again, and have a moment to be heard of. */
 void mu_ctl_hosts_load(struct mu_ctl *c, struct job *j)
 {
-    struct mu_hosts hosts = {0};
+    const struct mu_hosts *hosts = mu_ctl_hosts(j);
     char busy[280];
 
-    if (!j->spec.hosts || !*j->spec.hosts || mu_hosts_parse(j->spec.hosts, &hosts, NULL))
-        return;
-    for (size_t i = 0; i < hosts.n; i++)
-        own_node(c, j, &hosts.v[i], false, busy, sizeof busy);
-    mu_hosts_free(&hosts);
+    for (size_t i = 0; hosts && i < hosts->n; i++)
+        own_node(c, j, &hosts->v[i], false, busy, sizeof busy);
 }
 
 void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)

@@ -4,6 +4,7 @@
 
 #include "launcher/core/ctl.h"
 #include "launcher/core/fences.h"
+#include "runtime/base/hosts.h"
 
 #define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
 
@@ -55,7 +56,8 @@ struct hang {
 struct job {
     struct mu_m_jobrow row;
     struct mu_m_spec spec;
-    struct part *parts; /* NULL: holds no slots */
+    struct mu_hosts named; /* spec's, once it has been asked for (mu_ctl_hosts) */
+    struct part *parts;    /* NULL: holds no slots */
     unsigned nparts;
     struct mu_share *spares; /* nodes kept for it, without ranks */
     unsigned nspares;
@@ -141,6 +143,7 @@ void mu_ctl_send_before(struct mu_ctl *, const struct job *, uint32_t before, en
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_node_ready(struct mu_ctl *, int node);
+void mu_ctl_job_node_heard(struct mu_ctl *, int node); /* it is not suspected any more */
 void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
 /* The failure of the attempt is that of m's first rank. */
@@ -174,7 +177,10 @@ void mu_ctl_node_start(struct mu_ctl *, int node);      /* asks an engine for it
 void mu_ctl_nodes_loaded(struct mu_ctl *);
 void mu_ctl_nodes_tick(struct mu_ctl *);
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *);
-/* The hosts that the job has named: 1 all of them are ready; 0 not yet, why says what is waited for; -1 never. */
+/* The hosts that the job has named, none of them if it has not; kept with it. NULL: out of memory. */
+const struct mu_hosts *mu_ctl_hosts(struct job *);
+const char *mu_ctl_host_name(const struct mu_host *); /* the node's, without the user's */
+/* 1 all of them of them are ready; 0 not yet, why says what is waited for; -1 never. */
 int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
 void mu_ctl_hosts_load(struct mu_ctl *, struct job *);
 void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);

@@ -198,43 +198,72 @@ static bool all_gone(const struct job *j)
     return j->nparts && any;
 }
 
+/* Of one that has not been heard for a while it would not be known whether it is told, and a keeper that hangs over it
+ * could not be told from one that its lease ends: it is told when it is heard again (kill_again). */
+static bool may_be_told(const struct mu_node *n)
+{
+    return n->conn && !n->suspect;
+}
+
+static mu_conn told_to_end(struct mu_ctl *c, struct part *p)
+{
+    p->kill_sent = p->asked = true;
+    p->killed_at = p->killed_at ? p->killed_at : c->now;
+    return c->pool.v[p->share.node].conn;
+}
+
 void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t grace, const char *why)
 {
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
+    mu_conn *told = malloc((j->nparts + 1u) * sizeof *told);
+    uint32_t n = 0;
 
+    if (!told) {
+        c->acts->failed = true;
+        return;
+    }
     if (signo == SIGKILL && j->row.ending == MU_END_NONE) {
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", why);
         mu_ctl_put(c, j, false); /* for our successor */
     }
-    mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
     for (unsigned i = 0; i < j->nparts; i++) {
-        struct part *p = &j->parts[i];
-        p->kill_sent = p->kill_sent || p->phase < MU_PHASE_GONE;
-        p->asked = p->asked || (p->phase < MU_PHASE_GONE && c->pool.v[p->share.node].conn);
-        p->killed_at = p->killed_at ? p->killed_at : c->now;
+        const struct mu_node *node = &c->pool.v[j->parts[i].share.node];
+        if (j->parts[i].phase < MU_PHASE_GONE && may_be_told(node))
+            told[n++] = told_to_end(c, &j->parts[i]);
     }
+    mu_acts_cast(c->acts, told, n, MU_MSG_kill, &kill);
+    free(told);
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
 static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
 {
-    bool fatal = j->failed_now && j->spec.on_failure == MU_FAIL_KILL;
+    bool fatal = (j->failed_now && j->spec.on_failure == MU_FAIL_KILL) || j->row.state == MU_JOB_RECOVERING;
 
     if (!j->failed_now && j->row.state != MU_JOB_RECOVERING && j->row.ending == MU_END_NONE)
         return;
     for (unsigned i = 0; i < j->nparts; i++)
         fatal = fatal || j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed;
-    if (p->kill_sent || p->phase >= MU_PHASE_GONE || (!fatal && j->row.ending == MU_END_NONE))
+    if (p->kill_sent || !may_be_told(&c->pool.v[p->share.node]) || p->phase >= MU_PHASE_GONE ||
+        (!fatal && j->row.ending == MU_END_NONE))
         return;
     struct mu_m_kill kill = {.job = j->row.id,
                              .attempt = j->row.attempt,
                              .signo = fatal ? SIGKILL : SIGTERM,
                              .grace_ns = j->spec.grace_ns ? j->spec.grace_ns : MU_CTL_GRACE,
                              .why = j->row.reason};
-    p->kill_sent = p->asked = true;
-    p->killed_at = p->killed_at ? p->killed_at : c->now;
-    mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
+    mu_acts_send(c->acts, told_to_end(c, p), MU_MSG_kill, &kill);
+}
+
+void mu_ctl_job_node_heard(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts && !mu_job_over(j->row.state) && !j->retry_at; p++)
+            if (j->parts[p].share.node == (uint32_t)node)
+                kill_again(c, j, &j->parts[p]);
+    }
 }
 
 void mu_ctl_job_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)

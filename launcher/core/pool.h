@@ -38,11 +38,13 @@ struct mu_node {
     uint64_t quarantine_until;
     char reason[200]; /* why it is not up */
     uint32_t place;   /* which part of a job it had when it was last asked for: that job has it there most likely */
+    uint32_t next;    /* with the same hash of its name: its index + 1; 0: none */
 };
 
 struct mu_pool {
     struct mu_node *v;
-    unsigned n;
+    unsigned n, cap, nempty;
+    uint32_t *heads; /* by hash of the name: index + 1 of the first; 2 * cap of them, a power of two */
 };
 
 struct mu_share {
