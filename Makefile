@@ -118,10 +118,12 @@ $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
 
-$(SCALE): $(B)/tests/scale/%: tests/scale/%.c tests/scale/stub.c tests/scale/costs.c $(wildcard tests/scale/*.h) $(B)/libmu.a
+$(B)/tests/scale/agents: tests/scale/agents.c tests/scale/stub.c
+$(B)/tests/scale/virtual: $(addprefix tests/scale/,virtual.c vpool.c vnet.c costs.c stub.c)
+$(SCALE): $(wildcard tests/scale/*.h) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< tests/scale/stub.c tests/scale/costs.c $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c,$^) $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
 
 deps:
 	@CC='$(CC)' runtime/tools/deps.sh install tests
@@ -175,7 +177,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-restart bench-recovery bench-topo-place format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-restart bench-recovery bench-scale bench-topo-place format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

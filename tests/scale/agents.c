@@ -1,14 +1,18 @@
-/* agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--strict 1] --muster BINARY: a pool of N nodes on
- * this machine, against the real controller. The agents are real in all that is spoken: their cores, their connections,
- * TLS over loopback and the tree; many are in this process, and in place of their keepers is a stub that answers at
- * once. TAP on stdout, with the figures as comments; --strict: the bounds that hold on a machine of one's own.
- * MUSTER_HOME and MUSTER_RUN_ROOT say where the pool is. */
+/* agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--fence BYTES] [--strict 1] --muster BINARY: a pool
+ * of N nodes on this machine, against the real controller. The agents are real in all that is spoken: their cores,
+ * their connections, TLS over loopback and the tree; all are in this process, and in place of their keepers is a stub
+ * that answers at once. So what N machines do at once is done here one after the other, by one thread: an agent whose
+ * beat has to wait for the others has, for the controller, fallen silent. TAP on stdout, with the figures as comments;
+ * --strict: the bounds that hold on a machine of one's own. MUSTER_HOME and MUSTER_RUN_ROOT say where the pool is. */
+#include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,9 +29,11 @@
 #include "tests/unit/tap.h"
 
 #define WAIT (60 * MU_SEC)
-#define VICTIMS 8                  /* agents with loops of their own, that can be frozen */
-#define FENCE_BYTES STUB_FENCE_MAX /* a node, at most */
-#define AT_ONCE 64u                /* so many join at a time, as engines start them */
+#define VICTIMS 8   /* agents with loops of their own, that can be frozen */
+#define AT_ONCE 64u /* so many join at a time, as engines start them */
+/* What fences bring to all nodes together: each has a copy of what all of them gave. This thread encrypts, decrypts and
+ * reads all of it, and meanwhile no beat may wait for a second. */
+#define COPIES (128u << 20)
 
 struct fake {
     unsigned i;
@@ -42,7 +48,7 @@ struct fake {
 
 static struct event_base *base;
 static struct fake *fakes;
-static unsigned nfakes = 50, fanout = 4, rounds = 3, rest = 2;
+static unsigned nfakes = 50, fanout = 4, rounds = 3, rest = 2, fence_bytes = 1024;
 static bool strict;
 static uint16_t port;
 static struct mu_key key;
@@ -54,9 +60,65 @@ static uint64_t incarnations;
 static void die(const char *what, const struct mu_err *err)
 {
     printf("Bail out! %s: %s\n", what, err ? err->text : "");
-    if (controller > 0)
-        kill(controller, SIGKILL);
-    exit(99);
+    exit(99); /* and then the guard */
+}
+
+/* --- a guard ------------------------------------------------------------------------------------------------------ */
+
+/* Kills what is below this process, until nothing is: whoever loses its parent becomes ours. */
+static void clear(void)
+{
+    uint64_t limit = mu_now() + 10 * MU_SEC;
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    while (mu_now() < limit) {
+        mu_auto_buf struct mu_buf list = {0};
+        mu_path_read(path, 1 << 16, &list, NULL);
+        for (char *p = (char *)(uintptr_t)mu_buf_str(&list), *end; *p; p = *end ? end + 1 : end) {
+            pid_t pid = (pid_t)strtol(p, &end, 10);
+            if (end == p)
+                break;
+            kill(pid, SIGKILL);
+        }
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        if (waitpid(-1, NULL, WNOHANG) < 0)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+}
+
+/* However this program ends, its pool ends with it. Returns in a process of which two look after it: the first one is
+ * for others to wait for and to kill; the second one sees that go, or this, and clears up. */
+static void begin_guard(void)
+{
+    int ends[2] = {-1, -1}, status = 0;
+    pid_t guard = -1, test = -1;
+
+    if (pipe2(ends, O_CLOEXEC) || (guard = fork()) < 0)
+        die("no guard", NULL);
+    if (guard) {
+        close(ends[0]);
+        while (waitpid(guard, &status, 0) < 0 && errno == EINTR)
+            ;
+        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
+    }
+    close(ends[1]);
+    setsid();
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) || (test = fork()) < 0)
+        die("no guard", NULL);
+    if (!test) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return;
+    }
+    struct pollfd p = {.fd = ends[0]};
+    pid_t over = 0;
+    while (!over && poll(&p, 1, 20) <= 0) /* its other end is closed with the first one */
+        while ((over = waitpid(-1, &status, WNOHANG)) > 0 && over != test)
+            ;
+    clear();
+    _exit(over == test && WIFEXITED(status) ? WEXITSTATUS(status) : 99);
 }
 
 /* --- an agent ----------------------------------------------------------------------------------------------------- */
@@ -155,6 +217,7 @@ static void start_controller(void)
     setenv("MUSTER_LISTEN", where, 1);
     setenv("MUSTER_FANOUT", fan, 1);
     setenv("MUSTER_IDLE", "0", 1);
+    setenv("MUSTER_SSH", "false", 1); /* our hosts are none: one that is lost comes back by itself */
     snprintf(log, sizeof log, "%s/controller.out", paths.home);
     controller = fork();
     if (controller)
@@ -321,11 +384,11 @@ static bool all_up(uint64_t limit)
             return true;
         spin(mu_now() + 20 * MU_MS);
     }
-    printf("# %u are placed, %u are up\n", placed(), nodes_up(NULL));
-    for (unsigned i = 0; i < nfakes; i++)
-        if (!nodes_up(fakes[i].name) || !fakes[i].placed)
-            printf("# %s: %s, through %s\n", fakes[i].name, fakes[i].placed ? "placed" : "not placed",
-                   mu_way_via(fakes[i].way));
+    printf("# %u are placed, %u are up; not placed:", placed(), nodes_up(NULL));
+    for (unsigned i = 0, n = 0; i < nfakes && n < 10; i++)
+        if (!fakes[i].placed && ++n)
+            printf(" %s", fakes[i].name);
+    printf("\n");
     return false;
 }
 
@@ -487,8 +550,7 @@ static double fence(uint32_t bytes)
 static void jobs(void)
 {
     double start_ms[64], run_ms[64], fence_ms[64], end_ms[64];
-    /* all of what it brings goes through this process */
-    uint32_t fence_bytes = nfakes > 16 ? FENCE_BYTES * 16 / nfakes : FENCE_BYTES;
+    uint32_t most = COPIES / nfakes / nfakes, bytes = fence_bytes < most ? fence_bytes : most;
     unsigned n = 0;
     bool good = true;
 
@@ -503,7 +565,7 @@ static void jobs(void)
         SPIN_UNTIL(state == MU_JOB_RUNNING, WAIT);
         run_ms[n] = ms(mu_now() - t0);
         good = good && started() == nfakes && state == MU_JOB_RUNNING;
-        fence_ms[n] = fence(fence_bytes);
+        fence_ms[n] = fence(bytes);
         good = good && fenced() == nfakes;
         t0 = mu_now();
         mu_link_send_msg(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
@@ -515,8 +577,8 @@ static void jobs(void)
     double a = figures("a job on all nodes: the last one has its start after", start_ms, n);
     figures("the controller has heard that all run after", run_ms, n);
     char what[80];
-    snprintf(what, sizeof what, "a fence of all, %u KiB to each, is done after",
-             (unsigned)((uint64_t)fence_bytes * nfakes / 1024));
+    snprintf(what, sizeof what, "a fence of all, %u bytes from and %u KiB to each, after", bytes,
+             bytes * nfakes / 1024);
     figures(what, fence_ms, n);
     figures("cancelled, all have ended after", end_ms, n);
     TAP_OK(good && n == rounds && !errors, "jobs over all nodes start, have their fence, and end");
@@ -604,13 +666,17 @@ static void read_arguments(int argc, char **argv)
             rounds = n < VICTIMS ? n : VICTIMS;
         else if (!strcmp(argv[i], "--rest"))
             rest = n;
+        else if (!strcmp(argv[i], "--fence"))
+            fence_bytes = n < STUB_FENCE_MAX ? n : STUB_FENCE_MAX;
         else if (!strcmp(argv[i], "--strict"))
             strict = n != 0;
         else if (!strcmp(argv[i], "--muster"))
             muster = argv[i + 1];
     }
     if (!muster || nfakes < VICTIMS + 2)
-        die("usage: agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--strict 1] --muster BINARY", NULL);
+        die("usage: agents [--agents N] [--fanout F] [--rounds R] [--rest SECONDS] [--fence BYTES] [--strict 1] "
+            "--muster BINARY",
+            NULL);
 }
 
 static void set_up(void)
@@ -630,6 +696,7 @@ static void set_up(void)
     int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || mu_log_setup(fd, NULL, NULL, &err))
         die("the log", &err);
+    begin_guard();
     base = mu_loop_new();
     port = free_port();
     start_controller();
