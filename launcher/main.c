@@ -72,13 +72,14 @@ static int unknown(const char *word)
     return MU_EXIT_USAGE;
 }
 
-/* A socket that became descriptor 1 would get the program's output. */
+/* A socket that became descriptor 1 would get the program's output. Only for reading, so that writing to what the
+ * caller has closed is the error that it is. */
 static void fill_standard_fds(void)
 {
     int fd;
 
     do
-        fd = open("/dev/null", O_RDWR);
+        fd = open("/dev/null", O_RDONLY);
     while (fd >= 0 && fd <= 2);
     if (fd > 2)
         close(fd);

@@ -125,6 +125,8 @@ static int choose_engine(struct mu_run_plan *p, struct mu_err *err)
 
     if (rc)
         return rc;
+    if (p->opts.engine && !*p->opts.engine)
+        return mu_err_set(err, MUSTER_EARG, "--engine: a name is missing: ssh, slurm or hand");
     if (p->opts.engine && (rc = mu_engine_find(p->opts.engine, &e, err)))
         return mu_err_prefix(err, "--engine");
     if (!p->hosts.n)

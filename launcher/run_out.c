@@ -63,7 +63,7 @@ static void open_sink(struct sink *s, int fd)
         s->dead = s->told = true;
         return;
     }
-    if (S_ISREG(st.st_mode))
+    if (S_ISREG(st.st_mode) || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) /* the caller has closed it */
         return;
     s->terminal = isatty(fd);
     s->socket = S_ISSOCK(st.st_mode);

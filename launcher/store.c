@@ -56,6 +56,8 @@ struct mu_store {
     sqlite3 *db;
     sqlite3_stmt *q[Q_COUNT];
     char path[4096];
+    dev_t dev;
+    ino_t ino;
 };
 
 /* Primary result code -> our code and what to do about it. */
@@ -247,8 +249,13 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
         if (rc) /* a missing table or column: not what version 1 looks like */
             rc = fail(s, (rc & 0xff) == SQLITE_ERROR ? SQLITE_CORRUPT : rc, err);
     }
+    struct stat st;
+    if (!rc && stat(path, &st))
+        rc = mu_err_errno(err, 0, "job store %s", path);
     if (rc)
         goto failed;
+    s->dev = st.st_dev;
+    s->ino = st.st_ino;
     *out = s;
     return 0;
 failed:
@@ -290,8 +297,25 @@ static int or_rollback(struct mu_store *s, int rc)
     return rc;
 }
 
+/* Rows that go into a file which has no name any more, or another one, are rows that the next controller does not find.
+ */
+static int check_place(const struct mu_store *s, struct mu_err *err)
+{
+    struct stat st;
+
+    if (stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+        return 0;
+    return mu_err_set(
+        err, MUSTER_EIO,
+        "job store %s: it was moved away or removed while a controller has it open; put it back, or end the "
+        "controller with `muster controller --stop --force`",
+        s->path);
+}
+
 int mu_store_begin(struct mu_store *s, struct mu_err *err)
 {
+    if (check_place(s, err))
+        return or_rollback(s, err->code);
     return or_rollback(s, finish(s, Q_BEGIN, err));
 }
 

@@ -658,7 +658,7 @@ static void leave(struct agent *a)
         mu_join_forget(&a->start.paths);
     /* Of keepers that are dead the next agent must know; this host's own controller would not know the attempts either
      * once it is gone, too. */
-    if (!a->start.join.n || a->by_core || !mu_agent_keepers(a->core))
+    if (!a->start.join.n || a->by_core || !mu_agent_keepers(a->core) || getenv(MU_PATHS_STEP))
         mu_daemon_leave(&a->start.paths, &a->lock);
 }
 

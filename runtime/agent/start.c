@@ -175,6 +175,10 @@ int mu_agent_start(int argc, char **argv, struct mu_agent_start *s, int *code, s
     } else if (!o.rejoin) {
         unsetenv(MU_PATHS_JOINED);
     }
+    if (o.step)
+        setenv(MU_PATHS_STEP, "1", 1);
+    else if (!o.rejoin)
+        unsetenv(MU_PATHS_STEP);
     if ((rc = mu_paths_init(&s->paths, err)))
         return rc;
     if (o.run && strcmp(o.run, s->paths.run))

@@ -26,6 +26,9 @@ struct mu_paths {
 /* Set by an agent that joins another host's pool, for itself and its keepers: state is then
  * $MUSTER_HOME/HOST/joined-ID, ID being hexadecimal. */
 #define MU_PATHS_JOINED "MUSTER_JOINED"
+/* Set for daemons of an allocation's step: when they are told to end nobody follows who would look at what they leave.
+ */
+#define MU_PATHS_STEP "MUSTER_STEP"
 
 /* Works both directories out and creates them. The text says which directory is wrong and how. */
 int mu_paths_init(struct mu_paths *p, struct mu_err *err);

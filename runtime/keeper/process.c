@@ -31,12 +31,14 @@ int mu_keeper_lock(int fd, const char *path, struct mu_err *err)
 
 void mu_keeper_leave(const struct mu_paths *paths, const char *lock_path, int lock, bool released)
 {
+    bool last = !getenv(MU_PATHS_JOINED) || getenv(MU_PATHS_STEP);
+
     /* Held while it goes away, so that nobody finds a name that is free and a keeper that lives. */
     if (released)
         unlink(lock_path);
     close(lock);
     /* The agent may have been told to end before us. With this host's controller, too, nobody knows the attempts. */
-    if ((released || !getenv(MU_PATHS_JOINED)) && !mu_daemon_locked(paths->run, "agent.lock", NULL))
+    if ((released || last) && !mu_daemon_locked(paths->run, "agent.lock", NULL))
         mu_daemon_leave(paths, &(int){-1});
 }
 

@@ -160,6 +160,9 @@ done
 "$muster" jobs >/dev/full 2>"$tmp/.err"
 is $? 1 "output that cannot be written is a failure"
 like "$(cat "$tmp/.err")" 'cannot write standard output: No space left' "and said"
+"$muster" jobs >&- 2>"$tmp/.err"
+is "$? $(cat "$tmp/.err")" "1 muster: cannot write standard output: Bad file descriptor" "so is closed standard output"
+bad '--engine: a name is missing' run --engine '' -H a true
 "$muster" run --help | head -n 1 >/dev/null
 like "${PIPESTATUS[0]}" '^(0|141)$' "a reader that leaves is none of our business"
 

@@ -92,6 +92,9 @@ for program in 'echo x' 'sh -c "echo x; exit 9"'; do
     like "$err" 'standard output cannot be written: No space left on device; the job goes on' "which is said"
 done
 
+err=$(timeout 20 "$muster" run -n 1 echo x 2>&1 >&- </dev/null)
+like "$? $err" '^1 .*standard output cannot be written: Bad file descriptor; the job goes on' "standard output is closed"
+
 # input
 seq 50000 | timeout 20 "$muster" run -n 2 sh -c '[ $RANK = 0 ] && cksum || wc -c' >"$tmp/o" 2>&1
 is "$(sort "$tmp/o")" "$( (seq 50000 | cksum; echo 0) | sort)" "standard input goes to rank 0 alone"

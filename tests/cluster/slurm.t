@@ -80,9 +80,12 @@ wait_for 30 slurm_idle
 timeout 100 salloc -N4 --no-kill "$muster" run -n 3 --spares 1 --restarts 2 "$tmp/until" "$tmp/go2" >"$tmp/run.out" 2>"$tmp/run.err" &
 run=$!
 wait_for 30 eval '[ "$(cat "$tmp/go2.ranks" 2>/dev/null | wc -l)" = 3 ]'
+t=$EPOCHREALTIME
 cluster_kill_host h2
 wait_for 20 eval '[ "$(grep -c " 2$" "$tmp/go2.ranks")" = 3 ]'
-is "$? $(grep ' 2$' "$tmp/go2.ranks" | sort | tr '\n' ,)" "0 0 h1 2,1 h4 2,2 h3 2," "a lost node's place is the spare one's" || note "$(cat "$tmp/run.err")"
+rc=$?
+note "$(((${EPOCHREALTIME/./} - ${t/./}) / 1000)) ms from the loss of power to the ranks of the next attempt"
+is "$rc $(grep ' 2$' "$tmp/go2.ranks" | sort | tr '\n' ,)" "0 0 h1 2,1 h4 2,2 h3 2," "a lost node's place is the spare one's" || note "$(cat "$tmp/run.err")"
 touch "$tmp/go2"
 wait $run
 is "$?" 0 "the job ends well" || note "$(cat "$tmp/run.err")"

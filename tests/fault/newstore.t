@@ -24,6 +24,20 @@ run_soon() { # While something of the old store still ends on it, the node takes
     done
 }
 
+# Moved away under a living controller.
+run_cmd "$muster" run -n 1 true
+mv "$MUSTER_HOME" "$tmp/aside"
+run_cmd timeout -k 5 30 "$muster" submit -n 1 true
+like "$rc $err" "^1 .*jobs.db: it was moved away or removed while a controller has it open; put it back" \
+    "its store moved away, a controller takes no job"
+rm -rf "$MUSTER_HOME"
+mv "$tmp/aside" "$MUSTER_HOME"
+again() { run_cmd timeout -k 5 30 "$muster" run -n 1 true && [ "$rc" = 0 ]; }
+wait_for 20 again
+like "$? $(ids)" "^0 1 [0-9]+$" "put back, it goes on" || note "$err"
+run_cmd "$muster" controller --stop
+rm -rf "$MUSTER_HOME"
+
 for i in 1 2 3; do run_cmd "$muster" run -n 1 true; done
 is "$rc $(ids)" "0 1 2 3" "a pool has run three jobs"
 agent=$(daemon agent)

@@ -363,6 +363,26 @@ static void crashes(void)
            (unsigned long long)rounds, (unsigned long long)acked);
 }
 
+static void moved(void)
+{
+    char place[300], aside[320];
+    struct mu_store *s;
+    struct mu_err err;
+
+    snprintf(place, sizeof place, "%s/moved.db", dir);
+    snprintf(aside, sizeof aside, "%s.aside", place);
+    if (mu_store_open(place, &s, &err))
+        exit(99);
+    TAP_OK(rename(place, aside) == 0 && mu_store_begin(s, &err) == MUSTER_EIO && strstr(err.text, "put it back"),
+           "a store that was moved away takes nothing (%s)", err.text);
+    FILE *other = fopen(place, "w");
+    TAP_OK(other && fclose(other) == 0 && mu_store_begin(s, &err) == MUSTER_EIO, "nor with another file in its place");
+    TAP_OK(rename(aside, place) == 0 && !mu_store_begin(s, &err) && !put(s, 1, MU_JOB_QUEUED, "t", &err) &&
+               !mu_store_commit(s, &err),
+           "put back, it does");
+    mu_store_close(s);
+}
+
 int main(void)
 {
     if (!mkdtemp(dir))
@@ -373,6 +393,7 @@ int main(void)
     not_ours();
     damage();
     crashes();
+    moved();
     mu_path_remove_tree(dir, NULL);
     return tap_done();
 }
