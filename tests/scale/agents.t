@@ -3,5 +3,6 @@
 . "$(dirname "$0")/../lib.sh"
 "$B/tests/scale/agents" --agents 50 --fanout 4 --rounds 2 --rest 1 --muster "$muster"
 status=$?
-tap_planned=printed
+# shellcheck disable=SC2034
+tap_planned=printed # by the program
 exit $status
