@@ -49,7 +49,8 @@ MAN := $(wildcard docs/man/*.[1-9])
 
 all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES)
 lib: $(B)/lib/libmuster.so
-tests: all $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
+SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
+tests: all $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -111,11 +112,18 @@ $(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
-CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/keeper/core*.c)
+CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/agent/tree.c runtime/keeper/core*.c) runtime/wire/beat.c
 $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+
+$(B)/tests/scale/agents: tests/scale/agents.c tests/scale/stub.c
+$(B)/tests/scale/virtual: $(addprefix tests/scale/,virtual.c vpool.c vnet.c costs.c stub.c)
+$(SCALE): $(wildcard tests/scale/*.h) $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c,$^) $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) -lm
 
 deps:
 	@CC='$(CC)' runtime/tools/deps.sh install tests
@@ -169,7 +177,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-restart bench-recovery bench-topo-place format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-restart bench-recovery bench-scale bench-topo-place format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

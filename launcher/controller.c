@@ -32,6 +32,7 @@
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
+#define FANOUT 32u
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
@@ -40,6 +41,7 @@ struct options {
     bool foreground;
     uint64_t idle_ns;
     const char *listen;
+    int fanout;
 };
 static const struct mu_opt options[] = {
     {"ready-fd", 0, MU_OPT_INT, offsetof(struct options, ready_fd), "N", "tell there when ready", .max = 1 << 20},
@@ -49,6 +51,8 @@ static const struct mu_opt options[] = {
      .aliases = NULL},
     {"listen", 0, MU_OPT_STRING, offsetof(struct options, listen), "ADDR:PORT",
      "where other hosts reach it; default: any address and port, once some are needed", .aliases = NULL},
+    {"fanout", 0, MU_OPT_INT, offsetof(struct options, fanout), "N",
+     "agents that it, and each agent, has directly below it; default: 32", .min = 1, .max = 1000},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -413,6 +417,17 @@ static int read_settings(struct mu_ctl_config *cfg, struct mu_err *err)
     return 0;
 }
 
+static int read_fanout(const struct options *o, struct mu_ctl_config *cfg, struct mu_err *err)
+{
+    const char *text = getenv("MUSTER_FANOUT");
+    uint64_t n = FANOUT;
+
+    if (!o->fanout && text && *text && mu_str_u64(text, 1, 1000, &n))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_FANOUT=%.60s: not a number from 1 to 1000", text);
+    cfg->fanout = o->fanout ? (uint32_t)o->fanout : (uint32_t)n;
+    return 0;
+}
+
 static struct event *on_signal(struct controller *c, int sig, event_callback_fn fn)
 {
     struct event *ev = evsignal_new(c->base, sig, fn, c);
@@ -439,7 +454,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     char file[PATH_MAX];
     int rc;
 
-    if ((rc = read_settings(&cfg.ctl, err)) || (rc = take_lock(c, err)) ||
+    if ((rc = read_settings(&cfg.ctl, err)) || (rc = read_fanout(o, &cfg.ctl, err)) || (rc = take_lock(c, err)) ||
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launcher/branch.h"
 #include "launcher/commit.h"
 #include "launcher/json.h"
 #include "runtime/base/clean.h"
@@ -22,7 +23,7 @@
 
 struct conn {
     struct mu_server *server;
-    struct mu_link *link;
+    struct mu_link *link; /* NULL: it came through another one's (launcher/branch.h) */
     mu_conn id;
     int pid;
     char name[48];
@@ -41,6 +42,7 @@ struct mu_server {
     struct mu_server_config cfg;
     struct mu_ctl *core;
     struct mu_commit *commit;
+    struct mu_branches *branches;
     struct mu_alarm *alarm, *beater;
     uint64_t beat_at; /* the beater is set to */
     struct mu_acts acts;
@@ -50,6 +52,7 @@ struct mu_server {
     mu_conn *downs; /* closed by us; the core hears of it after the step */
     size_t ndowns, capdowns;
     uint64_t started;
+    bool waits; /* maybe there is one that has not said hello, or waits for an answer */
     bool exiting, exit_told, closed;
 };
 
@@ -101,9 +104,9 @@ static void close_conn(struct mu_server *s, struct conn *k)
 
 static void send_frame(struct mu_server *s, struct conn *k, const void *frame, size_t len)
 {
-    if (k->closing)
+    if (k->closing || !k->link)
         return;
-    if (mu_link_send(k->link, frame, len) == MUSTER_ENOMEM) {
+    if (!frame || mu_link_send(k->link, frame, len) == MUSTER_ENOMEM) {
         mu_log(MU_LOG_ERROR, "controller", "out of memory: closing connection %u", k->id);
         close_conn(s, k);
     } else if (mu_link_pending(k->link) > CLIENT_PENDING_MAX + len && !mu_ctl_is_agent(s->core, k->id)) {
@@ -114,11 +117,17 @@ static void send_frame(struct mu_server *s, struct conn *k, const void *frame, s
 
 static void do_send(void *arg, const mu_conn *to, uint32_t n, const void *frame, size_t len)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        struct conn *k = find(arg, to[i]);
-        if (k)
-            send_frame(arg, k, frame, len);
-    }
+    struct mu_server *s = arg;
+
+    mu_branches_send(s->branches, to, n, frame, len);
+}
+
+static void do_send_link(void *arg, mu_conn link, const void *frame, size_t len)
+{
+    struct conn *k = find(arg, link);
+
+    if (k)
+        send_frame(arg, k, frame, len);
 }
 
 static void do_close(void *arg, mu_conn id)
@@ -174,6 +183,7 @@ static void answer_waiting(struct mu_server *s);
 /* What steps leave behind until nothing is left, then the alarm. */
 static void settle(struct mu_server *s)
 {
+    bool waits = false;
     uint64_t job;
 
     for (bool more = true; more;) {
@@ -183,9 +193,11 @@ static void settle(struct mu_server *s)
             struct conn *k = find(s, id);
             if (!k)
                 continue;
-            mu_link_close_after_flush(k->link);
+            if (!mu_branches_close(s->branches, id))
+                mu_link_close_after_flush(k->link);
             forget(s, k);
             step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+            mu_branches_lost(s->branches, id, 0);
             more = true;
         }
         while (mu_commit_refused(s->commit, &job)) {
@@ -196,13 +208,15 @@ static void settle(struct mu_server *s)
     answer_waiting(s);
     uint64_t next = mu_ctl_next(s->core), at = mu_commit_next(s->commit);
     next = at < next ? at : next;
-    for (size_t i = 0; i < s->nconns; i++) {
+    for (size_t i = s->waits ? 0 : s->nconns; i < s->nconns; i++) {
         const struct conn *k = s->conns[i];
         at = k->hello ? UINT64_MAX : k->since + HELLO_NS;
         next = at < next ? at : next;
         if (k->query_until && k->query_until < next)
             next = k->query_until;
+        waits = waits || !k->hello || k->query_until;
     }
+    s->waits = waits;
     mu_alarm_set(s->alarm, next);
     if (s->exiting && !s->exit_told) {
         s->exit_told = true;
@@ -257,7 +271,7 @@ static void begin_beats(struct conn *k)
     uint64_t now = mu_now();
 
     k->beats = true;
-    mu_beat_begin(&k->beat, now);
+    mu_beat_begin(&k->beat, now, true);
     set_beater(k->server, now);
 }
 
@@ -265,12 +279,22 @@ static void begin_beats(struct conn *k)
 static void fell_silent(struct mu_server *s, struct conn *k)
 {
     mu_conn id = k->id;
+    uint64_t heard = k->beat.heard, age = mu_now() - heard;
 
     mu_log(MU_LOG_WARN, "controller", "connection %u: nothing was heard of %s for %llu ms; closing", id, k->name,
-           (unsigned long long)((mu_now() - k->beat.heard) / MU_MS));
+           (unsigned long long)(age / MU_MS));
     mu_link_free(k->link);
     forget(s, k);
-    step(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id, .status = MU_DOWN_SILENT});
+    step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id, .status = MU_DOWN_SILENT, .at = heard});
+    mu_branches_lost(s->branches, id, age);
+    settle(s);
+}
+
+static void beat(struct conn *k, uint64_t now)
+{
+    struct mu_m_beat m = mu_beat_make(&k->beat, now, 0);
+
+    mu_link_send_msg(k->link, MU_MSG_beat, &m);
 }
 
 static void on_beater(void *arg)
@@ -289,10 +313,8 @@ static void on_beater(void *arg)
             continue;
         unsigned words = mu_beat_next(&k->beat, now, &at);
         next = at < next ? at : next;
-        if (words & MU_BEAT_SEND) {
-            struct mu_m_beat m = mu_beat_make(&k->beat, now);
-            mu_link_send_msg(k->link, MU_MSG_beat, &m);
-        }
+        if (words & MU_BEAT_SEND)
+            beat(k, now);
         if (words & MU_BEAT_GONE)
             fell_silent(s, k);
         else if (words & MU_BEAT_SUSPECTED)
@@ -304,19 +326,22 @@ static void on_beater(void *arg)
 /* True: that was all there is to it. */
 static bool take_beat(struct conn *k, const struct mu_msg *msg)
 {
-    bool beat = msg->type == MU_MSG_beat;
+    bool comes = msg->type == MU_MSG_beat;
     struct mu_server *s = k->server;
     uint64_t now = mu_now();
     mu_conn id = k->id;
 
     bool cleared = k->beats && mu_beat_heard(&k->beat, now);
-    if (beat && k->beats)
+    if (comes && k->beats) {
         mu_beat_take(&k->beat, now, &msg->beat);
+        if (mu_beat_answers(&k->beat, now))
+            beat(k, now);
+    }
     if (cleared) {
         step(s, &(struct mu_ev){.kind = MU_EV_SUSPECT, .conn = id, .status = 0});
         k = find(s, id); /* the core may have closed it */
     }
-    return beat || !k || k->closing;
+    return comes || !k || k->closing;
 }
 
 /* --- queries ----------------------------------------------------------------------------------------------------- */
@@ -327,7 +352,7 @@ static int send_msg(struct conn *k, enum mu_msg_type type, const void *body)
     int rc = mu_msg_encode(&b, type, body);
 
     if (!rc)
-        send_frame(k->server, k, b.data, b.len);
+        do_send(k->server, &k->id, 1, b.data, b.len);
     return rc;
 }
 
@@ -449,17 +474,19 @@ static void on_query(struct mu_server *s, struct conn *k, const struct mu_m_quer
     bool nodes = q->what && !strcmp(q->what, "nodes");
     uint64_t until = s->started + s->cfg.ctl.agent_wait_ns;
 
-    if (nodes && !any_node_ready(s) && mu_now() < until)
+    if (nodes && !any_node_ready(s) && mu_now() < until) {
         k->query_until = until;
-    else
+        s->waits = true;
+    } else {
         answer(s, k, q);
+    }
 }
 
 static void answer_waiting(struct mu_server *s)
 {
     char what[] = "nodes";
 
-    for (size_t i = 0; i < s->nconns; i++) {
+    for (size_t i = s->waits ? 0 : s->nconns; i < s->nconns; i++) {
         struct conn *k = s->conns[i];
         if (!k->query_until || (!any_node_ready(s) && mu_now() < k->query_until))
             continue;
@@ -470,14 +497,10 @@ static void answer_waiting(struct mu_server *s)
 
 /* --- connections ------------------------------------------------------------------------------------------------- */
 
-static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+static void take(struct conn *k, const struct mu_msg *msg)
 {
-    struct conn *k = arg;
     struct mu_server *s = k->server;
 
-    (void)frame, (void)len;
-    if (k->closing || s->closed || mu_guard_take(k->guard, msg) || take_beat(k, msg))
-        return;
     if (msg->type == MU_MSG_hello && !k->hello) {
         const char *role = msg->hello.role ? msg->hello.role : "peer";
         k->hello = true;
@@ -485,12 +508,13 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
             snprintf(k->name, sizeof k->name, "%.12s %.26s", role, msg->hello.node ? msg->hello.node : k->name);
         else
             snprintf(k->name, sizeof k->name, "%.12s %u (pid %d)", role, k->id, k->pid);
-        mu_link_name(k->link, k->name);
+        if (k->link)
+            mu_link_name(k->link, k->name);
         mu_log(MU_LOG_DEBUG, "controller", "%s is here", k->name);
-        if (k->remote && !strcmp(role, "agent"))
+        if (k->link && k->remote && !strcmp(role, "agent"))
             begin_beats(k);
-        else if (!strcmp(role, "agent"))
-            k->guard = mu_guard_new(s->base, link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
+        else if (k->link && !strcmp(role, "agent"))
+            k->guard = mu_guard_new(s->base, k->link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
     }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
@@ -511,6 +535,22 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     }
 }
 
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    struct conn *k = arg;
+    struct mu_server *s = k->server;
+
+    (void)link, (void)frame, (void)len;
+    if (k->closing || s->closed || mu_guard_take(k->guard, msg) || take_beat(k, msg))
+        return;
+    if (msg->type != MU_MSG_relay) {
+        take(k, msg);
+    } else if (k->beats) {
+        mu_branches_take(s->branches, k->id, &msg->relay);
+        settle(s);
+    }
+}
+
 static void on_down(void *arg, struct mu_link *link)
 {
     struct conn *k = arg;
@@ -522,7 +562,9 @@ static void on_down(void *arg, struct mu_link *link)
     bool agent = mu_ctl_is_agent(s->core, id), remote = k->remote;
     forget(s, k);
     mu_link_free(link);
-    step(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+    step_once(s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id});
+    mu_branches_lost(s->branches, id, 0);
+    settle(s);
     if (agent && !remote && s->cfg.on_agent_lost && !s->exit_told)
         s->cfg.on_agent_lost(s->cfg.arg);
 }
@@ -544,7 +586,51 @@ static struct conn *new_conn(struct mu_server *s)
         return NULL;
     }
     *k = (struct conn){.server = s, .id = ++s->last_id, .since = mu_now()};
+    s->waits = true;
     return k;
+}
+
+static mu_conn branch_opened(void *arg)
+{
+    struct mu_server *s = arg;
+    struct conn *k = new_conn(s);
+
+    if (!k)
+        return 0;
+    k->remote = true;
+    snprintf(k->name, sizeof k->name, "stream %u", k->id);
+    s->conns[s->nconns++] = k;
+    return k->id;
+}
+
+static void branch_up(void *arg, mu_conn id, mu_conn via)
+{
+    step_once(arg, &(struct mu_ev){.kind = MU_EV_UP, .conn = id, .via = via});
+}
+
+static void branch_frame(void *arg, mu_conn id, const void *frame, size_t len)
+{
+    struct conn *k = find(arg, id);
+    MU_AUTO_MSG struct mu_msg msg = {0};
+    struct mu_err err;
+
+    if (!k || k->closing || mu_msg_decode(frame, len, &msg, &err))
+        return;
+    if (msg.type != MU_MSG_beat && msg.type != MU_MSG_relay)
+        take(k, &msg);
+}
+
+static void branch_down(void *arg, mu_conn id, int status, uint64_t age)
+{
+    struct mu_server *s = arg;
+    struct conn *k = find(s, id);
+    uint64_t now = mu_now();
+
+    if (!k)
+        return;
+    forget(s, k);
+    step_once(
+        s, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = id, .status = status, .at = age && age < now ? now - age : 0});
 }
 
 static void add_conn(struct mu_server *s, struct conn *k, struct mu_link *link)
@@ -610,10 +696,16 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     s->started = mu_now();
     s->core = mu_ctl_new(&cfg->ctl);
     s->commit = mu_commit_new(store, &ops, s);
+    s->branches = mu_branches_new(&(struct mu_branch_ops){.opened = branch_opened,
+                                                          .up = branch_up,
+                                                          .frame = branch_frame,
+                                                          .down = branch_down,
+                                                          .send = do_send_link,
+                                                          .arg = s});
     s->alarm = mu_alarm_new(base, on_alarm, s);
     s->beater = mu_alarm_new(base, on_beater, s);
     s->beat_at = UINT64_MAX;
-    if (!s->core || !s->commit || !s->alarm || !s->beater) {
+    if (!s->core || !s->commit || !s->branches || !s->alarm || !s->beater) {
         mu_err_set(err, rc, "out of memory");
         goto failed;
     }
@@ -673,6 +765,7 @@ void mu_server_free(struct mu_server *s)
     mu_alarm_free(s->alarm);
     mu_alarm_free(s->beater);
     mu_commit_free(s->commit);
+    mu_branches_free(s->branches);
     mu_ctl_free(s->core);
     mu_acts_free(&s->acts);
     free(s->conns);

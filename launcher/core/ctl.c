@@ -42,10 +42,12 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
     if (c) {
         c->cfg = *cfg;
         c->next_id = 1;
+        c->next = UINT64_MAX;
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
+        c->tree = mu_ctl_tree_new();
     }
-    if (c && !c->fences) {
-        free(c);
+    if (c && (!c->fences || !c->tree)) {
+        mu_ctl_free(c);
         c = NULL;
     }
     return c;
@@ -63,6 +65,7 @@ void mu_ctl_free(struct mu_ctl *c)
     free(c->conns);
     free(c->waiting);
     mu_fences_free(c->fences);
+    mu_ctl_tree_free(c->tree);
     mu_pool_free(&c->pool);
     free(c);
 }
@@ -79,6 +82,20 @@ struct job *mu_ctl_find(struct mu_ctl *c, uint64_t id)
             hi = mid;
     }
     return lo < c->njobs && c->jobs[lo]->row.id == id ? c->jobs[lo] : NULL;
+}
+
+struct part *mu_ctl_part(struct mu_ctl *c, struct job *j, int node)
+{
+    uint32_t *place = &c->pool.v[node].place;
+
+    if (*place < j->nparts && j->parts[*place].share.node == (uint32_t)node)
+        return &j->parts[*place];
+    for (uint32_t i = 0; i < j->nparts; i++)
+        if (j->parts[i].share.node == (uint32_t)node) {
+            *place = i;
+            return &j->parts[i];
+        }
+    return NULL;
 }
 
 void mu_ctl_put(struct mu_ctl *c, struct job *j, bool durable)
@@ -176,6 +193,14 @@ bool mu_ctl_is_agent(const struct mu_ctl *c, mu_conn id)
     return i < c->nconns && c->conns[i].id == id && c->conns[i].role == ROLE_AGENT;
 }
 
+int mu_ctl_node_at(const struct mu_ctl *c, mu_conn id)
+{
+    unsigned i = conn_at(c, id);
+    int node = i < c->nconns && c->conns[i].id == id && c->conns[i].role == ROLE_AGENT ? c->conns[i].node : -1;
+
+    return node >= 0 && c->pool.v[node].conn == id ? node : -1;
+}
+
 void mu_ctl_refuse(struct mu_ctl *c, mu_conn conn, int code, const char *text)
 {
     struct mu_m_error msg = {.code = code, .text = (char *)(uintptr_t)text};
@@ -265,6 +290,8 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     }
     j->nparts = n;
     j->holds = true;
+    for (unsigned i = 0; i < n && j->row.state == MU_JOB_RECOVERING; i++)
+        j->parts[i].killed_at = c->now;
     load_spares(c, j);
     j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
     j->first_step = j->restored_told = j->row.first_step_wall != 0;
@@ -405,6 +432,23 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     }
 }
 
+void mu_ctl_node_ready(struct mu_ctl *c, int node)
+{
+    c->pool.v[node].ready = true;
+    mu_ctl_job_node_ready(c, node);
+    mu_ctl_wireup_up(c, node);
+    for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
+        for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
+                mu_acts_send(c->acts, c->pool.v[node].conn, MU_MSG_stream,
+                             &(struct mu_m_stream){.job = c->jobs[i]->row.id, .on = 1});
+    for (unsigned i = 0; i < c->nwaiting; i++) {
+        mu_ctl_job_submit(c, c->waiting[i].conn, &c->waiting[i].msg.submit);
+        mu_msg_free(&c->waiting[i].msg);
+    }
+    c->nwaiting = 0;
+}
+
 static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
 {
     struct job *j;
@@ -415,7 +459,7 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     }
     if (k->stale && m->type == MU_MSG_report)
         mu_acts_send(c->acts, k->id, MU_MSG_release, &(struct mu_m_release){.job = m->report.job});
-    if (k->node < 0)
+    if (k->node < 0 || c->pool.v[k->node].conn != k->id)
         return;
     switch (m->type) {
     case MU_MSG_report:
@@ -423,21 +467,13 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         return;
     case MU_MSG_agent_ready:
         mu_ctl_node_count(c, k->node, m->agent_ready.keepers);
-        if (c->pool.v[k->node].ready)
-            return;
-        c->pool.v[k->node].ready = true;
-        mu_ctl_job_node_ready(c, k->node);
-        mu_ctl_wireup_up(c, k->node);
-        for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
-            for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
-                if (c->jobs[i]->parts[p].share.node == (uint32_t)k->node)
-                    mu_acts_send(c->acts, k->id, MU_MSG_stream,
-                                 &(struct mu_m_stream){.job = c->jobs[i]->row.id, .on = 1});
-        for (unsigned i = 0; i < c->nwaiting; i++) {
-            mu_ctl_job_submit(c, c->waiting[i].conn, &c->waiting[i].msg.submit);
-            mu_msg_free(&c->waiting[i].msg);
+        if (!c->pool.v[k->node].ready && !mu_ctl_tree_holds(c, k->node)) {
+            mu_ctl_node_ready(c, k->node);
+            mu_ctl_tree_balance(c);
         }
-        c->nwaiting = 0;
+        return;
+    case MU_MSG_stay:
+        mu_ctl_tree_stay(c, k->node, m->stay.tried);
         return;
     case MU_MSG_fence:
         mu_ctl_wireup_fence(c, k->node, &m->fence);
@@ -469,14 +505,14 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     }
 }
 
-static void on_down(struct mu_ctl *c, mu_conn id, int status)
+static void on_down(struct mu_ctl *c, mu_conn id, int status, uint64_t heard)
 {
     struct conn *k = conn_of(c, id);
 
     if (!k)
         return;
     if (k->role == ROLE_AGENT && k->node >= 0 && c->pool.v[k->node].conn == id)
-        mu_ctl_node_down(c, k->node, status);
+        mu_ctl_node_down(c, k->node, status, heard);
     if (k->role == ROLE_LINE)
         mu_ctl_node_line_down(c, k);
     for (unsigned i = 0; i < c->njobs; i++) {
@@ -506,7 +542,7 @@ static void on_down(struct mu_ctl *c, mu_conn id, int status)
     memmove(k, k + 1, (size_t)(c->conns + c->nconns - k) * sizeof *k);
 }
 
-static void on_up(struct mu_ctl *c, mu_conn id)
+static void on_up(struct mu_ctl *c, mu_conn id, mu_conn via)
 {
     if (c->nconns == c->capconns) {
         unsigned cap = c->capconns ? c->capconns * 2 : 16;
@@ -520,7 +556,7 @@ static void on_up(struct mu_ctl *c, mu_conn id)
     }
     unsigned i = conn_at(c, id);
     memmove(c->conns + i + 1, c->conns + i, (c->nconns++ - i) * sizeof *c->conns);
-    c->conns[i] = (struct conn){.id = id, .node = -1};
+    c->conns[i] = (struct conn){.id = id, .node = -1, .via = via};
 }
 
 static void on_msg(struct mu_ctl *c, mu_conn id, const struct mu_msg *m)
@@ -623,11 +659,37 @@ static void idle_check(struct mu_ctl *c)
     c->exiting = true;
 }
 
+static uint64_t next_time(const struct mu_ctl *c)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < c->njobs; i++) {
+        uint64_t t = mu_ctl_job_next(c->jobs[i]);
+        next = t < next ? t : next;
+    }
+    for (unsigned i = 0; i < c->nwaiting; i++)
+        next = c->waiting[i].until < next ? c->waiting[i].until : next;
+    uint64_t nodes = mu_ctl_nodes_next(c);
+    next = nodes < next ? nodes : next;
+    if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
+        next = c->idle_since + c->cfg.idle_ns;
+    return next;
+}
+
+/* What all agents say all the time. When nobody is told anything because of it, no time has changed either, and in a
+ * large pool it must cost no look at all nodes. */
+static bool routine(const struct mu_ev *ev)
+{
+    return ev->kind == MU_EV_MSG && (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence ||
+                                     ev->msg->type == MU_MSG_modex || ev->msg->type == MU_MSG_output);
+}
+
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
 {
     c->now = ev->now;
     c->wall = ev->wall;
     c->acts = acts;
+    size_t before = acts->n;
     switch (ev->kind) {
     case MU_EV_LOAD:
         if (ev->msg->type == MU_MSG_nodes_add)
@@ -636,10 +698,10 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
             on_load(c, &ev->msg->jobrow);
         return;
     case MU_EV_UP:
-        on_up(c, ev->conn);
+        on_up(c, ev->conn, ev->via);
         break;
     case MU_EV_DOWN:
-        on_down(c, ev->conn, ev->status);
+        on_down(c, ev->conn, ev->status, ev->at);
         break;
     case MU_EV_MSG:
         on_msg(c, ev->conn, ev->msg);
@@ -658,28 +720,19 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
     default:
         break;
     }
+    if (routine(ev) && acts->n == before)
+        return;
     mu_ctl_nodes_tick(c);
     on_time(c);
     mu_ctl_schedule(c);
     forget(c);
     idle_check(c);
+    c->next = next_time(c);
 }
 
 uint64_t mu_ctl_next(const struct mu_ctl *c)
 {
-    uint64_t next = UINT64_MAX;
-
-    for (unsigned i = 0; i < c->njobs; i++) {
-        uint64_t t = mu_ctl_job_next(c->jobs[i]);
-        next = t < next ? t : next;
-    }
-    for (unsigned i = 0; i < c->nwaiting; i++)
-        next = c->waiting[i].until < next ? c->waiting[i].until : next;
-    uint64_t nodes = mu_ctl_nodes_next(c);
-    next = nodes < next ? nodes : next;
-    if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
-        next = c->idle_since + c->cfg.idle_ns;
-    return next;
+    return c->next;
 }
 
 unsigned mu_ctl_job_count(const struct mu_ctl *c)

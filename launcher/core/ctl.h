@@ -21,6 +21,7 @@ struct mu_ctl_config {
     const char *version;
     uint64_t files;        /* that daemons of this machine may have open; 0 = not known */
     const char *node;      /* name of the controller's own machine; others can fall silent; borrowed, NULL = none can */
+    uint32_t fanout;       /* agents that an agent, or the controller, has directly below it; 0: all are */
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
     uint64_t cooldown_ns;  /* and so long it stays */
@@ -36,6 +37,9 @@ uint64_t mu_ctl_next(const struct mu_ctl *); /* monotonic ns; UINT64_MAX: nothin
 unsigned mu_ctl_job_count(const struct mu_ctl *);
 const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const struct mu_m_spec **spec);
 const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
+/* The node through which another one reaches us, by their places in the pool; -1: it does so directly, or not at all.
+ */
+int mu_ctl_tree_via(const struct mu_ctl *, int node);
 /* Hosts that were given to the pool, as spec.hosts has them; for the caller to store and to load again. */
 void mu_ctl_pool_hosts(const struct mu_ctl *, struct mu_buf *out);
 /* While something waits for the store the core does not end for idleness: nobody else knows it. */

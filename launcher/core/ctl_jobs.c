@@ -15,6 +15,7 @@ void mu_ctl_job_free(struct job *j)
         return;
     mu_msg_free_body(MU_MSG_jobrow, &j->row);
     mu_msg_free_body(MU_MSG_spec, &j->spec);
+    mu_hosts_free(&j->named);
     free(j->parts);
     free(j->spares);
     free(j);
@@ -387,6 +388,7 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
     free(j->parts);
     j->parts = NULL;
     j->nparts = 0;
+    mu_hosts_free(&j->named);
     mu_ctl_hosts_leave(c, j->row.id);
     if (j->client && !j->ended_sent) {
         struct mu_m_ended ended = {.job = j->row.id};

@@ -15,6 +15,8 @@
 #define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
 #define PROBE_EVERY (60 * MU_MS)
+#define OUTDATED_NS (5 * MU_SEC)
+#define ORPHAN_NS (400 * MU_MS) /* past its lease, for one whose way broke elsewhere: it dials us */
 #define STRIKES_WITHIN (600 * MU_SEC)
 
 struct job *mu_ctl_node_job(struct mu_ctl *c, int node)
@@ -67,8 +69,23 @@ static void send_bye(struct mu_ctl *c, mu_conn conn)
     mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){0});
 }
 
+/* It was said on a way that its agent has left since, and was held up there. */
+static bool outdated(const struct mu_ctl *c, const struct mu_node *n, const struct mu_m_agent *m, uint64_t boot)
+{
+    if (m->ctl && m->ctl != c->cfg.incarnation)
+        return true;
+    if (boot != n->boot || m->incarnation > n->incarnation)
+        return false;
+    if (m->incarnation < n->incarnation) /* in case that its clock began anew without a boot */
+        return n->conn || c->now < n->lease_end + OUTDATED_NS;
+    return m->way < n->way;
+}
+
 void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
+    uint64_t boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
+    int node;
+
     if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
         mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
         return;
@@ -76,12 +93,18 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     if (owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
         k->stale = true;
         send_bye(c, k->id);
+        if ((node = mu_pool_find(&c->pool, m->node)) >= 0)
+            at(c, node)->silent = false; /* it is heard, if only to end: our own link is not to blame */
         return;
     }
-    int node = mu_ctl_node_known(c, m->node);
+    node = mu_ctl_node_known(c, m->node);
     if (node < 0)
         return;
     struct mu_node *n = at(c, node);
+    if (outdated(c, n, m, boot) && !MU_MUTANT(OLD_WAY)) {
+        mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = k->id;
+        return;
+    }
     if (n->conn && n->conn != k->id)
         mu_acts_add(c->acts, MU_ACT_CLOSE)->conn = n->conn;
     n->conn = k->id;
@@ -89,9 +112,10 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->pus = m->pus;
     n->numa = m->numa;
     n->memory = m->memory;
+    n->boot = boot;
     n->incarnation = m->incarnation;
+    n->way = m->way;
     n->files = n->remote ? 0 : c->cfg.files;
-    n->boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
     n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
@@ -101,6 +125,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     if (m->owner)
         n->owner = m->owner;
     k->node = node;
+    mu_ctl_tree_join(c, k);
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node) {
@@ -207,52 +232,82 @@ void mu_ctl_node_line_down(struct mu_ctl *c, const struct conn *k)
             j->parts[p].line_lost = true;
 }
 
-void mu_ctl_node_down(struct mu_ctl *c, int node, int status)
+static void tell_away(struct mu_ctl *c, int node, bool silent)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
+                mu_ctl_event(c, c->jobs[i], "agent-lost", -1, at(c, node)->name,
+                             silent ? "nothing has been heard of the node for a while"
+                                    : "the agent is away; its ranks run on and are taken up again when it is back");
+}
+
+void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
 {
     struct mu_node *n = at(c, node);
+    bool orphan = status == MU_DOWN_PARENT;
 
+    if (!heard || heard > c->now)
+        heard = c->now - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+    mu_ctl_tree_gone(c, node);
     n->conn = 0;
     n->ready = n->suspect = false;
     n->state = MU_NODE_AWAY;
-    n->away_wall = c->wall - (status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+    n->away_wall = c->wall - (c->now - heard);
     if (n->leaving) {
         n->state = MU_NODE_LOST; /* nodes_tick removes it once no job holds it */
         return;
     }
-    for (unsigned i = 0; i < c->njobs; i++)
-        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
-                mu_ctl_event(c, c->jobs[i], "agent-lost", -1, n->name,
-                             status == MU_DOWN_SILENT
-                                 ? "nothing has been heard of the node for a while"
-                                 : "the agent is away; its ranks run on and are taken up again when it is back");
+    if (!orphan) /* that one says nothing of itself, and is back in a moment */
+        tell_away(c, node, status == MU_DOWN_SILENT);
     if (!n->remote) {
         snprintf(n->reason, sizeof n->reason, "its agent is away");
         return;
     }
-    n->silent = status == MU_DOWN_SILENT;
-    snprintf(n->reason, sizeof n->reason, n->silent ? "it has fallen silent" : "its agent is away");
-    /* what is silent was heard MU_SILENT_NS ago, what has closed its connection just now */
-    n->declare_at = n->lease_end = c->now + MU_LEASE_NS + MU_LEASE_MARGIN_NS - (n->silent ? MU_SILENT_NS : 0);
-    if (MU_MUTANT(REPLACED_EARLY))
+    n->silent = status == MU_DOWN_SILENT || (orphan && heard < c->now);
+    n->orphan = orphan;
+    snprintf(n->reason, sizeof n->reason,
+             orphan      ? "its way through another node is broken"
+             : n->silent ? "it has fallen silent"
+                         : "its agent is away");
+    n->lease_end = heard + MU_LEASE_NS + MU_LEASE_MARGIN_NS;
+    n->declare_at = n->lease_end + (orphan ? ORPHAN_NS : 0);
+    if (MU_MUTANT(REPLACED_EARLY) || (MU_MUTANT(ORPHAN_LOST) && orphan))
         n->declare_at = c->now;
     n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
-    if (!n->silent)
+    if (orphan && !n->silent)
+        n->probe_at = n->lease_end; /* when it has not come by then */
+    else if (!n->silent)
         ask_probe(c, n);
 }
 
-/* Most are silent at once and nobody vouches for our own link: it may be us. */
+/* Most are silent at once and nobody vouches for our own link: it may be us. Who is heard through another node vouches
+ * for nothing that this one does not. */
 static bool link_doubtful(const struct mu_ctl *c)
 {
     unsigned silent = 0;
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
-        if (n->remote && n->state == MU_NODE_UP && !n->suspect)
+        if (n->remote && n->state == MU_NODE_UP && !n->suspect && mu_ctl_tree_direct(c, (int)i))
             return false;
         silent += n->remote && n->state == MU_NODE_AWAY && n->silent;
     }
     return silent > 1;
+}
+
+/* A keeper there was told to end its ranks, maybe heard it before its lease ended, and may hang over it; then it does
+ * not look at the lease either. Its agent sees to that, and when that has died the one that follows it. */
+static bool may_hang(const struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs && !MU_MUTANT(HANG_UNSEEN); i++) {
+        const struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts && j->nparts > 1 && j->row.ending == MU_END_NONE; p++)
+            if (j->parts[p].share.node == (uint32_t)node && j->row.attempt && j->parts[p].phase < MU_PHASE_GONE &&
+                !j->parts[p].line_lost && j->parts[p].killed_at && j->parts[p].killed_at < c->pool.v[node].lease_end)
+                return true;
+    }
+    return false;
 }
 
 static void declare(struct mu_ctl *c, int node)
@@ -300,10 +355,10 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (n->state != MU_NODE_AWAY || n->silent || !n->declare_at)
         return;
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
-        bool nobody = keeper_dead(c, node) && empty(c, node);
+        bool nobody = !n->orphan && keeper_dead(c, node) && empty(c, node);
         if (nobody)
             n->declare_at = n->lease_end;
-        else if (n->declare_at == n->lease_end)
+        else if (n->declare_at <= n->lease_end + ORPHAN_NS)
             n->declare_at = c->now + RETURN_NS;
         if (nobody && *n->target && !n->engine_tries)
             n->engine_at = c->now;
@@ -315,7 +370,8 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
         return;
     }
     n->declare_at = n->lease_end;
-    judge(c, node);
+    if (!n->orphan)
+        judge(c, node);
 }
 
 void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
@@ -323,9 +379,11 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     int node = -1;
 
     if (ev->kind == MU_EV_SUSPECT) {
-        for (unsigned i = 0; i < c->pool.n; i++)
-            if (c->pool.v[i].conn && c->pool.v[i].conn == ev->conn)
-                c->pool.v[i].suspect = ev->status != 0;
+        if ((node = mu_ctl_node_at(c, ev->conn)) < 0)
+            return;
+        at(c, node)->suspect = ev->status != 0;
+        if (!ev->status)
+            mu_ctl_job_node_heard(c, node);
         return;
     }
     if (!ev->node || (node = mu_pool_find(&c->pool, ev->node)) < 0)
@@ -355,6 +413,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
 
 void mu_ctl_nodes_tick(struct mu_ctl *c)
 {
+    mu_ctl_tree_tick(c);
     for (unsigned i = 0; i < c->pool.n; i++) {
         struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
@@ -368,6 +427,8 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
         if (n->declare_at && c->now >= n->declare_at) {
             if (n->silent && link_doubtful(c)) {
                 snprintf(n->reason, sizeof n->reason, "no node answers: this machine's own network is suspected");
+                n->declare_at = c->now + HOLD_AGAIN;
+            } else if (c->now < n->lease_end + RETURN_NS && may_hang(c, (int)i)) {
                 n->declare_at = c->now + HOLD_AGAIN;
             } else {
                 declare(c, (int)i);
@@ -393,14 +454,14 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = c->now + MU_LOAD_NS;
+        n->declare_at = n->lease_end = c->now + MU_LOAD_NS;
         n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
     }
 }
 
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 {
-    uint64_t next = UINT64_MAX;
+    uint64_t next = mu_ctl_tree_next(c);
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
@@ -417,26 +478,33 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 /* --- hosts that a job has named ------------------------------------------------------------------------------------
  */
 
-static const char *host_name(const struct mu_host *h)
+const char *mu_ctl_host_name(const struct mu_host *h)
 {
     const char *sep = strchr(h->name, '@');
 
     return sep ? sep + 1 : h->name;
 }
 
+const struct mu_hosts *mu_ctl_hosts(struct job *j)
+{
+    bool any = j->spec.hosts && *j->spec.hosts;
+
+    return any && !j->named.n && mu_hosts_parse(j->spec.hosts, &j->named, NULL) ? NULL : &j->named;
+}
+
 /* The node of a host: the pool's, or the job's own. -1: another job has it, or memory is out. */
 static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bool start, char *why, size_t n)
 {
-    int node = mu_pool_find(&c->pool, host_name(h));
+    int node = mu_pool_find(&c->pool, mu_ctl_host_name(h));
 
     if (node >= 0 && at(c, node)->owner && at(c, node)->owner != j->row.id) {
-        snprintf(why, n, "waiting for host %.200s: job %llu has it", host_name(h),
+        snprintf(why, n, "waiting for host %.200s: job %llu has it", mu_ctl_host_name(h),
                  (unsigned long long)at(c, node)->owner);
         return -1;
     }
     if (node >= 0)
         return node;
-    node = mu_ctl_node_known(c, host_name(h));
+    node = mu_ctl_node_known(c, mu_ctl_host_name(h));
     if (node < 0 || !at(c, node)->remote)
         return node;
     at(c, node)->owner = j->row.id;
@@ -451,19 +519,17 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
 
 int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 {
-    struct mu_hosts hosts = {0};
+    const struct mu_hosts *hosts = mu_ctl_hosts(j);
     bool busy = false;
     int rc = 1;
 
-    if (!j->spec.hosts || !*j->spec.hosts)
-        return 1;
-    if (mu_hosts_parse(j->spec.hosts, &hosts, NULL)) {
+    if (!hosts) {
         snprintf(why, n, "its list of hosts cannot be read");
         return -1;
     }
-    for (size_t i = 0; i < hosts.n; i++) {
+    for (size_t i = 0; i < hosts->n; i++) {
         char other[280];
-        int node = own_node(c, j, &hosts.v[i], true, other, sizeof other);
+        int node = own_node(c, j, &hosts->v[i], true, other, sizeof other);
         if (node >= 0 && at(c, node)->ready)
             continue;
         if (node < 0) {
@@ -475,7 +541,6 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
         }
         rc = 0;
     }
-    mu_hosts_free(&hosts);
     if (rc || busy) {
         j->stuck_at = 0;
     } else if (!j->stuck_at) {
@@ -491,14 +556,11 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 /* After a start: its hosts are known again, and have a moment to be heard of. */
 void mu_ctl_hosts_load(struct mu_ctl *c, struct job *j)
 {
-    struct mu_hosts hosts = {0};
+    const struct mu_hosts *hosts = mu_ctl_hosts(j);
     char busy[280];
 
-    if (!j->spec.hosts || !*j->spec.hosts || mu_hosts_parse(j->spec.hosts, &hosts, NULL))
-        return;
-    for (size_t i = 0; i < hosts.n; i++)
-        own_node(c, j, &hosts.v[i], false, busy, sizeof busy);
-    mu_hosts_free(&hosts);
+    for (size_t i = 0; hosts && i < hosts->n; i++)
+        own_node(c, j, &hosts->v[i], false, busy, sizeof busy);
 }
 
 void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)

@@ -17,47 +17,67 @@ static bool in_use(const struct job *j, uint32_t node)
     return false;
 }
 
-static bool serves(const struct mu_ctl *c, const struct job *j, uint32_t node)
+static bool free_for(const struct mu_node *n, const struct job *j)
 {
-    const struct mu_node *n = &c->pool.v[node];
-
-    return n->ready && !n->stale && mu_pool_usable(n, j->row.id) && !in_use(j, node);
+    return n->ready && !n->stale && mu_pool_usable(n, j->row.id);
 }
 
-/* May the job have this node for so many ranks at all: its own, one that it has named, or the pool's when it has named
- * none. */
-static bool eligible(const struct job *j, const struct mu_hosts *named, const struct mu_node *n, uint32_t ranks)
+static bool serves(const struct mu_ctl *c, const struct job *j, uint32_t node)
 {
-    if (n->owner)
-        return n->owner == j->row.id;
+    return free_for(&c->pool.v[node], j) && !in_use(j, node);
+}
+
+/* What there is to choose from, looked at once however many parts have lost their nodes. */
+struct choice {
+    uint32_t *most; /* by node: ranks that the job may have there, UINT32_MAX: any number; NULL: not looked yet */
+    struct mu_share lacked; /* there is no node for such a share */
+};
+
+/* Its own nodes, those that it has named, or the pool's when it has named none. */
+static bool look(struct mu_ctl *c, struct job *j, struct choice *ch)
+{
+    const struct mu_hosts *named = mu_ctl_hosts(j);
+    uint32_t *most = named ? calloc(c->pool.n + 1u, sizeof *most) : NULL;
+
+    if (!most)
+        return false;
     for (size_t i = 0; i < named->n; i++) {
-        const char *at = strchr(named->v[i].name, '@');
-        if (!strcmp(at ? at + 1 : named->v[i].name, n->name))
-            return !named->v[i].slots || ranks <= (uint32_t)named->v[i].slots;
+        int node = mu_pool_find(&c->pool, mu_ctl_host_name(&named->v[i]));
+        if (node >= 0 && !most[node])
+            most[node] = named->v[i].slots ? (uint32_t)named->v[i].slots : UINT32_MAX;
     }
-    return !named->n;
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->owner || !named->n)
+            most[i] = n->owner == j->row.id || !n->owner ? UINT32_MAX : 0;
+        if (!free_for(n, j))
+            most[i] = 0;
+    }
+    for (unsigned i = 0; i < j->nparts; i++)
+        most[j->parts[i].share.node] = 0;
+    for (unsigned i = 0; i < j->nspares; i++)
+        most[j->spares[i].node] = 0;
+    ch->most = most;
+    return true;
 }
 
 /* A node with room for what the lost one had. */
-static int other_node(const struct mu_ctl *c, const struct job *j, const struct mu_share *lost)
+static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lost, struct choice *ch)
 {
-    struct mu_hosts named = {0};
-    int found = -1;
-
-    if (j->spec.hosts && *j->spec.hosts && mu_hosts_parse(j->spec.hosts, &named, NULL))
+    if (ch->lacked.slots == lost->slots && ch->lacked.ranks == lost->ranks && lost->slots)
         return -1;
-    for (unsigned i = 0; i < c->pool.n && found < 0; i++) {
+    if (!ch->most && !look(c, j, ch))
+        return -1;
+    for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
-        bool spare = false;
-        for (unsigned s = 0; s < j->nspares; s++)
-            spare = spare || j->spares[s].node == i;
-        if (spare || !serves(c, j, i) || !eligible(j, &named, n, lost->ranks))
+        if (!ch->most[i] || ch->most[i] < lost->ranks || n->slots - n->used < lost->slots ||
+            (lost->ranks != lost->slots && n->used))
             continue;
-        if (n->slots - n->used >= lost->slots && (lost->ranks == lost->slots || !n->used))
-            found = (int)i;
+        ch->most[i] = 0;
+        return (int)i;
     }
-    mu_hosts_free(&named);
-    return found;
+    ch->lacked = *lost;
+    return -1;
 }
 
 /* The part goes away from its node; what is there of the job is let go of. */
@@ -70,32 +90,36 @@ static void leave(struct mu_ctl *c, const struct job *j, const struct mu_share *
     mu_acts_send(c->acts, n->conn, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
 }
 
-static bool replace(struct mu_ctl *c, struct job *j, struct part *p)
+/* Nothing is known of the attempt on its new node, nor waited for there. */
+static void move(struct mu_ctl *c, struct job *j, struct part *p, uint32_t node)
 {
     struct mu_share was = p->share;
 
+    leave(c, j, &was);
+    p->share.node = node;
+    p->line = 0;
+    p->line_lost = p->confirmed = false;
+    p->drained = true;
+    mu_pool_take(&c->pool, &p->share, 1);
+    mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[node].name, "in place of %s", c->pool.v[was.node].name);
+}
+
+static bool replace(struct mu_ctl *c, struct job *j, struct part *p, struct choice *ch)
+{
     for (unsigned s = 0; s < j->nspares; s++) {
-        if (!serves(c, j, j->spares[s].node) || j->spares[s].slots < was.slots)
+        struct mu_share spare = j->spares[s];
+        if (!serves(c, j, spare.node) || spare.slots < p->share.slots)
             continue;
-        leave(c, j, &was);
-        mu_pool_give(&c->pool, &j->spares[s], 1);
-        p->share.node = j->spares[s].node;
-        p->line = 0;
-        mu_pool_take(&c->pool, &p->share, 1);
+        mu_pool_give(&c->pool, &spare, 1);
         if (!MU_MUTANT(SPARE_TWICE))
             j->spares[s] = j->spares[--j->nspares];
-        goto moved;
+        move(c, j, p, spare.node);
+        return true;
     }
-    int node = other_node(c, j, &was);
-    if (node < 0)
-        return false;
-    leave(c, j, &was);
-    p->share.node = (uint32_t)node;
-    p->line = 0;
-    mu_pool_take(&c->pool, &p->share, 1);
-moved:
-    mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[p->share.node].name, "in place of %s", c->pool.v[was.node].name);
-    return true;
+    int node = other_node(c, j, &p->share, ch);
+    if (node >= 0)
+        move(c, j, p, (uint32_t)node);
+    return node >= 0;
 }
 
 static bool stays(const struct mu_ctl *c, uint32_t node)
@@ -129,13 +153,14 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
 {
     const char *lacks = NULL;
     bool moved = false, away = false;
+    struct choice ch = {0};
 
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
         bool sick = n->state == MU_NODE_LOST || n->quarantine_until || n->leaving;
         if (n->ready && !sick)
             continue;
-        if (sick && replace(c, j, &j->parts[i])) {
+        if (sick && replace(c, j, &j->parts[i], &ch)) {
             moved = true;
         } else if (n->ready && !n->leaving) { /* nobody else: then one in quarantine is better than none */
             continue;
@@ -145,6 +170,7 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
             away = true;
         }
     }
+    free(ch.most);
     if (lacks && !away && shrink(c, j)) {
         lacks = NULL;
         moved = true;
@@ -177,6 +203,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
 {
     uint32_t slots = 0;
     bool changed = false;
+    struct choice ch = {0};
 
     if (!j->holds || j->row.state == MU_JOB_QUEUED || mu_job_over(j->row.state))
         return;
@@ -193,7 +220,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
     for (unsigned i = 0; i < j->nparts; i++)
         slots = j->parts[i].share.slots > slots ? j->parts[i].share.slots : slots;
     struct mu_share want = {.ranks = slots, .slots = slots};
-    for (int node; j->nspares < j->spec.spares && (node = other_node(c, j, &want)) >= 0;) {
+    for (int node; j->nspares < j->spec.spares && (node = other_node(c, j, &want, &ch)) >= 0;) {
         struct mu_share *v = realloc(j->spares, (j->nspares + 1) * sizeof *v);
         if (!v)
             break;
@@ -202,6 +229,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
         mu_pool_take(&c->pool, &v[j->nspares - 1], 1);
         changed = true;
     }
+    free(ch.most);
     if (changed && !mu_ctl_place_record(c, j))
         c->acts->failed = true;
     if (changed)

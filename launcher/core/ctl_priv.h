@@ -4,6 +4,7 @@
 
 #include "launcher/core/ctl.h"
 #include "launcher/core/fences.h"
+#include "runtime/base/hosts.h"
 
 #define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
 
@@ -26,9 +27,10 @@ struct part { /* what one node does of a job's attempt */
     mu_conn line;    /* newest connection of a keeper itself; it breaks when that dies */
     bool line_lost;  /* and that of the attempt's keeper has broken */
     bool drained;
-    bool kill_sent; /* on the agent's present connection */
-    bool asked;     /* its ranks were told to end, in this attempt, maybe by another controller */
-    uint64_t seq;   /* of the keeper's last report */
+    bool kill_sent;     /* on the agent's present connection */
+    bool asked;         /* its ranks were told to end, in this attempt, maybe by another controller */
+    uint64_t killed_at; /* and when they were first, by us or our predecessor; 0: not in this attempt */
+    uint64_t seq;       /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
     uint64_t dropped, unseen;
     struct { /* the last long wait that it has told of; nranks 0: none */
@@ -54,7 +56,8 @@ struct hang {
 struct job {
     struct mu_m_jobrow row;
     struct mu_m_spec spec;
-    struct part *parts; /* NULL: holds no slots */
+    struct mu_hosts named; /* spec's, once it has been asked for (mu_ctl_hosts) */
+    struct part *parts;    /* NULL: holds no slots */
     unsigned nparts;
     struct mu_share *spares; /* nodes kept for it, without ranks */
     unsigned nspares;
@@ -78,8 +81,9 @@ enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
 struct conn {
     mu_conn id;
     enum role role;
-    int node;   /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
-    bool stale; /* an agent of a job that is over */
+    int node;    /* ROLE_AGENT: index in the pool, -1 before MU_MSG_agent */
+    bool stale;  /* an agent of a job that is over */
+    mu_conn via; /* ROLE_AGENT: it came through the agent of that one; 0: directly */
     uint32_t pid;
     uint64_t job;
 };
@@ -94,6 +98,7 @@ struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
     struct mu_fences *fences;
+    struct mu_ctl_tree *tree;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -103,6 +108,7 @@ struct mu_ctl {
     uint64_t next_id;
     uint64_t idle_since; /* 0 = busy */
     bool exiting, hold;
+    uint64_t next; /* as mu_ctl_next says it */
     /* of the step under way */
     uint64_t now, wall;
     struct mu_acts *acts;
@@ -111,6 +117,7 @@ struct mu_ctl {
 bool mu_ctl_room(struct mu_ctl *); /* for one more job; false: out of memory */
 void mu_ctl_refuse(struct mu_ctl *, mu_conn, int code, const char *text);
 struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
+struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's; NULL: it has none */
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);
@@ -136,6 +143,7 @@ void mu_ctl_send_before(struct mu_ctl *, const struct job *, uint32_t before, en
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_node_ready(struct mu_ctl *, int node);
+void mu_ctl_job_node_heard(struct mu_ctl *, int node); /* it is not suspected any more */
 void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
 /* The failure of the attempt is that of m's first rank. */
@@ -151,7 +159,9 @@ void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 /* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
 void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
-void mu_ctl_node_down(struct mu_ctl *, int node, int status);
+void mu_ctl_node_ready(struct mu_ctl *, int node);
+/* heard: it cannot have been heard later than then; 0: that follows from status. */
+void mu_ctl_node_down(struct mu_ctl *, int node, int status, uint64_t heard);
 void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */
 void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
 void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
@@ -167,10 +177,26 @@ void mu_ctl_node_start(struct mu_ctl *, int node);      /* asks an engine for it
 void mu_ctl_nodes_loaded(struct mu_ctl *);
 void mu_ctl_nodes_tick(struct mu_ctl *);
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *);
-/* The hosts that the job has named: 1 all of them are ready; 0 not yet, why says what is waited for; -1 never. */
+/* The hosts that the job has named, none of them if it has not; kept with it. NULL: out of memory. */
+const struct mu_hosts *mu_ctl_hosts(struct job *);
+const char *mu_ctl_host_name(const struct mu_host *); /* the node's, without the user's */
+/* 1 all of them of them are ready; 0 not yet, why says what is waited for; -1 never. */
 int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
 void mu_ctl_hosts_load(struct mu_ctl *, struct job *);
 void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
+
+/* ctl_tree.c: through whom agents reach us */
+struct mu_ctl_tree *mu_ctl_tree_new(void);
+void mu_ctl_tree_free(struct mu_ctl_tree *);
+void mu_ctl_tree_join(struct mu_ctl *, const struct conn *);         /* its node is known; answers `agent` */
+void mu_ctl_tree_stay(struct mu_ctl *, int node, const char *tried); /* that one it cannot reach */
+void mu_ctl_tree_gone(struct mu_ctl *, int node);
+bool mu_ctl_tree_holds(struct mu_ctl *, int node); /* it is to go elsewhere first: not ready yet */
+bool mu_ctl_tree_direct(const struct mu_ctl *, int node);
+void mu_ctl_tree_balance(struct mu_ctl *);
+void mu_ctl_tree_tick(struct mu_ctl *);
+uint64_t mu_ctl_tree_next(const struct mu_ctl *);
+int mu_ctl_node_at(const struct mu_ctl *, mu_conn); /* whose agent's present connection that is; -1: nobody's */
 
 /* ctl_place.c: which nodes the next attempt has */
 int mu_ctl_place_again(struct mu_ctl *, struct job *); /* 1: all parts have one; 0: not yet */

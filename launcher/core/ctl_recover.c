@@ -198,35 +198,72 @@ static bool all_gone(const struct job *j)
     return j->nparts && any;
 }
 
+/* Of one that has not been heard for a while it would not be known whether it is told, and a keeper that hangs over it
+ * could not be told from one that its lease ends: it is told when it is heard again (kill_again). */
+static bool may_be_told(const struct mu_node *n)
+{
+    return n->conn && !n->suspect;
+}
+
+static mu_conn told_to_end(struct mu_ctl *c, struct part *p)
+{
+    p->kill_sent = p->asked = true;
+    p->killed_at = p->killed_at ? p->killed_at : c->now;
+    return c->pool.v[p->share.node].conn;
+}
+
 void mu_ctl_kill_parts(struct mu_ctl *c, struct job *j, uint32_t signo, uint64_t grace, const char *why)
 {
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = signo, .grace_ns = grace, .why = (char *)(uintptr_t)why};
+    mu_conn *told = malloc((j->nparts + 1u) * sizeof *told);
+    uint32_t n = 0;
 
-    mu_ctl_send_before(c, j, MU_PHASE_GONE, MU_MSG_kill, &kill);
-    for (unsigned i = 0; i < j->nparts; i++) {
-        struct part *p = &j->parts[i];
-        p->kill_sent = p->kill_sent || p->phase < MU_PHASE_GONE;
-        p->asked = p->asked || (p->phase < MU_PHASE_GONE && c->pool.v[p->share.node].conn);
+    if (!told) {
+        c->acts->failed = true;
+        return;
     }
+    if (signo == SIGKILL && j->row.ending == MU_END_NONE) {
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", why);
+        mu_ctl_put(c, j, false); /* for our successor */
+    }
+    for (unsigned i = 0; i < j->nparts; i++) {
+        const struct mu_node *node = &c->pool.v[j->parts[i].share.node];
+        if (j->parts[i].phase < MU_PHASE_GONE && may_be_told(node))
+            told[n++] = told_to_end(c, &j->parts[i]);
+    }
+    mu_acts_cast(c->acts, told, n, MU_MSG_kill, &kill);
+    free(told);
 }
 
 /* A kill may have been lost with a connection or with this controller's predecessor. */
 static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
 {
-    bool fatal = j->failed_now && j->spec.on_failure == MU_FAIL_KILL;
+    bool fatal = (j->failed_now && j->spec.on_failure == MU_FAIL_KILL) || j->row.state == MU_JOB_RECOVERING;
 
+    if (!j->failed_now && j->row.state != MU_JOB_RECOVERING && j->row.ending == MU_END_NONE)
+        return;
     for (unsigned i = 0; i < j->nparts; i++)
         fatal = fatal || j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed;
-    if (p->kill_sent || p->phase >= MU_PHASE_GONE || (!fatal && j->row.ending == MU_END_NONE))
+    if (p->kill_sent || !may_be_told(&c->pool.v[p->share.node]) || p->phase >= MU_PHASE_GONE ||
+        (!fatal && j->row.ending == MU_END_NONE))
         return;
     struct mu_m_kill kill = {.job = j->row.id,
                              .attempt = j->row.attempt,
                              .signo = fatal ? SIGKILL : SIGTERM,
                              .grace_ns = j->spec.grace_ns ? j->spec.grace_ns : MU_CTL_GRACE,
                              .why = j->row.reason};
-    p->kill_sent = p->asked = true;
-    mu_acts_send(c->acts, c->pool.v[p->share.node].conn, MU_MSG_kill, &kill);
+    mu_acts_send(c->acts, told_to_end(c, p), MU_MSG_kill, &kill);
+}
+
+void mu_ctl_job_node_heard(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        for (unsigned p = 0; p < j->nparts && !mu_job_over(j->row.state) && !j->retry_at; p++)
+            if (j->parts[p].share.node == (uint32_t)node)
+                kill_again(c, j, &j->parts[p]);
+    }
 }
 
 void mu_ctl_job_failure(struct mu_ctl *c, struct job *j, const struct mu_m_report *m)
@@ -331,6 +368,8 @@ static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const st
     struct mu_m_jobrow *r = &j->row;
     uint64_t lost = r->lost_before, unseen = r->unseen_before;
 
+    if (m->dropped <= p->dropped && m->unseen <= p->unseen)
+        return;
     p->dropped = m->dropped > p->dropped ? m->dropped : p->dropped;
     p->unseen = m->unseen > p->unseen ? m->unseen : p->unseen;
     for (unsigned i = 0; i < j->nparts; i++) {
@@ -349,12 +388,9 @@ static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const st
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
-    struct part *p = NULL;
+    struct part *p = j ? mu_ctl_part(c, j, node) : NULL;
     mu_conn agent = c->pool.v[node].conn;
 
-    for (unsigned i = 0; j && i < j->nparts; i++)
-        if (j->parts[i].share.node == (uint32_t)node)
-            p = &j->parts[i];
     if (!j || !p) {
         c->pool.v[node].stale = true;
         mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
@@ -387,9 +423,13 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;
+    p->line_lost = false; /* that may have been of a keeper that died before another one took the start over */
     if (p->phase == MU_PHASE_GONE)
         mu_ctl_wireup_gone(c, j, p);
     p->nfailed = m->nfailed;
+    bool news = m->njoined != p->njoined || m->steps != p->steps || m->step != p->step ||
+                m->first_step_wall != p->first_step_wall || m->ckpt_plus1 != p->ckpt_plus1 ||
+                m->restored_plus1 != p->restored_plus1;
     p->njoined = m->njoined;
     p->starterr = m->starterr;
     p->steps = m->steps;
@@ -397,7 +437,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->first_step_wall = m->first_step_wall;
     p->ckpt_plus1 = m->ckpt_plus1;
     p->restored_plus1 = m->restored_plus1;
-    progress(c, j);
+    if (news)
+        progress(c, j);
     count_lost(c, j, p, m);
     last_words(j, m);
     if (m->first_rank_plus1 && (!j->failed_now || mu_ctl_job_outweighs(c, j, m->first_blame)))
@@ -406,8 +447,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         mu_ctl_wireup_abort(c, j, p);
     if (j->row.state == MU_JOB_STARTING) {
         bool running = true;
-        for (unsigned i = 0; i < j->nparts; i++)
-            running = running && j->parts[i].phase >= MU_PHASE_RUNNING;
+        for (unsigned i = 0; i < j->nparts && running; i++)
+            running = j->parts[i].phase >= MU_PHASE_RUNNING;
         if (running)
             mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
     }
@@ -519,10 +560,11 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
 
         if (j->row.state == MU_JOB_QUEUED)
             continue;
-        /* a keeper that had ended its attempt is gone, and what was left of its output with it */
+        /* a keeper that had ended its attempt is gone, and what was left of its output with it; so is one of which
+         * this controller has never heard, when the job is over */
         for (unsigned p = 0; p < j->nparts; p++)
             if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed &&
-                j->parts[p].phase >= MU_PHASE_GONE)
+                (j->parts[p].phase >= MU_PHASE_GONE || mu_job_over(j->row.state)))
                 j->parts[p].drained = true;
         if (mu_job_over(j->row.state)) {
             mu_ctl_job_release(c, j);

@@ -11,12 +11,11 @@ static struct job *live(struct mu_ctl *c, int node, uint64_t id, uint32_t attemp
 
     if (!j || mu_job_over(j->row.state) || attempt != j->row.attempt)
         return NULL;
-    for (uint32_t i = 0; i < j->nparts; i++)
-        if (j->parts[i].share.node == (uint32_t)node) {
-            *place = i;
-            return j;
-        }
-    return NULL;
+    const struct part *p = mu_ctl_part(c, j, node);
+    if (!p)
+        return NULL;
+    *place = (uint32_t)(p - j->parts);
+    return j;
 }
 
 static void to_part(struct mu_ctl *c, const struct part *p, enum mu_msg_type type, const void *body)

@@ -6,37 +6,79 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
+
+static uint32_t *head(const struct mu_pool *pool, const char *name)
+{
+    return &pool->heads[mu_str_hash(name, strlen(name)) & (2 * pool->cap - 1)];
+}
 
 int mu_pool_find(const struct mu_pool *pool, const char *name)
 {
-    for (unsigned i = 0; i < pool->n; i++)
-        if (pool->v[i].state != MU_NODE_NONE && !strcmp(pool->v[i].name, name))
-            return (int)i;
+    for (uint32_t i = pool->n ? *head(pool, name) : 0; i; i = pool->v[i - 1].next)
+        if (!strcmp(pool->v[i - 1].name, name))
+            return (int)i - 1;
     return -1;
+}
+
+static void enter(struct mu_pool *pool, unsigned at)
+{
+    uint32_t *first = head(pool, pool->v[at].name);
+
+    pool->v[at].next = *first;
+    *first = at + 1;
+}
+
+static bool grow(struct mu_pool *pool)
+{
+    unsigned cap = pool->cap ? pool->cap * 2 : 8;
+    struct mu_node *v = realloc(pool->v, cap * sizeof *v);
+    uint32_t *heads = calloc(2 * (size_t)cap, sizeof *heads);
+
+    if (v)
+        pool->v = v;
+    if (!v || !heads) {
+        free(heads);
+        return false;
+    }
+    free(pool->heads);
+    pool->heads = heads;
+    pool->cap = cap;
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].state != MU_NODE_NONE)
+            enter(pool, i);
+    return true;
 }
 
 int mu_pool_add(struct mu_pool *pool, const char *name)
 {
     unsigned at = 0;
 
-    while (at < pool->n && pool->v[at].state != MU_NODE_NONE)
+    while (pool->nempty && at < pool->n && pool->v[at].state != MU_NODE_NONE)
         at++;
-    if (at == pool->n) {
-        struct mu_node *v = realloc(pool->v, (pool->n + 1) * sizeof *v);
-        if (!v)
+    if (!pool->nempty) {
+        if (pool->n == pool->cap && !grow(pool))
             return MUSTER_ENOMEM;
-        pool->v = v;
-        pool->n++;
+        at = pool->n++;
+    } else {
+        pool->nempty--;
     }
     memset(&pool->v[at], 0, sizeof pool->v[at]);
     snprintf(pool->v[at].name, sizeof pool->v[at].name, "%s", name);
     pool->v[at].state = MU_NODE_AWAY;
+    enter(pool, at);
     return (int)at;
 }
 
 void mu_pool_remove(struct mu_pool *pool, unsigned node)
 {
+    uint32_t *p = head(pool, pool->v[node].name);
+
+    while (*p && *p != node + 1)
+        p = &pool->v[*p - 1].next;
+    *p = pool->v[node].next;
     memset(&pool->v[node], 0, sizeof pool->v[node]);
+    pool->nempty++;
 }
 
 bool mu_pool_usable(const struct mu_node *node, uint64_t job)
@@ -330,5 +372,6 @@ void mu_pool_give(struct mu_pool *pool, const struct mu_share *v, unsigned n)
 void mu_pool_free(struct mu_pool *pool)
 {
     free(pool->v);
+    free(pool->heads);
     memset(pool, 0, sizeof *pool);
 }

@@ -16,14 +16,15 @@ enum mu_node_state {
 struct mu_node {
     char name[256];
     uint32_t slots, used, pus, numa;
-    uint64_t memory, incarnation;
-    uint64_t files; /* that a keeper there may have open; 0: not known */
-    uint64_t boot;  /* of its kernel, a hash; 0: not known */
+    uint64_t memory;
+    uint64_t files;                  /* that a keeper there may have open; 0: not known */
+    uint64_t boot, incarnation, way; /* of its agent: boot as a number, 0 if not known; its connections so far */
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;
     /* of hosts other than the controller's */
     bool remote, suspect, silent, leaving;
+    bool orphan;      /* away because the node above it is */
     bool stale;       /* something of a job that is not there any more still ends */
     char target[256]; /* how an engine reaches it; empty: its agent joins by itself */
     char addr[64];    /* where its agent listens */
@@ -36,11 +37,14 @@ struct mu_node {
     uint64_t strikes[3]; /* when it failed last */
     uint64_t quarantine_until;
     char reason[200]; /* why it is not up */
+    uint32_t place;   /* which part of a job it had when it was last asked for: that job has it there most likely */
+    uint32_t next;    /* with the same hash of its name: its index + 1; 0: none */
 };
 
 struct mu_pool {
     struct mu_node *v;
-    unsigned n;
+    unsigned n, cap, nempty;
+    uint32_t *heads; /* by hash of the name: index + 1 of the first; 2 * cap of them, a power of two */
 };
 
 struct mu_share {

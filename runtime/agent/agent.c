@@ -6,17 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/agent/core.h"
 #include "runtime/agent/keepers.h"
 #include "runtime/agent/plan.h"
-#include "runtime/agent/refusal.h"
 #include "runtime/agent/revive.h"
 #include "runtime/agent/start.h"
-#include "runtime/agent/uplink.h"
+#include "runtime/agent/way.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -24,7 +22,6 @@
 #include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
 #include "runtime/wire/pulse.h"
-#include "runtime/wire/tls.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
 #define KEEPER_END (10 * MU_SEC)
@@ -74,10 +71,7 @@ struct agent {
     struct pending *pending, **pending_tail;
     struct clean *cleans;
     mu_conn last_id;
-    struct mu_uplink *ctl;
-    struct mu_refusal *refusal; /* while ctl is away */
-    struct mu_tls *tls;
-    struct mu_tls_listener *peers;
+    struct mu_way *ctl;
     struct mu_err unreachable; /* why the controller could not be reached, newest */
     struct mu_revive revive;
     int lock;
@@ -163,7 +157,7 @@ static void run_send(struct agent *a, const struct mu_act *act)
 
     if (ctl ? a->ctl_closing : !k || k->closing)
         return;
-    int rc = ctl ? mu_uplink_send(a->ctl, act->frame.data, act->frame.len)
+    int rc = ctl ? mu_way_send(a->ctl, act->frame.data, act->frame.len)
                  : mu_link_send(k->link, act->frame.data, act->frame.len);
     if (rc != MUSTER_ENOMEM)
         return;
@@ -254,7 +248,7 @@ static void finish_close(struct agent *a, mu_conn id)
     struct conn *k = conn_of(a, id);
 
     if (id == MU_AGENT_CTL) {
-        mu_uplink_hang_up(a->ctl);
+        mu_way_hang_up(a->ctl);
         a->ctl_closing = false;
     } else if (k) {
         mu_guard_free(MU_STEAL(k->guard, NULL));
@@ -326,7 +320,7 @@ static void on_cleaner(void *arg)
 /* Keepers keep a line of their own to a controller on another host. */
 static void tell_line(struct agent *a, struct mu_link *keeper)
 {
-    struct mu_m_line m = {.host = (char *)(uintptr_t)mu_uplink_peer_host(a->ctl), .port = a->start.join.port};
+    struct mu_m_line m = {.host = (char *)(uintptr_t)mu_way_ctl_host(a->ctl), .port = a->start.join.port};
 
     if (a->start.join.n && *m.host)
         mu_link_send_msg(keeper, MU_MSG_line, &m);
@@ -463,37 +457,31 @@ static void on_join_alarm(void *arg)
     joined(a, 1, a->unreachable.text[0] ? a->unreachable.text : "the controller does not answer");
 }
 
-static void on_ctl_up(void *arg)
+static void on_ctl_direct(void *arg)
 {
     struct agent *a = arg;
 
-    mu_refusal_stop(a->refusal);
     a->revive.tried = 0;
-    if (a->peers)
-        mu_agent_set_addr(a->core, mu_uplink_local_host(a->ctl), mu_tls_listener_port(a->peers));
     for (struct conn *k = a->conns; k; k = k->next)
         tell_line(a, k->link);
-    step(a, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
 }
 
-static void on_ctl_down(void *arg, int how)
+static void on_ctl_event(void *arg, struct mu_ev *ev)
 {
     struct agent *a = arg;
 
-    a->ctl_closing = false;
-    if (a->ending)
-        return;
-    step(a, &(struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = how});
-    if (a->start.join.n)
-        mu_refusal_watch(a->refusal, mu_uplink_peer_host(a->ctl), a->start.join.port);
+    if (ev->kind == MU_EV_DOWN)
+        a->ctl_closing = false;
+    if (!a->ending)
+        step(a, ev);
 }
 
-static void on_ctl_msg(void *arg, const struct mu_msg *msg)
+static bool on_ctl_msg(void *arg, const struct mu_msg *msg)
 {
     struct agent *a = arg;
 
     if (a->ending || a->ctl_closing)
-        return;
+        return false;
     if (msg->type == MU_MSG_welcome && a->start.join.n)
         welcomed(a);
     if (msg->type == MU_MSG_error) {
@@ -501,9 +489,7 @@ static void on_ctl_msg(void *arg, const struct mu_msg *msg)
         joined(a, 1, msg->error.text ? msg->error.text : "the controller refuses this agent");
     }
     /* a pool that idles comes back; whoever started us by hand ends us */
-    if (msg->type == MU_MSG_bye && a->start.join.stay && !msg->bye.reason)
-        return;
-    step(a, &(struct mu_ev){.kind = MU_EV_MSG, .conn = MU_AGENT_CTL, .msg = msg});
+    return msg->type != MU_MSG_bye || !a->start.join.stay || msg->bye.reason;
 }
 
 static void on_ctl_failed(void *arg, uint64_t away_since, const struct mu_err *err)
@@ -519,49 +505,20 @@ static void on_ctl_failed(void *arg, uint64_t away_since, const struct mu_err *e
         mu_revive(&a->revive, mu_agent_keepers(a->core));
 }
 
-/* Nobody has a reason to connect yet, except to see whether this host answers. */
-static void on_peer(void *arg, struct mu_tls_conn *conn)
+static int open_way(struct agent *a, struct mu_err *err)
 {
-    (void)arg;
-    mu_tls_conn_free(conn);
-}
+    struct mu_way_config cfg = {.run = a->start.paths.run,
+                                .join = a->start.join.n ? &a->start.join : NULL,
+                                .core = a->core,
+                                .event = on_ctl_event,
+                                .direct = on_ctl_direct,
+                                .msg = on_ctl_msg,
+                                .failed = on_ctl_failed,
+                                .arg = a};
 
-static void on_refused(void *arg, uint64_t at)
-{
-    step(arg, &(struct mu_ev){.kind = MU_EV_NOCTL, .at = at});
-}
-
-static void on_ctl_echo(void *arg, uint64_t at)
-{
-    step(arg, &(struct mu_ev){.kind = MU_EV_ECHO, .at = at});
-}
-
-static int open_uplink(struct agent *a, struct mu_err *err)
-{
-    struct mu_uplink_config cfg = {.run = a->start.paths.run,
-                                   .up = on_ctl_up,
-                                   .down = on_ctl_down,
-                                   .msg = on_ctl_msg,
-                                   .echo = on_ctl_echo,
-                                   .failed = on_ctl_failed,
-                                   .arg = a};
-    int rc;
-
-    a->refusal = mu_refusal_new(a->base, on_refused, a);
-    if (!a->refusal)
-        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    if (a->start.join.n) {
-        /* a way that leads nowhere is tried anew soon: it may have healed */
-        const struct mu_tls_limits limits = {.connect_ms = 1500};
-        if ((rc = mu_tls_new(a->base, &a->start.join.key, &limits, &a->tls, err)) ||
-            (rc = mu_listen_tcp(a->tls, NULL, 0, 0, on_peer, a, &a->peers, err)))
-            return rc;
-        cfg.join = &a->start.join;
-        cfg.tls = a->tls;
+    if (cfg.join)
         mu_alarm_set(a->join_alarm, mu_now() + MU_AGENT_JOIN_MS * MU_MS);
-    }
-    a->ctl = mu_uplink_new(a->base, &cfg);
-    return a->ctl ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    return mu_way_new(a->base, &cfg, &a->ctl, err);
 }
 
 /* --- process ----------------------------------------------------------------------------------------------------- */
@@ -600,7 +557,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
     a->start.join.n = j.n;
     a->start.join.port = j.port;
     mu_key_wipe(&j.key);
-    mu_uplink_redial(a->ctl);
+    mu_way_redial(a->ctl);
 }
 
 static struct event *on_signal(struct agent *a, int sig, event_callback_fn fn)
@@ -645,6 +602,7 @@ static int set_up(struct agent *a, struct mu_err *err)
                                   .pid = (uint32_t)getpid(),
                                   .memory = node.memory,
                                   .boot = a->boot,
+                                  .incarnation = mu_now(),
                                   .adopt_wait_ns = ADOPT_WAIT,
                                   .end_ns = KEEPER_END,
                                   .owner = a->start.join.owner,
@@ -652,8 +610,6 @@ static int set_up(struct agent *a, struct mu_err *err)
                                   .lonely_ns = a->start.join.stay ? 0
                                                : a->start.join.n  ? LONELY_JOINED
                                                                   : LONELY};
-    if (getrandom(&cfg.incarnation, sizeof cfg.incarnation, GRND_NONBLOCK) < 0)
-        cfg.incarnation = mu_wall();
     a->core = mu_agent_new(&cfg);
     a->keepers = mu_keepers_new(a->base, &a->start.paths, cfg.node, on_keeper_dead, a);
     a->sigchld = on_signal(a, SIGCHLD, on_sigchld);
@@ -671,7 +627,7 @@ static int set_up(struct agent *a, struct mu_err *err)
     mu_agent_set_plan(a->core, on_plan, a->plan);
     mu_keepers_adopt(a->keepers, on_keeper_found, a);
     rc = mu_listen_unix(a->base, a->start.paths.run, "agent.sock", on_accept, a, &a->listener, err);
-    if (rc || (rc = open_uplink(a, err)))
+    if (rc || (rc = open_way(a, err)))
         return rc;
     mu_log(MU_LOG_INFO, "agent", "version %s, pid %d, node %s, %u slots", MUSTER_VERSION, (int)getpid(), cfg.node,
            cfg.slots);
@@ -687,7 +643,7 @@ static void leave(struct agent *a)
     mu_listener_free(MU_STEAL(a->listener, NULL));
     if (!mu_path_join(path, sizeof path, a->start.paths.run, "agent.sock", NULL))
         unlink(path);
-    mu_uplink_leave(a->ctl);
+    mu_way_leave(a->ctl);
     for (struct conn *k = a->conns; k; k = k->next) {
         mu_guard_free(MU_STEAL(k->guard, NULL));
         mu_link_close_after_flush(MU_STEAL(k->link, NULL));
@@ -712,10 +668,7 @@ static void tear_down(struct agent *a)
 
     mu_revive_stop(&a->revive);
     mu_listener_free(a->listener);
-    mu_refusal_free(a->refusal);
-    mu_uplink_free(a->ctl);
-    mu_tls_listener_free(a->peers);
-    mu_tls_free(a->tls);
+    mu_way_free(a->ctl);
     mu_key_wipe(&a->start.join.key);
     while (a->conns) {
         mu_link_free(a->conns->link);

@@ -51,11 +51,15 @@ struct mu_agent {
         uint32_t attempt;
     } done[DONE_JOBS]; /* released last: a late copy of their start is refused */
     unsigned ndone;
-    bool ctl_up, told, bye, loaded;
+    bool ctl_up, welcome, told, bye, loaded;
+    uint64_t way;         /* how often `agent` was said */
+    uint64_t ctl;         /* its incarnation, once it has welcomed us */
+    bool known;           /* the controller has answered `agent` on this way */
     uint64_t adopt_until; /* inventory waits for found keepers until then */
     uint64_t lonely_since;
     uint64_t nctl;                             /* connections of the controller so far */
     uint64_t told_at, lease_until, lease_told; /* 0 = no echo yet */
+    uint64_t heard;                            /* newest echo that counted on this way; 0 = none */
     mu_agent_plan_fn plan;
     void *plan_arg;
     char addr[64];
@@ -193,7 +197,7 @@ static bool inventory_complete(const struct mu_agent *a)
 
 static void tell_all(struct mu_agent *a)
 {
-    if (!a->ctl_up || a->told || !inventory_complete(a))
+    if (!a->ctl_up || !a->welcome || a->told || !inventory_complete(a))
         return;
     a->told = true;
     a->told_at = a->now;
@@ -207,7 +211,9 @@ static void tell_all(struct mu_agent *a)
                             .pid = a->cfg.pid,
                             .addr = a->addr,
                             .port = a->port,
-                            .owner = a->cfg.owner};
+                            .owner = a->cfg.owner,
+                            .way = ++a->way,
+                            .ctl = a->ctl};
     to_ctl(a, MU_MSG_agent, &me);
     for (unsigned i = 0; i < a->n; i++)
         if (a->v[i].report.type)
@@ -286,9 +292,20 @@ static void prolong(struct mu_agent *a, uint64_t at)
 
 static void on_echo(struct mu_agent *a, uint64_t at)
 {
-    /* what we sent before we said who we are does not count for the controller */
-    if (a->ctl_up && a->told && at >= a->told_at)
-        prolong(a, at);
+    /* what we sent before we said who we are does not count for the controller, nor what others say for it before it
+     * has heard that */
+    if (!a->ctl_up || ((!a->told || !a->known || at < a->told_at) && !MU_MUTANT(KNOWN_EARLY)))
+        return;
+    a->heard = at > a->heard ? at : a->heard;
+    prolong(a, at);
+}
+
+/* No controller is there to give us up. But the last one may have: what was to start by then does not any more. */
+static void on_noctl(struct mu_agent *a, uint64_t at)
+{
+    for (unsigned i = 0; i < a->n && a->now >= a->lease_until; i++)
+        a->v[i].start_conn = 0;
+    prolong(a, at);
 }
 
 /* Our place among the attempt's nodes; one that does not exist when we are not among them. */
@@ -366,6 +383,16 @@ static void on_ctl(struct mu_agent *a, const struct mu_msg *m)
     struct keeper *k;
 
     switch (m->type) {
+    case MU_MSG_welcome:
+        a->welcome = true;
+        a->ctl = m->welcome.incarnation;
+        return;
+    case MU_MSG_parent:
+        if (!a->told || m->parent.way != a->way)
+            return;
+        a->known = true;
+        on_echo(a, a->told_at);
+        return;
     case MU_MSG_start:
         on_echo(a, a->told_at); /* it knows us */
         on_start(a, m);
@@ -557,7 +584,7 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
 static void on_down(struct mu_agent *a, mu_conn conn)
 {
     if (conn == MU_AGENT_CTL) {
-        a->ctl_up = a->told = false;
+        a->ctl_up = a->told = a->known = false;
         return;
     }
     for (unsigned i = 0; i < a->nconns; i++) {
@@ -694,7 +721,8 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
                                        .incarnation = a->cfg.incarnation};
             a->ctl_up = true;
             a->nctl++;
-            a->told = a->bye = false;
+            a->welcome = a->told = a->bye = a->known = false;
+            a->heard = 0;
             /* late copies come on one connection only, and a controller with a new store counts from 1 again */
             memset(a->done, 0, sizeof a->done);
             mu_acts_send(acts, MU_AGENT_CTL, MU_MSG_hello, &hello);
@@ -712,8 +740,11 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
     case MU_EV_ECHO:
         on_echo(a, ev->at);
         break;
+    case MU_EV_STAY:
+        to_ctl(a, MU_MSG_stay, &(struct mu_m_stay){.tried = (char *)(uintptr_t)ev->node});
+        break;
     case MU_EV_NOCTL:
-        prolong(a, ev->at);
+        on_noctl(a, ev->at);
         break;
     case MU_EV_CHILD:
         on_child(a, ev);
@@ -729,6 +760,24 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
     }
     on_time(a);
     tell_all(a);
+}
+
+uint64_t mu_agent_up_age(const struct mu_agent *a, uint64_t now)
+{
+    return a->ctl_up && a->known && a->heard && a->heard <= now ? now - a->heard : UINT64_MAX;
+}
+
+bool mu_agent_leased(const struct mu_agent *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (!a->v[i].one_node && a->v[i].state != K_LOST && a->v[i].state != K_SPENT)
+            return true;
+    return false;
+}
+
+uint64_t mu_agent_known(const struct mu_agent *a)
+{
+    return a->lease_until ? a->lease_until - MU_LEASE_NS : 0;
 }
 
 uint64_t mu_agent_next(const struct mu_agent *a)

@@ -11,8 +11,10 @@
  * on, or has died, need not be loaded any more), SEND, CLOSE, EXIT.
  *
  * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have
- * heard a beat of ours, with the time at which that one was sent (`at`). From it the lease is reckoned that the keepers
- * of attempts on several nodes get: without a newer one they end their ranks. */
+ * heard us at `at`, by our clock, or later. From it the lease is reckoned that the keepers of attempts on several nodes
+ * get: without a newer one they end their ranks. It counts once the controller has answered `agent` with `parent`, on
+ * this way to it: only then does it take this way's end for ours. A parent that cannot be reached is MU_EV_STAY: the
+ * controller is told, and nothing else: what it has sent meanwhile may be under way, so an inventory would be wrong. */
 #ifndef MU_AGENT_CORE_H
 #define MU_AGENT_CORE_H
 
@@ -23,7 +25,7 @@
 struct mu_agent_config {
     const char *node; /* borrowed */
     uint32_t slots, pus, numa, pid;
-    uint64_t memory, incarnation;
+    uint64_t memory, incarnation; /* incarnation: greater than that of any agent before in this boot */
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */
     uint64_t end_ns;    /* a released keeper may live so long, one told to kill its ranks be silent so long; 0 = ever */
@@ -46,5 +48,12 @@ unsigned mu_agent_keepers(const struct mu_agent *);
 bool mu_agent_abandoned(const struct mu_agent *);
 /* Where other hosts reach this agent, for the controller; before MU_EV_UP of its connection. */
 void mu_agent_set_addr(struct mu_agent *, const char *addr, uint32_t port);
+/* How long ago the controller is known to have heard us on our present way to it, for the agents whose way goes through
+ * us (beat.up_age_ns). */
+uint64_t mu_agent_up_age(const struct mu_agent *, uint64_t now);
+/* There are keepers here whose ranks a lease keeps alive. */
+bool mu_agent_leased(const struct mu_agent *);
+/* When the lease was prolonged last, by an echo or by MU_EV_NOCTL (`at` of the event); 0: never. */
+uint64_t mu_agent_known(const struct mu_agent *);
 
 #endif

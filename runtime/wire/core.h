@@ -89,7 +89,8 @@ enum mu_ev_kind {
     MU_EV_SUSPECT, /* controller: nothing was heard on conn for a while (status 1), or it is heard again (0) */
     MU_EV_ENGINE,  /* controller: starting an agent on `node` ended: status 0, or what went wrong in text */
     MU_EV_PROBED,  /* controller: the host of `node` answers (status 0) or does not */
-    MU_EV_ECHO,    /* agent: the controller is known to have heard what we sent at `at` */
+    MU_EV_ECHO,    /* agent: the controller is known to have heard us at `at`, by our clock, or later */
+    MU_EV_STAY,    /* agent: the parent `node` could not be reached: its way is as it was */
     MU_EV_FENCE,   /* keeper: PMIx wants a fence of attempt (msg: fence with seq, among, data) */
     MU_EV_MODEX,   /* keeper: PMIx asks for what a rank elsewhere has published, or answers MU_ACT_MODEX (msg: modex) */
     MU_EV_HANG,    /* keeper: ranks hang, or the answer to MU_ACT_LOOK (msg: hang, without job and attempt) */
@@ -105,11 +106,17 @@ enum mu_ev_kind {
 #define MU_LEASE_MARGIN_NS (100 * 1000000ull)
 #define MU_LOAD_NS (3000 * 1000000ull)
 
-enum { MU_DOWN_CLOSED, MU_DOWN_SILENT }; /* status of MU_EV_DOWN: the other side ended it, or fell silent */
+/* status of MU_EV_DOWN: the other side ended it; fell silent; or its way to us broke further up, which says nothing of
+ * itself. */
+enum { MU_DOWN_CLOSED, MU_DOWN_SILENT, MU_DOWN_PARENT };
+/* relay.kind: channels are there (up), or the lower end's own way is there: begin anew (down); a whole frame; a piece
+ * of a frame that is longer than MU_RELAY_MAX; channels are gone (up), are to be closed, or the way is lost (down). */
+enum { MU_RELAY_OPEN = 1, MU_RELAY_FRAME, MU_RELAY_PIECE, MU_RELAY_CLOSE };
+#define MU_RELAY_MAX (256u << 10)
 struct mu_ev {
     enum mu_ev_kind kind;
-    uint64_t now, wall, at;
-    mu_conn conn;
+    uint64_t now, wall, at; /* at, of MU_EV_DOWN at the controller: when it was heard last; 0: see status */
+    mu_conn conn, via;      /* via, of MU_EV_UP at the controller: the agent's through which it came; 0: directly */
     const struct mu_msg *msg;
     uint64_t job;
     uint32_t attempt, pid, index;
@@ -212,9 +219,14 @@ void mu_acts_free(struct mu_acts *);
     X(LEASE_IGNORED, "ranks live on after their lease has run out")                                                    \
     X(REPLACED_EARLY, "a node is replaced before its lease can have run out")                                          \
     X(SPARE_TWICE, "one spare node replaces two")                                                                      \
+    X(HANG_UNSEEN, "the lease of a keeper that hangs is trusted although its agent is dead")                           \
     X(HANG_FORGIVEN, "a keeper that hangs at its end is waited for")                                                   \
     X(RANK_HANGS_ON, "a rank that hangs is left alone")                                                                \
-    X(HANG_KEPT, "a verdict on a rank of one attempt is carried out on the next")
+    X(HANG_KEPT, "a verdict on a rank of one attempt is carried out on the next")                                      \
+    X(UP_AGE_IGNORED, "an agent takes its parent's beats for the controller's")                                        \
+    X(KNOWN_EARLY, "an agent counts beats before the controller knows of its new way")                                 \
+    X(OLD_WAY, "what comes late from a way that an agent has left is taken for its present one")                       \
+    X(ORPHAN_LOST, "what is below a lost node is given up with it")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

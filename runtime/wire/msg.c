@@ -45,6 +45,9 @@ struct row {
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)
 #define FIELD_OF_lease(t, n) FIELD(lease, t, n)
 #define FIELD_OF_line(t, n) FIELD(line, t, n)
+#define FIELD_OF_parent(t, n) FIELD(parent, t, n)
+#define FIELD_OF_relay(t, n) FIELD(relay, t, n)
+#define FIELD_OF_stay(t, n) FIELD(stay, t, n)
 #define FIELD_OF_start(t, n) FIELD(start, t, n)
 #define FIELD_OF_kill(t, n) FIELD(kill, t, n)
 #define FIELD_OF_release(t, n) FIELD(release, t, n)
@@ -374,6 +377,16 @@ int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_e
     if (!rc)
         *out = msg;
     return rc;
+}
+
+int mu_msg_piece(struct mu_buf *have, const void *data, size_t len)
+{
+    mu_buf_append(have, data, len);
+    int64_t want = have->failed ? MUSTER_ENOMEM : mu_msg_frame(have->data, have->len);
+
+    if (want < 0)
+        return (int)want;
+    return want && (size_t)want < have->len ? MUSTER_ECORRUPT : want > 0;
 }
 
 void mu_msg_free(struct mu_msg *msg)

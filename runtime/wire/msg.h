@@ -62,11 +62,25 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port) F(u64, owner)
+        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl)
+/* agent.incarnation grows from one agent of a boot to the next, way each time that it says this, ctl is the incarnation
+ * of the controller that it takes this for: what was said on an older way and comes late is known by them. */
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
- * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there. */
-#define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns)
+ * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there.
+ * up_age_ns, from the side that is nearer to the controller: how long ago, when this was sent, the sender was last known
+ * to have been heard by the controller; 0 when it is the controller, MU_UP_AGE_NONE when it does not know. */
+#define MU_F_beat(F) F(u64, sent_ns) F(u64, echo_ns) F(u64, up_age_ns)
+/* Controller to agent, in answer to `agent` and later at any time: its way goes through the agent of `node` from now on,
+ * which listens at addr and port. node empty: it stays as it is. way: of the newest `agent` of its that has come. */
+#define MU_F_parent(F) F(str, node) F(str, addr) F(u32, port) F(u64, way)
+/* Agent to controller: the node of a `parent` that it has `tried` cannot be reached, so its way is as it was. */
+#define MU_F_stay(F) F(str, tried)
+/* The streams of agents whose way to the controller goes through others (docs/formats.md, "The tree"). kind: MU_RELAY_.
+ * channels are those of this connection; 0, and none at all, is the stream of its lower end itself. status, age_ns: of
+ * a CLOSE that goes up, MU_DOWN_ and how long ago the other end was heard last; via: of an OPEN, the channel of the agent
+ * to which the new ones are connected. */
+#define MU_F_relay(F) F(u32, kind) F(u32v, channels) F(bytes, data) F(i32, status) F(u64, age_ns) F(u32, via)
 /* Agent to keeper: until then (CLOCK_MONOTONIC of this host) the ranks of an attempt on several nodes may live on
  * without another one. */
 #define MU_F_lease(F) F(u64, until_ns)
@@ -240,6 +254,9 @@ struct mu_u32v {
     M(32, beat)                                                                                                        \
     M(33, lease)                                                                                                       \
     M(34, line)                                                                                                        \
+    M(35, parent)                                                                                                      \
+    M(36, relay)                                                                                                       \
+    M(37, stay)                                                                                                        \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
@@ -295,6 +312,9 @@ int64_t mu_msg_frame(const void *data, size_t len);
 /* Decodes one whole frame (mu_msg_frame told its length). On an error *out is untouched. */
 int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err);
 void mu_msg_free(struct mu_msg *);
+/* Of a frame that comes in pieces: appends the next one. 1: have is the whole frame, to be taken out; 0: more must
+ * come; ECORRUPT, ENOMEM: the stream is broken. */
+int mu_msg_piece(struct mu_buf *have, const void *data, size_t len);
 /* The same for a struct by itself. */
 void mu_msg_free_body(enum mu_msg_type type, void *body);
 const char *mu_msg_name(enum mu_msg_type); /* "?" for an unknown one */

@@ -70,7 +70,8 @@ void sim_ctl_crash(struct world *w)
     w->ctl = NULL;
     w->ctl_alive = false;
     w->ctl_gen++;
-    for (uint32_t i = 0; i < MAX_CONNS; i++)
+    sim_tree_ctl_stop(w);
+    for (uint32_t i = 2; i <= w->nnet + 1; i++)
         if (w->net[i].open && w->net[i].kind[1] == CTL)
             sim_hang_up(w, i);
     sim_at(w, w->now + sim_below(w, 2 * MU_SEC), CTL_START);
@@ -125,15 +126,6 @@ static void node_lost(struct world *w, const struct mu_act *a)
         t->ok_lost = true;
 }
 
-static void send_all(struct world *w, const struct mu_act *a)
-{
-    const mu_conn *to;
-    uint32_t n = mu_act_to(a, &to);
-
-    for (uint32_t i = 0; i < n; i++)
-        sim_transmit(w, to[i], 0, &a->frame);
-}
-
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
 {
     struct mu_acts acts = {0};
@@ -152,9 +144,9 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
         if (a->kind == MU_ACT_PUT_JOB)
             put_row(w, &a->frame);
         else if (a->kind == MU_ACT_SEND)
-            send_all(w, a);
+            sim_tree_ctl_send(w, a);
         else if (a->kind == MU_ACT_CLOSE)
-            sim_hang_up(w, a->conn);
+            sim_tree_ctl_close(w, a->conn);
         else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)
             sim_host_ask(w, a);
         else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "node-lost") || !strcmp(a->event, "attempt-start")))
@@ -182,6 +174,7 @@ void sim_ctl_start(struct world *w)
                                 .restarts = 3,
                                 .version = version,
                                 .node = "n0",
+                                .fanout = w->fanout,
                                 .node_wait_ns = 60 * MU_SEC,
                                 .quarantine = w->quarantine,
                                 .cooldown_ns = 20 * MU_SEC};
@@ -192,6 +185,7 @@ void sim_ctl_start(struct world *w)
     w->ctl = mu_ctl_new(&cfg);
     w->ctl_alive = true;
     w->ctl_tick = 0;
+    sim_tree_ctl_start(w);
     for (unsigned i = 0; i < w->nstore; i++) {
         struct mu_msg m = {.type = MU_MSG_jobrow, .jobrow = w->store[i].row};
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
@@ -550,6 +544,7 @@ void sim_agent_start(struct world *w, unsigned who)
     mu_agent_set_addr(n->core, who ? "there" : "", 1);
     n->alive = true;
     n->tick = 0;
+    sim_tree_start(w, who);
     n->norphans = 0; /* the shell removes them before anything else */
     for (unsigned i = 0; i < n->ndead; i++)
         sim_agent_step(w, who, &(struct mu_ev){.kind = MU_EV_LOAD, .job = n->dead[i]});
@@ -568,10 +563,12 @@ void sim_agent_end(struct world *w, unsigned who)
 
     mu_agent_free(n->core);
     n->core = NULL;
+    mu_tree_free(n->tree);
+    n->tree = NULL;
     n->alive = false;
     n->gen++;
-    n->conn = 0;
-    for (uint32_t i = 0; i < MAX_CONNS; i++)
+    n->conn = n->old = 0;
+    for (uint32_t i = 2; i <= w->nnet + 1; i++)
         for (int side = 0; side < 2; side++)
             if (w->net[i].open && w->net[i].kind[side] == AGENT && w->net[i].who[side] == who)
                 sim_hang_up(w, i);

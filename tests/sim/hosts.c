@@ -13,19 +13,28 @@ unsigned sim_host_of(const struct world *w, const char *name)
     return MAX_NODES;
 }
 
-/* Whether nothing comes through towards side `to` of a connection between a node and the controller. */
+/* Whether nothing comes through towards side `to` of a connection between hosts. */
 bool sim_host_cut(const struct world *w, uint32_t conn, int to, uint64_t *until, uint64_t *since)
 {
     const struct net *n = &w->net[conn % MAX_CONNS];
+    bool cut = n->cut_until > w->now;
 
-    if ((n->kind[0] != AGENT && n->kind[0] != KEEPER) || n->kind[1] != CTL)
+    if ((n->kind[0] != AGENT && n->kind[0] != KEEPER) || (n->kind[1] != CTL && n->kind[1] != AGENT) ||
+        (n->kind[0] == KEEPER && n->kind[1] == AGENT))
         return false;
-    const struct node *node = &w->node[n->kind[0] == AGENT ? n->who[0] : w->keeper[n->who[0]].node];
-    if (!(node->cut & (to ? CUT_OUT : CUT_IN)))
-        return false;
-    *until = node->cut_until;
-    *since = node->cut_since;
-    return true;
+    *until = n->cut_until;
+    *since = n->cut_since;
+    for (int side = 0; side < 2; side++) {
+        if (n->kind[side] == CTL)
+            continue;
+        const struct node *node = &w->node[n->kind[side] == AGENT ? n->who[side] : w->keeper[n->who[side]].node];
+        if (!(node->cut & (side == to ? CUT_IN : CUT_OUT)))
+            continue;
+        *until = cut && *until > node->cut_until ? *until : node->cut_until;
+        *since = cut && *since < node->cut_since ? *since : node->cut_since;
+        cut = true;
+    }
+    return cut;
 }
 
 static void later(struct world *w, enum what what, uint64_t t, unsigned who, uint32_t cut_id)
@@ -98,25 +107,39 @@ void sim_host_fault(struct world *w)
         return;
     }
     unsigned who = 1 + (unsigned)sim_below(w, w->nall - 1);
-    if (sim_chance(w, 400))
+    for (unsigned i = 1; i < w->nall && sim_chance(w, 700); i++) /* rather one that others go through */
+        if (w->node[i].alive && mu_tree_children(w->node[i].tree))
+            who = i;
+    if (sim_chance(w, 200))
+        sim_tree_fault(w);
+    else if (sim_chance(w, 400))
         die(w, who);
     else
         cut(w, who, 1 + (unsigned)sim_below(w, 3), sim_below(w, 4 * MU_SEC) + MU_MS);
 }
 
+void sim_host_cut_off(struct world *w, unsigned who)
+{
+    cut(w, who, CUT_IN | CUT_OUT, 2 * MU_SEC + sim_below(w, 2 * MU_SEC));
+}
+
 /* Both ends give the connection up, each when it has heard nothing for so long: sim_hang_up knows when. */
 static void fell_silent(struct world *w, unsigned who)
 {
-    for (uint32_t i = 0; i < MAX_CONNS; i++)
-        if (w->net[i].open && w->net[i].kind[0] == AGENT && w->net[i].kind[1] == CTL && w->net[i].who[0] == who)
+    for (uint32_t i = 2; i <= w->nnet + 1; i++) {
+        const struct net *n = &w->net[i];
+        if (n->open && n->kind[0] == AGENT &&
+            ((n->kind[1] == CTL && n->who[0] == who) ||
+             (n->kind[1] == AGENT && (n->who[0] == who || n->who[1] == who))))
             sim_hang_up(w, i);
+    }
 }
 
 static void suspect(struct world *w, unsigned who, int status)
 {
     uint32_t conn = w->node[who].conn;
 
-    if (w->ctl_alive && conn && w->net[conn % MAX_CONNS].open)
+    if (w->ctl_alive && conn && w->net[conn % MAX_CONNS].open && !w->node[who].through)
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_SUSPECT, .conn = conn, .status = status});
 }
 
@@ -236,8 +259,12 @@ void sim_host_event(struct world *w, struct event *e)
     case HEALED:
         healed(w, e);
         return;
-    default:
+    case PROBED:
+    case ENGINE_DONE:
         answer(w, e);
+        return;
+    default:
+        sim_tree_event(w, e);
         return;
     }
 }

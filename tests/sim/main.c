@@ -66,6 +66,7 @@ int main(int argc, char **argv)
         sum.faults += s.faults;
         sum.jobs += s.jobs;
         sum.attempts += s.attempts;
+        sum.streams += s.streams;
         sum.virtual_ns += s.virtual_ns;
         if (bad) {
             printf("seed %llu: %s\n", (unsigned long long)(start + n), bad);
@@ -76,9 +77,11 @@ int main(int argc, char **argv)
         }
         world_free(w);
     }
-    printf("%llu schedules, %llu events, %llu faults, %llu jobs, %llu attempts, %.0f s of virtual time: nothing "
+    printf("%llu schedules, %llu events, %llu faults, %llu jobs, %llu attempts, %llu ways through others, %.0f s of "
+           "virtual time: nothing "
            "violated\n",
            (unsigned long long)n, (unsigned long long)sum.events, (unsigned long long)sum.faults,
-           (unsigned long long)sum.jobs, (unsigned long long)sum.attempts, (double)sum.virtual_ns / 1e9);
+           (unsigned long long)sum.jobs, (unsigned long long)sum.attempts, (unsigned long long)sum.streams,
+           (double)sum.virtual_ns / 1e9);
     return mutant ? 1 : 0;
 }

@@ -1,9 +1,12 @@
 /* Shared by the simulator's files only: its world, and what they call of each other. queue.c: time and network;
- * actors.c: the cores with the processes around them; hosts.c: machines that die, links that are cut; world.c: faults,
- * the main loop, what must hold at the end. */
+ * actors.c: the cores with the processes around them; hosts.c: machines that die, links that are cut; tree.c: agents
+ * whose way goes through others; world.c: faults, the main loop, what must hold at the end. */
 #ifndef TESTS_SIM_PRIV_H
 #define TESTS_SIM_PRIV_H
 
+#include "launcher/branch.h"
+#include "runtime/agent/tree.h"
+#include "runtime/wire/beat.h"
 #include "tests/sim/sim.h"
 
 enum what {
@@ -28,12 +31,19 @@ enum what {
     CLIENT_DIAL,
     CLIENT_CANCEL,
     FAULT,
+    FORSAKEN,  /* the agent of a keeper that hangs dies, then its host is cut off */
     ECHO,      /* a beat of an agent has been heard and echoed */
     SUSPECTED, /* half a second of silence */
     FELL_SILENT,
     HEALED,
     PROBED,
-    ENGINE_DONE
+    ENGINE_DONE,
+    BEAT,        /* of an agent to the one above it */
+    MOVE,        /* it was told another one */
+    STUCK,       /* which it has not reached */
+    RETIRE,      /* the connection before the present one */
+    LINK_SILENT, /* between two agents */
+    STREAM_DOWN  /* a connection of the controller's below another one, closed by it */
 };
 
 struct event {
@@ -47,9 +57,13 @@ struct event {
     size_t len;
 };
 
-enum side { CTL, AGENT, KEEPER, CLIENT };
-struct net {             /* one connection: side 0 dialled, side 1 accepted */
-    bool open, ended[2]; /* ended: side i has seen its end, or will see nothing but it */
+enum side { CTL, AGENT, KEEPER, CLIENT, STREAM }; /* STREAM: numbered only, its frames go over another one */
+struct net {                                      /* one connection: side 0 dialled, side 1 accepted */
+    bool open, ended[2];                          /* ended: side i has seen its end, or will see nothing but it */
+    bool greeted;                                 /* an agent below: it has said hello */
+    uint64_t theirs;                              /* the newest of its beats */
+    uint32_t begun;                               /* how often the way on it was lost and begun anew */
+    uint64_t cut_since, cut_until;
     enum side kind[2];
     uint32_t who[2], gen[2];
     uint64_t last[2]; /* newest delivery towards side i */
@@ -72,6 +86,11 @@ struct node {
     uint64_t tick;
     char name[16];
     uint32_t slots;
+    struct world *world;
+    struct mu_tree *tree;
+    struct mu_beat beat; /* towards its parent */
+    uint32_t old;        /* the connection before conn */
+    bool through, path;  /* conn goes to another agent, which has a way itself */
     /* hosts of jobs get their agent from an engine; n0 is the controller's machine, the others can be cut off */
     bool of_job, down;
     uint64_t owner; /* of the agent that runs */
@@ -116,6 +135,9 @@ struct world {
     } store[MAX_JOBS];
     unsigned nstore;
     struct mu_ctl *ctl;
+    struct mu_branches *branches, *dead[64]; /* dead: one may be at work when its controller dies */
+    unsigned ndead;
+    uint32_t fanout;
     bool ctl_alive;
     uint32_t ctl_gen;
     uint64_t ctl_tick;
@@ -128,7 +150,7 @@ struct world {
     struct truth job[MAX_JOBS];
     unsigned njobs;
     struct world_stats stats;
-    bool trace, crashy;
+    bool trace, crashy, deep;
     uint32_t quarantine;
     char bad[400];
 };
@@ -159,9 +181,24 @@ void sim_agent_start(struct world *w, unsigned who);
 void sim_agent_crash(struct world *w, unsigned who);
 void sim_agent_end(struct world *w, unsigned who);
 void sim_host_fault(struct world *w);
+void sim_host_cut_off(struct world *w, unsigned who);
 void sim_host_event(struct world *w, struct event *e); /* ECHO and what follows it */
 void sim_line_dial(struct world *w, struct event *e);
 void sim_host_dialled(struct world *w, unsigned who);
+void sim_tree_start(struct world *w, unsigned who);
+void sim_tree_up(struct world *w, unsigned who, uint32_t conn, bool through);
+void sim_tree_lost(struct world *w, unsigned who); /* its way is */
+void sim_tree_from_above(struct world *w, unsigned who, const struct mu_msg *m, bool through);
+void sim_tree_from_below(struct world *w, unsigned who, uint32_t conn, const struct mu_msg *m, const struct event *e);
+void sim_tree_event(struct world *w, struct event *e);
+void sim_tree_fault(struct world *w);
+void sim_tree_ctl_start(struct world *w);
+void sim_tree_ctl_stop(struct world *w);
+void sim_tree_ctl_take(struct world *w, uint32_t conn, const struct mu_m_relay *m);
+void sim_tree_ctl_lost(struct world *w, uint32_t conn, int status);
+void sim_tree_ctl_send(struct world *w, const struct mu_act *a);
+void sim_tree_ctl_close(struct world *w, uint32_t conn);
+uint32_t sim_number(struct world *w);                         /* of a new connection */
 void sim_host_ask(struct world *w, const struct mu_act *act); /* PROBE, ENGINE */
 bool sim_host_cut(const struct world *w, uint32_t conn, int to, uint64_t *until, uint64_t *since);
 unsigned sim_host_of(const struct world *w, const char *name); /* MAX_NODES: none */

@@ -107,14 +107,20 @@ static uint64_t latency(struct world *w)
     return sim_chance(w, 30) ? sim_below(w, 2 * MU_SEC) : 20000 + sim_below(w, 2 * MU_MS);
 }
 
-uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum side k1, uint32_t w1, uint32_t g1)
+uint32_t sim_number(struct world *w)
 {
-    if (w->nnet + 1 >= MAX_CONNS) {
+    if (w->nnet + 2 >= MAX_CONNS) {
         sim_violated(w, "the simulator is out of connections");
         return 0;
     }
-    sim_trace(w, "  dial %u: %d.%u -> %d.%u", w->nnet + 2, (int)k0, w0, (int)k1, w1);
-    uint32_t id = ++w->nnet + 1; /* 1 is MU_AGENT_CTL and MU_KEEPER_AGENT */
+    return ++w->nnet + 1; /* 1 is MU_AGENT_CTL and MU_KEEPER_AGENT */
+}
+
+uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum side k1, uint32_t w1, uint32_t g1)
+{
+    uint32_t id = sim_number(w);
+
+    sim_trace(w, "  dial %u: %d.%u -> %d.%u", id, (int)k0, w0, (int)k1, w1);
     w->net[id % MAX_CONNS] = (struct net){.open = true, .kind = {k0, k1}, .who = {w0, w1}, .gen = {g0, g1}};
     return id;
 }
@@ -125,7 +131,8 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
 
     if (!conn || !n->open)
         return;
-    uint64_t t = w->now + latency(w), until, since;
+    bool beat = frame->len > 4 && frame->data[4] == MU_MSG_beat;
+    uint64_t t = w->now + (beat ? 20000 + sim_below(w, 2 * MU_MS) : latency(w)), until, since;
     if (sim_host_cut(w, conn, to, &until, &since) && t < until)
         t = until + sim_below(w, MU_MS); /* sent again once the link is there */
     if (t <= n->last[to])
@@ -136,6 +143,7 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
     if (mu_msg_decode(frame->data, frame->len, &m, NULL))
         sim_violated(w, "a core sent a frame that cannot be decoded");
     else {
+        n->begun += m.type == MU_MSG_relay && !m.relay.channels.n;
         twice = (m.type == MU_MSG_start || m.type == MU_MSG_report || m.type == MU_MSG_kill) && sim_chance(w, 60);
         sim_trace(w, "  conn %u side %d <- %s", conn, to, mu_msg_name(m.type));
         if (m.type == MU_MSG_agent_ready)
@@ -153,6 +161,8 @@ void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *f
         struct event *e = sim_at(w, i ? t + sim_below(w, 3 * MU_SEC) : t, DELIVER);
         e->conn = conn;
         e->dir = (uint32_t)to;
+        e->index = n->begun;
+        e->status = i; /* a copy */
         e->frame = copy;
         e->len = frame->len;
     }

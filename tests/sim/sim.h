@@ -16,7 +16,7 @@
 #define MAX_NODES 8 /* those of the pool and the hosts of jobs */
 #define MAX_JOBS 8
 #define MAX_KEEPERS 512
-#define MAX_CONNS 4096
+#define MAX_CONNS 16384
 #define MAX_RANKS 8
 #define MAX_ATTEMPTS 200
 
@@ -26,7 +26,7 @@ struct world *world_new(uint64_t seed, bool trace);
 const char *world_run(struct world *);
 void world_free(struct world *);
 struct world_stats {
-    uint64_t events, faults, jobs, attempts, virtual_ns;
+    uint64_t events, faults, jobs, attempts, streams, virtual_ns; /* streams: ways through other agents */
 };
 void world_stats(const struct world *, struct world_stats *);
 

@@ -11,7 +11,7 @@
 
 static void fault(struct world *w)
 {
-    unsigned kind = (unsigned)sim_below(w, 7);
+    unsigned kind = w->deep && sim_chance(w, 500) ? 5 : (unsigned)sim_below(w, 7);
 
     w->stats.faults++;
     if (sim_chance(w, 150) && sim_freeze(w))
@@ -36,8 +36,8 @@ static void fault(struct world *w)
             if (w->keeper[i].alive && w->keeper[i].spawned && w->keeper[i].live[r] && sim_chance(w, 500))
                 sim_end_rank(w, i, r, 0, SIGKILL);
     } else {
-        uint32_t c = (uint32_t)sim_below(w, MAX_CONNS);
-        for (uint32_t i = 0; i < MAX_CONNS; i++, c = (c + 1) % MAX_CONNS)
+        uint32_t c = (uint32_t)sim_below(w, w->nnet + 2);
+        for (uint32_t i = 0; i < w->nnet + 2; i++, c = (c + 1) % (w->nnet + 2))
             if (w->net[c].open && (w->net[c].kind[0] != KEEPER || w->net[c].kind[1] != CTL)) { /* a line never does */
                 sim_hang_up(w, c);
                 break;
@@ -60,6 +60,8 @@ static void maybe_hang(struct world *w, uint32_t who, const struct mu_msg *m)
     sim_trace(w, "HANG keeper %u of job %llu", who, (unsigned long long)w->keeper[who].job);
     w->keeper[who].hung = true;
     w->stats.faults++;
+    if (sim_chance(w, 200))
+        sim_at(w, w->now + sim_below(w, MU_SEC), FORSAKEN)->who = w->keeper[who].node;
 }
 
 static void deliver(struct world *w, struct event *e)
@@ -69,7 +71,7 @@ static void deliver(struct world *w, struct event *e)
 
     if (!n->open && !n->ended[e->dir] && sim_chance(w, 300))
         n->ended[e->dir] = true; /* this one and what follows it are lost with the connection */
-    if (n->ended[e->dir])
+    if (n->ended[e->dir] || (e->status && e->index != n->begun)) /* copies do not come on the next way */
         return;
     uint32_t who = n->who[e->dir];
     if (mu_msg_decode(e->frame, e->len, &m, NULL))
@@ -77,18 +79,22 @@ static void deliver(struct world *w, struct event *e)
     struct mu_ev ev = {.kind = MU_EV_MSG, .conn = e->conn, .msg = &m};
     switch (n->kind[e->dir]) {
     case CTL:
-        if (w->ctl_alive && w->ctl_gen == n->gen[e->dir])
+        if (!w->ctl_alive || w->ctl_gen != n->gen[e->dir])
+            break;
+        if (m.type == MU_MSG_relay)
+            sim_tree_ctl_take(w, e->conn, &m.relay);
+        else
             sim_ctl_step(w, &ev);
         break;
     case AGENT:
-        if (w->node[who].alive && w->node[who].gen == n->gen[e->dir]) {
-            if (e->dir == 0) {
-                if (w->node[who].conn != e->conn)
-                    break;
-                ev.conn = MU_AGENT_CTL;
-            }
+        if (!w->node[who].alive || w->node[who].gen != n->gen[e->dir])
+            break;
+        if (e->dir == 0 && w->node[who].conn == e->conn)
+            sim_tree_from_above(w, who, &m, n->kind[1] == AGENT);
+        else if (e->dir && n->kind[0] == AGENT)
+            sim_tree_from_below(w, who, e->conn, &m, e);
+        else if (e->dir)
             sim_agent_step(w, who, &ev);
-        }
         break;
     case KEEPER:
         if (w->keeper[who].alive && w->keeper[who].gen == n->gen[e->dir] && w->keeper[who].conn == e->conn) {
@@ -99,6 +105,8 @@ static void deliver(struct world *w, struct event *e)
         break;
     case CLIENT:
         sim_client_msg(w, who, &m);
+        break;
+    case STREAM:
         break;
     }
     mu_msg_free(&m);
@@ -114,16 +122,24 @@ static void down(struct world *w, struct event *e)
     n->ended[e->dir] = true;
     switch (n->kind[e->dir]) {
     case CTL:
+        if (!w->ctl_alive || w->ctl_gen != n->gen[e->dir])
+            break;
+        sim_ctl_step(w, &ev);
         if (w->ctl_alive && w->ctl_gen == n->gen[e->dir])
-            sim_ctl_step(w, &ev);
+            sim_tree_ctl_lost(w, e->conn, e->status);
         break;
     case AGENT:
         if (!w->node[who].alive || w->node[who].gen != n->gen[e->dir])
             break;
+        if (e->dir && n->kind[0] == AGENT) {
+            mu_tree_child_gone(w->node[who].tree, e->conn, e->status, e->status == MU_DOWN_SILENT ? MU_SILENT_NS : 0);
+            break;
+        }
         if (e->dir == 0) {
             if (w->node[who].conn != e->conn)
                 break;
             ev.conn = MU_AGENT_CTL;
+            sim_tree_lost(w, who);
             w->node[who].conn = 0;
             d = sim_at(w, w->now + 50 * MU_MS, AGENT_DIAL);
             d->who = who;
@@ -153,6 +169,8 @@ static void down(struct world *w, struct event *e)
             if (w->job[who].foreground || !w->job[who].acked)
                 sim_at(w, w->now + sim_below(w, MU_SEC), CLIENT_DIAL)->who = who;
         }
+        break;
+    case STREAM:
         break;
     }
 }
@@ -306,10 +324,11 @@ static void one(struct world *w, struct event *e)
             d->gen = e->gen;
             return;
         }
-        n->conn = sim_dial(w, AGENT, e->who, n->gen, CTL, 0, w->ctl_gen);
-        sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = n->conn});
-        sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
-        sim_host_dialled(w, e->who);
+        {
+            uint32_t conn = sim_dial(w, AGENT, e->who, n->gen, CTL, 0, w->ctl_gen);
+            sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_UP, .conn = conn});
+            sim_tree_up(w, e->who, conn, false);
+        }
         return;
     case KEEPER_TICK:
         if (w->keeper[e->who].alive && w->keeper[e->who].gen == e->gen)
@@ -382,6 +401,16 @@ static void one(struct world *w, struct event *e)
     case FAULT:
         fault(w);
         return;
+    case FORSAKEN:
+        if (!e->index && n->alive) {
+            sim_agent_crash(w, e->who);
+            struct event *d = sim_at(w, w->now + sim_below(w, MU_SEC), FORSAKEN);
+            d->who = e->who;
+            d->index = 1;
+        } else if (e->index && e->who) {
+            sim_host_cut_off(w, e->who);
+        }
+        return;
     default:
         sim_host_event(w, e);
         return;
@@ -424,6 +453,12 @@ struct world *world_new(uint64_t seed, bool tracing)
     w->nnodes = 1 + (unsigned)sim_below(w, 3);
     w->nall = w->nnodes + (sim_chance(w, 600) ? (unsigned)sim_below(w, MAX_NODES - w->nnodes) : 0);
     w->quarantine = sim_chance(w, 300) ? 2 : 0;
+    w->fanout = sim_chance(w, 600) ? 1 + (uint32_t)sim_below(w, 3) : 0;
+    if (sim_chance(w, 300)) { /* a pool with a tree of some depth */
+        w->nnodes = w->nall = 4 + (unsigned)sim_below(w, MAX_NODES - 3);
+        w->fanout = 1 + (uint32_t)sim_below(w, 2);
+        w->deep = true;
+    }
     w->njobs = 1 + (unsigned)sim_below(w, MAX_JOBS - 1);
     uint32_t total = 0;
     for (unsigned i = 0; i < w->nall; i++) {
@@ -443,7 +478,7 @@ struct world *world_new(uint64_t seed, bool tracing)
         t->foreground = sim_chance(w, 300);
         if (w->nall > w->nnodes && sim_chance(w, 500))
             with_hosts(w, t);
-        else if (w->nnodes > 1 && sim_chance(w, 300))
+        else if (w->nnodes > 1 && sim_chance(w, w->nnodes > 3 ? 600 : 300))
             t->spares = 1;
         if (sim_chance(w, 200))
             t->min_ranks = 1 + (uint32_t)sim_below(w, t->ranks);
@@ -477,18 +512,40 @@ static void check_end(struct world *w)
             sim_violated(w, "orphans are left on %s", w->node[i].name);
 }
 
+/* Nothing can happen any more but beats. */
+static bool at_rest(const struct world *w)
+{
+    if (w->now <= w->until_faults + 10 * MU_SEC || !w->ctl_alive)
+        return false;
+    for (unsigned i = 0; i < w->nstore; i++)
+        if (!mu_job_over(w->store[i].row.state))
+            return false;
+    for (unsigned i = 0; i < w->njobs; i++)
+        if (!w->job[i].client_dead && (!w->job[i].acked || (w->job[i].foreground && !w->job[i].over_seen)))
+            return false;
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        if (w->keeper[i].alive)
+            return false;
+    for (unsigned i = 0; i < w->nall; i++)
+        if (w->node[i].norphans)
+            return false;
+    return true;
+}
+
 const char *world_run(struct world *w)
 {
     const uint64_t end = w->until_faults + 400 * MU_SEC;
 
     while (w->nheap && !w->bad[0]) {
         struct event e = sim_pop(w);
-        if (e.t > end) {
+        if (e.t > end || (w->stats.events % 256 == 0 && at_rest(w))) {
             free(e.frame);
             break;
         }
         w->now = e.t;
         w->stats.events++;
+        while (w->ndead)
+            mu_branches_free(w->dead[--w->ndead]);
         one(w, &e);
         free(e.frame);
         if (w->stats.events > 2000000)
@@ -500,6 +557,11 @@ const char *world_run(struct world *w)
                   n->state, n->ready, n->stale, (unsigned long long)n->quarantine_until, n->used, n->slots,
                   (unsigned long long)n->owner, n->reason);
     }
+    for (unsigned i = 0; i < w->nkeepers; i++)
+        if (w->keeper[i].alive)
+            sim_trace(w, "keeper %u of job %llu on %s: attempt %u, phase %u%s", i, (unsigned long long)w->keeper[i].job,
+                      w->node[w->keeper[i].node].name, w->keeper[i].attempt, mu_keeper_report(w->keeper[i].core)->phase,
+                      w->keeper[i].hung ? ", hangs" : "");
     for (unsigned i = 0; w->ctl_alive && i < mu_ctl_job_count(w->ctl); i++)
         sim_trace(w, "job %llu: %s, %s", (unsigned long long)mu_ctl_job(w->ctl, i, NULL)->id,
                   mu_job_state_name(mu_ctl_job(w->ctl, i, NULL)->state), mu_ctl_job(w->ctl, i, NULL)->reason);
@@ -525,8 +587,13 @@ void world_free(struct world *w)
     for (unsigned i = 0; i < w->nstore; i++)
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
     mu_ctl_free(w->ctl);
-    for (unsigned i = 0; i < w->nall; i++)
+    sim_tree_ctl_stop(w);
+    while (w->ndead)
+        mu_branches_free(w->dead[--w->ndead]);
+    for (unsigned i = 0; i < w->nall; i++) {
         mu_agent_free(w->node[i].core);
+        mu_tree_free(w->node[i].tree);
+    }
     for (unsigned i = 0; i < w->nkeepers; i++)
         mu_keeper_free(w->keeper[i].core);
     free(w);

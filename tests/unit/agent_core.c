@@ -42,6 +42,41 @@ static void at(uint64_t t)
     step((struct mu_ev){.kind = MU_EV_TIME});
 }
 
+/* What it has said to the controller in the last step; zeroed when it has not. */
+static struct mu_m_agent introduced;
+static char stays[32]; /* what it has not reached */
+
+static void note_agent(void)
+{
+    introduced = (struct mu_m_agent){0};
+    stays[0] = 0;
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind != MU_ACT_SEND || acts.v[i].conn != MU_AGENT_CTL ||
+            mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL))
+            continue;
+        if (m.type == MU_MSG_agent)
+            introduced =
+                (struct mu_m_agent){.way = m.agent.way, .ctl = m.agent.ctl, .incarnation = m.agent.incarnation};
+        if (m.type == MU_MSG_stay)
+            snprintf(stays, sizeof stays, "%s", m.stay.tried);
+    }
+}
+
+static void parent(uint64_t way)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_parent, .parent = {.way = way}});
+}
+
+/* A controller is there, welcomes the agent and has heard who it is. */
+static void ctl_up(void)
+{
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome, .welcome = {.incarnation = 5}});
+    note_agent();
+    parent(introduced.way);
+}
+
 static void report(uint32_t attempt, uint32_t phase)
 {
     say(KEEPER, (struct mu_msg){.type = MU_MSG_report, .report = {.job = 1, .attempt = attempt, .phase = phase}});
@@ -56,7 +91,7 @@ static void set_up(void)
     agent = mu_agent_new(&cfg);
     now = MU_SEC;
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1}});
     step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
     step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
@@ -145,7 +180,7 @@ static void test_number_again(void)
 {
     set_up();
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     release_job();
     start_job();
     TAP_OK(!did(MU_ACT_SPAWN) && sent(MU_AGENT_CTL, MU_MSG_report) == 1,
@@ -171,7 +206,7 @@ static void test_number_again(void)
 
     set_up();
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL});
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    ctl_up();
     release_job();
     start_job();
     release_job();
@@ -191,7 +226,7 @@ static void test_lease(void)
         agent = mu_agent_new(&cfg);
         now = MU_SEC;
         step((struct mu_ev){.kind = MU_EV_LOADED});
-        step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+        ctl_up();
         say(MU_AGENT_CTL,
             (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {ranks, nodes}}});
         step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
@@ -206,6 +241,85 @@ static void test_lease(void)
     }
 }
 
+/* A start that waits for its keeper while the lease runs out. */
+static uint64_t lease_of_start(bool late)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .joined = true};
+    uint32_t nodes[2] = {1, 1};
+    uint64_t lease = 0;
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    ctl_up();
+    say(MU_AGENT_CTL,
+        (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {nodes, 2}}});
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = MU_DOWN_SILENT});
+    now += late ? MU_LEASE_NS : MU_LEASE_NS / 2;
+    step((struct mu_ev){.kind = MU_EV_NOCTL, .at = now});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = KEEPER});
+    say(KEEPER, (struct mu_msg){.type = MU_MSG_hello,
+                                .hello = {.proto = MU_WIRE_VERSION, .role = S("keeper"), .job = 1, .pid = 99}});
+    for (size_t i = 0; i < acts.n; i++) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        if (acts.v[i].kind == MU_ACT_SEND && acts.v[i].conn == KEEPER &&
+            !mu_msg_decode(acts.v[i].frame.data, acts.v[i].frame.len, &m, NULL) && m.type == MU_MSG_start)
+            lease = m.start.lease_ns;
+    }
+    return lease;
+}
+
+static void test_waiting(void)
+{
+    TAP_OK(lease_of_start(false) > now, "a start that waits is good while no controller is there to give it up");
+    TAP_OK(lease_of_start(true) && lease_of_start(true) <= now, "but not once its lease has run out");
+}
+
+/* What counts as heard by the controller: nothing before it has answered on this way. */
+static void test_known(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .joined = true, .incarnation = 77};
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    note_agent();
+    TAP_OK(!introduced.way, "it says who it is to nobody who has not welcomed it");
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome, .welcome = {.incarnation = 5}});
+    note_agent();
+    TAP_OK(introduced.way && introduced.ctl == 5 && introduced.incarnation == 77, "then it does, and to whom");
+    uint64_t way = introduced.way;
+    now += 100 * MU_MS;
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now - MU_MS});
+    TAP_OK(!mu_agent_known(agent) && mu_agent_up_age(agent, now) == UINT64_MAX,
+           "an echo before the controller's answer counts for nothing");
+    parent(way - 1);
+    TAP_OK(!mu_agent_known(agent), "nor does an answer to something else");
+    parent(way);
+    TAP_OK(mu_agent_known(agent) == MU_SEC && mu_agent_up_age(agent, now) == 100 * MU_MS,
+           "its answer says that it has heard that");
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = MU_SEC - 1});
+    TAP_OK(mu_agent_known(agent) == MU_SEC, "what was heard before that is nothing new");
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now - 10 * MU_MS});
+    TAP_OK(mu_agent_known(agent) == now - 10 * MU_MS && mu_agent_up_age(agent, now + MU_MS) == 11 * MU_MS,
+           "echoes count from then on");
+
+    step((struct mu_ev){.kind = MU_EV_STAY, .node = "p"});
+    note_agent();
+    TAP_OK(!introduced.way && !strcmp(stays, "p"), "a parent that it cannot reach is told, and nothing else again");
+    now += 50 * MU_MS;
+    step((struct mu_ev){.kind = MU_EV_ECHO, .at = now});
+    TAP_OK(mu_agent_known(agent) == now && !mu_agent_up_age(agent, now), "its way is as it was");
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = MU_AGENT_CTL, .status = MU_DOWN_PARENT});
+    TAP_OK(mu_agent_up_age(agent, now) == UINT64_MAX, "without a way it vouches for nobody");
+    ctl_up();
+    TAP_OK(introduced.way > way && !stays[0], "each way has a number of its own");
+}
+
 /* Keepers that died while no agent was here. */
 static void test_dead(void)
 {
@@ -217,6 +331,7 @@ static void test_dead(void)
     step((struct mu_ev){.kind = MU_EV_LOAD, .job = 1});
     step((struct mu_ev){.kind = MU_EV_LOADED});
     step((struct mu_ev){.kind = MU_EV_UP, .conn = MU_AGENT_CTL});
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_welcome});
     TAP_OK(sent(MU_AGENT_CTL, MU_MSG_report) == 1 && sent(MU_AGENT_CTL, MU_MSG_agent_ready) == 1,
            "a dead keeper is told of, and not waited for");
     release_job();
@@ -271,6 +386,8 @@ int main(void)
     test_release();
     test_number_again();
     test_lease();
+    test_waiting();
+    test_known();
     test_dead();
     test_slow();
     mu_agent_free(agent);

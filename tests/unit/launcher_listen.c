@@ -283,8 +283,8 @@ static void connections(void)
     TAP_OK(!strcmp(mu_uplink_local_host(a.up), "127.0.0.1"), "it knows its own address");
     spin(1500);
     TAP_OK(!a.downs && !a.msgs[MU_MSG_beat], "beats keep the connection up and are not delivered");
-    TAP_OK(a.echo && a.echo == mu_uplink_echoed(a.up) && mu_now() - a.echo < 500 * MU_MS,
-           "the agent knows when it was last heard: %d ms ago", (int)((mu_now() - a.echo) / MU_MS));
+    TAP_OK(a.echo && mu_now() - a.echo < 500 * MU_MS, "the agent knows when it was last heard: %d ms ago",
+           (int)((mu_now() - a.echo) / MU_MS));
 
     /* the controller restarts */
     mu_server_close(server);
@@ -368,7 +368,7 @@ static void silence(void)
     SPIN_UNTIL(mute_downs);
     TAP_OK(mute_downs == 1 && mute_down_at - t0 >= MU_SILENT_NS - 100 * MU_MS && mute_down_at - t0 < 5 * MU_SEC,
            "the controller closes an agent's silent connection (after %d ms)", (int)((mute_down_at - t0) / MU_MS));
-    TAP_OK(mute_beats >= 6, "having sent beats itself (%u)", mute_beats);
+    TAP_OK(mute_beats >= 5, "having sent beats itself (%u)", mute_beats);
 
     /* commands from other hosts need not beat */
     mu_connect_tcp(tls, "127.0.0.1", j.port, on_mute, NULL, &d, &err);
@@ -389,7 +389,7 @@ static void silence(void)
     TAP_OK(a.downs == 1 && a.how == MU_DOWN_SILENT && a.down_at - t0 >= MU_SILENT_NS - 100 * MU_MS &&
                a.down_at - t0 < 5 * MU_SEC,
            "the agent leaves a controller that is silent (after %d ms)", (int)((a.down_at - t0) / MU_MS));
-    TAP_OK(!a.echo && mute_beats >= 6, "which has echoed none of its beats (%u)", mute_beats);
+    TAP_OK(!a.echo && mute_beats >= 5, "which has echoed none of its beats (%u)", mute_beats);
     SPIN_UNTIL(a.ups == 2);
     TAP_OK(a.ups == 2, "and dials again");
     undial(&a);

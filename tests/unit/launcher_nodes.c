@@ -14,9 +14,27 @@ static struct mu_ctl *ctl;
 static struct mu_acts acts;
 static uint64_t now;
 static struct mu_msg row; /* the job's, as stored last */
-static mu_conn agents[NODES], lines[NODES], last_conn;
-static char lost[300]; /* "NODE " for each event that says so */
+static mu_conn agents[NODES], lines[NODES], client, last_conn;
+static uint32_t quarantine;
+static unsigned ended;        /* how often its client has been told */
+static unsigned kills[NODES]; /* how often its agent was told to end the ranks */
+static char lost[300];        /* "NODE " for each event that says so */
 static char probed[256];
+
+static void note_sent(const struct mu_act *a)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+    const mu_conn *to;
+    uint32_t n = a->kind == MU_ACT_SEND ? mu_act_to(a, &to) : 0;
+
+    if (!n || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        ended += to[i] == client && m.type == MU_MSG_ended;
+        for (int k = 0; k < NODES; k++)
+            kills[k] += to[i] == agents[k] && m.type == MU_MSG_kill;
+    }
+}
 
 static void step(struct mu_ev ev)
 {
@@ -27,6 +45,7 @@ static void step(struct mu_ev ev)
         size_t n = strlen(lost);
         if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "node-lost"))
             snprintf(lost + n, sizeof lost - n, "%s ", a->node);
+        note_sent(a);
         if (a->kind == MU_ACT_PROBE)
             snprintf(probed, sizeof probed, "%s", a->node);
         if (a->kind == MU_ACT_PUT_JOB && a->frame.len) {
@@ -105,11 +124,24 @@ static void report(int node, uint32_t phase)
                                .seq = ++seq});
 }
 
+static void join(int i)
+{
+    agents[i] = up("agent", -1);
+    hear(agents[i], MU_MSG_agent,
+         &(struct mu_m_agent){
+             .node = name_of(i), .slots = EACH, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
+    hear(agents[i], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+}
+
 /* A pool of three nodes and a job of four ranks that runs on two of them. */
 static void begin(void)
 {
     static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t";
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "head", .node_wait_ns = 60 * MU_SEC};
+    struct mu_ctl_config cfg = {.restarts = 3,
+                                .node = "head",
+                                .node_wait_ns = 60 * MU_SEC,
+                                .quarantine = quarantine,
+                                .cooldown_ns = 60 * MU_SEC};
     uint32_t zero = 0, one = 1, ranks = 2 * EACH;
     struct mu_m_spec spec = {.ranks = ranks,
                              .ppn = EACH,
@@ -122,19 +154,13 @@ static void begin(void)
 
     now = 1000 * MU_SEC;
     lost[0] = probed[0] = 0;
+    ended = 0;
+    memset(kills, 0, sizeof kills);
     ctl = mu_ctl_new(&cfg);
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    for (int i = 0; i < NODES; i++) {
-        agents[i] = up("agent", -1);
-        hear(agents[i], MU_MSG_agent,
-             &(struct mu_m_agent){.node = name_of(i),
-                                  .slots = EACH,
-                                  .incarnation = 1,
-                                  .port = 7,
-                                  .addr = (char *)(uintptr_t) "10.0.0.1"});
-        hear(agents[i], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
-    }
-    mu_conn client = up("client", -1);
+    for (int i = 0; i < NODES; i++)
+        join(i);
+    client = up("client", -1);
     if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
         exit(99);
     hear(client, MU_MSG_submit, &m);
@@ -152,11 +178,75 @@ static void end(void)
     mu_ctl_free(ctl);
 }
 
+/* Of two nodes that an attempt had, one has been replaced, the other cannot be. */
+static void cancelled_between(void)
+{
+    quarantine = 1;
+    begin();
+    hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = row.jobrow.id});
+    down(agents[2], 0);
+    report(0, MU_PHASE_LOST); /* into quarantine, but there is no other */
+    report(1, MU_PHASE_GONE);
+    report(0, MU_PHASE_RUNNING);
+    report(1, MU_PHASE_RUNNING);
+    uint32_t attempt = row.jobrow.attempt;
+    lines[1] = up("line", 1);
+    join(2);
+    down(agents[1], 0);
+    down(lines[1], 0);
+    probe(1, false);
+    report(0, MU_PHASE_GONE);
+    const struct mu_m_jobrow *r = mu_ctl_job(ctl, 0, NULL);
+    TAP_OK(attempt == 2 && r->attempt == 2 && r->state == MU_JOB_RECOVERING && !strcmp(r->nodes[0], "h3"),
+           "an attempt that lacks a node has another one in place of its other node");
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = row.jobrow.id});
+    TAP_OK(ended == 1, "cancelled, it ends: on the node that has come in nothing is waited for");
+    end();
+    quarantine = 0;
+}
+
 static bool lost_is(const char *want)
 {
     if (strcmp(lost, want))
         printf("# lost: %s\n", lost);
     return !strcmp(lost, want);
+}
+
+static void suspect(int node, bool is)
+{
+    step((struct mu_ev){.kind = MU_EV_SUSPECT, .conn = agents[node], .status = is});
+}
+
+/* An attempt ends while one of its nodes is not heard. */
+static void silent_when_told(void)
+{
+    begin();
+    suspect(1, true);
+    report(0, MU_PHASE_LOST);
+    TAP_OK(!kills[1], "a node that has not been heard for a while is not told to end its ranks");
+    suspect(1, false);
+    TAP_OK(kills[1] == 1, "when it is heard again it is");
+    end();
+
+    begin();
+    suspect(1, true);
+    report(0, MU_PHASE_LOST);
+    down(agents[1], MU_DOWN_SILENT);
+    wait_ms(150, true);
+    TAP_OK(lost_is("h2 ") && !kills[1],
+           "falling silent it is lost when its lease is over: nobody there can hang over it");
+    end();
+
+    begin();
+    report(0, MU_PHASE_LOST);
+    TAP_OK(kills[1] == 1, "a node that is heard is told to end its ranks");
+    now += 100 * MU_MS;
+    down(agents[1], MU_DOWN_SILENT); /* heard last before that */
+    wait_ms(1000, true);
+    TAP_OK(lost_is(""), "its keeper may have heard it and hang: it is waited for when its lease is over");
+    wait_ms(6000, true);
+    TAP_OK(lost_is("h2 "), "not for ever");
+    end();
 }
 
 int main(void)
@@ -212,5 +302,7 @@ int main(void)
     wait_ms(5000, true);
     TAP_OK(lost_is(""), "when nobody is heard any more the controller suspects its own network");
     end();
+    silent_when_told();
+    cancelled_between();
     return tap_done();
 }
