@@ -79,14 +79,14 @@ static void receive(void)
 
 static void send(void)
 {
-    static float big[15000];
+    static float big[150000];
 
     if (rank == 1)
         nap(seconds);
     if (rank == 0)
-        check(muster_send(big, 15000, MUSTER_FLOAT32, 1, 5, world));
+        check(muster_send(big, 150000, MUSTER_FLOAT32, 1, 5, world));
     if (rank == 1)
-        check(muster_recv(big, 15000, MUSTER_FLOAT32, 0, 5, world));
+        check(muster_recv(big, 150000, MUSTER_FLOAT32, 0, 5, world));
 }
 
 /* 0 waits for 1, 1 for 3, and 3 does not come; the operations are not the same ones. */

@@ -214,7 +214,7 @@ def main():
             except OSError:
                 pass
     j.p.wait()
-    ok(not processes(), "kill -9 of everything at once leaves no process", processes())
+    ok(wait_for(lambda: not processes(), 10), "kill -9 of everything at once leaves no process", processes())
     rc = subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, timeout=60).returncode
     ok(rc == 0, "the next start works")
     wait_for(lambda: not processes(), 20)
