@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
 static struct mu_ctl *ctl;
@@ -42,14 +43,6 @@ static void step(struct mu_ev ev)
     for (size_t i = 0; i < acts.n; i++)
         note(&acts.v[i]);
     mu_acts_clear(&acts);
-}
-
-static void hear(mu_conn conn, enum mu_msg_type type, const void *body)
-{
-    struct mu_msg m = {.type = type};
-
-    memcpy(&m.hello, body, mu_msg_size(type));
-    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &m});
 }
 
 static mu_conn up(const char *role)

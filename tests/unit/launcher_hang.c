@@ -8,6 +8,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
+#include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
 enum { NODES = 3, EACH = 2 };
@@ -85,14 +86,6 @@ static bool says(const char *want)
         printf("# told: %s\n# want: %s\n", told, want);
     told[0] = 0;
     return same;
-}
-
-static void hear(mu_conn conn, enum mu_msg_type type, const void *body)
-{
-    struct mu_msg m = {.type = type};
-
-    memcpy(&m.hello, body, mu_msg_size(type));
-    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &m});
 }
 
 static mu_conn up(const char *role)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
 enum { NODES = 3, EACH = 2 }; /* the job is on the first two */
@@ -54,14 +55,6 @@ static void step(struct mu_ev ev)
         }
     }
     mu_acts_clear(&acts);
-}
-
-static void hear(mu_conn conn, enum mu_msg_type type, const void *body)
-{
-    struct mu_msg m = {.type = type};
-
-    memcpy(&m.hello, body, mu_msg_size(type));
-    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &m});
 }
 
 static char *name_of(int node)

@@ -6,6 +6,7 @@
 #include "launcher/core/ctl.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
 #define NODES 12
@@ -62,14 +63,6 @@ static bool was(const char *want)
         printf("# did:  %s\n# want: %s\n", did, want);
     did[0] = 0;
     return same;
-}
-
-static void hear(mu_conn id, enum mu_msg_type type, const void *body)
-{
-    struct mu_msg m = {.type = type};
-
-    memcpy(&m.hello, body, mu_msg_size(type));
-    step((struct mu_ev){.kind = MU_EV_MSG, .conn = id, .msg = &m});
 }
 
 static void say(int node)

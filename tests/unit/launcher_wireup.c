@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
 static struct mu_ctl *ctl;
@@ -67,14 +68,6 @@ static bool said(const char *want)
         printf("# sent: %s\n# want: %s\n", sent, want);
     sent[0] = 0;
     return same;
-}
-
-static void hear(mu_conn conn, enum mu_msg_type type, const void *body)
-{
-    struct mu_msg m = {.type = type};
-
-    memcpy(&m.hello, body, mu_msg_size(type));
-    step((struct mu_ev){.kind = MU_EV_MSG, .conn = conn, .msg = &m});
 }
 
 static void up(mu_conn conn, const char *role)
