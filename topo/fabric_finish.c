@@ -25,6 +25,21 @@ static int by_port(const void *a, const void *b)
     return (x->line > y->line) - (x->line < y->line);
 }
 
+/* Where `want` is among the first n, which are in order, or would be. */
+static size_t place_of(const struct mu_fabric *f, size_t n, const struct mu_half *want)
+{
+    size_t lo = 0, hi = n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (by_port(&f->halves[mid], want) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 static int check_halves(const struct mu_fabric *f, struct mu_err *err)
 {
     mu_auto_free int *own = calloc((size_t)f->nnodes + 1, sizeof *own);
@@ -56,14 +71,7 @@ static int check_halves(const struct mu_fabric *f, struct mu_err *err)
                               mu_str_show(a, sizeof a, f->nodes[h->peer].id),
                               mu_str_show(b, sizeof b, f->nodes[h->node].id));
         /* Whatever its line, it is next to `want` in the order. */
-        size_t lo = 0, hi = f->nhalves;
-        while (lo < hi) {
-            size_t mid = lo + (hi - lo) / 2;
-            if (by_port(&f->halves[mid], &want) < 0)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
+        size_t lo = place_of(f, f->nhalves, &want);
         r = lo < f->nhalves ? &f->halves[lo] : NULL;
         if (r && r->node == want.node && r->port == want.port && (r->peer != h->node || r->peer_port != h->port))
             return mu_err_set(err, MUSTER_EARG, "%s:%d: port %d of %s is cabled to port %d of %s, which line %d denies",
@@ -80,14 +88,7 @@ static int mirror(struct mu_fabric *f, struct mu_err *err)
 
     for (size_t i = 0; i < n; i++) {
         struct mu_half h = f->halves[i], want = {h.peer, h.peer_port, h.node, h.port, 0};
-        size_t lo = 0, hi = n;
-        while (lo < hi) {
-            size_t mid = lo + (hi - lo) / 2;
-            if (by_port(&f->halves[mid], &want) < 0)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
+        size_t lo = place_of(f, n, &want);
         if (lo < n && f->halves[lo].node == want.node && f->halves[lo].port == want.port)
             continue;
         int rc = mu_fabric_cable(f, h.peer, h.peer_port, h.node, h.port, 0, err);
