@@ -25,6 +25,7 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
+#include "tests/scale/figures.h"
 #include "tests/scale/stub.h"
 #include "tests/unit/tap.h"
 
@@ -274,26 +275,6 @@ static double own_cpu(void)
 
     getrusage(RUSAGE_SELF, &r);
     return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
-}
-
-static double ms(uint64_t ns)
-{
-    return (double)ns / 1e6;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return *x < *y ? -1 : *x > *y;
-}
-
-/* Prints and returns the worst. */
-static double figures(const char *what, double *v, unsigned n)
-{
-    qsort(v, n, sizeof *v, by_size);
-    printf("# %-58s median %8.1f ms, worst %8.1f ms (%u)\n", what, n ? v[n / 2] : 0, n ? v[n - 1] : 0, n);
-    return n ? v[n - 1] : 1e9;
 }
 
 /* --- a client ----------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
+#include "tests/scale/figures.h"
 #include "tests/scale/virtual.h"
 #include "tests/unit/tap.h"
 
@@ -21,29 +22,10 @@ static unsigned rounds = 3, fence_bytes = 1024;
     for (uint64_t end_ = v.now + WAIT; !(cond) && v.now < end_;)                                                       \
     v_run_until(v.now + MU_MS)
 
-static double ms(uint64_t ns)
-{
-    return (double)ns / 1e6;
-}
-
 /* What can be seen at the controller now, it has come to then. */
 static uint64_t ctl_time(void)
 {
     return v.ctl_proc.busy > v.now ? v.ctl_proc.busy : v.now;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return *x < *y ? -1 : *x > *y;
-}
-
-static double figures(const char *what, double *took, unsigned n)
-{
-    qsort(took, n, sizeof *took, by_size);
-    printf("# %-58s median %8.1f ms, worst %8.1f ms (%u)\n", what, n ? took[n / 2] : 0, n ? took[n - 1] : 0, n);
-    return n ? took[n - 1] : 1e9;
 }
 
 static unsigned count(bool (*is)(const struct v_agent *))
