@@ -181,6 +181,8 @@ cl_ways() { # FROM: to all others
 cl_port() { # HOST: its port of the bridge passes packets, or none
     if [ -e "$CLUSTER_DIR/cut/$1" ]; then echo 0; else echo 3; fi
 }
+# HOST: a port that was just set up takes a state only when the kernel has seen its carrier, and then forwards by itself.
+cl_forwards() { [[ $(nsenter --net=/proc/1/ns/net bridge link show dev "$1") = *" state forwarding "* ]]; }
 
 # HOST: the host's first process.
 cl_host() {
@@ -195,7 +197,7 @@ addr add $(cl_addr "$me")/24 dev eth0
 link set eth0 up
 $(cl_ways "$me")
 END
-    nsenter --net=/proc/1/ns/net ip link set "$me" master cluster up &&
+    nsenter --net=/proc/1/ns/net ip link set "$me" master cluster up && cl_wait 10 cl_forwards "$me" &&
         nsenter --net=/proc/1/ns/net bridge link set dev "$me" state "$(cl_port "$me")" || exit
     mount -t proc proc /proc || exit
     mapfile -t shared <"$CLUSTER_DIR/shared"
