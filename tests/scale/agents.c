@@ -196,9 +196,9 @@ static void end(struct fake *f)
 static void spin(uint64_t until)
 {
     do {
-        struct timeval slice = {.tv_usec = 1000};
+        struct timeval slice = {.tv_usec = 2000};
         event_base_loopexit(base, &slice);
-        event_base_loop(base, EVLOOP_ONCE);
+        event_base_loop(base, 0);
         for (unsigned i = 0; fakes && i < nfakes; i++)
             if (fakes[i].base && fakes[i].base != base && !fakes[i].frozen)
                 event_base_loop(fakes[i].base, EVLOOP_NONBLOCK);
@@ -678,7 +678,7 @@ static void set_up(void)
     if (fd < 0 || mu_log_setup(fd, NULL, NULL, &err))
         die("the log", &err);
     begin_guard();
-    base = mu_loop_new();
+    base = event_base_new(); /* a clock of milliseconds: a third of the system calls */
     port = free_port();
     start_controller();
     connect_client();
@@ -688,7 +688,7 @@ static void set_up(void)
     for (unsigned i = 0; i < nfakes; i++) {
         fakes[i].i = i;
         snprintf(fakes[i].name, sizeof fakes[i].name, "s%u", i);
-        fakes[i].base = i < nfakes - VICTIMS ? base : mu_loop_new();
+        fakes[i].base = i < nfakes - VICTIMS ? base : event_base_new();
     }
 }
 
