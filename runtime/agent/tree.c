@@ -176,10 +176,11 @@ static void drop(struct mu_tree *t, struct child *c)
 
 void mu_tree_path(struct mu_tree *t, bool there)
 {
-    uint32_t *ys = there && t->n ? malloc(t->n * sizeof *ys) : NULL, n = 0;
+    uint32_t *ys, n = 0;
 
     if (there == t->path)
         return;
+    ys = there && t->n ? malloc(t->n * sizeof *ys) : NULL;
     t->nabove = 0;
     t->path = there;
     for (unsigned i = 0; i < t->n; i++) {
