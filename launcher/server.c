@@ -20,6 +20,7 @@
 #define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
 #define CLIENT_PENDING_MAX (16u << 20) /* so is a client that does not read; credits keep an honest one far below */
 #define EVENTS_MAX 20000u
+#define RIVAL_TOLD_NS (10 * MU_SEC)
 
 struct conn {
     struct mu_server *server;
@@ -49,7 +50,8 @@ struct mu_server {
     struct conn **conns;
     size_t nconns, capconns;
     mu_conn last_id;
-    mu_conn *downs; /* closed by us; the core hears of it after the step */
+    uint64_t rival_told; /* when the log was last told of two nodes with one name */
+    mu_conn *downs;      /* closed by us; the core hears of it after the step */
     size_t ndowns, capdowns;
     uint64_t started;
     bool waits; /* maybe there is one that has not said hello, or waits for an answer */
@@ -497,6 +499,27 @@ static void answer_waiting(struct mu_server *s)
 
 /* --- connections ------------------------------------------------------------------------------------------------- */
 
+/* Two hosts with one name would take each other's place for ever. A host that was booted anew, or an agent that was
+ * started again, has left a connection that is closed or silent. */
+static bool has_rival(struct conn *k, const struct mu_m_agent *m)
+{
+    struct mu_server *s = k->server;
+    const struct conn *rival = k->remote ? find(s, mu_ctl_rival(s->core, k->id, m)) : NULL;
+    char text[400];
+
+    if (!rival || rival->closing || (rival->beats && mu_now() - rival->beat.heard > MU_BEAT_SUSPECT))
+        return false;
+    snprintf(text, sizeof text,
+             "another host of this pool is called %.255s already; give this one a name of its own: --node", m->node);
+    if (mu_now() >= s->rival_told + RIVAL_TOLD_NS) {
+        s->rival_told = mu_now();
+        mu_log(MU_LOG_WARN, "controller", "the agent at %s is refused: %s", m->addr && *m->addr ? m->addr : "?", text);
+    }
+    send_error(k, MUSTER_EARG, text);
+    close_conn(s, k);
+    return true;
+}
+
 static void take(struct conn *k, const struct mu_msg *msg)
 {
     struct mu_server *s = k->server;
@@ -515,6 +538,10 @@ static void take(struct conn *k, const struct mu_msg *msg)
             begin_beats(k);
         else if (k->link && !strcmp(role, "agent"))
             k->guard = mu_guard_new(s->base, k->link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
+    }
+    if (msg->type == MU_MSG_agent && k->hello && has_rival(k, &msg->agent)) {
+        settle(s);
+        return;
     }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);

@@ -81,9 +81,22 @@ static bool outdated(const struct mu_ctl *c, const struct mu_node *n, const stru
     return m->way < n->way;
 }
 
+static uint64_t boot_of(const struct mu_m_agent *m)
+{
+    return m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
+}
+
+mu_conn mu_ctl_rival(const struct mu_ctl *c, mu_conn conn, const struct mu_m_agent *m)
+{
+    int node = m->node && *m->node ? mu_pool_find(&c->pool, m->node) : -1;
+    const struct mu_node *n = node < 0 ? NULL : &c->pool.v[node];
+
+    return n && n->conn && n->conn != conn && (n->boot != boot_of(m) || n->incarnation != m->incarnation) ? n->conn : 0;
+}
+
 void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
-    uint64_t boot = m->boot && *m->boot ? mu_str_hash(m->boot, strlen(m->boot)) | 1 : 0;
+    uint64_t boot = boot_of(m);
     int node;
 
     if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {

@@ -29,6 +29,7 @@
 #define LONELY_JOINED (60 * MU_SEC) /* the controller may be restarting on its host */
 #define CTL_AWAY (150 * MU_MS)      /* then a local agent starts a controller */
 #define CLEAN_EVERY (200 * MU_MS)
+#define REFUSED (500 * MU_MS) /* a controller that refuses our node says so by then */
 #define FLUSH_NS (2 * MU_SEC)
 
 struct conn { /* a keeper's */
@@ -77,6 +78,7 @@ struct agent {
     int lock;
     bool ctl_closing, ending, by_core;
     bool kept;    /* how we joined is on the disk */
+    bool welcome; /* the controller has let us in; it may still refuse our node */
     pid_t frozen; /* the keeper that was killed for it last */
     char boot[64];
 };
@@ -444,13 +446,19 @@ static void welcomed(struct agent *a)
     a->kept = !rc;
     if (rc)
         mu_log(MU_LOG_ERROR, "agent", "%s; an agent that follows this one will not find the controller", err.text);
-    joined(a, 0, NULL);
+    if (!a->welcome && a->start.joined_fd >= 0)
+        mu_alarm_set(a->join_alarm, mu_now() + REFUSED);
+    a->welcome = true;
 }
 
 static void on_join_alarm(void *arg)
 {
     struct agent *a = arg;
 
+    if (a->welcome) {
+        joined(a, 0, NULL);
+        return;
+    }
     if (a->unreachable.text[0])
         mu_err_prefix(&a->unreachable, "the controller is not reached from here, tried for %u s",
                       MU_AGENT_JOIN_MS / 1000);
@@ -484,6 +492,8 @@ static bool on_ctl_msg(void *arg, const struct mu_msg *msg)
         return false;
     if (msg->type == MU_MSG_welcome && a->start.join.n)
         welcomed(a);
+    if (msg->type == MU_MSG_parent || msg->type == MU_MSG_bye)
+        joined(a, 0, NULL);
     if (msg->type == MU_MSG_error) {
         mu_log(MU_LOG_ERROR, "agent", "the controller says: %s", msg->error.text ? msg->error.text : "?");
         joined(a, 1, msg->error.text ? msg->error.text : "the controller refuses this agent");
