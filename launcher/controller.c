@@ -525,24 +525,32 @@ static int refuse(struct options *o, int code, const char *text)
 }
 
 /* Asks the controller that runs to end, and waits for it. */
-static int stop_running(const struct mu_paths *paths, bool force)
+static int stop_running(bool force)
 {
     MU_AUTO_MSG struct mu_msg reply = {0};
     struct mu_client client;
+    struct mu_paths paths;
     struct mu_err err = {0};
     int fd;
 
-    if (mu_controller_connect(paths, false, &fd, &err)) {
-        mu_daemon_leave(paths, &(int){-1});
+    if (mu_paths_find(&paths, &err)) {
+        fprintf(stderr, "muster controller: %s\n", err.text);
+        return 2;
+    }
+    if (mu_controller_connect(&paths, false, &fd, &err)) {
+        if (access(paths.run, F_OK) == 0)
+            mu_daemon_leave(&paths, &(int){-1});
         return 0; /* none runs */
     }
     close(fd);
-    if (mu_client_open(&client, &err)) {
+    int rc = mu_client_look(&client, &err);
+    if (rc == MU_CLIENT_NO_POOL)
+        return 0;
+    if (rc) {
         fprintf(stderr, "muster controller: %s\n", err.text);
         return 1;
     }
-    int rc =
-        mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
+    rc = mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
     bool gone = rc == MUSTER_EPEER;
     mu_client_close(&client);
     if (gone)
@@ -565,10 +573,10 @@ int mu_controller_main(int argc, char **argv)
     }
     if (!rc && first < argc)
         rc = mu_err_set(&err, MUSTER_EARG, "controller takes no operand: %.100s", argv[first]);
+    if (!rc && o.stop)
+        return stop_running(o.force);
     if (rc || (rc = mu_paths_init(&c.paths, &err)))
         return refuse(&o, 2, err.text);
-    if (o.stop)
-        return stop_running(&c.paths, o.force);
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
         code = refuse(&o, 2, err.text);

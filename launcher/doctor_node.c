@@ -294,7 +294,18 @@ static bool younger(const char *path, const struct timespec *than)
                                  (st.st_ctim.tv_sec == than->tv_sec && st.st_ctim.tv_nsec >= than->tv_nsec));
 }
 
-void mu_doctor_state(struct mu_finding *f, const char *sys)
+/* How much of a path is there already. */
+static size_t part_there(const char *path)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+
+    for (snprintf(part, sizeof part, "%s", path); n > 1 && access(part, F_OK); part[n] = '\0')
+        n = (size_t)(strrchr(part, '/') - part);
+    return n;
+}
+
+static void check_state(struct mu_finding *f)
 {
     enum { NFS = 0x6969, KEEP = 32 };
     static const char fix[] = "point MUSTER_HOME at a directory of yours with room, on a local disk if there is one";
@@ -306,7 +317,6 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
     char probe[PATH_MAX], left[32];
     bool nfs;
 
-    (void)sys;
     clock_gettime(CLOCK_REALTIME_COARSE, &before);
     if (mu_paths_init(&p, &err)) {
         mu_found(f, MU_HEALTH_BAD, "%s", err.text);
@@ -339,6 +349,18 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
              mu_str_fmt_size(left, sizeof left, room), low ? " (too little)" : "", nfs ? ", on NFS" : "");
     if (low || nfs)
         mu_found_fix(f, "%s", fix);
+}
+
+/* What only the check has made of the state directory goes again. */
+void mu_doctor_state(struct mu_finding *f, const char *sys)
+{
+    struct mu_paths p;
+    size_t there = mu_paths_find(&p, NULL) ? SIZE_MAX : part_there(p.state);
+
+    (void)sys;
+    check_state(f);
+    while (there != SIZE_MAX && strlen(p.state) > there && !rmdir(p.state))
+        *strrchr(p.state, '/') = '\0';
 }
 
 /* --- kernel ----------------------------------------------------------------------------------------------------- */
