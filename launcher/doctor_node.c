@@ -18,6 +18,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
+#include "runtime/keeper/room.h"
 #include "topo/topo.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -272,11 +273,25 @@ static void check_dir(struct mu_finding *f, const char *dir, uint64_t least, con
 
 void mu_doctor_shm(struct mu_finding *f, const char *sys)
 {
-    (void)sys;
-    check_dir(
-        f, "/dev/shm", 32 * MIB,
+    static const char fix[] =
         "ranks of one node exchange data there: free some of it, or enlarge it (docker run --shm-size=2g, Kubernetes: "
-        "an emptyDir with medium Memory, else: mount -o remount,size=50% /dev/shm)");
+        "an emptyDir with medium Memory, else: mount -o remount,size=50% /dev/shm)";
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t ranks = cpus > 0 ? (uint64_t)cpus : 1, want = ranks * MU_ROOM_RANK;
+    struct statvfs v;
+    char size[32];
+
+    (void)sys;
+    check_dir(f, MU_ROOM_SHM, 32 * MIB, fix);
+    if (f->health != MU_HEALTH_OK || statvfs(MU_ROOM_SHM, &v))
+        return;
+    want = want > 64 * MIB ? want : 64 * MIB;
+    if ((uint64_t)v.f_bavail * v.f_frsize >= want)
+        return;
+    size_t n = strlen(f->found);
+    snprintf(f->found + n, sizeof f->found - n, " (little; %s is better, for a rank on each core)",
+             mu_str_fmt_size(size, sizeof size, want));
+    mu_found_fix(f, "%s", fix);
 }
 
 void mu_doctor_tmp(struct mu_finding *f, const char *sys)
