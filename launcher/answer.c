@@ -10,6 +10,27 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
+/* Of a pool that there is not. */
+static int nothing(const char *what, uint64_t job, char **json, struct mu_err *err)
+{
+    static const struct {
+        const char *what, *json;
+    } lists[] = {{"jobs", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
+                 {"status", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
+                 {"nodes", "{\"schema\":\"muster.nodes/1\",\"nodes\":[]}"}};
+
+    for (size_t i = 0; i < MU_COUNT(lists); i++)
+        if (!strcmp(lists[i].what, what))
+            return (*json = strdup(lists[i].json)) ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    return mu_answer_no_job(job, err);
+}
+
+int mu_answer_no_job(uint64_t job, struct mu_err *err)
+{
+    return mu_err_set(err, MUSTER_EJOB, "there is no job %llu; `muster jobs --all` lists them",
+                      (unsigned long long)job);
+}
+
 int mu_answer_get(const char *what, uint64_t job, bool all, const char *key, json_t **root, json_t **list, char **text,
                   struct mu_err *err)
 {
@@ -17,6 +38,8 @@ int mu_answer_get(const char *what, uint64_t job, bool all, const char *key, jso
     json_error_t why;
     int rc = mu_client_query(what, job, all, &json, err);
 
+    if (rc == MU_CLIENT_NO_POOL)
+        rc = nothing(what, job, &json, err);
     if (rc)
         return rc;
     json_t *r = json_loads(json, 0, &why), *v = json_object_get(r, key);

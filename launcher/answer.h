@@ -9,9 +9,11 @@
 #include "runtime/base/err.h"
 
 /* Asks and parses. *list is the array under key, borrowed from *root (json_decref it). text (may be NULL) gets the
- * answer as it came, for free(). */
+ * answer as it came, for free(). Without a pool there are no jobs and no nodes, and none is made for the question. */
 int mu_answer_get(const char *what, uint64_t job, bool all, const char *key, json_t **root, json_t **list, char **text,
                   struct mu_err *err);
+
+int mu_answer_no_job(uint64_t job, struct mu_err *err); /* MUSTER_EJOB and its text */
 
 /* Members of an object; what is absent or null is "" or 0. */
 const char *mu_answer_str(const json_t *o, const char *key);

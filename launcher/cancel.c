@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "launcher/answer.h"
 #include "launcher/client.h"
 #include "launcher/commands.h"
 #include "runtime/base/clean.h"
@@ -38,11 +39,12 @@ int mu_cmd_cancel(int argc, char **argv)
     for (int i = first; i < argc; i++)
         if (mu_cmd_job(argv[i], &job, &err))
             return mu_cmd_fail(argv[0], &err);
-    if (mu_client_open(&c, &err))
+    int none = mu_client_look(&c, &err);
+    if (none < 0)
         return mu_cmd_fail(argv[0], &err);
     for (int i = first; i < argc; i++) {
         mu_cmd_job(argv[i], &job, NULL);
-        int rc = cancel(&c, job, o.force, &err);
+        int rc = none ? mu_answer_no_job(job, &err) : cancel(&c, job, o.force, &err);
         if (rc == MUSTER_EPEER) { /* the controller went away: it comes back with the job */
             mu_client_close(&c);
             if (!(rc = mu_client_open(&c, &err)))
@@ -55,7 +57,7 @@ int mu_cmd_cancel(int argc, char **argv)
         fflush(stdout);
         fprintf(stderr, "muster cancel: %s\n", err.text);
         code = MU_EXIT_FAILED;
-        if (!mu_client_is_open(&c))
+        if (!none && !mu_client_is_open(&c))
             break;
     }
     mu_client_close(&c);

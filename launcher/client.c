@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -14,6 +15,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
 
 #define ANSWER_NS (30 * MU_SEC)
 enum { CHUNK = 65536, TRIES = 5 };
@@ -185,10 +187,10 @@ static int greet(struct mu_client *c, struct mu_err *err)
 }
 
 /* Where state cannot be is the user's to mend. */
-static int find_paths(struct mu_paths *paths, struct mu_err *err)
+static int find_paths(struct mu_paths *paths, bool make, struct mu_err *err)
 {
     const char *name = "MUSTER_RUN_ROOT";
-    int rc = mu_paths_init(paths, err);
+    int rc = make ? mu_paths_init(paths, err) : mu_paths_find(paths, err);
 
     if (!rc || rc == MUSTER_ENOMEM)
         return rc;
@@ -201,24 +203,65 @@ static int find_paths(struct mu_paths *paths, struct mu_err *err)
     return err->code = MUSTER_EARG;
 }
 
+/* make: what is missing, directories and controller; without it MUSTER_EPEER when none answers. */
+static int open_once(struct mu_client *c, bool make, struct mu_err *err)
+{
+    int rc;
+
+    if ((rc = find_paths(&c->paths, make, err)) || (rc = mu_controller_connect(&c->paths, make, &c->fd, err)))
+        return rc;
+    fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
+    c->lost = false;
+    if ((rc = greet(c, err)))
+        mu_client_close(c);
+    return rc;
+}
+
+static void clear(struct mu_client *c)
+{
+    memset(c, 0, sizeof *c);
+    c->fd = -1;
+}
+
 int mu_client_open(struct mu_client *c, struct mu_err *err)
 {
     int rc = MUSTER_EPEER;
 
-    memset(c, 0, sizeof *c);
-    c->fd = -1;
+    clear(c);
     /* a controller that was just about to end when we came is followed by another one */
     for (int i = 0; i < TRIES && rc == MUSTER_EPEER; i++) {
         if (i)
             nanosleep(&(struct timespec){.tv_nsec = 20 * (long)MU_MS}, NULL);
-        if ((rc = find_paths(&c->paths, err)) || (rc = mu_controller_connect(&c->paths, true, &c->fd, err)))
-            continue;
-        fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
-        c->lost = false;
-        if ((rc = greet(c, err)))
-            mu_client_close(c);
+        rc = open_once(c, true, err);
     }
     return rc;
+}
+
+/* One that is just starting or ending, or has left what the next controller begins with. */
+static bool pool_exists(const struct mu_paths *paths)
+{
+    static const char *const files[] = {"jobs.db", "nodes"}, *const locks[] = {"ctl.lock", "agent.lock"};
+    char path[PATH_MAX];
+    bool found = false;
+
+    if (access(paths->state, F_OK)) /* whatever still lives, it has lost it */
+        return false;
+    for (size_t i = 0; i < MU_COUNT(files) && !found; i++)
+        found = mu_path_join(path, sizeof path, paths->state, files[i], NULL) || access(path, F_OK) == 0;
+    for (size_t i = 0; i < MU_COUNT(locks) && !found; i++)
+        found = mu_daemon_locked(paths->run, locks[i], NULL);
+    return found;
+}
+
+int mu_client_look(struct mu_client *c, struct mu_err *err)
+{
+    const char *far = getenv("MUSTER_POOL");
+
+    clear(c);
+    int rc = open_once(c, false, err);
+    if (rc != MUSTER_EPEER)
+        return rc;
+    return (far && *far) || pool_exists(&c->paths) ? mu_client_open(c, err) : MU_CLIENT_NO_POOL;
 }
 
 int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json, struct mu_err *err)
@@ -238,7 +281,7 @@ int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool
 int mu_client_query(const char *what, uint64_t job, bool all, char **json, struct mu_err *err)
 {
     struct mu_client c;
-    int rc = mu_client_open(&c, err);
+    int rc = mu_client_look(&c, err);
 
     if (rc)
         return rc;

@@ -20,6 +20,10 @@ char *mu_client_user(char *buf, size_t n);
 /* Connects, starting a controller when none answers, and exchanges hello and welcome. Overwrites *c; on failure there
  * is nothing to close. */
 int mu_client_open(struct mu_client *c, struct mu_err *err);
+/* The same for who has nothing to start, but makes no pool where there is none: then MU_CLIENT_NO_POOL, and nothing to
+ * close either. */
+enum { MU_CLIENT_NO_POOL = 1 };
+int mu_client_look(struct mu_client *c, struct mu_err *err);
 void mu_client_close(struct mu_client *c);
 bool mu_client_is_open(const struct mu_client *c);
 
@@ -35,7 +39,7 @@ int mu_client_next(struct mu_client *c, struct mu_msg *m, struct mu_err *err);
 int mu_client_call(struct mu_client *c, enum mu_msg_type type, const void *body, enum mu_msg_type want,
                    struct mu_msg *reply, uint64_t timeout_ns, struct mu_err *err);
 
-/* One query over a connection of its own; *json is the caller's to free. */
+/* One query over a connection of its own, as mu_client_look opens it; *json is the caller's to free. */
 int mu_client_query(const char *what, uint64_t job, bool all, char **json, struct mu_err *err);
 int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json, struct mu_err *err);
 

@@ -14,6 +14,7 @@
 
 #include "launcher/engine.h"
 #include "launcher/listen.h"
+#include "launcher/past.h"
 #include "launcher/probe.h"
 #include "launcher/server.h"
 #include "launcher/store.h"
@@ -90,6 +91,7 @@ struct controller {
     unsigned agent_deaths; /* in a row, each soon after its start */
     bool ending, by_core;
     char log_root[PATH_MAX], ckpt_root[PATH_MAX];
+    char past[PATH_MAX + 300]; /* what is to be said of the store; "": nothing */
 };
 
 /* --- the agent of this machine ----------------------------------------------------------------------------------- */
@@ -439,6 +441,34 @@ static struct event *on_signal(struct controller *c, int sig, event_callback_fn 
     return ev;
 }
 
+/* Numbers go on where they ever were, whatever the store has lost: logs and checkpoints of an older job are not met
+ * again. */
+static int look_back(struct controller *c, uint64_t *last, struct mu_err *err)
+{
+    struct mu_store_past past;
+    uint64_t logs = mu_past_highest(c->log_root);
+    int rc = mu_store_last_id(c->store, last, err);
+
+    if (rc)
+        return rc;
+    mu_store_look_back(c->store, &past);
+    *last = *last > logs ? *last : logs;
+    if (past.lost)
+        snprintf(
+            c->past, sizeof c->past,
+            "job store %s/jobs.db has lost its newest changes (%llu events): its -wal file was damaged, or it is an "
+            "older copy; the newest job in it is %llu, the next job will be %llu",
+            c->paths.state, (unsigned long long)past.lost, (unsigned long long)past.newest,
+            (unsigned long long)*last + 1);
+    else if (logs > past.newest)
+        snprintf(
+            c->past, sizeof c->past,
+            "job store %s/jobs.db is older than the logs: the newest job in it is %llu, jobs/ beside it has one of "
+            "%llu; the next job will be %llu",
+            c->paths.state, (unsigned long long)past.newest, (unsigned long long)logs, (unsigned long long)*last + 1);
+    return 0;
+}
+
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
     struct mu_server_config cfg = {
@@ -458,7 +488,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
-        (rc = mu_store_open(file, &c->store, err)))
+        (rc = mu_store_open(file, &c->store, err)) || (rc = look_back(c, &cfg.ctl.last_job, err)))
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
@@ -525,24 +555,32 @@ static int refuse(struct options *o, int code, const char *text)
 }
 
 /* Asks the controller that runs to end, and waits for it. */
-static int stop_running(const struct mu_paths *paths, bool force)
+static int stop_running(bool force)
 {
     MU_AUTO_MSG struct mu_msg reply = {0};
     struct mu_client client;
+    struct mu_paths paths;
     struct mu_err err = {0};
     int fd;
 
-    if (mu_controller_connect(paths, false, &fd, &err)) {
-        mu_daemon_leave(paths, &(int){-1});
+    if (mu_paths_find(&paths, &err)) {
+        fprintf(stderr, "muster controller: %s\n", err.text);
+        return 2;
+    }
+    if (mu_controller_connect(&paths, false, &fd, &err)) {
+        if (access(paths.run, F_OK) == 0)
+            mu_daemon_leave(&paths, &(int){-1});
         return 0; /* none runs */
     }
     close(fd);
-    if (mu_client_open(&client, &err)) {
+    int rc = mu_client_look(&client, &err);
+    if (rc == MU_CLIENT_NO_POOL)
+        return 0;
+    if (rc) {
         fprintf(stderr, "muster controller: %s\n", err.text);
         return 1;
     }
-    int rc =
-        mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
+    rc = mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
     bool gone = rc == MUSTER_EPEER;
     mu_client_close(&client);
     if (gone)
@@ -565,10 +603,10 @@ int mu_controller_main(int argc, char **argv)
     }
     if (!rc && first < argc)
         rc = mu_err_set(&err, MUSTER_EARG, "controller takes no operand: %.100s", argv[first]);
+    if (!rc && o.stop)
+        return stop_running(o.force);
     if (rc || (rc = mu_paths_init(&c.paths, &err)))
         return refuse(&o, 2, err.text);
-    if (o.stop)
-        return stop_running(&c.paths, o.force);
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
         code = refuse(&o, 2, err.text);
@@ -576,6 +614,8 @@ int mu_controller_main(int argc, char **argv)
             mu_daemon_leave(&c.paths, &c.lock);
     } else {
         mu_log(MU_LOG_INFO, "controller", "version %s, pid %d, store %s", MUSTER_VERSION, (int)getpid(), c.paths.state);
+        if (c.past[0])
+            mu_log(MU_LOG_WARN, "store", "%s", c.past);
         mu_daemon_ready(&o.ready_fd, 0, NULL);
         mu_alarm_set(c.agent_alarm, mu_now());
         mu_alarm_set(c.prune_alarm, mu_now() + MU_SEC);

@@ -18,6 +18,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
+#include "runtime/keeper/room.h"
 #include "topo/topo.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -272,11 +273,25 @@ static void check_dir(struct mu_finding *f, const char *dir, uint64_t least, con
 
 void mu_doctor_shm(struct mu_finding *f, const char *sys)
 {
-    (void)sys;
-    check_dir(
-        f, "/dev/shm", 32 * MIB,
+    static const char fix[] =
         "ranks of one node exchange data there: free some of it, or enlarge it (docker run --shm-size=2g, Kubernetes: "
-        "an emptyDir with medium Memory, else: mount -o remount,size=50% /dev/shm)");
+        "an emptyDir with medium Memory, else: mount -o remount,size=50% /dev/shm)";
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t ranks = cpus > 0 ? (uint64_t)cpus : 1, want = ranks * MU_ROOM_RANK;
+    struct statvfs v;
+    char size[32];
+
+    (void)sys;
+    check_dir(f, MU_ROOM_SHM, 32 * MIB, fix);
+    if (f->health != MU_HEALTH_OK || statvfs(MU_ROOM_SHM, &v))
+        return;
+    want = want > 64 * MIB ? want : 64 * MIB;
+    if ((uint64_t)v.f_bavail * v.f_frsize >= want)
+        return;
+    size_t n = strlen(f->found);
+    snprintf(f->found + n, sizeof f->found - n, " (little; %s is better, for a rank on each core)",
+             mu_str_fmt_size(size, sizeof size, want));
+    mu_found_fix(f, "%s", fix);
 }
 
 void mu_doctor_tmp(struct mu_finding *f, const char *sys)
@@ -294,7 +309,18 @@ static bool younger(const char *path, const struct timespec *than)
                                  (st.st_ctim.tv_sec == than->tv_sec && st.st_ctim.tv_nsec >= than->tv_nsec));
 }
 
-void mu_doctor_state(struct mu_finding *f, const char *sys)
+/* How much of a path is there already. */
+static size_t part_there(const char *path)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+
+    for (snprintf(part, sizeof part, "%s", path); n > 1 && access(part, F_OK); part[n] = '\0')
+        n = (size_t)(strrchr(part, '/') - part);
+    return n;
+}
+
+static void check_state(struct mu_finding *f)
 {
     enum { NFS = 0x6969, KEEP = 32 };
     static const char fix[] = "point MUSTER_HOME at a directory of yours with room, on a local disk if there is one";
@@ -306,7 +332,6 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
     char probe[PATH_MAX], left[32];
     bool nfs;
 
-    (void)sys;
     clock_gettime(CLOCK_REALTIME_COARSE, &before);
     if (mu_paths_init(&p, &err)) {
         mu_found(f, MU_HEALTH_BAD, "%s", err.text);
@@ -339,6 +364,18 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
              mu_str_fmt_size(left, sizeof left, room), low ? " (too little)" : "", nfs ? ", on NFS" : "");
     if (low || nfs)
         mu_found_fix(f, "%s", fix);
+}
+
+/* What only the check has made of the state directory goes again. */
+void mu_doctor_state(struct mu_finding *f, const char *sys)
+{
+    struct mu_paths p;
+    size_t there = mu_paths_find(&p, NULL) ? SIZE_MAX : part_there(p.state);
+
+    (void)sys;
+    check_state(f);
+    while (there != SIZE_MAX && strlen(p.state) > there && !rmdir(p.state))
+        *strrchr(p.state, '/') = '\0';
 }
 
 /* --- kernel ----------------------------------------------------------------------------------------------------- */

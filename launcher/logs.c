@@ -197,8 +197,7 @@ static int look_up(struct log *l, uint32_t *attempt, struct mu_err *err)
     const json_t *job = json_array_get(list, 0);
     const char *state = mu_answer_str(job, "state");
     if (!job)
-        rc = mu_err_set(err, MUSTER_EJOB, "there is no job %llu; `muster jobs --all` lists them",
-                        (unsigned long long)l->job);
+        rc = mu_answer_no_job(l->job, err);
     else if (mu_str_copy(l->dir, sizeof l->dir, mu_answer_str(job, "log_dir")) || !l->dir[0])
         rc = mu_err_set(err, MUSTER_EJOB, "job %llu has no logs", (unsigned long long)l->job);
     if (!rc) {

@@ -40,12 +40,19 @@ static const struct mu_opt remove_rows[] = {
 /* A controller that was just started has no node for a moment; that is no answer. */
 static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
 {
+    struct mu_client c;
+    int rc = mu_client_look(&c, err); /* without a pool there is nothing to wait for */
+    bool none = rc == MU_CLIENT_NO_POOL;
+
+    if (rc < 0)
+        return rc;
+    mu_client_close(&c);
     for (int waited = 0;; waited += LOOK_MS) {
         size_t i;
         json_t *node;
-        int rc = mu_answer_get("nodes", 0, false, "nodes", root, list, text, err);
 
-        if (rc || waited >= WAIT_MS)
+        rc = mu_answer_get("nodes", 0, false, "nodes", root, list, text, err);
+        if (rc || none || waited >= WAIT_MS)
             return rc;
         json_array_foreach(*list, i, node)
         {
@@ -245,6 +252,17 @@ static int add_nodes(int argc, char **argv)
     return rc < 0 ? mu_cmd_fail(argv[0], &err) : rc ? MU_EXIT_FAILED : 0;
 }
 
+/* For what is done to hosts of a pool: without one they are not in it. */
+static int look(struct mu_client *c, const struct mu_hosts *hosts, struct mu_err *err)
+{
+    int rc = mu_client_look(c, err);
+
+    return rc != MU_CLIENT_NO_POOL
+               ? rc
+               : mu_err_set(err, MUSTER_EARG, "host %.200s is not in the pool; `muster nodes` lists it",
+                            node_of(&hosts->v[0]));
+}
+
 static int remove_nodes(int argc, char **argv)
 {
     MU_AUTO_MSG struct mu_msg reply = {0};
@@ -259,7 +277,7 @@ static int remove_nodes(int argc, char **argv)
         return code;
     int rc = take_hosts(&hosts, argc - first, argv + first, &err);
     mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
-    if (!rc && !(rc = mu_client_open(&client, &err))) {
+    if (!rc && !(rc = look(&client, &hosts, &err))) {
         struct mu_m_nodes_remove m = {.hosts = text, .force = o.force};
         rc = mu_client_call(&client, MU_MSG_nodes_remove, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
         mu_client_close(&client);
@@ -283,7 +301,7 @@ static int resume_nodes(int argc, char **argv)
     for (int i = first; i < argc && !rc; i++)
         rc = take_host(&hosts, argv[i], &err);
     mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
-    if (!rc && !(rc = mu_client_open(&client, &err))) {
+    if (!rc && !(rc = look(&client, &hosts, &err))) {
         struct mu_m_nodes_resume m = {.hosts = text};
         rc = mu_client_call(&client, MU_MSG_nodes_resume, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
         mu_client_close(&client);

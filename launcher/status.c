@@ -111,7 +111,7 @@ int mu_cmd_status(int argc, char **argv)
         return mu_cmd_fail(argv[0], &err);
     code = 0;
     if (!json_array_size(list)) {
-        mu_err_set(&err, MUSTER_EJOB, "there is no job %s; `muster jobs --all` lists them", argv[first]);
+        mu_answer_no_job(job, &err);
         code = mu_cmd_fail(argv[0], &err);
     } else if (o.json) {
         puts(text);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "launcher/past.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/core.h"
@@ -59,6 +60,10 @@ struct mu_store {
     char path[4096];
     dev_t dev;
     ino_t ino;
+    struct mu_mark mark;
+    struct mu_store_past past;
+    uint64_t job, seq;         /* highest numbers: of a job that was ever committed, of an event that is */
+    uint64_t new_job, new_seq; /* the same of the present transaction; 0: none */
 };
 
 /* Primary result code -> our code and what to do about it. */
@@ -241,6 +246,33 @@ int mu_store_look(const char *path, struct mu_err *err)
     return app || version ? judge(&s, app, version, err) : 0; /* all of a young store is in its -wal file */
 }
 
+/* What it has, and what it should have. */
+static int look_back(struct mu_store *s, struct mu_err *err)
+{
+    char path[sizeof s->path + 8];
+    int64_t job = 0, seq = 0;
+    int rc = number(s, "SELECT coalesce(max(id), 0) FROM jobs", &job, err);
+
+    if (!rc) /* AUTOINCREMENT: of all events that were ever in it, also of those that are forgotten */
+        rc = number(s, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'", &seq, err);
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s-mark", s->path);
+    mu_mark_open(&s->mark, path);
+    s->job = (uint64_t)job;
+    s->seq = (uint64_t)seq;
+    s->past.newest = s->job;
+    s->past.lost = s->mark.seq > s->seq ? s->mark.seq - s->seq : 0;
+    if (s->mark.job > s->job)
+        s->job = s->mark.job;
+    return 0;
+}
+
+void mu_store_look_back(const struct mu_store *s, struct mu_store_past *out)
+{
+    *out = s->past;
+}
+
 int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
 {
     struct mu_store *s = calloc(1, sizeof *s);
@@ -249,6 +281,7 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
 
     if (!s)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    s->mark.fd = -1;
     if ((rc = take_path(s, path, err)))
         goto failed;
     rc = check_file(s, &fresh, err);
@@ -284,6 +317,8 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
         if (rc) /* a missing table or column: not what version 1 looks like */
             rc = fail(s, (rc & 0xff) == SQLITE_ERROR ? SQLITE_CORRUPT : rc, err);
     }
+    if (!rc)
+        rc = look_back(s, err);
     struct stat st;
     if (!rc && stat(path, &st))
         rc = mu_err_errno(err, 0, "job store %s", path);
@@ -305,6 +340,7 @@ void mu_store_close(struct mu_store *s)
     for (int i = 0; i < Q_COUNT; i++)
         sqlite3_finalize(s->q[i]);
     sqlite3_close(s->db);
+    mu_mark_close(&s->mark);
     free(s);
 }
 
@@ -351,12 +387,22 @@ int mu_store_begin(struct mu_store *s, struct mu_err *err)
 {
     if (check_place(s, err))
         return or_rollback(s, err->code);
+    s->new_job = s->new_seq = 0;
     return or_rollback(s, finish(s, Q_BEGIN, err));
 }
 
 int mu_store_commit(struct mu_store *s, struct mu_err *err)
 {
-    return or_rollback(s, finish(s, Q_COMMIT, err));
+    int rc = or_rollback(s, finish(s, Q_COMMIT, err));
+
+    if (rc)
+        return rc;
+    if (s->new_job > s->job)
+        s->job = s->new_job;
+    if (s->new_seq)
+        s->seq = s->new_seq;
+    mu_mark_write(&s->mark, s->job, s->seq);
+    return 0;
 }
 
 static void bind_text(sqlite3_stmt *q, int at, const char *text)
@@ -390,6 +436,8 @@ int mu_store_put_job(struct mu_store *s, const struct mu_m_jobrow *row, struct m
     if (rc && (sqlite3_errcode(s->db) & 0xff) == SQLITE_CONSTRAINT)
         rc = put_once(s, row, &blob, NULL, err);
     free(blob.data);
+    if (!rc && row->id > s->new_job)
+        s->new_job = row->id;
     return or_rollback(s, rc);
 }
 
@@ -404,7 +452,10 @@ int mu_store_add_event(struct mu_store *s, const struct mu_store_event *e, struc
     sqlite3_bind_int(q, 5, e->rank);
     bind_text(q, 6, e->node);
     bind_text(q, 7, e->detail);
-    return or_rollback(s, finish(s, Q_ADD_EVENT, err));
+    int rc = or_rollback(s, finish(s, Q_ADD_EVENT, err));
+    if (!rc)
+        s->new_seq = (uint64_t)sqlite3_last_insert_rowid(s->db);
+    return rc;
 }
 
 static int read_row(struct mu_store *s, sqlite3_stmt *q, struct mu_m_jobrow *row, struct mu_err *err)
@@ -475,7 +526,7 @@ int mu_store_last_id(struct mu_store *s, uint64_t *out, struct mu_err *err)
     sqlite3_reset(q);
     if (step != SQLITE_ROW)
         return fail(s, step, err);
-    *out = id;
+    *out = id > s->job ? id : s->job;
     return 0;
 }
 

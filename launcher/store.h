@@ -28,7 +28,15 @@ typedef int (*mu_store_row_fn)(void *arg, const struct mu_m_jobrow *);
 int mu_store_load(struct mu_store *, mu_store_row_fn, void *arg, struct mu_err *);
 /* EJOB: there is no such job. *out is the caller's, for mu_msg_free_body. */
 int mu_store_job(struct mu_store *, uint64_t id, struct mu_m_jobrow *out, struct mu_err *);
+/* The highest number that was ever given, be it to a job that the store has lost. */
 int mu_store_last_id(struct mu_store *, uint64_t *out, struct mu_err *);
+/* Whether the store was what it had been when it was opened: a -wal file that is damaged loses the newest changes, and
+ * so does an older copy. FILE-mark beside it knows (past.h). */
+struct mu_store_past {
+    uint64_t newest; /* job in it; 0: none */
+    uint64_t lost;   /* events that it has had, the newest ones, each with what it was about; 0: none */
+};
+void mu_store_look_back(const struct mu_store *, struct mu_store_past *);
 
 /* Changes between begin and commit become visible at once or not at all. After any error the transaction is gone:
  * do it again from its beginning. Commit returns when it is on the disk. ENOSPC when there is no room. */

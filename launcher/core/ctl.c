@@ -41,7 +41,7 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
 
     if (c) {
         c->cfg = *cfg;
-        c->next_id = 1;
+        c->next_id = cfg->last_job + 1;
         c->next = UINT64_MAX;
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
         c->tree = mu_ctl_tree_new();

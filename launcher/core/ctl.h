@@ -12,6 +12,7 @@
 
 struct mu_ctl_config {
     uint64_t incarnation;     /* differs at each start */
+    uint64_t last_job;        /* no job that comes has a number up to this one */
     uint64_t idle_ns;         /* nothing to do for so long: exit; 0 = never */
     uint64_t client_grace_ns; /* a foreground client may be away so long before its job is cancelled */
     uint64_t agent_wait_ns;   /* a submission waits so long for the first agent */

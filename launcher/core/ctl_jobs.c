@@ -159,7 +159,8 @@ drop:
     mu_ctl_job_free(j);
 }
 
-/* Job numbers begin anew in a new store, and other controllers may share the directory: the token tells jobs apart. */
+/* Job numbers may begin anew in a new store, and other controllers may share the directory: the token tells jobs apart.
+ */
 static const char *ckpt_dir(const struct mu_ctl *c, const struct job *j, char *buf, size_t n)
 {
     if (j->spec.ckpt_dir && *j->spec.ckpt_dir)
@@ -470,6 +471,16 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
         mu_ctl_kill_parts(c, j, (uint32_t)signo, grace, why);
 }
 
+static void await_client(struct mu_ctl *c, struct job *j)
+{
+    char text[32];
+
+    j->retry_at = c->now + 20 * MU_MS;
+    mu_ctl_set_state(c, j, MU_JOB_RECOVERING,
+                     "attempt %u waits for its client (muster run) to come back; if none does in %s, the job ends",
+                     j->row.attempt + 1, mu_str_fmt_duration(text, sizeof text, c->cfg.client_grace_ns));
+}
+
 void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
 {
     if (mu_job_over(j->row.state)) {
@@ -492,7 +503,7 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
         return;
     if (j->client_until) { /* nobody is there to see it; its client comes back or the grace ends it */
-        j->retry_at = c->now + 20 * MU_MS;
+        await_client(c, j);
         return;
     }
     if (mu_ctl_place_again(c, j) && !mu_job_over(j->row.state))

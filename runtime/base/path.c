@@ -352,12 +352,13 @@ static int ours(int fd, const char *path, const char *variable, struct mu_err *e
     return 0;
 }
 
-/* Makes and opens at/name, which must be a real directory of ours; path is for messages. Returns the descriptor. */
-static int private_dir(int at, const char *name, const char *path, struct mu_err *err)
+/* Opens at/name, made if that is wanted, which must be a real directory of ours; path is for messages. Returns the
+ * descriptor. */
+static int private_dir(int at, const char *name, const char *path, bool make, struct mu_err *err)
 {
     struct stat st;
 
-    if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+    if (make && mkdirat(at, name, 0700) < 0 && errno != EEXIST)
         return mu_err_errno(err, 0, "cannot create directory %s", path);
     mu_auto_fd int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
@@ -373,20 +374,21 @@ static int private_dir(int at, const char *name, const char *path, struct mu_err
     return rc < 0 ? rc : MU_STEAL(fd, -1);
 }
 
-/* <base>/HOST/HASH below the root, which is made too. *gone: a parent vanished meanwhile (another pool's clean-up). */
-static int make_run(const struct mu_paths *p, const char *root, const char *hash, char *out, bool *gone,
-                    struct mu_err *err)
+/* <base>/HOST/HASH below the root, which is made too. *gone: a part is not there; when all are made, because it
+ * vanished meanwhile (another pool's clean-up). */
+static int run_dir(const struct mu_paths *p, const char *root, const char *hash, bool make, char *out, bool *gone,
+                   struct mu_err *err)
 {
     const char *const parts[] = {p->host, hash};
     char path[PATH_MAX], next[PATH_MAX];
 
     if (mu_str_copy(path, sizeof path, root) < 0)
         return mu_err_set(err, MUSTER_EARG, "MUSTER_RUN_ROOT is too long");
-    int at = private_dir(AT_FDCWD, path, path, err);
+    int at = private_dir(AT_FDCWD, path, path, make, err);
     for (size_t i = 0; at >= 0 && i < MU_COUNT(parts); i++) {
         int rc = mu_path_join(next, sizeof next, path, parts[i], err);
         if (rc == 0)
-            rc = private_dir(at, parts[i], next, err);
+            rc = private_dir(at, parts[i], next, make, err);
         int e = errno;
         close(at);
         at = rc;
@@ -440,29 +442,80 @@ static int joined_dir(char path[PATH_MAX], struct mu_err *err)
                : mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
 }
 
-int mu_paths_init(struct mu_paths *p, struct mu_err *err)
+/* realpath, also of what is not there: the real path of what is, and the rest behind it. *there: all of it is. */
+static int real_path(const char *path, char out[PATH_MAX], bool *there, struct mu_err *err)
 {
-    const char *root = getenv("MUSTER_RUN_ROOT");
-    char base[PATH_MAX], path[PATH_MAX], fallback[40], hash[9];
-    struct mu_paths out = {0};
+    char part[PATH_MAX], room[PATH_MAX];
+
+    *there = true;
+    if (mu_str_copy(part, sizeof part, path) < 0)
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+    for (size_t n = strlen(part);;) {
+        if (realpath(n ? part : path[0] == '/' ? "/" : ".", out))
+            break;
+        if (errno != ENOENT || !n)
+            return mu_err_errno(err, 0, "state directory %s", path);
+        *there = false;
+        while (n && part[n - 1] == '/')
+            n--;
+        while (n && part[n - 1] != '/')
+            n--;
+        part[n] = 0;
+    }
+    for (const char *rest = path + strlen(part); *rest;) {
+        size_t len = strcspn(rest, "/");
+        snprintf(room, sizeof room, "%.*s", (int)len, rest);
+        if (len && !strcmp(out, "/"))
+            out[0] = 0;
+        size_t have = strlen(out);
+        if (len && snprintf(out + have, PATH_MAX - have, "/%s", room) >= (int)(PATH_MAX - have))
+            return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+        rest += len + (rest[len] == '/');
+    }
+    return 0;
+}
+
+/* The state directory is there and can be used. */
+static int check_state(const struct mu_paths *p, struct mu_err *err)
+{
     int rc;
 
-    mu_path_host(out.host);
-    if ((rc = state_base(base, sizeof base, err)) < 0 ||
-        (rc = mu_path_join(path, sizeof path, base, out.host, err)) < 0 || (rc = joined_dir(path, err)) < 0)
-        return rc;
-    if ((rc = mu_path_mkdirs(path, 0700, err)) < 0)
-        return mu_err_prefix(err, "state directory");
-    if (!realpath(base, out.home) || !realpath(path, out.state))
-        return mu_err_errno(err, 0, "state directory %s", path);
-    mu_auto_fd int fd = open(out.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mu_auto_fd int fd = open(p->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return mu_err_errno(err, 0, "state directory %s", out.state);
-    if ((rc = ours(fd, out.state, "MUSTER_HOME", err)) < 0)
+        return mu_err_errno(err, 0, "state directory %s", p->state);
+    if ((rc = ours(fd, p->state, "MUSTER_HOME", err)) < 0)
         return mu_err_prefix(err, "state directory");
     if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-        return mu_err_errno(err, MUSTER_EIO, "state directory %s cannot be written", out.state);
+        return mu_err_errno(err, MUSTER_EIO, "state directory %s cannot be written", p->state);
+    return 0;
+}
 
+static int find_state(struct mu_paths *p, bool make, struct mu_err *err)
+{
+    char base[PATH_MAX], path[PATH_MAX];
+    bool there;
+    int rc;
+
+    mu_path_host(p->host);
+    if ((rc = state_base(base, sizeof base, err)) < 0 ||
+        (rc = mu_path_join(path, sizeof path, base, p->host, err)) < 0 || (rc = joined_dir(path, err)) < 0)
+        return rc;
+    if (make && (rc = mu_path_mkdirs(path, 0700, err)) < 0)
+        return mu_err_prefix(err, "state directory");
+    if ((rc = real_path(base, p->home, &there, err)) < 0 || (rc = real_path(path, p->state, &there, err)) < 0)
+        return rc;
+    return there || make ? check_state(p, err) : 0;
+}
+
+static int find_paths(struct mu_paths *p, bool make, struct mu_err *err)
+{
+    const char *root = getenv("MUSTER_RUN_ROOT");
+    char fallback[40], hash[9];
+    struct mu_paths out = {0};
+    int rc = find_state(&out, make, err);
+
+    if (rc < 0)
+        return rc;
     uint64_t h = mu_str_hash(out.state, strlen(out.state));
     out.pool_hash = (uint32_t)(h ^ h >> 32);
     snprintf(hash, sizeof hash, "%08x", out.pool_hash);
@@ -472,14 +525,28 @@ int mu_paths_init(struct mu_paths *p, struct mu_err *err)
     else if (*root != '/')
         return mu_err_set(err, MUSTER_EARG, "MUSTER_RUN_ROOT must be an absolute path");
     bool gone = true;
-    for (int i = 0; i < 200 && gone; i++) {
+    for (int i = 0; i < (make ? 200 : 1) && gone; i++) {
         gone = false;
-        rc = make_run(&out, root, hash, out.run, &gone, err);
+        rc = run_dir(&out, root, hash, make, out.run, &gone, err);
+    }
+    if (gone && !make) {
+        int k = snprintf(out.run, sizeof out.run, "%s/%s/%s", root, out.host, hash);
+        rc = k < 0 || (size_t)k >= sizeof out.run ? mu_err_set(err, MUSTER_EARG, "MUSTER_RUN_ROOT is too long") : 0;
     }
     if (rc < 0)
         return rc;
     *p = out;
     return 0;
+}
+
+int mu_paths_init(struct mu_paths *p, struct mu_err *err)
+{
+    return find_paths(p, true, err);
+}
+
+int mu_paths_find(struct mu_paths *p, struct mu_err *err)
+{
+    return find_paths(p, false, err);
 }
 
 int mu_path_rundir_cleanup(const struct mu_paths *p, struct mu_err *err)

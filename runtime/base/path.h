@@ -32,6 +32,8 @@ struct mu_paths {
 
 /* Works both directories out and creates them. The text says which directory is wrong and how. */
 int mu_paths_init(struct mu_paths *p, struct mu_err *err);
+/* The same for who only looks: what is not there is not made, what is there must be ours. */
+int mu_paths_find(struct mu_paths *p, struct mu_err *err);
 /* Removes the run directory with what is in it and those of its parents that are then empty (never MUSTER_RUN_ROOT
  * itself, which is the caller's). */
 int mu_path_rundir_cleanup(const struct mu_paths *p, struct mu_err *err);

@@ -18,6 +18,7 @@
 #include "runtime/base/str.h"
 #include "runtime/keeper/launch.h"
 #include "runtime/keeper/order.h"
+#include "runtime/keeper/room.h"
 #include "runtime/keeper/slots.h"
 #include "runtime/keeper/watch.h"
 #include "runtime/wire/core.h"
@@ -63,7 +64,7 @@ struct mu_attempt {
     uint64_t born;
     uint32_t reaped;
     bool open; /* the namespace */
-    bool failure_told, denial_told;
+    bool failure_told, denial_told, room_told;
     char *chunk;
     struct rank ranks[];
 };
@@ -508,6 +509,20 @@ static void tell_singleton(struct mu_attempt *a, uint32_t i)
     a->host.output(a->host.arg);
 }
 
+/* What MPI says of a full /dev/shm names neither the host nor what to do about it. */
+static void tell_room(struct mu_attempt *a, const struct rank *r)
+{
+    char text[300];
+    int sig = WIFSIGNALED(r->status) ? WTERMSIG(r->status) : 0;
+
+    if (a->room_told || (!r->status && !r->aborted) || sig == SIGKILL || sig == SIGTERM || sig == SIGINT ||
+        !mu_room_short(a->host.paths->host, text, sizeof text))
+        return;
+    a->room_told = true;
+    mu_log(MU_LOG_WARN, "keeper", "%s", text);
+    mu_logs_note(a->host.logs, r->index, text, mu_now());
+}
+
 void mu_attempt_deliver(struct mu_attempt *a)
 {
     mu_auto_free struct rank **v = NULL;
@@ -544,6 +559,8 @@ void mu_attempt_deliver(struct mu_attempt *a)
         qsort(v, n, sizeof *v, by_plausibility);
     if (n && blame(v[0]) == MU_BLAME_PEER)
         tell_late(a);
+    if (n)
+        tell_room(a, v[0]);
     for (uint32_t i = 0; i < n; i++) {
         if (tail)
             mu_logs_tail(a->host.logs, v[i]->index, tail);

@@ -39,9 +39,9 @@ struct stream {
     struct mu_buf mem; /* what the file did not take, of all spans in their order */
     uint64_t fed;      /* time of the last byte */
     struct way file, live;
-    int why;        /* errno of the last failure to write */
-    uint64_t tried; /* last try to make the file */
-    bool ended;
+    int why;          /* errno of the last failure to write */
+    uint64_t tried;   /* last try to make the file */
+    bool ended, shut; /* shut: the file was closed, as there was nothing more to do with it */
 };
 
 struct rank {
@@ -128,7 +128,7 @@ static int make_dir(const char *path, mode_t mode, struct mu_err *err)
     return 0;
 }
 
-static int open_file(const char *dir, uint32_t rank, const char *suffix, mode_t mode, struct mu_err *err)
+static int open_file(const char *dir, uint32_t rank, const char *suffix, mode_t mode, bool anew, struct mu_err *err)
 {
     char path[PATH_MAX], name[32];
 
@@ -136,10 +136,10 @@ static int open_file(const char *dir, uint32_t rank, const char *suffix, mode_t 
     int rc = mu_path_join(path, sizeof path, dir, name, err);
     if (rc)
         return rc;
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | (anew ? O_CREAT | O_TRUNC : 0) | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return mu_err_errno(err, 0, "cannot make %s", path);
-    if (mode != 0600)
+    if (anew && mode != 0600)
         fchmod(fd, mode);
     return fd;
 }
@@ -159,6 +159,7 @@ static void point_latest(const char *dir, uint32_t attempt)
 
 static const char *const suffix[] = {"out", "err"};
 static void sweep(struct mu_logs *l);
+static void let_go(const struct mu_logs *l, struct stream *s);
 
 int mu_logs_begin(struct mu_logs *l, const char *dir, uint32_t attempt, uint32_t first, uint32_t n, mode_t mode,
                   bool latest, struct mu_err *err)
@@ -188,7 +189,7 @@ int mu_logs_begin(struct mu_logs *l, const char *dir, uint32_t attempt, uint32_t
         struct stream *s = &a->ranks[i / 2].s[i % 2];
 
         s->fd = -1;
-        if (!rc && (s->fd = open_file(a->dir, first + i / 2, suffix[i % 2], mode, err)) < 0) {
+        if (!rc && (s->fd = open_file(a->dir, first + i / 2, suffix[i % 2], mode, true, err)) < 0) {
             rc = s->fd;
             e = errno;
         }
@@ -200,16 +201,22 @@ int mu_logs_begin(struct mu_logs *l, const char *dir, uint32_t attempt, uint32_t
     return rc;
 }
 
-/* A file that could not be made when the attempt began. */
+/* A file that could not be made when the attempt began, or was done with too early. */
 static void reopen(const struct attempt *a, struct stream *s, uint32_t index, uint32_t stream, uint64_t now)
 {
     struct mu_err err;
 
+    if (s->shut) {
+        s->fd = open_file(a->dir, a->first + index, suffix[stream - 1], a->mode, false, &err);
+        s->shut = false;
+        s->tried = now;
+        return;
+    }
     if (s->fd >= 0 || !a->dir || now - s->tried < REOPEN_NS)
         return;
     s->tried = now;
     if (make_dir(a->dir, a->mode, &err) == 0)
-        s->fd = open_file(a->dir, a->first + index, suffix[stream - 1], a->mode, &err);
+        s->fd = open_file(a->dir, a->first + index, suffix[stream - 1], a->mode, true, &err);
 }
 
 /* --- output comes ------------------------------------------------------------------------------------------------ */
@@ -440,6 +447,7 @@ void mu_logs_feed(struct mu_logs *l, uint32_t index, uint32_t stream, const char
         keep_tail(r, data, n);
     reopen(l->newest, &r->s[stream - 1], index, stream, now);
     feed(l, &r->s[stream - 1], data, n, now);
+    let_go(l, &r->s[stream - 1]);
 }
 
 void mu_logs_note(struct mu_logs *l, uint32_t index, const char *text, uint64_t now)
@@ -478,6 +486,7 @@ void mu_logs_end(struct mu_logs *l, uint32_t index, uint32_t stream)
     if (s->live.lost > s->live.told)
         say_unseen(l, s, true);
     s->ended = true;
+    let_go(l, s);
 }
 
 void mu_logs_tail(const struct mu_logs *l, uint32_t index, char out[MU_LOGS_TAIL + 1])
@@ -508,6 +517,17 @@ void mu_logs_tail(const struct mu_logs *l, uint32_t index, char out[MU_LOGS_TAIL
 static bool stream_done(const struct mu_logs *l, const struct stream *s)
 {
     return s->ended && (!l->on || s->acked == s->written);
+}
+
+/* The keeper may outlive its ranks for long, when the job's end cannot be stored: a file that it holds is room on the
+ * full disk that removing the file does not give back. */
+static void let_go(const struct mu_logs *l, struct stream *s)
+{
+    if (s->fd < 0 || !stream_done(l, s))
+        return;
+    close(s->fd);
+    s->fd = -1;
+    s->shut = true;
 }
 
 static bool attempt_done(const struct mu_logs *l, const struct attempt *a)
@@ -559,6 +579,7 @@ static void advance(struct mu_logs *l, struct stream *s, uint64_t to)
         s->sent = to;
     if (!s->mem.len)
         mu_buf_free(&s->mem);
+    let_go(l, s);
 }
 
 /* Nobody looks any more: what only memory holds is lost, and what is before it goes unseen too. */
@@ -584,8 +605,10 @@ void mu_logs_stream(struct mu_logs *l, bool on)
     l->on = on; /* said again: somebody new listens, who may have missed what was on its way */
     if (!on)
         for (struct attempt *a = l->newest; a; a = a->older)
-            for (uint32_t i = 0; i < 2 * a->n; i++)
+            for (uint32_t i = 0; i < 2 * a->n; i++) {
                 forget_mem(l, &a->ranks[i / 2].s[i % 2]);
+                let_go(l, &a->ranks[i / 2].s[i % 2]);
+            }
     mu_logs_rewind(l);
     sweep(l);
 }
@@ -715,6 +738,8 @@ bool mu_logs_next(struct mu_logs *l, uint64_t now, struct mu_m_output *out, uint
         for (uint32_t k = 0; k < 2 * a->n; k++) {
             uint32_t i = (l->turn + k) % (2 * a->n);
             struct stream *s = &a->ranks[i / 2].s[i % 2];
+            if (s->shut && s->sent != s->written)
+                reopen(a, s, i / 2, i % 2 + 1, now);
             size_t len = ready(l, s, MU_LOGS_WINDOW - flying, now, &later);
 
             if (!len)

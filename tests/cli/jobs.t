@@ -9,6 +9,8 @@ state_is() { [ "$("$muster" status "$1" --json | python3 -c 'import json,sys; pr
 
 run_cmd "$muster" jobs
 like "$out" '^no jobs' "nothing yet"
+run_cmd "$muster" run -n 1 true
+is "$rc" 0 "the first job makes the pool"
 run_cmd "$muster" nodes --json
 json 'j["schema"] == "muster.nodes/1" and j["nodes"][0]["state"] == "up" and j["nodes"][0]["slots"] >= 1' "nodes --json"
 json 'all(k in j["nodes"][0] for k in ("name", "state", "reason", "slots", "used", "gpus", "memory"))' "has its keys"
@@ -30,7 +32,7 @@ ok $? "one that fails"
 run_cmd "$muster" jobs --json
 json 'j == {"schema": "muster.jobs/1", "jobs": []}' "jobs shows what lives"
 run_cmd "$muster" jobs --all --json
-json 'len(j["jobs"]) == 2' "jobs --all shows what has ended, too"
+json 'len(j["jobs"]) == 3' "jobs --all shows what has ended, too"
 json 'all(k in x for x in j["jobs"] for k in ("id", "name", "user", "state", "reason", "attempt", "ranks", "nodes", "step", "exit_code", "failure"))' "has its keys"
 run_cmd "$muster" jobs --all
 like "$out" "ID +NAME .*$id +first .*completed.*$bad +sh .*failed" "jobs as a table"

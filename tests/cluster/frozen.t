@@ -2,7 +2,7 @@
 # Ranks, keepers and agents that are stopped on one host of several: who is named, and what it costs.
 . "$(dirname "$0")/cluster.sh"
 export MUSTER_LISTEN=10.213.0.254:7070 MUSTER_HANG_TIMEOUT=2
-job=0 steps=400 every=30
+job=1 steps=400 every=30
 
 join() { # HOST
     cluster_exec "$1" "$muster" agent --join head:7070 --node "$1" --slots 2 --key "$MUSTER_HOME/pool.key" --detach
@@ -37,7 +37,7 @@ ended() { # WHAT
 of() { cluster_exec "$1" pgrep -o -f "$2"; } # HOST PATTERN: pid there
 
 cluster_up 3
-"$muster" nodes >/dev/null # starts the controller
+"$muster" run -n 1 true # starts the controller
 for h in h1 h2 h3; do join $h; done
 is "$(nodes | grep -c '^h. up 0')" 3 "three hosts" || note "$(nodes)"
 train

@@ -3,7 +3,7 @@
 # undisturbed run, and whatever comes back neither disturbs nor is disturbed.
 . "$(dirname "$0")/cluster.sh"
 export MUSTER_LISTEN=10.213.0.254:7070
-job=0 steps=240 every=30
+job=1 steps=240 every=30
 
 join() { # HOST
     cluster_exec "$1" "$muster" agent --join head:7070 --node "$1" --slots 2 --key "$MUSTER_HOME/pool.key" --detach
@@ -45,7 +45,7 @@ another() { # sets h: a host of the job, each time another one, so that none fai
 }
 
 cluster_up 4
-"$muster" nodes >/dev/null # starts the controller
+"$muster" run -n 1 true # starts the controller
 for h in h1 h2 h3 h4; do join $h; done
 is "$(nodes | grep -c ' up 0')" 5 "four hosts and the head are one pool" || note "$(nodes)"
 

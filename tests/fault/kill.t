@@ -215,8 +215,11 @@ def main():
                 pass
     j.p.wait()
     ok(wait_for(lambda: not processes(), 10), "kill -9 of everything at once leaves no process", processes())
+    said = wait_for(lambda: "waits for its client (muster run) to come back; if none does in 10.0 s, the job ends" in
+                    subprocess.check_output([MUSTER, "jobs"], env=ENV, text=True), 8)
+    ok(said, "the next start says what the job waits for", subprocess.check_output([MUSTER, "jobs"], env=ENV, text=True))
     rc = subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, timeout=60).returncode
-    ok(rc == 0, "the next start works")
+    ok(rc == 0, "and works")
     wait_for(lambda: not processes(), 20)
     nothing_left("once it has cleaned up and is idle")
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The store goes away under a living agent: job numbers begin at 1 again, and the agent has had jobs of these numbers.
+# The store goes away under a living agent, logs and all: job numbers begin at 1 again, and the agent has had jobs of
+# these numbers. Where the logs stay, or the store has lost what was new in it, numbers go on.
 . "$(dirname "$0")/../lib.sh"
 
 daemon() { cat "$MUSTER_RUN_ROOT"/*/*/"$1".lock 2>/dev/null; }
@@ -13,7 +14,7 @@ lose_store() { # The agent sees the end of one controller when the next one is t
     kill -STOP "$agent"
     kill -KILL "$pid"
     wait_for 5 gone "$pid"
-    rm "$MUSTER_HOME"/*/jobs.db*
+    rm -r "$MUSTER_HOME"/*/jobs.db* "$MUSTER_HOME"/*/jobs
     { wait_for 20 next_controller "$pid"; kill -CONT "$agent"; } &
 }
 
@@ -74,4 +75,38 @@ run_soon echo "another 1"
 is "$rc $out" "0 another 1" "another job 1 runs, and runs its own program" || note "$err"
 gone "$rank"
 ok $? "after the old one was ended"
+run_cmd "$muster" controller --stop --force
+wait_for 20 no_leftovers
+rm -rf "$MUSTER_HOME"
+
+# Everything dies at once, and the store is damaged or lost while nothing runs.
+warnings() { cat "$MUSTER_HOME"/*/log/controller.log | grep -c "job store $MUSTER_HOME/.*$1"; }
+die() {
+    signal_pool KILL
+    wait_for 10 eval '[ -z "$(pool_processes)" ]'
+}
+for i in 1 2 3; do run_cmd "$muster" run -n 1 --output "$tmp/logs" echo "job $i"; done
+run_cmd "$muster" run -n 1 echo fourth
+die
+rm "$MUSTER_HOME"/*/jobs.db*
+run_cmd timeout -k 5 30 "$muster" run -n 1 echo fifth
+is "$rc $out $(ids)" "0 fifth 5" "the store is lost: the next number is above those of the logs" || note "$err"
+is "$(warnings 'older than the logs: the newest job in it is 0, jobs/ beside it has one of 4; the next job will be 5')" 1 \
+    "which the log says"
+is "$(cat "$MUSTER_HOME"/*/jobs/4/latest/rank-0.out)" fourth "the old logs are as they were"
+run_cmd timeout -k 5 30 "$muster" run -n 1 --output "$tmp/logs" echo sixth
+is "$rc $(ids)" "0 5 6" "two more jobs, one with its output elsewhere"
+wal=$(echo "$MUSTER_HOME"/*/jobs.db-wal)
+die
+size=$(stat -c %s "$wal")
+[ "$size" -gt 20000 ]
+ok $? "all were killed: the -wal file has $size bytes"
+dd if=/dev/urandom of="$wal" bs=64 seek=1 count=$((size / 64 - 1)) conv=notrunc status=none
+run_cmd timeout -k 5 30 "$muster" run -n 1 echo seventh
+is "$rc $out $(ids)" "0 seventh 7" "it is damaged: no number is used twice" || note "$err"
+is "$(warnings 'has lost its newest changes ([0-9]* events): .*; the newest job in it is 0, the next job will be 7')" 1 \
+    "which the log says"
+die
+run_cmd timeout -k 5 30 "$muster" run -n 1 echo eighth
+is "$rc $out $(ids) $(warnings '')" "0 eighth 7 8 2" "once: the next start is as any other" || note "$err"
 done_testing

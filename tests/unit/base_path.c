@@ -196,14 +196,23 @@ static int init(struct mu_paths *p)
     return mu_paths_init(p, &err);
 }
 
+static bool same(const struct mu_paths *a, const struct mu_paths *b)
+{
+    return !strcmp(a->home, b->home) && !strcmp(a->state, b->state) && !strcmp(a->run, b->run) &&
+           !strcmp(a->host, b->host) && a->pool_hash == b->pool_hash;
+}
+
 static void pool(void)
 {
-    struct mu_paths p, q;
+    struct mu_paths p, q, f;
     char host[65], saved[PATH_MAX];
 
     mu_path_host(host);
-    setenv("MUSTER_HOME", at("home", ""), 1);
+    setenv("MUSTER_HOME", at("home//", ""), 1);
     setenv("MUSTER_RUN_ROOT", at("run", ""), 1);
+    TAP_OK(mu_paths_find(&f, &err) == 0 && !exists(at("home", "")) && !exists(at("run", "")),
+           "what only looks for the directories makes none");
+    setenv("MUSTER_HOME", at("home", ""), 1);
     TAP_OK(init(&p) == 0 && !strcmp(p.host, host) && !strcmp(p.state, at("home/%s", host)) && mode(p.state) == 0700,
            "the state directory is MUSTER_HOME/HOST, made 0700");
     TAP_OK(!strcmp(p.home, at("home", "")), "MUSTER_HOME itself is what hosts share");
@@ -211,7 +220,9 @@ static void pool(void)
     TAP_OK(!strcmp(p.run, saved) && mode(p.run) == 0700 && mode(at("run/%s", host)) == 0700 &&
                mode(at("run", "")) == 0700,
            "the run directory is ROOT/HOST/HASH, 0700 at every level");
+    TAP_OK(same(&f, &p), "and has said where they would be");
     TAP_OK(init(&q) == 0 && !strcmp(p.run, q.run) && p.pool_hash == q.pool_hash, "the same again");
+    TAP_OK(mu_paths_find(&f, &err) == 0 && same(&f, &p), "and where they are");
     symlink(at("home", ""), at("alias", ""));
     setenv("MUSTER_HOME", at("alias", ""), 1);
     TAP_OK(init(&q) == 0 && !strcmp(p.state, q.state) && p.pool_hash == q.pool_hash && !strcmp(p.home, q.home),
@@ -249,6 +260,7 @@ static void pool(void)
     rmdir(at("run/%s", host));
     mu_path_write_atomic(at("run/%s", host), "", 0, 0600, &err);
     TAP_OK(init(&q) == MUSTER_EIO && strstr(err.text, "is not a directory"), "a file in the way");
+    TAP_OK(mu_paths_find(&q, &err) == MUSTER_EIO && strstr(err.text, "is not a directory"), "found there, too");
     unlink(at("run/%s", host));
     if (geteuid() == 0) {
         mkdir(at("run/%s", host), 0700);
@@ -268,6 +280,7 @@ static void pool(void)
     }
     chmod(at("home/%s", host), 0777);
     TAP_OK(init(&q) == MUSTER_EIO && strstr(err.text, "state directory: "), "a state that others can write");
+    TAP_OK(mu_paths_find(&q, &err) == MUSTER_EIO && strstr(err.text, "state directory: "), "also for who only looks");
     chmod(at("home/%s", host), 0700);
 
     setenv("MUSTER_RUN_ROOT", "relative", 1);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,50 @@ static void files(void)
     mu_logs_tail(l, 1, tail);
     TAP_OK(strlen(tail) == MU_LOGS_TAIL, "a long line's tail is bounded");
     TAP_OK(mu_logs_drained(l), "nobody looks: nothing to wait for");
+    mu_logs_free(l);
+}
+
+static unsigned held(void) /* files of ours that are open */
+{
+    char link[64], target[PATH_MAX];
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, target, sizeof target);
+        count += n > (ssize_t)sizeof dir && !memcmp(target, dir, sizeof dir - 1);
+    }
+    return count;
+}
+
+static void done_with(void)
+{
+    struct mu_logs *l = mu_logs_new(3);
+    struct mu_err err;
+
+    TAP_OK(!mu_logs_begin(l, dir, 40, 0, 2, 0600, false, &err) && held() == 4, "files are held while ranks write");
+    feed(l, 0, MU_STREAM_ERR, "one\n");
+    end_all(l, 2);
+    TAP_OK(held() == 0, "after their end none is: what somebody removes is room");
+    mu_logs_note(l, 0, "late", 0);
+    slurp("attempt-40/rank-0.err");
+    TAP_OK(!strcmp(content, "one\nmuster: late\n") && held() == 0,
+           "a late note is added, and the file let go of again");
+    mu_logs_stream(l, true);
+    TAP_OK(next_is(l, 2000 * MU_SEC, 0, MU_STREAM_ERR, 0, "one\nmuster: late\n") && held() == 1,
+           "who begins to look late still sees all");
+    ack(l, 40, 0, MU_STREAM_ERR, 17);
+    TAP_OK(mu_logs_drained(l) && held() == 0, "and once he has it the file is let go of");
+    mu_logs_free(l);
+
+    l = mu_logs_new(3);
+    mu_logs_stream(l, true);
+    TAP_OK(!mu_logs_begin(l, dir, 41, 0, 1, 0600, false, &err), "somebody looks");
+    feed(l, 0, MU_STREAM_OUT, "one\n");
+    end_all(l, 1);
+    TAP_OK(held() == 1 && next_is(l, 2000 * MU_SEC, 0, MU_STREAM_OUT, 0, "one\n"), "the file stays until he has it");
+    mu_logs_stream(l, false);
+    TAP_OK(held() == 0, "or goes away");
     mu_logs_free(l);
 }
 
@@ -452,6 +497,7 @@ int main(void)
     if (!mkdtemp(dir))
         return 1;
     files();
+    done_with();
     live();
     window();
     signal(SIGXFSZ, SIG_IGN);

@@ -384,6 +384,63 @@ static void moved(void)
     mu_store_close(s);
 }
 
+/* A writer that dies leaves a -wal file; what becomes of the store without that is what damage makes of it. */
+static void set_back(void)
+{
+    struct mu_store *s = NULL;
+    struct mu_store_past past;
+    struct mu_err err = {0};
+    char wal[sizeof file + 8], mark[sizeof file + 8];
+    uint64_t last = 0;
+
+    snprintf(wal, sizeof wal, "%s-wal", named("back.db"));
+    snprintf(mark, sizeof mark, "%s-mark", file);
+    bool good = !mu_store_open(file, &s, &err) && !put_one(s, 1, MU_JOB_COMPLETED, &err);
+    mu_store_close(s);
+    pid_t pid = fork();
+    if (!pid) {
+        if (mu_store_open(file, &s, NULL))
+            _exit(1);
+        mu_store_look_back(s, &past);
+        if (past.lost || past.newest != 1)
+            _exit(2);
+        for (uint64_t id = 2; id <= 6; id++)
+            if (put_one(s, id, MU_JOB_COMPLETED, NULL))
+                _exit(3);
+        if (mu_store_begin(s, NULL) || put(s, 9, MU_JOB_QUEUED, "t", NULL))
+            _exit(4);
+        _exit(0); /* 9 is not committed */
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    TAP_OK(good && status == 0 && !access(wal, F_OK) && !access(mark, F_OK), "a writer dies without closing");
+    unlink(wal);
+    s = NULL;
+    good = !mu_store_open(file, &s, &err) && !mu_store_last_id(s, &last, &err);
+    mu_store_look_back(s, &past);
+    TAP_OK(good && last == 6 && past.newest == 1 && past.lost == 5,
+           "its -wal file lost: number %llu was given, job %llu is there, %llu events are lost",
+           (unsigned long long)last, (unsigned long long)past.newest, (unsigned long long)past.lost);
+    good = !put_one(s, 7, MU_JOB_COMPLETED, &err);
+    mu_store_close(s);
+    s = NULL;
+    good = good && !mu_store_open(file, &s, &err);
+    mu_store_look_back(s, &past);
+    TAP_OK(good && !past.lost && past.newest == 7, "told until there is something new");
+    mu_store_close(s);
+    FILE *f = fopen(mark, "r+");
+    good = f && !fseek(f, 20, SEEK_SET) && fputc('9', f) == '9' && !fclose(f);
+    s = NULL;
+    TAP_OK(good && !mu_store_open(file, &s, &err) && !mu_store_last_id(s, &last, &err) && last == 7,
+           "a damaged mark says nothing");
+    mu_store_close(s);
+    s = NULL;
+    TAP_OK(!unlink(mark) && !mkdir(mark, 0700) && !mu_store_open(file, &s, &err) &&
+               !put_one(s, 8, MU_JOB_COMPLETED, &err),
+           "nor does it matter that there can be none");
+    mu_store_close(s);
+}
+
 int main(void)
 {
     if (!mkdtemp(dir))
@@ -395,6 +452,7 @@ int main(void)
     damage();
     crashes();
     moved();
+    set_back();
     mu_path_remove_tree(dir, NULL);
     return tap_done();
 }
