@@ -6,9 +6,8 @@
 #include <stddef.h>
 
 #define MU_ROOM_SHM "/dev/shm"
-#define MU_ROOM_RANK                                                                                                   \
-    (4ull << 20) /* Open MPI's segment of a rank; it looks whether so much is free and then makes it                   \
-                  */
+/* Open MPI's segment of a rank, which it makes when so much is free. */
+#define MU_ROOM_RANK (4ull << 20)
 
 /* Whether not one rank more finds room there, as a line that names the host. */
 bool mu_room_short(const char *host, char *text, size_t n);
