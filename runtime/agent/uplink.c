@@ -17,10 +17,11 @@
 #define DIAL_SLOW (1 * MU_SEC) /* after a connection that was cut at once: the two do not understand each other */
 #define APART (150 * MU_MS)    /* between the dials of two addresses */
 #define LOG_EVERY (30 * MU_SEC)
-#define MOVE_NS (2 * MU_SEC)      /* a parent that is not reached by then */
-#define RETIRE_NS (2 * MU_SEC)    /* the connection before this one is the controller's to close; then it is ours */
-#define ASIDE (600 * MU_MS)       /* not heard by the controller for so long: dial it beside the parent */
-#define ASIDE_SPREAD (200 * MU_MS) /* to so much later where the parent is there: it may be all of the pool that waits */
+#define MOVE_NS (2 * MU_SEC)   /* a parent that is not reached by then */
+#define RETIRE_NS (2 * MU_SEC) /* the connection before this one is the controller's to close; then it is ours */
+#define ASIDE (600 * MU_MS)    /* not heard by the controller for so long: dial it beside the parent */
+#define ASIDE_SPREAD                                                                                                   \
+    (200 * MU_MS)                 /* to so much later where the parent is there: it may be all of the pool that waits */
 #define ASIDE_CALM (3 * MU_SEC)   /* to twice as long where no lease runs: the controller may just be busy */
 #define ABSENT (250 * MU_MS)      /* called so late, it is us who were away: what came meanwhile is read first */
 #define ASIDE_EVERY (200 * MU_MS) /* again; then each time twice as much later, as many may do so together */

@@ -169,14 +169,19 @@ static int put_field(struct mu_buf *b, unsigned number, enum kind kind, const vo
     }
     case K_strv: {
         char *const *v = *(char **const *)p;
+        bool apart = false; /* decoded ones lie behind each other */
         uint64_t n = 0;
-        for (size_t i = 0; v && v[i]; i++)
+        for (size_t i = 0; v && v[i]; i++) {
+            apart = apart || v[i] != v[0] + n;
             n += strlen(v[i]) + 1;
+        }
         if (n > MU_FRAME_MAX)
             return MUSTER_EARG;
         if (n)
             put_head(b, number, n);
-        for (size_t i = 0; v && v[i]; i++)
+        if (n && !apart)
+            mu_buf_append(b, v[0], n);
+        for (size_t i = 0; apart && v[i]; i++)
             mu_buf_append(b, v[i], strlen(v[i]) + 1);
         return 0;
     }

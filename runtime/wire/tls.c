@@ -478,7 +478,7 @@ static void close_doors(struct mu_tls_listener *l)
 
 /* All on one port: the first socket's when it is 0. */
 static int open_doors(struct mu_tls_listener *l, const char *const *addrs, unsigned n, uint16_t port,
-                        struct mu_err *err)
+                      struct mu_err *err)
 {
     struct mu_addr a;
     int rc = 0;

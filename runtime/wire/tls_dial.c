@@ -237,8 +237,7 @@ int mu_connect_tcp(struct mu_tls *tls, const char *host, uint16_t port, mu_tls_d
 
     if (!d)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *d = (struct mu_tls_dial){
-        .tls = tls, .fn = fn, .arg = arg, .fd = -1, .step = {.fn = on_dial_step, .arg = d}};
+    *d = (struct mu_tls_dial){.tls = tls, .fn = fn, .arg = arg, .fd = -1, .step = {.fn = on_dial_step, .arg = d}};
     mu_err_set(&d->err, MUSTER_ETIMEOUT, "no answer");
     d->until = mu_now() + ms(tls->limits.connect_ms);
     d->alarm = mu_alarm_new(tls->base, on_dial_alarm, d);
