@@ -6,6 +6,7 @@
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
 
 #define LOOK_AGAIN (100 * MU_MS)
 
@@ -236,13 +237,6 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, false);
 }
 
-static void free_names(char **v)
-{
-    for (char **p = v; p && *p; p++)
-        free(*p);
-    free(v);
-}
-
 /* Names, and numbers from shares that are `stride` bytes apart. */
 static bool list(const struct mu_pool *pool, const void *shares, unsigned n, size_t stride, char ***names,
                  uint32_t **ranks, uint32_t **slots)
@@ -259,7 +253,7 @@ static bool list(const struct mu_pool *pool, const void *shares, unsigned n, siz
         ok = v[i] != NULL;
     }
     if (!ok) {
-        free_names(v);
+        mu_strv_free(v);
         free(r);
         free(s);
         return false;
@@ -279,14 +273,14 @@ bool mu_ctl_place_record(struct mu_ctl *c, struct job *j)
     if (!list(&c->pool, j->parts, j->nparts, sizeof *j->parts, &nodes, &ranks, &slots))
         return false;
     if (!list(&c->pool, j->spares, j->nspares, sizeof *j->spares, &spares, &none, &spare_slots)) {
-        free_names(nodes);
+        mu_strv_free(nodes);
         free(ranks);
         free(slots);
         return false;
     }
     free(none);
-    free_names(row->nodes);
-    free_names(row->spare_nodes);
+    mu_strv_free(row->nodes);
+    mu_strv_free(row->spare_nodes);
     free(row->node_ranks.v);
     free(row->node_slots.v);
     free(row->spare_slots.v);

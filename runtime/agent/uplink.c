@@ -17,9 +17,11 @@
 #define DIAL_SLOW (1 * MU_SEC) /* after a connection that was cut at once: the two do not understand each other */
 #define APART (150 * MU_MS)    /* between the dials of two addresses */
 #define LOG_EVERY (30 * MU_SEC)
-#define MOVE_NS (2 * MU_SEC)      /* a parent that is not reached by then */
-#define RETIRE_NS (2 * MU_SEC)    /* the connection before this one is the controller's to close; then it is ours */
-#define ASIDE (600 * MU_MS)       /* not heard by the controller for so long: dial it beside the parent */
+#define MOVE_NS (2 * MU_SEC)   /* a parent that is not reached by then */
+#define RETIRE_NS (2 * MU_SEC) /* the connection before this one is the controller's to close; then it is ours */
+#define ASIDE (600 * MU_MS)    /* not heard by the controller for so long: dial it beside the parent */
+#define ASIDE_SPREAD                                                                                                   \
+    (200 * MU_MS)                 /* to so much later where the parent is there: it may be all of the pool that waits */
 #define ASIDE_CALM (3 * MU_SEC)   /* to twice as long where no lease runs: the controller may just be busy */
 #define ABSENT (250 * MU_MS)      /* called so late, it is us who were away: what came meanwhile is read first */
 #define ASIDE_EVERY (200 * MU_MS) /* again; then each time twice as much later, as many may do so together */
@@ -59,12 +61,18 @@ struct mu_uplink {
     char via[256], parent[256]; /* parent: the one that is dialled */
 };
 
+/* Less than range; what happens to many agents within a moment is scattered over all of it. */
+static uint64_t scatter(uint64_t time, uint64_t range)
+{
+    return (time * 0x9e3779b97f4a7c15ull >> 16) % range;
+}
+
 static uint64_t every(struct mu_uplink *u, uint64_t now)
 {
     size_t i = 0;
 
     if (u->link) {
-        uint64_t late = u->pause + now / 1000 % (u->pause / 2);
+        uint64_t late = u->pause + scatter(now, u->pause / 2);
         u->pause = u->pause < ASIDE_MOST ? u->pause * 2 : u->pause;
         return late;
     }
@@ -109,7 +117,9 @@ static void look_aside(struct mu_uplink *u, uint64_t now)
 {
     uint64_t known = u->cfg.known ? u->cfg.known(u->cfg.arg) : now;
     bool calm = u->path && u->cfg.leased && !u->cfg.leased(u->cfg.arg);
-    uint64_t limit = calm ? ASIDE_CALM + u->since / 1000 % ASIDE_CALM : ASIDE;
+    bool there = now < u->beat.heard + ABSENT;
+    uint64_t spread = calm ? ASIDE_CALM : there ? ASIDE_SPREAD : 1;
+    uint64_t limit = (calm ? ASIDE_CALM : ASIDE) + scatter(u->since, spread);
     bool need = *u->via && now > (known ? known : u->since) + limit && now >= u->patient;
 
     if (need == u->aside)

@@ -248,7 +248,9 @@ char **mu_strv_dup(char *const *v)
 
 void mu_strv_free(char **v)
 {
-    for (size_t i = 0; v && v[i]; i++)
+    bool one_block = v && v[0] == (char *)(v + mu_strv_len(v) + 1);
+
+    for (size_t i = 0; v && v[i] && !one_block; i++)
         free(v[i]);
     free(v);
 }

@@ -26,6 +26,7 @@ size_t mu_strv_len(char *const *v);
 /* 0 or MUSTER_ENOMEM, then *v is as it was. */
 int mu_strv_append(char ***v, const char *s);
 char **mu_strv_dup(char *const *v);
+/* Each string and the array; or the array alone, where the strings lie right behind it. */
 void mu_strv_free(char **v);
 
 uint64_t mu_str_hash(const void *data, size_t n); /* FNV-1a, 64 bits */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
 #include "runtime/base/str.h"
 
 #define LOG_MAX (4 << 20)
+#define HEAP_MAPPED (4 << 20) /* from this size on memory is the kernel's again once it is free */
+#define HEAP_IDLE (16 << 20)
 
 /* What a daemon must not have from a rank that happened to start it: it would be taken for a part of that job, or its
  * PMIx server for a client. */
@@ -177,11 +180,18 @@ static void raise_limit(void)
         setrlimit(RLIMIT_NOFILE, &r);
 }
 
+void mu_daemon_heap(void)
+{
+    mallopt(M_MMAP_THRESHOLD, HEAP_MAPPED);
+    mallopt(M_TRIM_THRESHOLD, HEAP_IDLE);
+}
+
 int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
 {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
     raise_limit();
+    mu_daemon_heap();
     if (foreground)
         return mu_log_setup(2, NULL, NULL, err);
 

@@ -22,6 +22,10 @@ struct mu_alarm *mu_alarm_new(struct event_base *, mu_alarm_fn, void *arg);
 void mu_alarm_set(struct mu_alarm *, uint64_t at); /* UINT64_MAX: unset */
 void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
 
+/* What frames of some hundred KiB have used stays with the process: most of what passing one on costs is else the
+ * kernel's, which clears fresh pages each time. Up to 16 MiB lie idle then. mu_daemon_setup() does it. */
+void mu_daemon_heap(void);
+
 /* Opens STATE/log/NAME.log for appending (a file past 4 MiB becomes NAME.log.1) and logs there; foreground: to stderr.
  * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. Either way
  * the soft limit of open files becomes the hard one. */

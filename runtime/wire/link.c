@@ -20,6 +20,8 @@
 #define FLUSH_SECONDS 5
 #define ACCEPT_PAUSE_MS 100
 #define SINGLE_MAX (256u << 10)
+#define LIBEVENT_READS 4096u /* at most in one go, whatever it is told */
+#define CHUNK (64u << 10)
 /* Over TLS so much is encrypted ahead of the socket, and more once it has fallen so low. */
 #define AHEAD SINGLE_MAX
 #define AHEAD_LOW (AHEAD / 2)
@@ -29,6 +31,7 @@ struct mu_link {
     struct mu_tls_conn *tls; /* NULL: a Unix socket. It owns bev */
     struct evbuffer *in;     /* what came; bev's own unless tls */
     struct evbuffer *out;    /* tls: what is not encrypted yet */
+    size_t left;             /* of what was read, not used up yet */
     mu_link_msg_fn on_msg;
     mu_link_down_fn on_down;
     void *arg;
@@ -155,13 +158,38 @@ static void deliver(struct mu_link *link)
         go_down(link);
 }
 
+/* Where there is much, a turn of the loop for each 4 KiB would be most of the work, and beats behind it would be late.
+ * The end of the stream, and errors, are libevent's to find. */
+static void read_more(struct mu_link *link)
+{
+    struct evbuffer *raw = bufferevent_get_input(link->bev);
+    size_t most = evbuffer_get_length(raw) + SINGLE_MAX;
+    ssize_t got = CHUNK;
+
+    if (evbuffer_get_length(raw) < link->left + LIBEVENT_READS)
+        return;
+    evbuffer_unfreeze(raw, 0);
+    while (got == CHUNK && evbuffer_get_length(raw) < most) {
+        struct evbuffer_iovec room;
+        if (evbuffer_reserve_space(raw, CHUNK, &room, 1) != 1)
+            break;
+        got = recv(bufferevent_getfd(link->bev), room.iov_base, CHUNK, MSG_DONTWAIT);
+        room.iov_len = got > 0 ? (size_t)got : 0;
+        evbuffer_commit_space(raw, &room, 1);
+    }
+    evbuffer_freeze(raw, 0);
+}
+
 static void on_read(struct bufferevent *bev, void *arg)
 {
     struct mu_link *link = arg;
 
-    (void)bev;
     link->busy++;
+    if (bev)
+        read_more(link);
     deliver(link);
+    if (!link->dead)
+        link->left = evbuffer_get_length(bufferevent_get_input(link->bev));
     leave(link);
 }
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/str.h"
+
 enum kind { K_u32, K_u64, K_i32, K_str, K_bytes, K_strv, K_u32v };
 
 struct field {
@@ -167,14 +169,19 @@ static int put_field(struct mu_buf *b, unsigned number, enum kind kind, const vo
     }
     case K_strv: {
         char *const *v = *(char **const *)p;
+        bool apart = false; /* decoded ones lie behind each other */
         uint64_t n = 0;
-        for (size_t i = 0; v && v[i]; i++)
+        for (size_t i = 0; v && v[i]; i++) {
+            apart = apart || v[i] != v[0] + n;
             n += strlen(v[i]) + 1;
+        }
         if (n > MU_FRAME_MAX)
             return MUSTER_EARG;
         if (n)
             put_head(b, number, n);
-        for (size_t i = 0; v && v[i]; i++)
+        if (n && !apart)
+            mu_buf_append(b, v[0], n);
+        for (size_t i = 0; apart && v[i]; i++)
             mu_buf_append(b, v[i], strlen(v[i]) + 1);
         return 0;
     }
@@ -225,6 +232,7 @@ int64_t mu_msg_frame(const void *data, size_t len)
     return len >= n + 4 ? (int64_t)(n + 4) : 0;
 }
 
+/* In one block with the strings behind: a start names all nodes. mu_strv_free() knows it. */
 static int get_strv(char ***out, const uint8_t *p, size_t n)
 {
     size_t count = 0;
@@ -233,19 +241,17 @@ static int get_strv(char ***out, const uint8_t *p, size_t n)
         return MUSTER_ECORRUPT;
     for (size_t i = 0; i < n; i++)
         count += !p[i];
-    char **v = calloc(count + 1, sizeof *v);
+    char **v = malloc((count + 1) * sizeof *v + n);
     if (!v)
         return MUSTER_ENOMEM;
+    char *text = (char *)(v + count + 1);
+    if (n)
+        memcpy(text, p, n);
     for (size_t i = 0; i < count; i++) {
-        v[i] = strdup((const char *)p);
-        if (!v[i]) {
-            for (size_t k = 0; k < i; k++)
-                free(v[k]);
-            free(v);
-            return MUSTER_ENOMEM;
-        }
-        p += strlen((const char *)p) + 1;
+        v[i] = text;
+        text += strlen(text) + 1;
     }
+    v[count] = NULL;
     *out = v;
     return 0;
 }
@@ -316,9 +322,7 @@ static void free_body(const struct row *row, void *body)
             free(((struct mu_bytes *)at)->data);
             break;
         case K_strv:
-            for (char **v = *(char ***)at; v && *v; v++)
-                free(*v);
-            free(*(char ***)at);
+            mu_strv_free(*(char ***)at);
             break;
         case K_u32v:
             free(((struct mu_u32v *)at)->v);

@@ -1,4 +1,4 @@
-#include "runtime/wire/tls.h"
+#include "runtime/wire/tls_priv.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -19,29 +19,15 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/addr.h"
 #include "runtime/wire/daemon.h"
-#include "runtime/wire/ident.h"
 #include "runtime/wire/msg.h"
-#include "runtime/wire/tls_conn.h"
+#include "runtime/wire/pace.h"
 
 #define PURPOSE "muster wire tls13 psk 1"
 #define SUITE "TLS_AES_128_GCM_SHA256"
-#define ACCEPTS 16 /* in one go */
 #define ACCEPT_PAUSE_MS 100
 #define SOCKETS_MAX 32
-#define ADDRS_MAX 16
 #define PORT_TRIES 16
 #define LOG_MAX 10 /* lines in 10 s */
-
-struct mu_tls {
-    struct event_base *base;
-    SSL_CTX *ctx;
-    struct mu_tls_limits limits;
-    struct mu_ident me;
-    char ident[MU_IDENT_MAX];
-    uint8_t psk[MU_KEY_BYTES];
-    uint64_t log_since;
-    unsigned said, unsaid;
-};
 
 /* --- the key in TLS ---------------------------------------------------------------------------------------------- */
 
@@ -203,7 +189,7 @@ const char *mu_tls_fingerprint(const struct mu_tls *tls)
 
 /* --- sockets ----------------------------------------------------------------------------------------------------- */
 
-static void tune(const struct mu_tls *tls, int fd)
+void mu_tls_tune(const struct mu_tls *tls, int fd)
 {
     unsigned ms = tls->limits.unacked_ms;
     int one = 1, idle = (int)(ms / 2000), every = 1;
@@ -243,6 +229,8 @@ struct half {
     struct mu_tls_listener *listener;
     struct mu_tls_conn *conn;
     uint64_t since;
+    struct mu_step step; /* waits: something has come that it is for us to read */
+    bool hung_up;
 };
 
 struct mu_tls_listener {
@@ -255,11 +243,14 @@ struct mu_tls_listener {
     uint64_t resume; /* paused for want of descriptors until then */
     struct mu_alarm *alarm;
     uint16_t port;
-    unsigned nsockets;
-    struct {
+    unsigned ndoors;
+    struct door {
+        struct mu_tls_listener *listener;
         int fd;
         struct event *ev;
-    } sockets[SOCKETS_MAX];
+        struct mu_step step;
+    } doors[SOCKETS_MAX];
+    struct mu_pace *pace;
 };
 
 static void listen_on(struct mu_tls_listener *l, bool on)
@@ -267,16 +258,14 @@ static void listen_on(struct mu_tls_listener *l, bool on)
     if (l->paused == !on)
         return;
     l->paused = !on;
-    for (unsigned i = 0; i < l->nsockets; i++)
+    for (unsigned i = 0; i < l->ndoors; i++) {
+        struct door *d = &l->doors[i];
+        mu_pace_drop(l->pace, &d->step);
         if (on)
-            event_add(l->sockets[i].ev, NULL);
+            event_add(d->ev, NULL);
         else
-            event_del(l->sockets[i].ev);
-}
-
-static uint64_t ms(uint32_t n)
-{
-    return n * MU_MS;
+            event_del(d->ev);
+    }
 }
 
 /* After every change of the list: whether we listen, and when to look again. */
@@ -307,6 +296,7 @@ static struct mu_tls_conn *take(struct half *h)
     else
         l->last = h->prev;
     l->n--;
+    mu_pace_drop(l->pace, &h->step);
     free(h);
     bufferevent_setcb(c->bev, NULL, NULL, NULL, NULL);
     return c;
@@ -323,14 +313,15 @@ static void refuse(struct half *h, const char *why)
     reckon(l);
 }
 
-static void on_half_read(struct bufferevent *bev, void *arg)
+static void on_half_step(void *arg)
 {
     struct half *h = arg;
     struct mu_tls_listener *l = h->listener;
     struct mu_err err;
 
-    (void)bev;
     int rc = mu_tls_handshake(h->conn, &err);
+    if (!rc && h->hung_up)
+        rc = mu_err_set(&err, MUSTER_EPEER, "it hung up before it had proved anything");
     if (!rc)
         return;
     if (rc < 0) {
@@ -343,14 +334,27 @@ static void on_half_read(struct bufferevent *bev, void *arg)
     l->fn(l->arg, c);
 }
 
+static void on_half_read(struct bufferevent *bev, void *arg)
+{
+    struct half *h = arg;
+
+    (void)bev;
+    mu_pace_add(h->listener->pace, &h->step);
+}
+
 static void on_half_event(struct bufferevent *bev, short what, void *arg)
 {
     struct half *h = arg;
 
     (void)what;
+    h->hung_up = true;
+    if (h->step.waiting) /* what it said before it left is still to be read */
+        return;
     /* Who only looks whether somebody listens is no news. */
-    bool silent = !h->conn->heard && !evbuffer_get_length(bufferevent_get_input(bev));
-    refuse(h, silent ? NULL : "it hung up before it had proved anything");
+    if (!h->conn->heard && !evbuffer_get_length(bufferevent_get_input(bev)))
+        refuse(h, NULL);
+    else
+        refuse(h, "it hung up before it had proved anything");
 }
 
 static void on_listener_alarm(void *arg)
@@ -360,10 +364,18 @@ static void on_listener_alarm(void *arg)
 
     if (l->resume && now >= l->resume)
         l->resume = 0;
-    while (l->first && now >= l->first->since + ms(l->tls->limits.handshake_ms))
-        refuse(l->first, "it has not proved in time that it has the pool key");
-    if (l->paused && !l->resume && l->first && now >= l->first->since + ms(l->tls->limits.crowded_ms))
-        refuse(l->first, "too many wait to prove that they have the pool key, it the longest");
+    for (struct half *h = l->first, *next; h && now >= h->since + ms(l->tls->limits.handshake_ms); h = next) {
+        next = h->next;
+        if (!h->step.waiting) /* it waits for us */
+            refuse(h, "it has not proved in time that it has the pool key");
+    }
+    if (l->paused && !l->resume) {
+        struct half *h = l->first;
+        while (h && h->step.waiting)
+            h = h->next;
+        if (h && now >= h->since + ms(l->tls->limits.crowded_ms))
+            refuse(h, "too many wait to prove that they have the pool key, it the longest");
+    }
     reckon(l);
 }
 
@@ -371,7 +383,7 @@ static void add_half(struct mu_tls_listener *l, int fd)
 {
     struct half *h = calloc(1, sizeof *h);
 
-    tune(l->tls, fd);
+    mu_tls_tune(l->tls, fd);
     if (!h) {
         close(fd);
         return;
@@ -382,6 +394,7 @@ static void add_half(struct mu_tls_listener *l, int fd)
         return;
     }
     h->listener = l;
+    h->step = (struct mu_step){.fn = on_half_step, .arg = h};
     h->since = mu_now();
     h->prev = l->last;
     if (l->last)
@@ -394,29 +407,36 @@ static void add_half(struct mu_tls_listener *l, int fd)
     bufferevent_enable(h->conn->bev, EV_READ | EV_WRITE);
 }
 
-static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
+/* One; then whoever else waits has his turn. */
+static void on_door_step(void *arg)
 {
-    struct mu_tls_listener *l = arg;
+    struct door *d = arg;
+    struct mu_tls_listener *l = d->listener;
 
-    (void)what;
-    for (int i = 0; i < ACCEPTS && l->n < l->tls->limits.half_open; i++) {
-        int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            add_half(l, fd);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            static uint64_t said;
-            if (!said || mu_now() - said > 10 * MU_SEC)
-                mu_log(MU_LOG_ERROR, "wire", "cannot accept connections: %s", strerror(errno));
-            said = mu_now();
-            l->resume = said + ms(ACCEPT_PAUSE_MS);
-        }
-        break;
+    int fd = accept4(d->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+        add_half(l, fd);
+        mu_pace_add(l->pace, &d->step);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        static uint64_t said;
+        if (!said || mu_now() - said > 10 * MU_SEC)
+            mu_log(MU_LOG_ERROR, "wire", "cannot accept connections: %s", strerror(errno));
+        said = mu_now();
+        l->resume = said + ms(ACCEPT_PAUSE_MS);
+    } else {
+        event_add(d->ev, NULL);
     }
     if (l->n >= l->tls->limits.half_open || l->resume)
         listen_on(l, false);
     reckon(l);
+}
+
+static void on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+    struct door *d = arg;
+
+    (void)fd, (void)what;
+    mu_pace_add(d->listener->pace, &d->step);
 }
 
 /* both: an IPv6 socket that takes IPv4 as well. */
@@ -445,19 +465,20 @@ static uint16_t port_of(int fd)
     return getsockname(fd, &a.sa, &a.len) ? 0 : mu_addr_port(&a);
 }
 
-static void close_sockets(struct mu_tls_listener *l)
+static void close_doors(struct mu_tls_listener *l)
 {
-    for (unsigned i = 0; i < l->nsockets; i++) {
-        if (l->sockets[i].ev)
-            event_free(l->sockets[i].ev);
-        close(l->sockets[i].fd);
+    for (unsigned i = 0; i < l->ndoors; i++) {
+        mu_pace_drop(l->pace, &l->doors[i].step);
+        if (l->doors[i].ev)
+            event_free(l->doors[i].ev);
+        close(l->doors[i].fd);
     }
-    l->nsockets = 0;
+    l->ndoors = 0;
 }
 
 /* All on one port: the first socket's when it is 0. */
-static int open_sockets(struct mu_tls_listener *l, const char *const *addrs, unsigned n, uint16_t port,
-                        struct mu_err *err)
+static int open_doors(struct mu_tls_listener *l, const char *const *addrs, unsigned n, uint16_t port,
+                      struct mu_err *err)
 {
     struct mu_addr a;
     int rc = 0;
@@ -466,7 +487,7 @@ static int open_sockets(struct mu_tls_listener *l, const char *const *addrs, uns
         int fd = -1;
         if ((rc = mu_addr_numeric(addrs[i], port, &a, err)) || (rc = listening_socket(&a, false, &fd, err)))
             break;
-        l->sockets[l->nsockets++].fd = fd;
+        l->doors[l->ndoors++].fd = fd;
         port = port ? port : port_of(fd);
     }
     if (!n) {
@@ -478,12 +499,12 @@ static int open_sockets(struct mu_tls_listener *l, const char *const *addrs, uns
             rc = listening_socket(&a, false, &fd, err);
         }
         if (!rc)
-            l->sockets[l->nsockets++].fd = fd;
+            l->doors[l->ndoors++].fd = fd;
     }
     if (rc)
-        close_sockets(l);
+        close_doors(l);
     else
-        l->port = port_of(l->sockets[0].fd);
+        l->port = port_of(l->doors[0].fd);
     return rc;
 }
 
@@ -504,7 +525,7 @@ int mu_listen_tcp(struct mu_tls *tls, const char *const *addrs, unsigned naddrs,
     /* a port that is free on one address may be taken on the next */
     for (int i = 0; i < PORT_TRIES; i++) {
         errno = 0;
-        rc = open_sockets(l, addrs, naddrs, port, err);
+        rc = open_doors(l, addrs, naddrs, port, err);
         if (!rc || port || errno != EADDRINUSE)
             break;
     }
@@ -513,9 +534,13 @@ int mu_listen_tcp(struct mu_tls *tls, const char *const *addrs, unsigned naddrs,
         return rc;
     }
     l->alarm = mu_alarm_new(tls->base, on_listener_alarm, l);
-    for (unsigned i = 0; i < l->nsockets; i++) {
-        l->sockets[i].ev = event_new(tls->base, l->sockets[i].fd, EV_READ | EV_PERSIST, on_acceptable, l);
-        if (!l->alarm || !l->sockets[i].ev || event_add(l->sockets[i].ev, NULL)) {
+    l->pace = mu_pace_get(tls->base);
+    for (unsigned i = 0; i < l->ndoors; i++) {
+        struct door *d = &l->doors[i];
+        d->listener = l;
+        d->step = (struct mu_step){.fn = on_door_step, .arg = d};
+        d->ev = event_new(tls->base, d->fd, EV_READ, on_acceptable, d);
+        if (!l->alarm || !l->pace || !d->ev || event_add(d->ev, NULL)) {
             mu_tls_listener_free(l);
             return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
         }
@@ -533,234 +558,10 @@ void mu_tls_listener_free(struct mu_tls_listener *l)
 {
     if (!l)
         return;
-    close_sockets(l);
+    close_doors(l);
     while (l->first)
         mu_tls_conn_free(take(l->first));
     mu_alarm_free(l->alarm);
+    mu_pace_put(l->pace);
     free(l);
-}
-
-/* --- dialling ---------------------------------------------------------------------------------------------------- */
-
-struct mu_tls_dial {
-    struct mu_tls *tls;
-    mu_tls_dial_fn fn;
-    void *arg;
-    struct mu_alarm *alarm;
-    struct mu_lookup *lookup;
-    struct mu_addr addrs[ADDRS_MAX];
-    unsigned n, at;
-    int fd;
-    struct event *ev; /* fd is connected or has failed */
-    struct mu_tls_conn *conn;
-    uint64_t until;
-    struct mu_err err; /* of the newest address */
-    char host[MU_ADDR_HOST], name[MU_ADDR_HOST + 8];
-};
-
-static void hang_up(struct mu_tls_dial *d)
-{
-    if (d->ev)
-        event_free(MU_STEAL(d->ev, NULL));
-    if (d->fd >= 0)
-        close(MU_STEAL(d->fd, -1));
-}
-
-void mu_tls_dial_cancel(struct mu_tls_dial *d)
-{
-    if (!d)
-        return;
-    hang_up(d);
-    mu_lookup_free(d->lookup);
-    mu_tls_conn_free(d->conn);
-    mu_alarm_free(d->alarm);
-    free(d);
-}
-
-static void end_dial(struct mu_tls_dial *d, const struct mu_err *why)
-{
-    struct mu_tls_conn *c = why ? NULL : MU_STEAL(d->conn, NULL);
-    mu_tls_dial_fn fn = d->fn;
-    void *arg = d->arg;
-    struct mu_err err = {0};
-
-    if (why)
-        mu_err_set(&err, why->code, "cannot connect to %s: %s", d->name, why->text);
-    if (d->conn) {
-        bufferevent_setcb(d->conn->bev, NULL, NULL, NULL, NULL);
-        mu_tls_conn_refuse(MU_STEAL(d->conn, NULL));
-    }
-    mu_tls_dial_cancel(d);
-    fn(arg, c, &err);
-}
-
-static void fail_dial(struct mu_tls_dial *d, int code, const char *text)
-{
-    struct mu_err err;
-
-    mu_err_set(&err, code, "%s", text);
-    end_dial(d, &err);
-}
-
-static void on_dial_read(struct bufferevent *bev, void *arg)
-{
-    struct mu_tls_dial *d = arg;
-    struct mu_err err;
-    int rc = mu_tls_handshake(d->conn, &err);
-
-    (void)bev;
-    if (!rc)
-        return;
-    if (rc > 0) {
-        bufferevent_setcb(d->conn->bev, NULL, NULL, NULL, NULL);
-        bufferevent_disable(d->conn->bev, EV_READ);
-    }
-    end_dial(d, rc < 0 ? &err : NULL);
-}
-
-static void on_dial_event(struct bufferevent *bev, short what, void *arg)
-{
-    int e = EVUTIL_SOCKET_ERROR();
-
-    (void)bev;
-    if ((what & BEV_EVENT_ERROR) && (what & BEV_EVENT_WRITING))
-        return; /* what it said before it left is still to be read */
-    fail_dial(arg, MUSTER_EPEER, (what & BEV_EVENT_ERROR) && e ? strerror(e) : "it hung up during the handshake");
-}
-
-static void begin_handshake(struct mu_tls_dial *d)
-{
-    uint64_t until = mu_now() + ms(d->tls->limits.handshake_ms);
-    int fd = MU_STEAL(d->fd, -1);
-
-    if (d->ev)
-        event_free(MU_STEAL(d->ev, NULL));
-    d->conn = mu_tls_conn_new(d->tls->base, d->tls->ctx, fd, false, d->tls->limits.rekey_records);
-    if (!d->conn) {
-        fail_dial(d, MUSTER_ENOMEM, "out of memory");
-        return;
-    }
-    bufferevent_setcb(d->conn->bev, on_dial_read, NULL, on_dial_event, d);
-    bufferevent_enable(d->conn->bev, EV_READ | EV_WRITE);
-    mu_alarm_set(d->alarm, until);
-    on_dial_read(NULL, d); /* our part comes first */
-}
-
-static void next_address(struct mu_tls_dial *d);
-
-static void on_connected(evutil_socket_t fd, short what, void *arg)
-{
-    struct mu_addr here = {.len = sizeof here.in6}, there = {.len = sizeof there.in6};
-    struct mu_tls_dial *d = arg;
-    socklen_t len = sizeof errno;
-    int e = 0;
-
-    (void)what;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len))
-        e = errno;
-    /* TCP on one host may connect a socket with itself where nobody listens. */
-    if (!e && !getsockname(fd, &here.sa, &here.len) && !getpeername(fd, &there.sa, &there.len) &&
-        here.len == there.len && !memcmp(&here.in6, &there.in6, here.len))
-        e = ECONNREFUSED;
-    if (!e) {
-        begin_handshake(d);
-        return;
-    }
-    mu_err_set(&d->err, MUSTER_EPEER, "%s", strerror(e));
-    next_address(d);
-}
-
-/* 0: under way. */
-static int try_address(struct mu_tls_dial *d, const struct mu_addr *a)
-{
-    d->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (d->fd < 0)
-        return errno;
-    tune(d->tls, d->fd);
-    if (connect(d->fd, &a->sa, a->len) && errno != EINPROGRESS && errno != EINTR)
-        return errno;
-    d->ev = event_new(d->tls->base, d->fd, EV_WRITE, on_connected, d);
-    return !d->ev || event_add(d->ev, NULL) ? ENOMEM : 0;
-}
-
-/* The time that is left is shared among the addresses that are left. */
-static void next_address(struct mu_tls_dial *d)
-{
-    uint64_t now = mu_now();
-
-    hang_up(d);
-    while (d->at < d->n && now < d->until) {
-        unsigned left = d->n - d->at;
-        int e = try_address(d, &d->addrs[d->at++]);
-        if (!e) {
-            mu_alarm_set(d->alarm, now + (d->until - now) / left);
-            return;
-        }
-        hang_up(d);
-        mu_err_set(&d->err, e == ENOMEM ? MUSTER_ENOMEM : MUSTER_EPEER, "%s", strerror(e));
-    }
-    struct mu_err err = d->err;
-    end_dial(d, &err);
-}
-
-static void on_dial_alarm(void *arg)
-{
-    struct mu_tls_dial *d = arg;
-
-    if (d->conn) {
-        fail_dial(d, MUSTER_ETIMEOUT, "it has not proved in time that it has the pool key");
-    } else if (d->lookup && !d->n) {
-        fail_dial(d, MUSTER_ETIMEOUT, "the name server does not answer");
-    } else {
-        if (d->fd >= 0)
-            mu_err_set(&d->err, MUSTER_ETIMEOUT, "no answer");
-        next_address(d);
-    }
-}
-
-static void on_looked_up(void *arg, const struct mu_addr *v, unsigned n, const struct mu_err *err)
-{
-    struct mu_tls_dial *d = arg;
-
-    if (!n) {
-        end_dial(d, err);
-        return;
-    }
-    d->n = n < ADDRS_MAX ? n : ADDRS_MAX;
-    memcpy(d->addrs, v, d->n * sizeof *v);
-    next_address(d);
-}
-
-int mu_connect_tcp(struct mu_tls *tls, const char *host, uint16_t port, mu_tls_dial_fn fn, void *arg,
-                   struct mu_tls_dial **out, struct mu_err *err)
-{
-    struct mu_tls_dial *d = calloc(1, sizeof *d);
-    int rc = 0;
-
-    if (!d)
-        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *d = (struct mu_tls_dial){.tls = tls, .fn = fn, .arg = arg, .fd = -1};
-    mu_err_set(&d->err, MUSTER_ETIMEOUT, "no answer");
-    d->until = mu_now() + ms(tls->limits.connect_ms);
-    d->alarm = mu_alarm_new(tls->base, on_dial_alarm, d);
-    if (!d->alarm) {
-        rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    } else if (mu_str_copy(d->host, sizeof d->host, host) || !*host) {
-        rc = mu_err_set(err, MUSTER_EARG, "not a host name: '%.100s'", host);
-    } else {
-        snprintf(d->name, sizeof d->name, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
-        if (!mu_addr_numeric(host, port, &d->addrs[0], NULL)) {
-            d->n = 1;
-            mu_alarm_set(d->alarm, 0); /* from the loop, as everything */
-        } else {
-            rc = mu_addr_resolve(tls->base, host, port, on_looked_up, d, &d->lookup, err);
-            mu_alarm_set(d->alarm, d->until);
-        }
-    }
-    if (rc) {
-        mu_tls_dial_cancel(d);
-        return rc;
-    }
-    *out = d;
-    return 0;
 }

@@ -238,11 +238,13 @@ int mu_tls_handshake(struct mu_tls_conn *c, struct mu_err *err)
 
 int mu_tls_decrypt(struct mu_tls_conn *c, struct evbuffer *plain, struct mu_err *err)
 {
+    const struct evbuffer *in = bufferevent_get_input(c->bev);
+
     for (;;) {
         struct evbuffer_iovec room;
         size_t n;
 
-        if (evbuffer_reserve_space(plain, ROOM, &room, 1) != 1)
+        if (evbuffer_reserve_space(plain, evbuffer_get_length(in) < RECORD ? ROOM : RECORD, &room, 1) != 1)
             return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
         ERR_clear_error();
         int rc = SSL_read_ex(c->ssl, room.iov_base, room.iov_len, &n);

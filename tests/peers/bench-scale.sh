@@ -4,7 +4,7 @@
 # a start is everywhere within 1 s, the controller at rest uses less than 10 % of a core. The machine should do nothing
 # else: all of the 1,000 agents share what the controller leaves of it.
 #   AGENTS, VIRTUAL   how many (1000, 10000)
-#   ROUNDS            how often each thing is measured (5)
+#   ROUNDS            how often each thing is measured (3)
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 B=${B:-build/default}
@@ -18,7 +18,7 @@ table() { # TITLE COMMAND...
     sed -n -e 's/^# /  /p' -e '/^not ok/p' -e '/^Bail out/p' "$tmp/out"
 }
 table "${AGENTS:-1000} agents, TLS over loopback, fan-out 32:" \
-    "$B/tests/scale/agents" --agents "${AGENTS:-1000}" --fanout 32 --rounds "${ROUNDS:-5}" --rest 10 --strict 1 --muster "$B/bin/muster"
+    "$B/tests/scale/agents" --agents "${AGENTS:-1000}" --fanout 32 --rounds "${ROUNDS:-3}" --rest 10 --strict 1 --muster "$B/bin/muster"
 table "${VIRTUAL:-10000} agents in virtual time, fan-out 32:" \
-    "$B/tests/scale/virtual" --agents "${VIRTUAL:-10000}" --fanout 32 --rounds "${ROUNDS:-5}" --strict
+    "$B/tests/scale/virtual" --agents "${VIRTUAL:-10000}" --fanout 32 --rounds "${ROUNDS:-3}" --strict
 exit $status

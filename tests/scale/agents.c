@@ -600,6 +600,20 @@ static void inner_agents(void)
     TAP_OK(good, "what was below an inner agent that dies comes back");
 }
 
+static void submit_and_wait(void)
+{
+    submit();
+    SPIN_UNTIL(job && started() == nfakes, WAIT);
+    mu_link_send_msg(client, MU_MSG_attach, &(struct mu_m_attach){.job = job});
+    SPIN_UNTIL(state == MU_JOB_RUNNING, WAIT);
+}
+
+static void cancel_and_wait(void)
+{
+    mu_link_send_msg(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    SPIN_UNTIL(ended, WAIT);
+}
+
 /* The controller is killed under a job: nothing of it may be lost. */
 static void controllers(void)
 {
@@ -608,10 +622,7 @@ static void controllers(void)
     bool good = true;
     uint32_t attempt = 1;
 
-    submit();
-    SPIN_UNTIL(job && started() == nfakes, WAIT);
-    mu_link_send_msg(client, MU_MSG_attach, &(struct mu_m_attach){.job = job});
-    SPIN_UNTIL(state == MU_JOB_RUNNING, WAIT);
+    submit_and_wait();
     uint64_t lost = job;
     for (; n < rounds && good; n++) {
         uint64_t t0 = mu_now();
@@ -630,9 +641,48 @@ static void controllers(void)
     figures("the controller is killed: it knows all nodes again after", back, n);
     TAP_OK(good && attempt == 1, "it is followed by one that knows all, and the job has not noticed");
     mu_link_send_msg(client, MU_MSG_attach, &(struct mu_m_attach){.job = lost});
-    mu_link_send_msg(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = lost});
-    SPIN_UNTIL(ended, WAIT);
+    cancel_and_wait();
     TAP_OK(ended, "and ends when it is told to");
+}
+
+/* All is there, and still is a moment later: what was away may not have been missed at first. */
+static bool settled(void)
+{
+    for (uint64_t end_ = mu_now() + WAIT; mu_now() < end_;) {
+        if (!all_up(WAIT))
+            return false;
+        spin(mu_now() + 1200 * MU_MS);
+        if (placed() == nfakes && nodes_up(NULL) == nfakes)
+            return true;
+    }
+    return false;
+}
+
+/* Everybody misses everybody at once, and dials at once, as leases run; and it ends by itself. */
+static void storms(void)
+{
+    double stopped[VICTIMS], away[VICTIMS];
+    unsigned n = 0;
+    bool good = true;
+
+    for (; n < rounds && good; n++) {
+        submit_and_wait();
+        kill(controller, SIGSTOP);
+        spin(mu_now() + 1200 * MU_MS);
+        kill(controller, SIGCONT);
+        uint64_t t0 = mu_now();
+        good = settled();
+        stopped[n] = ms(mu_now() - t0);
+        nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL); /* all of the agents */
+        t0 = mu_now();
+        good = good && settled();
+        away[n] = ms(mu_now() - t0);
+        cancel_and_wait();
+        good = good && ended;
+    }
+    figures("the controller has stopped for 1.2 s: all are settled after", stopped, n);
+    figures("all agents have stopped for 1.5 s: all are settled after", away, n);
+    TAP_OK(good, "a storm of connections ends by itself");
 }
 
 static void read_arguments(int argc, char **argv)
@@ -667,6 +717,7 @@ static void set_up(void)
     char file[PATH_MAX + 32];
 
     signal(SIGPIPE, SIG_IGN);
+    mu_daemon_heap();
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -702,6 +753,7 @@ int main(int argc, char **argv)
     leaves();
     jobs();
     inner_agents();
+    storms();
     controllers();
     for (unsigned i = 0; i < nfakes; i++) {
         end(&fakes[i]);

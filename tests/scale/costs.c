@@ -133,6 +133,7 @@ int costs_measure(struct costs *out, struct mu_err *err)
     struct pair p = {0};
     int rc;
 
+    mu_daemon_heap();
     memset(&key, 7, sizeof key);
     if (!(rc = mu_tls_new(base, &key, NULL, &here, err)) && !(rc = mu_tls_new(base, &key, NULL, &there, err)) &&
         !(rc = mu_listen_tcp(here, addrs, 1, 0, on_accept, &p, &listener, err))) {

@@ -11,6 +11,8 @@
 #define REDIAL (50 * MU_MS)
 #define RETIRE (2 * MU_SEC)
 #define ASIDE (600 * MU_MS)
+#define ASIDE_SPREAD (200 * MU_MS)
+#define ABSENT (250 * MU_MS)
 #define CLOSE_MAX 4096u /* connections that one step may close */
 
 static struct mu_branches *branches;
@@ -395,7 +397,9 @@ static void on_lower(struct v_agent *a, const struct v_event *e)
     if (words & MU_BEAT_SEND)
         v_transmit_beat(a->i, a->link, mu_beat_make(&a->beat, a->proc.busy, 0));
     bool calm = a->path && !mu_agent_leased(a->stub.core); /* as in runtime/agent/uplink.c */
-    uint64_t limit = calm ? 5 * ASIDE + a->since / 1000 % (5 * ASIDE) : ASIDE;
+    bool there = a->proc.busy < a->beat.heard + ABSENT;
+    uint64_t spread = calm ? 5 * ASIDE : there ? ASIDE_SPREAD : 1;
+    uint64_t limit = (calm ? 5 * ASIDE : ASIDE) + ((a->since + a->i) * 0x9e3779b97f4a7c15ull >> 16) % spread;
     if (a->parent != V_CTL && !a->moving && a->proc.busy > (known ? known : a->since) + limit) {
         a->moving = true;
         dial(a, V_CTL);

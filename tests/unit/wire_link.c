@@ -3,6 +3,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -382,6 +383,30 @@ static void listening(const char *dir)
     mu_listener_free(l);
 }
 
+/* A frame of a megabyte takes a few turns of the loop, not one for each piece that libevent reads. */
+static void long_frame(void)
+{
+    struct mu_m_output m = {.data = {.data = calloc(1, 1 << 20), .len = 1 << 20}};
+    struct seen a = {0}, b = {0};
+    int fd[2];
+
+    if (!m.data.data || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd))
+        exit(99);
+    a.link = mu_link_new(base, fd[0], on_msg, on_down, &a);
+    b.link = mu_link_new(base, fd[1], on_msg, on_down, &b);
+    mu_link_send_msg(a.link, MU_MSG_output, &m);
+    unsigned turns = 0;
+    for (; !b.msgs && turns < 1000; turns++)
+        event_base_loop(base, EVLOOP_ONCE);
+    TAP_OK(b.msgs == 1 && b.bytes > 1 << 20 && turns < 60, "a frame of a megabyte has come after %u turns", turns);
+    mu_link_send_msg(b.link, MU_MSG_output, &m);
+    mu_link_close_after_flush(MU_STEAL(b.link, NULL));
+    spin(200);
+    TAP_OK(a.msgs == 1 && a.downs == 1, "and one that is the last comes whole before the end");
+    mu_link_free(a.link);
+    free(m.data.data);
+}
+
 int main(void)
 {
     char dir[] = "/tmp/muster-test-link-XXXXXX";
@@ -397,6 +422,7 @@ int main(void)
     slow_reader();
     last_words();
     pausing();
+    long_frame();
     listening(dir);
     event_base_free(base);
     mu_path_remove_tree(dir, NULL);
