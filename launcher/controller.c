@@ -30,6 +30,7 @@
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
 #define STOP_WAIT (30 * MU_SEC)
+#define ENDING_NS (5 * MU_SEC)
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
@@ -583,6 +584,11 @@ static int stop_running(bool force)
     rc = mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
     bool gone = rc == MUSTER_EPEER;
     mu_client_close(&client);
+    for (uint64_t until = mu_now() + ENDING_NS; gone && mu_daemon_locked(paths.run, "ctl.lock", NULL);) {
+        if (mu_now() > until)
+            break; /* it has said goodbye; what it still does concerns nobody */
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* its port is free for the next one then */
+    }
     if (gone)
         return 0;
     fprintf(stderr, "muster controller: %s%s\n", err.text, rc == MUSTER_EJOB ? ", or add --force" : "");

@@ -24,6 +24,7 @@ struct mu_start {
     char **env;     /* what the engine needs of the submitter's environment; may be NULL */
     uint64_t begun;
     bool here;              /* its agent has joined */
+    struct mu_alarm *late;  /* its engine has ended well, and this is how long the agent has */
     struct mu_child *child; /* the engine's own from here on */
     unsigned phase;
     char key[MU_KEY_TEXT];

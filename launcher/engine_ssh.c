@@ -15,6 +15,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
 
 enum phase { FIRST, COPY, SECOND };
 enum { BINARY_MAX = 256 << 20 };
@@ -159,6 +160,25 @@ static void go(struct mu_start *s, enum phase phase)
                       rc == MUSTER_EARG ? "" : "; install OpenSSH's client, or say --ssh");
 }
 
+static void on_late(void *arg)
+{
+    struct mu_start *s = arg;
+
+    mu_start_done(s, 1,
+                  "host %s: %s ended well, but no agent has come; does its login shell run what it is told? See what "
+                  "happens by hand: %s %s true && echo well",
+                  s->dest, command(s), command(s), s->dest);
+}
+
+/* An agent that is there already only hears where the controller is, and comes when it has found the way. */
+static void await_agent(struct mu_start *s)
+{
+    if (s->here || !(s->late = mu_alarm_new(mu_start_base(s), on_late, s)))
+        mu_start_done(s, 0, "%s", "");
+    else
+        mu_alarm_set(s->late, mu_start_deadline(s));
+}
+
 static void on_ended(void *arg, const struct mu_child_end *end)
 {
     mu_auto_buf struct mu_buf text = {0};
@@ -169,13 +189,18 @@ static void on_ended(void *arg, const struct mu_child_end *end)
     if (ok && s->phase == COPY) {
         go(s, SECOND);
     } else if (ok) {
-        mu_start_done(s, 0, "%s", "");
+        await_agent(s);
     } else if (s->phase == FIRST && !end->late && WIFEXITED(end->status) &&
                WEXITSTATUS(end->status) == MU_SSH_NO_BINARY) {
         mu_log(MU_LOG_INFO, "engine", "%s has no muster yet; copying", s->node);
         go(s, COPY);
     } else {
-        mu_ssh_explain(&text, command(s), s->dest, end, mu_start_limit_s(s));
+        mu_auto_free char *said = strdup(end->said);
+        struct mu_child_end told = *end;
+        told.said = said ? said : "";
+        if (said)
+            mu_ssh_hide(said, s->key);
+        mu_ssh_explain(&text, command(s), s->dest, &told, mu_start_limit_s(s));
         mu_start_done(s, 1, "%s", mu_buf_str(&text));
     }
 }

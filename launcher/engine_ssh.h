@@ -17,6 +17,8 @@ void mu_ssh_remote_start(struct mu_buf *out, const char *own, const char *cached
 /* The same for bringing size bytes of standard input there, as cached; MU_SSH_NO_COPY: that failed. */
 void mu_ssh_remote_copy(struct mu_buf *out, const char *cached, size_t size);
 
+/* The other side may say again what it was told: no long word of the key stays in it. */
+void mu_ssh_hide(char *said, const char *key);
 /* One line: which host, what happened, what to do. */
 void mu_ssh_explain(struct mu_buf *out, const char *cmd, const char *dest, const struct mu_child_end *end,
                     unsigned limit_s);

@@ -111,6 +111,19 @@ static const struct {
     {"No space left on device", NULL, "make room there"},
 };
 
+void mu_ssh_hide(char *said, const char *key)
+{
+    enum { WORD = 16 }; /* shorter parts of it are no secret */
+    size_t left = strlen(said), hide = 0;
+
+    for (; *said; said++, left--) {
+        if (left >= WORD && memmem(key, strlen(key), said, WORD))
+            hide = WORD;
+        if (hide && hide--)
+            *said = '*';
+    }
+}
+
 /* The last line that says something. */
 static void last_line(char *out, size_t n, const char *text)
 {

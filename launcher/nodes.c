@@ -37,12 +37,12 @@ static const struct mu_opt remove_rows[] = {
 /* --- the listing ---------------------------------------------------------------------------------------------------
  */
 
-/* A controller that was just started has no node for a moment; that is no answer. */
+/* Without a pool this begins it, to say what this machine offers. A controller that was just started has no node for a
+ * moment; that is no answer. */
 static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
 {
     struct mu_client c;
-    int rc = mu_client_look(&c, err); /* without a pool there is nothing to wait for */
-    bool none = rc == MU_CLIENT_NO_POOL;
+    int rc = mu_client_open(&c, err);
 
     if (rc < 0)
         return rc;
@@ -52,7 +52,7 @@ static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
         json_t *node;
 
         rc = mu_answer_get("nodes", 0, false, "nodes", root, list, text, err);
-        if (rc || none || waited >= WAIT_MS)
+        if (rc || waited >= WAIT_MS)
             return rc;
         json_array_foreach(*list, i, node)
         {

@@ -517,6 +517,7 @@ static bool has_rival(struct conn *k, const struct mu_m_agent *m)
     }
     send_error(k, MUSTER_EARG, text);
     close_conn(s, k);
+    settle(s);
     return true;
 }
 
@@ -539,10 +540,8 @@ static void take(struct conn *k, const struct mu_msg *msg)
         else if (k->link && !strcmp(role, "agent"))
             k->guard = mu_guard_new(s->base, k->link, k->name, k->pid, MU_PULSE_STOPPED, NULL, NULL);
     }
-    if (msg->type == MU_MSG_agent && k->hello && has_rival(k, &msg->agent)) {
-        settle(s);
+    if (msg->type == MU_MSG_agent && k->hello && has_rival(k, &msg->agent))
         return;
-    }
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
     if (msg->type == MU_MSG_agent && k->remote && msg->agent.node && s->cfg.on_joined)

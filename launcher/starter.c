@@ -26,6 +26,7 @@ static void free_start(struct mu_start *s)
 {
     if (s->child)
         mu_child_kill(s->child);
+    mu_alarm_free(s->late);
     explicit_bzero(s->key, sizeof s->key);
     free(s->ssh);
     free(s->work);
@@ -140,17 +141,18 @@ void mu_starter_start(struct mu_starter *st, const struct mu_start_request *r)
 void mu_starter_joined(struct mu_starter *st, const char *node)
 {
     for (struct mu_start *s = st->running; s; s = s->next) {
-        if (s->engine->until_here && !strcmp(s->node, node)) {
-            s->here = true;
+        if (strcmp(s->node, node))
+            continue;
+        s->here = true;
+        if (s->engine->until_here || s->late)
             mu_alarm_set(st->alarm, mu_now()); /* the core is told from the loop */
-        }
     }
 }
 
 static bool end_one_that_is_here(struct mu_starter *st)
 {
     for (struct mu_start *s = st->running; s; s = s->next) {
-        if (s->here) {
+        if (s->here && (s->engine->until_here || s->late)) {
             mu_start_done(s, 0, "%s", "");
             return true;
         }

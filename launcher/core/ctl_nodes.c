@@ -12,7 +12,8 @@
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
 #define ENGINE_EVERY_MAX (30 * MU_SEC)
-#define HOSTS_WAIT (60 * MU_SEC) /* for the agents of a job's hosts */
+#define ENGINE_FLIGHT (60 * MU_SEC) /* a start that was under way has brought its agent by then */
+#define HOSTS_WAIT (60 * MU_SEC)    /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
 #define PROBE_EVERY (60 * MU_MS)
 #define OUTDATED_NS (5 * MU_SEC)
@@ -64,9 +65,50 @@ static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
     return owner && (!j || mu_job_over(j->row.state));
 }
 
-static void send_bye(struct mu_ctl *c, mu_conn conn)
+static void send_bye(struct mu_ctl *c, mu_conn conn, uint32_t reason)
 {
-    mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){0});
+    mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){.reason = reason});
+}
+
+static uint64_t name_hash(const char *name)
+{
+    return mu_str_hash(name, strlen(name)) | 1;
+}
+
+void mu_ctl_node_let_go(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = at(c, node);
+
+    c->gone[c->ngone++ % GONE_MAX] =
+        (struct gone){.name = name_hash(n->name),
+                      .boot = n->boot,
+                      .incarnation = n->incarnation,
+                      .started_until = *n->target && !n->conn ? c->now + ENGINE_FLIGHT : 0};
+    n->target[0] = 0;
+    send_bye(c, n->conn, 1);
+    n->leaving = true;
+}
+
+/* It is one that has left the pool. */
+static bool is_gone(const struct mu_ctl *c, const struct mu_m_agent *m, uint64_t boot)
+{
+    uint64_t name = name_hash(m->node);
+
+    for (unsigned i = 0; i < GONE_MAX; i++)
+        if (c->gone[i].name == name && ((c->gone[i].boot == boot && c->gone[i].incarnation == m->incarnation) ||
+                                        c->now < c->gone[i].started_until))
+            return true;
+    return false;
+}
+
+/* It is asked for again. */
+static void not_gone(struct mu_ctl *c, const char *node)
+{
+    uint64_t name = name_hash(node);
+
+    for (unsigned i = 0; i < GONE_MAX; i++)
+        if (c->gone[i].name == name)
+            c->gone[i].name = 0;
 }
 
 /* It was said on a way that its agent has left since, and was held up there. */
@@ -99,13 +141,15 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     uint64_t boot = boot_of(m);
     int node;
 
-    if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name || !m->slots) {
+    if (!m->node || !*m->node || strlen(m->node) >= sizeof c->pool.v[0].name ||
+        (remote(c, m->node) && !mu_hosts_is_node(m->node)) || !m->slots) {
         mu_ctl_refuse(c, k->id, MUSTER_EARG, "an agent must give its node's name and slots");
         return;
     }
-    if (owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
+    bool removed = is_gone(c, m, boot);
+    if (removed || owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
         k->stale = true;
-        send_bye(c, k->id);
+        send_bye(c, k->id, removed);
         if ((node = mu_pool_find(&c->pool, m->node)) >= 0)
             at(c, node)->silent = false; /* it is heard, if only to end: our own link is not to blame */
         return;
@@ -166,6 +210,7 @@ void mu_ctl_node_start(struct mu_ctl *c, int node)
     struct mu_node *n = at(c, node);
     struct mu_act *act = mu_acts_add(c->acts, MU_ACT_ENGINE);
 
+    not_gone(c, n->name);
     act->job = n->owner;
     snprintf(act->node, sizeof act->node, "%s", n->name);
     snprintf(act->detail, sizeof act->detail, "%s", n->target);
@@ -586,7 +631,7 @@ void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)
             mu_pool_remove(&c->pool, i);
             continue;
         }
-        send_bye(c, n->conn);
+        send_bye(c, n->conn, 0);
         n->leaving = true;
     }
 }

@@ -73,15 +73,6 @@ out:
     mu_hosts_free(&hosts);
 }
 
-static void let_go(struct mu_ctl *c, int node)
-{
-    struct mu_node *n = &c->pool.v[node];
-
-    n->target[0] = 0;
-    mu_acts_send(c->acts, n->conn, MU_MSG_bye, &(struct mu_m_bye){0});
-    n->leaving = true;
-}
-
 void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_nodes_remove *m)
 {
     struct mu_hosts hosts = {0};
@@ -112,7 +103,7 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
         struct mu_node *n = &c->pool.v[node];
         const struct job *on = mu_ctl_node_job(c, node);
         snprintf(n->reason, sizeof n->reason, "it leaves the pool");
-        let_go(c, node);
+        mu_ctl_node_let_go(c, node);
         /* with --force: its ranks of a job end, and the job goes on elsewhere */
         for (unsigned k = 0; k < c->njobs && on; k++)
             for (unsigned p = 0; p < c->jobs[k]->nparts; p++)

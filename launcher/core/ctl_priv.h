@@ -94,6 +94,13 @@ struct waiting { /* a submission that came before any agent did */
     struct mu_msg msg;
 };
 
+/* A node that was taken out of the pool and may not have heard of it: what it is known by when it comes again. */
+struct gone {
+    uint64_t name, boot, incarnation;
+    uint64_t started_until; /* an engine was at it: the agent may be another one until then */
+};
+enum { GONE_MAX = 64 };
+
 struct mu_ctl {
     struct mu_ctl_config cfg;
     struct mu_pool pool;
@@ -105,6 +112,8 @@ struct mu_ctl {
     unsigned nconns, capconns;
     struct waiting *waiting;
     unsigned nwaiting, capwaiting;
+    struct gone gone[GONE_MAX];
+    unsigned ngone; /* so far: the oldest is forgotten */
     uint64_t next_id;
     uint64_t idle_since; /* 0 = busy */
     bool exiting, hold;
@@ -160,6 +169,7 @@ void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
 void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
 void mu_ctl_node_ready(struct mu_ctl *, int node);
+void mu_ctl_node_let_go(struct mu_ctl *, int node); /* out of the pool */
 /* heard: it cannot have been heard later than then; 0: that follows from status. */
 void mu_ctl_node_down(struct mu_ctl *, int node, int status, uint64_t heard);
 void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
 #include "runtime/base/opt.h"
 #include "runtime/base/procstate.h"
 #include "runtime/wire/daemon.h"
@@ -55,8 +56,8 @@ static int check(const struct options *o, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--detach and --foreground are opposites: give one of them");
     if (o->join && (o->local || o->rejoin))
         return mu_err_set(err, MUSTER_EARG, "an agent has one pool: --join excludes --local and --rejoin");
-    if (o->node && (!*o->node || strlen(o->node) >= sizeof((struct mu_join *)0)->node || strpbrk(o->node, " \t\r\n")))
-        return mu_err_set(err, MUSTER_EARG, "--node %.80s: not a name", o->node);
+    if (o->node && (strlen(o->node) >= sizeof((struct mu_join *)0)->node || !mu_hosts_is_node(o->node)))
+        return mu_err_set(err, MUSTER_EARG, "--node %.80s: not a name; letters, digits and . - _ make one", o->node);
     return 0;
 }
 

@@ -1,6 +1,5 @@
 #include "runtime/base/hosts.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,11 +33,20 @@ void mu_hosts_free(struct mu_hosts *h)
     *h = (struct mu_hosts){0};
 }
 
+static const char *without_user(const char *name)
+{
+    const char *at = strchr(name, '@');
+
+    return at ? at + 1 : name;
+}
+
+/* Where the host is in the index, with whatever user, or belongs. */
 static size_t place(const struct build *b, const char *name)
 {
-    size_t i = mu_str_hash(name, strlen(name)) & b->mask;
+    const char *host = without_user(name);
+    size_t i = mu_str_hash(host, strlen(host)) & b->mask;
 
-    while (b->index[i] && strcmp(b->h.v[b->index[i] - 1].name, name))
+    while (b->index[i] && strcmp(without_user(b->h.v[b->index[i] - 1].name), host))
         i = (i + 1) & b->mask;
     return i;
 }
@@ -92,6 +100,11 @@ static int check_name(const char *name, size_t len, struct mu_err *err)
     return bad ? mu_err_set(err, MUSTER_EARG, "'%s' is not a host name", shown(buf, name, len)) : 0;
 }
 
+bool mu_hosts_is_node(const char *name)
+{
+    return !strchr(name, '@') && !check_name(name, strlen(name), NULL);
+}
+
 /* slots < 0: not said (a bare mention). */
 static int add(struct build *b, const char *name, size_t len, int slots, int max_slots, struct mu_err *err)
 {
@@ -116,6 +129,8 @@ static int add(struct build *b, const char *name, size_t len, int slots, int max
     }
     size_t i = b->index[at] - 1;
     struct mu_host *h = &b->h.v[i];
+    if (strcmp(h->name, key))
+        return mu_err_set(err, MUSTER_EARG, "'%s' and '%s' are one host: name it in one way", h->name, key);
     int bare = b->bare[i] + (slots < 0), given = h->slots + (slots < 0 ? 0 : slots);
     if (bare + given > MU_HOSTS_SLOTS_MAX)
         return mu_err_set(err, MUSTER_EARG, "host %s has more than %d slots", key, MU_HOSTS_SLOTS_MAX);
@@ -265,7 +280,9 @@ int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct
     for (const char *p = text; p < end && rc == 0; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         const char *stop = nl ? nl : end;
-        if ((rc = parse_line(&b, p, stop, err)) < 0)
+        if (memchr(p, 0, (size_t)(stop - p)))
+            rc = mu_err_set(err, MUSTER_EARG, "%s:%u: a zero byte, which no text has", origin, line);
+        else if ((rc = parse_line(&b, p, stop, err)) < 0)
             mu_err_prefix(err, "%s:%u", origin, line);
         p = nl ? nl + 1 : end;
     }

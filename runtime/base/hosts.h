@@ -1,8 +1,9 @@
 /* Host lists as mpirun takes them: `-H a:4,b:4` and hostfiles. Names are kept in the order of their first mention; a
- * host that is named again adds to its slots. */
+ * host that is named again adds to its slots; with another user it is refused. */
 #ifndef MU_BASE_HOSTS_H
 #define MU_BASE_HOSTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/base/err.h"
@@ -27,5 +28,7 @@ int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err);
 int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct mu_hosts *out, struct mu_err *err);
 int mu_hosts_read_file(const char *path, struct mu_hosts *out, struct mu_err *err);
 void mu_hosts_free(struct mu_hosts *h);
+/* What a node may be called: letters, digits and what stands in names and addresses, without a user. */
+bool mu_hosts_is_node(const char *name);
 
 #endif

@@ -10,8 +10,6 @@ looks() { # RC TEXT WORDS...: exit code and all that is printed
 all() {
     looks 0 'no jobs are queued or running; --all shows those that have ended' jobs
     looks 0 '{"schema":"muster.jobs/1","jobs":[]}' jobs --all --json
-    looks 0 'no nodes yet; the first one comes up with the first job' nodes
-    looks 0 '{"schema":"muster.nodes/1","nodes":[]}' nodes --json
     for words in "status 3" "status 3 --json" "logs 3" "logs 3 -f" "events 3" "events 3 -f" "cancel 3"; do
         # shellcheck disable=SC2086
         looks 1 "muster ${words%% *}: there is no job 3; \`muster jobs --all\` lists them" $words
