@@ -179,8 +179,9 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->reason[0] = 0;
     n->port = m->port;
     snprintf(n->addr, sizeof n->addr, "%s", m->addr ? m->addr : "");
-    if (m->owner)
-        n->owner = m->owner;
+    if (n->owner && !m->owner) /* no job has brought it: it was here before, and its controller has not known it */
+        n->target[0] = 0;
+    n->owner = m->owner;
     k->node = node;
     mu_ctl_tree_join(c, k);
     for (unsigned i = 0; i < c->njobs; i++)

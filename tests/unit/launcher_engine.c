@@ -195,6 +195,14 @@ static void explanations(void)
         TAP_OK(!strcmp(mu_buf_str(&b), rows[i].text), "%s", mu_buf_str(&b));
     }
     mu_auto_buf struct mu_buf b = {0};
+    char line[MU_KEY_TEXT], said[400];
+    mu_key_format(&key, line);
+    snprintf(said, sizeof said, "%.30s%s twice %s", line + 20, line, line);
+    mu_ssh_hide(said, line);
+    bool hidden = true;
+    for (size_t i = 0; i + 16 <= strlen(line); i++)
+        hidden = hidden && !memmem(said, strlen(said), line + i, 16);
+    TAP_OK(hidden && strstr(said, " twice *"), "no part of the key stays in what ssh said: %s", said);
     mu_ssh_explain(&b, "ssh", "h9", &(struct mu_child_end){.status = 9, .late = true, .said = ""}, 30);
     TAP_OK(strstr(mu_buf_str(&b), "host h9: no answer within 30 s"), "%s", mu_buf_str(&b));
 }
@@ -226,6 +234,7 @@ static struct {
     int status;
 } ends[600];
 static unsigned nends;
+static bool joins = true; /* the agents that are started */
 
 static void on_done(void *arg, const char *node, int status, const char *text)
 {
@@ -268,7 +277,7 @@ static const char *start(const char *dest, int *status)
     unsigned was = nends;
 
     begin(dest, dest, fake, NULL);
-    SPIN_UNTIL(nends > was);
+    SPIN_UNTIL((joins ? mu_starter_joined(starter, dest) : (void)0, nends > was));
     *status = nends > was ? ends[was].status : 99;
     return nends > was ? ends[was].text : "nothing";
 }
@@ -383,6 +392,15 @@ static bool dead(const char *pid)
     return stat(path, &st) != 0;
 }
 
+static void all_join(int n)
+{
+    for (int i = 0; i < n; i++) {
+        char node[16];
+        snprintf(node, sizeof node, "many%d", i);
+        mu_starter_joined(starter, node);
+    }
+}
+
 static void limits(void)
 {
     const char *text;
@@ -393,6 +411,10 @@ static void limits(void)
     text = start("hang", &status);
     TAP_OK(status && strstr(text, "host hang: no answer within 1 s") && mu_now() - t0 < 20 * MU_SEC, "%s", text);
     TAP_OK(*slurp("hang") && dead(slurp("hang")), "what hangs is killed");
+    joins = false;
+    text = start("h8", &status);
+    TAP_OK(status && strstr(text, "host h8: ") && strstr(text, "ended well, but no agent has come"), "%s", text);
+    joins = true;
     mu_starter_free(starter);
 
     new_starter(4, 20 * MU_SEC);
@@ -402,7 +424,7 @@ static void limits(void)
         snprintf(node, sizeof node, "many%d", i);
         begin(node, node, fake, NULL);
     }
-    SPIN_UNTIL(nends == was + 40);
+    SPIN_UNTIL((all_join(40), nends == was + 40));
     unsigned most = 0, bad = 0;
     for (const char *p = slurp("count"); *p; p += strcspn(p, "\n") + 1) {
         unsigned n = (unsigned)strtoul(p, NULL, 10);
