@@ -272,6 +272,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     row->first_step_wall = 0;
     row->lost_before = row->lost_lines;
     row->unseen_before = row->unseen_lines;
+    mu_strv_free(row->lapsed_nodes);
+    row->lapsed_nodes = NULL;
     if (!row->started_wall) {
         row->started_wall = c->wall;
         j->kill_at = j->spec.timeout_ns ? c->now + j->spec.timeout_ns : 0;

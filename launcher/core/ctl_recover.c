@@ -7,6 +7,7 @@
 
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/str.h"
 
 #define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
 #define CAUSE_LATE MU_SEC           /* so long after the first report of a failure another one may turn out its cause */
@@ -385,6 +386,24 @@ static void count_lost(struct mu_ctl *c, struct job *j, struct part *p, const st
     r->unseen_lines = unseen > r->unseen_lines ? unseen : r->unseen_lines;
 }
 
+/* Told once, whatever becomes of this controller. */
+static void lapsed(struct mu_ctl *c, struct job *j, const char *node)
+{
+    for (char **v = j->row.lapsed_nodes; v && *v; v++)
+        if (!strcmp(*v, node))
+            return;
+    char **v = mu_strv_dup(j->row.lapsed_nodes); /* a decoded one cannot grow */
+    if (!v || mu_strv_append(&v, node)) {
+        mu_strv_free(v);
+        c->acts->failed = true;
+        return;
+    }
+    mu_strv_free(j->row.lapsed_nodes);
+    j->row.lapsed_nodes = v;
+    mu_ctl_event(c, j, "lease-lost", -1, node, "the node had lost contact and ended its ranks of this job");
+    mu_ctl_put(c, j, false);
+}
+
 void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
     struct job *j = mu_ctl_find(c, m->job);
@@ -464,8 +483,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     }
     if (m->lapsed && !p->lapsed) {
         p->lapsed = true;
-        mu_ctl_event(c, j, "lease-lost", -1, c->pool.v[node].name,
-                     "the node had lost contact and ended its ranks of this job");
+        lapsed(c, j, c->pool.v[node].name);
         mu_ctl_kill_parts(c, j, SIGKILL, 0, "a node of the job lost contact");
     }
     if (all_gone(j))

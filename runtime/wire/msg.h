@@ -226,7 +226,7 @@ struct mu_u32v {
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
-        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why)
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \

@@ -17,6 +17,7 @@ static uint64_t now = 1000 * MU_SEC, job;
 static char events[2000];
 static uint32_t starts, newest, kills; /* since `forget` */
 static mu_conn last_conn, client;
+static struct mu_msg stored; /* the newest row */
 
 static void note(const struct mu_act *a)
 {
@@ -25,6 +26,10 @@ static void note(const struct mu_act *a)
 
     if (a->kind == MU_ACT_EVENT)
         snprintf(events + n, sizeof events - n, "%s: %s\n", a->event, a->detail);
+    if (a->kind == MU_ACT_PUT_JOB) {
+        mu_msg_free(&stored);
+        mu_msg_decode(a->frame.data, a->frame.len, &stored, NULL);
+    }
     if (a->kind != MU_ACT_SEND || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
         return;
     if (m.type == MU_MSG_start) {
@@ -209,11 +214,56 @@ static void test_cancel(void)
     TAP_OK(row()->state == MU_JOB_CANCELLED && row()->exit_code == 143, "those that were told are cancelled");
 }
 
+/* The controller dies; the next one has what was stored, and the agents come to it. */
+static void successor(unsigned nodes, mu_conn agents[2])
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0", .client_grace_ns = 10 * MU_SEC};
+    MU_AUTO_MSG struct mu_msg m = {.type = MU_MSG_jobrow};
+
+    if (mu_msg_copy(MU_MSG_jobrow, &m.jobrow, &stored.jobrow))
+        exit(99);
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    for (unsigned i = 0; i < nodes; i++)
+        agents[i] = joins(i ? "n1" : "n0", "first");
+    events[0] = 0;
+    starts = kills = 0;
+}
+
+static void report_with(mu_conn c, struct mu_m_report r)
+{
+    static uint64_t seq = 1000000;
+
+    r.job = job;
+    r.attempt = r.nranks = 1;
+    r.seq = ++seq;
+    hear(c, MU_MSG_report, &r);
+}
+
+static void test_lapsed(void)
+{
+    mu_conn agent[2];
+    struct mu_m_report lapsed = {.phase = MU_PHASE_KILLING, .lapsed = 1, .drained = 1};
+
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report_with(agent[1], lapsed);
+    TAP_OK(strstr(events, "lease-lost") != NULL, "a node has ended its ranks: its lease was over");
+    successor(2, agent);
+    report_with(agent[1], lapsed);
+    TAP_OK(!strstr(events, "lease-lost"), "the next controller does not say so again");
+    TAP_OK(kills > 0, "but ends the others, too");
+}
+
 int main(void)
 {
     test_one();
     test_several();
     test_cancel();
+    test_lapsed();
+    mu_msg_free(&stored);
     mu_ctl_free(ctl);
     mu_acts_free(&acts);
     return tap_done();
