@@ -11,6 +11,7 @@
 #include "runtime/base/slot.h"
 
 #define SETTLE (100 * MU_MS)    /* several may be to blame: so long for those that know of another one */
+#define CONNECT (20 * MU_SEC)   /* past the deadline, for ranks that all have called muster_init to find one another */
 #define ASK_AGAIN (900 * MU_MS) /* an answer that has not come by then is given up */
 
 static uint32_t part_of_rank(const struct job *j, uint32_t rank)
@@ -103,6 +104,12 @@ static bool who_waits(const struct mu_ctl *c, const struct job *j, struct held *
     return out->nranks > 0;
 }
 
+/* MPI does not come up, and nobody is to blame who can be named. */
+static bool at_start(const struct mu_m_hang *m)
+{
+    return m->what == MU_HANG_CYCLE && m->kind == MU_OP_KIND_INIT && !m->ctx && !m->last_ctx;
+}
+
 /* What is said of the rank behind its name. */
 static void describe(const struct mu_ctl *c, const struct job *j, char *text, size_t n)
 {
@@ -111,6 +118,12 @@ static void describe(const struct mu_ctl *c, const struct job *j, char *text, si
     char op[80], ranks[40];
     struct held held;
 
+    if (at_start(m)) {
+        snprintf(text, n,
+                 "has waited in %s for %.1f s, which all ranks have called: do the job's hosts reach one another?",
+                 op_name(m->kind), (double)m->wait_ns / 1e9);
+        return;
+    }
     if (!who_waits(c, j, &held)) {
         snprintf(text, n, "does not go on for %.1f s now: %s", (double)m->still_ns / 1e9, state);
         return;
@@ -141,6 +154,24 @@ static void describe(const struct mu_ctl *c, const struct job *j, char *text, si
 /* --- decision ------------------------------------------------------------------------------------------------------
  */
 
+/* Ranks on several nodes that wait for one another: maybe two of these do not reach each other. When the next attempt
+ * does not even come up, the node that was named then makes room for another one, if there is one. */
+static void avoid(struct mu_ctl *c, struct job *j)
+{
+    const struct hang *h = &j->hang;
+    uint32_t node = j->parts[h->best_part].share.node;
+
+    if (h->best.what != MU_HANG_CYCLE || j->nparts < 2)
+        return;
+    if (at_start(&h->best)) {
+        j->avoid_plus1 = j->doubted_plus1 ? j->doubted_plus1 : node + 1;
+        mu_ctl_node_strike(c, (int)j->avoid_plus1 - 1);
+        j->doubted_plus1 = 0;
+    } else {
+        j->doubted_plus1 = node + 1;
+    }
+}
+
 static void decide(struct mu_ctl *c, struct job *j)
 {
     struct hang *h = &j->hang;
@@ -154,6 +185,7 @@ static void decide(struct mu_ctl *c, struct job *j)
     describe(c, j, text, sizeof text);
     mu_ctl_event(c, j, "hang", (int)h->best.rank, node->name, "rank %u on %s %s", h->best.rank, node->name, text);
     h->killed = true;
+    avoid(c, j);
     /* it goes first: then nobody can be taken for the cause who only felt the effect */
     struct mu_m_kill kill = {
         .job = j->row.id, .attempt = j->row.attempt, .signo = SIGKILL, .why = text, .rank_plus1 = h->best.rank + 1};
@@ -210,6 +242,25 @@ static void ask(struct mu_ctl *c, struct job *j, uint32_t rank, uint32_t except)
             mu_acts_send(c->acts, c->pool.v[j->parts[i].share.node].conn, MU_MSG_look, &look);
 }
 
+/* All ranks have called muster_init, and one has waited in it for too long. */
+static void all_called(struct mu_ctl *c, struct job *j)
+{
+    struct hang *h = &j->hang;
+
+    for (uint32_t i = 0; i < j->nparts; i++)
+        if (i != h->low_part && j->parts[i].called_at != h->asked_at)
+            return;
+    if (h->asked != MU_ALL || h->low.kind != MU_OP_KIND_INIT || h->low.ctx ||
+        h->low.wait_ns < mu_hang_ns(j->spec.hang_ns_plus1) + CONNECT)
+        return;
+    h->asking = false;
+    h->low.what = MU_HANG_CYCLE;
+    h->low.rank = h->low.from;
+    h->low.last_ctx = 0;
+    if (part_of_rank(j, h->low.rank) == h->low_part)
+        propose(c, j, h->low_part, &h->low);
+}
+
 /* A wait goes on elsewhere. */
 static void follow(struct mu_ctl *c, struct job *j, uint32_t part, const struct mu_m_hang *m)
 {
@@ -234,6 +285,7 @@ static void follow(struct mu_ctl *c, struct job *j, uint32_t part, const struct 
         return;
     }
     ask(c, j, m->rank, part);
+    all_called(c, j);
 }
 
 void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
@@ -274,4 +326,8 @@ void mu_ctl_hang(struct mu_ctl *c, int node, const struct mu_m_hang *m)
         propose(c, j, part, m);
     else if (m->what == MU_HANG_ELSEWHERE)
         follow(c, j, part, m);
+    else if (m->what == MU_HANG_NOBODY && m->asked_plus1 == MU_ALL) {
+        j->parts[part].called_at = h->asked_at;
+        all_called(c, j);
+    }
 }

@@ -158,7 +158,8 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
 
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
-        bool sick = n->state == MU_NODE_LOST || n->quarantine_until || n->leaving;
+        bool sick = n->state == MU_NODE_LOST || n->quarantine_until || n->leaving ||
+                    j->avoid_plus1 == j->parts[i].share.node + 1;
         if (n->ready && !sick)
             continue;
         if (sick && replace(c, j, &j->parts[i], &ch)) {
@@ -172,6 +173,7 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
         }
     }
     free(ch.most);
+    j->avoid_plus1 = 0;
     if (lacks && !away && shrink(c, j)) {
         lacks = NULL;
         moved = true;

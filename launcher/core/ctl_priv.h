@@ -33,7 +33,8 @@ struct part { /* what one node does of a job's attempt */
     uint64_t seq;       /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
     uint64_t dropped, unseen;
-    struct { /* the last long wait that it has told of; nranks 0: none */
+    uint64_t called_at; /* hang.asked_at of the question to which it said that all its ranks have called muster_init */
+    struct {            /* the last long wait that it has told of; nranks 0: none */
         uint32_t nranks, kind;
         uint64_t ctx, number, since;
     } wait;
@@ -65,8 +66,9 @@ struct job {
     bool failed_now; /* a failure of the current attempt is recorded */
     uint32_t blame;  /* MU_BLAME_ of it */
     uint64_t failed_at;
-    struct hang hang; /* of the current attempt */
-    bool first_step;  /* of this attempt, already told */
+    struct hang hang;                    /* of the current attempt */
+    uint32_t doubted_plus1, avoid_plus1; /* nodes: named as one that waits in a circle; to be replaced if possible */
+    bool first_step;                     /* of this attempt, already told */
     bool ended_sent, restored_told;
     mu_conn client;
     uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */

@@ -419,6 +419,48 @@ static void victims(void)
     end_job();
 }
 
+/* Rank 0 has waited in muster_init for so long. */
+static struct mu_m_hang starts(unsigned ms)
+{
+    return (struct mu_m_hang){.level = OVER,
+                              .nwait = 2,
+                              .kind = MU_OP_KIND_INIT,
+                              .wait_ns = ms * MU_MS,
+                              .what = MU_HANG_ELSEWHERE,
+                              .rank = MU_ALL};
+}
+
+static void all_called(void)
+{
+    struct mu_m_hang here = answer(MU_ALL, MU_HANG_NOBODY, 0, 0);
+
+    submit(MU_FAIL_KILL);
+    hang(0, starts(619000));
+    hang(1, here);
+    hang(2, here);
+    wait_ms(1000);
+    TAP_OK(said("b?all c?all ") && says(""), "all have called muster_init: MPI has its time to come up");
+    hang(0, starts(620000));
+    hang(1, here);
+    wait_ms(200);
+    TAP_OK(said("b?all c?all ") && says(""), "as long as somebody has not answered, nothing is known");
+    hang(2, here);
+    wait_ms(100);
+    TAP_OK(said("a!0 a!all b!all c!all ") &&
+               says("rank 0 on h1 has waited in muster_init for 620.0 s, which all ranks have called: do the job's "
+                    "hosts reach one another?"),
+           "then the attempt ends");
+    end_job();
+
+    submit(MU_FAIL_KILL);
+    hang(0, starts(620000));
+    hang(1, here);
+    hang(2, answer(MU_ALL, MU_HANG_ABSENT, 4, 'S'));
+    wait_ms(100);
+    TAP_OK(says("rank 4 on h3 has not called muster_init"), "who has not called it is to blame as ever");
+    end_job();
+}
+
 int main(void)
 {
     struct mu_ctl_config cfg = {.restarts = 3, .node = "head", .node_wait_ns = 60 * MU_SEC};
@@ -435,6 +477,7 @@ int main(void)
     stopped();
     elsewhere();
     victims();
+    all_called();
     mu_msg_free(&row);
     mu_acts_free(&acts);
     mu_ctl_free(ctl);
