@@ -176,6 +176,8 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
     put(j, o, "log_dir", text_or_null(r->log_dir));
     put(j, o, "lost_lines", json_integer((json_int_t)r->lost_lines));
     put(j, o, "unseen_lines", json_integer((json_int_t)r->unseen_lines));
+    put(j, o, "unread_ranks", json_integer((json_int_t)r->unread_ranks));
+    put(j, o, "unread", text_or_null(r->unread));
     return add(j, o);
 }
 

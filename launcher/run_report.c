@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "launcher/commands.h"
 #include "launcher/run.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
@@ -12,7 +13,7 @@ enum { TAIL_LINES = 10 };
 int mu_run_exit_code(const struct mu_m_jobrow *row, int signo)
 {
     if (row->state == MU_JOB_COMPLETED)
-        return 0;
+        return row->unread_ranks ? MU_EXIT_FAILED : 0;
     if (row->state == MU_JOB_CANCELLED && signo)
         return 128 + signo;
     if (row->exit_code > 0 && row->exit_code < 256)
@@ -121,12 +122,21 @@ static void lost(struct mu_buf *out, const struct mu_m_jobrow *row)
     mu_buf_putc(out, '\n');
 }
 
+static void unread(struct mu_buf *out, const struct mu_m_jobrow *row)
+{
+    mu_buf_puts(out, "muster: the last output of ");
+    printable(out, row->unread);
+    mu_buf_puts(out, " may be missing: its host or keeper died before all of it was read\n");
+}
+
 void mu_run_report(struct mu_buf *out, const struct mu_m_jobrow *row, const struct mu_run_sight *sight)
 {
     unsigned restarts = row->attempt > 1 ? row->attempt - 1 : 0;
 
     if (row->lost_lines)
         lost(out, row);
+    if (row->unread_ranks)
+        unread(out, row);
     if (row->state == MU_JOB_COMPLETED) {
         if (restarts && !sight->quiet) {
             name(out, row);

@@ -92,6 +92,8 @@ static void show(const json_t *job)
     line("logs", mu_answer_str(job, "log_dir"));
     if (mu_answer_num(job, "lost_lines") > 0)
         number(job, "lost_lines", "lost lines");
+    if (mu_answer_num(job, "unread_ranks") > 0)
+        line("not all read", mu_answer_str(job, "unread"));
 }
 
 int mu_cmd_status(int argc, char **argv)

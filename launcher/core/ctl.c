@@ -259,11 +259,12 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     c->njobs++;
     if (j->row.id >= c->next_id)
         c->next_id = j->row.id + 1;
-    if (mu_job_over(j->row.state)) {
+    bool over = mu_job_over(j->row.state);
+    if (over && !j->row.draining) {
         j->ended_sent = true;
         return;
     }
-    if (j->spec.foreground)
+    if (j->spec.foreground || over)
         j->client_until = c->now + c->cfg.client_grace_ns;
     if (j->row.state == MU_JOB_QUEUED)
         return;
@@ -286,9 +287,12 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
         j->parts[i].share =
             (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
         j->parts[i].asked = j->row.ending != MU_END_NONE;
-        c->pool.v[node].used += j->row.node_slots.v[i];
+        if (!over)
+            c->pool.v[node].used += j->row.node_slots.v[i];
     }
     j->nparts = n;
+    if (over) /* its slots are free; what its ranks have printed is still under way */
+        return;
     j->holds = true;
     for (unsigned i = 0; i < n && j->row.state == MU_JOB_RECOVERING; i++)
         j->parts[i].killed_at = c->now;

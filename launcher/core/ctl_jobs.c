@@ -272,6 +272,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     row->first_step_wall = 0;
     row->lost_before = row->lost_lines;
     row->unseen_before = row->unseen_lines;
+    row->unread_ranks = 0;
+    mu_ctl_replace(&row->unread, NULL);
     mu_strv_free(row->lapsed_nodes);
     row->lapsed_nodes = NULL;
     if (!row->started_wall) {
@@ -375,18 +377,26 @@ static void give_back(struct mu_ctl *c, struct job *j)
     j->holds = false;
 }
 
+static bool drained(const struct job *j)
+{
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (!j->parts[i].drained && j->parts[i].phase != MU_PHASE_LOST)
+            return false;
+    return true;
+}
+
 /* Keepers are let go once the client has had their output, or there is no client; then the client learns the end. */
 void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
 {
-    bool drained = true;
-
     if (!mu_job_over(j->row.state))
         return;
-    for (unsigned i = 0; i < j->nparts; i++)
-        drained = drained && (j->parts[i].drained || j->parts[i].phase == MU_PHASE_LOST);
-    if (!drained && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
+    if (!drained(j) && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
         return;
     j->client_until = 0;
+    if (j->row.draining) {
+        j->row.draining = 0;
+        mu_ctl_put(c, j, false);
+    }
     mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     free(j->parts);
     j->parts = NULL;
@@ -416,6 +426,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
+    j->row.draining = j->nparts && !drained(j) && (j->client || j->client_until);
     mu_ctl_put(c, j, true);
     const char *name = mu_job_state_name(state);
     if (!strncmp(reason, name, strlen(name))) /* "cancelled by somebody" */

@@ -65,6 +65,14 @@ static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
     return owner && (!j || mu_job_over(j->row.state));
 }
 
+/* What it brings is still waited for: output. */
+static bool owner_drains(struct mu_ctl *c, uint64_t owner)
+{
+    const struct job *j = mu_ctl_find(c, owner);
+
+    return j && j->nparts;
+}
+
 static void send_bye(struct mu_ctl *c, mu_conn conn, uint32_t reason)
 {
     mu_acts_send(c->acts, conn, MU_MSG_bye, &(struct mu_m_bye){.reason = reason});
@@ -147,7 +155,8 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
         return;
     }
     bool removed = is_gone(c, m, boot);
-    if (removed || owned_by_over(c, m->owner)) { /* what it reports is let go of, then it ends */
+    /* what it reports is let go of, then it ends */
+    if (removed || (owned_by_over(c, m->owner) && !owner_drains(c, m->owner))) {
         k->stale = true;
         send_bye(c, k->id, removed);
         if ((node = mu_pool_find(&c->pool, m->node)) >= 0)

@@ -12,6 +12,7 @@
 #define PROGRESS_EVERY (5 * MU_SEC) /* progress alone is stored so often */
 #define CAUSE_LATE MU_SEC           /* so long after the first report of a failure another one may turn out its cause */
 #define START_LOST_MAX 10u          /* attempts in a row, without progress, that a keeper or a node cost */
+#define UNREAD_MAX 400              /* of the list of those whose output is lost */
 
 static int exit_code_of(int status)
 {
@@ -100,6 +101,48 @@ static const char *output_of(const struct job *j, const struct part *p, char *ou
     else
         snprintf(out, n, "the last output of rank %u may be missing", first);
     return out;
+}
+
+static bool listed(const char *list, const char *what)
+{
+    size_t n = strlen(what);
+
+    for (const char *at = list; (at = strstr(at, what)); at += n)
+        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ','))
+            return true;
+    return false;
+}
+
+/* The ranks have ended, but nobody is known to have had all that they printed, and what has it is gone. */
+static void output_gone(struct mu_ctl *c, struct job *j, struct part *p, const char *why)
+{
+    struct mu_m_jobrow *r = &j->row;
+    const char *node = c->pool.v[p->share.node].name, *known = r->unread ? r->unread : "";
+    uint32_t first = 0;
+    char which[200];
+
+    if (p->drained)
+        return;
+    p->drained = true;
+    if (!j->client && !j->client_until)
+        return;
+    for (const struct part *q = j->parts; q < p; q++)
+        first += q->share.ranks;
+    if (p->share.ranks > 1)
+        snprintf(which, sizeof which, "ranks %u to %u on %.140s", first, first + p->share.ranks - 1, node);
+    else
+        snprintf(which, sizeof which, "rank %u on %.140s", first, node);
+    if (listed(known, which)) /* told by our predecessor */
+        return;
+    mu_ctl_event(c, j, "output-lost", -1, node, "the last output of %s may be missing: %s before all of it was read",
+                 which, why);
+    if (strlen(known) < UNREAD_MAX) {
+        char all[UNREAD_MAX + sizeof which + 2];
+        snprintf(all, sizeof all, "%s%s%s", known, *known ? ", " : "", which);
+        mu_ctl_replace(&r->unread, all);
+    }
+    r->unread_ranks += p->share.ranks;
+    mu_ctl_put(c, j, true);
 }
 
 static void blame_node(struct mu_ctl *c, struct job *j)
@@ -434,6 +477,8 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         return;
     p->seq = m->seq > p->seq ? m->seq : p->seq;
     p->keeper = m->keeper ? m->keeper : p->keeper;
+    if (m->phase == MU_PHASE_GONE && m->lost)
+        output_gone(c, j, p, "its keeper died");
     p->drained = m->drained;
     if (mu_job_over(j->row.state)) {
         mu_ctl_job_release(c, j);
@@ -530,6 +575,8 @@ void mu_ctl_job_node_lost(struct mu_ctl *c, struct job *j, int node, const char 
     for (unsigned p = 0; p < j->nparts; p++) {
         if (j->parts[p].share.node != (uint32_t)node)
             continue;
+        if (j->parts[p].phase == MU_PHASE_GONE || mu_job_over(j->row.state))
+            output_gone(c, j, &j->parts[p], "the node was lost");
         j->parts[p].drained = true;
         lost = lost || j->parts[p].phase < MU_PHASE_GONE;
         if (j->parts[p].phase < MU_PHASE_GONE)
@@ -582,8 +629,11 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
          * this controller has never heard, when the job is over */
         for (unsigned p = 0; p < j->nparts; p++)
             if (j->parts[p].share.node == (uint32_t)node && !j->parts[p].confirmed &&
-                (j->parts[p].phase >= MU_PHASE_GONE || mu_job_over(j->row.state)))
+                (j->parts[p].phase >= MU_PHASE_GONE || mu_job_over(j->row.state))) {
+                if (j->parts[p].phase == MU_PHASE_GONE)
+                    output_gone(c, j, &j->parts[p], "its keeper died");
                 j->parts[p].drained = true;
+            }
         if (mu_job_over(j->row.state)) {
             mu_ctl_job_release(c, j);
             continue;

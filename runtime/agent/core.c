@@ -628,6 +628,7 @@ static void on_cleaned(struct mu_agent *a, const struct mu_ev *ev)
     }
     if (k->have_report && k->report.type && k->report.report.phase == MU_PHASE_GONE) {
         k->state = K_SPENT;
+        k->report.report.lost = !k->report.report.drained;
         k->report.report.drained = 1;
         to_ctl(a, MU_MSG_report, &k->report.report);
         return;

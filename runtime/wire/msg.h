@@ -102,7 +102,6 @@ struct mu_u32v {
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why) F(u32, rank_plus1)
 #define MU_F_release(F) F(u64, job)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
-/* reason 1: this node was taken out of the pool, whoever started its agent; 0: nothing is left to do for it. */
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
  * no harm, and a late one is known by its seq. phase: MU_PHASE_. first_*: the failure that came first (first_rank + 1,
@@ -226,7 +225,8 @@ struct mu_u32v {
     F(str, name)                                                                                                       \
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
-        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes)
+        F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes) F(str, unread)               \
+        F(u32, unread_ranks) F(u32, draining)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \

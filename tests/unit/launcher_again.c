@@ -15,7 +15,7 @@ static struct mu_ctl *ctl;
 static struct mu_acts acts;
 static uint64_t now = 1000 * MU_SEC, job;
 static char events[2000];
-static uint32_t starts, newest, kills; /* since `forget` */
+static uint32_t starts, newest, kills, releases; /* since `forget` */
 static mu_conn last_conn, client;
 static struct mu_msg stored; /* the newest row */
 
@@ -39,6 +39,7 @@ static void note(const struct mu_act *a)
     if (m.type == MU_MSG_submitted)
         job = m.submitted.job;
     kills += m.type == MU_MSG_kill;
+    releases += m.type == MU_MSG_release;
 }
 
 static void step(struct mu_ev ev)
@@ -229,7 +230,7 @@ static void successor(unsigned nodes, mu_conn agents[2])
     for (unsigned i = 0; i < nodes; i++)
         agents[i] = joins(i ? "n1" : "n0", "first");
     events[0] = 0;
-    starts = kills = 0;
+    starts = kills = releases = 0;
 }
 
 static void report_with(mu_conn c, struct mu_m_report r)
@@ -257,12 +258,39 @@ static void test_lapsed(void)
     TAP_OK(kills > 0, "but ends the others, too");
 }
 
+static void test_unread(void)
+{
+    mu_conn agent[2];
+    struct mu_m_report unread = {.phase = MU_PHASE_GONE};
+
+    submit(1, agent);
+    hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
+    report_with(agent[0], unread);
+    TAP_OK(row()->state == MU_JOB_COMPLETED && !releases, "a job is over, its output under way: the keeper stays");
+    successor(1, agent);
+    report_with(agent[0], unread);
+    ready(agent[0]);
+    TAP_OK(!releases, "also when the controller dies");
+    unread.lost = unread.drained = 1;
+    report_with(agent[0], unread);
+    TAP_OK(releases == 1 && strstr(events, "output-lost: the last output of rank 0 on n0 may be missing: its keeper") &&
+               row()->unread_ranks == 1 && !strcmp(row()->unread, "rank 0 on n0"),
+           "that the rest of it is lost with the keeper is told");
+    submit(1, agent);
+    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE, .drained = 1});
+    releases = 0;
+    successor(1, agent);
+    ready(agent[0]);
+    TAP_OK(row()->state == MU_JOB_COMPLETED && !*events, "one that is through is not waited for");
+}
+
 int main(void)
 {
     test_one();
     test_several();
     test_cancel();
     test_lapsed();
+    test_unread();
     mu_msg_free(&stored);
     mu_ctl_free(ctl);
     mu_acts_free(&acts);

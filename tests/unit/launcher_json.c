@@ -63,7 +63,9 @@ static void jobs(void)
                               .ckpt_plus1 = 8,
                               .log_dir = dir,
                               .lost_lines = 12,
-                              .unseen_lines = 3};
+                              .unseen_lines = 3,
+                              .unread_ranks = 2,
+                              .unread = why};
     struct mu_m_jobrow plain = {.id = 1, .state = MU_JOB_COMPLETED, .exit_code = 0};
     struct mu_m_jobrow exited = {.id = 2,
                                  .state = MU_JOB_FAILED,
@@ -89,7 +91,7 @@ static void jobs(void)
            "texts");
     TAP_OK(json_array_size(json_object_get(o, "nodes")) == 2, "nodes");
     TAP_OK(num(o, "step") == 0 && num(o, "checkpoint_step") == 7 && null(o, "restored_step"), "steps, step 0 included");
-    TAP_OK(num(o, "lost_lines") == 12 && num(o, "unseen_lines") == 3, "lost output");
+    TAP_OK(num(o, "lost_lines") == 12 && num(o, "unseen_lines") == 3 && num(o, "unread_ranks") == 2, "lost output");
     TAP_OK(null(o, "exit_code") && null(o, "started_t") && null(o, "ended_t"), "what is not yet is null");
     TAP_OK(json_real_value(json_object_get(o, "submitted_t")) == 1700000000.5, "times are seconds");
     TAP_OK(num(f, "rank") == 2 && num(f, "signal") == 9 && null(f, "exit_code") && !strcmp(str(f, "node"), "node-a") &&

@@ -346,6 +346,17 @@ static void endings(void)
                    "was not shown here either\n"),
            "lost output is always told");
     mu_buf_clear(&out);
+    row.lost_lines = 0;
+    row.unread_ranks = 1;
+    row.unread = (char *)(uintptr_t) "rank 1 on h2";
+    mu_run_report(&out, &row, &sight);
+    TAP_OK(mu_run_exit_code(&row, 0) == 1 &&
+               !strcmp(mu_buf_str(&out), "muster: the last output of rank 1 on h2 may be missing: its host "
+                                         "or keeper died before all of it was read\n"),
+           "so is what may not have been read, and it is no success");
+    row.unread_ranks = 0;
+    row.unread = NULL;
+    mu_buf_clear(&out);
 
     char tail[200] = "";
     for (int i = 1; i <= 15; i++)
