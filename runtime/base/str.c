@@ -217,8 +217,20 @@ size_t mu_strv_len(char *const *v)
     return n;
 }
 
+static bool is_one_block(char *const *v)
+{
+    return v && v[0] == (const char *)(v + mu_strv_len(v) + 1);
+}
+
 int mu_strv_append(char ***v, const char *s)
 {
+    if (is_one_block(*v)) {
+        char **apart = mu_strv_dup(*v);
+        if (!apart)
+            return MUSTER_ENOMEM;
+        free(*v);
+        *v = apart;
+    }
     size_t n = mu_strv_len(*v);
     char *copy = strdup(s);
     char **grown = copy ? realloc(*v, (n + 2) * sizeof **v) : NULL;
@@ -248,7 +260,7 @@ char **mu_strv_dup(char *const *v)
 
 void mu_strv_free(char **v)
 {
-    bool one_block = v && v[0] == (char *)(v + mu_strv_len(v) + 1);
+    bool one_block = is_one_block(v);
 
     for (size_t i = 0; v && v[i] && !one_block; i++)
         free(v[i]);

@@ -157,6 +157,13 @@ static void vectors(void)
     w = mu_strv_dup(NULL);
     TAP_OK(w && !w[0], "dup of nothing is an empty vector");
     mu_strv_free(w);
+    w = malloc(3 * sizeof *w + 4);
+    char *text = (char *)(w + 3);
+    memcpy(text, "x\0y", 4);
+    w[0] = text, w[1] = text + 2, w[2] = NULL;
+    TAP_OK(!mu_strv_append(&w, "z") && mu_strv_len(w) == 3 && !strcmp(w[0], "x") && !strcmp(w[2], "z"),
+           "one block grows, too");
+    mu_strv_free(w);
     mu_strv_free(NULL);
 }
 
