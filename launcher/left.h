@@ -1,5 +1,5 @@
-/* Processes that the controller has started and that, or whose own, may outlive it: RUN/KIND.PID holds the start time of
- * each, so that the next controller finds them. They lead sessions. Without its file one may stay; no more. */
+/* Processes that the controller has started and that, or whose own, may outlive it: RUN/KIND.PID holds the start time
+ * of each, so that the next controller finds them. They lead sessions. Without its file one may stay; no more. */
 #ifndef MU_LAUNCHER_LEFT_H
 #define MU_LAUNCHER_LEFT_H
 
