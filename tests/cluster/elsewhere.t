@@ -19,6 +19,7 @@ run_cmd timeout 60 "$muster" run -H h1:1,head:1 /tmp/p/prog
 like "$rc $err" '2 .*/tmp/p/prog: no such program' "nothing is started where this host would not"
 
 # second names
+wait_for 20 eval '! "$muster" nodes | grep -q "^h1 "' # the job's agent takes a moment to go
 run_cmd timeout 60 "$muster" nodes add h1
 is "$rc" 0 "a host of the pool" || note "$err"
 run_cmd timeout 60 "$muster" nodes add 10.213.0.1
