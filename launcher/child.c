@@ -4,11 +4,13 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "launcher/left.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
@@ -29,10 +31,14 @@ struct mu_child {
     struct mu_alarm *alarm;
     struct mu_buf said;
     bool late, file; /* file: out is that */
+    pid_t marked;    /* its pid, also when it has ended; 0: no successor of ours need care */
 };
+
+#define KIND "child"
 
 struct mu_children {
     struct event_base *base;
+    const struct mu_paths *paths;
     struct mu_child *list;
 };
 
@@ -60,6 +66,8 @@ static void drop(struct mu_child *c)
             break;
         }
     }
+    if (c->marked)
+        mu_left_ended(c->all->paths, KIND, c->marked);
     no_more_input(c);
     no_more_output(c);
     mu_alarm_free(c->alarm);
@@ -142,31 +150,48 @@ static void on_alarm(void *arg)
     end_it(c);
 }
 
+/* In the child; async-signal-safe. Reports errno and ends when there is no exec. */
+static _Noreturn void child(const struct mu_child_spec *spec, const int fds[3], pid_t parent, int report)
+{
+    sigset_t none;
+    int e;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setsid();
+    /* the thread that forks is the loop's, which ends with the process */
+    if (!spec->lives_on && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
+        _exit(1);
+    if (dup2(fds[0], 0) >= 0 && dup2(fds[1], 1) >= 0 && dup2(fds[2], 2) >= 0)
+        execvpe(spec->argv[0], spec->argv, spec->env);
+    e = errno;
+    _exit(write(report, &e, sizeof e) == sizeof e ? 127 : 126);
+}
+
+/* 0 or an errno, also of the exec. */
 static int spawn(struct mu_child *c, int in, int null, int err_fd)
 {
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t all, none;
-    int rc;
+    const int fds[3] = {in, null, err_fd};
+    int report[2], e = 0;
+    pid_t us = getpid();
+    ssize_t n;
 
-    if ((rc = posix_spawn_file_actions_init(&files)))
-        return rc;
-    if ((rc = posix_spawnattr_init(&attr))) {
-        posix_spawn_file_actions_destroy(&files);
-        return rc;
-    }
-    sigfillset(&all);
-    sigemptyset(&none);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-    rc = posix_spawn_file_actions_adddup2(&files, in, 0);
-    rc = rc ? rc : posix_spawn_file_actions_adddup2(&files, null, 1);
-    rc = rc ? rc : posix_spawn_file_actions_adddup2(&files, err_fd, 2);
-    rc = rc ? rc : posix_spawnp(&c->pid, c->spec.argv[0], &files, &attr, c->spec.argv, c->spec.env);
-    posix_spawnattr_destroy(&attr);
-    posix_spawn_file_actions_destroy(&files);
-    return rc;
+    if (pipe2(report, O_CLOEXEC))
+        return errno;
+    c->pid = fork();
+    if (!c->pid)
+        child(&c->spec, fds, us, report[1]);
+    if (c->pid < 0)
+        e = errno;
+    close(report[1]);
+    while (c->pid > 0 && (n = read(report[0], &e, sizeof e)) < 0 && errno == EINTR)
+        ;
+    close(report[0]);
+    while (c->pid > 0 && e && waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return e;
 }
 
 static int start(struct mu_child *c, struct mu_err *err)
@@ -202,6 +227,10 @@ static int start(struct mu_child *c, struct mu_err *err)
         c->pid = 0;
         errno = rc;
         return mu_err_errno(err, 0, "cannot run %s", c->spec.argv[0]);
+    }
+    if (!c->spec.lives_on) {
+        c->marked = c->pid;
+        mu_left_began(c->all->paths, KIND, c->pid);
     }
     mu_alarm_set(c->alarm, c->spec.deadline);
     return 0;
@@ -261,12 +290,15 @@ bool mu_children_reaped(struct mu_children *all, pid_t pid, int status)
     return true;
 }
 
-struct mu_children *mu_children_new(struct event_base *base)
+struct mu_children *mu_children_new(struct event_base *base, const struct mu_paths *paths)
 {
     struct mu_children *all = calloc(1, sizeof *all);
 
-    if (all)
-        all->base = base;
+    if (!all)
+        return NULL;
+    all->base = base;
+    all->paths = paths;
+    mu_left_clear(paths, KIND);
     return all;
 }
 

@@ -1,5 +1,6 @@
 /* Processes by which the controller reaches other hosts: input fed from memory, the end of what they say on standard
- * error kept, killed with all they have started when their time is over. One thread; callbacks come from the loop. */
+ * error kept, killed with all they have started when their time is over. They end with the controller, however that
+ * ends; what they had started is then killed by the next one. One thread; callbacks come from the loop. */
 #ifndef MU_LAUNCHER_CHILD_H
 #define MU_LAUNCHER_CHILD_H
 
@@ -9,6 +10,7 @@
 #include <sys/types.h>
 
 #include "runtime/base/err.h"
+#include "runtime/base/path.h"
 
 struct event_base;
 struct mu_children;
@@ -31,10 +33,11 @@ struct mu_child_spec {
     void *arg;
     const char
         *said_file; /* standard error goes there, so that nobody must read it; borrowed for the start. NULL: to us */
-    bool lives_on;  /* mu_children_free leaves it alone */
+    bool lives_on;  /* mu_children_free leaves it alone, and so does our death */
 };
 
-struct mu_children *mu_children_new(struct event_base *); /* NULL: out of memory */
+/* Ends what an earlier controller's children have left, with those paths; borrowed. NULL: out of memory. */
+struct mu_children *mu_children_new(struct event_base *, const struct mu_paths *);
 /* Kills those that are left, with no callback. NULL is fine. */
 void mu_children_free(struct mu_children *);
 int mu_child_start(struct mu_children *, const struct mu_child_spec *, struct mu_child **, struct mu_err *);

@@ -55,8 +55,6 @@ int mu_engine_env(const struct mu_engine *, char *const *env, char ***out);
 void mu_engine_ssh(struct mu_start *);
 void mu_engine_slurm(struct mu_start *);
 bool mu_engine_slurm_inside(void);
-void mu_engine_slurm_began(const struct mu_paths *, pid_t srun);
-void mu_engine_slurm_ended(const struct mu_paths *, pid_t srun);
 unsigned mu_engine_slurm_left(const struct mu_paths *, bool kill_them);
 
 /* --- the starter: the hosts that are on their way, so many at a time ---------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "launcher/engine.h"
+#include "launcher/left.h"
 #include "launcher/slurm.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -14,6 +15,7 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 
+#define KIND "srun"
 #define GATHER_NS (20 * MU_MS) /* hosts that are wanted so soon after the first one go into its step */
 
 struct step {
@@ -103,7 +105,7 @@ static void on_step_ended(void *arg, const struct mu_child_end *end)
     last_line(end->said, line, sizeof line);
     mu_log(MU_LOG_INFO, "engine", "srun step %u has ended%s%s", number, *line ? ": " : "", line);
     unlink(step->file);
-    mu_engine_slurm_ended(step->paths, step->pid);
+    mu_left_ended(step->paths, KIND, step->pid);
     drop_step(step);
     while ((s = in_step(all, number)))
         mu_start_done(s, 1, "host %s: %s; is it in the allocation %s, and muster in the same place there?", s->dest,
@@ -181,7 +183,7 @@ static int start_step(struct steps *all, const struct mu_start *s, struct mu_err
         return rc;
     }
     step->pid = mu_child_pid(step->child);
-    mu_engine_slurm_began(step->paths, step->pid);
+    mu_left_began(step->paths, KIND, step->pid);
     return 0;
 }
 
@@ -233,6 +235,12 @@ static void on_alarm(void *arg)
         after = mu_starter_first(all->starter); /* whoever was told may have changed the list */
     }
     mu_alarm_set(all->alarm, next);
+}
+
+/* Those of an earlier controller, too. */
+unsigned mu_engine_slurm_left(const struct mu_paths *paths, bool kill_them)
+{
+    return mu_left_running(paths, KIND, kill_them);
 }
 
 bool mu_engine_slurm_inside(void)

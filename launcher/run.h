@@ -67,7 +67,8 @@ void mu_run_plan_free(struct mu_run_plan *p);
 int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, struct mu_err *err);
 
 /* run_check.c: each names the thing and the fix. */
-int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err);
+/* Programs and their directories where this host has ranks of them; of others their keepers tell. */
+int mu_run_check_programs(const struct mu_run_plan *p, struct mu_err *err);
 /* dir is absolute; create: it is made, with its parents, and written into. MUSTER_ENOSPC: but for room it would do. */
 int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu_err *err);
 
@@ -75,6 +76,8 @@ int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu
 int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err);
 /* As a spec and the messages about nodes have them: "name:slots,..."; NULL: out of memory. */
 char *mu_run_hosts_text(const struct mu_hosts *hosts);
+/* This machine is among them, or none are named. */
+bool mu_run_hosts_here(const struct mu_hosts *hosts);
 /* One list of "HOST[:SLOTS],...", this machine under its node name, added to out. */
 int mu_run_hosts_add(struct mu_hosts *out, const char *list, struct mu_err *err);
 /* Once the number of ranks is known: whether they and the spares fit the hosts; nothing is said where slots are not.

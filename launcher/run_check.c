@@ -49,7 +49,7 @@ static int refuse(const char *program, const char *wdir, int e, struct mu_err *e
     }
 }
 
-int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err)
+static int check_program(const struct mu_run_app *app, char *const *env, struct mu_err *err)
 {
     const char *program = app->argv[0], *path = mu_run_env_get(env, app->env, "PATH");
     char shown[256], found[8192] = "";
@@ -81,6 +81,51 @@ int mu_run_check_program(const struct mu_run_app *app, char *const *env, struct 
     if (!look(app->wdir, program))
         return mu_err_set(err, MUSTER_EARG, "%s is not in PATH; did you mean ./%s?", shown, shown);
     return mu_err_set(err, MUSTER_EARG, "%s is not in PATH; give its path, or check the spelling", shown);
+}
+
+static int check_wdir(const struct mu_run_app *app, struct mu_err *err)
+{
+    char shown[256];
+    struct stat st;
+
+    mu_str_show(shown, sizeof shown, app->wdir);
+    if (stat(app->wdir, &st) < 0)
+        return mu_err_errno(err, MUSTER_EARG, "--wdir %s", shown);
+    if (!S_ISDIR(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "--wdir %s: not a directory", shown);
+    if (faccessat(AT_FDCWD, app->wdir, X_OK, AT_EACCESS))
+        return mu_err_errno(err, MUSTER_EARG, "--wdir %s", shown);
+    return 0;
+}
+
+/* This host has some of the ranks from `from` to before `end`, or may have. */
+static bool has_ranks(const struct mu_run_plan *p, uint64_t from, uint64_t end)
+{
+    mu_auto_free struct mu_share *shares = NULL;
+    unsigned n = 0, nspares;
+    uint64_t rank = 0;
+    char here[65];
+
+    if (!p->hosts.n || !mu_run_hosts_here(&p->hosts) || !p->ranks || mu_run_place(p, &shares, &n, &nspares, NULL))
+        return mu_run_hosts_here(&p->hosts);
+    mu_path_host(here);
+    for (unsigned i = 0; i < n; rank += shares[i++].ranks)
+        if (!strcmp(p->hosts.v[shares[i].node].name, here) && rank < end && rank + shares[i].ranks > from)
+            return true;
+    return false;
+}
+
+int mu_run_check_programs(const struct mu_run_plan *p, struct mu_err *err)
+{
+    uint64_t from = 0;
+    int rc = 0;
+
+    for (unsigned i = 0; i < p->napps && !rc; from += p->apps[i++].ranks) {
+        const struct mu_run_app *app = &p->apps[i];
+        if (has_ranks(p, from, from + app->ranks) && !(rc = check_wdir(app, err)))
+            rc = check_program(app, p->env, err);
+    }
+    return rc;
 }
 
 int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu_err *err)

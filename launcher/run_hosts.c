@@ -113,6 +113,17 @@ char *mu_run_hosts_text(const struct mu_hosts *hosts)
     return mu_buf_take(&b);
 }
 
+bool mu_run_hosts_here(const struct mu_hosts *hosts)
+{
+    char here[65];
+
+    mu_path_host(here);
+    for (size_t i = 0; i < hosts->n; i++)
+        if (!strcmp(hosts->v[i].name, here))
+            return true;
+    return !hosts->n;
+}
+
 int mu_run_ssh(const char *option, const char **out, struct mu_err *err)
 {
     const char *env = getenv("MUSTER_SSH"), *cmd = option ? option : env && *env ? env : NULL;

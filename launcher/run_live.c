@@ -5,12 +5,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "launcher/commands.h"
 #include "launcher/run.h"
 #include "launcher/run_out.h"
+#include "launcher/slurm.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
@@ -50,6 +52,7 @@ struct live {
     bool unwritten;    /* standard output does not take all of it */
     uint64_t again_at; /* attach once more: the node's agent may come back later than we do; 0: no more */
     unsigned again;
+    struct mu_slurm_watch *watch; /* NULL: the hosts are from no allocation */
 };
 
 /* --- signals ---------------------------------------------------------------------------------------------------- */
@@ -403,6 +406,12 @@ static void take_output_error(struct live *l, int which, int e)
     l->unwritten = l->unwritten || which == 0;
 }
 
+/* A job that runs is told by the loss of its nodes. */
+static bool watches(const struct live *l)
+{
+    return l->watch && !l->ended && l->state != MU_JOB_RUNNING && mu_client_is_open(l->c);
+}
+
 static int wait_ms(const struct live *l, bool background)
 {
     uint64_t now = mu_now(), at = UINT64_MAX;
@@ -413,6 +422,8 @@ static int wait_ms(const struct live *l, bool background)
         at = l->since + TELL_QUEUED_NS < at ? l->since + TELL_QUEUED_NS : at;
     if (!l->away_since && l->again_at && l->again_at < at)
         at = l->again_at;
+    if (watches(l) && mu_slurm_watch_at(l->watch) < at)
+        at = mu_slurm_watch_at(l->watch);
     if (background && now + TTY_LOOK_MS * MU_MS < at)
         at = now + TTY_LOOK_MS * MU_MS;
     if (at == UINT64_MAX)
@@ -432,10 +443,21 @@ static void tell_queued(struct live *l)
                     mu_str_show(shown, sizeof shown, l->reason));
 }
 
+static void look_at_allocation(struct live *l)
+{
+    char how[32], by[120];
+
+    if (!watches(l) || mu_slurm_watch_turn(l->watch, mu_now(), how) != 1)
+        return;
+    snprintf(by, sizeof by, "cancelled: Slurm's allocation %.20s has ended%s%s%s", getenv("SLURM_JOB_ID"),
+             *how ? " (" : "", how, *how ? ")" : "");
+    post(l, MU_MSG_cancel, &(struct mu_m_cancel){.job = l->job, .by = by, .signo = SIGTERM});
+}
+
 /* One turn of the loop. 0, or an exit code. */
 static int turn(struct live *l)
 {
-    enum { CTL, SIGNALS, INPUT, OUT, ERR, ALL };
+    enum { CTL, SIGNALS, INPUT, SLURM, OUT, ERR, ALL };
     struct pollfd p[ALL];
     bool wanted = !l->ended && input_wanted(l), background = wanted && in_background();
     int rc = 0;
@@ -443,6 +465,7 @@ static int turn(struct live *l)
     p[CTL] = (struct pollfd){.fd = l->ended ? -1 : l->c->fd, .events = (short)(POLLIN | (l->c->out.len ? POLLOUT : 0))};
     p[SIGNALS] = (struct pollfd){.fd = signal_pipe[0], .events = POLLIN};
     p[INPUT] = (struct pollfd){.fd = wanted && !background ? 0 : -1, .events = POLLIN};
+    p[SLURM] = (struct pollfd){.fd = watches(l) ? mu_slurm_watch_fd(l->watch) : -1, .events = POLLIN};
     mu_out_poll(l->out, &p[OUT]);
     if (poll(p, ALL, l->ended ? -1 : wait_ms(l, background)) < 0 && errno != EINTR)
         return MU_EXIT_FAILED;
@@ -460,6 +483,7 @@ static int turn(struct live *l)
         rc = reconnect(l);
     if (!rc && !l->ended && mu_client_is_open(l->c))
         attach_again(l);
+    look_at_allocation(l);
     if (!l->ended)
         tell_queued(l);
     return rc;
@@ -468,6 +492,7 @@ static int turn(struct live *l)
 int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job, const char *token, bool input)
 {
     struct live l = {.c = c, .plan = p, .job = job, .token = token, .input = input, .since = mu_now()};
+    const char *slurm = p->engine && !strcmp(p->engine, "slurm") ? getenv("SLURM_JOB_ID") : NULL;
     int rc = 0;
 
     if (catch_signals() < 0 || !(l.out = mu_out_new(job, p->ranks, p->opts.tag_output, 1, 2, on_ack, &l))) {
@@ -475,6 +500,8 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
                 (unsigned long long)job);
         return MU_EXIT_FAILED;
     }
+    if (slurm)
+        l.watch = mu_slurm_watch_new(slurm);
     attach(&l);
     while (!rc && !l.ended && !l.quit)
         rc = turn(&l);
@@ -493,6 +520,7 @@ int mu_run_watch(struct mu_client *c, const struct mu_run_plan *p, uint64_t job,
         turn(&l);
     if (!rc && l.unwritten)
         rc = MU_EXIT_FAILED;
+    mu_slurm_watch_free(l.watch);
     mu_out_free(l.out);
     mu_buf_free(&l.unacked);
     mu_msg_free_body(MU_MSG_jobrow, &l.row);

@@ -52,20 +52,7 @@ static int absolute(const char *option, const char *path, char *out, size_t n, s
 
 static int set_wdir(struct mu_run_app *app, const char *wdir, struct mu_err *err)
 {
-    char shown[256];
-    struct stat st;
-    int rc = wdir ? absolute("--wdir", wdir, app->wdir, sizeof app->wdir, err) : here(app->wdir, sizeof app->wdir, err);
-
-    if (rc)
-        return rc;
-    mu_str_show(shown, sizeof shown, app->wdir);
-    if (stat(app->wdir, &st) < 0)
-        return mu_err_errno(err, MUSTER_EARG, "--wdir %s", shown);
-    if (!S_ISDIR(st.st_mode))
-        return mu_err_set(err, MUSTER_EARG, "--wdir %s: not a directory", shown);
-    if (faccessat(AT_FDCWD, app->wdir, X_OK, AT_EACCESS))
-        return mu_err_errno(err, MUSTER_EARG, "--wdir %s", shown);
-    return 0;
+    return wdir ? absolute("--wdir", wdir, app->wdir, sizeof app->wdir, err) : here(app->wdir, sizeof app->wdir, err);
 }
 
 static bool is_name(const char *s, size_t len)
@@ -129,9 +116,7 @@ static int add_app(struct mu_run_plan *p, int argc, char **argv, struct mu_err *
     for (char **m = o->mca; m && *m; m++)
         if (mu_strv_append(&app->env, *m))
             return no_memory(err);
-    if ((rc = add_exports(p, &app->env, o->exports, err)))
-        return rc;
-    return mu_run_check_program(app, p->env, err);
+    return add_exports(p, &app->env, o->exports, err);
 }
 
 static void next_program(struct mu_run_opts *o)
@@ -203,14 +188,6 @@ static const char *first_open(const struct mu_hosts *hosts)
     return "?";
 }
 
-static bool only_here(const struct mu_hosts *hosts)
-{
-    char here[65];
-
-    mu_path_host(here);
-    return hosts->n == 1 && !strcmp(hosts->v[0].name, here);
-}
-
 static int count_ranks(struct mu_run_plan *p, struct mu_err *err)
 {
     const struct mu_run_opts *o = &p->opts;
@@ -222,7 +199,7 @@ static int count_ranks(struct mu_run_plan *p, struct mu_err *err)
         sum = p->host_slots;
     else if (p->napps == 1 && !p->apps[0].ranks && p->hosts.n && o->ppn)
         sum = (uint64_t)o->ppn * (p->hosts.n - (size_t)o->spares);
-    else if (p->napps == 1 && !p->apps[0].ranks && p->hosts.n && !only_here(&p->hosts))
+    else if (p->napps == 1 && !p->apps[0].ranks && p->hosts.n && !(p->hosts.n == 1 && mu_run_hosts_here(&p->hosts)))
         return mu_err_set(
             err, MUSTER_EARG,
             "how many ranks? The slots of host %s are known only once its agent runs: say -n, or HOST:SLOTS",
@@ -306,17 +283,6 @@ static int check_ckpt(struct mu_run_plan *p, struct mu_err *err)
     return 0;
 }
 
-static bool runs_here(const struct mu_run_plan *p)
-{
-    char here[65];
-
-    mu_path_host(here);
-    for (size_t i = 0; i < p->hosts.n; i++)
-        if (!strcmp(p->hosts.v[i].name, here))
-            return true;
-    return !p->hosts.n;
-}
-
 /* Where this host has ranks. A full disk is no reason: a job makes room by what it removes. */
 static int check_ckpt_dir(struct mu_run_plan *p, struct mu_err *err)
 {
@@ -329,7 +295,7 @@ static int check_ckpt_dir(struct mu_run_plan *p, struct mu_err *err)
     }
     if (!dir || (!*dir && strcmp(name, "--ckpt-dir")))
         return 0;
-    if ((rc = absolute(name, dir, p->ckpt_dir, sizeof p->ckpt_dir, err)) || !runs_here(p))
+    if ((rc = absolute(name, dir, p->ckpt_dir, sizeof p->ckpt_dir, err)) || !mu_run_hosts_here(&p->hosts))
         return rc;
     rc = mu_run_check_dir(name, p->ckpt_dir, !p->opts.dry_run, err);
     return rc == MUSTER_ENOSPC ? 0 : rc;
@@ -354,7 +320,7 @@ int mu_run_plan_make(struct mu_run_plan *p, const struct mu_opt *table, size_t n
     if ((rc = check_hang(p, err)) || (rc = mu_run_check_hosts(p, err)) || (rc = check_ckpt(p, err)) ||
         (rc = count_ranks(p, err)))
         return rc;
-    if (p->ranks && (rc = check_ranks(p, err)))
+    if ((p->ranks && (rc = check_ranks(p, err))) || (rc = mu_run_check_programs(p, err)))
         return rc;
     if (o->output && ((rc = absolute("--output", o->output, p->output, sizeof p->output, err)) ||
                       (rc = mu_run_check_dir("--output", p->output, !o->dry_run, err))))

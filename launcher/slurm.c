@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
@@ -198,4 +199,24 @@ int mu_slurm_hosts(struct mu_hosts *out, struct mu_err *err)
     else
         *out = hosts;
     return rc;
+}
+
+int mu_slurm_has_ended(int status, const char *said, char how[32])
+{
+    static const char *const ends[] = {"BOOT_FAIL", "CANCELLED", "COMPLETED",     "COMPLETING", "DEADLINE",
+                                       "FAILED",    "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",  "TIMEOUT"};
+    size_t len = strcspn(said, " \n");
+
+    how[0] = 0;
+    if (!WIFEXITED(status))
+        return 0;
+    if (WEXITSTATUS(status)) /* forgotten; or Slurm itself is away */
+        return strstr(said, "Invalid job id") != NULL;
+    for (size_t i = 0; i < MU_COUNT(ends); i++) {
+        if (len == strlen(ends[i]) && !strncmp(said, ends[i], len)) {
+            snprintf(how, 32, "%s", ends[i]);
+            return 1;
+        }
+    }
+    return !len;
 }

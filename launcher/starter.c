@@ -184,7 +184,7 @@ struct mu_starter *mu_starter_new(struct event_base *base, const struct mu_start
     st->base = base;
     st->cfg = *cfg;
     st->waiting_tail = &st->waiting;
-    st->children = mu_children_new(base);
+    st->children = mu_children_new(base, cfg->paths);
     st->alarm = mu_alarm_new(base, on_alarm, st);
     if (!st->children || !st->alarm) {
         mu_starter_free(st);

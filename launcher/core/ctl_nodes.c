@@ -560,14 +560,35 @@ const struct mu_hosts *mu_ctl_hosts(struct job *j)
     return any && !j->named.n && mu_hosts_parse(j->spec.hosts, &j->named, NULL) ? NULL : &j->named;
 }
 
+/* Slurm's number of the allocation that a job's hosts are from; "": they are from none. */
+static const char *allocation(const struct job *j)
+{
+    static const char name[] = "SLURM_JOB_ID=";
+
+    for (char **e = j->spec.engine && !strcmp(j->spec.engine, "slurm") ? j->spec.engine_env : NULL; e && *e; e++)
+        if (!strncmp(*e, name, sizeof name - 1))
+            return *e + sizeof name - 1;
+    return "";
+}
+
+static void busy(struct mu_ctl *c, const struct job *j, const char *host, uint64_t owner, char *why, size_t n)
+{
+    const struct job *other = mu_ctl_find(c, owner);
+    const char *theirs = other ? allocation(other) : "";
+    bool shared = *theirs && *allocation(j) && strcmp(theirs, allocation(j)) != 0;
+
+    snprintf(why, n, "waiting for host %.100s: job %llu%s%.20s has it%s", host, (unsigned long long)owner,
+             *theirs ? " of Slurm's allocation " : "", theirs,
+             shared ? "; an allocation with a MUSTER_HOME of its own has a pool of its own" : "");
+}
+
 /* The node of a host: the pool's, or the job's own. -1: another job has it, or memory is out. */
 static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bool start, char *why, size_t n)
 {
     int node = mu_pool_find(&c->pool, mu_ctl_host_name(h));
 
     if (node >= 0 && at(c, node)->owner && at(c, node)->owner != j->row.id) {
-        snprintf(why, n, "waiting for host %.200s: job %llu has it", mu_ctl_host_name(h),
-                 (unsigned long long)at(c, node)->owner);
+        busy(c, j, mu_ctl_host_name(h), at(c, node)->owner, why, n);
         return -1;
     }
     if (node >= 0)
@@ -588,7 +609,7 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
 int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 {
     const struct mu_hosts *hosts = mu_ctl_hosts(j);
-    bool busy = false;
+    bool taken = false;
     int rc = 1;
 
     if (!hosts) {
@@ -602,14 +623,14 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
             continue;
         if (node < 0) {
             snprintf(why, n, "%s", other);
-            busy = true;
+            taken = true;
         } else if (rc) {
             snprintf(why, n, "waiting for the agent on host %.200s%s%.150s", at(c, node)->name,
                      *at(c, node)->reason ? ": " : "", at(c, node)->reason);
         }
         rc = 0;
     }
-    if (rc || busy) {
+    if (rc || taken) {
         j->stuck_at = 0;
     } else if (!j->stuck_at) {
         j->stuck_at = c->now + HOSTS_WAIT;
@@ -625,10 +646,10 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 void mu_ctl_hosts_load(struct mu_ctl *c, struct job *j)
 {
     const struct mu_hosts *hosts = mu_ctl_hosts(j);
-    char busy[280];
+    char why[280];
 
     for (size_t i = 0; hosts && i < hosts->n; i++)
-        own_node(c, j, &hosts->v[i], false, busy, sizeof busy);
+        own_node(c, j, &hosts->v[i], false, why, sizeof why);
 }
 
 void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)

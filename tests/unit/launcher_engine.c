@@ -2,10 +2,12 @@
  * way. This program is also the `muster` that the fake hosts run. */
 #include "launcher/engine.h"
 
+#include <dirent.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -218,7 +220,7 @@ static const char script[] =
     "refused) echo \"ssh: connect to host refused port 22: Connection refused\" >&2; exit 255;;\n"
     "nokey) echo banner >&2; echo \"nokey: Permission denied (publickey).\" >&2; exit 255;;\n"
     "changed) echo \"REMOTE HOST IDENTIFICATION HAS CHANGED\" >&2; echo Host key verification failed. >&2; exit 255;;\n"
-    "hang) echo $$ >$FAKE_DIR/hang; sleep 1000 & wait;;\n"
+    "hang) echo $$ >$FAKE_DIR/hang; sleep 1000 & echo $! >$FAKE_DIR/hang.own; wait;;\n"
     "deaf) exec 0<&-; sleep 0.2; echo \"muster agent: no pool key came: the input ended\" >&2; exit 2;;\n"
     "nodisk) sh -c \"$(echo \"$2\" | sed s,$FAKE_EXE,/nonexistent,; HOME=/dev/null/x)\";;\n"
     "full) case $2 in *wc*) echo 'cat: write error: No space left on device' >&2; exit 91;; *) exit 90;; esac;;\n"
@@ -444,6 +446,59 @@ static void limits(void)
     TAP_OK(dead(slurp("hang")), "a controller that ends takes its ssh with it");
 }
 
+static unsigned marks(void)
+{
+    mu_auto_dir DIR *d = opendir(paths.run);
+    unsigned n = 0;
+
+    for (struct dirent *e; d && (e = readdir(d));)
+        n += !strncmp(e->d_name, "child.", 6);
+    return n;
+}
+
+static void killed(void)
+{
+    char path[PATH_MAX];
+
+    TAP_OK(!marks(), "no process that has ended is still written down");
+    snprintf(path, sizeof path, "%s/hang.own", top);
+    unlink(path);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t pid = fork();
+    if (!pid) {
+        base = mu_loop_new();
+        new_starter(4, 100 * MU_SEC);
+        begin("hang", "hang", fake, NULL);
+        spin(100000);
+        _exit(0);
+    }
+    SPIN_UNTIL(*slurp("hang.own") && marks() == 1);
+    kill(pid, SIGKILL);
+    SPIN_UNTIL(dead(slurp("hang")));
+    TAP_OK(dead(slurp("hang")), "a controller that is killed takes its ssh with it");
+    new_starter(4, MU_SEC);
+    SPIN_UNTIL(dead(slurp("hang.own")));
+    TAP_OK(dead(slurp("hang.own")) && !marks(), "and the next one ends what that had started");
+    mu_starter_free(MU_STEAL(starter, NULL));
+
+    /* a number that is somebody else's by now, which the start time tells */
+    pid = fork();
+    if (!pid) {
+        setsid();
+        pause();
+        _exit(0);
+    }
+    snprintf(path, sizeof path, "%.4000s/child.%d", paths.run, (int)pid);
+    mu_path_write_atomic(path, "17\n", 3, 0600, NULL);
+    spin(50);
+    new_starter(4, MU_SEC);
+    spin(50);
+    TAP_OK(!kill(pid, 0) && !marks(), "whoever has the number now is left alone");
+    mu_starter_free(MU_STEAL(starter, NULL));
+    kill(pid, SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
 static void table(void)
 {
     const struct mu_engine *e;
@@ -494,6 +549,7 @@ int main(int argc, char **argv)
     explanations();
     starts();
     limits();
+    killed();
     event_free(chld);
     event_base_free(base);
     mu_path_remove_tree(top, NULL);

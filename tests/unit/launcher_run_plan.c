@@ -56,6 +56,12 @@ static void refused(void)
         {"-n 2 --min-ranks 3 true", "--min-ranks 3 is more than the job's 2 ranks"},
         {"--min-ranks 0 true", "--min-ranks takes a number from 1"},
         {"-N 2 --ppn 2 -n 5 true", "5 ranks do not fit 2 nodes with --ppn 2"},
+        {"-H localhost:1 /nosuch", "/nosuch: no such program"},
+        {"-n 1 -H localhost:1,a:1 /nosuch", "/nosuch: no such program"},
+        {"-H localhost,a:* -n 1 /nosuch", "/nosuch: no such program"},
+        {"-H localhost:1,a:1 -n 1 true : -n 1 true : -n 1 true", "the hosts given have 2 slots"},
+        {"-H a:1,localhost:1 -n 1 /nosuch1 : -n 1 /nosuch2", "/nosuch2: no such program"},
+        {"-H a:1,localhost:1 -n 1 true : -n 1 --wdir /nosuch true", "--wdir /nosuch: No such file"},
         {"-n 3 -H localhost:2 true", "the hosts given have 2 slots: say HOST:SLOTS"},
         {"-n 5 -H a:2,b:2 true", "the hosts given have 4 slots: say HOST:SLOTS"},
         {"-H a:x true", "-H: host list: host a: slots must be a number"},
@@ -389,6 +395,27 @@ static void endings(void)
     mu_buf_free(&out);
 }
 
+/* What only another host can know is left to it. */
+static void elsewhere(void)
+{
+    static const char *const rows[] = {
+        "-H a:1 /nosuch",
+        "-H a:1 nosuchprogram",
+        "-H a:1 /etc/passwd",
+        "-H a:1 --wdir /nosuch ./x",
+        "-H a:1,localhost:1 -n 1 /nosuch",
+        "-H localhost:1,a:1 -n 1 true : -n 1 --wdir /nosuch /nosuch",
+    };
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        struct mu_run_plan p;
+        struct mu_err err;
+        int rc = plan(&p, rows[i], &err);
+        TAP_OK(rc == 0, "run %s%s%s", rows[i], rc ? ": " : "", rc ? err.text : "");
+        mu_run_plan_free(&p);
+    }
+}
+
 int main(void)
 {
     unsetenv("SLURM_JOB_ID");
@@ -399,5 +426,6 @@ int main(void)
     refused();
     understood();
     endings();
+    elsewhere();
     return tap_done();
 }

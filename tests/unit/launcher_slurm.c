@@ -127,9 +127,39 @@ static void allocation(void)
     TAP_OK(mu_slurm_hosts(&h, &err) == MUSTER_EARG && strstr(err.text, "SLURM_JOB_NODELIST"), "%s", err.text);
 }
 
+static void ends(void)
+{
+    static const struct {
+        int status, ended;
+        const char *said, *how;
+    } rows[] = {
+        {0, 0, "RUNNING\n", ""},
+        {0, 0, "SUSPENDED\n", ""},
+        {0, 0, "A_NEW_ONE\n", ""},
+        {0, 1, "COMPLETED\n", "COMPLETED"},
+        {0, 1, "TIMEOUT\n", "TIMEOUT"},
+        {0, 1, "COMPLETING \n", "COMPLETING"},
+        {0, 0, "COMPLETED_NOT\n", ""},
+        {0, 1, "", ""},
+        {1 << 8, 1, "slurm_load_jobs error: Invalid job id specified\n", ""},
+        {1 << 8, 0, "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", ""},
+        {1 << 8, 0, "", ""},
+        {9, 0, "", ""},
+        {9, 0, "COMPLETED\n", ""},
+    };
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        char how[32] = "?";
+        int rc = mu_slurm_has_ended(rows[i].status, rows[i].said, how);
+        TAP_OK(rc == rows[i].ended && !strcmp(how, rows[i].how), "squeue says %.*s: %s",
+               (int)strcspn(rows[i].said, "\n"), rows[i].said, rc ? "it has ended" : "not that it has ended");
+    }
+}
+
 int main(void)
 {
     lists();
+    ends();
     counts();
     allocation();
     return tap_done();
