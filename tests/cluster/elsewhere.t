@@ -48,7 +48,11 @@ kill -KILL "$(cat "$MUSTER_RUN_ROOT"/head/*/ctl.lock)"
 kill -INT $run
 kill -INT $run
 wait $run
-"$muster" controller --stop --force
-wait_for 20 sleeps '777[67]' 0
+# who is told to end may just be followed by one that the agent has started
+stopped() {
+    "$muster" controller --stop --force >/dev/null 2>&1
+    ! pgrep -f 'muster (controller|agent)' >/dev/null
+}
+wait_for 20 stopped && wait_for 20 sleeps '777[67]' 0
 ok $? "nothing is left" || note "$(pgrep -af 'sleep 777')"
 done_testing
