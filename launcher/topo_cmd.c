@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "launcher/commands.h"
+#include "launcher/dev_json.h"
 #include "launcher/rankfile.h"
 #include "launcher/table.h"
 #include "launcher/topo_fabric.h"
@@ -120,31 +121,6 @@ static json_t *json_cores(const struct mu_topo *t)
     return whole(a, mu_topo_ncores(t));
 }
 
-/* NULL for an empty text. */
-static json_t *json_text(const char *s)
-{
-    mu_auto_buf struct mu_buf b = {0};
-
-    if (!*s)
-        return json_null();
-    mu_str_printable(&b, s, strlen(s));
-    return json_string(mu_buf_str(&b));
-}
-
-static json_t *json_gpu(const struct mu_topo *t, int i)
-{
-    const struct mu_topo_dev *d = i < 0 ? NULL : mu_topo_gpu(t, i);
-
-    return d ? json_pack("{s:o,s:o}", "pci", json_text(d->pci), "uuid", json_text(d->uuid)) : json_null();
-}
-
-static json_t *json_nic(const struct mu_topo *t, int i)
-{
-    const struct mu_topo_dev *d = i < 0 ? NULL : mu_topo_nic(t, i);
-
-    return d ? json_pack("{s:o,s:o}", "pci", json_text(d->pci), "name", json_text(d->name)) : json_null();
-}
-
 static json_t *json_devs(const struct mu_topo *t, bool gpu)
 {
     int n = gpu ? mu_topo_ngpus(t) : mu_topo_nnics(t);
@@ -152,9 +128,9 @@ static json_t *json_devs(const struct mu_topo *t, bool gpu)
 
     for (int i = 0; i < n; i++) {
         const struct mu_topo_dev *d = gpu ? mu_topo_gpu(t, i) : mu_topo_nic(t, i);
-        json_t *j = gpu ? json_gpu(t, i) : json_nic(t, i);
-        json_object_set_new(j, "name", json_text(d->name));
-        json_object_set_new(j, "model", json_text(d->model));
+        json_t *j = gpu ? mu_json_gpu(t, i) : mu_json_nic(t, i);
+        json_object_set_new(j, "name", mu_json_or_null(d->name));
+        json_object_set_new(j, "model", mu_json_or_null(d->model));
         json_object_set_new(j, "cpuset", json_list(&d->cpus));
         json_object_set_new(j, "nodeset", json_list(&d->nodes));
         json_object_set_new(j, "usable", json_boolean(gpu ? !d->hidden : !d->down));
@@ -227,11 +203,11 @@ static json_t *json_ranks(const struct mu_topo *t, const struct mu_pin *p)
         json_t *vars = json_array();
         if (!mu_pin_env(t, r, &env))
             for (char **e = env; e && *e; e++)
-                json_array_append_new(vars, json_text(*e));
+                json_array_append_new(vars, mu_json_or_null(*e));
         mu_strv_free(env);
         json_array_append_new(ranks, json_pack("{s:i,s:o,s:o,s:o,s:o,s:o}", "rank", i, "cpuset", json_list(&r->cpus),
-                                               "nodeset", json_list(&r->nodes), "gpu", json_gpu(t, r->gpu), "nic",
-                                               json_nic(t, r->nic), "env", vars));
+                                               "nodeset", json_list(&r->nodes), "gpu", mu_json_gpu(t, r->gpu), "nic",
+                                               mu_json_nic(t, r->nic), "env", vars));
     }
     return whole(ranks, p->nranks);
 }
@@ -329,8 +305,8 @@ static int pin_json(const struct mu_topo *t, const struct mu_pin *p, enum mu_pin
 
     return put_json(json_pack("{s:s,s:s,s:s,s:o,s:s,s:o}", "schema", "muster.pin/1", "source",
                               mu_str_show(source, sizeof source, mu_topo_source(t)), "bind",
-                              mu_pin_policy_name(p->policy), "map", json_text(mu_pin_map_name(map)), "note", p->note,
-                              "ranks", json_ranks(t, p)),
+                              mu_pin_policy_name(p->policy), "map", mu_json_or_null(mu_pin_map_name(map)), "note",
+                              p->note, "ranks", json_ranks(t, p)),
                     err);
 }
 
