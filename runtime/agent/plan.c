@@ -242,11 +242,13 @@ static enum mu_pin_map map_of(const struct mu_m_spec *spec)
     return map;
 }
 
-static int row(const struct mu_plan *p, const struct mu_pin_rank *r, bool bound, struct share *s)
+/* Memory is bound where a binding was asked for: a rank that may not have more than its NUMA node is killed when that
+ * is full, and should not be by surprise. Without it the kernel prefers the node all the same. */
+static int row(const struct mu_plan *p, const struct mu_pin_rank *r, bool bound, bool asked, struct share *s)
 {
     mu_auto_free char *cpus = mu_cpuset_str(&r->cpus), *nodes = mu_cpuset_str(&r->nodes);
     const struct mu_topo_dev *gpu = r->gpu >= 0 ? mu_topo_gpu(p->topo, r->gpu) : NULL;
-    bool memory = bound && !mu_cpuset_equal(&r->nodes, mu_topo_allowed_nodes(p->topo));
+    bool memory = bound && asked && !mu_cpuset_equal(&r->nodes, mu_topo_allowed_nodes(p->topo));
     mu_auto_buf struct mu_buf vars = {0};
     char **env = NULL;
 
@@ -308,7 +310,7 @@ static struct share *compute(struct mu_plan *p, uint32_t n, const struct mu_m_sp
     bool bound = pin.policy != MU_PIN_NONE;
     struct share *s = bound || pin.ranks[0].gpu >= 0 ? calloc(1, sizeof *s) : NULL;
     for (uint32_t i = 0; s && i < n && !rc; i++)
-        rc = row(p, mu_pin_rank(&pin, (int)i), bound && !(slots && !*slots[i]), s);
+        rc = row(p, mu_pin_rank(&pin, (int)i), bound && !(slots && !*slots[i]), spec->bind || slots, s);
     if (rc) {
         share_free(s);
         s = NULL;

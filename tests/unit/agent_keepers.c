@@ -349,6 +349,11 @@ static void gpus(void)
     free(start.spec.data);
     spec.bind = 0;
     spec.map = NULL;
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    start.job = 506;
+    TAP_OK(!strcmp(told(next, &start, got), "15|||"), "memory is not bound by default: %s", got);
+    mu_plan_release(next, 506);
+    free(start.spec.data);
     spec.slots = slots;
     mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
     struct mu_plan *third = mu_plan_of(paths.run, t[2]);
