@@ -9,9 +9,9 @@
 #include "runtime/base/path.h"
 #include "topo/impl.h"
 
-enum { NVIDIA = 0x10de, AMD = 0x1002, INTEL = 0x8086 };
+enum { NVIDIA = 0x10de, AMD = 0x1002, INTEL = 0x8086, CRAY = 0x17db };
 enum { DISPLAY = 0x03, DISPLAY_VGA = 0x0300, DISPLAY_3D = 0x0302, ACCELERATOR = 0x1200 };
-enum { NETWORK = 0x02, INFINIBAND = 0x0207, SERIAL_IB = 0x0c06 };
+enum { NETWORK = 0x02, INFINIBAND = 0x0207, FABRIC = 0x0208, SERIAL_IB = 0x0c06 };
 
 /* --- what a device is -------------------------------------------------------------------------------------------- */
 
@@ -45,7 +45,8 @@ bool mu_topo_dev_is_network(const struct mu_topo_dev *d)
 
 bool mu_topo_dev_is_fabric(const struct mu_topo_dev *d)
 {
-    return d->pci_class == INFINIBAND || d->pci_class == SERIAL_IB;
+    return d->pci_class == INFINIBAND || d->pci_class == FABRIC || d->pci_class == SERIAL_IB ||
+           (d->vendor == CRAY && mu_topo_dev_is_network(d)); /* Slingshot says Ethernet */
 }
 
 /* --- the list ---------------------------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@ struct mu_topo_dev {
     uint32_t vendor; /* PCI's number; 0: not known */
     int bridge;      /* the innermost above it, -1: none is known */
     int package;     /* the one that it is local to, -1: several, or not known */
-    bool fabric;     /* adapters: InfiniBand, RoCE or the like, not only a network interface */
+    bool fabric;     /* adapters: InfiniBand, RoCE, Slingshot or the like, not only a network interface */
+    bool rdma;       /* adapters: name is an RDMA device's, which UCX takes */
     bool down;       /* adapters: none of its ports is active */
     bool hidden;     /* GPUs of this machine: they have no driver, or this container may not use them */
     int port;        /* adapters of a fabric: the first active port */

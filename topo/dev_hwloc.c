@@ -132,6 +132,7 @@ static int add_pci(struct mu_topo *t, hwloc_obj_t o, int bridge, struct mu_err *
     bool gpu = n.backend >= 0 || mu_topo_dev_is_gpu(&d, root);
     bool nic = !gpu && (n.network || n.fabric || mu_topo_dev_is_fabric(&d));
     d.fabric = n.fabric || mu_topo_dev_is_fabric(&d);
+    d.rdma = n.fabric;
     d.down = n.state && !n.up;
     if ((gpu || nic) && mu_topo_add_dev(t, gpu, &d))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");

@@ -389,7 +389,8 @@ static int make_devs(struct reader *r, const int *os)
             }
         d->at = (uint64_t)os[d->at];
         /* RoCE shows in the name only: mlx5_0 is an RDMA device, eth0 is none. */
-        d->fabric = !r->kinds[i].gpu && (mu_topo_dev_is_fabric(d) || strchr(d->name, '_'));
+        d->rdma = !r->kinds[i].gpu && strchr(d->name, '_');
+        d->fabric = d->rdma || (!r->kinds[i].gpu && mu_topo_dev_is_fabric(d));
         if (mu_topo_add_dev(t, r->kinds[i].gpu, d))
             return no_memory(r);
     }

@@ -605,7 +605,7 @@ int mu_pin_env(const struct mu_topo *t, const struct mu_pin_rank *r, char ***out
         amd_name(text, gpu->uuid);
         rc = add_env(&v, "ROCR_VISIBLE_DEVICES", text);
     }
-    if (!rc && nic && nic->fabric && *nic->name) {
+    if (!rc && nic && nic->rdma) {
         snprintf(text, sizeof text, "%s:%d", nic->name, nic->port);
         rc = add_env(&v, "UCX_NET_DEVICES", text);
     }

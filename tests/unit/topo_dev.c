@@ -153,6 +153,9 @@ static const char machine[] =
     "<cpu numaid=\"0\" affinity=\"0000000f\">\n"
     " <pci busid=\"0000:0A:00.0\" class=\"0x020700\"/><pci busid=\"0000:01:00.0\" "
     "class=\"0x068000\"><nvswitch/></pci>\n"
+    " <pci busid=\"0000:0b:00.0\" class=\"0x020000\" vendor=\"0x17db\" device=\"0x0501\"><nic><net "
+    "name=\"hsn0\"/></nic></pci>\n"
+    " <pci busid=\"0000:0c:00.0\" class=\"0x020000\" vendor=\"0x8086\"><nic><net name=\"eth0\"/></nic></pci>\n"
     "</cpu></system>\n";
 
 static void nccl(void)
@@ -176,12 +179,14 @@ static void nccl(void)
     spell(&g, t, true);
     spell(&n, t, false);
     TAP_OK(!strcmp(mu_buf_str(&g), "0000:81:00.0,,") &&
-               !strcmp(mu_buf_str(&n), "0000:0a:00.0,,,fabric 0000:82:00.0,mlx5_1,,fabric,port2"),
+               !strcmp(mu_buf_str(&n), "0000:0a:00.0,,,fabric 0000:0b:00.0,hsn0,,fabric 0000:0c:00.0,eth0, "
+                                       "0000:82:00.0,mlx5_1,,fabric,port2") &&
+               !mu_topo_nic(t, 1)->rdma && mu_topo_nic(t, 3)->rdma,
            "devices of an NCCL topology: %s; %s", mu_buf_str(&g), mu_buf_str(&n));
     TAP_OK(mu_topo_ncores(t) == 8 && mu_topo_nnodes(t) == 2 && mu_topo_node(t, 0)->os == 0 &&
                mu_topo_core(t, 0)->pus[0] == 0 && mu_cpuset_isset(mu_topo_core(t, 4)->nodes, 1) &&
                mu_cpuset_isset(&mu_topo_gpu(t, 0)->nodes, 1) &&
-               mu_topo_common_bridges(t, mu_topo_gpu(t, 0), mu_topo_nic(t, 1)) == 1,
+               mu_topo_common_bridges(t, mu_topo_gpu(t, 0), mu_topo_nic(t, 3)) == 1,
            "its CPUs, in the order of the NUMA nodes");
     mu_topo_free(t);
     /* Cut anywhere it is refused, in one line. */
