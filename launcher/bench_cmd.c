@@ -22,7 +22,7 @@ struct opts {
 static const struct mu_opt table[] = {
     {"ranks", 'n', MU_OPT_INT, offsetof(struct opts, ranks), "N", "number of ranks (2)", .aliases = "np", .min = 1,
      .max = 1000000},
-    {"bind", 0, MU_OPT_STRING, offsetof(struct opts, bind), "core|none", "as for muster run (core)"},
+    {"bind", 0, MU_OPT_STRING, offsetof(struct opts, bind), "none|core|numa|gpu", "as for muster run (core)"},
     {"oversubscribe", 0, MU_OPT_FLAG, offsetof(struct opts, oversubscribe), NULL, "more ranks than slots"},
     {"op", 0, MU_OPT_CHOICE, offsetof(struct opts, op), OPS, "operation (allreduce)"},
     {"dtype", 0, MU_OPT_CHOICE, offsetof(struct opts, dtype), DTYPES, "data type (float32)"},

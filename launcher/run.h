@@ -17,15 +17,15 @@ struct mu_run_opts {
     char **mca;     /* OMPI_MCA_name=value */
     const char *mca_name;
     /* of the job */
-    const char *name, *output, *ckpt_dir, *ssh, *engine;
+    const char *name, *output, *ckpt_dir, *ssh, *engine, *rankfile;
     char **hosts, **hostfiles, **ckpt;
     int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
     char map[16];
-    bool oversubscribe, tag_output, quiet, dry_run, json, accepted;
+    bool oversubscribe, smt, tag_output, quiet, dry_run, json, accepted;
     uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */
-enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE };
+enum { MU_RUN_BIND_UNSAID = -1, MU_RUN_BIND_NONE, MU_RUN_BIND_CORE, MU_RUN_BIND_NUMA, MU_RUN_BIND_GPU };
 enum { MU_RUN_INPUT_RANK0, MU_RUN_INPUT_NONE };
 
 struct mu_run_app {
@@ -45,6 +45,7 @@ struct mu_run_plan {
     struct mu_hosts hosts;
     uint32_t host_slots; /* that they allow, spare ones left out; 0: not said for all of them */
     bool from_slurm;
+    char **slots;       /* of a rank file, by rank; NULL: there is none */
     const char *engine; /* how their agents are started; NULL: none are given */
     char **engine_env;
     char output[4096], ckpt_dir[4096], ckpt[1024], user[64];
@@ -71,6 +72,9 @@ int mu_run_plan_slots(struct mu_run_plan *p, uint32_t slots, uint32_t nodes, str
 int mu_run_check_programs(const struct mu_run_plan *p, struct mu_err *err);
 /* dir is absolute; create: it is made, with its parents, and written into. MUSTER_ENOSPC: but for room it would do. */
 int mu_run_check_dir(const char *option, const char *dir, bool create, struct mu_err *err);
+
+/* run_ranks.c: reads the rank file: its hosts take the place of those that were named, which it may count. */
+int mu_run_rankfile(struct mu_run_plan *p, struct mu_err *err);
 
 /* run_hosts.c: which hosts the job has named. */
 int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err);

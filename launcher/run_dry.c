@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/dev_json.h"
 #include "launcher/run.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
@@ -62,6 +63,8 @@ struct places {
     unsigned nspares;
     const struct mu_share *spares;
     struct mu_pin pin;
+    const struct mu_topo *topo;
+    uint32_t first; /* rank of this machine */
 };
 
 static void free_places(struct places *w)
@@ -92,12 +95,14 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
         const struct mu_run_app *app = &p->apps[a];
         for (uint32_t i = 0; i < app->ranks; i++, rank++) {
             const struct where *at = &w->v[rank];
+            const struct mu_pin_rank *r = at->pin ? mu_pin_rank(at->pin, at->local) : NULL;
             mu_auto_free char *cpus = cpus_of(at);
-            json_array_append_new(ranks,
-                                  json_pack("{s:i,s:s,s:s?,s:s?,s:o,s:o,s:o}", "rank", (int)rank, "node", at->node,
-                                            "bind", at->pin ? mu_pin_policy_name(at->pin->policy) : NULL, "cpuset",
-                                            cpus, "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir),
-                                            "env", texts(app->env, mu_strv_len(app->env))));
+            json_array_append_new(
+                ranks, json_pack("{s:i,s:s,s:s?,s:s?,s:o,s:o,s:o,s:o,s:o}", "rank", (int)rank, "node", at->node, "bind",
+                                 at->pin ? mu_pin_policy_name(at->pin->policy) : NULL, "cpuset", cpus, "gpu",
+                                 mu_json_gpu(w->topo, r ? r->gpu : -1), "nic", mu_json_nic(w->topo, r ? r->nic : -1),
+                                 "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir), "env",
+                                 texts(app->env, mu_strv_len(app->env))));
         }
     }
     for (size_t i = 0; i < MU_COUNT(set_for_each); i++)
@@ -205,6 +210,8 @@ static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct 
     for (unsigned s = 0; s < n; s++) {
         const char *node = host_of(p, w->shares[s].node);
         bool local = !strcmp(node, w->here);
+        if (local && !here)
+            w->first = rank;
         for (uint32_t i = 0; i < w->shares[s].ranks && rank < p->ranks; i++)
             w->v[rank++] = (struct where){.node = node, .pin = local ? &w->pin : NULL, .local = (int)i};
         here += local ? w->shares[s].ranks : 0;
@@ -216,17 +223,32 @@ int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
 {
     struct mu_topo *topo = NULL;
     struct places w = {.here = ""};
-    int here, rc = mu_topo_load(MU_TOPO_LIVE, NULL, 0, &topo, err);
+    enum mu_pin_map map = MU_MAP_DEFAULT;
+    if (*p->opts.map)
+        mu_pin_map_parse(p->opts.map, &map, NULL);
+    bool gpus = p->opts.bind == MU_RUN_BIND_GPU || map == MU_MAP_GPU;
+    int here, rc = mu_topo_load(MU_TOPO_LIVE, NULL, gpus ? MU_TOPO_IO : 0, &topo, err);
 
     if (rc)
         return rc;
+    w.topo = topo;
     mu_path_host(w.here);
     here = p->hosts.n && p->ranks ? place_on_hosts(p, &w, err) : place_here(p, topo, &w, err);
     rc = here < 0 ? here : 0;
     if (here > 0) {
+        static const enum mu_pin_policy policies[] = {[MU_RUN_BIND_NONE] = MU_PIN_NONE,
+                                                      [MU_RUN_BIND_CORE] = MU_PIN_CORE,
+                                                      [MU_RUN_BIND_NUMA] = MU_PIN_NUMA,
+                                                      [MU_RUN_BIND_GPU] = MU_PIN_GPU};
         struct mu_pin_request req = {.nranks = here,
-                                     .policy = p->opts.bind == MU_RUN_BIND_NONE ? MU_PIN_NONE : MU_PIN_CORE};
+                                     .policy =
+                                         p->opts.bind == MU_RUN_BIND_UNSAID ? MU_PIN_CORE : policies[p->opts.bind],
+                                     .map = map,
+                                     .smt = p->opts.smt,
+                                     .slots = p->slots ? p->slots + w.first : NULL};
         rc = mu_pin_compute(topo, &req, &w.pin, err);
+        if (rc && p->slots)
+            mu_err_prefix(err, "%s", p->opts.rankfile);
     }
     if (!rc)
         rc = p->opts.json ? print_json(p, &w, err) : print_text(p, &w, err);

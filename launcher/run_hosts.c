@@ -176,6 +176,8 @@ int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err)
         rc = add_file(&p->hosts, *v, err);
     if (!rc && has_nothing(o->hosts) && has_nothing(o->hostfiles) && mu_slurm_inside() && !(pool && *pool))
         rc = add_allocation(p, err);
+    if (!rc && o->rankfile)
+        rc = mu_run_rankfile(p, err);
     if (rc || (rc = choose_engine(p, err)) || !p->hosts.n)
         return rc;
     if ((size_t)o->spares >= p->hosts.n)
@@ -216,6 +218,7 @@ int mu_run_place(const struct mu_run_plan *p, struct mu_share **shares, unsigned
                              .hosts = text,
                              .nodes = (uint32_t)p->opts.nodes,
                              .ppn = (uint32_t)p->opts.ppn,
+                             .map = (char *)(uintptr_t)p->opts.map,
                              .spares = (uint32_t)p->opts.spares,
                              .oversubscribe = p->opts.oversubscribe};
     struct mu_share *v = NULL;

@@ -8,10 +8,10 @@
 
 #define AT(field) offsetof(struct mu_run_opts, field)
 
-/* slot, node or core; ppr:N:node and the OVERSUBSCRIBE modifier as mpirun has them. */
+/* slot, node, numa, gpu or core; ppr:N:node and the OVERSUBSCRIBE modifier as mpirun has them. */
 static int take_map(const char *value, void *opts, struct mu_err *err)
 {
-    static const char *const words[] = {"slot", "node", "core"};
+    static const char *const words[] = {"slot", "node", "numa", "gpu", "core"};
     struct mu_run_opts *o = opts;
     char shown[80], word[64];
     bool ok = true, first = true;
@@ -35,8 +35,8 @@ static int take_map(const char *value, void *opts, struct mu_err *err)
             ok = false;
             for (size_t i = 0; i < MU_COUNT(words) && !ok; i++)
                 ok = !strcmp(word, words[i]);
-            if (ok)
-                snprintf(o->map, sizeof o->map, "%.15s", word);
+            if (ok) /* the next core is the next slot */
+                snprintf(o->map, sizeof o->map, "%.15s", strcmp(word, "core") ? word : "slot");
         } else if (!strcasecmp(word, "oversubscribe")) {
             o->oversubscribe = true;
         } else {
@@ -47,7 +47,7 @@ static int take_map(const char *value, void *opts, struct mu_err *err)
         p += len + 1;
     }
     return ok ? 0
-              : mu_err_set(err, MUSTER_EARG, "takes slot, node, core or ppr:N:node, not '%s'",
+              : mu_err_set(err, MUSTER_EARG, "takes slot, node, numa, gpu or ppr:N:node, not '%s'",
                            mu_str_show(shown, sizeof shown, value));
 }
 
@@ -109,11 +109,31 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
         {"engine", 0, MU_OPT_STRING, AT(engine), "ssh|slurm|hand", "how agents are started on other hosts", NULL,        \
          0,        0, NULL},                                                                                             \
         {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "allow more ranks than slots", NULL, 0, 0, NULL},     \
-        {"bind",    0,           MU_OPT_CHOICE,                                                                          \
-         AT(bind),  "none|core", "pin each rank; default: core, unless oversubscribed",                                  \
-         "bind-to", 0,           0,                                                                                      \
+        {"bind",                                                                                                         \
+         0,                                                                                                              \
+         MU_OPT_CHOICE,                                                                                                  \
+         AT(bind),                                                                                                       \
+         "none|core|numa|gpu",                                                                                           \
+         "what each rank gets; default: core, unless oversubscribed",                                                    \
+         "bind-to",                                                                                                      \
+         0,                                                                                                              \
+         0,                                                                                                              \
          NULL},                                                                                                          \
-        {"map", 0, MU_OPT_FUNC, 0, "slot|node|core", "order in which ranks are laid out", "map-by", 0, 0, take_map},     \
+        {"map", 0, MU_OPT_FUNC, 0, "slot|node|numa|gpu", "where the next rank goes", "map-by", 0, 0, take_map},          \
+        {"rankfile",   0,      MU_OPT_STRING,                                                                            \
+         AT(rankfile), "FILE", "hosts and CPUs of each rank: 'rank N=HOST slot=LIST' a line",                            \
+         "rf",         0,      0,                                                                                        \
+         NULL},                                                                                                          \
+        {"smt",                                                                                                          \
+         0,                                                                                                              \
+         MU_OPT_FLAG,                                                                                                    \
+         AT(smt),                                                                                                        \
+         NULL,                                                                                                           \
+         "bind to all hardware threads of a core, not its first",                                                        \
+         "use-hwthread-cpus",                                                                                            \
+         0,                                                                                                              \
+         0,                                                                                                              \
+         NULL},                                                                                                          \
         {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks", NULL, 0, 0, NULL},      \
         {"mca", 0, MU_OPT_FUNC, 0, "NAME VALUE", "set a parameter of Open MPI", NULL, 0, 0, take_mca},                   \
         {"wdir", 0, MU_OPT_STRING, AT(wdir), "DIR", "directory to work in", "wd chdir", 0, 0, NULL},                     \

@@ -343,13 +343,17 @@ void mu_run_plan_free(struct mu_run_plan *p)
     free(p->apps);
     mu_strv_free(p->env);
     mu_strv_free(p->engine_env);
+    mu_strv_free(p->slots);
     mu_hosts_free(&p->hosts);
     memset(p, 0, sizeof *p);
 }
 
 int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct mu_bytes *out, struct mu_err *err)
 {
-    static const uint32_t binds[] = {[MU_RUN_BIND_NONE] = MU_BIND_NONE, [MU_RUN_BIND_CORE] = MU_BIND_CORE};
+    static const uint32_t binds[] = {[MU_RUN_BIND_NONE] = MU_BIND_NONE,
+                                     [MU_RUN_BIND_CORE] = MU_BIND_CORE,
+                                     [MU_RUN_BIND_NUMA] = MU_BIND_NUMA,
+                                     [MU_RUN_BIND_GPU] = MU_BIND_GPU};
     const struct mu_run_opts *o = &p->opts;
     const char *slash = strrchr(p->apps[0].argv[0], '/');
     char name[NAME_MAX_BYTES + 1];
@@ -416,6 +420,8 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .ssh = (char *)(uintptr_t)o->ssh,
         .engine = (char *)(uintptr_t)p->engine,
         .engine_env = p->engine_env,
+        .smt = o->smt,
+        .slots = p->slots,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);
     return rc ? mu_err_set(err, rc, "the job's description: %s",

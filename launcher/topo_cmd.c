@@ -4,16 +4,19 @@
 #include <string.h>
 
 #include "launcher/commands.h"
+#include "launcher/dev_json.h"
+#include "launcher/rankfile.h"
+#include "launcher/table.h"
 #include "launcher/topo_fabric.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/opt.h"
 #include "runtime/base/str.h"
-#include "topo/pin.h"
+#include "topo/draw.h"
 
 enum { EXIT_USAGE = 2 };
 
 struct opts {
-    const char *node_file, *synthetic, *cpus, *occupied, *bind;
+    const char *node_file, *synthetic, *cpus, *occupied, *bind, *map, *rankfile, *svg;
     int ranks;
     bool smt, json;
 };
@@ -24,18 +27,24 @@ static void clean_topo(struct mu_topo **t)
 }
 #define auto_topo __attribute__((cleanup(clean_topo)))
 
-/* The first PIN_ONLY rows are pin's own; the rest say which node, for every subcommand. */
-enum { PIN_ONLY = 4 };
+/* The first row is show's own. */
 static const struct mu_opt rows[] = {
+    {"svg", 0, MU_OPT_STRING, offsetof(struct opts, svg), "FILE", .help = "draw it into this file"},
     {"ranks", 'n', MU_OPT_INT, offsetof(struct opts, ranks), "N", .help = "ranks on the node", .aliases = "np",
      .min = 1, .max = 1 << 20},
-    {"bind", 0, MU_OPT_STRING, offsetof(struct opts, bind), "core|none",
-     .help = "a core a rank (default), or all that is allowed", .aliases = "bind-to"},
+    {"bind", 0, MU_OPT_STRING, offsetof(struct opts, bind), "core|numa|gpu|none",
+     .help =
+         "what a rank gets: a core (default), a part of a NUMA node, a GPU and cores near it, or all that is allowed",
+     .aliases = "bind-to"},
+    {"map", 0, MU_OPT_STRING, offsetof(struct opts, map), "slot|node|numa|gpu",
+     .help = "where the next rank goes; default: what --bind names", .aliases = "map-by"},
+    {"rankfile", 0, MU_OPT_STRING, offsetof(struct opts, rankfile), "FILE",
+     .help = "CPUs of each rank instead: 'rank N=HOST slot=LIST' a line"},
     {"smt", 0, MU_OPT_FLAG, offsetof(struct opts, smt), .help = "all hardware threads of a core, not its first"},
     {"occupied", 0, MU_OPT_STRING, offsetof(struct opts, occupied), "LIST", .help = "CPUs that other jobs hold"},
 
     {"node-file", 0, MU_OPT_STRING, offsetof(struct opts, node_file), "FILE",
-     .help = "the node of this hwloc XML file instead of this machine"},
+     .help = "the node of this XML file, hwloc's or NCCL's, instead of this machine"},
     {"synthetic", 0, MU_OPT_STRING, offsetof(struct opts, synthetic), "TEXT",
      .help = "a node in hwloc's words, such as 'pack:2 core:4 pu:2'"},
     {"cpus", 0, MU_OPT_STRING, offsetof(struct opts, cpus), "LIST", .help = "use only these CPUs, such as 0-3,8"},
@@ -52,10 +61,11 @@ static const struct sub {
     size_t nrows;
     int (*run)(const struct opts *, struct mu_topo *, struct mu_err *);
 } subs[] = {
-    {"show", "muster topo show [--node-file FILE] [--json]", "packages, NUMA nodes, caches, cores and CPUs of a node",
-     rows + PIN_ONLY, MU_COUNT(rows) - PIN_ONLY, show},
-    {"pin", "muster topo pin -n N [--bind core|none] [--node-file FILE] [--json]",
-     "the CPUs and NUMA nodes that each rank of a job would get", rows, MU_COUNT(rows), pin},
+    {"show", "muster topo show [-n N [--bind B] [--map M]] [--node-file FILE] [--svg FILE] [--json]",
+     "packages, NUMA nodes, caches, cores, GPUs and network adapters of a node", rows, MU_COUNT(rows), show},
+    {"pin", "muster topo pin -n N [--bind core|numa|gpu|none] [--map M] [--node-file FILE] [--json]",
+     "the CPUs, NUMA nodes, GPU and network adapter that each rank of a job would get", rows + 1, MU_COUNT(rows) - 1,
+     pin},
 };
 
 /* --- output ----------------------------------------------------------------------------------------------------- */
@@ -111,85 +121,242 @@ static json_t *json_cores(const struct mu_topo *t)
     return whole(a, mu_topo_ncores(t));
 }
 
-static int show(const struct opts *o, struct mu_topo *t, struct mu_err *err)
+static json_t *json_devs(const struct mu_topo *t, bool gpu)
 {
-    struct mu_topo_counts n;
-    char memory[32], source[256];
+    int n = gpu ? mu_topo_ngpus(t) : mu_topo_nnics(t);
+    json_t *a = json_array();
 
-    mu_topo_count(t, &n);
-    if (o->json)
-        return put_json(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:I,s:o,s:o,s:i,s:o,s:o}", "schema", "muster.topo/1",
-                                  "source", mu_str_show(source, sizeof source, mu_topo_source(t)), "packages",
-                                  n.packages, "numa_nodes", n.nodes, "cores", n.cores, "pus", n.pus, "memory",
-                                  (json_int_t)n.memory, "cpuset", json_list(mu_topo_allowed(t)), "nodeset",
-                                  json_list(mu_topo_allowed_nodes(t)), "slots", mu_topo_slots(t), "core_list",
-                                  json_cores(t), "node_list", json_nodes(t)),
-                        err);
-
-    printf("%s: %d package%s, %d NUMA node%s, %d core%s, %d PU%s, %s (what is allowed: *)\n",
-           mu_str_show(source, sizeof source, mu_topo_source(t)), n.packages, n.packages == 1 ? "" : "s", n.nodes,
-           n.nodes == 1 ? "" : "s", n.cores, n.cores == 1 ? "" : "s", n.pus, n.pus == 1 ? "" : "s",
-           mu_str_fmt_size(memory, sizeof memory, n.memory));
-    return mu_topo_draw(t, stdout);
+    for (int i = 0; i < n; i++) {
+        const struct mu_topo_dev *d = gpu ? mu_topo_gpu(t, i) : mu_topo_nic(t, i);
+        json_t *j = gpu ? mu_json_gpu(t, i) : mu_json_nic(t, i);
+        json_object_set_new(j, "name", mu_json_or_null(d->name));
+        json_object_set_new(j, "model", mu_json_or_null(d->model));
+        json_object_set_new(j, "cpuset", json_list(&d->cpus));
+        json_object_set_new(j, "nodeset", json_list(&d->nodes));
+        json_object_set_new(j, "usable", json_boolean(gpu ? !d->hidden : !d->down));
+        if (!gpu)
+            json_object_set_new(j, "fabric", json_boolean(d->fabric));
+        json_array_append_new(a, j);
+    }
+    return whole(a, n);
 }
 
-static int pin_json(const struct mu_topo *t, const struct mu_pin *p, struct mu_err *err)
-{
-    json_t *ranks = json_array();
+/* --- pinning ---------------------------------------------------------------------------------------------------- */
 
-    for (int i = 0; i < p->nranks; i++) {
-        const struct mu_pin_rank *r = mu_pin_rank(p, i);
-        json_array_append_new(ranks, json_pack("{s:i,s:o,s:o,s:n,s:n}", "rank", i, "cpuset", json_list(&r->cpus),
-                                               "nodeset", json_list(&r->nodes), "gpu", "nic"));
+/* The slots of a rank file's ranks; all on one node. */
+static int slots_of(const struct opts *o, char ***slots, int *n, struct mu_err *err)
+{
+    struct mu_rankfile f = {0};
+    int rc = mu_rankfile_read(o->rankfile, &f, err);
+
+    if (rc)
+        return rc == MUSTER_ENOMEM ? rc : MUSTER_EARG;
+    for (uint32_t i = 0; !rc && i < f.n; i++) {
+        if (strcmp(f.v[i].host, f.v[0].host))
+            rc = mu_err_set(err, MUSTER_EARG, "%s:%u: another host than in line %u; this looks at one node",
+                            o->rankfile, f.v[i].line, f.v[0].line);
+        else if (mu_strv_append(slots, f.v[i].slots))
+            rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     }
-    char source[256];
-    return put_json(json_pack("{s:s,s:s,s:s,s:s,s:o}", "schema", "muster.pin/1", "source",
-                              mu_str_show(source, sizeof source, mu_topo_source(t)), "bind",
-                              mu_pin_policy_name(p->policy), "note", p->note, "ranks", whole(ranks, p->nranks)),
-                    err);
+    if (!rc && o->ranks && (uint32_t)o->ranks != f.n)
+        rc = mu_err_set(err, MUSTER_EARG, "%d ranks asked for, %s has %u: leave -n out", o->ranks, o->rankfile, f.n);
+    *n = (int)f.n;
+    mu_rankfile_free(&f);
+    return rc;
 }
 
-static int pin_table(const struct mu_pin *p, struct mu_err *err)
-{
-    size_t width = strlen("CPUS");
-
-    for (int i = 0; i < p->nranks; i++) {
-        size_t w = mu_cpuset_format(&mu_pin_rank(p, i)->cpus, NULL, 0);
-        if (w > width)
-            width = w;
-    }
-    printf("%6s  %-*s  %s\n", "RANK", (int)width, "CPUS", "NODES");
-    for (int i = 0; i < p->nranks; i++) {
-        const struct mu_pin_rank *r = mu_pin_rank(p, i);
-        mu_auto_free char *cpus = mu_cpuset_str(&r->cpus), *nodes = mu_cpuset_str(&r->nodes);
-        if (!cpus || !nodes)
-            return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-        printf("%6d  %-*s  %s\n", i, (int)width, cpus, nodes);
-    }
-    return 0;
-}
-
-/* --- commands --------------------------------------------------------------------------------------------------- */
-
-static int pin(const struct opts *o, struct mu_topo *t, struct mu_err *err)
+static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin *p, struct mu_err *err)
 {
     struct mu_pin_request r = {.nranks = o->ranks, .policy = MU_PIN_CORE, .smt = o->smt};
     struct mu_cpuset occupied;
-    struct mu_pin p;
+    char **slots = NULL;
     int rc;
 
-    if (!o->ranks)
+    if (!o->ranks && !o->rankfile)
         return mu_err_set(err, MUSTER_EARG, "how many ranks? Give -n N");
     if (o->bind && (rc = mu_pin_policy_parse(o->bind, &r.policy, err)))
         return mu_err_prefix(err, "--bind");
+    if (o->map && (rc = mu_pin_map_parse(o->map, &r.map, err)))
+        return mu_err_prefix(err, "--map");
+    if (o->rankfile && (o->bind || o->map))
+        return mu_err_set(err, MUSTER_EARG, "--rankfile says where each rank goes: leave --bind and --map out");
     if (o->occupied) {
         if ((rc = mu_cpuset_parse(o->occupied, &occupied, err)))
             return mu_err_prefix(err, "--occupied");
         r.occupied = &occupied;
     }
-    if ((rc = mu_pin_compute(t, &r, &p, err)))
+    rc = o->rankfile ? slots_of(o, &slots, &r.nranks, err) : 0;
+    r.slots = slots;
+    if (!rc)
+        rc = mu_pin_compute(t, &r, p, err);
+    mu_strv_free(slots);
+    return rc;
+}
+
+static json_t *json_ranks(const struct mu_topo *t, const struct mu_pin *p)
+{
+    json_t *ranks = json_array();
+
+    for (int i = 0; i < p->nranks; i++) {
+        const struct mu_pin_rank *r = mu_pin_rank(p, i);
+        char **env = NULL;
+        json_t *vars = json_array();
+        if (!mu_pin_env(t, r, &env))
+            for (char **e = env; e && *e; e++)
+                json_array_append_new(vars, mu_json_or_null(*e));
+        mu_strv_free(env);
+        json_array_append_new(ranks, json_pack("{s:i,s:o,s:o,s:o,s:o,s:o}", "rank", i, "cpuset", json_list(&r->cpus),
+                                               "nodeset", json_list(&r->nodes), "gpu", mu_json_gpu(t, r->gpu), "nic",
+                                               mu_json_nic(t, r->nic), "env", vars));
+    }
+    return whole(ranks, p->nranks);
+}
+
+static int draw_file(const struct mu_topo *t, const struct mu_pin *p, const char *path, struct mu_err *err)
+{
+    mu_auto_file FILE *f = fopen(path, "we");
+
+    if (!f)
+        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+    if (mu_topo_draw_svg(t, p, f) || fclose(MU_STEAL(f, NULL)))
+        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+    return 0;
+}
+
+/* --- commands --------------------------------------------------------------------------------------------------- */
+
+static const char *s_of(int n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static int show_json(const struct mu_topo *t, const struct mu_pin *p, struct mu_err *err)
+{
+    struct mu_topo_counts n;
+    char source[256];
+
+    mu_topo_count(t, &n);
+    json_t *j = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:I,s:o,s:o,s:i,s:o,s:o,s:o,s:o}", "schema", "muster.topo/1",
+                          "source", mu_str_show(source, sizeof source, mu_topo_source(t)), "packages", n.packages,
+                          "numa_nodes", n.nodes, "cores", n.cores, "pus", n.pus, "memory", (json_int_t)n.memory,
+                          "cpuset", json_list(mu_topo_allowed(t)), "nodeset", json_list(mu_topo_allowed_nodes(t)),
+                          "slots", mu_topo_slots(t), "core_list", json_cores(t), "node_list", json_nodes(t), "gpu_list",
+                          json_devs(t, true), "nic_list", json_devs(t, false));
+    if (j && p) {
+        json_object_set_new(j, "bind", json_string(mu_pin_policy_name(p->policy)));
+        json_object_set_new(j, "note", json_string(p->note));
+        json_object_set_new(j, "ranks", json_ranks(t, p));
+    }
+    return put_json(j, err);
+}
+
+static int show_text(const struct mu_topo *t, const struct mu_pin *p)
+{
+    struct mu_topo_counts n;
+    char memory[32], source[256];
+    int gpus = mu_topo_ngpus(t), nics = mu_topo_nnics(t);
+
+    mu_topo_count(t, &n);
+    printf("%s: %d package%s, %d NUMA node%s, %d core%s, %d PU%s",
+           mu_str_show(source, sizeof source, mu_topo_source(t)), n.packages, s_of(n.packages), n.nodes, s_of(n.nodes),
+           n.cores, s_of(n.cores), n.pus, s_of(n.pus));
+    if (n.memory)
+        printf(", %s", mu_str_fmt_size(memory, sizeof memory, n.memory));
+    if (gpus)
+        printf(", %d GPU%s", gpus, s_of(gpus));
+    if (nics)
+        printf(", %d network adapter%s", nics, s_of(nics));
+    printf(" (what is allowed: *)\n");
+    int rc = mu_topo_draw(t, p, stdout);
+    if (p && p->policy == MU_PIN_NONE)
+        printf("ranks 0-%d are not bound\n", p->nranks - 1);
+    return rc;
+}
+
+static int show(const struct opts *o, struct mu_topo *t, struct mu_err *err)
+{
+    struct mu_pin pin = {0}, *p = NULL;
+    int rc = 0;
+
+    if (o->ranks || o->rankfile) {
+        if ((rc = compute(o, t, &pin, err)))
+            return rc;
+        p = &pin;
+    } else if (o->bind || o->map || o->occupied || o->smt) {
+        return mu_err_set(err, MUSTER_EARG, "how many ranks are bound? Give -n N, or leave --%s out",
+                          o->bind  ? "bind"
+                          : o->map ? "map"
+                          : o->smt ? "smt"
+                                   : "occupied");
+    }
+    if (o->svg)
+        rc = draw_file(t, p, o->svg, err);
+    else
+        rc = o->json ? show_json(t, p, err) : show_text(t, p);
+    if (p && !o->json && p->note[0])
+        fprintf(stderr, "muster topo show: %s\n", p->note);
+    mu_pin_free(&pin);
+    return rc;
+}
+
+static int pin_json(const struct mu_topo *t, const struct mu_pin *p, enum mu_pin_map map, struct mu_err *err)
+{
+    char source[256];
+
+    return put_json(json_pack("{s:s,s:s,s:s,s:o,s:s,s:o}", "schema", "muster.pin/1", "source",
+                              mu_str_show(source, sizeof source, mu_topo_source(t)), "bind",
+                              mu_pin_policy_name(p->policy), "map", mu_json_or_null(mu_pin_map_name(map)), "note",
+                              p->note, "ranks", json_ranks(t, p)),
+                    err);
+}
+
+static void dev_cell(struct mu_table *t, const struct mu_topo_dev *d)
+{
+    mu_table_cellf(t, "%s%s%s", d->pci, *d->pci && *d->name ? " " : "", d->name);
+}
+
+static int pin_table(const struct mu_topo *topo, const struct mu_pin *p, struct mu_err *err)
+{
+    static const struct mu_column columns[] = {
+        {"RANK", MU_RIGHT}, {"CPUS", 0}, {"NODES", 0}, {"GPU", 0}, {"ADAPTER", 0}};
+    bool gpus = false;
+
+    for (int i = 0; i < p->nranks; i++)
+        gpus |= mu_pin_rank(p, i)->gpu >= 0;
+    struct mu_table *t = mu_table_new(columns, gpus ? 5 : 3);
+    for (int i = 0; t && i < p->nranks; i++) {
+        const struct mu_pin_rank *r = mu_pin_rank(p, i);
+        mu_auto_free char *cpus = mu_cpuset_str(&r->cpus), *nodes = mu_cpuset_str(&r->nodes);
+        mu_table_cellf(t, "%d", i);
+        mu_table_cell(t, cpus ? cpus : "?");
+        mu_table_cell(t, nodes ? nodes : "?");
+        if (gpus && r->gpu >= 0)
+            dev_cell(t, mu_topo_gpu(topo, r->gpu));
+        else if (gpus)
+            mu_table_cell(t, "-");
+        if (gpus && r->nic >= 0)
+            dev_cell(t, mu_topo_nic(topo, r->nic));
+        else if (gpus)
+            mu_table_cell(t, "-");
+    }
+    if (!t)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    mu_table_print(t, stdout);
+    mu_table_free(t);
+    return 0;
+}
+
+static int pin(const struct opts *o, struct mu_topo *t, struct mu_err *err)
+{
+    enum mu_pin_map map = MU_MAP_DEFAULT;
+    struct mu_pin p;
+    int rc = compute(o, t, &p, err);
+
+    if (rc)
         return rc;
-    rc = o->json ? pin_json(t, &p, err) : pin_table(&p, err);
+    if (o->map)
+        mu_pin_map_parse(o->map, &map, NULL);
+    rc = o->json ? pin_json(t, &p, map, err) : pin_table(t, &p, err);
     if (!rc && !o->json && p.note[0])
         fprintf(stderr, "muster topo pin: %s\n", p.note);
     mu_pin_free(&p);
@@ -207,7 +374,7 @@ static int load(const struct opts *o, struct mu_topo **out, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--node-file and --synthetic are two nodes: give one of them");
     if (o->cpus && (rc = mu_cpuset_parse(o->cpus, &mask, err)))
         return mu_err_prefix(err, "--cpus");
-    if ((rc = mu_topo_load(kind, o->node_file ? o->node_file : o->synthetic, 0, &t, err)))
+    if ((rc = mu_topo_load(kind, o->node_file ? o->node_file : o->synthetic, MU_TOPO_IO, &t, err)))
         return rc;
     if (o->cpus && (rc = mu_topo_restrict(t, &mask, err)))
         return mu_err_prefix(err, "--cpus");

@@ -11,13 +11,14 @@
 #include "runtime/base/str.h"
 #include "topo/audit.h"
 #include "topo/export.h"
+#include "topo/fabric_svg.h"
 
 enum { OCCUPIED_MAX_BYTES = 64 << 20 };
 enum { AS_HOSTFILE, AS_TOPOLOGY };
 
 struct opts {
     char **files;
-    const char *guids, *device, *occupied;
+    const char *guids, *device, *occupied, *svg;
     uint64_t timeout;
     int nodes, group, as;
     bool json;
@@ -44,6 +45,8 @@ static void clean_table(struct mu_table **t)
 
 /* The first EXPORT_ONLY rows are export's, the first PLACE_ONLY export's and place's; the rest say which fabric. */
 enum { EXPORT_ONLY = 1, PLACE_ONLY = 4 };
+/* The last rows that not all have: json, not export's, and svg, fabric's alone. */
+enum { NO_SVG = 1, NO_JSON = 2 };
 static const struct mu_opt rows[] = {
     {"as", 0, MU_OPT_CHOICE, offsetof(struct opts, as), "hostfile|topology.conf",
      .help = "what to write; default hostfile"},
@@ -63,6 +66,7 @@ static const struct mu_opt rows[] = {
     {"timeout", 0, MU_OPT_DURATION, offsetof(struct opts, timeout), "TIME",
      .help = "give up the discovery after that; default 30s"},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), .help = "print JSON"},
+    {"svg", 0, MU_OPT_STRING, offsetof(struct opts, svg), "FILE", .help = "draw it into this file"},
 };
 
 static int fabric(const struct opts *, const struct mu_fabric *, struct mu_err *);
@@ -76,14 +80,15 @@ static const struct sub {
     size_t first_row, nrows;
     int (*run)(const struct opts *, const struct mu_fabric *, struct mu_err *);
 } subs[] = {
-    {"fabric", "muster topo fabric [--fabric-file FILE]... [--json]", "hosts, switches, subnets and units of a fabric",
-     PLACE_ONLY, MU_COUNT(rows) - PLACE_ONLY, fabric},
+    {"fabric", "muster topo fabric [--fabric-file FILE]... [--svg FILE] [--json]",
+     "hosts, switches, subnets and units of a fabric", PLACE_ONLY, MU_COUNT(rows) - PLACE_ONLY, fabric},
     {"place", "muster topo place -N NODES [--group-size G] [--occupied FILE] [--fabric-file FILE]... [--json]",
-     "the nodes that a job would get, in the order of its ranks", EXPORT_ONLY, MU_COUNT(rows) - EXPORT_ONLY, place},
+     "the nodes that a job would get, in the order of its ranks", EXPORT_ONLY, MU_COUNT(rows) - EXPORT_ONLY - NO_SVG,
+     place},
     {"audit", "muster topo audit [--fabric-file FILE]... [--json]", "missing rails, dead and swapped cables",
-     PLACE_ONLY, MU_COUNT(rows) - PLACE_ONLY, audit},
+     PLACE_ONLY, MU_COUNT(rows) - PLACE_ONLY - NO_SVG, audit},
     {"export", "muster topo export [--as hostfile|topology.conf] [-N NODES] [--fabric-file FILE]...",
-     "a hostfile in the order of placement, or a topology.conf", 0, MU_COUNT(rows) - 1, export},
+     "a hostfile in the order of placement, or a topology.conf", 0, MU_COUNT(rows) - NO_JSON, export},
 };
 
 /* --- output ----------------------------------------------------------------------------------------------------- */
@@ -137,6 +142,15 @@ static const char *leaf_name(const struct mu_fabric *f, int host)
     return "-";
 }
 
+static int draw_file(const struct mu_fabric *f, const struct mu_units *u, const char *path, struct mu_err *err)
+{
+    mu_auto_file FILE *out = fopen(path, "we");
+
+    if (!out || mu_fabric_draw_svg(f, u, out) || fclose(MU_STEAL(out, NULL)))
+        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+    return 0;
+}
+
 /* --- fabric ----------------------------------------------------------------------------------------------------- */
 
 static int fabric(const struct opts *o, const struct mu_fabric *f, struct mu_err *err)
@@ -159,6 +173,8 @@ static int fabric(const struct opts *o, const struct mu_fabric *f, struct mu_err
             top = n->rank > top ? n->rank : top;
         }
     }
+    if (o->svg)
+        return draw_file(f, &u, o->svg, err);
     mu_str_show(source, sizeof source, mu_fabric_source(f));
     if (o->json) {
         json_t *levels = json_array();

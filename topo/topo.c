@@ -12,6 +12,7 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "topo/draw.h"
 #include "topo/impl.h"
 
 static void clean_topo(struct mu_topo **t)
@@ -79,10 +80,16 @@ static int source_live(struct mu_topo *t, const char *where, struct mu_err *err)
 static int source_xml(struct mu_topo *t, const char *where, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_topo_read_xml(where, &text, err);
+    bool nccl = false;
+    int rc = mu_topo_read_xml(where, &text, &nccl, err);
 
     if (rc)
         return rc;
+    if (nccl) {
+        hwloc_topology_destroy(MU_STEAL(t->hw, NULL));
+        rc = mu_topo_parse_nccl(t, mu_buf_str(&text), err);
+        return rc ? mu_err_prefix(err, "node file %s", where) : 0;
+    }
     if (hwloc_topology_set_xmlbuffer(t->hw, text.data, (int)text.len + 1))
         return mu_err_set(err, MUSTER_EARG, "node file %s: hwloc does not take it", where);
     return 0;
@@ -263,8 +270,8 @@ static int load_survives(struct mu_topo *t, const char *where, struct mu_err *er
         FILE *null = fopen("/dev/null", "we");
         if (!null || dup2(fileno(null), STDERR_FILENO) < 0)
             _exit(0);
-        if (!hwloc_topology_load(t->hw) && !build(t, MU_TOPO_XML, NULL))
-            mu_topo_draw(t, null);
+        if (!hwloc_topology_load(t->hw) && !build(t, MU_TOPO_XML, NULL) && !mu_topo_hwloc_devs(t, NULL))
+            mu_topo_draw(t, NULL, null);
         _exit(0);
     }
     for (;;) {
@@ -292,7 +299,7 @@ static int load(struct mu_topo *t, enum mu_topo_kind kind, const char *where, un
         t->hw = NULL;
         return mu_err_set(err, MUSTER_ENOMEM, "hwloc does not start");
     }
-    if ((rc = sources[kind].set(t, where, err)))
+    if ((rc = sources[kind].set(t, where, err)) || !t->hw)
         return rc;
 #if HWLOC_API_VERSION >= 0x00020800
     f |= HWLOC_TOPOLOGY_FLAG_NO_DISTANCES | HWLOC_TOPOLOGY_FLAG_NO_MEMATTRS | HWLOC_TOPOLOGY_FLAG_NO_CPUKINDS;
@@ -332,10 +339,12 @@ int mu_topo_load(enum mu_topo_kind kind, const char *where, unsigned flags, stru
     env_restore(env, nenv);
     if (rc)
         return rc;
-    if ((rc = build(t, kind, err))) {
+    if (t->hw && ((rc = build(t, kind, err)) || (flags & MU_TOPO_IO && (rc = mu_topo_hwloc_devs(t, err))))) {
         mu_err_prefix(err, "%s%s", sources[kind].what, where);
         return rc;
     }
+    if (kind == MU_TOPO_LIVE)
+        mu_topo_live_devs(t, "");
     *out = MU_STEAL(t, NULL);
     return 0;
 }
@@ -351,6 +360,9 @@ void mu_topo_free(struct mu_topo *t)
     free(t->pus);
     free(t->nsetv);
     free(t->nodes);
+    free(t->gpus);
+    free(t->nics);
+    free(t->bridges);
     free(t);
 }
 

@@ -14,10 +14,10 @@ struct mu_topo; /* free with mu_topo_free */
 
 enum mu_topo_kind {
     MU_TOPO_LIVE,     /* this machine, as far as its cgroup and the caller's affinity mask allow */
-    MU_TOPO_XML,      /* `where` is an hwloc XML file */
+    MU_TOPO_XML,      /* `where` is an XML file of hwloc's or NCCL's */
     MU_TOPO_SYNTHETIC /* `where` is hwloc's description, such as "pack:2 core:4 pu:2" */
 };
-#define MU_TOPO_IO 1u /* PCI and other devices too: tens of milliseconds on a live machine */
+#define MU_TOPO_IO 1u /* GPUs and network adapters too (topo/dev.h): tens of milliseconds on a live machine */
 
 /* `where` is ignored for MU_TOPO_LIVE. EARG: the source cannot be used as it is (the text names the file and what is
  * wrong with it); EVERSION: XML of a newer hwloc; ENODE: this machine allows no CPU; ENOMEM. */
@@ -58,8 +58,6 @@ struct mu_topo_node {
 int mu_topo_nnodes(const struct mu_topo *);
 const struct mu_topo_node *mu_topo_node(const struct mu_topo *, int i);
 
-/* The tree of packages, NUMA nodes, L3 caches, cores and PUs; allowed PUs bear a star. */
-int mu_topo_draw(const struct mu_topo *, FILE *);
 /* "2.9.0": the hwloc that this process runs with, not the one it was compiled against. */
 int mu_topo_hwloc_version(char *buf, size_t len);
 

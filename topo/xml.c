@@ -41,7 +41,7 @@ static int xml_major(const char *element)
     return *v == '"' || *v == '\'' ? atoi(v + 1) : 1;
 }
 
-int mu_topo_read_xml(const char *path, struct mu_buf *out, struct mu_err *err)
+int mu_topo_read_xml(const char *path, struct mu_buf *out, bool *nccl, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
     int rc = mu_path_read(path, XML_MAX, &text, err);
@@ -63,13 +63,15 @@ int mu_topo_read_xml(const char *path, struct mu_buf *out, struct mu_err *err)
 
     char root[48];
     snprintf(root, sizeof root, "%.*s", (int)strcspn(e + 1, " \t\r\n/>"), e + 1);
-    if (strcmp(root, "topology")) {
+    *nccl = !strcmp(root, "system");
+    if (strcmp(root, "topology") && !*nccl) {
         char shown[64];
         return mu_err_set(err, MUSTER_EARG,
-                          "node file %s: is XML, but not hwloc's (its root is <%s>); write one with `lstopo FILE.xml`",
+                          "node file %s: is XML, but neither hwloc's nor NCCL's (its root is <%s>); write one with "
+                          "`lstopo FILE.xml`",
                           path, mu_str_show(shown, sizeof shown, root));
     }
-    int major = xml_major(e), ours = (int)(hwloc_get_api_version() >> 16);
+    int major = *nccl ? 0 : xml_major(e), ours = (int)(hwloc_get_api_version() >> 16);
     if (major > ours) {
         char version[32] = "?";
         mu_topo_hwloc_version(version, sizeof version);
@@ -81,7 +83,7 @@ int mu_topo_read_xml(const char *path, struct mu_buf *out, struct mu_err *err)
     size_t end = n;
     while (end > 0 && isspace((unsigned char)buf[end - 1]))
         end--;
-    if (end < 11 || strncmp(buf + end - 11, "</topology>", 11))
+    if (!*nccl && (end < 11 || strncmp(buf + end - 11, "</topology>", 11)))
         return mu_err_set(err, MUSTER_EARG, "node file %s: is truncated (no </topology> at its end)", path);
     *out = text;
     text = (struct mu_buf){0};

@@ -504,6 +504,12 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_ctl_event(c, j, "rank-exit", (int)m->rank_exit.rank, c->pool.v[k->node].name, "%s",
                          m->rank_exit.text ? m->rank_exit.text : "");
         return;
+    case MU_MSG_misbound:
+        j = mu_ctl_find(c, m->misbound.job);
+        if (j && m->misbound.attempt == j->row.attempt)
+            mu_ctl_event(c, j, "misbound", (int)m->misbound.rank, c->pool.v[k->node].name, "%s",
+                         m->misbound.text ? m->misbound.text : "");
+        return;
     default:
         return;
     }

@@ -49,7 +49,7 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     }
     if (mu_hang_ns(s->hang_ns_plus1) && mu_hang_ns(s->hang_ns_plus1) < MU_HANG_LEAST_NS)
         return mu_err_set(err, MUSTER_EARG, "the job's hang deadline is shorter than a second");
-    if (s->bind > MU_BIND_CORE || s->on_failure > MU_FAIL_KEEP)
+    if (s->bind > MU_BIND_GPU || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
 }

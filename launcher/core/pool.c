@@ -182,12 +182,53 @@ static uint32_t most_on(const struct mu_node *n)
     return !n->files || most > UINT32_MAX ? UINT32_MAX : (uint32_t)most;
 }
 
-/* Fills shares over the places. want_nodes: exactly so many nodes, 0 = as few as it takes. */
-static bool fill(const struct mu_pool *pool, const struct place *p, unsigned np, uint32_t ranks, uint32_t want_nodes,
-                 uint32_t ppn, struct mu_share *out, unsigned *n)
+static uint64_t room_below(const struct place *p, unsigned np, uint32_t most)
 {
-    uint32_t left = ranks;
+    uint64_t sum = 0;
 
+    for (unsigned i = 0; i < np; i++)
+        sum += min_u32(p[i].room, most);
+    return sum;
+}
+
+/* The same ranks on all nodes, as far as they have room; the first nodes take the remainder. */
+static bool fill_even(const struct mu_pool *pool, const struct place *p, unsigned np, uint32_t ranks, uint32_t ppn,
+                      struct mu_share *out, unsigned *n)
+{
+    uint32_t lo = 1, hi = ppn && ppn < ranks ? ppn : ranks;
+
+    if (room_below(p, np, hi) < ranks)
+        return false;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (room_below(p, np, mid) < ranks)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    uint64_t more = ranks - room_below(p, np, lo - 1);
+    *n = 0;
+    for (unsigned i = 0; i < np; i++) {
+        uint32_t take = min_u32(p[i].room, lo - 1);
+        if (more && p[i].room >= lo) {
+            take = lo;
+            more--;
+        }
+        if (take)
+            out[(*n)++] =
+                (struct mu_share){.node = p[i].node, .ranks = take, .slots = min_u32(take, pool->v[p[i].node].slots)};
+    }
+    return true;
+}
+
+/* Fills shares over the places. want_nodes: exactly so many nodes, 0 = as few as it takes. */
+static bool fill(const struct mu_pool *pool, const struct place *p, unsigned np, const struct mu_m_spec *spec,
+                 struct mu_share *out, unsigned *n)
+{
+    uint32_t left = spec->ranks, want_nodes = spec->nodes, ppn = spec->ppn;
+
+    if (!want_nodes && spec->map && !strcmp(spec->map, "node"))
+        return fill_even(pool, p, np, spec->ranks, ppn, out, n);
     *n = 0;
     for (unsigned i = 0; i < np && left; i++) {
         uint32_t cap = ppn ? min_u32(p[i].room, ppn) : p[i].room;
@@ -251,7 +292,7 @@ static bool spares_first(const struct mu_pool *pool, struct place *p, unsigned n
     if (!kept)
         return false;
     memcpy(kept, out, k * sizeof *kept);
-    bool ok = fill(pool, p, np, spec->ranks, spec->nodes, spec->ppn, out, n);
+    bool ok = fill(pool, p, np, spec, out, n);
     for (unsigned i = 0; i < *n; i++)
         largest = out[i].ranks > largest ? out[i].ranks : largest;
     for (unsigned i = 0; i < k; i++) {
@@ -330,7 +371,7 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct m
             share_out(pool, p, (unsigned)np, spec->ranks);
         for (int i = 0; i < np; i++)
             p[i].room = min_u32(p[i].room, most_on(&pool->v[p[i].node]));
-        bool filled = fill(pool, p, (unsigned)np, spec->ranks, spec->nodes, spec->ppn, v, n);
+        bool filled = fill(pool, p, (unsigned)np, spec, v, n);
         if (filled && (add_spares(pool, p, (unsigned)np, spec->spares, v, *n, nspares) ||
                        spares_first(pool, p, (unsigned)np, spec, v, n, nspares)))
             continue;

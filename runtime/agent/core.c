@@ -568,6 +568,10 @@ static void on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m)
         if (m->hang.job == k->job)
             to_ctl(a, MU_MSG_hang, &m->hang);
         return;
+    case MU_MSG_misbound:
+        if (m->misbound.job == k->job)
+            to_ctl(a, MU_MSG_misbound, &m->misbound);
+        return;
     case MU_MSG_fence:
         if (m->fence.job == k->job)
             to_ctl(a, MU_MSG_fence, &m->fence);

@@ -16,6 +16,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/proc.h"
 #include "runtime/base/str.h"
+#include "runtime/keeper/bound.h"
 #include "runtime/keeper/launch.h"
 #include "runtime/keeper/order.h"
 #include "runtime/keeper/room.h"
@@ -56,6 +57,7 @@ struct mu_attempt {
     char session[PATH_MAX], shm[PATH_MAX], nspace[64];
     struct mu_slots *slots;
     struct mu_watch *watch;
+    struct mu_bound *bound;
     struct mu_launch *launch;
     struct event *launch_ev;
     struct mu_alarm *launch_alarm, *deliver_alarm;
@@ -280,6 +282,15 @@ static void on_deliver(void *arg)
     mu_attempt_deliver(arg);
 }
 
+/* What concerns the node's ranks stands in the output of the first. */
+static void tell_all(struct mu_attempt *a, const char *note)
+{
+    if (!note || !*note)
+        return;
+    mu_log(MU_LOG_INFO, "keeper", "attempt %u: %s", a->number, note);
+    mu_logs_note(a->host.logs, 0, note, mu_now());
+}
+
 int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *start, struct mu_attempt **out,
                    struct mu_err *err)
 {
@@ -317,10 +328,8 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     }
     for (uint32_t i = 0; i < n; i++)
         a->ranks[i] = (struct rank){.attempt = a, .index = i, .pipe = {{.fd = -1}, {.fd = -1}}};
-    if (a->start.start.note && *a->start.start.note)
-        mu_log(MU_LOG_INFO, "keeper", "attempt %u: %s", a->number, a->start.start.note);
-
     open_logs(a);
+    tell_all(a, a->start.start.note);
     if (a->spec.input && a->first == 0)
         mu_feed_hold(host->feed);
     else
@@ -328,7 +337,8 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     rc = make_dirs(a, err);
     if (!rc)
         rc = mu_slots_new(n, a->number, a->world, a->start.start.deadline_wall, &a->slots, err);
-    if (!rc && !(a->watch = mu_watch_new(n, a->first, mu_hang_ns(a->spec.hang_ns_plus1))))
+    if (!rc && (!(a->watch = mu_watch_new(n, a->first, mu_hang_ns(a->spec.hang_ns_plus1))) ||
+                !(a->bound = mu_bound_new(&a->start.start, n))))
         rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");
     if (!rc)
         mu_slots_hang(a->slots, mu_hang_ns(a->spec.hang_ns_plus1));
@@ -346,6 +356,8 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
                                                   .session_dir = a->session,
                                                   .shm_dir = a->shm[0] ? a->shm : NULL},
                            &order, err);
+    if (!rc)
+        tell_all(a, order.note);
     if (!rc)
         rc = mu_launch_start(
             order.ranks, n,
@@ -393,6 +405,7 @@ void mu_attempt_free(struct mu_attempt *a)
         free(a->ranks[i].suspect);
     mu_slots_free(a->slots);
     mu_watch_free(a->watch);
+    mu_bound_free(a->bound);
     mu_msg_free_body(MU_MSG_spec, &a->spec);
     mu_msg_free(&a->start);
     free(a->chunk);
@@ -490,13 +503,13 @@ static void look_at_all(struct mu_attempt *a, uint64_t now)
 /* While those that it has waited for are still to be seen. */
 static void tell_late(struct mu_attempt *a)
 {
+    struct mu_msg m = {.type = MU_MSG_hang};
     uint64_t now = mu_now();
-    struct mu_m_hang m;
 
     look_at_all(a, now);
-    mu_hang_late(mu_watch_view(a->watch, now), &m);
-    if (m.level)
-        a->host.late(a->host.arg, &m);
+    mu_hang_late(mu_watch_view(a->watch, now), &m.hang);
+    if (m.hang.level)
+        a->host.say(a->host.arg, &m);
 }
 
 static void tell_singleton(struct mu_attempt *a, uint32_t i)
@@ -572,6 +585,23 @@ void mu_attempt_deliver(struct mu_attempt *a)
 
 /* --- while they run ---------------------------------------------------------------------------------------------- */
 
+static void look_where(struct rank *r, bool last)
+{
+    struct mu_attempt *a = r->attempt;
+    char text[480], line[520];
+    struct mu_msg m = {.type = MU_MSG_misbound, .misbound = {.rank = r->index, .text = line}};
+    pid_t its = (pid_t)atomic_load(&mu_slots_get(a->slots, r->index)->pid);
+
+    if (r->dead || a->state != RUNNING ||
+        !mu_bound_look(a->bound, r->index, r->pid, its, mu_now() - a->born, last, text, sizeof text))
+        return;
+    snprintf(line, sizeof line, "rank %u %s", a->first + r->index, text);
+    mu_log(MU_LOG_WARN, "keeper", "attempt %u: %s", a->number, line);
+    mu_logs_note(a->host.logs, r->index, line, mu_now());
+    a->host.say(a->host.arg, &m);
+    a->host.output(a->host.arg);
+}
+
 void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
 {
     struct rank *r = ev->rank >= a->first && ev->rank - a->first < a->n ? &a->ranks[ev->rank - a->first] : NULL;
@@ -580,12 +610,16 @@ void mu_attempt_pmix(struct mu_attempt *a, struct mu_pmix_event *ev)
         return;
     switch (ev->kind) {
     case MU_PMIX_CONNECTED:
-        if (r)
+        if (r) {
             r->connected = true;
+            look_where(r, false);
+        }
         return;
     case MU_PMIX_FINALIZED:
-        if (r)
+        if (r) {
             r->finalized = true;
+            look_where(r, true);
+        }
         return;
     case MU_PMIX_ABORTED:
         mu_log(MU_LOG_INFO, "keeper", "rank %u calls MPI_Abort with %d: %s", ev->rank, (int)ev->status,
@@ -644,6 +678,8 @@ void mu_attempt_inspect(struct mu_attempt *a)
         struct rank *r = &a->ranks[i];
 
         uint64_t age = mu_now() - a->born;
+        if (!r->dead && mu_bound_due(a->bound, i, age))
+            look_where(r, false);
         if (r->dead || r->warned || r->connected || (r->suspect ? age < r->suspect_age + SURE : age < r->look))
             continue;
         if (r->suspect) {

@@ -1,6 +1,6 @@
 /* One attempt of the job on this node, from its directories and its slots to the last of its processes. Belongs to the
  * keeper's event loop; what happens is told through struct mu_attempt_host, out of the loop only, never out of a call
- * of the keeper's (but mu_attempt_deliver). */
+ * of the keeper's (but mu_attempt_deliver, _pmix and _inspect). */
 #ifndef MU_KEEPER_ATTEMPT_H
 #define MU_KEEPER_ATTEMPT_H
 
@@ -39,8 +39,9 @@ struct mu_attempt_host {
     /* A rank is dead; after spawned, in the order of plausibility. */
     void (*ended)(void *arg, const struct mu_rank_end *);
     void (*output)(void *arg); /* the logs have grown */
-    /* Before ended, when a rank has given up waiting for another one. */
-    void (*late)(void *arg, const struct mu_m_hang *);
+    /* hang: before ended, when a rank has given up waiting for another one. misbound: a rank (the local one) does not
+     * run where it was bound to. */
+    void (*say)(void *arg, const struct mu_msg *);
 };
 
 struct mu_attempt;

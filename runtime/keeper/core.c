@@ -436,6 +436,18 @@ static void on_hang(struct mu_keeper *k, const struct mu_ev *ev)
     mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_hang, &m);
 }
 
+static void on_misbound(struct mu_keeper *k, const struct mu_ev *ev)
+{
+    struct mu_m_misbound m = ev->msg->misbound;
+
+    if (ev->attempt != k->r.attempt || !k->up)
+        return;
+    m.job = k->cfg.job;
+    m.attempt = k->r.attempt;
+    m.rank += k->base;
+    mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_misbound, &m);
+}
+
 /* Nobody has told us that the attempt is still wanted: the controller may have begun the next one elsewhere. */
 static void lease_is_over(struct mu_keeper *k)
 {
@@ -536,6 +548,9 @@ void mu_keeper_step(struct mu_keeper *k, const struct mu_ev *ev, struct mu_acts 
         break;
     case MU_EV_HANG:
         on_hang(k, ev);
+        break;
+    case MU_EV_MISBOUND:
+        on_misbound(k, ev);
         break;
     case MU_EV_FENCE:
         mu_wireup_fence(k->wireup, &at, &ev->msg->fence);

@@ -104,6 +104,45 @@ const char *mu_env_get(char *const *env, const char *name)
     return NULL;
 }
 
+/* Whether the environment decides already what the variable would: the name of the one that does, or NULL. */
+static const char *users(char *const *env, const char *name)
+{
+    /* AMD's libraries number what ROCR_VISIBLE_DEVICES leaves. */
+    static const char *const same[][2] = {{"ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"},
+                                          {"ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}};
+
+    if (mu_env_get(env, name))
+        return name;
+    for (size_t i = 0; i < MU_COUNT(same); i++)
+        if (!strcmp(same[i][0], name) && mu_env_get(env, same[i][1]))
+            return same[i][1];
+    return NULL;
+}
+
+int mu_env_plan(const char *lines, char *const *common, char ***vars, char theirs[64])
+{
+    int rc = 0;
+
+    while (*lines && !rc) {
+        size_t n = strcspn(lines, "\n");
+        mu_auto_free char *var = strndup(lines, n);
+        if (!var)
+            return MUSTER_ENOMEM;
+        char *sign = strchr(var, '=');
+        if (sign) {
+            *sign = 0;
+            const char *decides = users(common, var);
+            if (decides)
+                snprintf(theirs, 64, "%s", decides);
+            *sign = '=';
+            if (!decides)
+                rc = mu_strv_append(vars, var);
+        }
+        lines += n + (lines[n] != 0);
+    }
+    return rc;
+}
+
 /* The vector under construction; `failed` is latched. */
 struct envp {
     char **v;

@@ -26,6 +26,9 @@ bool mu_env_fabric(void);
 int mu_env_common(const struct mu_env_job *, uint32_t app, char ***env, struct mu_err *err);
 /* That plus what is the rank's own; pmix: from mu_pmix_env, may be NULL. */
 int mu_env_rank(char *const *common, uint32_t rank, uint32_t local, char *const *pmix, char ***env, struct mu_err *err);
+/* Appends to vars those of a plan's variables (lines NAME=VALUE) that the environment env does not decide already, by
+ * that name or another one; theirs (untouched if there is none) gets the name of one that it does. ENOMEM. */
+int mu_env_plan(const char *lines, char *const *env, char ***vars, char theirs[64]);
 /* Value of a variable in a vector, or NULL. */
 const char *mu_env_get(char *const *env, const char *name);
 

@@ -212,12 +212,12 @@ static void on_ended(void *arg, const struct mu_rank_end *end)
                            .text = end->tail});
 }
 
-static void on_hang(void *arg, const struct mu_m_hang *m)
+static void on_said(void *arg, const struct mu_msg *m)
 {
     struct keeper *k = arg;
-    struct mu_msg msg = {.type = MU_MSG_hang, .hang = *m};
+    enum mu_ev_kind kind = m->type == MU_MSG_hang ? MU_EV_HANG : MU_EV_MISBOUND;
 
-    step(k, (struct mu_ev){.kind = MU_EV_HANG, .job = k->job, .attempt = mu_attempt_number(k->attempt), .msg = &msg});
+    step(k, (struct mu_ev){.kind = kind, .job = k->job, .attempt = mu_attempt_number(k->attempt), .msg = m});
 }
 
 static void on_output(void *arg)
@@ -251,7 +251,7 @@ static void do_spawn(struct keeper *k, const struct mu_act *act)
                                    .spawned = on_spawned,
                                    .ended = on_ended,
                                    .output = on_output,
-                                   .late = on_hang};
+                                   .say = on_said};
     struct mu_err err = {0};
     MU_AUTO_MSG struct mu_msg msg = {0};
     int rc = mu_msg_decode(act->frame.data, act->frame.len, &msg, &err);
@@ -402,12 +402,12 @@ static void do_modex(struct keeper *k, const struct mu_act *act)
 
 static void do_look(struct keeper *k, const struct mu_act *act)
 {
-    struct mu_m_hang m;
+    struct mu_msg m = {.type = MU_MSG_hang};
 
     if (!k->attempt || mu_attempt_number(k->attempt) != act->attempt)
         return;
-    mu_attempt_look(k->attempt, act->index, &m);
-    on_hang(k, &m);
+    mu_attempt_look(k->attempt, act->index, &m.hang);
+    on_said(k, &m);
 }
 
 static void do_exit(struct keeper *k, const struct mu_act *act)
@@ -549,15 +549,15 @@ static void on_tick(void *arg)
 {
     struct keeper *k = arg;
     uint64_t now = mu_now();
-    struct mu_m_hang hang;
+    struct mu_msg m = {.type = MU_MSG_hang};
 
     take_pmix(k);
     if (!k->attempt)
         return;
     mu_attempt_inspect(k->attempt);
     progress(k);
-    if (k->attempt && mu_attempt_watch(k->attempt, &hang))
-        on_hang(k, &hang);
+    if (k->attempt && mu_attempt_watch(k->attempt, &m.hang))
+        on_said(k, &m);
     mu_alarm_set(k->tick, now + TICK);
 }
 

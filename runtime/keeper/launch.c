@@ -18,7 +18,7 @@
 #include "runtime/base/str.h"
 #include "runtime/keeper/env.h"
 
-enum stage { S_NONE, S_SETUP, S_WDIR, S_BIND, S_ELSEWHERE, S_EXEC };
+enum stage { S_NONE, S_SETUP, S_WDIR, S_BIND, S_MEMORY, S_ELSEWHERE, S_EXEC };
 
 /* What a child writes to the shared pipe; smaller than PIPE_BUF, so that reports never mix. */
 struct news {
@@ -203,6 +203,8 @@ static void child(const struct birth *b)
             tell(b, S_BIND, -rc);
         else if (!bound(b->rank->bind))
             tell(b, S_ELSEWHERE, 0);
+        if (mem)
+            tell(b, S_MEMORY, mem);
     }
     if (chdir(wdir && *wdir ? wdir : "/") < 0) {
         tell(b, S_WDIR, errno);
@@ -337,13 +339,16 @@ static void explain(const struct mu_launch *l, const struct news *news, struct m
     mu_str_show(name, sizeof name, l->names[news->index]);
     mu_str_show(wdir, sizeof wdir, l->wdirs[news->index]);
     *t = (struct mu_launch_trouble){
-        .index = news->index, .exit_code = 1, .fatal = news->stage != S_BIND && news->stage != S_ELSEWHERE};
+        .index = news->index, .exit_code = 1, .fatal = news->stage < S_BIND || news->stage > S_ELSEWHERE};
     switch (news->stage) {
     case S_WDIR:
         snprintf(t->text, sizeof t->text, "cannot change to working directory %s: %s", wdir, why);
         break;
     case S_BIND:
         snprintf(t->text, sizeof t->text, "is not bound to its CPUs: %s", why);
+        break;
+    case S_MEMORY:
+        snprintf(t->text, sizeof t->text, "does not have its memory bound to its NUMA nodes: %s", why);
         break;
     case S_ELSEWHERE:
         snprintf(t->text, sizeof t->text, "is not bound to all of its CPUs: some are not allowed here");

@@ -2,7 +2,9 @@
 
 #include <netinet/in.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,6 +34,8 @@ int mu_order_check(const struct mu_m_start *s, const struct mu_m_spec *spec, str
     size_t argc = mu_strv_len(spec->argv), want = 0;
     uint64_t ranks = 0, placed = 0;
 
+    if (s->refusal && *s->refusal)
+        return mu_err_set(err, MUSTER_EARG, "%s", s->refusal);
     if (s->node_id >= s->node_ranks.n || mu_strv_len(s->nodes) != s->node_ranks.n || !spec->app_ranks.n ||
         spec->app_argc.n != spec->app_ranks.n)
         return mu_err_set(err, MUSTER_EARG, "the job's description does not fit together");
@@ -86,7 +90,9 @@ void mu_order_free(struct mu_order *o)
     free(o->env);
     free(o->binds);
     free(o->ranks);
+    free(o->note);
 }
+
 static uint32_t app_of(const struct mu_m_spec *spec, uint32_t rank)
 {
     uint32_t end = 0;
@@ -109,24 +115,35 @@ static int app_argv(const struct mu_m_spec *spec, uint32_t app, char ***argv)
     return rc;
 }
 
-/* 0 and *bind, or no binding: one that cannot be is said and lived without. */
+static const char *nth(char *const *v, uint32_t index)
+{
+    return index < mu_strv_len(v) ? v[index] : "";
+}
+
+/* 0 and *bind, or no binding: one that cannot be is said and lived without. The agent names NUMA nodes only where that
+ * forbids some. */
 static const struct mu_bind *bind_of(const struct mu_order_for *f, uint32_t index, struct mu_bind *bind)
 {
-    char **sets = f->start->cpusets;
-    struct mu_cpuset none = {0};
-    struct mu_cpuset *cpus;
+    const char *cpus = nth(f->start->cpusets, index), *nodes = nth(f->start->nodesets, index);
     struct mu_err err = {0};
+    struct {
+        struct mu_cpuset cpus, nodes, all;
+    } * s;
 
-    if (index >= mu_strv_len(sets) || !*sets[index])
+    if (!*cpus)
         return NULL;
-    cpus = malloc(sizeof *cpus);
-    int rc = cpus ? mu_cpuset_parse(sets[index], cpus, &err) : MUSTER_ENOMEM;
+    s = calloc(1, sizeof *s);
+    int rc = s ? mu_cpuset_parse(cpus, &s->cpus, &err) : MUSTER_ENOMEM;
     if (!rc)
-        rc = mu_bind_prepare(cpus, &none, &none, bind, &err);
-    free(cpus);
+        rc = mu_cpuset_parse(nodes, &s->nodes, &err);
+    if (!rc) {
+        memset(&s->all, 0xff, sizeof s->all);
+        rc = mu_bind_prepare(&s->cpus, &s->nodes, &s->all, bind, &err);
+    }
+    free(s);
     if (!rc)
         return bind;
-    mu_log(MU_LOG_WARN, "keeper", "rank %u is not bound to %s: %s", f->first + index, sets[index], err.text);
+    mu_log(MU_LOG_WARN, "keeper", "rank %u is not bound to %s: %s", f->first + index, cpus, err.text);
     return NULL;
 }
 
@@ -144,6 +161,7 @@ int mu_order_make(const struct mu_order_for *f, struct mu_order *o, struct mu_er
                              .fabric = mu_env_fabric(),
                              .crowded = crowded(f->n)};
     size_t nwdir = mu_strv_len(f->spec->app_wdir);
+    char kept[64] = "";
 
     o->n = f->n;
     o->napps = f->spec->app_ranks.n;
@@ -165,6 +183,10 @@ int mu_order_make(const struct mu_order_for *f, struct mu_order *o, struct mu_er
             rc = mu_env_common(&job, app, &o->common[app], err);
         if (!rc)
             rc = mu_pmix_env(f->pmix, f->first + i, &pmix, err);
+        if (!rc && mu_env_plan(nth(s->rank_env, i), o->common[app], &pmix, kept)) {
+            mu_strv_free(pmix);
+            goto nomem;
+        }
         if (!rc)
             rc = mu_env_rank(o->common[app], f->first + i, i, pmix, &o->env[i], err);
         mu_strv_free(pmix);
@@ -176,6 +198,9 @@ int mu_order_make(const struct mu_order_for *f, struct mu_order *o, struct mu_er
                                               .bind = o->binds ? bind_of(f, i, &o->binds[i]) : NULL,
                                               .feed = f->spec->input && f->first + i == 0};
     }
+    if (*kept && asprintf(&o->note, "%s is set already and stays as it is: ranks are not told of the %s of the plan",
+                          kept, strstr(kept, "NET") ? "adapters" : "GPUs") < 0)
+        o->note = NULL;
     return 0;
 nomem:
     return mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");

@@ -26,6 +26,7 @@ struct mu_order {
     char ***env; /* by rank */
     struct mu_bind *binds;
     uint32_t n, napps;
+    char *note; /* NULL, or what the user is to be told */
 };
 
 /* Whether message and spec fit together, and the ranks this process's limit of open files. */

@@ -31,8 +31,8 @@ enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KIL
 #define MU_FILES_OF_RANK 6u
 #define MU_FILES_OF_KEEPER 64u
 
-enum { MU_FAIL_KILL, MU_FAIL_KEEP };         /* spec.on_failure */
-enum { MU_BIND_NONE = 1, MU_BIND_CORE = 2 }; /* spec.bind, 0 = default */
+enum { MU_FAIL_KILL, MU_FAIL_KEEP };                                /* spec.on_failure */
+enum { MU_BIND_NONE = 1, MU_BIND_CORE, MU_BIND_NUMA, MU_BIND_GPU }; /* spec.bind, 0 = default */
 /* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
  * another one had. */
 enum { MU_BLAME_SIGNAL = 1, MU_BLAME_CODE, MU_BLAME_PEER };
@@ -94,7 +94,8 @@ enum mu_ev_kind {
     MU_EV_FENCE,   /* keeper: PMIx wants a fence of attempt (msg: fence with seq, among, data) */
     MU_EV_MODEX,   /* keeper: PMIx asks for what a rank elsewhere has published, or answers MU_ACT_MODEX (msg: modex) */
     MU_EV_HANG,    /* keeper: ranks hang, or the answer to MU_ACT_LOOK (msg: hang, without job and attempt) */
-    MU_EV_NOCTL,   /* agent: no controller was listening at `at`, or later: its host has refused a connection */
+    MU_EV_MISBOUND, /* keeper: a rank does not run where it was bound to (msg: misbound, with a local rank) */
+    MU_EV_NOCTL,    /* agent: no controller was listening at `at`, or later: its host has refused a connection */
 };
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a

@@ -95,9 +95,11 @@ struct mu_u32v {
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
     F(u32, stream) F(str, note) F(str, log_dir) F(u64, deadline_wall) F(u32, local_slots) F(str, ckpt_dir)             \
-        F(u64, lease_ns) F(u32, mark)
+        F(u64, lease_ns) F(u32, mark) F(strv, nodesets) F(strv, rank_env) F(str, refusal)
 /* The controller sends all nodes the same; their agents fill in node_id, their place in nodes, and lease_ns: begun later
- * (CLOCK_MONOTONIC) it may be one that was given up. local_slots is not used any more. */
+ * (CLOCK_MONOTONIC) it may be one that was given up. local_slots is not used any more. The agent
+ * also fills in, one a local rank: cpusets, nodesets ("": memory is not bound) and rank_env, lines NAME=VALUE; or refusal:
+ * what was asked for by name cannot be had, so that nothing is to be started. */
 /* kill.rank_plus1: this rank alone, because it hangs; why is what is said of it. 0: all. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why) F(u32, rank_plus1)
 #define MU_F_release(F) F(u64, job)
@@ -157,6 +159,8 @@ struct mu_u32v {
     F(u64, job) F(u32, attempt) F(u32, level) F(u32, from) F(u32, nwait) F(u32, kind) F(u64, ctx) F(u64, number)       \
         F(u64, wait_ns) F(u32, what) F(u32, rank) F(u32, process) F(u64, still_ns) F(u64, op_seq) F(u32, in_kind)      \
             F(u64, last_ctx) F(u64, last_number) F(u32, asked_plus1)
+/* A rank does not run where it was bound to; text says what was wanted and what is found. */
+#define MU_F_misbound(F) F(u64, job) F(u32, attempt) F(u32, rank) F(str, text)
 /* Controller to keeper: whom does this rank of yours wait for? MU_ALL: who of yours has not called muster_init? */
 #define MU_F_look(F) F(u64, job) F(u32, attempt) F(u32, rank)
 
@@ -164,7 +168,8 @@ struct mu_u32v {
  * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
- * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. */
+ * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. smt: ranks
+ * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -190,7 +195,7 @@ struct mu_u32v {
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
-        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1)
+        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -271,6 +276,7 @@ struct mu_u32v {
     M(51, rank_exit)                                                                                                   \
     M(52, hang)                                                                                                        \
     M(53, look)                                                                                                        \
+    M(54, misbound)                                                                                                    \
     M(60, spec)                                                                                                        \
     M(61, jobrow)
 

@@ -33,7 +33,7 @@ cd "$root" || exit 1
 bad 'unknown option --nosuch; --help' run --nosuch true
 bad 'did you mean --oversubscribe' run --oversubscrbe true
 bad '--bind-to takes one of none\|core' run --bind-to socket true
-bad '--map-by.* takes slot, node, core' run --map-by board true
+bad '--map-by.* takes slot, node, numa, gpu' run --map-by board true
 bad '--wdir /nosuch: No such file' run --wdir /nosuch true
 bad '--wdir .*plain: not a directory' run -wdir "$tmp/plain" true
 bad '--output' run --output "$tmp/plain/x" true

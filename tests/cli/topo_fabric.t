@@ -29,6 +29,19 @@ run_cmd "$muster" topo fabric --fabric-file "$tmp/net" --json
 json "j['schema'] == 'muster.fabric/1' and j['levels'] == [4, 3] and j['tree'] and [len(u['hosts']) for u in j['units']] == [4] * 4"
 ok $? "the same as JSON"
 
+run_cmd "$muster" topo fabric --fabric-file "$tmp/net" --svg "$tmp/net.svg"
+is "$rc:$out:$err" "0::" "or as a drawing, and nothing else"
+python3 - "$tmp/net.svg" 2>"$tmp/why" <<'END'
+import sys, xml.etree.ElementTree as ET
+root = ET.parse(sys.argv[1]).getroot()
+count = lambda tag, cls: sum(e.get("class") == cls for e in root.iter("{http://www.w3.org/2000/svg}" + tag))
+texts = ["".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")]
+got = count("rect", "switch"), count("rect", "gpu"), count("rect", "box"), count("line", "w1"), "leaf3" in texts, "level 2" in texts
+sys.exit(None if got == (7, 16, 4, 12 + 4, True, True) else str(got))
+END
+ok $? "with 7 switches, 16 hosts in 4 units and their cables" || note "$(<"$tmp/why")"
+run_cmd "$muster" topo audit --fabric-file "$tmp/net" --svg x
+is "$rc" 2 "only fabric draws"
 run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 6 --json
 json "j['schema'] == 'muster.place/1' and len(set(j['nodes'])) == 6 and j['cost'] == 4 and j['bound'] == 4 and j['optimal']"
 ok $? "six nodes are on two leaves" || note "$out"

@@ -31,6 +31,17 @@ ok $? "the agents end with the job" || show
 is "$(stat -c %a "$MUSTER_HOME/pool.key") $(find "$MUSTER_HOME"/h* -name 'join*' -type f)" '600 ' "the key stays in the home, and nobody keeps it"
 run_cmd timeout 60 "$muster" run -H h1:1,h2:1 "$B/tests/mpi/hello"
 [ ! -x "$B/tests/mpi/hello" ] || is "$rc" 0 "an MPI program" || note "$out$err"
+# shellcheck disable=SC2016
+at='echo $RANK $MUSTER_NODE $(taskset -cp $$ | sed "s/.*: //")'
+run_cmd timeout 60 "$muster" run -H h1:2,h2:2,h3:2 -n 4 --map node --bind none sh -c "$at"
+is "$rc $(sort <<<"$out" | cut -d' ' -f1,2 | tr '\n' ,)" "0 0 h1,1 h1,2 h2,3 h3," "evenly over the hosts" || note "$out" "$err"
+mapfile -t cpus < <(python3 -c 'import os; print("\n".join(map(str, sorted(os.sched_getaffinity(0)))))')
+printf 'rank 2=+n0 slot=p%s\nrank 0=h3 slot=p%s\nrank 1=h3 slot=p%s\n' "${cpus[0]}" "${cpus[-1]}" "${cpus[0]}" >"$tmp/ranks"
+run_cmd timeout 60 "$muster" run -H h2:4,h3:4 --rankfile "$tmp/ranks" sh -c "$at"
+is "$rc $(sort <<<"$out" | tr '\n' ,)" "0 0 h3 ${cpus[-1]},1 h3 ${cpus[0]},2 h2 ${cpus[0]}," "a rank file over two hosts" || note "$out" "$err"
+printf 'rank 0=h1\nrank 1=h2 slot=5000\n' >"$tmp/ranks"
+run_cmd timeout 60 "$muster" run --rankfile "$tmp/ranks" sh -c "$at"
+like "$rc $err" '^1 .*rank 1 on h2:? rank file: slot=5000: this node has no core 5000' "a core that another host does not have" || note "$out"
 
 fails() { # PATTERN ARGUMENTS...
     local want=$1

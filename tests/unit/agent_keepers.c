@@ -280,12 +280,103 @@ static void plans(void)
     mu_plan_start(next, &start);
     TAP_OK(!start.cpusets, "so is a node that is not there");
     mu_strv_free(start.cpusets);
+    mu_strv_free(start.nodesets);
+    mu_strv_free(start.rank_env);
     free(start.note);
     free(bound.data);
     free(unbound.data);
     mu_plan_free(p);
     mu_plan_free(next);
     mu_plan_free(NULL);
+}
+
+/* CPUs, NUMA nodes, variables and note of the first rank. */
+static const char *told(struct mu_plan *p, struct mu_m_start *s, char got[400])
+{
+    mu_plan_start(p, s);
+    snprintf(got, 400, "%s|%s|%s|%s", s->cpusets ? s->cpusets[0] : "", s->nodesets ? s->nodesets[0] : "",
+             s->rank_env ? s->rank_env[0] : "", s->note ? s->note : "");
+    for (char *c = got; (c = strchr(c, '\n'));)
+        *c = '/';
+    return got;
+}
+
+/* GPUs of a node that is none: jobs get different ones, later attempts and agents the same. */
+static void gpus(void)
+{
+    uint32_t one = 1, ranks = 1;
+    char prog[] = "true", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, slot[] = "1:0";
+    char *slots[] = {slot, NULL}, by_gpu[] = "gpu";
+    struct mu_m_spec spec = {.ranks = 1,
+                             .app_ranks = {.v = &one, .n = 1},
+                             .app_argc = {.v = &one, .n = 1},
+                             .argv = argv,
+                             .app_wdir = wdirs,
+                             .bind = MU_BIND_GPU};
+    struct mu_m_start start = {.job = 500, .attempt = 1, .node_ranks = {.v = &ranks, .n = 1}};
+    struct mu_topo *t[3];
+    char got[400];
+
+    for (int i = 0; i < 3; i++)
+        if (mu_topo_load(MU_TOPO_XML, "tests/data/node-4gpu.xml", MU_TOPO_IO, &t[i], NULL))
+            exit(1);
+    struct mu_plan *p = mu_plan_of(paths.run, t[0]);
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    TAP_OK(!strcmp(told(p, &start, got),
+                   "0-2|0|CUDA_VISIBLE_DEVICES=GPU-00000000-1111-2222-3333-444444444444/UCX_NET_DEVICES=mlx5_0:1|"),
+           "the first GPU: %s", got);
+    start.job = 501;
+    TAP_OK(!strcmp(told(p, &start, got), "3-5|0|UCX_NET_DEVICES=mlx5_0:1|"), "the next job gets the next: %s", got);
+    start.job = 500;
+    start.attempt = 2;
+    TAP_OK(!strncmp(told(p, &start, got), "0-2|0|CUDA_VISIBLE_DEVICES=GPU-0", 32), "the next attempt the same");
+    struct mu_plan *next = mu_plan_of(paths.run, t[1]);
+    mu_plan_adopt(next, 500);
+    mu_plan_adopt(next, 501);
+    TAP_OK(!strcmp(told(next, &start, got),
+                   "0-2|0|CUDA_VISIBLE_DEVICES=GPU-00000000-1111-2222-3333-444444444444/UCX_NET_DEVICES=mlx5_0:1|"),
+           "from the next agent, too: %s", got);
+    start.job = 502;
+    TAP_OK(
+        !strcmp(told(next, &start, got), "12-14|4|ROCR_VISIBLE_DEVICES=GPU-0f62596172e6212b/UCX_NET_DEVICES=mlx5_1:2|"),
+        "which gives no GPU twice: %s", got);
+    free(start.spec.data);
+    spec.bind = MU_BIND_NONE;
+    spec.map = by_gpu;
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    start.job = 503;
+    TAP_OK(!strcmp(told(next, &start, got), "||UCX_NET_DEVICES=mlx5_1:2|"), "a GPU without a binding: %s", got);
+    free(start.spec.data);
+    spec.bind = 0;
+    spec.map = NULL;
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    start.job = 506;
+    TAP_OK(!strcmp(told(next, &start, got), "15|||"), "memory is not bound by default: %s", got);
+    mu_plan_release(next, 506);
+    free(start.spec.data);
+    spec.slots = slots;
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    struct mu_plan *third = mu_plan_of(paths.run, t[2]);
+    start.job = 504;
+    TAP_OK(!strcmp(told(third, &start, got), "12|4||") && !start.refusal, "a rank file: %s", got);
+    free(start.spec.data);
+    slot[0] = '7';
+    mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
+    start.job = 505;
+    TAP_OK(!strcmp(told(third, &start, got), "|||") && start.refusal &&
+               !strcmp(start.refusal, "rank file: slot=7:0: this node has no package 7 with core 0"),
+           "what it has not is refused: %s", start.refusal);
+    for (uint64_t job = 500; job < 505; job++)
+        mu_plan_release(next, job);
+    free(start.spec.data);
+    mu_strv_free(start.cpusets);
+    mu_strv_free(start.nodesets);
+    mu_strv_free(start.rank_env);
+    free(start.note);
+    free(start.refusal);
+    mu_plan_free(p);
+    mu_plan_free(next);
+    mu_plan_free(third);
 }
 
 int main(int argc, char **argv)
@@ -309,6 +400,7 @@ int main(int argc, char **argv)
     base = mu_loop_new();
     life();
     plans();
+    gpus();
     event_base_free(base);
     mu_path_remove_tree(dir, NULL);
     return tap_done();

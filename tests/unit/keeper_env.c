@@ -47,8 +47,41 @@ static unsigned count(char **v, const char *name)
     return n;
 }
 
+/* What decides already which GPUs a rank sees. */
+static void plans(void)
+{
+    static const struct {
+        const char *lines, *env[3], *vars, *kept;
+    } rows[] = {
+        {"", {NULL}, "", ""},
+        {"CUDA_VISIBLE_DEVICES=GPU-1\nUCX_NET_DEVICES=mlx5_0:1",
+         {"A=1", NULL},
+         "CUDA_VISIBLE_DEVICES=GPU-1 UCX_NET_DEVICES=mlx5_0:1 ",
+         ""},
+        {"CUDA_VISIBLE_DEVICES=GPU-1\nUCX_NET_DEVICES=mlx5_0:1",
+         {"CUDA_VISIBLE_DEVICES=", NULL},
+         "UCX_NET_DEVICES=mlx5_0:1 ",
+         "CUDA_VISIBLE_DEVICES"},
+        {"ROCR_VISIBLE_DEVICES=GPU-1", {"HIP_VISIBLE_DEVICES=0", NULL}, "", "HIP_VISIBLE_DEVICES"},
+        {"CUDA_VISIBLE_DEVICES=GPU-1", {"HIP_VISIBLE_DEVICES=0", NULL}, "CUDA_VISIBLE_DEVICES=GPU-1 ", ""},
+        {"odd\n\nA=1", {NULL}, "A=1 ", ""},
+    };
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        char **vars = NULL, kept[64] = "";
+        mu_auto_buf struct mu_buf b = {0};
+        int rc = mu_env_plan(rows[i].lines, (char *const *)(uintptr_t)rows[i].env, &vars, kept);
+        for (char **v = vars; v && *v; v++)
+            mu_buf_appendf(&b, "%s ", *v);
+        TAP_OK(!rc && !strcmp(mu_buf_str(&b), rows[i].vars) && !strcmp(kept, rows[i].kept),
+               "a plan's variables: '%s'%s%s", mu_buf_str(&b), *kept ? ", but not " : "", kept);
+        mu_strv_free(vars);
+    }
+}
+
 int main(void)
 {
+    plans();
     struct mu_m_start st = {.job = 12,
                             .attempt = 3,
                             .mark = 0xdeadbeef,

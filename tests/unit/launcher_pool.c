@@ -8,6 +8,7 @@
 enum { MINE = 7 };
 
 static struct mu_pool pool;
+static char by_node[] = "node";
 
 static void node(const char *name, uint32_t slots, uint32_t used, uint64_t owner)
 {
@@ -72,6 +73,15 @@ int main(void)
         {{.ranks = 4}, "n2:4,m0:4", MU_FIT_YES, "n2:4"},
         {{.ranks = 6}, "n2:6", MU_FIT_YES, "n2:6"},
         {{.ranks = 2}, "n1:2", MU_FIT_LATER, "waiting for"},
+        /* evenly over the nodes */
+        {{.ranks = 5, .map = by_node}, NULL, MU_FIT_YES, "n0:2 n1:1 n2:2"},
+        {{.ranks = 2, .map = by_node}, NULL, MU_FIT_YES, "n0:1 n1:1"},
+        {{.ranks = 8, .map = by_node}, NULL, MU_FIT_YES, "n0:4 n1:1 n2:3"},
+        {{.ranks = 10, .map = by_node}, NULL, MU_FIT_LATER, "waiting for 10 slots"},
+        {{.ranks = 11, .map = by_node}, NULL, MU_FIT_NEVER, "11 ranks asked for"},
+        {{.ranks = 4, .map = by_node, .nodes = 2}, NULL, MU_FIT_YES, "n0:2 n2:2"},
+        {{.ranks = 4, .map = by_node, .ppn = 1}, NULL, MU_FIT_NEVER, "4 ranks at 1 a node"},
+        {{.ranks = 4, .map = by_node}, "m0:4,m1:2", MU_FIT_YES, "m0:2 m1:2"},
     };
     enum mu_fit how;
 

@@ -46,9 +46,9 @@ static void refused(void)
         {"/etc/passwd", "/etc/passwd is not executable; chmod +x"},
         {"--wdir /nosuch true", "--wdir /nosuch: No such file"},
         {"-wdir /etc/passwd true", "--wdir /etc/passwd: not a directory"},
-        {"--bind-to socket true", "--bind-to takes one of none|core, not 'socket'"},
-        {"--map-by core:pe=2 true", "takes slot, node, core or ppr:N:node"},
-        {"--map-by ppr:x:node true", "takes slot, node, core or ppr:N:node"},
+        {"--bind-to socket true", "--bind-to takes one of none|core|numa|gpu, not 'socket'"},
+        {"--map-by core:pe=2 true", "takes slot, node, numa, gpu or ppr:N:node"},
+        {"--map-by ppr:x:node true", "takes slot, node, numa, gpu or ppr:N:node"},
         {"-x 1A=2 true", "-x 1A=2: a variable's name"},
         {"-x =2 true", "-x =2: a variable's name"},
         {"-x RANK=2 true", "-x RANK: muster sets this variable itself"},
@@ -107,6 +107,51 @@ static void refused(void)
         TAP_OK(rc == MUSTER_EARG && strstr(err.text, rows[i].says) && !strchr(err.text, '\n'), "run %s: %s",
                rows[i].line, err.text);
         mu_run_plan_free(&p);
+    }
+}
+
+/* A rank file's hosts are the job's. */
+static void rank_files(void)
+{
+    static const struct {
+        const char *text, *options, *hosts; /* hosts: as in the spec, or after '!' what the error says */
+    } rows[] = {
+        {"rank 0=a slot=0\nrank 1=a slot=1\nrank 2=b slot=0\n", "", "a:2,b:1"},
+        {"rank 0=+n1 slot=0\nrank 1=+n0 slot=1\n", "-H a:4,b:4", "b:1,a:1"},
+        {"rank 0=me@a slot=0\n", "", "me@a:1"},
+        {"rank 0=a slot=0\nrank 1=b slot=0\nrank 2=a slot=1\n", "",
+         "!:3: the ranks of host a do not follow one another: rank 1 is on b between them"},
+        {"rank 0=c slot=0\n", "-H a:4,b:4", "!:1: host 'c' is none of the job's hosts"},
+        {"rank 0=+n2 slot=0\n", "-H a:4,b:4", "!:1: '+n2': the job has 2 hosts, counted from +n0"},
+        {"rank 0=+n0 slot=0\n", "", "!:1: '+n0' counts the job's hosts"},
+        {"rank 0=+x slot=0\n", "-H a:4", "!:1: '+x': a host of the job's list is written +n0"},
+        {"rank 0=-oProxyCommand=x slot=0\n", "", "!:1: "},
+        {"rank 0=a slot=0\n", "-n 2", "!2 ranks asked for, "},
+        {"rank 0=a slot=0\n", "--bind core", "!leave --bind out"},
+        {"rank 0=a slot=0\n", "--map-by numa", "!leave --map out"},
+        {"rank 0=a slot=0\n", "-N 1", "!leave -N out"},
+        {"rank 0=a slot=0\nrank 1=a slot=0\nrank 2=a slot=1\n", "--ppn 2", "!leave --ppn out"},
+        {"rank 0=a slut=0\n", "", "!:1: 'rank 0=a slut=0': expected"},
+    };
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        char path[] = "/tmp/muster-ranks-XXXXXX", line[200];
+        struct mu_run_plan p;
+        struct mu_err err = {0};
+        int fd = mkstemp(path);
+        if (fd < 0 || write(fd, rows[i].text, strlen(rows[i].text)) < 0 || close(fd))
+            exit(1);
+        snprintf(line, sizeof line, "--rankfile %s %s true", path, rows[i].options);
+        int rc = plan(&p, line, &err);
+        mu_auto_free char *hosts = rc ? NULL : mu_run_hosts_text(&p.hosts);
+        if (rows[i].hosts[0] == '!')
+            TAP_OK(rc == MUSTER_EARG && strstr(err.text, rows[i].hosts + 1) && !strchr(err.text, '\n'), "refused: %s",
+                   err.text);
+        else
+            TAP_OK(!rc && !strcmp(hosts, rows[i].hosts) && mu_strv_len(p.slots) == p.ranks, "rank file: %s",
+                   rc ? err.text : hosts);
+        mu_run_plan_free(&p);
+        unlink(path);
     }
 }
 
@@ -424,6 +469,7 @@ int main(void)
     tables();
     environment();
     refused();
+    rank_files();
     understood();
     endings();
     elsewhere();
