@@ -15,11 +15,13 @@ log_says() { grep -qE "$1" "$MUSTER_HOME"/*/log/agent.log; }
 # Not a stopped process, which is seen sooner.
 stall() { "$B/tests/fault/stall" "$1"; }
 sleep 60 &
-if ! stall $!; then
-    kill $!
-    skip_all "processes cannot be traced here"
-fi
-kill $!
+probe=$!
+sleeps() { grep -qx sleep "/proc/$probe/comm"; }
+wait_for 10 sleeps # before, it is the shell, with signals blocked
+stall $probe
+traced=$?
+{ kill -KILL $probe && wait $probe; } 2>/dev/null
+[ $traced = 0 ] || skip_all "processes cannot be traced here"
 
 # Job 1: cancelled while its keeper hangs.
 run_cmd "$muster" submit -n 1 sh -c 'echo $$ >"$1"; exec sleep 300' - "$tmp/rank"
