@@ -6,7 +6,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
-enum { GPUS_MAX = 64 }; /* that can be told apart in a mask */
+enum { GPUS_MAX = 64 }; /* as many as a mask has bits; a node's further ones are not given to anybody */
 
 static const char *const policies[] = {[MU_PIN_NONE] = "none",
                                        [MU_PIN_CORE] = "core",
@@ -124,16 +124,13 @@ static void one_domain(struct plan *p)
 
 static void numa_domains(struct plan *p)
 {
-    const struct mu_cpuset *last = NULL;
-
     for (int i = 0; i < mu_topo_ncores(p->t); i++) {
         const struct mu_cpuset *nodes = mu_topo_core(p->t, i)->nodes;
         bool seen = false;
         for (int k = 0; k < p->ncores && !seen; k++)
             seen = mu_topo_core(p->t, p->cores[k])->nodes == nodes;
-        if (nodes == last || seen)
+        if (seen)
             continue;
-        last = nodes;
         int first = p->ncores;
         for (int k = i; k < mu_topo_ncores(p->t); k++)
             if (mu_topo_core(p->t, k)->nodes == nodes && is_free(p, k))

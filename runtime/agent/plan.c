@@ -308,6 +308,10 @@ static struct share *compute(struct mu_plan *p, uint32_t n, const struct mu_m_sp
     if (spec->bind || slots)
         snprintf(note, 200, "%s", pin.note);
     bool bound = pin.policy != MU_PIN_NONE;
+    for (int i = 0; i < pin.nrows && !note[0]; i++)
+        if (pin.ranks[i].gpu >= 0 && !*mu_topo_gpu(p->topo, pin.ranks[i].gpu)->uuid)
+            snprintf(note, 200, "the UUID of GPU %s is not known: its ranks see all GPUs",
+                     mu_topo_gpu(p->topo, pin.ranks[i].gpu)->pci);
     struct share *s = bound || pin.ranks[0].gpu >= 0 ? calloc(1, sizeof *s) : NULL;
     for (uint32_t i = 0; s && i < n && !rc; i++)
         rc = row(p, mu_pin_rank(&pin, (int)i), bound && !(slots && !*slots[i]), spec->bind || slots, s);

@@ -75,7 +75,8 @@ def read_hwloc(root):
             return
         rdma = [(d, i) for d, i in net if d.get("osdev_type") == "3"]
         states = [v for _, i in rdma for k, v in i.items() if k.startswith("Port") and k.endswith("State")]
-        nics.append(Dev(pci, path, cpus, numa, name=(rdma or net)[0][0].get("name"), fabric=bool(rdma),
+        nics.append(Dev(pci, path, cpus, numa, name=(rdma or net)[0][0].get("name"),
+                        fabric=bool(rdma) or vendor == "17db",
                         up=not states or any(s.startswith("4") for s in states)))
         nics[-1].key = (path, vendor, number)
 

@@ -202,6 +202,28 @@ static void nccl(void)
     mu_path_remove_tree(dir, NULL);
 }
 
+/* The first GPU may have either adapter, the second only the first: so the first one has to go to the other. */
+static void moved(void)
+{
+    static const char text[] = "<system><cpu numaid='0' affinity='f'>"
+                               "<pci busid='0000:01:00.0' class='0x030200'/>"
+                               "<pci busid='0000:10:00.0' class='0x060400'><pci busid='0000:11:00.0' class='0x030200'/>"
+                               "<pci busid='0000:12:00.0' class='0x020700'/></pci>"
+                               "<pci busid='0000:13:00.0' class='0x020700'/></cpu></system>";
+    char dir[] = "/tmp/muster-nics-XXXXXX", path[64];
+    int nic_of[2] = {-1, -1};
+
+    if (!mkdtemp(dir))
+        exit(1);
+    snprintf(path, sizeof path, "%s/nccl.xml", dir);
+    put_file(dir, "/nccl.xml", text);
+    struct mu_topo *t = load(path);
+    TAP_OK(!mu_pin_nics(t, nic_of) && nic_of[0] == 1 && nic_of[1] == 0,
+           "adapters are exchanged where that is fairer: %d, %d", nic_of[0], nic_of[1]);
+    mu_topo_free(t);
+    mu_path_remove_tree(dir, NULL);
+}
+
 static void addresses(void)
 {
     static const struct {
@@ -304,6 +326,7 @@ int main(void)
     found();
     drivers();
     nccl();
+    moved();
     addresses();
     drawn();
     damaged();
