@@ -1,5 +1,5 @@
 /* Any bytes at all: a decoder may refuse them, and what it takes it gives back the same.
- * sources: runtime/wire/msg.c runtime/base/buf.c runtime/base/err.c */
+ * sources: runtime/wire/msg.c runtime/base/str.c runtime/base/buf.c runtime/base/err.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
