@@ -39,6 +39,14 @@ static struct mu_node *at(struct mu_ctl *c, int node)
     return &c->pool.v[node];
 }
 
+/* at: when something is due at a node, 0: never. Whatever is set comes through here. */
+static uint64_t due(struct mu_ctl *c, uint64_t at)
+{
+    if (at && at < c->nodes_due)
+        c->nodes_due = at;
+    return at;
+}
+
 static bool remote(const struct mu_ctl *c, const char *name)
 {
     return c->cfg.node && strcmp(name, c->cfg.node) != 0;
@@ -94,7 +102,7 @@ void mu_ctl_node_let_go(struct mu_ctl *c, int node)
                       .started_until = *n->target && !n->conn ? c->now + ENGINE_FLIGHT : 0};
     n->target[0] = 0;
     send_bye(c, n->conn, 1);
-    n->leaving = true;
+    n->leaving = c->leaving = true;
 }
 
 /* It is one that has left the pool. */
@@ -234,7 +242,7 @@ static void engine_later(struct mu_ctl *c, struct mu_node *n)
     uint64_t delay = (500 * MU_MS) << shift;
 
     if (*n->target)
-        n->engine_at = c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX);
+        n->engine_at = due(c, c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX));
 }
 
 static void ask_probe(struct mu_ctl *c, const struct mu_node *n)
@@ -339,12 +347,12 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
              : n->silent ? "it has fallen silent"
                          : "its agent is away");
     n->lease_end = heard + MU_LEASE_NS + MU_LEASE_MARGIN_NS;
-    n->declare_at = n->lease_end + (orphan ? ORPHAN_NS : 0);
+    n->declare_at = due(c, n->lease_end + (orphan ? ORPHAN_NS : 0));
     if (MU_MUTANT(REPLACED_EARLY) || (MU_MUTANT(ORPHAN_LOST) && orphan))
-        n->declare_at = c->now;
-    n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
+        n->declare_at = due(c, c->now);
+    n->engine_at = due(c, *n->target ? c->now + ENGINE_AFTER : 0);
     if (orphan && !n->silent)
-        n->probe_at = n->lease_end; /* when it has not come by then */
+        n->probe_at = due(c, n->lease_end); /* when it has not come by then */
     else if (!n->silent)
         ask_probe(c, n);
 }
@@ -407,7 +415,7 @@ void mu_ctl_node_strike(struct mu_ctl *c, int node)
         recent += n->strikes[i] && c->now - n->strikes[i] < STRIKES_WITHIN;
     if (recent < c->cfg.quarantine || n->quarantine_until)
         return;
-    n->quarantine_until = c->now + c->cfg.cooldown_ns;
+    n->quarantine_until = due(c, c->now + c->cfg.cooldown_ns);
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
@@ -425,19 +433,19 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
         bool nobody = !n->orphan && keeper_dead(c, node) && empty(c, node);
         if (nobody)
-            n->declare_at = n->lease_end;
+            n->declare_at = due(c, n->lease_end);
         else if (n->declare_at <= n->lease_end + ORPHAN_NS)
-            n->declare_at = c->now + RETURN_NS;
+            n->declare_at = due(c, c->now + RETURN_NS);
         if (nobody && *n->target && !n->engine_tries)
-            n->engine_at = c->now;
-        n->probe_at = c->now + PROBE_EVERY;
+            n->engine_at = due(c, c->now);
+        n->probe_at = due(c, c->now + PROBE_EVERY);
         return;
     }
     if (empty(c, node)) {
         declare(c, node);
         return;
     }
-    n->declare_at = n->lease_end;
+    n->declare_at = due(c, n->lease_end);
     if (!n->orphan)
         judge(c, node);
 }
@@ -464,7 +472,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
         return;
     }
     if (!ev->status) /* started; it joins, or is asked for again */ {
-        n->engine_at = c->now + ENGINE_EVERY_MAX;
+        n->engine_at = due(c, c->now + ENGINE_EVERY_MAX);
         return;
     }
     snprintf(n->reason, sizeof n->reason, "%.190s", ev->text ? ev->text : "its agent cannot be started");
@@ -479,9 +487,27 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     engine_later(c, n);
 }
 
+static void find_due(struct mu_ctl *c)
+{
+    c->nodes_due = UINT64_MAX;
+    c->leaving = false;
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->state == MU_NODE_NONE)
+            continue;
+        c->leaving = c->leaving || n->leaving;
+        due(c, n->declare_at);
+        due(c, n->engine_at);
+        due(c, n->probe_at);
+        due(c, n->quarantine_until);
+    }
+}
+
 void mu_ctl_nodes_tick(struct mu_ctl *c)
 {
     mu_ctl_tree_tick(c);
+    if (c->now < c->nodes_due && !c->leaving)
+        return;
     for (unsigned i = 0; i < c->pool.n; i++) {
         struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
@@ -514,6 +540,7 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
                 mu_ctl_node_start(c, (int)i);
         }
     }
+    find_due(c);
 }
 
 void mu_ctl_nodes_loaded(struct mu_ctl *c)
@@ -522,8 +549,8 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = n->lease_end = c->now + MU_LOAD_NS;
-        n->engine_at = *n->target ? c->now + ENGINE_AFTER : 0;
+        n->declare_at = n->lease_end = due(c, c->now + MU_LOAD_NS);
+        n->engine_at = due(c, *n->target ? c->now + ENGINE_AFTER : 0);
     }
 }
 
@@ -531,16 +558,7 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 {
     uint64_t next = mu_ctl_tree_next(c);
 
-    for (unsigned i = 0; i < c->pool.n; i++) {
-        const struct mu_node *n = &c->pool.v[i];
-        if (n->state == MU_NODE_NONE)
-            continue;
-        const uint64_t times[] = {n->declare_at, n->engine_at, n->probe_at, n->quarantine_until};
-        for (unsigned k = 0; k < MU_COUNT(times); k++)
-            if (times[k] && times[k] < next)
-                next = times[k];
-    }
-    return next;
+    return c->nodes_due < next ? c->nodes_due : next;
 }
 
 /* --- hosts that a job has named ------------------------------------------------------------------------------------
@@ -663,6 +681,6 @@ void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)
             continue;
         }
         send_bye(c, n->conn, 0);
-        n->leaving = true;
+        n->leaving = c->leaving = true;
     }
 }
