@@ -12,6 +12,8 @@
 #define RETURN_NS (5 * MU_SEC)    /* a host answers but its agent is gone: so long it may take to come back */
 #define ENGINE_AFTER (1 * MU_SEC) /* then an engine starts it, unless a keeper already has */
 #define ENGINE_EVERY_MAX (30 * MU_SEC)
+#define OLD_BOOT_NS                                                                                                    \
+    (60 * MU_SEC) /* longer than any relay holds a message; a machine set back to a snapshot comes later */
 #define ENGINE_FLIGHT (60 * MU_SEC) /* a start that was under way has brought its agent by then */
 #define HOSTS_WAIT (60 * MU_SEC)    /* for the agents of a job's hosts */
 #define HOLD_AGAIN (200 * MU_MS)
@@ -132,6 +134,9 @@ static bool outdated(const struct mu_ctl *c, const struct mu_node *n, const stru
 {
     if (m->ctl && m->ctl != c->cfg.incarnation)
         return true;
+    for (unsigned i = 0; boot && c->now < n->boot_at + OLD_BOOT_NS && i < MU_COUNT(n->boots); i++)
+        if (n->boots[i] == boot)
+            return true;
     if (boot != n->boot || m->incarnation > n->incarnation)
         return false;
     if (m->incarnation < n->incarnation) /* in case that its clock began anew without a boot */
@@ -186,6 +191,11 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->pus = m->pus;
     n->numa = m->numa;
     n->memory = m->memory;
+    if (n->boot && n->boot != boot) {
+        memmove(n->boots + 1, n->boots, sizeof n->boots - sizeof n->boots[0]);
+        n->boots[0] = n->boot;
+        n->boot_at = c->now;
+    }
     n->boot = boot;
     n->incarnation = m->incarnation;
     n->way = m->way;

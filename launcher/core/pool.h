@@ -19,6 +19,7 @@ struct mu_node {
     uint64_t memory;
     uint64_t files;                  /* that a keeper there may have open; 0: not known */
     uint64_t boot, incarnation, way; /* of its agent: boot as a number, 0 if not known; its connections so far */
+    uint64_t boots[4], boot_at;      /* those before, the newest first; when the present one came */
     enum mu_node_state state;
     bool ready; /* its agent has told everything it runs */
     mu_conn conn;

@@ -242,8 +242,44 @@ static void silent_when_told(void)
     end();
 }
 
+static mu_conn boots(const char *boot)
+{
+    mu_conn conn = up("agent", -1);
+
+    hear(conn, MU_MSG_agent,
+         &(struct mu_m_agent){.node = name_of(0),
+                              .slots = EACH,
+                              .boot = (char *)(uintptr_t)boot,
+                              .incarnation = 1,
+                              .port = 7,
+                              .addr = (char *)(uintptr_t) "10.0.0.1"});
+    return conn;
+}
+
+/* What the agent of a former boot had said comes late, held up by a relay. */
+static void booted(void)
+{
+    begin();
+    int node = mu_pool_find(mu_ctl_pool(ctl), name_of(0));
+    boots("first");
+    now += MU_SEC;
+    mu_conn second = boots("second");
+    now += MU_SEC;
+    boots("first");
+    TAP_OK(mu_ctl_pool(ctl)->v[node].conn == second, "a boot that is over does not come back");
+    mu_conn third = boots("third");
+    boots("second");
+    boots("first");
+    TAP_OK(mu_ctl_pool(ctl)->v[node].conn == third, "nor the one before");
+    now += 61 * MU_SEC;
+    mu_conn again = boots("first");
+    TAP_OK(mu_ctl_pool(ctl)->v[node].conn == again, "a machine that was set back does, later");
+    end();
+}
+
 int main(void)
 {
+    booted();
     begin();
     TAP_OK(mu_ctl_job(ctl, 0, NULL)->attempt == 1 && mu_ctl_job(ctl, 0, NULL)->state == MU_JOB_RUNNING,
            "a job runs on two nodes");
