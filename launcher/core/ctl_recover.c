@@ -475,14 +475,21 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     p->confirmed = true;
     if (m->seq < p->seq && m->phase != MU_PHASE_LOST)
         return;
+    bool again = m->seq == p->seq; /* its agent may have spoken for a keeper that died meanwhile */
     p->seq = m->seq > p->seq ? m->seq : p->seq;
     p->keeper = m->keeper ? m->keeper : p->keeper;
     if (m->phase == MU_PHASE_GONE && m->lost)
         output_gone(c, j, p, "its keeper died");
-    p->drained = m->drained;
+    p->drained = m->drained || (again && p->drained);
     if (mu_job_over(j->row.state)) {
         mu_ctl_job_release(c, j);
         return;
+    }
+    if (p->phase == MU_PHASE_LOST &&
+        m->phase < MU_PHASE_GONE) { /* given up, and back: its keeper hung over the lease */
+        struct mu_m_kill kill = {
+            .job = m->job, .attempt = m->attempt, .signo = SIGKILL, .why = (char *)(uintptr_t) "its node was given up"};
+        mu_acts_send(c->acts, agent, MU_MSG_kill, &kill);
     }
     if (p->phase >= MU_PHASE_GONE)
         return;

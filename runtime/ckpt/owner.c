@@ -144,12 +144,17 @@ static void write_record(const struct mu_ckpt_owner *o)
 
 /* --- the owner lives ---------------------------------------------------------------------------------------------- */
 
-/* A file that does not read back is written anew; one that bears another mark is another's now. */
+/* A file that does not read back is written anew; one that bears another mark is another's now, unless that is an
+ * attempt before ours: it had looked before we came, and wrote behind us. */
 static bool still_mine(const struct mu_ckpt_owner *o)
 {
     struct mu_ckpt_owner_record r;
 
-    return access(o->path.s, F_OK) == 0 && (!read_record(o->path.s, &r) || r.mark == o->mine.mark);
+    if (access(o->path.s, F_OK))
+        return false;
+    if (!read_record(o->path.s, &r) || r.mark == o->mine.mark)
+        return true;
+    return o->mine.job_mark && r.job_mark == o->mine.job_mark && r.attempt < o->mine.attempt;
 }
 
 static void beat(struct mu_ckpt_owner *o)

@@ -239,7 +239,7 @@ static void report_with(mu_conn c, struct mu_m_report r)
 
     r.job = job;
     r.attempt = r.nranks = 1;
-    r.seq = ++seq;
+    r.seq = r.seq ? r.seq : ++seq;
     hear(c, MU_MSG_report, &r);
 }
 
@@ -282,6 +282,13 @@ static void test_unread(void)
     successor(1, agent);
     ready(agent[0]);
     TAP_OK(row()->state == MU_JOB_COMPLETED && !*events, "one that is through is not waited for");
+    submit(2, agent);
+    hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
+    releases = 0;
+    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE, .lost = 1, .drained = 1, .seq = 9000000});
+    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE, .seq = 9000000});
+    report_with(agent[1], (struct mu_m_report){.phase = MU_PHASE_GONE, .drained = 1, .seq = 9000000});
+    TAP_OK(releases > 0, "what a keeper said before it died, and comes late, is not waited for");
 }
 
 int main(void)
