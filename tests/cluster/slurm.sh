@@ -86,7 +86,10 @@ exec munged --force --key-file=$slurm_dir/munge.key --socket=/run/munge/munge.so
 END
     cat >$slurm_dir/services <<END
 mountpoint -q /etc/slurm || mount --bind $slurm_dir/etc /etc/slurm # of the head, where that came first
-bash $slurm_dir/munged.sh $CLUSTER_DIR/\$1/munged && slurmd
+bash $slurm_dir/munged.sh $CLUSTER_DIR/\$1/munged && slurmd || exit
+# it has become the daemon that stays when it has written its number
+for i in \$(seq 500); do [ -s $CLUSTER_DIR/\$1/slurmd.pid ] && kill -0 \$(cat $CLUSTER_DIR/\$1/slurmd.pid) && exit; sleep 0.02; done
+exit 1
 END
     "${cl_clean[@]}" bash $slurm_dir/munged.sh $slurm_dir/munged && mount --bind $slurm_dir/etc /etc/slurm &&
         "${cl_clean[@]}" slurmctld && cluster_services $slurm_dir/services && cl_wait 30 slurm_idle ||
