@@ -147,13 +147,6 @@ static int take_hosts(struct mu_hosts *hosts, int n, char **words, struct mu_err
     return rc;
 }
 
-static const char *node_of(const struct mu_host *h)
-{
-    const char *at = strchr(h->name, '@');
-
-    return at ? at + 1 : h->name;
-}
-
 /* State and reason of a node; NULL: there is none. */
 static const json_t *find(const json_t *list, const char *name)
 {
@@ -188,13 +181,13 @@ static int await_hosts(const struct mu_hosts *hosts, struct mu_err *err)
         if (rc)
             return rc;
         for (size_t i = 0; i < hosts->n; i++) {
-            const json_t *node = find(list, node_of(&hosts->v[i]));
+            const json_t *node = find(list, mu_host_name(hosts->v[i].name));
             bool up = node && !strcmp(mu_answer_str(node, "state"), "up");
             down += !up;
             wait = wait || (!up && !(node && has_failed(node)));
         }
         for (size_t i = 0; i < hosts->n && (last || !wait) && down; i++) {
-            const json_t *node = find(list, node_of(&hosts->v[i]));
+            const json_t *node = find(list, mu_host_name(hosts->v[i].name));
             char shown[500];
             if (node && !strcmp(mu_answer_str(node, "state"), "up"))
                 continue;
@@ -260,7 +253,7 @@ static int look(struct mu_client *c, const struct mu_hosts *hosts, struct mu_err
     return rc != MU_CLIENT_NO_POOL
                ? rc
                : mu_err_set(err, MUSTER_EARG, "host %.200s is not in the pool; `muster nodes` lists it",
-                            node_of(&hosts->v[0]));
+                            mu_host_name(hosts->v[0].name));
 }
 
 static int remove_nodes(int argc, char **argv)

@@ -76,9 +76,7 @@ static void free_places(struct places *w)
 
 static const char *host_of(const struct mu_run_plan *p, uint32_t node)
 {
-    const char *name = p->hosts.v[node].name, *at = strchr(name, '@');
-
-    return at ? at + 1 : name;
+    return mu_host_name(p->hosts.v[node].name);
 }
 
 static char *cpus_of(const struct where *w)

@@ -10,18 +10,11 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
-static const char *host_of(const char *name)
-{
-    const char *at = strchr(name, '@');
-
-    return at ? at + 1 : name;
-}
-
 static bool is_here(const char *name, const char *host)
 {
     static const char *const local[] = {"localhost", "127.0.0.1", "::1"};
 
-    name = host_of(name);
+    name = mu_host_name(name);
     for (size_t i = 0; i < MU_COUNT(local); i++)
         if (!strcmp(name, local[i]))
             return true;
@@ -48,7 +41,7 @@ static int append(struct mu_hosts *to, const struct mu_hosts *from, struct mu_er
 
         if (local)
             snprintf(h.name, sizeof h.name, "%s", here);
-        while (at < end && strcmp(host_of(v[at].name), host_of(h.name)))
+        while (at < end && strcmp(mu_host_name(v[at].name), mu_host_name(h.name)))
             at++;
         if (at < end && strcmp(v[at].name, h.name))
             return mu_err_set(err, MUSTER_EARG, "'%s' and '%s' are one host: name it in one way", v[at].name, h.name);
@@ -200,7 +193,7 @@ int mu_run_check_hosts(struct mu_run_plan *p, struct mu_err *err)
 static int pretend(const struct mu_run_plan *p, struct mu_pool *pool)
 {
     for (size_t i = 0; i < p->hosts.n; i++) {
-        int node = mu_pool_add(pool, host_of(p->hosts.v[i].name));
+        int node = mu_pool_add(pool, mu_host_name(p->hosts.v[i].name));
         if (node < 0)
             return node;
         pool->v[node].slots = (uint32_t)p->hosts.v[i].slots;

@@ -574,13 +574,6 @@ uint64_t mu_ctl_nodes_next(const struct mu_ctl *c)
 /* --- hosts that a job has named ------------------------------------------------------------------------------------
  */
 
-const char *mu_ctl_host_name(const struct mu_host *h)
-{
-    const char *sep = strchr(h->name, '@');
-
-    return sep ? sep + 1 : h->name;
-}
-
 const struct mu_hosts *mu_ctl_hosts(struct job *j)
 {
     bool any = j->spec.hosts && *j->spec.hosts;
@@ -613,15 +606,15 @@ static void busy(struct mu_ctl *c, const struct job *j, const char *host, uint64
 /* The node of a host: the pool's, or the job's own. -1: another job has it, or memory is out. */
 static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bool start, char *why, size_t n)
 {
-    int node = mu_pool_find(&c->pool, mu_ctl_host_name(h));
+    int node = mu_pool_find(&c->pool, mu_host_name(h->name));
 
     if (node >= 0 && at(c, node)->owner && at(c, node)->owner != j->row.id) {
-        busy(c, j, mu_ctl_host_name(h), at(c, node)->owner, why, n);
+        busy(c, j, mu_host_name(h->name), at(c, node)->owner, why, n);
         return -1;
     }
     if (node >= 0)
         return node;
-    node = mu_ctl_node_known(c, mu_ctl_host_name(h));
+    node = mu_ctl_node_known(c, mu_host_name(h->name));
     if (node < 0 || !at(c, node)->remote)
         return node;
     at(c, node)->owner = j->row.id;

@@ -43,7 +43,7 @@ static bool look(struct mu_ctl *c, struct job *j, struct choice *ch)
     if (!most)
         return false;
     for (size_t i = 0; i < named->n; i++) {
-        int node = mu_pool_find(&c->pool, mu_ctl_host_name(&named->v[i]));
+        int node = mu_pool_find(&c->pool, mu_host_name(named->v[i].name));
         if (node >= 0 && !most[node])
             most[node] = named->v[i].slots ? (uint32_t)named->v[i].slots : UINT32_MAX;
     }

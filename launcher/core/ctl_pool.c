@@ -7,13 +7,6 @@
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/hosts.h"
 
-static const char *name_of(const struct mu_host *h)
-{
-    const char *sep = strchr(h->name, '@');
-
-    return sep ? sep + 1 : h->name;
-}
-
 /* The list, or refuses the client. */
 static bool read_hosts(struct mu_ctl *c, mu_conn client, const char *text, struct mu_hosts *out)
 {
@@ -38,21 +31,21 @@ void mu_ctl_pool_add(struct mu_ctl *c, mu_conn client, const char *text)
     if (!read_hosts(c, client, text, &hosts))
         return;
     for (size_t i = 0; i < hosts.n; i++) {
-        int node = mu_pool_find(&c->pool, name_of(&hosts.v[i]));
+        int node = mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name));
         why[0] = 0;
         if (node >= 0 && !c->pool.v[node].remote)
             snprintf(why, sizeof why, "host %.200s is the controller's machine, which is always in its pool",
-                     name_of(&hosts.v[i]));
+                     mu_host_name(hosts.v[i].name));
         else if (node >= 0 && c->pool.v[node].owner)
             snprintf(why, sizeof why, "host %.200s belongs to job %llu alone; wait for its end, or cancel it",
-                     name_of(&hosts.v[i]), (unsigned long long)c->pool.v[node].owner);
+                     mu_host_name(hosts.v[i].name), (unsigned long long)c->pool.v[node].owner);
         if (why[0]) {
             mu_ctl_refuse(c, client, MUSTER_EARG, why);
             goto out;
         }
     }
     for (size_t i = 0; i < hosts.n; i++) {
-        int node = mu_ctl_node_known(c, name_of(&hosts.v[i]));
+        int node = mu_ctl_node_known(c, mu_host_name(hosts.v[i].name));
         if (node < 0)
             break;
         struct mu_node *n = &c->pool.v[node];
@@ -81,7 +74,7 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
     if (!read_hosts(c, client, m->hosts, &hosts))
         return;
     for (size_t i = 0; i < hosts.n; i++) {
-        const char *name = name_of(&hosts.v[i]);
+        const char *name = mu_host_name(hosts.v[i].name);
         int node = mu_pool_find(&c->pool, name);
         const struct job *j = node < 0 ? NULL : mu_ctl_node_job(c, node);
         why[0] = 0;
@@ -97,7 +90,7 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
         }
     }
     for (size_t i = 0; i < hosts.n; i++) {
-        int node = mu_pool_find(&c->pool, name_of(&hosts.v[i]));
+        int node = mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name));
         if (node < 0)
             continue;
         struct mu_node *n = &c->pool.v[node];
@@ -123,14 +116,15 @@ void mu_ctl_pool_resume(struct mu_ctl *c, mu_conn client, const char *text)
     if (!read_hosts(c, client, text, &hosts))
         return;
     for (size_t i = 0; i < hosts.n; i++) {
-        if (mu_pool_find(&c->pool, name_of(&hosts.v[i])) >= 0)
+        if (mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name)) >= 0)
             continue;
-        snprintf(why, sizeof why, "host %.200s is not in the pool; `muster nodes` lists it", name_of(&hosts.v[i]));
+        snprintf(why, sizeof why, "host %.200s is not in the pool; `muster nodes` lists it",
+                 mu_host_name(hosts.v[i].name));
         mu_ctl_refuse(c, client, MUSTER_EARG, why);
         goto out;
     }
     for (size_t i = 0; i < hosts.n; i++) {
-        int node = mu_pool_find(&c->pool, name_of(&hosts.v[i]));
+        int node = mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name));
         struct mu_node *n = &c->pool.v[node];
         memset(n->strikes, 0, sizeof n->strikes);
         n->quarantine_until = 0;

@@ -193,7 +193,6 @@ void mu_ctl_nodes_tick(struct mu_ctl *);
 uint64_t mu_ctl_nodes_next(const struct mu_ctl *);
 /* The hosts that the job has named, none of them if it has not; kept with it. NULL: out of memory. */
 const struct mu_hosts *mu_ctl_hosts(struct job *);
-const char *mu_ctl_host_name(const struct mu_host *); /* the node's, without the user's */
 /* 1 all of them of them are ready; 0 not yet, why says what is waited for; -1 never. */
 int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
 void mu_ctl_hosts_load(struct mu_ctl *, struct job *);

@@ -135,8 +135,7 @@ static int places(const struct mu_pool *pool, uint64_t job, const struct mu_m_sp
         if (mu_pool_usable(&pool->v[i], job) && !pool->v[i].owner)
             v[n++] = (struct place){.node = i};
     for (size_t i = 0; v && i < hosts.n; i++) {
-        const char *at = strchr(hosts.v[i].name, '@');
-        int node = mu_pool_find(pool, at ? at + 1 : hosts.v[i].name);
+        int node = mu_pool_find(pool, mu_host_name(hosts.v[i].name));
         if (node >= 0 && mu_pool_usable(&pool->v[node], job))
             v[n++] = (struct place){.node = (uint32_t)node, .limit = (uint32_t)hosts.v[i].slots};
     }

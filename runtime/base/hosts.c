@@ -33,20 +33,20 @@ void mu_hosts_free(struct mu_hosts *h)
     *h = (struct mu_hosts){0};
 }
 
-static const char *without_user(const char *name)
+const char *mu_host_name(const char *dest)
 {
-    const char *at = strchr(name, '@');
+    const char *at = strchr(dest, '@');
 
-    return at ? at + 1 : name;
+    return at ? at + 1 : dest;
 }
 
 /* Where the host is in the index, with whatever user, or belongs. */
 static size_t place(const struct build *b, const char *name)
 {
-    const char *host = without_user(name);
+    const char *host = mu_host_name(name);
     size_t i = mu_str_hash(host, strlen(host)) & b->mask;
 
-    while (b->index[i] && strcmp(without_user(b->h.v[b->index[i] - 1].name), host))
+    while (b->index[i] && strcmp(mu_host_name(b->h.v[b->index[i] - 1].name), host))
         i = (i + 1) & b->mask;
     return i;
 }

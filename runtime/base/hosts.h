@@ -28,6 +28,8 @@ int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err);
 int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct mu_hosts *out, struct mu_err *err);
 int mu_hosts_read_file(const char *path, struct mu_hosts *out, struct mu_err *err);
 void mu_hosts_free(struct mu_hosts *h);
+/* HOST of HOST or USER@HOST: what its node is called. */
+const char *mu_host_name(const char *dest);
 /* What a node may be called: letters, digits and what stands in names and addresses, without a user. */
 bool mu_hosts_is_node(const char *name);
 

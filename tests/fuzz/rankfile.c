@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "launcher/rankfile.h"
+#include "tests/fuzz/pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -12,9 +13,7 @@ static const char *const pieces[] = {
     "rank ", "0", "1", "2=", "=", "a", "+n0", " slot=", " slots = ",         "0-3",
     ",",     ":", ";", "*",  "p", "#", "\n",  " ",      "rank 0=a slot=0\n", "rank 1=b\n",
     "99"};
-enum { PIECES = sizeof pieces / sizeof *pieces };
-
-static void try(const char *text, size_t n)
+static void try(char *text, size_t n)
 {
     struct mu_rankfile f = {0};
     struct mu_err err = {0};
@@ -32,24 +31,5 @@ static void try(const char *text, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *exact = malloc(size + 1), made[64 * 24];
-    size_t n = 0;
-
-    if (!exact)
-        return 0;
-    memcpy(exact, data, size);
-    try(exact, size);
-    free(exact);
-    for (size_t i = 0; i < size && i < 64; i++) {
-        const char *piece = pieces[data[i] % PIECES];
-        memcpy(made + n, piece, strlen(piece));
-        n += strlen(piece);
-    }
-    char *fit = malloc(n + 1);
-    if (fit) {
-        memcpy(fit, made, n);
-        try(fit, n);
-    }
-    free(fit);
-    return 0;
+    return fuzz_pieces(data, size, pieces, sizeof pieces / sizeof *pieces, try);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/fuzz/pieces.h"
 #include "topo/audit.h"
 #include "topo/export.h"
 
@@ -43,9 +44,7 @@ static const char *const pieces[] = {
     "m[1-2,7] ",
     "SwitchName=t Switches=a\n",
 };
-enum { PIECES = sizeof pieces / sizeof *pieces };
-
-static void try(const char *text, size_t n)
+static void try(char *text, size_t n)
 {
     struct mu_fabric *f = NULL;
     struct mu_place *p = NULL;
@@ -83,25 +82,5 @@ static void try(const char *text, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *exact = malloc(size + 1), *made = malloc(size * 32 + 1);
-    size_t n = 0;
-
-    if (exact && made) {
-        memcpy(exact, data, size);
-        try(exact, size);
-        for (size_t i = 0; i < size && i < 64; i++) {
-            const char *piece = pieces[data[i] % PIECES];
-            memcpy(made + n, piece, strlen(piece));
-            n += strlen(piece);
-        }
-        char *fit = malloc(n + 1);
-        if (fit) {
-            memcpy(fit, made, n);
-            try(fit, n);
-        }
-        free(fit);
-    }
-    free(exact);
-    free(made);
-    return 0;
+    return fuzz_pieces(data, size, pieces, sizeof pieces / sizeof *pieces, try);
 }

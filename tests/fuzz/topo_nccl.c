@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/fuzz/pieces.h"
 #include "topo/impl.h"
 #include "topo/pin.h"
 
@@ -35,13 +36,12 @@ static const char *const pieces[] = {
     "=",
     "/>",
 };
-enum { PIECES = sizeof pieces / sizeof *pieces };
-
-static void try(const char *text)
+static void try(char *text, size_t n)
 {
     struct mu_topo t = {0};
     struct mu_err err = {0};
 
+    text[n] = 0;
     if (mu_topo_parse_nccl(&t, text, &err)) {
         if (!err.text[0] || strchr(err.text, '\n'))
             abort(); /* one line */
@@ -66,27 +66,5 @@ static void try(const char *text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *exact = malloc(size + 1), *made = malloc(64 * 96 + 64);
-    size_t n = 0;
-
-    if (exact && made) {
-        memcpy(exact, data, size);
-        exact[size] = 0;
-        try(exact);
-        for (size_t i = 0; i < size && i < 64; i++) {
-            const char *piece = pieces[data[i] % PIECES];
-            memcpy(made + n, piece, strlen(piece));
-            n += strlen(piece);
-        }
-        char *fit = malloc(n + 1);
-        if (fit) {
-            memcpy(fit, made, n);
-            fit[n] = 0;
-            try(fit);
-        }
-        free(fit);
-    }
-    free(exact);
-    free(made);
-    return 0;
+    return fuzz_pieces(data, size, pieces, sizeof pieces / sizeof *pieces, try);
 }
