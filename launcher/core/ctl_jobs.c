@@ -368,6 +368,8 @@ void mu_ctl_schedule(struct mu_ctl *c)
 
 static void give_back(struct mu_ctl *c, struct job *j)
 {
+    for (unsigned i = 0; i < j->nparts; i++) /* no other job where ranks still die */
+        c->pool.v[j->parts[i].share.node].stale |= j->parts[i].late;
     for (int again = MU_MUTANT(SLOT_FREED_TWICE) ? 2 : 1; j->holds && again; again--)
         for (unsigned i = 0; i < j->nparts; i++)
             mu_pool_give(&c->pool, &j->parts[i].share, 1);

@@ -226,7 +226,8 @@ void mu_ctl_node_count(struct mu_ctl *c, int node, uint32_t keepers)
 
     for (unsigned i = 0; i < c->njobs; i++)
         for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            known += c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt;
+            known += c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt &&
+                     !(c->jobs[i]->parts[p].late && mu_job_over(c->jobs[i]->row.state));
     if (keepers <= known)
         at(c, node)->stale = false;
 }

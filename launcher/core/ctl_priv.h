@@ -23,6 +23,7 @@ struct part { /* what one node does of a job's attempt */
     enum heard heard;
     uint64_t boot;   /* of the node when the start was sent; 0 = not known: by another controller */
     bool lapsed;     /* its keeper ended the ranks: the lease ran out */
+    bool late;       /* given up, but ranks of it have been heard of since */
     uint32_t keeper; /* its keeper's pid, once that has reported the attempt */
     mu_conn line;    /* newest connection of a keeper itself; it breaks when that dies */
     bool line_lost;  /* and that of the attempt's keeper has broken */

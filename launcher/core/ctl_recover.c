@@ -481,12 +481,14 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     if (m->phase == MU_PHASE_GONE && m->lost)
         output_gone(c, j, p, "its keeper died");
     p->drained = m->drained || (again && p->drained);
+    p->late =
+        p->phase == MU_PHASE_LOST && m->phase < MU_PHASE_GONE; /* given up, and back: its keeper hung over the lease */
     if (mu_job_over(j->row.state)) {
+        c->pool.v[node].stale |= p->late;
         mu_ctl_job_release(c, j);
         return;
     }
-    if (p->phase == MU_PHASE_LOST &&
-        m->phase < MU_PHASE_GONE) { /* given up, and back: its keeper hung over the lease */
+    if (p->late) {
         struct mu_m_kill kill = {
             .job = m->job, .attempt = m->attempt, .signo = SIGKILL, .why = (char *)(uintptr_t) "its node was given up"};
         mu_acts_send(c->acts, agent, MU_MSG_kill, &kill);

@@ -98,12 +98,10 @@ static const struct mu_m_jobrow *row(void)
     return mu_ctl_job(ctl, mu_ctl_job_count(ctl) - 1, NULL);
 }
 
-/* A job of a rank on each of so many nodes, whose start has been sent. */
-static void submit(unsigned nodes, mu_conn agents[2])
+static void ask(unsigned nodes)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t";
+    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t0";
     uint32_t zero = 0, one = 1, ranks = nodes;
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     struct mu_m_spec spec = {.ranks = ranks,
                              .app_ranks = {.v = &ranks, .n = 1},
                              .app_argc = {.v = &one, .n = 1},
@@ -112,16 +110,25 @@ static void submit(unsigned nodes, mu_conn agents[2])
                              .app_wdir = wdirs};
     struct mu_m_submit m = {.token = token};
 
+    token[1]++;
+    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
+        exit(99);
+    hear(client, MU_MSG_submit, &m);
+    free(m.spec.data);
+}
+
+/* A job of a rank on each of so many nodes, whose start has been sent. */
+static void submit(unsigned nodes, mu_conn agents[2])
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+
     mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
     step((struct mu_ev){.kind = MU_EV_LOADED});
     for (unsigned i = 0; i < nodes; i++)
         ready(agents[i] = joins(i ? "n1" : "n0", "first"));
     client = up("client");
-    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
-        exit(99);
-    hear(client, MU_MSG_submit, &m);
-    free(m.spec.data);
+    ask(nodes);
     events[0] = 0;
     starts = kills = 0;
 }
@@ -291,8 +298,40 @@ static void test_unread(void)
     TAP_OK(releases > 0, "what a keeper said before it died, and comes late, is not waited for");
 }
 
+/* A node is given up and comes back with ranks that live, because their keeper hung: none of another job beside them.
+ */
+static void test_late(void)
+{
+    mu_conn agent[2];
+
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    down(agent[1]);
+    for (int i = 0; i < 100; i++) {
+        now += MU_SEC / 10;
+        step((struct mu_ev){.kind = MU_EV_TIME});
+    }
+    TAP_OK(strstr(events, "node-lost") != NULL, "a node is given up");
+    agent[1] = joins("n1", "first");
+    kills = 0;
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    ready(agent[1]);
+    TAP_OK(kills == 1, "what comes back of the attempt is killed");
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    report(agent[0], 1, MU_PHASE_GONE);
+    TAP_OK(row()->state == MU_JOB_CANCELLED, "meanwhile the job ends");
+    hear(agent[0], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+    ask(2);
+    hear(agent[1], MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = 1});
+    TAP_OK(!starts, "another one waits as long as there is something of the first");
+    ready(agent[1]);
+    TAP_OK(starts > 0, "and starts then");
+}
+
 int main(void)
 {
+    test_late();
     test_one();
     test_several();
     test_cancel();
