@@ -14,6 +14,8 @@
 #include "runtime/base/clock.h"
 #include "tests/unit/tap.h"
 
+#define DAEMON_FD 60 /* of a pipe: the daemonised grandchild says that it has begun */
+
 static struct mu_err err;
 static char self[4096];
 static uint32_t pool;
@@ -136,9 +138,17 @@ static void sweeps(void)
     TAP_OK(mu_proc_kill_tagged(&all, 1000, &toll, &err) == 0 && toll.killed == 0, "nothing to kill");
     start(1, 1, "sleep");
     start(1, 2, "sleep");
+    int told[2];
+    char byte;
+    if (pipe(told) || dup2(told[1], DAEMON_FD) < 0)
+        exit(99);
     start(2, 1, "daemon"); /* ends at once, leaves a grandchild in a session of its own */
+    close(DAEMON_FD);
+    close(told[1]);
+    TAP_OK(read(told[0], &byte, 1) == 1, "a daemonised grandchild has begun");
+    close(told[0]);
     pid_t spared = start(2, 2, "sleep");
-    bool counted = false; /* while the daemon begins, others of it are seen for a moment */
+    bool counted = false; /* its parents are seen for a moment more */
     for (uint64_t end = mu_now() + 20 * MU_SEC; !counted && mu_now() < end; usleep(2000))
         counted = count(2, 1) == 1 && count(2, 2) == 1 && count(1, 0) == 2 && count(1, 2) == 1 && count(0, 0) == 4;
     TAP_OK(counted && count(3, 0) == 0, "tagged processes are counted by job and attempt, a daemonised grandchild too");
@@ -311,8 +321,9 @@ static int role(const char *name)
         if (fork())
             _exit(0);
         setsid();
-        if (fork())
+        if (fork() || write(DAEMON_FD, "x", 1) != 1)
             _exit(0);
+        close(DAEMON_FD);
     }
     if (!strcmp(name, "threads")) {
         pthread_create(&t, NULL, linger, NULL);
