@@ -108,7 +108,7 @@ class Job:
         self.out.flush()
         return open(self.dir + "/out").read()
 
-    def end(self, seconds=120):
+    def end(self, seconds=max(120, int(os.environ.get("MUSTER_TEST_LIMIT", "0")) // 2)):
         try:
             return self.p.wait(seconds)
         except subprocess.TimeoutExpired:
