@@ -265,11 +265,12 @@ static void trace(struct work *w, int apex)
 }
 
 /* More than wanted may be taken now: `slack` less is. As all that is used is needed, one leaf can give all of it, and a
- * smaller one that would do may stand in for it. Returns what is left free on that leaf. */
-static int give_back(struct work *w, int apex, int slack)
+ * smaller one that would do may stand in for it. Of like ones that by which more leaves hold whole groups. Returns what
+ * is left free on that leaf. */
+static int give_back(struct work *w, int apex, int slack, int group)
 {
     const struct mu_place *p = w->p;
-    int best_left = -1, from = -1, instead = -1;
+    int best_left = -1, best_odd = 0, from = -1, instead = -1;
 
     for (int v = apex; slack > 0 && v >= 0; v--) {
         if (w->need[v] < 0)
@@ -291,11 +292,12 @@ static int give_back(struct work *w, int apex, int slack)
             /* itself, unless a smaller one does; of like ones the first */
             int k = lo > used && w->direct[leaf[lo - 1]] < w->direct[leaf[i]] ? lo - 1 : i;
             int left = w->direct[leaf[k]] - rest;
-            if (best_left >= 0 && left > best_left)
+            int odd = group > 1 ? (rest % group != 0) - (w->direct[leaf[i]] % group != 0) : 0;
+            if (best_left >= 0 && (left > best_left || (left == best_left && odd > best_odd)))
                 continue;
             while (k > used && w->direct[leaf[k - 1]] == w->direct[leaf[k]])
                 k--;
-            best_left = left, from = leaf[i], instead = leaf[k];
+            best_left = left, best_odd = odd, from = leaf[i], instead = leaf[k];
         }
     }
     if (from >= 0) {
@@ -491,7 +493,7 @@ static int choose(struct work *w, int group, struct mu_place_result *r, struct m
         taken += w->need[v] >= 0 ? w->take[v] : 0;
     r->bound = 2L * w->need[apex];
     r->left = is_leaf(p, apex) ? w->direct[apex] - w->want : 0;
-    int left = give_back(w, apex, taken - w->want);
+    int left = give_back(w, apex, taken - w->want, group);
     if (taken > w->want && !is_leaf(p, apex))
         r->left = left;
     if (p->tree) {

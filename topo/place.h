@@ -55,6 +55,11 @@ int mu_place_choose(const struct mu_place *, const struct mu_place_request *, st
 void mu_place_result_free(struct mu_place_result *);
 /* The cost of any order; -1 when some are not connected. */
 long mu_place_cost(const struct mu_place *, const int *hosts, int n);
+const struct mu_fabric *mu_place_fabric(const struct mu_place *);
+/* Hosts with the same number, below mu_place_nleaves, are on the same leaf switch (or set of them); -1: on none. In a
+ * tree leaves that are next to one another have numbers that are. */
+int mu_place_leaf(const struct mu_place *, int host);
+int mu_place_nleaves(const struct mu_place *);
 /* Hops between the leaf switches of two hosts; -1: not connected. */
 int mu_place_distance(const struct mu_place *, int host_a, int host_b);
 
