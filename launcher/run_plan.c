@@ -422,6 +422,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .engine_env = p->engine_env,
         .smt = o->smt,
         .slots = p->slots,
+        .group = (uint32_t)o->group,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);
     return rc ? mu_err_set(err, rc, "the job's description: %s",

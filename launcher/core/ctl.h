@@ -26,6 +26,7 @@ struct mu_ctl_config {
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
     uint64_t cooldown_ns;  /* and so long it stays */
+    uint64_t fabric_ns;    /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
 };
 
 struct mu_ctl;

@@ -49,6 +49,8 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     }
     if (mu_hang_ns(s->hang_ns_plus1) && mu_hang_ns(s->hang_ns_plus1) < MU_HANG_LEAST_NS)
         return mu_err_set(err, MUSTER_EARG, "the job's hang deadline is shorter than a second");
+    if (s->group > 1u << 20)
+        return mu_err_set(err, MUSTER_EARG, "groups of %u nodes: at most %u", s->group, 1u << 20);
     if (s->bind > MU_BIND_GPU || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -337,6 +339,11 @@ void mu_ctl_schedule(struct mu_ctl *c)
             mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
             continue;
         }
+        if (fit == MU_FIT_YES && n > 1 && c->fabric_until && !(j->spec.hosts && *j->spec.hosts)) {
+            fit = MU_FIT_LATER;
+            snprintf(why, sizeof why, "waiting for the fabric to be read");
+            free(shares);
+        }
         if (fit != MU_FIT_YES) {
             mu_ctl_set_state(c, j, MU_JOB_QUEUED, "%s", why);
             waits = true;
@@ -358,8 +365,11 @@ void mu_ctl_schedule(struct mu_ctl *c)
         mu_pool_take(&c->pool, shares, n + nspares);
         j->holds = true;
         free(shares);
+        mu_ctl_replace(&j->row.placed, why);
         if (!mu_ctl_place_record(c, j))
             c->acts->failed = true;
+        if (why[0])
+            mu_ctl_event(c, j, "placed", -1, NULL, "%s", why);
         mu_ctl_event(c, j, "started", -1, c->pool.v[j->parts[0].share.node].name, "%u ranks on %u node%s", j->row.ranks,
                      n, n == 1 ? "" : "s");
         start_attempt(c, j);

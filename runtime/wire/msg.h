@@ -49,7 +49,8 @@ struct mu_u32v {
 #define MU_F_signal(F) F(u64, job) F(u32, signo)
 #define MU_F_cancel(F) F(u64, job) F(u32, force) F(str, by) F(u32, signo)
 #define MU_F_ended(F) F(u64, job) F(bytes, row)
-#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
+/* spec: of `place`, which asks where a job would go. */
+#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all) F(bytes, spec)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
 /* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
@@ -62,9 +63,10 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl)
+        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl) F(u32, gpus) F(strv, guids)
 /* agent.incarnation grows from one agent of a boot to the next, way each time that it says this, ctl is the incarnation
- * of the controller that it takes this for: what was said on an older way and comes late is known by them. */
+ * of the controller that it takes this for: what was said on an older way and comes late is known by them. guids: of its
+ * InfiniBand adapters (node GUIDs), in hexadecimal. */
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there.
@@ -169,7 +171,8 @@ struct mu_u32v {
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
  * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. smt: ranks
- * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. */
+ * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. group: so many nodes
+ * that follow one another talk most; 0, 1: no such groups. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -195,7 +198,8 @@ struct mu_u32v {
     F(u32, ppn)                                                                                                        \
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
-        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots)
+        F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots) \
+        F(u32, group)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -231,7 +235,7 @@ struct mu_u32v {
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
         F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes) F(str, unread)               \
-        F(u32, unread_ranks) F(u32, draining)
+        F(u32, unread_ranks) F(u32, draining) F(str, placed)
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \

@@ -134,8 +134,8 @@ static void events_and_nodes(void)
     json_decref(l);
 
     j = mu_json_new("muster.nodes/1", "nodes");
-    mu_json_add_node(j, &up);
-    mu_json_add_node(j, &away);
+    mu_json_add_node(j, &up, NULL);
+    mu_json_add_node(j, &away, NULL);
     l = list_of(j, "muster.nodes/1", "nodes");
     o = json_array_get(l, 0);
     TAP_OK(!strcmp(str(o, "name"), "n\ufffd") && !strcmp(str(o, "state"), "up") && !strcmp(str(o, "reason"), "") &&
