@@ -86,5 +86,38 @@ like "$out" "fabric: .*No such file or directory; jobs are placed without it" "i
 "$muster" controller --stop
 run_cmd env MUSTER_FABRIC=a::b "$muster" run -n 1 true
 like "$rc:$err" "^[12]:.*MUSTER_FABRIC: an empty name" "a setting that cannot be meant is refused"
+
+# Adapters that are called after nobody: their nodes' agents say whose they are
+adapter() { # HOST GUID: sysfs shows it there
+    # shellcheck disable=SC2016
+    cluster_exec "$1" sh -c 'mount -t tmpfs none /sys/class && mkdir -p /sys/class/infiniband/mlx5_0 &&
+        echo "$0" >/sys/class/infiniband/mlx5_0/node_guid' "$2"
+}
+for i in 1 2 3 4; do adapter h$i 0000:0000:0000:0a0$i; done
+adapter h5 0000:0000:0000:0a01
+ok $? "hosts with adapters"
+export MUSTER_FABRIC=$tmp/ibnetdiscover
+{
+    printf 'switchguid=0x10\nSwitch 4 "S-10" # "west"\n[1] "H-a01"[1]\n[2] "H-a03"[1]\n[4] "S-30"[1]\n\n'
+    printf 'switchguid=0x20\nSwitch 4 "S-20" # "east"\n[1] "H-a02"[1]\n[2] "H-a04"[1]\n[4] "S-30"[2]\n\n'
+    printf 'switchguid=0x30\nSwitch 4 "S-30" # "top"\n[1] "S-10"[4]\n[2] "S-20"[4]\n\n'
+    for i in 1 2 3 4; do
+        printf 'caguid=0xa0%d\nCa 1 "H-a0%d" # "MT4123 ConnectX6"\n[1] "S-%d0"[%d]\n\n' $i $i $((2 - i % 2)) $(((i + 1) / 2))
+    done
+} >"$MUSTER_FABRIC"
+run_cmd "$muster" nodes add h1:1 h2:1 h3:1 h4:1
+is "$rc:$err" "0:" "they are the pool's"
+wait_for 10 sees "h3 .* west" && wait_for 10 sees "h4 .* east"
+ok $? "are known by their adapters" || note "$("$muster" nodes)"
+run_cmd "$muster" run -N 2 --ppn 1 sh -c 'echo $MUSTER_NODE'
+like "$(sort <<<"$out" | tr '\n' ' ')" '^(h1 h3|h2 h4) $' "and get jobs so" || note "$out" "$err"
+run_cmd "$muster" nodes add h5:1
+wait_for 10 sees "^fabric: adapter 0x0000000000000a01 is said to be in h1 and in h5;"
+ok $? "two nodes with one adapter are told of in one line" || note "$("$muster" nodes)"
+run_cmd "$muster" run -N 5 --ppn 1 sh -c 'echo $MUSTER_NODE'
+is "$rc:$(wc -l <<<"$out")" "0:5" "and jobs run on them" || note "$err"
+"$muster" nodes remove h1 h2 h3 h4 h5
+"$muster" controller --stop
+wait_for 10 eval '[ -z "$(cluster_orphans)" ]'
 is "$(cluster_orphans)" "" "nothing is left"
 done_testing
