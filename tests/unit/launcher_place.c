@@ -358,6 +358,15 @@ static void test_controller(void)
     TAP_OK(row()->placed && !strcmp(row()->placed, "2 nodes on one leaf switch"), "and that is said");
 
     begin(0);
+    submit(3, 2);
+    TAP_OK(!strcmp(started, "n0 b0 a0 ") && !strcmp(row()->spare_nodes[0], "b1"), "spares from before the fabric");
+    step((struct mu_ev){.kind = MU_EV_FABRIC, .place = place});
+    lose(1);
+    gone(0);
+    gone(2);
+    TAP_OK(!strcmp(started, "n0 a1 a0 "), "the nearest spare takes a lost one's place: %s", started);
+
+    begin(0);
     submit(3, 0);
     TAP_OK(!strcmp(started, "n0 b0 a0 "), "a job that was there before the fabric");
     step((struct mu_ev){.kind = MU_EV_FABRIC, .place = place});
