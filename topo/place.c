@@ -478,10 +478,10 @@ static int not_enough(const struct work *w, struct mu_err *err)
                       w->want == 1 ? "is" : "are");
 }
 
-static int choose(struct work *w, int group, struct mu_place_result *r, struct mu_err *err)
+static int choose(struct work *w, const struct mu_place_request *q, struct mu_place_result *r, struct mu_err *err)
 {
     const struct mu_place *p = w->p;
-    int rc, apex;
+    int rc, apex, group = q->group;
 
     if ((rc = count_free(w, err)) || (rc = fill_tables(w, err)))
         return rc;
@@ -510,7 +510,7 @@ static int choose(struct work *w, int group, struct mu_place_result *r, struct m
         if (w->need[v] >= 0 && w->take[v])
             seed[nseed++] = (struct mu_share){v, w->take[v]};
     r->left = 0;
-    if ((rc = mu_place_graph(p, w->direct, w->want, seed, nseed, shares, &n, &r->bound, &r->optimal, err)))
+    if ((rc = mu_place_graph(p, w->direct, q, seed, nseed, shares, &n, &r->bound, &r->optimal, err)))
         return rc;
     return put_shares(w, shares, n, r, err);
 }
@@ -523,7 +523,7 @@ int mu_place_choose(const struct mu_place *p, const struct mu_place_request *q, 
 
     if (q->want < 1)
         return mu_err_set(err, MUSTER_EARG, "at least one node must be wanted");
-    int rc = choose(&w, q->group, &r, err);
+    int rc = choose(&w, q, &r, err);
     work_free(&w);
     if (rc) {
         mu_place_result_free(&r);

@@ -39,8 +39,10 @@ bool mu_place_is_tree(const struct mu_place *);
 struct mu_place_request {
     int want; /* nodes, or sum of sizes, >= 1 */
     const int
-        *size; /* of each host of the fabric, 0: occupied, drained, too small. NULL: all are free and count as 1 */
-    int group; /* nodes that talk most to one another are ranks [i*group, (i+1)*group); 0 or 1: none */
+        *size;   /* of each host of the fabric, 0: occupied, drained, too small. NULL: all are free and count as 1 */
+    int group;   /* nodes that talk most to one another are ranks [i*group, (i+1)*group); 0 or 1: none */
+    long effort; /* where the fabric is no tree: after so many distances what was found by then is good enough, for who
+                    must not be kept waiting; 0: as many as it takes */
 };
 struct mu_place_result {
     int n, *hosts; /* in rank order; for mu_place_result_free */

@@ -10,6 +10,7 @@
 #include "runtime/base/str.h"
 
 enum { FAR_AWAY = 1 << 20 };
+#define EFFORT 4000000l /* the controller has other things to do: tens of milliseconds */
 
 static void clean_result(struct mu_place_result *r)
 {
@@ -97,15 +98,17 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 /* What is wanted, and what each node counts for it: nodes that count 1, or ranks. */
 struct wish {
     uint64_t want;
-    uint32_t least, ppn; /* room that a node needs */
+    uint32_t least, most; /* room that a node needs; that counts */
     bool nodes;
 };
 
 static struct wish wish_of(const struct mu_m_spec *spec, const struct place *p, unsigned np)
 {
-    struct wish w = {.want = spec->ranks, .least = 1, .ppn = spec->ppn ? spec->ppn : UINT32_MAX};
+    struct wish w = {.want = spec->ranks, .least = 1, .most = INT_MAX / (np + 1)}; /* so that sums are numbers */
     uint32_t usable = 0;
 
+    if (spec->ppn && spec->ppn < w.most)
+        w.most = spec->ppn;
     if (spec->nodes) {
         w.want = spec->nodes;
         w.least = (spec->ranks + spec->nodes - 1) / spec->nodes;
@@ -121,11 +124,11 @@ static struct wish wish_of(const struct mu_m_spec *spec, const struct place *p, 
 
 static int count_of(const struct wish *w, const struct place *p)
 {
-    uint32_t room = min_u32(p->room, w->ppn);
+    uint32_t room = min_u32(p->room, w->most);
 
     if (room < w->least || !room)
         return 0;
-    return w->nodes ? 1 : (int)min_u32(room, INT_MAX / 2);
+    return w->nodes ? 1 : (int)room;
 }
 
 /* The node with the least room that is enough for all of it. */
@@ -134,7 +137,7 @@ static int one_node(const struct wish *w, const struct place *p, unsigned np)
     int best = -1;
 
     for (unsigned i = 0; i < np && !w->nodes; i++)
-        if (min_u32(p[i].room, w->ppn) >= w->want && (best < 0 || p[i].room < p[best].room))
+        if (min_u32(p[i].room, w->most) >= w->want && (best < 0 || p[i].room < p[best].room))
             best = (int)i;
     return best;
 }
@@ -239,8 +242,7 @@ bool mu_pool_arrange(const struct mu_pool *pool, const struct mu_m_spec *spec, s
         size[host] = count_of(&w, &p[i]);
         at_host[host] = (int)i + 1;
     }
-    struct mu_place_request want = {
-        .want = w.want > INT_MAX / 2 ? INT_MAX / 2 : (int)w.want, .size = size, .group = (int)spec->group};
+    struct mu_place_request want = {.want = (int)w.want, .size = size, .group = (int)spec->group, .effort = EFFORT};
     rc = mu_place_choose(pool->place, &want, &r, &err);
     if (rc == MUSTER_ENODE)
         why_not(pool, &w, p, np, why, whylen);
