@@ -250,6 +250,13 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
     put(j, o, "numa", json_integer(n->numa));
     put(j, o, "job", n->owner ? json_integer((json_int_t)n->owner) : json_null());
     put(j, o, "leaf", leaf(n, place));
+    json_t *guids = json_array();
+    put(j, o, "guids", guids);
+    for (char **g = n->guids; guids && g && *g; g++) {
+        json_t *guid = text(*g);
+        if (!guid || json_array_append_new(guids, guid))
+            j->failed = true;
+    }
     return add(j, o);
 }
 

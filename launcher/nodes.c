@@ -18,13 +18,15 @@ enum { WAIT_MS = 5000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
 #define ADD_NS (90 * MU_SEC) /* an ssh, a copy, an ssh */
 
 struct opts {
-    bool json;
+    bool json, guids;
     const char *ssh, *engine;
     bool force;
 };
 #define AT(field) offsetof(struct opts, field)
 static const struct mu_opt rows[] = {
     {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON", NULL, 0, 0, NULL},
+    {"guids", 0, MU_OPT_FLAG, AT(guids), NULL, "print the GUIDs of adapters, as topo's --guids takes them", NULL, 0, 0,
+     NULL},
 };
 static const struct mu_opt add_rows[] = {
     {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh", NULL, 0, 0, NULL},
@@ -85,6 +87,22 @@ static void show_fabric(const json_t *root)
                mu_str_show(shown, sizeof shown, mu_answer_names(unknown, names, sizeof names)));
 }
 
+/* A GUID and its node a line. */
+static void print_guids(const json_t *list)
+{
+    const json_t *node, *guid;
+    size_t i, k;
+
+    json_array_foreach(list, i, node)
+    {
+        json_array_foreach(json_object_get(node, "guids"), k, guid)
+        {
+            char shown[300];
+            printf("0x%s %s\n", json_string_value(guid), mu_str_show(shown, sizeof shown, mu_answer_str(node, "name")));
+        }
+    }
+}
+
 static int list_nodes(int argc, char **argv)
 {
     static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
@@ -114,7 +132,7 @@ static int list_nodes(int argc, char **argv)
     {
         const char *state = mu_answer_str(node, "state");
         char size[32];
-        if (!t || o.json)
+        if (!t || o.json || o.guids)
             break;
         mu_table_cell(t, mu_answer_str(node, "name"));
         mu_table_coloured(t, mu_colour_of_state(state), state);
@@ -128,11 +146,13 @@ static int list_nodes(int argc, char **argv)
     }
     if (o.json)
         puts(text);
+    else if (o.guids)
+        print_guids(list);
     else if (t && json_array_size(list))
         mu_table_print(t, stdout);
     else
         puts("no nodes yet; the first one comes up with the first job");
-    if (!o.json)
+    if (!o.json && !o.guids)
         show_fabric(root);
     mu_table_free(t);
     json_decref(root);

@@ -79,6 +79,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
         p = &pool->v[*p - 1].next;
     *p = pool->v[node].next;
     mu_pool_place_remove(pool, node);
+    mu_strv_free(pool->v[node].guids);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
     pool->nempty++;
 }
@@ -435,6 +436,8 @@ void mu_pool_give(struct mu_pool *pool, const struct mu_share *v, unsigned n)
 
 void mu_pool_free(struct mu_pool *pool)
 {
+    for (unsigned i = 0; i < pool->n; i++)
+        mu_strv_free(pool->v[i].guids);
     free(pool->v);
     free(pool->heads);
     free(pool->of_host);

@@ -42,6 +42,7 @@ struct mu_node {
     uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
     uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */
+    char **guids;        /* of its InfiniBand adapters, for mu_strv_free */
 };
 
 struct mu_pool {

@@ -109,6 +109,11 @@ run_cmd "$muster" nodes add h1:1 h2:1 h3:1 h4:1
 is "$rc:$err" "0:" "they are the pool's"
 wait_for 10 sees "h3 .* west" && wait_for 10 sees "h4 .* east"
 ok $? "are known by their adapters" || note "$("$muster" nodes)"
+"$muster" nodes --guids >"$tmp/guids"
+is "$(sort "$tmp/guids" | head -n 2)" "0x0000000000000a01 h1"$'\n'"0x0000000000000a02 h2" "nodes prints whose adapters are which"
+run_cmd "$muster" topo fabric --fabric-file "$MUSTER_FABRIC" --guids "$tmp/guids" --json
+json "sorted(h for u in j['units'] for h in u['hosts']) == ['h1', 'h2', 'h3', 'h4']"
+ok $? "which topo takes" || note "$out" "$err"
 run_cmd "$muster" run -N 2 --ppn 1 sh -c 'echo $MUSTER_NODE'
 like "$(sort <<<"$out" | tr '\n' ' ')" '^(h1 h3|h2 h4) $' "and get jobs so" || note "$out" "$err"
 run_cmd "$muster" nodes add h5:1
