@@ -14,6 +14,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/keeper.h"
+#include "runtime/keeper/ram.h"
 
 enum { HIDDEN = 1 };
 
@@ -37,6 +38,7 @@ static const struct command {
     {"controller", mu_controller_main, "the pool's daemon", HIDDEN},
     {"agent", mu_agent_main, "the node's daemon", HIDDEN},
     {"keeper", mu_keeper_main, "the daemon of one job on one node", HIDDEN},
+    {"drain", mu_drain_main, "what writes a job's checkpoints on one node", HIDDEN},
 };
 
 static void help(FILE *f)

@@ -43,6 +43,7 @@ static const struct {
     {"MUSTER_CKPT_DIR", OWN},
     {"MUSTER_TAG", OWN},
     {"MUSTER_SLOTS", OWN},
+    {"MUSTER_ARENA", OWN},
     {"MUSTER_SLOT_INDEX", OWN},
     {"MUSTER_NODE", OWN},
     {"RANK", OWN},

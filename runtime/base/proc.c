@@ -434,7 +434,7 @@ static int read_family(struct family *f, struct mu_err *err)
 /* As mu_daemon_spawn names them: a rank's own `muster run` may have started a pool, a keeper an agent. */
 static bool is_daemon(pid_t pid)
 {
-    static const char *const names[] = {"controller", "agent", "keeper"};
+    static const char *const names[] = {"controller", "agent", "keeper", "drain"};
     mu_auto_buf struct mu_buf b = {0};
     char path[40];
 

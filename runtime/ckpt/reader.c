@@ -16,6 +16,9 @@ struct part {
     struct mu_ckpt_manifest man;
     int fd;
     bool checked; /* the superblock is this generation's */
+    /* in memory instead of a file */
+    const unsigned char *image;
+    bool summed; /* the CRCs of its extents are known */
 };
 
 struct load {
@@ -25,6 +28,8 @@ struct load {
     uint32_t opened[SEGMENTS_OPEN], nopened; /* ranks whose segments are open, in a ring */
     unsigned char *extent;                   /* MU_CKPT_EXTENT_MAX bytes */
     const struct piece *loaded;              /* what `extent` holds */
+    bool look;                               /* verify what would be read, and read nothing */
+    bool trust;                              /* all of it has been verified */
 };
 
 /* An extent and the rank that has it. */
@@ -78,8 +83,24 @@ static int open_segment(struct load *l, uint32_t rank, struct mu_err *err)
     return 0;
 }
 
+static int read_held(struct load *l, const struct piece *x, unsigned char *to, const char *name, struct mu_err *err)
+{
+    const struct part *p = &l->parts[x->rank];
+
+    if (p->summed && !l->trust && mu_crc32c(0, p->image + x->e.file, x->e.bytes) != x->e.crc)
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "rank %u's copy in memory is damaged at byte %" PRIu64 " (tensor \"%.100s\")", x->rank,
+                          x->e.file, name);
+    if (!l->look)
+        memcpy(to, p->image + x->e.file, x->e.bytes);
+    return 0;
+}
+
 static int read_piece(struct load *l, const struct piece *x, unsigned char *to, const char *name, struct mu_err *err)
 {
+    if (l->parts[x->rank].image)
+        return read_held(l, x, to, name, err);
+
     struct mu_ckpt_path path = mu_ckpt_path("%s/seg.%u", l->gendir, x->rank);
     int rc = open_segment(l, x->rank, err);
 
@@ -96,7 +117,7 @@ static int copy_run(void *arg, uint64_t src, uint64_t dst, uint64_t n)
 {
     struct source *s = arg;
     uint64_t from = src * s->unit, to = from + n * s->unit;
-    unsigned char *out = s->dst + dst * s->unit;
+    uint64_t at = dst * s->unit;
     int rc;
 
     if (s->at >= s->npieces || s->pieces[s->at].e.at > from)
@@ -110,9 +131,13 @@ static int copy_run(void *arg, uint64_t src, uint64_t dst, uint64_t n)
         x = &s->pieces[s->at];
         end = x->e.at + x->e.bytes;
         take = (end < to ? end : to) - from;
-        if (take == x->e.bytes) {
-            if ((rc = read_piece(s->load, x, out, s->name, s->err)))
+        if (s->load->look || take == x->e.bytes) {
+            if (s->load->loaded != x &&
+                (rc = read_piece(s->load, x, s->load->look ? NULL : s->dst + at, s->name, s->err)))
                 return rc;
+            s->load->loaded = s->load->look ? x : s->load->loaded;
+        } else if (s->load->parts[x->rank].image && s->load->trust) {
+            memcpy(s->dst + at, s->load->parts[x->rank].image + x->e.file + (from - x->e.at), take);
         } else {
             if (s->load->loaded != x) {
                 s->load->loaded = NULL;
@@ -120,10 +145,10 @@ static int copy_run(void *arg, uint64_t src, uint64_t dst, uint64_t n)
                     return rc;
                 s->load->loaded = x;
             }
-            memcpy(out, s->load->extent + (from - x->e.at), take);
+            memcpy(s->dst + at, s->load->extent + (from - x->e.at), take);
         }
         from += take;
-        out += take;
+        at += take;
     }
     return 0;
 }
@@ -339,6 +364,43 @@ out:
     load_end(&l);
     free(k.votes);
     return rc;
+}
+
+static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tensors, bool look, struct mu_err *err)
+{
+    struct load l = {.gendir = "memory", .id = h->id, .look = look, .trust = !look};
+    int rc = 0;
+
+    if (!(l.parts = calloc(h->id.world, sizeof *l.parts)))
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to read a checkpoint of %u ranks", h->id.world);
+    for (uint32_t r = 0; r < h->id.world; r++)
+        l.parts[r] =
+            (struct part){.man = h->parts[r].man, .fd = -1, .image = h->parts[r].image, .summed = h->parts[r].summed};
+    for (size_t i = 0; !rc && i < tensors->n; i++)
+        rc = load_tensor(&l, i, &tensors->v[i], look ? NULL : tensors->v[i].data, err);
+    free(l.parts);
+    return rc;
+}
+
+int mu_ckpt_held_verify(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tensors, struct mu_err *err)
+{
+    return held(h, tensors, true, err);
+}
+
+int mu_ckpt_held_apply(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tensors, struct mu_err *err)
+{
+    return held(h, tensors, false, err);
+}
+
+void mu_ckpt_held_free(struct mu_ckpt_held *h)
+{
+    for (uint32_t r = 0; h->parts && r < h->id.world; r++) {
+        mu_ckpt_manifest_free(&h->parts[r].man);
+        if (h->parts[r].image)
+            munmap(h->parts[r].image, h->parts[r].bytes);
+    }
+    free(h->parts);
+    *h = (struct mu_ckpt_held){0};
 }
 
 void mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *l, const struct mu_ckpt_tensors *tensors)

@@ -342,7 +342,7 @@ int mu_ckpt_store_commit(const char *gendir, uint64_t generation, struct mu_ckpt
     return 0;
 }
 
-static bool same_id(const struct mu_ckpt_id *a, const struct mu_ckpt_id *b)
+bool mu_ckpt_same_id(const struct mu_ckpt_id *a, const struct mu_ckpt_id *b)
 {
     return a->generation == b->generation && a->epoch == b->epoch && a->nonce == b->nonce && a->step == b->step &&
            a->world == b->world && a->attempt == b->attempt;
@@ -363,7 +363,7 @@ int mu_ckpt_store_manifest(const char *gendir, const struct mu_ckpt_id *id, uint
         mu_err_prefix(err, "%s", p.s);
         return rc;
     }
-    if (!same_id(&m.id, id) || m.rank != rank)
+    if (!mu_ckpt_same_id(&m.id, id) || m.rank != rank)
         rc = mu_err_set(err, MUSTER_ECORRUPT,
                         "%s belongs to another checkpoint (generation %" PRIu64 ", epoch %" PRIu64 ", rank %u)", p.s,
                         m.id.generation, m.id.epoch, m.rank);

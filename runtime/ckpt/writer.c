@@ -2,21 +2,15 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/crc32c.h"
+#include "runtime/base/futex.h"
+#include "runtime/ckpt/put.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-
-/* Below this the page cache is the better place: a restart reads it right back. */
-#define DIRECT_FROM (64ull << 20)
-#define WRITE_CHUNK (4ull << 20)
-#define FAILED_MAX 400
 
 enum task { NOTHING, TOUCH, WRITE, QUIT };
 
@@ -27,9 +21,11 @@ struct mu_ckpt_writer {
     pthread_mutex_t lock;
     pthread_cond_t changed;
 
+    _Atomic uint32_t cancel;
+
     /* under the lock */
     enum task task; /* what the thread is to do, or does */
-    bool cancel, durable, abandoned, gone;
+    bool durable, abandoned, gone;
     struct mu_err error; /* of the last save */
     uint64_t bad_after, bad_upto;
     uint64_t started, cost;
@@ -37,304 +33,56 @@ struct mu_ckpt_writer {
     /* the caller's while the thread has nothing to do, else the thread's */
     const struct mu_ckpt_tensors *tensors;
     struct mu_ckpt_manifest plan;
-    unsigned char *image; /* the segment file, byte for byte */
+    unsigned char *image; /* the segment file, byte for byte; NULL with an arena */
     size_t image_bytes;
     uint64_t generation, step;
+
+    /* with an arena, whose cells take the place of the image, and the drain that of the thread */
+    struct mu_arena_head *arena;
+    struct slot {
+        struct mu_arena_cell *cell;
+        unsigned char *map;
+        uint64_t bytes;
+    } slots[MU_ARENA_SLOTS];
+    struct mu_arena_cell *last; /* of the last save; NULL: none */
+    unsigned char *manifest;    /* as the cells get it */
 };
-
-/* --- the thread: one generation --------------------------------------------------------------------------------- */
-
-static int check_peers(struct mu_ckpt_writer *w, const char *tmp, struct mu_err *err)
-{
-    struct mu_ckpt_path failed = mu_ckpt_path("%s/FAILED", tmp);
-    mu_auto_free unsigned char *text = NULL;
-    size_t n;
-    int rc = mu_ckpt_get_file(failed.s, FAILED_MAX, &text, &n, NULL), code = 0, skip = 0;
-    bool cancel;
-
-    pthread_mutex_lock(&w->lock);
-    cancel = w->cancel;
-    pthread_mutex_unlock(&w->lock);
-    if (cancel)
-        return mu_err_set(err, MUSTER_EABORTED, "generation %" PRIu64 " was given up", w->generation);
-    if (rc == MUSTER_ENOCKPT)
-        return 0;
-    if (!rc && !n)
-        return mu_err_set(err, MUSTER_ENOSPC,
-                          "another rank could not write generation %" PRIu64 ", and there was no room for its reason",
-                          w->generation);
-    if (rc || sscanf((const char *)text, "%d %n", &code, &skip) != 1 || code >= 0)
-        return mu_err_set(err, MUSTER_EIO, "another rank could not write generation %" PRIu64, w->generation);
-    return mu_err_set(err, code, "%s", (const char *)text + skip);
-}
-
-/* Tells the others not to wait. On a full disk the name alone may be all that fits, without inodes another name of a
- * file that there is. */
-static void mark_failed(struct mu_ckpt_writer *w, const char *tmp, const struct mu_err *why)
-{
-    const struct mu_ckpt_io *io = w->place.io;
-    struct mu_ckpt_path failed = mu_ckpt_path("%s/FAILED", tmp);
-    struct mu_ckpt_path mine = mu_ckpt_path("%s/FAILED.%u", tmp, w->place.rank);
-    struct mu_ckpt_path empty = mu_ckpt_path("%s/LOCK", w->place.dir);
-    char text[FAILED_MAX];
-    int n = snprintf(text, sizeof text, "%d rank %u: %s", why->code, w->place.rank, why->text);
-    int fd;
-
-    if (n >= (int)sizeof text)
-        n = sizeof text - 1;
-    if (why->code != MUSTER_EEPOCH) /* then the directory is somebody else's to make */
-        io->mkdir(io, tmp);
-    if (access(failed.s, F_OK) == 0 || mu_ckpt_put_file(io, mine.s, failed.s, text, (size_t)n, NULL) == 0)
-        return;
-    io->unlink(io, mine.s);
-    if ((fd = io->open(io, failed.s, O_WRONLY | O_CREAT, 0666)) >= 0)
-        close(fd);
-    else
-        io->link(io, empty.s, failed.s);
-}
-
-/* Sleeps a little longer each time; ETIMEOUT past the deadline. */
-static int back_off(struct mu_ckpt_writer *w, uint64_t deadline, uint64_t *nap, const char *what, struct mu_err *err)
-{
-    uint64_t until = mu_now() + *nap;
-    struct timespec t = {.tv_sec = (time_t)(until / MU_SEC), .tv_nsec = (long)(until % MU_SEC)};
-
-    if (until > deadline)
-        return mu_err_set(err, MUSTER_ETIMEOUT, "generation %" PRIu64 ": %s within %.1f s", w->generation, what,
-                          (double)w->place.timeout / 1e9);
-    pthread_mutex_lock(&w->lock);
-    if (!w->cancel)
-        pthread_cond_timedwait(&w->changed, &w->lock, &t);
-    pthread_mutex_unlock(&w->lock);
-    *nap = *nap < 10 * MU_MS ? *nap * 3 / 2 : *nap;
-    return 0;
-}
-
-static int write_segment(struct mu_ckpt_writer *w, const char *tmp, struct mu_err *err)
-{
-    const struct mu_ckpt_io *io = w->place.io;
-    struct mu_ckpt_path path = mu_ckpt_path("%s/seg.%u", tmp, w->place.rank);
-    struct mu_ckpt_super super = {.id = w->plan.id, .rank = w->place.rank, .segment = w->plan.segment};
-    int flags = O_WRONLY | O_CREAT | O_TRUNC, rc;
-    mu_auto_fd int fd = -1;
-    bool direct = w->plan.segment >= DIRECT_FROM;
-
-    mu_ckpt_super_encode(&super, w->image);
-    for (size_t i = 0; i < w->plan.nextents; i++) {
-        struct mu_ckpt_extent *e = &w->plan.extents[i];
-
-        e->crc = mu_crc32c(0, w->image + e->file, e->bytes);
-    }
-    if (direct)
-        fd = io->open(io, path.s, flags | O_DIRECT, 0666);
-    if (fd < 0) {
-        direct = false;
-        fd = io->open(io, path.s, flags, 0666);
-    }
-    if (fd < 0)
-        return mu_err_errno(err, 0, "create %s", path.s);
-    /* a full disk shows here, before the long part */
-    if (io->reserve(io, fd, (off_t)w->plan.segment) && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
-        return mu_err_errno(err, 0, "reserve %" PRIu64 " bytes for %s", w->plan.segment, path.s);
-    for (uint64_t at = 0, n; at < w->plan.segment; at += n) {
-        n = w->plan.segment - at < WRITE_CHUNK ? w->plan.segment - at : WRITE_CHUNK;
-        if ((rc = check_peers(w, tmp, err)))
-            return rc;
-        rc = mu_ckpt_write_all(io, fd, w->image + at, n, (off_t)at, path.s, err);
-        if (rc == MUSTER_EARG && direct) { /* EINVAL: a file system that takes O_DIRECT and does not like it */
-            direct = false;
-            if (fcntl(fd, F_SETFL, 0) == 0)
-                rc = mu_ckpt_write_all(io, fd, w->image + at, n, (off_t)at, path.s, err);
-        }
-        if (rc)
-            return rc == MUSTER_EARG ? MUSTER_EIO : rc;
-    }
-    if (io->fsync(io, fd))
-        return mu_err_errno(err, 0, "sync %s", path.s);
-    rc = close(MU_STEAL(fd, -1));
-    return rc && errno != EINTR ? mu_err_errno(err, 0, "close %s", path.s) : 0;
-}
-
-static int write_manifest(struct mu_ckpt_writer *w, const char *tmp, struct mu_err *err)
-{
-    struct mu_ckpt_path path = mu_ckpt_path("%s/man.%u", tmp, w->place.rank);
-    struct mu_ckpt_path new = mu_ckpt_path("%s/man.%u.new", tmp, w->place.rank);
-    mu_auto_free unsigned char *buf = NULL;
-    int rc = mu_ckpt_manifest_encode(&w->plan, &buf, err);
-
-    return rc ? rc : mu_ckpt_put_file(w->place.io, new.s, path.s, buf, w->plan.bytes, err);
-}
-
-/* One rank's part as rank 0 sees it: its manifest, and a segment of the length that it says. */
-static int await_part(struct mu_ckpt_writer *w, const char *tmp, uint32_t rank, uint64_t deadline,
-                      struct mu_ckpt_vote *vote, struct mu_err *err)
-{
-    struct mu_ckpt_path seg = mu_ckpt_path("%s/seg.%u", tmp, rank);
-    struct mu_ckpt_manifest m;
-    uint64_t nap = MU_MS / 5;
-    mu_auto_fd int fd = -1;
-    struct stat st;
-    char what[60];
-    int rc;
-
-    snprintf(what, sizeof what, "rank %u did not write its part", rank);
-    while ((rc = mu_ckpt_store_manifest(tmp, &w->plan.id, rank, NULL, &m, err)) == MUSTER_ENOCKPT)
-        if ((rc = check_peers(w, tmp, err)) || (rc = back_off(w, deadline, &nap, what, err)))
-            return rc;
-    if (rc)
-        return rc;
-    *vote = (struct mu_ckpt_vote){.manifest = m.bytes, .segment = m.segment, .crc = m.crc};
-    mu_ckpt_manifest_free(&m);
-    if ((fd = open(seg.s, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &st))
-        return mu_err_errno(err, MUSTER_EIO, "open %s", seg.s);
-    if ((uint64_t)st.st_size != vote->segment)
-        return mu_err_set(err, MUSTER_EIO, "%s has %lld bytes instead of %" PRIu64, seg.s, (long long)st.st_size,
-                          vote->segment);
-    return 0;
-}
-
-static int commit(struct mu_ckpt_writer *w, const char *tmp, uint64_t deadline, struct mu_err *err)
-{
-    struct mu_ckpt_commit k = {.id = w->plan.id, .wall = mu_wall()};
-    struct mu_ckpt_path path = mu_ckpt_path("%s/COMMIT", tmp), new = mu_ckpt_path("%s/COMMIT.new", tmp);
-    mu_auto_free struct mu_ckpt_vote *votes = calloc(w->place.world, sizeof *votes);
-    mu_auto_free unsigned char *buf = NULL;
-    size_t n;
-    int rc;
-
-    if (!votes)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory to commit generation %" PRIu64, w->generation);
-    for (uint32_t r = 0; r < w->place.world; r++)
-        if ((rc = await_part(w, tmp, r, deadline, &votes[r], err)))
-            return rc;
-    k.votes = votes;
-    memcpy(k.job, w->place.job, sizeof k.job);
-    if ((rc = mu_ckpt_commit_encode(&k, &buf, &n, err)) ||
-        (rc = mu_ckpt_put_file(w->place.io, new.s, path.s, buf, n, err)) ||
-        (rc = mu_ckpt_sync_dir(w->place.io, tmp, err)))
-        return rc;
-    return mu_ckpt_store_publish(&w->place, w->generation, err);
-}
-
-static int await_commit(struct mu_ckpt_writer *w, const char *tmp, uint64_t deadline, struct mu_err *err)
-{
-    struct mu_ckpt_path final = mu_ckpt_final(&w->place, w->generation);
-    uint64_t nap = MU_MS / 2;
-    struct stat st;
-    int rc;
-
-    for (;;) {
-        bool gone = stat(tmp, &st) && errno == ENOENT; /* looked at first: what follows then is final */
-        struct mu_ckpt_commit k;
-
-        rc = mu_ckpt_store_commit(final.s, w->generation, &k, err);
-        if (!rc) {
-            bool ours = k.id.epoch == w->place.epoch && k.id.nonce == w->place.nonce;
-
-            free(k.votes);
-            /* rank 0 syncs too; its sync may be on its way still */
-            return ours ? mu_ckpt_sync_dir(w->place.io, w->place.dir, err)
-                        : mu_err_set(err, MUSTER_EEPOCH, "%s was written by somebody else", final.s);
-        }
-        if (rc != MUSTER_ECORRUPT)
-            return rc;
-        if (gone)
-            return mu_err_set(err, MUSTER_EIO, "%s has been removed", tmp);
-        if ((rc = check_peers(w, tmp, err)) || (rc = back_off(w, deadline, &nap, "rank 0 did not commit it", err)))
-            return rc;
-    }
-}
-
-/* Space comes back at once, so that the next save finds it. A part whose manifest is in its place is left alone: rank 0
- * may be committing it. */
-static void give_back(struct mu_ckpt_writer *w, const char *tmp)
-{
-    struct mu_ckpt_path man = mu_ckpt_path("%s/man.%u.new", tmp, w->place.rank);
-    struct mu_ckpt_path seg = mu_ckpt_path("%s/seg.%u", tmp, w->place.rank);
-
-    w->place.io->unlink(w->place.io, man.s);
-    w->place.io->unlink(w->place.io, seg.s);
-}
-
-static int write_generation(struct mu_ckpt_writer *w, struct mu_err *err)
-{
-    struct mu_ckpt_path tmp = mu_ckpt_tmp(&w->place, w->generation);
-    uint64_t deadline = mu_now() + w->place.timeout;
-    struct mu_err why;
-    bool voted = false;
-    int rc;
-
-    w->plan.id = (struct mu_ckpt_id){
-        .generation = w->generation,
-        .epoch = w->place.epoch,
-        .nonce = w->place.nonce,
-        .step = w->step,
-        .world = w->place.world,
-        .attempt = w->place.attempt,
-    };
-    if (w->place.io->mkdir(w->place.io, tmp.s) && errno != EEXIST)
-        rc = mu_err_errno(err, 0, "create directory %s", tmp.s);
-    else if (!(rc = write_segment(w, tmp.s, err)) && (voted = !(rc = write_manifest(w, tmp.s, err))))
-        rc = w->place.rank == 0 ? commit(w, tmp.s, deadline, err) : await_commit(w, tmp.s, deadline, err);
-    if (!rc)
-        return 0;
-    /* whatever it looked like: with a newer epoch in the directory this is why */
-    if (rc != MUSTER_EEPOCH && mu_ckpt_store_fence(&w->place, &why) == MUSTER_EEPOCH) {
-        *err = why;
-        rc = MUSTER_EEPOCH;
-    }
-    err->code = rc;
-    if (rc != MUSTER_EEPOCH && !voted)
-        give_back(w, tmp.s);
-    mark_failed(w, tmp.s, err);
-    if (rc != MUSTER_EEPOCH && w->place.rank == 0)
-        mu_ckpt_store_abandon(&w->place, w->generation);
-    return rc;
-}
 
 /* --- the thread: its loop --------------------------------------------------------------------------------------- */
 
-static void release(struct mu_ckpt_writer *w)
+static void forget_memory(struct mu_ckpt_writer *w)
 {
     if (w->image)
         munmap(w->image, w->image_bytes);
+    w->image = NULL;
+    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++) {
+        if (w->slots[i].map)
+            munmap(w->slots[i].map, w->slots[i].bytes);
+        w->slots[i].map = NULL;
+    }
+    free(w->manifest);
+    w->manifest = NULL;
     mu_ckpt_manifest_free(&w->plan);
+}
+
+static void release(struct mu_ckpt_writer *w)
+{
+    forget_memory(w);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
 
-static void bad_range(struct mu_ckpt_writer *w, uint64_t *after, uint64_t *upto)
-{
-    pthread_mutex_lock(&w->lock);
-    *after = w->bad_after;
-    *upto = w->bad_upto;
-    pthread_mutex_unlock(&w->lock);
-}
-
-/* Old ones go only after the new one has been read back. */
-static void retire(struct mu_ckpt_writer *w)
-{
-    uint64_t after, upto;
-
-    bad_range(w, &after, &upto);
-    if (w->place.rank == 0 && mu_ckpt_store_check(w->place.dir, w->generation, NULL) == 0)
-        mu_ckpt_store_retain(&w->place, after, upto, NULL);
-}
-
-static void make_room(struct mu_ckpt_writer *w)
-{
-    uint64_t after, upto;
-
-    bad_range(w, &after, &upto);
-    if (w->place.rank == 0)
-        mu_ckpt_store_reclaim(&w->place, after, upto);
-}
-
 static void do_write(struct mu_ckpt_writer *w)
 {
+    struct mu_ckpt_put put = {.place = w->place,
+                              .plan = &w->plan,
+                              .image = w->image,
+                              .generation = w->generation,
+                              .step = w->step,
+                              .cancel = &w->cancel};
     struct mu_err err = {0};
-    int rc = write_generation(w, &err);
+    int rc = mu_ckpt_put_end(&put, mu_ckpt_put_begin(&put, &err), &err);
     uint64_t took;
 
     if (!rc && w->durable_hook)
@@ -346,18 +94,27 @@ static void do_write(struct mu_ckpt_writer *w)
     w->durable = !rc;
     if (!rc && took > w->cost)
         w->cost = took;
+    put.bad_after = w->bad_after;
+    put.bad_upto = w->bad_upto;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
-    if (!rc)
-        retire(w);
-    else if (rc == MUSTER_ENOSPC)
-        make_room(w);
+    mu_ckpt_put_tidy(&put, rc);
 }
 
+/* So that the first save costs what every save costs. What the memory holds stays. */
 static void do_touch(struct mu_ckpt_writer *w)
 {
-    for (size_t i = 0; i < w->image_bytes; i += MU_CKPT_PAGE)
-        ((volatile unsigned char *)w->image)[i] = 0;
+    if (w->image)
+        for (size_t i = 0; i < w->image_bytes; i += MU_CKPT_PAGE)
+            ((volatile unsigned char *)w->image)[i] = 0;
+    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++) {
+        const struct slot *s = &w->slots[i];
+
+        if (!s->map || madvise(s->map, s->bytes, MADV_POPULATE_WRITE) == 0)
+            continue;
+        for (size_t k = 0; k < s->bytes; k += MU_CKPT_PAGE)
+            (void)((volatile unsigned char *)s->map)[k];
+    }
 }
 
 static void *run(void *arg)
@@ -391,8 +148,8 @@ static void *run(void *arg)
 
 /* --- the caller's side ------------------------------------------------------------------------------------------ */
 
-int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint64_t step), struct mu_ckpt_writer **out,
-                         struct mu_err *err)
+int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint64_t step), struct mu_arena_head *arena,
+                         uint32_t local, struct mu_ckpt_writer **out, struct mu_err *err)
 {
     struct mu_ckpt_writer *w = calloc(1, sizeof *w);
     pthread_condattr_t attr;
@@ -403,6 +160,9 @@ int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for a checkpoint writer");
     w->place = *place;
     w->durable_hook = durable;
+    w->arena = arena && local < MU_ARENA_RANKS ? arena : NULL;
+    for (uint32_t i = 0; w->arena && i < MU_ARENA_SLOTS; i++)
+        w->slots[i].cell = mu_arena_cell(arena, local, i);
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -434,32 +194,68 @@ static void submit(struct mu_ckpt_writer *w, enum task task)
     pthread_mutex_unlock(&w->lock);
 }
 
+static int private_memory(struct mu_ckpt_writer *w, const struct mu_ckpt_manifest *plan, struct mu_err *err)
+{
+    unsigned char *image = plan->segment > SIZE_MAX / 2
+                               ? MAP_FAILED
+                               : mmap(NULL, plan->segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (image == MAP_FAILED)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a copy of %" PRIu64 " bytes", plan->segment);
+    /* neither in core files nor copied by fork */
+    madvise(image, plan->segment, MADV_HUGEPAGE);
+    madvise(image, plan->segment, MADV_DONTDUMP);
+    madvise(image, plan->segment, MADV_DONTFORK);
+    forget_memory(w);
+    w->image = image;
+    w->image_bytes = plan->segment;
+    return 0;
+}
+
+/* The cells keep what they hold until it is written over. */
+static int arena_memory(struct mu_ckpt_writer *w, struct mu_ckpt_manifest *plan, struct mu_err *err)
+{
+    unsigned char *manifest, *maps[MU_ARENA_SLOTS] = {0};
+    int rc = mu_ckpt_manifest_encode(plan, &manifest, err);
+    uint64_t bytes;
+
+    if (rc)
+        return rc;
+    bytes = mu_arena_bytes(plan->segment, plan->bytes, plan->nextents);
+    for (unsigned i = 0; i < MU_ARENA_SLOTS && !rc; i++)
+        rc = mu_arena_map(w->arena, w->slots[i].cell, bytes, true, &maps[i], err);
+    if (rc) {
+        for (unsigned i = 0; i < MU_ARENA_SLOTS; i++)
+            if (maps[i])
+                munmap(maps[i], bytes);
+        free(manifest);
+        return rc;
+    }
+    forget_memory(w);
+    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++) {
+        w->slots[i].map = maps[i];
+        w->slots[i].bytes = bytes;
+    }
+    w->manifest = manifest;
+    return 0;
+}
+
 int mu_ckpt_writer_layout(struct mu_ckpt_writer *w, const struct mu_ckpt_tensors *tensors, struct mu_err *err)
 {
     struct mu_ckpt_manifest plan;
-    unsigned char *image;
     int rc = mu_ckpt_manifest_plan(tensors, w->place.rank, w->place.world, &plan, err);
 
     if (rc)
         return rc;
-    image = plan.segment > SIZE_MAX / 2
-                ? MAP_FAILED
-                : mmap(NULL, plan.segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (image == MAP_FAILED) {
-        rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for a copy of %" PRIu64 " bytes", plan.segment);
+    if (w->arena && arena_memory(w, &plan, NULL)) { /* this rank then writes by itself */
+        w->arena = NULL;
+        w->last = NULL;
+    }
+    if (!w->arena && (rc = private_memory(w, &plan, err))) {
         mu_ckpt_manifest_free(&plan);
         return rc;
     }
-    /* neither in core files nor copied by fork */
-    madvise(image, plan.segment, MADV_HUGEPAGE);
-    madvise(image, plan.segment, MADV_DONTDUMP);
-    madvise(image, plan.segment, MADV_DONTFORK);
-    if (w->image)
-        munmap(w->image, w->image_bytes);
-    mu_ckpt_manifest_free(&w->plan);
     w->plan = plan;
-    w->image = image;
-    w->image_bytes = plan.segment;
     w->tensors = tensors;
     submit(w, TOUCH);
     return 0;
@@ -473,11 +269,8 @@ void mu_ckpt_writer_bad(struct mu_ckpt_writer *w, uint64_t after, uint64_t upto)
     pthread_mutex_unlock(&w->lock);
 }
 
-int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, struct mu_err *err)
+static void copy_to(const struct mu_ckpt_writer *w, unsigned char *image)
 {
-    if (!w->image || mu_ckpt_writer_busy(w))
-        return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
-    w->started = mu_now();
     for (size_t i = 0; i < w->plan.nblocks; i++) {
         const struct mu_ckpt_block *b = &w->plan.blocks[i];
         const unsigned char *data = w->tensors->v[i].data;
@@ -485,12 +278,114 @@ int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t 
         for (size_t k = b->first; k < b->first + b->n; k++) {
             const struct mu_ckpt_extent *e = &w->plan.extents[k];
 
-            memcpy(w->image + e->file, data + e->at, e->bytes);
+            memcpy(image + e->file, data + e->at, e->bytes);
         }
     }
+}
+
+/* Which cell is written over: what is of no use, then the older one. NULL: both are being drained. */
+static struct slot *oldest(struct mu_ckpt_writer *w)
+{
+    struct slot *best = NULL;
+    uint64_t least = 0;
+
+    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++) {
+        const struct mu_arena_cell *c = w->slots[i].cell;
+        bool ours = atomic_load(&c->state) == MU_ARENA_FULL && !strcmp(c->place.dir, w->place.dir);
+        uint64_t key = ours ? c->generation + 1 : 0;
+
+        if (mu_arena_pending(c) || (best && key >= least))
+            continue;
+        best = &w->slots[i];
+        least = key;
+    }
+    return best;
+}
+
+static void give_order(struct mu_ckpt_writer *w, struct mu_arena_cell *c)
+{
+    c->place = w->place;
+    c->place.io = NULL;
+    c->generation = w->generation;
+    pthread_mutex_lock(&w->lock);
+    c->bad_after = w->bad_after;
+    c->bad_upto = w->bad_upto;
+    pthread_mutex_unlock(&w->lock);
+    c->began = w->started;
+    atomic_store(&c->cancel, atomic_load(&w->cancel));
+}
+
+static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
+{
+    struct slot *s = oldest(w);
+    struct mu_arena_cell *c;
+
+    if (!s)
+        return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
+    c = s->cell;
+    atomic_store(&c->state, MU_ARENA_FILLING);
+    atomic_store(&c->summed, 0);
+    atomic_store(&c->drain, MU_DRAIN_NONE);
+    atomic_thread_fence(memory_order_seq_cst); /* before any of the data */
+    copy_to(w, s->map);
+    memcpy(s->map + w->plan.segment, w->manifest, w->plan.bytes);
+    c->rank = w->place.rank;
+    c->id = (struct mu_ckpt_id){.generation = w->generation,
+                                .epoch = w->place.epoch,
+                                .nonce = w->place.nonce,
+                                .step = w->step,
+                                .world = w->place.world,
+                                .attempt = w->place.attempt};
+    c->segment = w->plan.segment;
+    c->manifest = w->plan.bytes;
+    c->extents = w->plan.nextents;
+    give_order(w, c);
+    atomic_store(&c->state, MU_ARENA_FULL);
+    w->last = c;
+    mu_arena_order(w->arena, c);
+    return 0;
+}
+
+int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, struct mu_err *err)
+{
+    if ((!w->image && !w->manifest) || mu_ckpt_writer_busy(w))
+        return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
+    w->started = mu_now();
     w->generation = generation;
     w->step = step;
+    if (w->arena)
+        return save_to_arena(w, err);
+    copy_to(w, w->image);
     submit(w, WRITE);
+    return 0;
+}
+
+int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, uint64_t generation, uint64_t timeout)
+{
+    struct mu_arena_cell *c = NULL;
+    uint64_t until = mu_now() + timeout;
+
+    for (unsigned i = 0; w->arena && i < MU_ARENA_SLOTS; i++) {
+        struct mu_arena_cell *x = w->slots[i].cell;
+
+        if (atomic_load(&x->state) == MU_ARENA_FULL && x->rank == w->place.rank && mu_ckpt_same_id(&x->id, id) &&
+            x->id.world == w->place.world && !strcmp(x->place.dir, w->place.dir))
+            c = x;
+    }
+    while (c && mu_arena_pending(c) && mu_now() < until) {
+        uint32_t was = atomic_load(&c->drain);
+
+        if (was != MU_DRAIN_DONE && was != MU_DRAIN_FAILED)
+            mu_futex_wait(&c->drain, was, 10 * MU_MS);
+    }
+    if (!c || mu_arena_pending(c))
+        return MUSTER_ENOCKPT;
+    w->started = mu_now();
+    w->generation = generation;
+    w->step = id->step;
+    give_order(w, c);
+    w->last = c;
+    mu_arena_order(w->arena, c);
     return 0;
 }
 
@@ -510,6 +405,26 @@ static int reached(const struct mu_ckpt_writer *w, enum goal goal)
     return w->gone;
 }
 
+/* The same for what the drain does. */
+static int drained(struct mu_ckpt_writer *w, enum goal goal, uint64_t until)
+{
+    struct mu_arena_cell *c = w->last;
+
+    while (c) {
+        uint32_t is = atomic_load_explicit(&c->drain, memory_order_acquire);
+        uint64_t now = mu_now();
+
+        if (is == MU_DRAIN_NONE || is == MU_DRAIN_DONE || (goal == DURABLE && is == MU_DRAIN_SAFE))
+            break;
+        if (is == MU_DRAIN_FAILED)
+            return goal == DURABLE ? -1 : 1;
+        if (now >= until)
+            return 0;
+        mu_futex_wait(&c->drain, is, until - now < 20 * MU_MS ? until - now : 20 * MU_MS);
+    }
+    return 1;
+}
+
 /* Returns with the lock held. */
 static int await(struct mu_ckpt_writer *w, enum goal goal, uint64_t timeout)
 {
@@ -526,7 +441,13 @@ static int await(struct mu_ckpt_writer *w, enum goal goal, uint64_t timeout)
 
 int mu_ckpt_writer_durable(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
 {
-    int got = await(w, DURABLE, timeout), rc = 0;
+    int got, rc = 0;
+
+    if (w->last) {
+        got = drained(w, DURABLE, mu_now() + timeout);
+        return got < 0 ? mu_err_set(err, w->last->error.code, "%s", w->last->error.text) : got ? 0 : 1;
+    }
+    got = await(w, DURABLE, timeout);
 
     if (got < 0)
         rc = mu_err_set(err, w->error.code, "%s", w->error.text);
@@ -536,15 +457,20 @@ int mu_ckpt_writer_durable(struct mu_ckpt_writer *w, uint64_t timeout, struct mu
 
 int mu_ckpt_writer_idle(struct mu_ckpt_writer *w, uint64_t timeout)
 {
+    uint64_t began = mu_now(), spent;
     int got = await(w, IDLE, timeout);
 
     pthread_mutex_unlock(&w->lock);
-    return got ? 0 : 1;
+    spent = mu_now() - began;
+    return got && drained(w, IDLE, mu_now() + (spent < timeout ? timeout - spent : 0)) ? 0 : 1;
 }
 
 bool mu_ckpt_writer_busy(struct mu_ckpt_writer *w)
 {
     bool busy;
+
+    if (w->last && mu_arena_pending(w->last))
+        return true;
 
     pthread_mutex_lock(&w->lock);
     busy = w->task != NOTHING;
@@ -557,6 +483,8 @@ uint64_t mu_ckpt_writer_cost(struct mu_ckpt_writer *w)
     uint64_t cost;
 
     pthread_mutex_lock(&w->lock);
+    if (w->last && atomic_load(&w->last->drain) == MU_DRAIN_DONE && w->last->cost > w->cost)
+        w->cost = w->last->cost;
     cost = w->cost;
     pthread_mutex_unlock(&w->lock);
     return cost;
@@ -569,10 +497,12 @@ uint64_t mu_ckpt_writer_bytes(const struct mu_ckpt_writer *w)
 
 void mu_ckpt_writer_cancel(struct mu_ckpt_writer *w)
 {
-    pthread_mutex_lock(&w->lock);
-    w->cancel = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->cancel, 1);
+    mu_futex_wake(&w->cancel);
+    if (w->last) {
+        atomic_store(&w->last->cancel, 1);
+        mu_futex_wake(&w->last->cancel);
+    }
 }
 
 int mu_ckpt_writer_stop(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
@@ -580,7 +510,10 @@ int mu_ckpt_writer_stop(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_er
     int got = await(w, IDLE, timeout);
     pthread_t thread = w->thread;
 
-    w->cancel |= !got;
+    if (!got) {
+        atomic_store(&w->cancel, 1);
+        mu_futex_wake(&w->cancel);
+    }
     w->task = QUIT;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);

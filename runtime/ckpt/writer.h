@@ -7,13 +7,15 @@
 #ifndef MU_CKPT_WRITER_H
 #define MU_CKPT_WRITER_H
 
-#include "runtime/ckpt/store.h"
+#include "runtime/ckpt/arena.h"
 
 struct mu_ckpt_writer;
 
-/* Copies place. durable (may be NULL) is called from the thread when a save has been committed and synced. */
-int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint64_t step), struct mu_ckpt_writer **out,
-                         struct mu_err *);
+/* Copies place. durable (may be NULL) is called from the thread when a save has been committed and synced. With an
+ * arena (else NULL) the copy goes there, as that of the node's rank `local`, and the rest is the drain's to do and to
+ * report: then it goes on when this process dies. A rank for which the arena has no memory does without. */
+int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint64_t step), struct mu_arena_head *arena,
+                         uint32_t local, struct mu_ckpt_writer **out, struct mu_err *);
 /* What the next save stores; the list must stay as it is until the next layout. Idle writers only. The buffer is
  * allocated and touched in the background, so that the first save costs what every save costs. */
 int mu_ckpt_writer_layout(struct mu_ckpt_writer *, const struct mu_ckpt_tensors *, struct mu_err *);
@@ -22,10 +24,15 @@ void mu_ckpt_writer_bad(struct mu_ckpt_writer *, uint64_t after, uint64_t upto);
 /* Copies the tensors and starts writing. Idle writers only. */
 int mu_ckpt_writer_save(struct mu_ckpt_writer *, uint64_t generation, uint64_t step, struct mu_err *);
 
+/* What an earlier attempt has left in the arena, and this one has restored, becomes a generation of this one's as if it
+ * had been saved again; without a copy. Waits so long for a drain that has it still. ENOCKPT: it is not there. After a
+ * layout. */
+int mu_ckpt_writer_adopt(struct mu_ckpt_writer *, const struct mu_ckpt_id *, uint64_t generation, uint64_t timeout);
+
 /* 0 when the last save is durable, or none was made; its error when it failed; 1 when it goes on at the end of timeout
  * ns. */
 int mu_ckpt_writer_durable(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
-/* 0 when the thread has nothing to do any more, else 1. */
+/* 0 when neither thread nor drain has anything to do for us any more, else 1. */
 int mu_ckpt_writer_idle(struct mu_ckpt_writer *, uint64_t timeout);
 bool mu_ckpt_writer_busy(struct mu_ckpt_writer *);
 /* Longest time from a save's start until it was durable, ns. */

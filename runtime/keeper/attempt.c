@@ -19,6 +19,7 @@
 #include "runtime/keeper/bound.h"
 #include "runtime/keeper/launch.h"
 #include "runtime/keeper/order.h"
+#include "runtime/keeper/process.h"
 #include "runtime/keeper/room.h"
 #include "runtime/keeper/slots.h"
 #include "runtime/keeper/watch.h"
@@ -344,6 +345,8 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
         mu_slots_hang(a->slots, mu_hang_ns(a->spec.hang_ns_plus1));
     if (!rc)
         rc = open_namespace(a, err);
+    mode_t mask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022;
+    mu_ram_begin(host->ram, a->number, n, mask);
     if (!rc)
         rc = mu_order_make(&(struct mu_order_for){.start = &a->start.start,
                                                   .spec = &a->spec,
@@ -353,17 +356,15 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
                                                   .mark = mark_of(a),
                                                   .pmix = host->pmix,
                                                   .slots = mu_slots_path(a->slots),
+                                                  .arena = mu_ram_path(host->ram),
                                                   .session_dir = a->session,
                                                   .shm_dir = a->shm[0] ? a->shm : NULL},
                            &order, err);
     if (!rc)
         tell_all(a, order.note);
     if (!rc)
-        rc = mu_launch_start(
-            order.ranks, n,
-            &(struct mu_launch_shell){.umask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022,
-                                      .nofile = a->spec.nofile},
-            kids, &a->launch, err);
+        rc = mu_launch_start(order.ranks, n, &(struct mu_launch_shell){.umask = mask, .nofile = a->spec.nofile}, kids,
+                             &a->launch, err);
     if (rc)
         goto fail;
     take_children(a, kids);
@@ -737,16 +738,6 @@ static void tell_denied(struct mu_attempt *a, const struct mu_proc_toll *t)
     a->host.output(a->host.arg);
 }
 
-/* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of them
- * can be left, and the look at every process of the host is saved: it would be most of the time between two attempts.
- */
-static bool childless(void)
-{
-    siginfo_t si;
-
-    return waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
-}
-
 int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
 {
     struct mu_proc_sweep sweep = {
@@ -754,7 +745,11 @@ int mu_attempt_clean(struct mu_attempt *a, struct mu_err *err)
     struct mu_proc_toll toll = {0};
 
     mu_attempt_signal(a, MU_ALL, SIGKILL);
-    int rc = childless() ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &toll, err);
+    /* Whatever the ranks start is ours once its parent is dead (we are the reaper), so without any child nothing of
+     * them can be left, and the look at every process of the host is saved: it would be most of the time between two
+     * attempts.
+     */
+    int rc = mu_keeper_childless(mu_ram_pid(a->host.ram)) ? 0 : mu_proc_kill_tagged(&sweep, SWEEP_MS, &toll, err);
     if (toll.killed)
         mu_log(MU_LOG_INFO, "keeper", "attempt %u: killed %d processes that the ranks had left", a->number,
                toll.killed);

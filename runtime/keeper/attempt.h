@@ -12,6 +12,7 @@
 #include "runtime/keeper/feed.h"
 #include "runtime/keeper/logs.h"
 #include "runtime/keeper/pmix.h"
+#include "runtime/keeper/ram.h"
 #include "runtime/wire/msg.h"
 
 struct event_base;
@@ -31,6 +32,7 @@ struct mu_attempt_host {
     struct event_base *base;
     const struct mu_paths *paths;
     struct mu_pmix *pmix;
+    struct mu_ram *ram; /* may be NULL */
     struct mu_logs *logs;
     struct mu_feed *feed;
     void *arg;

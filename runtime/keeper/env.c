@@ -271,6 +271,8 @@ int mu_env_common(const struct mu_env_job *j, uint32_t app, char ***env, struct 
     set(&e, "MUSTER_ATTEMPT", "%u", st->attempt);
     set(&e, "MUSTER_NODE", "%s", st->nodes[st->node_id]);
     set(&e, "MUSTER_SLOTS", "%s", j->slots);
+    if (j->arena)
+        set(&e, "MUSTER_ARENA", "%s", j->arena);
     if (st->ckpt_dir && *st->ckpt_dir)
         set(&e, "MUSTER_CKPT_DIR", "%s", st->ckpt_dir);
     if (spec->ckpt_options && *spec->ckpt_options)

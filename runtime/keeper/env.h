@@ -12,6 +12,7 @@ struct mu_env_job {
     const struct mu_m_spec *spec;
     uint32_t pool;           /* hash, for the tag */
     const char *slots;       /* path of the shared slots */
+    const char *arena;       /* of the RAM arena; may be NULL */
     const char *session_dir; /* of this attempt; Open MPI's files */
     const char *shm_dir;     /* of this attempt; Open MPI's segments; NULL: it decides */
     const char *master_addr;

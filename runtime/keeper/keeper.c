@@ -1,5 +1,3 @@
-#include "runtime/keeper/keeper.h"
-
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -15,12 +13,13 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/base/opt.h"
 #include "runtime/base/path.h"
 #include "runtime/keeper/attempt.h"
 #include "runtime/keeper/core.h"
 #include "runtime/keeper/line.h"
 #include "runtime/keeper/process.h"
+#include "runtime/keeper/ram.h"
+#include "runtime/keeper/shell.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
@@ -33,26 +32,28 @@
 #define CLEAN_AGAIN (100 * MU_MS) /* what does not die is tried again */
 #define GRACE (5 * MU_SEC)        /* of the ranks when the keeper is told to end */
 #define FLUSH MU_SEC              /* of the last messages */
+#define DRAIN (8 * MU_SEC)        /* of the last checkpoint, once released; the agent waits for longer */
 enum { QUEUED_MAX = 1 << 20 };    /* bytes of live output on the link */
 
 struct keeper {
     uint64_t job;
     struct mu_paths paths;
     const char *node;
-    char dir[PATH_MAX], lock_path[PATH_MAX];
+    char dir[PATH_MAX];
     struct event_base *base;
     struct mu_keeper *core;
     struct mu_acts acts;
     struct mu_pmix *pmix;
+    struct mu_ram *ram;
     struct mu_logs *logs;
     struct mu_feed *feed;
     struct mu_attempt *attempt;
     struct mu_link *link;
     struct mu_line *line;
-    struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again;
+    struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again, *leave;
     struct event *on_sig, *on_pmix;
     int sigfd;
-    uint64_t away_since, agent_tried, cleaning_since;
+    uint64_t away_since, agent_tried, cleaning_since, leave_until;
     uint32_t clean_attempt;
     unsigned terms; /* SIGTERMs so far */
     bool released;  /* nobody will ask for what it knows */
@@ -151,6 +152,10 @@ static void progress(struct keeper *k)
         changed = mu_attempt_progress(k->attempt, &r);
     else if (!known->attempt)
         return;
+    if (r.ckpt_plus1 < mu_ram_durable_plus1(k->ram)) { /* also what ranks have left */
+        r.ckpt_plus1 = mu_ram_durable_plus1(k->ram);
+        changed = true;
+    }
     mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
     if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)
@@ -245,6 +250,7 @@ static void do_spawn(struct keeper *k, const struct mu_act *act)
     struct mu_attempt_host host = {.base = k->base,
                                    .paths = &k->paths,
                                    .pmix = k->pmix,
+                                   .ram = k->ram,
                                    .logs = k->logs,
                                    .feed = k->feed,
                                    .arg = k,
@@ -410,10 +416,28 @@ static void do_look(struct keeper *k, const struct mu_act *act)
     on_said(k, &m);
 }
 
+/* What the ranks have saved last may still be on its way into the directory. */
+static void on_leave(void *arg)
+{
+    struct keeper *k = arg;
+
+    if (mu_now() < k->leave_until && mu_ram_ending(k->ram)) {
+        mu_alarm_set(k->leave, mu_now() + TICK);
+        return;
+    }
+    k->done = true;
+    event_base_loopbreak(k->base);
+}
+
 static void do_exit(struct keeper *k, const struct mu_act *act)
 {
     (void)act;
-    k->done = k->released = true;
+    k->released = true;
+    k->leave_until = mu_now() + DRAIN;
+    if (mu_ram_ending(k->ram))
+        mu_alarm_set(k->leave, mu_now() + TICK);
+    else
+        k->done = true;
 }
 
 static void run_actions(struct keeper *k)
@@ -552,6 +576,7 @@ static void on_tick(void *arg)
     struct mu_msg m = {.type = MU_MSG_hang};
 
     take_pmix(k);
+    mu_ram_tick(k->ram);
     if (!k->attempt)
         return;
     mu_attempt_inspect(k->attempt);
@@ -577,7 +602,7 @@ static void reap(struct keeper *k)
     /* Whether a rank had finalised must be known before its end is judged. */
     take_pmix(k);
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        any |= k->attempt && mu_attempt_reap(k->attempt, pid, status);
+        any |= !mu_ram_reap(k->ram, pid, status) && k->attempt && mu_attempt_reap(k->attempt, pid, status);
     if (any) {
         take_pmix(k);
         progress(k);
@@ -616,20 +641,6 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 
 /* --- start and end ------------------------------------------------------------------------------------------------ */
 
-struct options {
-    uint64_t job;
-    const char *node;
-    int lock_fd;
-    bool foreground;
-};
-
-static const struct mu_opt table[] = {
-    {"job", 0, MU_OPT_U64, offsetof(struct options, job), "N", "the job whose ranks it keeps", .min = 1},
-    {"node", 0, MU_OPT_STRING, offsetof(struct options, node), "NAME", "this node's name in the pool"},
-    {"lock-fd", 0, MU_OPT_INT, offsetof(struct options, lock_fd), "N", NULL, .min = 3, .max = 1 << 20},
-    {"foreground", 0, MU_OPT_FLAG, offsetof(struct options, foreground), NULL, "log to standard error"},
-};
-
 static int open_pmix(struct keeper *k, struct mu_err *err)
 {
     int n = snprintf(k->dir, sizeof k->dir, "%s/k%llu", k->paths.run, (unsigned long long)k->job);
@@ -661,6 +672,7 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->logs = mu_logs_new(k->job);
     if (!k->base || !k->core || !k->logs)
         goto nomem;
+    k->ram = mu_ram_new();
     k->feed = mu_feed_new(k->base, on_input_taken, k);
     k->line = mu_line_new(k->base, &k->paths, k->job, k->node);
     k->core_alarm = mu_alarm_new(k->base, on_core_alarm, k);
@@ -668,10 +680,11 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->dial = mu_alarm_new(k->base, on_dial, k);
     k->clean_again = mu_alarm_new(k->base, on_clean, k);
     k->pump_again = mu_alarm_new(k->base, on_pump_again, k);
+    k->leave = mu_alarm_new(k->base, on_leave, k);
     k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
     k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
     if (!k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again ||
-        !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
+        !k->leave || !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
         goto nomem;
     return 0;
 nomem:
@@ -707,11 +720,13 @@ static void close_all(struct keeper *k)
     mu_alarm_free(k->dial);
     mu_alarm_free(k->clean_again);
     mu_alarm_free(k->pump_again);
+    mu_alarm_free(k->leave);
     free_event(k->on_sig);
     free_event(k->on_pmix);
     mu_line_free(k->line);
     mu_feed_free(k->feed);
     mu_logs_free(k->logs);
+    mu_ram_free(k->ram);
     mu_keeper_free(k->core);
     mu_acts_free(&k->acts);
     mu_pmix_free(k->pmix);
@@ -729,9 +744,13 @@ static void close_all(struct keeper *k)
         mu_path_remove_tree(k->dir, NULL);
 }
 
-static int run(struct keeper *k, struct mu_err *err)
+int mu_keeper_run(uint64_t job, const char *node, const struct mu_paths *paths, bool *released, struct mu_err *err)
 {
-    int rc = open_all(k, err);
+    struct keeper keeper = {.job = job, .paths = *paths, .node = node, .sigfd = -1}, *k = &keeper;
+    int rc;
+
+    k->waiting_end = &k->waiting;
+    rc = open_all(k, err);
 
     if (!rc) {
         mu_log(MU_LOG_INFO, "keeper", "keeper %ld of job %llu", (long)getpid(), (unsigned long long)k->job);
@@ -743,55 +762,6 @@ static int run(struct keeper *k, struct mu_err *err)
         mu_log(MU_LOG_INFO, "keeper", "keeper ends");
     }
     close_all(k);
+    *released = k->released;
     return rc;
-}
-
-int mu_keeper_main(int argc, char **argv)
-{
-    struct options o = {0};
-    struct keeper k = {.sigfd = -1};
-    struct mu_err err = {0};
-    char name[48];
-    int operand, rc = mu_opt_parse(table, MU_COUNT(table), argc, argv, 0, &o, &operand, &err);
-
-    if (rc == 1) {
-        mu_opt_help(stdout, "muster keeper --job N --node NAME", table, MU_COUNT(table));
-        return 0;
-    }
-    if (!rc && (operand < argc || !o.job || !o.node || !*o.node))
-        rc = mu_err_set(&err, MUSTER_EARG, "usage: muster keeper --job N --node NAME (started by the agent)");
-    if (rc) {
-        fprintf(stderr, "muster keeper: %s\n", err.text);
-        return 2;
-    }
-    k.job = o.job;
-    k.node = o.node;
-    k.waiting_end = &k.waiting;
-    rc = mu_paths_init(&k.paths, &err);
-    if (rc) {
-        fprintf(stderr, "muster keeper: %s\n", err.text);
-        return 1;
-    }
-    snprintf(name, sizeof name, "keeper.%llu", (unsigned long long)o.job);
-    /* A keeper without a log keeps its ranks as well; its complaints go where standard error goes. */
-    if (mu_daemon_setup(&k.paths, name, o.foreground, &err) && !o.foreground) {
-        fprintf(stderr, "muster keeper: %s\n", err.text);
-        mu_daemon_setup(&k.paths, name, true, NULL);
-    }
-    mu_log_context(name);
-    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)o.job);
-    rc = mu_path_join(k.lock_path, sizeof k.lock_path, k.paths.run, name, &err);
-    if (!rc)
-        rc = mu_keeper_lock(o.lock_fd, k.lock_path, &err);
-    if (rc < 0) {
-        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-        return rc == MUSTER_ETIMEOUT ? 2 : 1;
-    }
-    int lock = rc;
-    rc = run(&k, &err);
-    if (rc)
-        mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
-    mu_keeper_leave(&k.paths, k.lock_path, lock, k.released);
-    mu_log_close();
-    return rc ? 1 : 0;
 }

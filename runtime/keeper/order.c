@@ -154,6 +154,7 @@ int mu_order_make(const struct mu_order_for *f, struct mu_order *o, struct mu_er
                              .spec = f->spec,
                              .pool = f->pool,
                              .slots = f->slots,
+                             .arena = f->arena,
                              .session_dir = f->session_dir,
                              .shm_dir = f->shm_dir,
                              .master_addr = s->node_ranks.n == 1 ? "127.0.0.1" : s->nodes[0],

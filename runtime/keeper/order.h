@@ -16,6 +16,7 @@ struct mu_order_for {
     uint32_t mark; /* the same on all nodes */
     struct mu_pmix *pmix;
     const char *slots, *session_dir, *shm_dir; /* shm_dir may be NULL */
+    const char *arena;                         /* may be NULL */
 };
 
 /* What mu_launch_start borrows. */

@@ -1,10 +1,14 @@
 #include "runtime/keeper/process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/clean.h"
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
 #include "runtime/wire/daemon.h"
@@ -40,6 +44,37 @@ void mu_keeper_leave(const struct mu_paths *paths, const char *lock_path, int lo
     /* The agent may have been told to end before us. With this host's controller, too, nobody knows the attempts. */
     if ((released || last) && !mu_daemon_locked(paths->run, "agent.lock", NULL))
         mu_daemon_leave(paths, &(int){-1});
+}
+
+/* Each thread has a list of its children. False: there is one, or it cannot be told. */
+static bool none_but(pid_t but)
+{
+    mu_auto_dir DIR *d = opendir("/proc/self/task");
+    int lists = 0;
+
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[300];
+        long pid;
+
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/self/task/%s/children", e->d_name);
+        mu_auto_file FILE *f = fopen(path, "re");
+        lists += f != NULL;
+        while (f && fscanf(f, "%ld", &pid) == 1)
+            if (pid != but)
+                return false;
+    }
+    return lists > 0;
+}
+
+bool mu_keeper_childless(pid_t but)
+{
+    siginfo_t si;
+
+    if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
+        return true;
+    return but && none_but(but);
 }
 
 /* Somebody has to, and nobody is sooner: the controller may be gone too or on another host, and reaches ranks only

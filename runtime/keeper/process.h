@@ -13,6 +13,8 @@ void mu_keeper_block(sigset_t *taken);
 bool mu_keeper_start_agent(const char *run);
 /* The lock of the keeper, signed: the one that the agent has taken for it (fd), or with fd 0 its own. */
 int mu_keeper_lock(int fd, const char *path, struct mu_err *);
+/* Whether it has no child, dead or alive, but this one (0: none at all). */
+bool mu_keeper_childless(pid_t but);
 /* The end of the process: gives the lock back. Its file stays, as the mark of a keeper that was not let go of: its
  * attempt is not to be begun again here. */
 void mu_keeper_leave(const struct mu_paths *, const char *lock_path, int lock, bool released);

@@ -6,6 +6,7 @@
 #include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"
+#include "runtime/rank/ram.h"
 #include "runtime/rank/session.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 
 #define SLICE (20 * MU_MS) /* between two looks at the abort word */
 #define HALT_EVERY MU_SEC  /* between two looks for the halt file */
+#define ADOPT_WAIT MU_SEC  /* for a drain of the last attempt to see that its time is over */
 #define LIMIT_MARGIN (5 * MU_SEC)
 #define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
 
@@ -33,6 +35,8 @@ struct muster_ckpt {
     struct mu_ckpt_owner *owner; /* rank 0 */
     struct mu_ckpt_tensors tensors;
     struct mu_ckpt_writer *writer;
+    struct mu_rank_ram ram;
+    bool hasten;         /* the next `due` is to say yes: what was restored is in memory alone */
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */
     bool told;           /* its error has been returned */
@@ -150,6 +154,7 @@ static void durable(uint64_t step)
 
 static void free_ckpt(muster_ckpt *c)
 {
+    mu_rank_ram_close(&c->ram);
     mu_ckpt_owner_release(c->owner);
     mu_ckpt_tensors_free(&c->tensors);
     free(c->codes);
@@ -157,11 +162,23 @@ static void free_ckpt(muster_ckpt *c)
     free(c);
 }
 
+/* Numbers above all that are still in memory, too. */
+static int number_on(muster_ckpt *c, struct mu_err *err)
+{
+    mu_auto_free struct mu_rank_save *saves = NULL;
+    size_t n = 0;
+    int rc = mu_rank_ram_list(&c->ram, &saves, &n, err);
+
+    if (!rc && n && saves[0].order >= c->generation)
+        c->generation = saves[0].order + 1;
+    return rc;
+}
+
 int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
 {
     static const char call[] = "muster_ckpt_open";
     const char *attempt = getenv("MUSTER_ATTEMPT"), *job = getenv("MUSTER_JOB"), *mark = getenv("MUSTER_JOB_MARK");
-    const char *node = getenv("MUSTER_NODE");
+    const char *node = getenv("MUSTER_NODE"), *local = getenv("MUSTER_SLOT_INDEX");
     mu_auto_free struct opening *o = calloc(1, sizeof *o);
     muster_ckpt *c = calloc(1, sizeof *c);
     struct mu_err err = {0};
@@ -225,10 +242,17 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     mu_rank_files(true);
     rc = c->rank ? mu_ckpt_store_join(&c->place, &err) : 0;
     mu_rank_files(false);
+    c->ram = (struct mu_rank_ram){.comm = comm, .dir = c->place.dir};
+    mu_rank_ram_open(&c->ram);
     if (!rc)
-        rc = mu_ckpt_writer_start(&c->place, durable, &c->writer, &err);
+        rc = mu_ckpt_writer_start(&c->place, durable, c->ram.head, local ? (uint32_t)atoi(local) : UINT32_MAX,
+                                  &c->writer, &err);
     if ((rc = agree(c, call, rc, &err)))
         goto fail;
+    if ((rc = number_on(c, &err))) {
+        rc = mu_rank_fail(rc, "%s: %s", call, err.text);
+        goto fail;
+    }
     *out = c;
     return 0;
 
@@ -371,6 +395,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->last_save = mu_now();
     c->calls = 0;
     c->answered |= c->seen;
+    c->hasten = false;
     if ((rc = mu_ckpt_writer_save(c->writer, mine.generation, step, &err)))
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     c->saved = true;
@@ -437,6 +462,7 @@ int muster_ckpt_close(muster_ckpt *c)
 /* Rank 0 says which one is tried next: its number, 0 when there are no more. */
 struct candidate {
     int32_t code;
+    uint32_t memory;
     uint64_t generation;
     char text[500];
 };
@@ -448,14 +474,16 @@ static int next_candidate(muster_ckpt *c, const char *call, struct candidate *x)
     return rc ? rc : x->code ? mu_rank_fail(x->code, "%s: %s", call, x->text) : 0;
 }
 
-static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_t newest, const char *why)
+static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_t newest, const char *why,
+                     bool is_durable)
 {
     struct mu_slot *slot = mu_rank_slot();
     uint32_t error = slot ? atomic_load(&slot->user_error) : 0;
 
     if (slot) {
         atomic_store_explicit(&slot->restored_plus1, step + 1, memory_order_release);
-        atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
+        if (is_durable)
+            atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
     }
     if (generation == newest)
         return;
@@ -466,13 +494,86 @@ static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_
         atomic_store(&slot->user_error, error);
 }
 
+/* What is tried, newest first: by number, what is in memory before what is in the directory. */
+struct tries {
+    struct mu_rank_save *saves; /* the same on all ranks */
+    size_t nsaves, at;
+    uint64_t *list; /* rank 0's */
+    size_t n, i;
+};
+
+static void free_tries(struct tries *t)
+{
+    free(t->saves);
+    free(t->list);
+}
+
+/* Rank 0's choice. */
+static void choose(struct tries *t, struct candidate *x)
+{
+    uint64_t dir = t->i < t->n ? t->list[t->i] : 0, ram = t->at < t->nsaves ? t->saves[t->at].order : 0;
+
+    x->memory = t->at < t->nsaves && ram >= dir;
+    x->generation = x->memory ? ram : dir;
+    if (!x->memory && t->i < t->n)
+        t->i++;
+}
+
+/* The whole of a save in memory. Done: 1. */
+static int restore_ram(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
+{
+    struct mu_ckpt_held held = {0};
+    struct mu_err err = {0};
+    int rc = mu_rank_ram_load(&c->ram, id, &c->tensors, &held, &err), all;
+
+    if (!(all = agree(c, call, rc < 0 ? rc : 0, &err)) && !rc) {
+        rc = mu_ckpt_held_apply(&held, &c->tensors, &err);
+        all = agree(c, call, rc, &err);
+    }
+    mu_ckpt_held_free(&held);
+    return all;
+}
+
+/* What was restored from memory and is not in the directory yet gets there under this attempt's epoch, straight from
+ * where it lies. Where that cannot be, the next `due` says so. */
+static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
+{
+    struct mu_ckpt_path dir = mu_ckpt_final(&c->place, id->generation);
+    struct intent mine = {.step = id->step, .generation = c->generation};
+    struct mu_ckpt_commit k = {0};
+    int32_t there = 0, all, worst;
+    int rc;
+
+    mu_rank_files(true);
+    if (c->rank == 0 && !mu_ckpt_store_commit(dir.s, id->generation, &k, NULL))
+        there = mu_ckpt_same_id(&k.id, id) ? 1 : 0;
+    mu_rank_files(false);
+    free(k.votes);
+    if ((rc = muster_broadcast(&there, 1, MUSTER_INT32, 0, c->comm)) || there)
+        return rc ? rc : 1;
+    if ((rc = agree_on_save(c, call, &mine, NULL)))
+        return rc;
+    mu_rank_files(true);
+    all = mu_ckpt_writer_adopt(c->writer, id, mine.generation, ADOPT_WAIT);
+    mu_rank_files(false);
+    c->generation = mine.generation + 1;
+    c->saved |= !all;
+    c->saving = id->step;
+    c->told = true; /* it was no save of the program's */
+    if ((rc = muster_allreduce(&all, &worst, 1, MUSTER_INT32, MUSTER_MIN, c->comm)))
+        return rc;
+    if (worst && !all)
+        mu_ckpt_writer_cancel(c->writer);
+    c->hasten = worst != 0;
+    return 0;
+}
+
 int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
 {
     static const char call[] = "muster_ckpt_restore";
-    mu_auto_free uint64_t *list = NULL;
+    __attribute__((cleanup(free_tries))) struct tries t = {0};
     char reason[sizeof c->why] = "";
     struct mu_err err = {0};
-    size_t n = 0;
     int rc = check(c, call), mine;
 
     if (rc)
@@ -486,14 +587,20 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
     if (c->rank == 0) {
         struct mu_err why = {0};
 
-        x.code = mine ? mine : mu_ckpt_store_scan(c->place.dir, &list, &n, &why);
+        x.code = mine ? mine : mu_ckpt_store_scan(c->place.dir, &t.list, &t.n, &why);
         memcpy(x.text, mine ? err.text : why.text, sizeof x.text);
     }
+    if ((rc = next_candidate(c, call, &x)))
+        return rc;
+    if ((rc = agree(c, call, mine, &err)))
+        return rc;
+    if ((rc = mu_rank_ram_list(&c->ram, &t.saves, &t.nsaves, &err)))
+        return mu_rank_fail(rc, "%s: %s", call, err.text);
     for (uint64_t newest = 0, i = 0;; i++) {
         struct mu_ckpt_loaded got = {0};
 
         if (c->rank == 0)
-            x.generation = i < n ? list[i] : 0;
+            choose(&t, &x);
         if ((rc = next_candidate(c, call, &x)))
             return rc;
         if (!x.generation && !newest)
@@ -505,13 +612,31 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
             break;
         if (!newest)
             newest = x.generation;
+        if (x.memory) {
+            const struct mu_rank_save *s = &t.saves[t.at++];
+
+            if (!(rc = restore_ram(c, call, &s->id))) {
+                int there = make_durable(c, call, &s->id);
+
+                if (there < 0)
+                    return there;
+                *step = s->id.step;
+                restored(c, s->id.step, x.generation, newest, reason, there);
+                break;
+            }
+            if (rc != MUSTER_ECORRUPT && rc != MUSTER_EIO && rc != MUSTER_ENOMEM)
+                return rc;
+            if (!reason[0])
+                memcpy(reason, c->why, sizeof reason);
+            continue;
+        }
         mu_rank_files(true);
-        rc = mine ? mine : mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
+        rc = mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
         mu_rank_files(false);
         if (!(rc = agree(c, call, rc, &err))) {
             mu_ckpt_loaded_apply(&got, &c->tensors);
             *step = got.id.step;
-            restored(c, got.id.step, x.generation, newest, reason);
+            restored(c, got.id.step, x.generation, newest, reason, true);
             mu_ckpt_loaded_free(&got);
             break;
         }
@@ -521,8 +646,8 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
         if (!reason[0])
             memcpy(reason, c->why, sizeof reason);
     }
-    if (c->rank == 0 && n && list[0] >= c->generation)
-        c->generation = list[0] + 1;
+    if (c->rank == 0 && t.n && t.list[0] >= c->generation)
+        c->generation = t.list[0] + 1;
     c->last_save = mu_now();
     c->calls = 0;
     /* now is the time to get the buffer: the first save finds it ready */
@@ -580,6 +705,8 @@ static int decide(muster_ckpt *c)
     for (size_t i = 0; i < MU_COUNT(causes); i++)
         if (causes[i].now && !(c->answered & 1u << causes[i].why))
             return causes[i].why;
+    if (c->hasten && !mu_ckpt_writer_busy(c->writer))
+        return MUSTER_DUE_INTERVAL;
     if (c->interval_steps)
         return c->calls >= c->interval_steps ? MUSTER_DUE_INTERVAL : MUSTER_DUE_NO;
     /* a store slower than the interval sets the pace */

@@ -53,6 +53,12 @@ ok $? "which go from keeper to keeper"
 run -x OMPI_MCA_pmix_base_collect_data=0 "$B/tests/mpi/coll_errors" p2p
 checks "MPI without data in its fences"
 
+run --restarts 2 "$B/tests/fault/arena" "$tmp/ckpt-arena" wait wipe die
+is "$rc $(grep -o 'attempt 2 restored 8 right' <<<"$out")" "0 attempt 2 restored 8 right" \
+    "checkpoints from the memory of two nodes, which send each other what both need" || note "$out" "$err"
+run --restarts 2 "$B/tests/fault/arena" "$tmp/ckpt-arena" wait flip wipe die
+like "$out" "attempt 2 restored 7 right .*rank 1's copy in memory is damaged" "and the one before when that is damaged" || note "$out" "$err"
+
 for victim in 0 3; do
     run --on-failure=keep "$B/tests/mpi/outlive" $victim $((victim ? 400000 : 1000)) pipe
     where=$([ $victim = 0 ] && echo head || echo h1)

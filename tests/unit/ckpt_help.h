@@ -69,7 +69,7 @@ static inline int world_open(struct world *w, const char *dir, int n, unsigned k
             return rc;
     }
     for (int r = 0; r < n; r++)
-        if ((rc = mu_ckpt_writer_start(&w->place[r], NULL, &w->writer[r], err)))
+        if ((rc = mu_ckpt_writer_start(&w->place[r], NULL, NULL, 0, &w->writer[r], err)))
             return rc;
     return 0;
 }
