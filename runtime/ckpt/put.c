@@ -90,10 +90,13 @@ static int write_segment(struct mu_ckpt_put *p, const char *tmp, struct mu_err *
     struct mu_ckpt_path path = mu_ckpt_path("%s/seg.%u", tmp, p->place.rank);
     struct mu_ckpt_super super = {.id = p->plan->id, .rank = p->place.rank, .segment = p->plan->segment};
     int flags = O_WRONLY | O_CREAT | O_TRUNC, rc;
+    mu_auto_free void *page = NULL;
     mu_auto_fd int fd = -1;
     bool direct = p->plan->segment >= DIRECT_FROM;
 
-    mu_ckpt_super_encode(&super, p->image);
+    if (posix_memalign(&page, MU_CKPT_PAGE, MU_CKPT_PAGE))
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to write %s", path.s);
+    mu_ckpt_super_encode(&super, page);
     for (size_t i = 0; i < p->plan->nextents && !p->summed; i++) {
         struct mu_ckpt_extent *e = &p->plan->extents[i];
 
@@ -112,14 +115,17 @@ static int write_segment(struct mu_ckpt_put *p, const char *tmp, struct mu_err *
     if (io->reserve(io, fd, (off_t)p->plan->segment) && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
         return mu_err_errno(err, 0, "reserve %" PRIu64 " bytes for %s", p->plan->segment, path.s);
     for (uint64_t at = 0, n; at < p->plan->segment; at += n) {
+        const unsigned char *from = at ? p->image + at : page;
+
         n = p->plan->segment - at < WRITE_CHUNK ? p->plan->segment - at : WRITE_CHUNK;
+        n = at ? n : MU_CKPT_PAGE;
         if ((rc = check_peers(p, tmp, err)))
             return rc;
-        rc = mu_ckpt_write_all(io, fd, p->image + at, n, (off_t)at, path.s, err);
+        rc = mu_ckpt_write_all(io, fd, from, n, (off_t)at, path.s, err);
         if (rc == MUSTER_EARG && direct) { /* EINVAL: a file system that takes O_DIRECT and does not like it */
             direct = false;
             if (fcntl(fd, F_SETFL, 0) == 0)
-                rc = mu_ckpt_write_all(io, fd, p->image + at, n, (off_t)at, path.s, err);
+                rc = mu_ckpt_write_all(io, fd, from, n, (off_t)at, path.s, err);
         }
         if (rc)
             return rc == MUSTER_EARG ? MUSTER_EIO : rc;

@@ -10,7 +10,7 @@
 struct mu_ckpt_put {
     struct mu_ckpt_place place;
     struct mu_ckpt_manifest *plan; /* id and CRCs are set on the way */
-    unsigned char *image;          /* the segment file, byte for byte; its superblock is written on the way */
+    const unsigned char *image;    /* the segment file, byte for byte, but for its superblock */
     uint64_t generation, step;
     uint64_t deadline;            /* mu_now(); set by mu_ckpt_put_begin */
     uint64_t bad_after, bad_upto; /* generations that retention does not count */

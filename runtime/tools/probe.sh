@@ -44,6 +44,8 @@ need "SQLite (libsqlite3-dev)" '#include <sqlite3.h>
 int main(void){return sqlite3_libversion_number();}' -lsqlite3
 need "jansson (libjansson-dev)" '#include <jansson.h>
 int main(void){return !json_object();}' -ljansson
+need "ISA-L (libisal-dev)" '#include <isa-l.h>
+int main(void){unsigned char a[6];gf_gen_cauchy1_matrix(a,3,2);return a[4];}' -lisal
 feature HAVE_PIDFD_OPEN '#include <sys/syscall.h>
 #include <unistd.h>
 int main(void){return syscall(SYS_pidfd_open,0,0);}'
@@ -54,7 +56,7 @@ int main(void){return memfd_create("x",MFD_CLOEXEC);}'
 {
     echo "DEPS_CFLAGS := $mpi_cflags $pmix_cflags"
     echo "MPI_LIBS := $mpi_libs"
-    echo "DAEMON_LIBS := $pmix_libs -lhwloc -levent_core -levent_pthreads -lsqlite3 -ljansson -lssl -lcrypto"
+    echo "DAEMON_LIBS := $pmix_libs -lhwloc -levent_core -levent_pthreads -lsqlite3 -ljansson -lssl -lcrypto -lisal"
 } >"$mk"
 mkdir -p "$dir"
 cmp -s "$h" "$dir/config.h" || cp "$h" "$dir/config.h"

@@ -64,6 +64,7 @@ struct row {
 #define FIELD_OF_hang(t, n) FIELD(hang, t, n)
 #define FIELD_OF_look(t, n) FIELD(look, t, n)
 #define FIELD_OF_misbound(t, n) FIELD(misbound, t, n)
+#define FIELD_OF_shard(t, n) FIELD(shard, t, n)
 #define FIELD_OF_spec(t, n) FIELD(spec, t, n)
 #define FIELD_OF_jobrow(t, n) FIELD(jobrow, t, n)
 MU_MESSAGES(FIELDS)

@@ -35,6 +35,7 @@ event2/.*	(runtime/wire|runtime/keeper|runtime/agent|launcher)/.*
 openssl/.*	(runtime/wire/.*|runtime/ckpt/daemon/.*|launcher/.*|docs/examples/.*)
 microhttpd\.h	launcher/.*
 curl/.*	runtime/ckpt/daemon/.*
+isa-l.*\.h	runtime/ckpt/daemon/.*
 (nccl|cuda|cuda_runtime.*|nvml|ucp/.*|infiniband/.*)(\.h)?	nowhere
 ROWS
 )
