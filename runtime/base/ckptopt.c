@@ -76,6 +76,20 @@ static int set_keep(struct mu_ckpt_options *o, const char *v)
     return 0;
 }
 
+static int set_protect(struct mu_ckpt_options *o, const char *v)
+{
+    const char *end;
+    uint64_t n = 0;
+
+    if (!strncmp(v, "rs:", 3) && (number(v + 3, 8, &n, &end) || *end || !n))
+        return -1;
+    if (strncmp(v, "rs:", 3) && strcmp(v, "mirror") && strcmp(v, "none"))
+        return -1;
+    o->mirror = !strcmp(v, "mirror");
+    o->parities = (uint32_t)n;
+    return 0;
+}
+
 /* To add a key: a row here, a setter above, a line in docs/formats.md. */
 static const struct {
     const char *key;
@@ -85,6 +99,7 @@ static const struct {
     {"dir", set_dir, "a directory that all hosts share"},
     {"interval", set_interval, "a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
+    {"protect", set_protect, "none, mirror, or rs:K for K hosts that may be lost, 1 to 8"},
 };
 
 int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *err)
@@ -103,8 +118,8 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
         while (i < MU_COUNT(keys) && strcmp(keys[i].key, item))
             i++;
         if (i == MU_COUNT(keys))
-            return mu_err_set(err, MUSTER_EARG, "%s: unknown key \"%.60s\"; the keys are dir, interval and keep", where,
-                              item);
+            return mu_err_set(err, MUSTER_EARG,
+                              "%s: unknown key \"%.60s\"; the keys are dir, interval, keep and protect", where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,
                               value ? value : "", item, keys[i].takes);

@@ -2,6 +2,7 @@
 #ifndef MU_BASE_CKPTOPT_H
 #define MU_BASE_CKPTOPT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -13,6 +14,8 @@ struct mu_ckpt_options {
     uint64_t interval_ns;    /* 0: by steps */
     uint64_t interval_steps; /* 0: by time */
     uint32_t keep;
+    uint32_t parities; /* 0: the nodes' memory is not protected, unless mirrored */
+    bool mirror;
 };
 
 /* The defaults, overlaid in this order by dir_env (MUSTER_CKPT_DIR), options_env (MUSTER_CKPT) and options (the

@@ -1,6 +1,7 @@
 #include "runtime/ckpt/arena.h"
 
 #include "runtime/base/clean.h"
+#include "runtime/base/crc32c.h"
 #include "runtime/base/futex.h"
 
 #include <errno.h>
@@ -30,14 +31,14 @@ int mu_arena_open(const char *path, struct mu_arena_head **out, struct mu_err *e
     return 0;
 }
 
-int mu_arena_map(const struct mu_arena_head *h, const struct mu_arena_cell *c, uint64_t bytes, bool write,
-                 unsigned char **out, struct mu_err *err)
+int mu_arena_map_fd(const struct mu_arena_head *h, int keepers, uint64_t bytes, bool write, unsigned char **out,
+                    struct mu_err *err)
 {
-    struct mu_ckpt_path path = mu_ckpt_path("/proc/%u/fd/%d", h->keeper, (int)c->fd);
+    struct mu_ckpt_path path = mu_ckpt_path("/proc/%u/fd/%d", h->keeper, keepers);
     struct stat st;
     void *map;
 
-    if (c->fd < 0)
+    if (keepers < 0)
         return mu_err_set(err, MUSTER_ENOMEM, "the keeper has no memory for this rank");
     mu_auto_fd int fd = open(path.s, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st))
@@ -57,6 +58,33 @@ int mu_arena_map(const struct mu_arena_head *h, const struct mu_arena_cell *c, u
     madvise(map, bytes, MADV_DONTFORK);
     *out = map;
     return 0;
+}
+
+int mu_arena_map(const struct mu_arena_head *h, const struct mu_arena_cell *c, uint64_t bytes, bool write,
+                 unsigned char **out, struct mu_err *err)
+{
+    return mu_arena_map_fd(h, c->fd, bytes, write, out, err);
+}
+
+int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c, struct mu_err *err)
+{
+    uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
+    struct mu_ckpt_manifest m;
+    unsigned char *map;
+    bool summed;
+    int rc = mu_arena_map(h, c, bytes, false, &map, err);
+
+    if (rc)
+        return rc;
+    if (!(rc = mu_arena_manifest(c, map, &m, &summed, err))) {
+        for (size_t i = 0; !rc && summed && i < m.nextents; i++)
+            if (mu_crc32c(0, map + m.extents[i].file, m.extents[i].bytes) != m.extents[i].crc)
+                rc = mu_err_set(err, MUSTER_ECORRUPT, "rank %u's copy in memory is damaged at byte %llu", c->rank,
+                                (unsigned long long)m.extents[i].file);
+        mu_ckpt_manifest_free(&m);
+    }
+    munmap(map, bytes);
+    return rc;
 }
 
 int mu_arena_manifest(const struct mu_arena_cell *c, const unsigned char *map, struct mu_ckpt_manifest *out,

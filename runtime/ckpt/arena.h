@@ -22,21 +22,75 @@ enum { MU_ARENA_EMPTY, MU_ARENA_FILLING, MU_ARENA_FULL };
 /* SAFE: durable, and older generations are being removed. */
 enum { MU_DRAIN_NONE, MU_DRAIN_WANTED, MU_DRAIN_BUSY, MU_DRAIN_SAFE, MU_DRAIN_DONE, MU_DRAIN_FAILED };
 
+/* Whether the group has what it needs to give it back, for MUSTER_LEVEL_PEERS. */
+enum { MU_PEERS_NONE, MU_PEERS_WANTED, MU_PEERS_DONE, MU_PEERS_FAILED };
+
 struct mu_arena_cell {
     _Alignas(64) _Atomic uint32_t state; /* MU_ARENA_ */
     _Atomic uint32_t drain;              /* MU_DRAIN_; waited for */
     _Atomic uint32_t summed;             /* the CRCs are there */
     _Atomic uint32_t cancel;
-    int32_t fd;           /* the keeper's; -1: none */
-    uint32_t rank;        /* whose part it is */
-    struct mu_ckpt_id id; /* of the save; stays when a later attempt has it drained under its own epoch */
+    _Atomic uint32_t peers; /* MU_PEERS_; waited for */
+    int32_t fd;             /* the keeper's; -1: none */
+    uint32_t rank;          /* whose part it is */
+    struct mu_ckpt_id id;   /* of the save; stays when a later attempt has it drained under its own epoch */
     uint64_t segment, manifest, extents; /* bytes, bytes, number */
+    uint64_t chunk;                      /* bytes of the group's largest node, divided by its rows of data */
+    uint32_t node;                       /* ranks of this node in the save */
     /* The order to the drain. */
     struct mu_ckpt_place place; /* io has no meaning here */
     uint64_t generation;        /* at first that of id */
     uint64_t bad_after, bad_upto, began;
     /* Its answer, before drain becomes SAFE or FAILED. */
     uint64_t cost; /* ns */
+    struct mu_err error, peers_error;
+};
+
+/* Groups. A node's data in a save are its ranks' cells in the order of the ranks, each from a page on (its block), cut
+ * into n - k chunks. There are n stripes: in stripe s the members s, s + 1, ... s + k - 1 (modulo n) hold parity 0, 1,
+ * ... k - 1, the others in that order each a chunk as data row 0, 1, ...: member m its chunk d in the stripe where it
+ * is row d. Member s encodes stripe s. */
+#define MU_GROUP_MAX 32u
+#define MU_ARENA_PIECE (256u << 10) /* what is sent and summed at a time */
+
+struct mu_arena_addr {
+    char host[3][64]; /* numeric */
+    uint32_t port;    /* 0: none */
+};
+
+/* The group of this attempt, written by the ranks before the first save. */
+struct mu_arena_group {
+    _Atomic uint32_t set;     /* grows each time; 0: there is none */
+    uint32_t n, k, me, group; /* me: our place in it; group: its number */
+    uint64_t nonce;           /* of the epoch */
+    struct mu_arena_addr member[MU_GROUP_MAX];
+};
+
+/* A member's parts of a save. */
+struct mu_arena_part {
+    uint32_t rank, pad;
+    uint64_t segment, manifest, extents;
+};
+
+/* What this node holds for its group of a save: memory of
+ *     k rows of parity | a CRC for each piece of its n - k chunks and k rows | tables of all members */
+struct mu_arena_parity {
+    _Alignas(64) _Atomic uint32_t state; /* MU_ARENA_ */
+    int32_t fd;
+    struct mu_ckpt_id id;
+    uint32_t n, k, me, group;
+    uint64_t chunk;
+    uint32_t nparts[MU_GROUP_MAX];
+};
+
+/* A lost member's data is to be made again in cells of this node, which the rank that asks has prepared (FILLING). */
+struct mu_arena_rebuild {
+    _Atomic uint32_t state; /* MU_DRAIN_NONE, WANTED, DONE, FAILED */
+    struct mu_ckpt_id id;
+    uint32_t n, k, lost, nparts;
+    uint64_t chunk;
+    struct mu_arena_addr member[MU_GROUP_MAX]; /* port 0: lost, too */
+    uint32_t cell[MU_ARENA_RANKS];             /* of its parts, in order */
     struct mu_err error;
 };
 
@@ -48,7 +102,13 @@ struct mu_arena_head {
     _Atomic uint32_t users;           /* ranks that ever came; the drain is started for the first */
     _Atomic uint32_t bell;            /* grows with each order */
     _Atomic uint64_t durable_plus1;   /* newest step that was made durable */
-    _Atomic uint64_t hurry;           /* mu_now() by which waits for parts end, as the job is over; 0 */
+    _Atomic uint64_t shipped;         /* bytes sent to peers for saves */
+    _Atomic uint32_t meet;            /* 1: peers are wanted */
+    struct mu_arena_addr listen;      /* the drain's; port last */
+    struct mu_arena_group group;
+    struct mu_arena_parity parity[MU_ARENA_SLOTS];
+    struct mu_arena_rebuild rebuild;
+    _Atomic uint64_t hurry; /* mu_now() by which waits for parts end, as the job is over; 0 */
     struct mu_arena_cell cells[];
 };
 #define MU_ARENA_BYTES (sizeof(struct mu_arena_head) + MU_ARENA_RANKS * MU_ARENA_SLOTS * sizeof(struct mu_arena_cell))
@@ -66,19 +126,43 @@ static inline struct mu_arena_cell *mu_arena_cell(struct mu_arena_head *h, uint3
 {
     return &h->cells[local * MU_ARENA_SLOTS + slot];
 }
-/* A drain has it, or is to have it. */
+/* Bytes of a part in its node's block. */
+static inline uint64_t mu_arena_part_bytes(uint64_t segment, uint64_t manifest, uint64_t extents)
+{
+    return (mu_arena_bytes(segment, manifest, extents) + MU_CKPT_PAGE - 1) / MU_CKPT_PAGE * MU_CKPT_PAGE;
+}
+/* The layout of a parity's memory. */
+static inline uint64_t mu_arena_pieces(uint64_t chunk)
+{
+    return (chunk + MU_ARENA_PIECE - 1) / MU_ARENA_PIECE;
+}
+static inline uint64_t mu_arena_tables_at(uint32_t n, uint32_t k, uint64_t chunk)
+{
+    return (k * chunk + 4 * n * mu_arena_pieces(chunk) + 63) / 64 * 64;
+}
+static inline uint64_t mu_arena_parity_bytes(uint32_t n, uint32_t k, uint64_t chunk)
+{
+    return mu_arena_tables_at(n, k, chunk) + (uint64_t)n * MU_ARENA_RANKS * sizeof(struct mu_arena_part);
+}
+/* A drain has it, or is to have it, or its group. */
 static inline bool mu_arena_pending(const struct mu_arena_cell *c)
 {
     uint32_t d = atomic_load(&c->drain);
 
+    if (atomic_load(&c->peers) == MU_PEERS_WANTED)
+        return true;
     return d == MU_DRAIN_WANTED || d == MU_DRAIN_BUSY || d == MU_DRAIN_SAFE;
 }
 
 /* Maps an index; munmap MU_ARENA_BYTES of it. */
 int mu_arena_open(const char *path, struct mu_arena_head **, struct mu_err *);
-/* Maps a cell's data; write: to be at least so long, else ECORRUPT when it is not. */
+/* Maps so many bytes of a memfd of the keeper's; write: to be at least so long, else ECORRUPT when it is not. */
+int mu_arena_map_fd(const struct mu_arena_head *, int fd, uint64_t bytes, bool write, unsigned char **,
+                    struct mu_err *);
 int mu_arena_map(const struct mu_arena_head *, const struct mu_arena_cell *, uint64_t bytes, bool write,
                  unsigned char **, struct mu_err *);
+/* Whether all of a FULL and summed cell is as it was summed. */
+int mu_arena_check(const struct mu_arena_head *, const struct mu_arena_cell *, struct mu_err *);
 /* What a FULL cell says of itself fits together: its manifest, with CRCs when there are any, from the map. */
 int mu_arena_manifest(const struct mu_arena_cell *, const unsigned char *map, struct mu_ckpt_manifest *, bool *summed,
                       struct mu_err *);

@@ -46,6 +46,8 @@ struct mu_ckpt_writer {
     } slots[MU_ARENA_SLOTS];
     struct mu_arena_cell *last; /* of the last save; NULL: none */
     unsigned char *manifest;    /* as the cells get it */
+    uint64_t chunk;             /* 0: no peers */
+    uint32_t node;
 };
 
 /* --- the thread: its loop --------------------------------------------------------------------------------------- */
@@ -313,6 +315,9 @@ static void give_order(struct mu_ckpt_writer *w, struct mu_arena_cell *c)
     pthread_mutex_unlock(&w->lock);
     c->began = w->started;
     atomic_store(&c->cancel, atomic_load(&w->cancel));
+    c->chunk = w->chunk;
+    c->node = w->node;
+    atomic_store(&c->peers, w->chunk ? MU_PEERS_WANTED : MU_PEERS_NONE);
 }
 
 static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
@@ -326,6 +331,7 @@ static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
     atomic_store(&c->state, MU_ARENA_FILLING);
     atomic_store(&c->summed, 0);
     atomic_store(&c->drain, MU_DRAIN_NONE);
+    atomic_store(&c->peers, MU_PEERS_NONE);
     atomic_thread_fence(memory_order_seq_cst); /* before any of the data */
     copy_to(w, s->map);
     memcpy(s->map + w->plan.segment, w->manifest, w->plan.bytes);
@@ -360,10 +366,9 @@ int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t 
     return 0;
 }
 
-int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, uint64_t generation, uint64_t timeout)
+static struct mu_arena_cell *own_copy(const struct mu_ckpt_writer *w, const struct mu_ckpt_id *id)
 {
     struct mu_arena_cell *c = NULL;
-    uint64_t until = mu_now() + timeout;
 
     for (unsigned i = 0; w->arena && i < MU_ARENA_SLOTS; i++) {
         struct mu_arena_cell *x = w->slots[i].cell;
@@ -372,6 +377,21 @@ int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, 
             x->id.world == w->place.world && !strcmp(x->place.dir, w->place.dir))
             c = x;
     }
+    return c;
+}
+
+uint64_t mu_ckpt_writer_held(const struct mu_ckpt_writer *w, const struct mu_ckpt_id *id)
+{
+    const struct mu_arena_cell *c = own_copy(w, id);
+
+    return c ? mu_arena_part_bytes(c->segment, c->manifest, c->extents) : 0;
+}
+
+int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, uint64_t generation, uint64_t timeout)
+{
+    struct mu_arena_cell *c = own_copy(w, id);
+    uint64_t until = mu_now() + timeout;
+
     while (c && mu_arena_pending(c) && mu_now() < until) {
         uint32_t was = atomic_load(&c->drain);
 
@@ -414,6 +434,13 @@ static int drained(struct mu_ckpt_writer *w, enum goal goal, uint64_t until)
         uint32_t is = atomic_load_explicit(&c->drain, memory_order_acquire);
         uint64_t now = mu_now();
 
+        if (goal == IDLE && is != MU_DRAIN_WANTED && is != MU_DRAIN_BUSY && is != MU_DRAIN_SAFE &&
+            mu_arena_pending(c)) {
+            if (now >= until)
+                return 0;
+            mu_futex_wait(&c->peers, MU_PEERS_WANTED, until - now < 20 * MU_MS ? until - now : 20 * MU_MS);
+            continue;
+        }
         if (is == MU_DRAIN_NONE || is == MU_DRAIN_DONE || (goal == DURABLE && is == MU_DRAIN_SAFE))
             break;
         if (is == MU_DRAIN_FAILED)
@@ -453,6 +480,38 @@ int mu_ckpt_writer_durable(struct mu_ckpt_writer *w, uint64_t timeout, struct mu
         rc = mu_err_set(err, w->error.code, "%s", w->error.text);
     pthread_mutex_unlock(&w->lock);
     return got ? rc : 1;
+}
+
+int mu_ckpt_writer_protected(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
+{
+    uint64_t until = mu_now() + timeout;
+    struct mu_arena_cell *c = w->last;
+
+    for (;;) {
+        uint32_t is = c ? atomic_load_explicit(&c->peers, memory_order_acquire) : MU_PEERS_NONE;
+        uint64_t now = mu_now();
+
+        if (is == MU_PEERS_NONE)
+            return mu_err_set(err, MUSTER_ENOSYS, "this checkpoint has no copies on peers");
+        if (is == MU_PEERS_DONE)
+            return 0;
+        if (is == MU_PEERS_FAILED)
+            return mu_err_set(err, c->peers_error.code, "%s", c->peers_error.text);
+        if (now >= until)
+            return 1;
+        mu_futex_wait(&c->peers, is, until - now < 20 * MU_MS ? until - now : 20 * MU_MS);
+    }
+}
+
+void mu_ckpt_writer_peers(struct mu_ckpt_writer *w, uint64_t chunk, uint32_t node)
+{
+    w->chunk = w->arena ? chunk : 0;
+    w->node = node;
+}
+
+uint64_t mu_ckpt_writer_block(const struct mu_ckpt_writer *w)
+{
+    return w->arena && w->manifest ? mu_arena_part_bytes(w->plan.segment, w->plan.bytes, w->plan.nextents) : 0;
 }
 
 int mu_ckpt_writer_idle(struct mu_ckpt_writer *w, uint64_t timeout)

@@ -32,6 +32,14 @@ int mu_ckpt_writer_adopt(struct mu_ckpt_writer *, const struct mu_ckpt_id *, uin
 /* 0 when the last save is durable, or none was made; its error when it failed; 1 when it goes on at the end of timeout
  * ns. */
 int mu_ckpt_writer_durable(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
+/* Bytes of this rank's own copy of that save in its node's block; 0: it is not in its own cells. */
+uint64_t mu_ckpt_writer_held(const struct mu_ckpt_writer *, const struct mu_ckpt_id *);
+/* What the last save costs its node's group: the bytes of this rank's part in the node's block, 0: it is not in the
+ * arena. The next saves are protected by a group of such chunks (0: none), `node` parts on this node. */
+uint64_t mu_ckpt_writer_block(const struct mu_ckpt_writer *);
+void mu_ckpt_writer_peers(struct mu_ckpt_writer *, uint64_t chunk, uint32_t node);
+/* As durable, for what peers hold of the last save; ENOSYS: nothing. */
+int mu_ckpt_writer_protected(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
 /* 0 when neither thread nor drain has anything to do for us any more, else 1. */
 int mu_ckpt_writer_idle(struct mu_ckpt_writer *, uint64_t timeout);
 bool mu_ckpt_writer_busy(struct mu_ckpt_writer *);

@@ -19,6 +19,7 @@
 #include "runtime/base/opt.h"
 #include "runtime/base/path.h"
 #include "runtime/ckpt/daemon/drain.h"
+#include "runtime/keeper/peers.h"
 #include "runtime/wire/daemon.h"
 
 #define OTHERS_WAIT (2 * MU_SEC) /* for parts of other nodes, once the job is over */
@@ -57,6 +58,8 @@ struct mu_ram *mu_ram_new(void)
     r->head->cell_bytes = sizeof r->head->cells[0];
     r->head->keeper = (uint32_t)getpid();
     snprintf(r->path, sizeof r->path, "/proc/%ld/fd/%d", (long)getpid(), fd);
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
+        r->head->parity[i].fd = memfd_create("muster-parity", MFD_CLOEXEC);
     r->fd = MU_STEAL(fd, -1);
     return r;
 }
@@ -75,6 +78,9 @@ void mu_ram_free(struct mu_ram *r)
     for (uint32_t i = 0; i < ranks(r) * MU_ARENA_SLOTS; i++)
         if (r->head->cells[i].fd >= 0)
             close(r->head->cells[i].fd);
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
+        if (r->head->parity[i].fd >= 0)
+            close(r->head->parity[i].fd);
     munmap(r->head, MU_ARENA_BYTES);
     close(r->fd);
     free(r);
@@ -176,6 +182,28 @@ static const struct mu_opt table[] = {
     {"parent", 0, MU_OPT_U64, offsetof(struct options, parent), "PID", "the keeper, with which it ends"},
 };
 
+struct company {
+    struct mu_arena_head *head;
+    struct mu_peers *peers;
+    bool tried;
+};
+
+/* Once the ranks ask for it. What goes wrong shows in their waiting in vain. */
+static void meet(void *arg)
+{
+    struct company *c = arg;
+    struct mu_paths paths;
+    mu_auto_key struct mu_key key;
+    struct mu_err err;
+
+    if (c->tried || !atomic_load(&c->head->meet))
+        return;
+    c->tried = true;
+    if (mu_paths_find(&paths, &err) || mu_peers_key(&paths, &key, &err) ||
+        mu_peers_start(c->head, &key, NULL, &c->peers, &err))
+        mu_log(MU_LOG_WARN, "drain", "no copies on peers: %s", err.text);
+}
+
 /* It ends with its keeper, by signal: what it was about is begun again by the next one, or was never promised. */
 int mu_drain_main(int argc, char **argv)
 {
@@ -203,6 +231,8 @@ int mu_drain_main(int argc, char **argv)
     setpriority(PRIO_PROCESS, 0, NICE); /* threads inherit it */
     rc = mu_arena_open(o.arena, &head, &err);
     if (!rc)
-        rc = mu_drain_run(head, &never, &err);
+        head->listen.port = 0; /* a predecessor's */
+    if (!rc)
+        rc = mu_drain_run(head, &never, meet, &(struct company){.head = head}, &err);
     return rc ? 1 : 0;
 }

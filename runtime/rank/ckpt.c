@@ -6,6 +6,7 @@
 #include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"
+#include "runtime/rank/peers.h"
 #include "runtime/rank/ram.h"
 #include "runtime/rank/session.h"
 
@@ -22,7 +23,7 @@
 #define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
 
 struct intent {
-    uint64_t step, generation;
+    uint64_t step, generation, block;
     uint32_t replicas;
     int32_t code;
 };
@@ -36,6 +37,7 @@ struct muster_ckpt {
     struct mu_ckpt_tensors tensors;
     struct mu_ckpt_writer *writer;
     struct mu_rank_ram ram;
+    struct mu_rank_peers peers;
     bool hasten;         /* the next `due` is to say yes: what was restored is in memory alone */
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */
@@ -99,7 +101,7 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 /* What rank 0 found and decided, for the others. */
 struct opening {
     int32_t code;
-    uint32_t keep, attempt;
+    uint32_t keep, attempt, parities, mirror;
     uint64_t epoch, nonce, next, interval_ns, interval_steps;
     char dir[MU_CKPT_DIR_MAX], text[500];
 };
@@ -136,6 +138,8 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
         return rc;
     memcpy(o->dir, opt.dir, sizeof o->dir);
     o->keep = opt.keep;
+    o->parities = opt.parities;
+    o->mirror = opt.mirror;
     o->attempt = c->place.attempt;
     o->interval_ns = opt.interval_ns;
     o->interval_steps = opt.interval_steps;
@@ -154,6 +158,7 @@ static void durable(uint64_t step)
 
 static void free_ckpt(muster_ckpt *c)
 {
+    mu_rank_peers_free(&c->peers);
     mu_rank_ram_close(&c->ram);
     mu_ckpt_owner_release(c->owner);
     mu_ckpt_tensors_free(&c->tensors);
@@ -249,7 +254,8 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
                                   &c->writer, &err);
     if ((rc = agree(c, call, rc, &err)))
         goto fail;
-    if ((rc = number_on(c, &err))) {
+    if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->nonce, &err)) ||
+        (rc = number_on(c, &err))) {
         rc = mu_rank_fail(rc, "%s: %s", call, err.text);
         goto fail;
     }
@@ -348,8 +354,13 @@ static int agree_on_save(muster_ckpt *c, const char *call, struct intent *mine, 
     }
     if (!rc && bad)
         rc = agree(c, call, mine->code, err);
-    if (!rc)
+    if (!rc) {
+        uint32_t node = 0;
+        uint64_t chunk = mu_rank_peers_chunk(&c->peers, &all[0].block, sizeof *all, &node);
+
         mine->generation = all[0].generation;
+        mu_ckpt_writer_peers(c->writer, chunk, node);
+    }
     return rc;
 }
 
@@ -381,6 +392,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
         rc = mu_err_set(&err, MUSTER_EARG, "step out of range");
     mine.code = rc;
     mine.generation = c->generation;
+    mine.block = mu_ckpt_writer_block(c->writer);
     mine.replicas = mu_ckpt_tensors_replica_sum(&c->tensors);
     rc = agree_on_save(c, call, &mine, &err);
     if (failed)
@@ -404,25 +416,51 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     return 0;
 }
 
+/* In the store it needs no peers. */
+static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
+{
+    uint64_t end = mu_now() + timeout;
+    int rc;
+
+    mu_rank_files(true);
+    for (;;) {
+        uint64_t now = mu_now();
+
+        rc = mu_ckpt_writer_protected(c->writer, now >= end ? 0 : end - now < SLICE ? end - now : SLICE, err);
+        if (rc && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
+            rc = 0;
+        if (rc != 1 || now >= end || aborted())
+            break;
+    }
+    mu_rank_files(false);
+    return rc;
+}
+
 int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
 {
     static const char call[] = "muster_ckpt_wait";
     struct mu_err err = {0};
+    uint64_t timeout = 0;
     int rc = check(c, call);
 
     if (rc)
         return rc;
+    timeout = timeout_ms < 0 ? c->place.timeout : (uint64_t)timeout_ms * MU_MS;
     if (level < MUSTER_LEVEL_RAM || level > MUSTER_LEVEL_STORE)
         return mu_rank_fail(MUSTER_EARG, "%s: no such level: %d", call, level);
     if (!c->saved)
         return mu_rank_fail(MUSTER_ENOCKPT, "%s: nothing has been saved yet", call);
     if (level == MUSTER_LEVEL_RAM)
         return 0;
-    rc = level == MUSTER_LEVEL_PEERS
-             ? mu_ckpt_writer_durable(c->writer, 0, &err)
-             : settle(c, true, timeout_ms < 0 ? c->place.timeout : (uint64_t)timeout_ms * MU_MS, &err);
+    rc = level == MUSTER_LEVEL_PEERS ? protected(c, timeout, &err) : settle(c, true, timeout, &err);
+    if (rc == MUSTER_ENOSYS)
+        return mu_rank_fail(MUSTER_ENOSYS,
+                            "%s: this checkpoint has no copies on peers (protect=mirror or rs:K, and several nodes); "
+                            "wait for MUSTER_LEVEL_STORE",
+                            call);
     if (rc == 1 && level == MUSTER_LEVEL_PEERS)
-        return mu_rank_fail(MUSTER_ENOSYS, "%s: copies on peers are not available; wait for MUSTER_LEVEL_STORE", call);
+        return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the peers do not have the checkpoint of step %" PRIu64 " yet", call,
+                            c->saving);
     if (rc == 1)
         return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the checkpoint is still being written to %s", call, c->place.dir);
     if (rc) {
@@ -520,12 +558,22 @@ static void choose(struct tries *t, struct candidate *x)
 }
 
 /* The whole of a save in memory. Done: 1. */
-static int restore_ram(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
+static int restore_ram(muster_ckpt *c, const char *call, const struct mu_rank_save *save)
 {
     struct mu_ckpt_held held = {0};
     struct mu_err err = {0};
-    int rc = mu_rank_ram_load(&c->ram, id, &c->tensors, &held, &err), all;
+    int rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err), all, again;
 
+    if (c->peers.on && (all = agree(c, call, rc < 0 ? rc : 0, &err)) == MUSTER_ECORRUPT) {
+        /* something of it is lost or damaged */
+        mu_ckpt_held_free(&held);
+        mu_rank_files(true);
+        rc = mu_rank_peers_rebuild(&c->peers, &save->id, save->order, c->place.timeout / 2, &err);
+        mu_rank_files(false);
+        if ((again = agree(c, call, rc < 0 ? rc : 0, &err)))
+            return again;
+        rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err);
+    }
     if (!(all = agree(c, call, rc < 0 ? rc : 0, &err)) && !rc) {
         rc = mu_ckpt_held_apply(&held, &c->tensors, &err);
         all = agree(c, call, rc, &err);
@@ -539,7 +587,7 @@ static int restore_ram(muster_ckpt *c, const char *call, const struct mu_ckpt_id
 static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
 {
     struct mu_ckpt_path dir = mu_ckpt_final(&c->place, id->generation);
-    struct intent mine = {.step = id->step, .generation = c->generation};
+    struct intent mine = {.step = id->step, .generation = c->generation, .block = mu_ckpt_writer_held(c->writer, id)};
     struct mu_ckpt_commit k = {0};
     int32_t there = 0, all, worst;
     int rc;
@@ -615,7 +663,7 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
         if (x.memory) {
             const struct mu_rank_save *s = &t.saves[t.at++];
 
-            if (!(rc = restore_ram(c, call, &s->id))) {
+            if (!(rc = restore_ram(c, call, s))) {
                 int there = make_durable(c, call, &s->id);
 
                 if (there < 0)

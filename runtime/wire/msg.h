@@ -163,10 +163,10 @@ struct mu_u32v {
             F(u64, last_ctx) F(u64, last_number) F(u32, asked_plus1)
 /* A rank does not run where it was bound to; text says what was wanted and what is found. */
 #define MU_F_misbound(F) F(u64, job) F(u32, attempt) F(u32, rank) F(str, text)
-/* Between the drains of a job's nodes (runtime/keeper/peers.h): part of a save (id: as in a manifest) of a group of n
+/* Between the drains of a job's nodes (runtime/keeper/peers.h): part of a save (id: a struct mu_ckpt_id) of a group of n
  * members with k parities, chunk bytes a chunk. kind: MU_SHARD_; from: the sender's place in the group. */
 #define MU_F_shard(F)                                                                                                  \
-    F(u64, job) F(bytes, id) F(u32, kind) F(u32, n) F(u32, k) F(u64, chunk) F(u32, from) F(u32, stripe) F(u32, row)    \
+    F(bytes, id) F(u64, nonce) F(u32, kind) F(u32, n) F(u32, k) F(u64, chunk) F(u32, from) F(u32, stripe) F(u32, row)    \
         F(u64, at) F(bytes, data)
 /* Controller to keeper: whom does this rank of yours wait for? MU_ALL: who of yours has not called muster_init? */
 #define MU_F_look(F) F(u64, job) F(u32, attempt) F(u32, rank)

@@ -3,6 +3,8 @@
  *       wipe     the directory loses all generations (wait: once both are durable)
  *       flip     a bit of rank 1's copy of step 8 flips
  *       die      rank 0 kills itself;  exit  all ranks exit with 3, without closing
+ *       hold     says so by DIR/held and waits to be killed
+ *       protect=...  for muster_ckpt_open; then the last save waits for the peers, too
  *       stopped  before the saves: waits until DIR/go is there
  * Prints "attempt A restored S" on rank 0, or the error; then ends well, after "attempt A durable". */
 #include <signal.h>
@@ -79,7 +81,10 @@ int main(int argc, char **argv)
     check(muster_init(&argc, &argv), "init");
     rank = muster_rank(muster_world());
     size = muster_size(muster_world());
-    snprintf(text, sizeof text, "dir=%s", argv[1]);
+    const char *protect = "";
+    for (int i = 2; i < argc; i++)
+        protect = strncmp(argv[i], "protect=", 8) ? protect : argv[i];
+    snprintf(text, sizeof text, "dir=%s%s%s", argv[1], *protect ? "," : "", protect);
     check(muster_ckpt_open(muster_world(), text, &ck), "open");
     muster_tensor t = {
         .name = "shared", .dtype = MUSTER_UINT32, .ndim = 1, .global = {N}, .local = {N}, .data = shared};
@@ -116,6 +121,8 @@ int main(int argc, char **argv)
         if (s == 7 || has(argc, argv, "wait"))
             if (!has(argc, argv, "stopped"))
                 check(muster_ckpt_wait(ck, MUSTER_LEVEL_STORE, 60000), "wait");
+        if (*protect)
+            check(muster_ckpt_wait(ck, MUSTER_LEVEL_PEERS, 60000), "wait for the peers");
         check(muster_barrier(muster_world()), "barrier");
         if (has(argc, argv, "stopped"))
             break; /* one save at a time */
@@ -129,6 +136,14 @@ int main(int argc, char **argv)
             return 9;
     }
     check(muster_barrier(muster_world()), "barrier");
+    if (first && has(argc, argv, "hold")) {
+        FILE *f;
+        snprintf(text, sizeof text, "%s/held", argv[1]);
+        if (rank == 0 && (f = fopen(text, "w")))
+            fclose(f);
+        for (;;)
+            pause();
+    }
     if (first && has(argc, argv, "die") && rank == 0)
         raise(SIGKILL);
     if (first && has(argc, argv, "die"))

@@ -38,7 +38,10 @@ int main(void)
         {"keep=3x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "keep"},
         {"dir=", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "dir"},
         {"kepp=3", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "unknown key \"kepp\""},
-        {NULL, "protect=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
+        {NULL, "protekt=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
+        {"protect=raid5", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
+        {"protect=rs:0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
+        {"protect=rs:2x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
     };
     static char longdir[MU_CKPT_DIR_MAX + 10];
     struct mu_ckpt_options o;
@@ -57,6 +60,10 @@ int main(void)
                        o.interval_steps == rows[i].steps && o.keep == rows[i].keep,
                    "%s", name);
     }
+    TAP_OK(!mu_ckpt_options_parse("protect=rs:2", "protect=mirror", NULL, &o, &err) && o.parities == 2 && !o.mirror &&
+               !mu_ckpt_options_parse("protect=mirror", NULL, NULL, &o, &err) && !o.parities && o.mirror &&
+               !mu_ckpt_options_parse("protect=none", "protect=mirror", NULL, &o, &err) && !o.parities && !o.mirror,
+           "protect");
     memset(longdir, 'x', sizeof longdir - 1);
     TAP_OK(mu_ckpt_options_parse(NULL, NULL, longdir, &o, &err) == MUSTER_EARG, "a directory that is too long");
     return tap_done();

@@ -78,7 +78,7 @@ static void refused(void)
         {"--hostfile /nosuch true", "/nosuch"},
         {"--output /proc/nosuch/x true", "--output: "},
         {"--output /etc/passwd true", "--output /etc/passwd: not a directory"},
-        {"--ckpt color=red true", "--ckpt: unknown key \"color\"; the keys are dir, interval and keep"},
+        {"--ckpt color=red true", "--ckpt: unknown key \"color\"; the keys are dir, interval, keep and protect"},
         {"--ckpt protect=none true", "--ckpt: unknown key \"protect\""},
         {"--ckpt interval=foo true", "--ckpt: interval=foo is not valid; interval takes a time such as 30"},
         {"--ckpt interval=5 --ckpt keep=1 true", "--ckpt: keep=1 is not valid; keep takes how many"},

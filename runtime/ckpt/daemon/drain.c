@@ -173,7 +173,7 @@ static void *work(void *arg)
     }
 }
 
-int mu_drain_run(struct mu_arena_head *h, _Atomic uint32_t *stop, struct mu_err *err)
+int mu_drain_run(struct mu_arena_head *h, _Atomic uint32_t *stop, void (*each)(void *), void *arg, struct mu_err *err)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct worker *workers = calloc(MU_ARENA_RANKS, sizeof *workers);
@@ -201,6 +201,7 @@ int mu_drain_run(struct mu_arena_head *h, _Atomic uint32_t *stop, struct mu_err 
             *w = (struct worker){.d = &d, .local = i};
             w->started = pthread_create(&w->thread, NULL, work, w) == 0; /* else at the next look */
         }
+        each(arg);
         mu_futex_wait(&h->bell, bell, LOOK);
     }
     for (uint32_t i = 0; i < MU_ARENA_RANKS; i++)
@@ -226,6 +227,13 @@ void mu_drain_give_up(struct mu_arena_head *h, const char *why)
     for (uint32_t i = 0; i < ncells(h); i++) {
         struct mu_arena_cell *c = &h->cells[i];
 
+        if (!mu_arena_pending(c))
+            continue;
+        if (atomic_load(&c->peers) == MU_PEERS_WANTED) {
+            mu_err_set(&c->peers_error, MUSTER_EIO, "%s", why);
+            atomic_store_explicit(&c->peers, MU_PEERS_FAILED, memory_order_release);
+            mu_futex_wake(&c->peers);
+        }
         if (!mu_arena_pending(c))
             continue;
         mu_err_set(&c->error, MUSTER_EIO, "%s", why);

@@ -7,8 +7,8 @@
 #include "runtime/ckpt/arena.h"
 
 /* Serves the arena until *stop is set (and its bell rung), a thread a rank, of which a few at a time sum and write.
- * What a predecessor had begun is begun again. */
-int mu_drain_run(struct mu_arena_head *, _Atomic uint32_t *stop, struct mu_err *);
+ * What a predecessor had begun is begun again. each(arg) comes at least twice a second, and whenever the bell rings. */
+int mu_drain_run(struct mu_arena_head *, _Atomic uint32_t *stop, void (*each)(void *), void *arg, struct mu_err *);
 /* One order, here and now; for tests. */
 void mu_drain_cell(struct mu_arena_head *, struct mu_arena_cell *, const struct mu_ckpt_io *);
 

@@ -1,0 +1,102 @@
+/* Inside of peers.c, peers_save.c and peers_rebuild.c. */
+#ifndef MU_KEEPER_PEERS_PRIV_H
+#define MU_KEEPER_PEERS_PRIV_H
+
+#include <pthread.h>
+
+#include "runtime/ckpt/daemon/code.h"
+#include "runtime/keeper/peers.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+#include "runtime/wire/msg.h"
+#include "runtime/wire/tls.h"
+
+#define MU_PEERS_QUEUED (4u << 20)         /* bytes that may wait for one peer */
+#define MU_PEERS_PATIENCE (20ull * MU_SEC) /* without any progress */
+
+/* A connection that we have made, to the drain at an address; made again until it is there. */
+struct mu_peer {
+    struct mu_peers *all;
+    struct mu_peer *next;
+    struct mu_arena_addr at;
+    unsigned tried;
+    struct mu_tls_dial *dial;
+    struct mu_link *link; /* NULL: not yet */
+    uint64_t again;
+    bool broke; /* a link has gone down since anybody looked */
+    bool gone;  /* and ever */
+};
+
+/* This node's part of a save, mapped. */
+struct mu_block {
+    struct mu_ckpt_id id;
+    uint32_t n;
+    uint64_t bytes;
+    struct mu_block_part {
+        struct mu_arena_part is;
+        struct mu_arena_cell *cell;
+        unsigned char *map;
+        uint64_t at;
+    } * parts;
+};
+int mu_block_open(struct mu_arena_head *, const struct mu_ckpt_id *, struct mu_block *, struct mu_err *);
+void mu_block_close(struct mu_block *);
+/* Zeros behind its end. */
+void mu_block_read(const struct mu_block *, uint64_t at, unsigned char *out, uint32_t n);
+
+struct mu_save;
+struct mu_rebuild;
+
+struct mu_peers {
+    struct mu_arena_head *head;
+    struct event_base *base;
+    struct mu_tls *tls;
+    struct mu_tls_listener *door;
+    struct mu_alarm *alarm;
+    pthread_t thread;
+    _Atomic uint32_t stop;
+    struct mu_peer *peers;
+    struct guest *guests;
+    struct {
+        uint32_t set, n, k, me, group;
+        uint64_t nonce;
+        struct mu_arena_addr member[MU_GROUP_MAX];
+    } group; /* n 0: none */
+    struct mu_save *saves[MU_ARENA_SLOTS];
+    struct mu_ckpt_id dead[4]; /* given up: what comes late does not begin them again */
+    uint32_t ndead;
+    struct mu_rebuild *rebuild;
+    struct mu_block giving; /* what was asked for last */
+    struct {
+        unsigned char *map;
+        uint64_t bytes;
+        uint32_t slot;
+    } gives;
+    unsigned char buf[MU_ARENA_PIECE]; /* of whatever is being sent or made */
+};
+
+/* NULL: no memory. Dials when there is no connection. */
+struct mu_peer *mu_peers_at(struct mu_peers *, const struct mu_arena_addr *);
+static inline bool mu_peer_ready(const struct mu_peer *p)
+{
+    return p && p->link && mu_link_pending(p->link) < MU_PEERS_QUEUED;
+}
+
+static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
+{
+    return chunk - at < MU_ARENA_PIECE ? (uint32_t)(chunk - at) : MU_ARENA_PIECE;
+}
+
+/* peers_save.c: sends, encodes, keeps. True: there is something going on. */
+bool mu_saves_tick(struct mu_peers *, uint64_t now);
+void mu_saves_msg(struct mu_peers *, const struct mu_m_shard *);
+void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
+
+/* peers_rebuild.c: both ends. */
+bool mu_rebuild_tick(struct mu_peers *, uint64_t now);
+void mu_rebuild_asked(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
+void mu_rebuild_given(struct mu_peers *, const struct mu_m_shard *);
+void mu_rebuild_end(struct mu_peers *);
+void mu_rebuild_forget(struct mu_peers *); /* the giving side's maps */
+
+#endif

@@ -1,0 +1,385 @@
+#include "runtime/rank/peers.h"
+
+#include "runtime/base/clean.h"
+#include "runtime/base/futex.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#define DRAIN_WAIT (5 * MU_SEC) /* for the drain to be started and to listen */
+#define GROUP_BEST 16u          /* nodes of a group at most, where parities are asked for */
+
+static bool leads(const struct mu_rank_peers *p)
+{
+    return p->seats[p->rank].leader == p->rank;
+}
+
+static int collective(int rc, struct mu_err *err)
+{
+    return rc ? mu_err_set(err, rc, "%s", muster_last_error()) : 0;
+}
+
+/* 0: all are fine. This rank's error, or 1 when another one has one. */
+static int together(const struct mu_rank_peers *p, int rc, struct mu_err *err)
+{
+    int32_t mine = rc, least = 0;
+    int got = muster_allreduce(&mine, &least, 1, MUSTER_INT32, MUSTER_MIN, p->ram->comm);
+
+    return got ? collective(got, err) : rc ? rc : least ? 1 : 0;
+}
+
+static void ring(struct mu_arena_head *h)
+{
+    atomic_fetch_add(&h->bell, 1);
+    mu_futex_wake(&h->bell);
+}
+
+static void wait_for_drain(struct mu_arena_head *h, struct mu_arena_addr *out)
+{
+    uint64_t until = mu_now() + DRAIN_WAIT;
+
+    atomic_store(&h->meet, 1);
+    ring(h);
+    while (!*(volatile uint32_t *)&h->listen.port && mu_now() < until)
+        nanosleep(&(struct timespec){.tv_nsec = MU_MS}, NULL);
+    atomic_thread_fence(memory_order_acquire);
+    *out = h->listen;
+}
+
+static void write_group(const struct mu_rank_peers *p, uint64_t nonce)
+{
+    uint32_t node = (uint32_t)p->seats[p->rank].node, group = node % p->groups;
+    struct mu_arena_group *g = &p->ram->head->group;
+
+    g->n = p->n;
+    g->k = p->k;
+    g->me = node / p->groups;
+    g->group = group;
+    g->nonce = nonce;
+    for (int r = 0; r < p->size; r++) {
+        const struct mu_rank_seat *s = &p->seats[r];
+
+        if (s->leader == r && (uint32_t)s->node % p->groups == group)
+            g->member[(uint32_t)s->node / p->groups] = s->at;
+    }
+    atomic_fetch_add(&g->set, 1);
+    ring(p->ram->head);
+}
+
+int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_t k, bool mirror, uint64_t nonce,
+                       struct mu_err *err)
+{
+    const char *node = getenv("NODE_RANK"), *local = getenv("MUSTER_SLOT_INDEX");
+    struct mu_rank_seat mine;
+    bool on = true;
+    int rc;
+
+    memset(&mine, 0, sizeof mine);
+    *p = (struct mu_rank_peers){.ram = ram, .rank = muster_rank(ram->comm), .size = muster_size(ram->comm)};
+    if (!k && !mirror)
+        return 0;
+    p->seats = calloc((size_t)p->size, sizeof *p->seats);
+    if ((rc = together(p, p->seats ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for peers"), err)))
+        return rc < 0 ? rc : mu_err_set(err, MUSTER_ENOMEM, "another rank has no memory for peers");
+    mine.node = node && ram->head ? atoi(node) : -1;
+    mine.local = local ? atoi(local) : -1;
+    mine.arena = ram->head != NULL;
+    if ((rc = muster_allgather(&mine, p->seats, sizeof mine, MUSTER_UINT8, ram->comm)))
+        return collective(rc, err);
+    for (int r = 0; r < p->size; r++) {
+        struct mu_rank_seat *s = &p->seats[r];
+
+        on &= s->node >= 0 && s->arena;
+        p->nodes = s->node >= (int32_t)p->nodes ? (uint32_t)s->node + 1 : p->nodes;
+        s->leader = r;
+        for (int i = r; i-- > 0;)
+            s->leader = p->seats[i].node == s->node ? i : s->leader;
+    }
+    if (!on || p->nodes < 2)
+        return 0;
+    mine = p->seats[p->rank];
+    if (leads(p))
+        wait_for_drain(ram->head, &mine.at);
+    if ((rc = muster_allgather(&mine, p->seats, sizeof mine, MUSTER_UINT8, ram->comm)))
+        return collective(rc, err);
+    for (int r = 0; r < p->size; r++)
+        on &= p->seats[r].leader != r || p->seats[r].at.port;
+    p->groups = mirror ? p->nodes / 2 : (p->nodes + GROUP_BEST - 1) / GROUP_BEST;
+    p->n = (p->nodes - (uint32_t)mine.node % p->groups + p->groups - 1) / p->groups;
+    p->k = mirror ? 1 : k < p->n - 1 ? k : p->n - 1;
+    if (!on || p->n < 2 || p->n > MU_GROUP_MAX)
+        return 0;
+    if (leads(p))
+        write_group(p, nonce);
+    p->on = true;
+    return 0;
+}
+
+void mu_rank_peers_free(struct mu_rank_peers *p)
+{
+    free(p->seats);
+    p->seats = NULL;
+    p->on = false;
+}
+
+uint64_t mu_rank_peers_chunk(const struct mu_rank_peers *p, const uint64_t *bytes, size_t stride, uint32_t *node)
+{
+    uint32_t group = p->on ? (uint32_t)p->seats[p->rank].node % p->groups : 0, rows = p->n - p->k, ranks = 0;
+    uint64_t most = 0;
+
+    for (int r = 0; p->on && r < p->size; r++) {
+        uint64_t sum = 0;
+
+        ranks += p->seats[r].node == p->seats[p->rank].node;
+        if (p->seats[r].leader != r)
+            continue;
+        for (int i = r; i < p->size; i++) {
+            uint64_t b = *(const uint64_t *)(const void *)((const char *)bytes + (size_t)i * stride);
+
+            if (!b)
+                return 0;
+            sum += p->seats[i].node == p->seats[r].node ? b : 0;
+        }
+        if ((uint32_t)p->seats[r].node % p->groups == group && sum > most)
+            most = sum;
+    }
+    *node = ranks;
+    return most ? ((most + rows - 1) / rows + MU_CKPT_PAGE - 1) / MU_CKPT_PAGE * MU_CKPT_PAGE : 0;
+}
+
+/* --- making again ------------------------------------------------------------------------------------------------- */
+
+/* What a node has of the save for its group; of others than leaders nothing. */
+struct have {
+    uint32_t there, n, k, me, group;
+    uint32_t whole; /* its own parts, too */
+    uint64_t chunk;
+};
+/* A member's parts, from whoever has its group's tables. */
+struct lost {
+    uint32_t group, member, n, k, nparts;
+    uint64_t chunk;
+    int target; /* leader of the node that is to have them */
+    struct mu_arena_part parts[MU_ARENA_RANKS];
+};
+
+static uint32_t ncells(const struct mu_rank_peers *p)
+{
+    uint32_t n = atomic_load(&p->ram->head->nranks);
+
+    return (n < MU_ARENA_RANKS ? n : MU_ARENA_RANKS) * MU_ARENA_SLOTS;
+}
+
+static const struct mu_arena_parity *parity_of(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
+{
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
+        const struct mu_arena_parity *x = &p->ram->head->parity[i];
+
+        if (atomic_load_explicit(&x->state, memory_order_acquire) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, id) &&
+            x->n <= MU_GROUP_MAX && x->k < x->n && x->me < x->n)
+            return x;
+    }
+    return NULL;
+}
+
+/* What is damaged here is as good as lost. */
+static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
+{
+    const struct mu_arena_parity *x = parity_of(p, id);
+    struct have h = {0};
+    uint32_t parts = 0;
+
+    for (uint32_t i = 0; i < ncells(p); i++) {
+        struct mu_arena_cell *c = &p->ram->head->cells[i];
+
+        if (atomic_load(&c->state) != MU_ARENA_FULL || !mu_ckpt_same_id(&c->id, id))
+            continue;
+        if (!mu_arena_check(p->ram->head, c, NULL))
+            parts++;
+        else if (!mu_arena_pending(c))
+            atomic_store(&c->state, MU_ARENA_EMPTY);
+    }
+    if (x)
+        h = (struct have){.there = 1,
+                          .n = x->n,
+                          .k = x->k,
+                          .me = x->me,
+                          .group = x->group,
+                          .whole = parts == x->nparts[x->me],
+                          .chunk = x->chunk};
+    return h;
+}
+
+static int read_table(const struct mu_rank_peers *p, const struct mu_ckpt_id *id, struct lost *l, struct mu_err *err)
+{
+    const struct mu_arena_parity *x = parity_of(p, id);
+    unsigned char *map;
+    uint64_t bytes;
+    int rc;
+
+    if (!x)
+        return mu_err_set(err, MUSTER_ECORRUPT, "the parity is gone");
+    bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
+    if ((rc = mu_arena_map_fd(p->ram->head, x->fd, bytes, false, &map, err)))
+        return rc;
+    l->nparts = x->nparts[l->member] <= MU_ARENA_RANKS ? x->nparts[l->member] : 0;
+    memcpy(l->parts,
+           map + mu_arena_tables_at(x->n, x->k, x->chunk) +
+               (size_t)l->member * MU_ARENA_RANKS * sizeof(struct mu_arena_part),
+           l->nparts * sizeof(struct mu_arena_part));
+    munmap(map, bytes);
+    return 0;
+}
+
+/* A cell for a part: of the rank's own two if it is here, the one that matters less. */
+static struct mu_arena_cell *room_for(const struct mu_rank_peers *p, uint32_t rank, const struct mu_ckpt_id *id)
+{
+    bool own = rank < (uint32_t)p->size && p->seats[rank].node == p->seats[p->rank].node;
+    struct mu_arena_cell *best = NULL;
+
+    for (uint32_t i = 0; i < ncells(p); i++) {
+        struct mu_arena_cell *c = &p->ram->head->cells[i];
+        uint32_t state = atomic_load(&c->state);
+
+        if (mu_arena_pending(c) || (own && (int32_t)(i / MU_ARENA_SLOTS) != p->seats[rank].local) ||
+            (state != MU_ARENA_EMPTY && mu_ckpt_same_id(&c->id, id)))
+            continue;
+        if (!best || (atomic_load(&best->state) == MU_ARENA_FULL &&
+                      (state != MU_ARENA_FULL || c->generation < best->generation)))
+            best = c;
+    }
+    return best;
+}
+
+static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, const struct lost *l,
+                   const struct have *all, struct mu_err *err)
+{
+    struct mu_arena_rebuild *o = &p->ram->head->rebuild;
+    int rc;
+
+    o->id = *id;
+    o->n = l->n;
+    o->k = l->k;
+    o->lost = l->member;
+    o->nparts = l->nparts;
+    o->chunk = l->chunk;
+    memset(o->member, 0, sizeof o->member);
+    for (int r = 0; r < p->size; r++)
+        if (all[r].there && all[r].group == l->group && all[r].me != l->member)
+            o->member[all[r].me] = p->seats[r].at;
+    for (uint32_t i = 0; i < l->nparts; i++) {
+        const struct mu_arena_part *part = &l->parts[i];
+        struct mu_arena_cell *c = room_for(p, part->rank, id);
+        unsigned char *map;
+        uint64_t bytes;
+
+        if (!c)
+            return mu_err_set(err, MUSTER_ENOMEM, "no room for rank %u's part", part->rank);
+        atomic_store(&c->state, MU_ARENA_FILLING);
+        atomic_store(&c->summed, 0);
+        atomic_store(&c->drain, MU_DRAIN_NONE);
+        atomic_store(&c->peers, MU_PEERS_NONE);
+        c->rank = part->rank;
+        c->id = *id;
+        c->segment = part->segment;
+        c->manifest = part->manifest;
+        c->extents = part->extents;
+        c->generation = order;
+        memset(&c->place, 0, sizeof c->place);
+        snprintf(c->place.dir, sizeof c->place.dir, "%s", p->ram->dir);
+        bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
+        if ((rc = mu_arena_map(p->ram->head, c, bytes, true, &map, err)))
+            return rc;
+        munmap(map, bytes);
+        o->cell[i] = (uint32_t)(c - p->ram->head->cells);
+    }
+    return 0;
+}
+
+static int order_and_wait(struct mu_rank_peers *p, uint64_t timeout, struct mu_err *err)
+{
+    struct mu_arena_rebuild *o = &p->ram->head->rebuild;
+    uint64_t until = mu_now() + timeout;
+
+    atomic_store_explicit(&o->state, MU_DRAIN_WANTED, memory_order_release);
+    ring(p->ram->head);
+    while (atomic_load(&o->state) == MU_DRAIN_WANTED && mu_now() < until)
+        mu_futex_wait(&o->state, MU_DRAIN_WANTED, 20 * MU_MS);
+    switch (atomic_load_explicit(&o->state, memory_order_acquire)) {
+    case MU_DRAIN_DONE:
+        return 0;
+    case MU_DRAIN_FAILED:
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s", o->error.text);
+    default:
+        atomic_store(&o->state, MU_DRAIN_NONE);
+        return mu_err_set(err, MUSTER_ECORRUPT, "the peers did not give back a lost part in time");
+    }
+}
+
+/* The next member of a group, from *at on, whose parts are not whole anywhere; who has its group's tables: *root. */
+static bool next_lost(const struct mu_rank_peers *p, const struct have *all, uint32_t *at, struct lost *l, int *root)
+{
+    for (; *at < MU_GROUP_MAX * p->groups; ++*at) {
+        uint32_t group = *at / MU_GROUP_MAX, member = *at % MU_GROUP_MAX;
+        bool whole = false;
+
+        *root = -1;
+        for (int r = p->size; r-- > 0;) {
+            if (!all[r].there || all[r].group != group)
+                continue;
+            whole |= all[r].me == member && all[r].whole;
+            *root = r;
+        }
+        if (*root < 0 || whole || member >= all[*root].n)
+            continue;
+        l->group = group;
+        l->member = member;
+        l->n = all[*root].n;
+        l->k = all[*root].k;
+        l->chunk = all[*root].chunk;
+        ++*at;
+        return true;
+    }
+    return false;
+}
+
+int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, uint64_t timeout,
+                          struct mu_err *err)
+{
+    mu_auto_free struct have *all = NULL;
+    mu_auto_free struct lost *l = NULL;
+    struct have mine = {0};
+    uint32_t at = 0;
+    int rc, got, root;
+    bool any = false;
+
+    if (!p->on)
+        return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
+    all = calloc((size_t)p->size, sizeof *all);
+    l = calloc(1, sizeof *l);
+    rc = all && l ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
+    if ((got = together(p, rc, err)))
+        return got;
+    if (leads(p))
+        mine = look_here(p, id);
+    if ((got = muster_allgather(&mine, all, sizeof mine, MUSTER_UINT8, p->ram->comm)))
+        return collective(got, err);
+    while (next_lost(p, all, &at, l, &root)) {
+        any = true;
+        if (p->rank == root)
+            rc = read_table(p, id, l, err);
+        if ((got = together(p, rc, err)))
+            return got;
+        if ((got = muster_broadcast(l, sizeof *l, MUSTER_UINT8, root, p->ram->comm)))
+            return collective(got, err);
+        if (!l->nparts || l->nparts > MU_ARENA_RANKS)
+            return mu_err_set(err, MUSTER_ECORRUPT, "a table of the group is damaged");
+        l->target = p->seats[l->parts[0].rank % (uint32_t)p->size].leader;
+        /* one after the other where two are for one node, else side by side */
+        if (p->rank == l->target && !rc && !(rc = prepare(p, id, order, l, all, err)))
+            rc = order_and_wait(p, timeout, err);
+    }
+    if (!any)
+        return mu_err_set(err, MUSTER_ECORRUPT, "nothing of it is left on peers");
+    return together(p, rc, err);
+}
