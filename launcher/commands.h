@@ -18,6 +18,7 @@ int mu_cmd_logs(int argc, char **argv);
 int mu_cmd_cancel(int argc, char **argv);
 int mu_cmd_nodes(int argc, char **argv);
 int mu_cmd_events(int argc, char **argv);
+int mu_cmd_ckpt(int argc, char **argv);
 int mu_cmd_bench(int argc, char **argv);
 int mu_cmd_topo(int argc, char **argv);
 int mu_cmd_doctor(int argc, char **argv);

@@ -32,6 +32,7 @@ static const struct command {
     {"events", mu_cmd_events, "list what has happened to a job", 0},
     {"cancel", mu_cmd_cancel, "end jobs", 0},
     {"nodes", mu_cmd_nodes, "list the nodes of the pool", 0},
+    {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},
     {"bench", mu_cmd_bench, "measure collectives and check their results", 0},
     {"topo", mu_cmd_topo, "show this machine and where ranks would go", 0},
     {"doctor", mu_cmd_doctor, "check what muster needs on this machine", 0},

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# muster ckpt: list, show, verify, prune, pin, export, without a controller.
+. "$(dirname "$0")/../lib.sh"
+prog=$B/tests/mpi/ckpt
+dir=$tmp/ckpt
+MUSTER_CKPT_DIR=$dir timeout 60 "$muster" run -n 3 --oversubscribe "$prog" train 25 interval=5steps,keep=9 >"$tmp/o" 2>&1
+ok $? "a job saves" || note "$(cat "$tmp/o")"
+ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 30 "$muster" ckpt "$@"; }
+json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
+
+ckpt list "$dir"
+like "$rc $out" '^0 GENERATION +STEP +RANKS +SIZE +TIME +STATE' "list"
+is "$(wc -l <<<"$out")" 6 "five generations"
+ckpt list --json "$dir"
+is "$(json "d['schema'], [(g['id'], g['step'], g['complete'], g['ranks'], g['verified'], g['pinned']) for g in d['generations'][:2]]")" \
+    "muster.ckpt/1 [(5, 25, True, 3, None, False), (4, 20, True, 3, None, False)]" "as JSON"
+ckpt show "$dir"
+like "$out" 'model/big +float32 +700000' "show: the tensors as wholes" || note "$out"
+ckpt show --json "$dir" g00000002
+is "$(json "d['generations'][0]['step'], sorted(t['name'] for t in d['generations'][0]['tensors'])[:1]")" "10 ['cursor']" "of one that is named" || note "$out"
+ckpt verify "$dir"
+like "$rc $out" '^0 .*verified' "verify"
+
+ckpt pin "$dir" 1
+ckpt list --json "$dir"
+is "$rc $(json "d['generations'][-1]['pinned']")" "0 True" "pin"
+ckpt prune --keep 2 --dry-run "$dir"
+is "$rc $(wc -l <<<"$out") $(ls -d "$dir"/g* | wc -l)" "0 2 5" "prune --dry-run removes nothing"
+ckpt prune --keep 2 "$dir"
+is "$(cd "$dir" && echo g*)" "g00000001 g00000004 g00000005" "prune keeps two and the pinned one"
+ckpt unpin "$dir" g00000001
+ckpt prune --keep 2 "$dir"
+is "$(cd "$dir" && echo g*)" "g00000004 g00000005" "no longer pinned, it goes"
+
+cat >"$tmp/read.py" <<'PY'
+import json, struct, sys, array
+f = open(sys.argv[1], "rb")
+n = struct.unpack("<Q", f.read(8))[0]
+h = json.loads(f.read(n))
+assert n % 8 == 0
+data = f.read()
+end = max(t["data_offsets"][1] for k, t in h.items() if k != "__metadata__")
+assert end == len(data), (end, len(data))
+for k, t in h.items():
+    if k == "__metadata__":
+        continue
+    size = {"F32": 4, "F64": 8, "U64": 8}[t["dtype"]]
+    for d in t["shape"]:
+        size *= d
+    a, b = t["data_offsets"]
+    assert b - a == size, (k, t)
+a, b = h["model/deep"]["data_offsets"]
+deep = array.array("d", data[a:b])
+step = int(h["__metadata__"]["step"])
+assert list(deep) == [step * 1000 + i for i in range(60)], deep[:5]
+print(step, h["model/big"]["shape"], h["__metadata__"]["format"])
+PY
+ckpt export "$dir" "$tmp/x.safetensors"
+is "$rc $out" "0 generation 5, step 25" "export"
+is "$(python3 "$tmp/read.py" "$tmp/x.safetensors" 2>&1)" "25 [700000] muster" "what it writes is what was saved"
+
+printf '\xff' | dd of="$dir/g00000005/seg.1" bs=1 seek=6000 conv=notrunc status=none
+ckpt verify "$dir"
+like "$rc $out" "^1 .*seg.1 is damaged at byte" "verify finds a damage"
+like "$err" "1 of 2 generations cannot be restored" "and says so"
+ckpt export "$dir" "$tmp/y.safetensors"
+like "$rc $out $err" "^0 generation 4, step 20 .*generation 5 cannot be used: .*damaged" "export takes the one before"
+ckpt export -g 5 "$dir" "$tmp/z.safetensors"
+is "$rc $(ls "$tmp"/z.* 2>/dev/null)" "1 " "unless that one is asked for: nothing is left of it"
+rm "$dir/g00000005/man.2"
+ckpt list "$dir"
+like "$out" "man.2 is missing" "list says what is not whole"
+ckpt prune --keep 1 "$dir"
+is "$(cd "$dir" && echo g*)" "g00000004 g00000005" "prune does not count it"
+
+for bad in "list" "list $tmp/nosuch" "list $tmp/o" "show $dir 77" "pin $dir" "show $dir x" "nonsense $dir" "prune --keep 0 $dir"; do
+    # shellcheck disable=SC2086
+    ckpt $bad
+    is "$rc $(wc -l <"$tmp/.err")" "2 1" "muster ckpt $bad: $err"
+done
+[ ! -e "$tmp/none" ]
+ok $? "nothing is made of a pool"
+done_testing
