@@ -167,8 +167,8 @@ enum {
 typedef struct muster_ckpt muster_ckpt;
 
 /* Collective. options: "key=value,key=value" or NULL; they win over those of `muster run --ckpt`. Keys: dir, interval
- * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2), protect (none, mirror, rs:K); unknown keys are EARG. Rank 0's options count.
- * EBUSY: another job that lives uses the directory; the text names it. */
+ * (30s, 2m, or Nsteps: calls of muster_ckpt_due), keep (at least 2), protect (none, mirror, rs:K); unknown keys are
+ * EARG. Rank 0's options count. EBUSY: another job that lives uses the directory; the text names it. */
 MUSTER_API int muster_ckpt_open(muster_comm *, const char *options, muster_ckpt **);
 MUSTER_API int muster_ckpt_add(muster_ckpt *, const muster_tensor *);
 /* Collective: returns 1 on every rank or 0 on every rank; *why (may be NULL) is a MUSTER_DUE_ reason. */

@@ -55,7 +55,8 @@ bad 'program 2 has none' run -n 1 true : true
 bad '--json goes with --dry-run' run --json true
 bad '--ckpt: interval=foo is not valid; interval takes a time' run --ckpt interval=foo true
 bad '--ckpt: keep=1 is not valid; keep takes .*at least 2' submit --ckpt keep=1 true
-bad '--ckpt: unknown key "protect"; the keys are' run --ckpt protect=x true
+bad '--ckpt: unknown key "shield"; the keys are' run --ckpt shield=x true
+bad '--ckpt: protect=x is not valid; protect takes none, mirror, or rs:K' run --ckpt protect=x true
 bad '--ckpt-dir: cannot create directory /proc/nosuch' run --ckpt-dir /proc/nosuch/x true
 bad '^muster nodes add: an argument is missing' nodes add
 bad 'hosts are words of their own' nodes add a,b

@@ -16,8 +16,8 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
