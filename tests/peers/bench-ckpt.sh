@@ -26,5 +26,6 @@ for protect in none mirror rs:1 rs:2; do
     rm -rf "$dir"
 done
 "$muster" controller --stop --force
+# shellcheck disable=SC2034
 tap_planned=0
 exit 0
