@@ -1,6 +1,6 @@
 /* Data types and reduction kernels. A reduction is load (first rank's input), fold (the others', in rank order), store.
  * The accumulator is the type itself, float32 for 16-bit floats; rounding, the division of AVG and the one form of NaN
- * come in store. So results do not depend on chunk, alignment, vector width or algorithm:
+ * come in store. So results do not depend on chunk, alignment, instruction set or algorithm:
  * - integers wrap; AVG divides the wrapped sum and truncates towards zero;
  * - MIN and MAX give NaN when any input is NaN, and the lower rank's value where inputs are equal (-0, +0);
  * - a NaN result is always the positive quiet NaN without payload. */
@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-#include "muster.h"
+#include "collectives/kernels.h"
 
 /* 0 for a value that is not a dtype. */
 size_t mu_dtype_size(muster_dtype dtype);
@@ -20,13 +20,28 @@ bool mu_op_valid(muster_op op);
 
 /* in and out may be misaligned; acc is aligned to its element and holds n * acc_size bytes. */
 struct mu_reducer {
-    size_t acc_size;
+    size_t size, acc_size;
     void (*load)(void *acc, const void *in, size_t n);
     void (*fold)(void *acc, const void *in, size_t n);
     void (*store)(void *out, const void *acc, size_t n, unsigned ranks);
+    void (*two)(void *acc, const void *a, const void *b, size_t n);
+    void (*pair)(void *out, const void *a, const void *b, size_t n, unsigned ranks);
+    const struct mu_kernels *set;
 };
 
-/* The kernels of a dtype and an op that are both valid. */
+/* Instruction sets of this machine, the best one first: NULL behind the last one. */
+const struct mu_kernels *mu_ops_set(unsigned i);
+
+/* The kernels of a dtype and an op that are both valid, of the best set. */
 struct mu_reducer mu_ops_reducer(muster_dtype dtype, muster_op op);
+struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype dtype, muster_op op);
+
+/* Everything at once: src[0], ..., src[nsrc - 1] in this order into each of dst, which may be among src but may not
+ * overlap with one otherwise. away: the results are not read soon. */
+void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *const *src, unsigned nsrc,
+                   size_t n, bool away);
+
+/* Bytes that do not overlap; away: as above. */
+void mu_ops_copy(void *dst, const void *src, size_t n, bool away);
 
 #endif

@@ -226,12 +226,12 @@ static const uint64_t specials[][10] = {
                         (1ull << 63) | 77, 0x7fefffffffffffff, 0x3ffull << 52},
 };
 
-static void reductions(muster_dtype dtype, muster_op op)
+static void reductions(const struct mu_kernels *set, muster_dtype dtype, muster_op op)
 {
     static unsigned char space[RANKS][N * 8 + 8], out[N * 8 + 8];
     static _Alignas(64) unsigned char acc[N * 8];
     const unsigned char *in[RANKS];
-    struct mu_reducer red = mu_ops_reducer(dtype, op);
+    struct mu_reducer red = mu_ops_reducer_of(set, dtype, op);
     size_t size = mu_dtype_size(dtype);
     unsigned bad = 0, touched = 0;
 
@@ -258,8 +258,87 @@ static void reductions(muster_dtype dtype, muster_op op)
         for (size_t i = 0; i < sizeof out; i++)
             touched += (i < shift || i >= shift + N * size) && out[i] != 0xa5;
     }
-    TAP_OK(bad == 0, "%s %s: as the reference, bit for bit", mu_dtype_name(dtype), mu_op_name(op));
-    TAP_OK(touched == 0, "%s %s: writes nothing else", mu_dtype_name(dtype), mu_op_name(op));
+    TAP_OK(bad == 0, "%s: %s %s: as the reference, bit for bit", set->name, mu_dtype_name(dtype), mu_op_name(op));
+    TAP_OK(touched == 0, "%s: %s %s: writes nothing else", set->name, mu_dtype_name(dtype), mu_op_name(op));
+}
+
+/* --- everything at once, on every instruction set: the bits of the plain steps --- */
+
+#define MANY 9
+#define LONG 3001 /* more than two blocks of the widest accumulator */
+
+static void stepwise(muster_dtype dtype, muster_op op, void *out, const void *const *in, unsigned ranks, size_t n)
+{
+    static _Alignas(64) unsigned char acc[LONG * 8];
+    struct mu_reducer red = mu_ops_reducer_of(&mu_kernels_plain, dtype, op);
+
+    red.load(acc, in[0], n);
+    for (unsigned r = 1; r < ranks; r++)
+        red.fold(acc, in[r], n);
+    red.store(out, acc, n, ranks);
+}
+
+static void at_once(const struct mu_kernels *set, muster_dtype dtype, muster_op op)
+{
+    static unsigned char space[MANY][LONG * 8 + 64], work[MANY][LONG * 8 + 64], out[2][LONG * 8 + 64],
+        want[LONG * 8 + 64];
+    static const size_t counts[] = {0, 1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 511, 1024, 1025, LONG};
+    struct mu_reducer red = mu_ops_reducer_of(set, dtype, op);
+    size_t size = mu_dtype_size(dtype);
+    unsigned bad = 0, bad_in_place = 0, touched = 0;
+
+    for (unsigned ranks = 1; ranks <= MANY; ranks++)
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+            size_t n = counts[c], shift = (c * 7 + ranks) % 64;
+            const void *in[MANY];
+            void *to[MANY];
+            bool away = c % 2;
+
+            for (unsigned r = 0; r < ranks; r++) {
+                size_t off = (shift + r * 13) % 64;
+
+                for (size_t i = 0; i < n; i++) {
+                    uint64_t bits = random_bits() % 4 ? random_bits() : specials[dtype][random_bits() % 10];
+
+                    memcpy(space[r] + off + i * size, &bits, size);
+                }
+                in[r] = space[r] + off;
+                to[r] = work[r] + off;
+                memcpy(to[r], in[r], n * size);
+            }
+            stepwise(dtype, op, want, in, ranks, n);
+            memset(out, 0xa5, sizeof out);
+            mu_ops_reduce(&red, (void *[]){out[0] + shift, out[1]}, 1 + ranks % 2, in, ranks, n, away);
+            bad += memcmp(out[0] + shift, want, n * size) != 0;
+            bad += ranks % 2 && memcmp(out[1], want, n * size) != 0;
+            for (size_t i = 0; i < sizeof out[0]; i++)
+                touched += (i < shift || i >= shift + n * size) && out[0][i] != 0xa5;
+            /* Into all inputs, as peers that map each other's memory do. */
+            mu_ops_reduce(&red, to, ranks, (const void *const *)to, ranks, n, away);
+            for (unsigned r = 0; r < ranks; r++)
+                bad_in_place += memcmp(to[r], want, n * size) != 0;
+        }
+    TAP_OK(!bad && !bad_in_place, "%s: %s %s: 1 to 9 ranks at once, any alignment, in place (%u, %u bad)", set->name,
+           mu_dtype_name(dtype), mu_op_name(op), bad, bad_in_place);
+    TAP_OK(touched == 0, "%s: %s %s at once: writes nothing else", set->name, mu_dtype_name(dtype), mu_op_name(op));
+}
+
+static void copies(const struct mu_kernels *set)
+{
+    static unsigned char from[6000], to[6000];
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (unsigned char)random_bits();
+    for (size_t n = 0; n < 5500; n += n < 300 ? 1 : 97)
+        for (int away = 0; away < 2; away++) {
+            size_t a = n * 5 % 64, b = n * 3 % 64;
+
+            memset(to, 0xa5, sizeof to);
+            (away ? set->stream : set->copy)(to + a, from + b, n);
+            bad += memcmp(to + a, from + b, n) != 0 || to[a + n] != 0xa5 || (a && to[a - 1] != 0xa5);
+        }
+    TAP_OK(bad == 0, "%s: copies of any length and alignment", set->name);
 }
 
 /* The same elements give the same bits wherever they lie in a vector. */
@@ -295,9 +374,14 @@ int main(void)
     conversions("bfloat16", bf16, mu_bf16_to_float, mu_bf16_of);
     for (int d = MUSTER_INT8; d <= MUSTER_FLOAT64; d++) {
         for (int op = MUSTER_SUM; op <= MUSTER_AVG; op++)
-            reductions((muster_dtype)d, (muster_op)op);
+            for (unsigned k = 0; mu_ops_set(k); k++) {
+                reductions(mu_ops_set(k), (muster_dtype)d, (muster_op)op);
+                at_once(mu_ops_set(k), (muster_dtype)d, (muster_op)op);
+            }
         positions((muster_dtype)d);
     }
+    for (unsigned k = 0; mu_ops_set(k); k++)
+        copies(mu_ops_set(k));
     TAP_OK(mu_dtype_size((muster_dtype)10) == 0 && mu_dtype_size((muster_dtype)-1) == 0, "no size for other types");
     TAP_OK(!mu_op_valid((muster_op)5) && !mu_op_valid((muster_op)-1), "other ops are not valid");
     TAP_OK(!strcmp(mu_dtype_name(99), "?") && !strcmp(mu_op_name(-5), "?"), "names of what does not exist");
