@@ -4,6 +4,7 @@
 #define MU_COLLECTIVES_ALGORITHMS_H
 
 #include "collectives/engine.h"
+#include "collectives/shm.h"
 
 extern const struct mu_algo mu_allreduce_flat;   /* everybody sends to everybody, everybody reduces */
 extern const struct mu_algo mu_allreduce_direct; /* reduce-scatter and all-gather of slices, in frames */
@@ -19,6 +20,9 @@ extern const struct mu_algo mu_p2p_recv;
 /* Row of the algorithm for a call, for the signature; and the row's algorithm. */
 unsigned mu_algo_select(const struct muster_comm *comm, const struct mu_call *call, size_t bytes);
 const struct mu_algo *mu_algo_row(unsigned row);
+
+/* The same for one that goes through channels. */
+const struct mu_shm_algo *mu_shm_select(const struct muster_request *req);
 
 /* The ordered reduction: input streams 0..size-2 of the request (mu_coll_index) and own, rank by rank, frame by frame,
  * into dst. */

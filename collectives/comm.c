@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collectives/engine.h"
+#include "collectives/shm.h"
 #include "runtime/base/clean.h"
 
 int mu_comm_new(struct mu_engine *e, uint64_t ctx, int rank, int size, const int *world, struct muster_comm **out,
@@ -56,6 +56,7 @@ void mu_comm_delete(struct muster_comm *comm)
         mu_frames_clear(&comm->early[i], &e->pool);
         mu_frames_clear(&comm->early_p2p[i], &e->pool);
     }
+    mu_shm_detach(comm);
     free(comm->world);
     free(comm->sends);
     free(comm);
@@ -70,7 +71,9 @@ static uint64_t mix(uint64_t x)
 
 struct place {
     int32_t color, key;
-    int32_t rank; /* in the parent */
+    int32_t rank;    /* in the parent */
+    int32_t channel; /* of its segment, for the new communicator; -1: none */
+    uint32_t freed;
 };
 
 static int by_key(const void *a, const void *b)
@@ -80,17 +83,57 @@ static int by_key(const void *a, const void *b)
     return x->key != y->key ? (x->key > y->key) - (x->key < y->key) : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
+/* Ranks of one node use channels, where every member could spare one. */
+static int use_channels(struct muster_comm *made, const struct place *members, struct mu_err *err)
+{
+    struct mu_shm *shm = made->engine->shm;
+    mu_auto_free struct mu_shm_ref *refs = calloc((size_t)made->size, sizeof *refs);
+
+    if (!refs)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
+    for (int i = 0; i < made->size; i++)
+        refs[i] = (struct mu_shm_ref){made->world[i], members[i].channel, members[i].freed};
+    if (mu_shm_fits(shm, refs, made->size))
+        return mu_shm_attach(made, refs, err);
+    if (members[made->rank].channel >= 0)
+        mu_shm_return(shm, members[made->rank].channel);
+    return 0;
+}
+
+static int make_part(struct muster_comm *comm, const struct place *mine, uint64_t ctx, struct place *all,
+                     struct muster_comm **out, struct mu_err *err)
+{
+    mu_auto_free int *world = calloc((size_t)comm->size, sizeof *world);
+    int n = 0, rank = 0, rc;
+
+    if (!world)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to split a communicator");
+    for (int i = 0; i < comm->size; i++)
+        if (all[i].color == mine->color)
+            all[n++] = all[i];
+    qsort(all, (size_t)n, sizeof *all, by_key);
+    for (int i = 0; i < n; i++) {
+        world[i] = comm->world[all[i].rank];
+        if (all[i].rank == comm->rank)
+            rank = i;
+    }
+    rc = mu_comm_new(comm->engine, ctx, rank, n, world, out, err);
+    return rc == 0 && comm->engine->shm ? use_channels(*out, all, err) : rc;
+}
+
 int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_comm **out, struct mu_err *err)
 {
     mu_auto_free struct place *all = calloc((size_t)comm->size, sizeof *all);
-    mu_auto_free int *world = calloc((size_t)comm->size, sizeof *world);
-    struct place mine = {.color = color < 0 ? -1 : color, .key = key, .rank = comm->rank};
+    struct place mine = {.color = color < 0 ? -1 : color, .key = key, .rank = comm->rank, .channel = -1};
     struct muster_comm *made = NULL;
+    struct mu_shm *shm = comm->engine->shm;
     uint64_t ctx = mix(mix(mix(comm->ctx + 0x9e3779b97f4a7c15ull) + comm->seq) + (uint64_t)(uint32_t)mine.color);
-    int n = 0, rank = 0, rc;
+    int rc;
 
-    if (!all || !world)
+    if (!all)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to split a communicator");
+    if (shm && color >= 0)
+        mine.channel = mu_shm_lend(shm, &mine.freed);
     rc = mu_coll_run(comm,
                      &(struct mu_call){.kind = MU_OP_KIND_SPLIT,
                                        .dtype = MUSTER_INT32,
@@ -98,21 +141,14 @@ int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_co
                                        .send = &mine,
                                        .recv = all},
                      err);
-    if (rc < 0)
+    if (rc < 0 && mine.channel >= 0)
+        mu_shm_return(shm, mine.channel);
+    if (rc == 0 && color >= 0)
+        rc = make_part(comm, &mine, ctx, all, &made, err);
+    if (rc < 0) {
+        if (made)
+            mu_comm_delete(made);
         return rc;
-    if (color >= 0) {
-        for (int i = 0; i < comm->size; i++)
-            if (all[i].color == color)
-                all[n++] = all[i];
-        qsort(all, (size_t)n, sizeof *all, by_key);
-        for (int i = 0; i < n; i++) {
-            world[i] = comm->world[all[i].rank];
-            if (all[i].rank == comm->rank)
-                rank = i;
-        }
-        rc = mu_comm_new(comm->engine, ctx, rank, n, world, &made, err);
-        if (rc < 0)
-            return rc;
     }
     *out = made;
     return 0;

@@ -1,5 +1,6 @@
 #include "collectives/engine.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ void mu_coll_break_request(struct muster_request *req, const struct mu_err *why)
     req->comm->engine->trouble = true;
 }
 
-static void end_request(struct muster_request *req, int status)
+void mu_coll_end(struct muster_request *req, int status)
 {
     struct mu_engine *e = req->comm->engine;
 
@@ -52,6 +53,8 @@ static void end_request(struct muster_request *req, int status)
             e->run_last = at;
         req->queued = false;
     }
+    if (req->shm.algo)
+        mu_shm_unlink(req);
     if (req->inflight)
         e->tp->ops->orphan(e->tp, req);
     for (unsigned i = 0; i < req->nin; i++)
@@ -64,7 +67,7 @@ static void fail_request(struct muster_request *req, const struct mu_err *why)
     mu_err_set(&req->err, why->code, "muster_%s, operation %llu of rank %d: %s", mu_kinds[req->call.kind].name,
                (unsigned long long)req->entered, req->comm->engine->tp->rank, why->text);
     req->comm->told = req->comm->engine->told = true;
-    end_request(req, why->code);
+    mu_coll_end(req, why->code);
 }
 
 void mu_coll_settle(struct mu_engine *e)
@@ -83,6 +86,8 @@ void mu_coll_settle(struct mu_engine *e)
                 if (why.code)
                     fail_request(r, &why);
             }
+            if (c->broken.code && c->shm && !c->dead)
+                mu_shm_poison(c);
             if (c->broken.code)
                 c->dead = true;
         }
@@ -164,7 +169,7 @@ void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err 
 {
     struct mu_engine *e = comm->engine;
 
-    for (int i = 0; i < comm->size; i++) {
+    for (int i = 0; i < comm->size && !comm->shm; i++) {
         struct mu_frame *f = i == comm->rank ? NULL : mu_frame_new(&e->pool, sizeof why->text);
 
         if (!f)
@@ -295,7 +300,7 @@ static void step(struct muster_request *req)
         mu_coll_drain(req);
     } while (mu_coll_push(req));
     if (done && !req->inflight && streams_ended(req) && !req->err.code)
-        end_request(req, 0);
+        mu_coll_end(req, 0);
 }
 
 bool mu_coll_progress(struct mu_engine *e)
@@ -324,6 +329,9 @@ bool mu_coll_progress(struct mu_engine *e)
         any = true;
         mu_coll_dispatch(e, in);
     }
+    for (struct muster_comm *c = e->comms; c; c = c->next)
+        if (c->shm && c->shm->first)
+            any |= mu_shm_push(c);
     mu_coll_settle(e);
     while (e->run_first) {
         struct muster_request *req = e->run_first;
@@ -348,13 +356,80 @@ static void take_early(struct muster_request *req)
         mu_coll_dispatch(comm->engine, f); /* one of a later operation goes back to its queue, in order */
 }
 
-int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct muster_request **out, struct mu_err *err)
+static struct muster_request *new_streams(struct muster_comm *comm, const struct mu_call *call, unsigned row,
+                                          struct mu_err *err)
+{
+    const struct mu_algo *algo = mu_algo_row(row);
+    unsigned nout = 0, nin = 0;
+    struct muster_request *req;
+
+    algo->shape(comm, call, &nout, &nin);
+    req = calloc(1, sizeof *req + nout * sizeof *req->out + nin * sizeof *req->in);
+    if (!req) {
+        mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
+        return NULL;
+    }
+    req->algo = algo;
+    req->nout = nout;
+    req->nin = nin;
+    req->out = (struct mu_out *)(void *)(req + 1);
+    req->in = (struct mu_in *)(void *)(req->out + nout);
+    return req;
+}
+
+static struct muster_request *new_channels(struct muster_comm *comm, bool quick, struct mu_err *err)
+{
+    struct muster_request *req = quick && !comm->quick_used ? &comm->quick : malloc(sizeof *req);
+
+    if (!req) {
+        mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
+        return NULL;
+    }
+    if (req == &comm->quick)
+        comm->quick_used = true;
+    memset(req, 0, offsetof(struct muster_request, err)); /* its text is long */
+    req->err.code = 0;
+    return req;
+}
+
+static void free_request(struct muster_request *req)
+{
+    free(req->acc);
+    if (req == &req->comm->quick)
+        req->comm->quick_used = false;
+    else
+        free(req);
+}
+
+static void enlist(struct muster_request *req)
+{
+    struct muster_comm *comm = req->comm;
+    struct mu_engine *e = comm->engine;
+
+    req->entered = ++e->entered;
+    atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+    req->next = comm->active;
+    req->link = &comm->active;
+    if (req->next)
+        req->next->link = &req->next;
+    comm->active = req;
+    comm->requests++;
+    if (mu_kinds[req->call.kind].has_peer)
+        return;
+    req->seq = comm->seq++;
+    comm->history[req->seq % MU_HISTORY] = req->sig;
+    atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
+}
+
+/* quick: the caller waits for it at once. */
+static int start(struct muster_comm *comm, const struct mu_call *call, bool quick, struct muster_request **out,
+                 struct mu_err *err)
 {
     struct mu_engine *e = comm->engine;
     size_t elem = mu_dtype_size(call->dtype);
-    unsigned row = mu_algo_select(comm, call, call->count * elem), nout = 0, nin = 0;
-    const struct mu_algo *algo = mu_algo_row(row);
-    bool p2p = mu_kinds[call->kind].has_peer;
+    bool p2p = mu_kinds[call->kind].has_peer, channels = comm->shm && !p2p;
+    unsigned row = channels ? 0 : mu_algo_select(comm, call, call->count * elem);
     struct muster_request *req;
     int rc;
 
@@ -364,44 +439,32 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     if (rc < 0)
         return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
 
-    algo->shape(comm, call, &nout, &nin);
-    req = calloc(1, sizeof *req + nout * sizeof *req->out + nin * sizeof *req->in);
+    req = channels ? new_channels(comm, quick, err) : new_streams(comm, call, row, err);
     if (!req)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
+        return err->code;
     req->comm = comm;
     req->status = MU_PENDING;
     req->call = *call;
-    req->algo = algo;
     req->elem = elem;
-    req->nout = nout;
-    req->nin = nin;
-    req->out = (struct mu_out *)(void *)(req + 1);
-    req->in = (struct mu_in *)(void *)(req->out + nout);
     req->sig = (struct mu_sig){.kind = p2p ? MU_OP_KIND_SEND : call->kind,
                                .dtype = (uint8_t)call->dtype,
                                .op = (uint8_t)call->op,
                                .algo = p2p ? 0 : (uint8_t)row,
                                .root = mu_kinds[call->kind].has_root ? call->root : 0,
                                .count = call->count};
-    rc = algo->begin(req, err);
+    rc = channels ? 0 : req->algo->begin(req, err);
     if (rc < 0) {
-        free(req);
+        free_request(req);
         return rc;
     }
-    req->entered = ++e->entered;
-    atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
-    req->next = comm->active;
-    req->link = &comm->active;
-    if (req->next)
-        req->next->link = &req->next;
-    comm->active = req;
-    comm->requests++;
+    enlist(req);
+    *out = req;
+    if (channels) {
+        mu_shm_start(req);
+        return 0;
+    }
     req->moved_at = mu_now();
     if (!p2p) {
-        req->seq = comm->seq++;
-        comm->history[req->seq % MU_HISTORY] = req->sig;
-        atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
-        atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
         take_early(req);
     } else if (call->kind == MU_OP_KIND_SEND) {
         req->seq = comm->sends[call->root]++;
@@ -411,8 +474,18 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     }
     mu_coll_kick(req);
     mu_coll_progress(e);
-    *out = req;
     return 0;
+}
+
+int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct muster_request **out, struct mu_err *err)
+{
+    int rc = start(comm, call, false, out, err);
+
+    if (rc == 0 && (*out)->shm.algo) {
+        (*out)->moved_at = mu_now();
+        mu_coll_progress(comm->engine);
+    }
+    return rc;
 }
 
 int mu_coll_release(struct muster_request *req, struct mu_err *err)
@@ -422,15 +495,14 @@ int mu_coll_release(struct muster_request *req, struct mu_err *err)
     if (status < 0)
         *err = req->err;
     req->comm->requests--;
-    free(req->acc);
-    free(req);
+    free_request(req);
     return status;
 }
 
 int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     struct muster_request *req;
-    int rc = mu_coll_start(comm, call, &req, err);
+    int rc = start(comm, call, true, &req, err);
 
     if (rc < 0)
         return rc;

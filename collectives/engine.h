@@ -56,6 +56,23 @@ struct mu_call {
     void *recv;
 };
 
+/* The part of a request that goes through channels (shm.h). */
+struct mu_shm_op {
+    const struct mu_shm_algo *algo; /* NULL: it goes through streams */
+    struct muster_request *next;    /* of the same communicator */
+    uint64_t s, word;               /* number, from 1, and what the post says */
+    uint64_t base;                  /* chunks before it */
+    uint32_t nchunk, staged, used, turn;
+    uint32_t moves; /* grows when it gets on */
+    uint8_t phase;
+    enum { MU_SHM_INLINE, MU_SHM_ONE, MU_SHM_LARGE } size;
+    bool away;  /* results are too large for the caches */
+    bool given; /* this rank's buffer is read where it is */
+    int heard;  /* ranks below have said that they are there */
+    int wait;   /* the rank that it waits for; -1: not known */
+    size_t each, at;
+};
+
 struct mu_algo {
     const char *name;
     /* How many streams a request needs; then fills them (mu_out_set, mu_in_set). */
@@ -86,6 +103,7 @@ struct muster_request {
     void *acc;
     uint32_t fold_frame, fold_rank;
 
+    struct mu_shm_op shm;
     struct mu_err err;
 };
 
@@ -103,6 +121,9 @@ struct muster_comm {
     struct mu_frames early[MU_BUCKETS], early_p2p[MU_BUCKETS];
     struct mu_err broken; /* code != 0: has failed; `dead` once that took effect */
     bool dead, told;
+    struct mu_shm_comm *shm;     /* NULL: its members are not all on this node */
+    struct muster_request quick; /* for a blocking call: not allocated each time */
+    bool quick_used;
 };
 
 struct mu_engine {
@@ -113,6 +134,8 @@ struct mu_engine {
     const struct mu_slot_head *head; /* the keeper's; NULL: unsupervised */
     struct mu_slot *slot;            /* never NULL */
     uint64_t timeout, nap_after;     /* ns */
+    bool crowded;                    /* more ranks than CPUs on this node */
+    struct mu_shm *shm;              /* NULL: nobody else is on this node, or it cannot be used */
     size_t flat_max;                 /* bytes up to which an all-reduce goes directly to everybody; 0: chosen by size */
     struct muster_comm *comms, *world;
     struct muster_request *run_first, **run_last;
@@ -187,6 +210,7 @@ bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
 void mu_coll_watch(struct mu_engine *e);
 void mu_coll_kick(struct muster_request *req); /* it is stepped at the next progress */
 void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f);
+void mu_coll_end(struct muster_request *req, int status);
 /* Takes f. owner (may be NULL) hears of the end of the sending. */
 void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struct muster_request *owner);
 void mu_coll_break_all(struct mu_engine *e, const struct mu_err *why);
@@ -198,7 +222,7 @@ bool mu_coll_push(struct muster_request *req); /* sends what may be sent; true w
 void mu_coll_accept(struct muster_request *req, struct mu_frame *f); /* a DATA frame of this request */
 void mu_coll_drain(struct muster_request *req);                      /* frames whose gate has opened */
 void mu_coll_credit(struct muster_request *req, const struct mu_frame *f);
-/* Tells the other members that the operation seq has failed here. */
+/* Tells the other members that the operation seq has failed here; where they see it in a channel there is no need. */
 void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why);
 /* True when the two agree; else breaks the communicator on all its ranks and is false. */
 bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f);

@@ -1,6 +1,9 @@
 /* The kernels, for the file that includes this; it has said for which instructions, what MU_KERNELS_NAME and
  * MU_KERNELS_TABLE are, and defines copy() and stream(). Plain loops that compilers vectorise: what comes out does not
  * depend on how. */
+#ifndef MU_COLLECTIVES_KERNEL_BODY_H
+#define MU_COLLECTIVES_KERNEL_BODY_H
+
 #include <stdint.h>
 
 #include "collectives/half.h"
@@ -154,3 +157,5 @@ static const struct mu_kernel_type types[MU_KERNEL_TYPES] = {
 };
 
 const struct mu_kernels MU_KERNELS_TABLE = {MU_KERNELS_NAME, types, copy, stream};
+
+#endif

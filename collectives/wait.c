@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "collectives/engine.h"
+#include "collectives/shm.h"
 #include "runtime/base/clock.h"
 
 #define BARE_POLLS 50u
+#define NEAR_POLLS 1000u
+#define NEAR_CROWDED 4u
 #define POLLS_A_LOOK 64u
 #define YIELDS_A_LOOK 8u /* others may take a time slice each time */
 #define PROBE_AFTER (100 * MU_MS)
@@ -14,6 +16,8 @@
 
 int mu_coll_missing(const struct muster_request *req)
 {
+    if (req->shm.algo)
+        return req->shm.wait;
     for (unsigned i = 0; i < req->nin; i++)
         if (req->in[i].got < req->in[i].nframes)
             return req->in[i].peer;
@@ -54,7 +58,7 @@ void mu_coll_late(struct muster_request *req)
 
     /* Every peer once: streams of a peer lie `size - 1` apart or there is only one. */
     for (int r = 0; r < comm->size; r++) {
-        bool missing = false;
+        bool missing = req->shm.algo && mu_shm_absent(req, r);
 
         for (unsigned i = 0; i < req->nin && !missing; i++)
             missing = req->in[i].peer == r && req->in[i].got < req->in[i].nframes;
@@ -68,6 +72,8 @@ void mu_coll_late(struct muster_request *req)
     }
     if (n > 4 && used < sizeof list)
         snprintf(list + used, sizeof list - used, " and %u more", n - 4);
+    if (!n && req->shm.wait >= 0 && req->shm.algo && ++n)
+        mu_comm_who(comm, req->shm.wait, list, sizeof list);
     mu_err_set(&err, MUSTER_ETIMEOUT, "%s waited %.3g s in muster_%s without hearing from %s",
                mu_comm_who(comm, comm->rank, who, sizeof who), (double)comm->engine->timeout / MU_SEC,
                mu_kinds[req->call.kind].name, n ? list : "the network");
@@ -131,6 +137,8 @@ static uint64_t look(struct muster_request *req, bool polled)
     publish(req, polled);
     idle = now - req->moved_at;
     mu_coll_watch(e);
+    if (req->comm->shm)
+        mu_shm_look(req, idle);
     if (idle > PROBE_AFTER && !req->probed)
         mu_coll_probe(req);
     if (idle > e->timeout)
@@ -162,6 +170,33 @@ bool mu_coll_test(struct muster_request *req)
     return req->status != MU_PENDING;
 }
 
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* The other ranks of the node are most often there at once, so that nothing else is looked at for a while. True: it has
+ * ended. */
+static bool wait_near(struct muster_request *req)
+{
+    struct mu_engine *e = req->comm->engine;
+    unsigned most = e->crowded ? NEAR_CROWDED : NEAR_POLLS;
+
+    for (unsigned quiet = 0; quiet < most && !e->trouble; quiet++) {
+        if (mu_shm_push(req->comm))
+            quiet = 0;
+        if (req->status != MU_PENDING)
+            return true;
+        if (quiet > BARE_POLLS)
+            pause_cpu();
+    }
+    return false;
+}
+
 void mu_coll_wait(struct muster_request *req)
 {
     struct mu_engine *e = req->comm->engine;
@@ -170,6 +205,10 @@ void mu_coll_wait(struct muster_request *req)
 
     if (req->status != MU_PENDING)
         return;
+    if (req->shm.algo && wait_near(req)) {
+        beat(e);
+        return;
+    }
     req->moved_at = mu_now();
     publish(req, false);
     while (req->status == MU_PENDING) {
@@ -181,7 +220,7 @@ void mu_coll_wait(struct muster_request *req)
         }
         if (++polls % (quiet > BARE_POLLS ? YIELDS_A_LOOK : POLLS_A_LOOK) == 0 || nap)
             idle = look(req, false);
-        if (req->status != MU_PENDING || ++quiet <= BARE_POLLS)
+        if (req->status != MU_PENDING || (++quiet <= BARE_POLLS && !e->crowded))
             continue;
         pthread_mutex_unlock(&e->lock);
         if (nap)
@@ -194,6 +233,6 @@ void mu_coll_wait(struct muster_request *req)
     mu_slot_go(e->slot);
     beat(e);
     /* Give the news of a failure a chance to leave, even if the program ends now. */
-    for (unsigned i = 0; req->status < 0 && !e->dead && e->tp->ops->pending(e->tp) && i < 1000; i++)
+    for (unsigned i = 0; req->status < 0 && !e->dead && !req->comm->shm && e->tp->ops->pending(e->tp) && i < 1000; i++)
         mu_coll_progress(e);
 }

@@ -61,6 +61,10 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
         if (errno || *end || *s == '-' || e.flat_max == 0)
             return mu_err_set(err, MUSTER_EARG, "MUSTER_FLAT_MAX=%s: a number of bytes above 0 is needed", s);
     }
+    s = getenv("MUSTER_SHM");
+    if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_SHM=%s: 0 or 1 is needed", s);
+    e.shm = !s || !*s || *s == '1';
     if (node && *node)
         strncpy(e.node, node, sizeof e.node - 1);
     else if (gethostname(e.node, sizeof e.node - 1) < 0)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "collectives/mpi_p2p.h"
+#include "collectives/shm.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -178,13 +179,14 @@ static int check_world(const struct mu_rank_env *env, const struct mu_mpi_state 
 }
 
 /* Waiting ranks that share cores with working ones should sleep early. */
-static uint64_t nap_after(const struct mu_engine *e)
+static void set_patience(struct mu_engine *e)
 {
     long here = 0, cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
     for (int i = 0; i < e->tp->size; i++)
         here += !strcmp(e->nodes[i], e->nodes[e->tp->rank]);
-    return here > cpus ? MU_MS : 50 * MU_MS;
+    e->crowded = here > cpus;
+    e->nap_after = e->crowded ? MU_MS : 50 * MU_MS;
 }
 
 static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], struct mu_err *err)
@@ -206,7 +208,7 @@ static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], stru
     for (int i = 0; i < e->tp->size; i++)
         nodes[i][MU_NODE_NAME - 1] = 0;
     e->nodes = nodes;
-    e->nap_after = nap_after(e);
+    set_patience(e);
     return 0;
 }
 
@@ -279,6 +281,8 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         rc = make_world(e, err);
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
+    if (rc == 0)
+        rc = mu_shm_connect(e, session.env.shm, joining_stops, e, err);
     if (rc < 0)
         return rc;
     session.live = true;
@@ -323,6 +327,10 @@ static int part(struct mu_engine *e, struct mu_err *err)
 {
     int rc = mu_coll_run(e->world, &(struct mu_call){.kind = MU_OP_KIND_FINALIZE}, err);
 
+    if (rc == 0 && e->world->shm) { /* once more, so that what was sent has arrived, too */
+        mu_shm_detach(e->world);
+        rc = mu_coll_run(e->world, &(struct mu_call){.kind = MU_OP_KIND_FINALIZE}, err);
+    }
     if (rc == 0)
         rc = e->tp->ops->close(e->tp, mu_now() + e->timeout, err);
     if (rc == 0)
@@ -334,6 +342,7 @@ static void forget(struct mu_engine *e)
 {
     while (e->comms)
         mu_comm_delete(e->comms);
+    mu_shm_disconnect(e);
     mu_frames_clear(&e->stray, &e->pool);
     mu_pool_clear(&e->pool);
     free(e->nodes);

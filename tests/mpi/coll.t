@@ -38,15 +38,7 @@ run() { # NAME RANKS [VAR=value...] -- PROGRAM ARGS...
     fi
 }
 
-run "all collectives, 2 ranks" 2 -- coll_all
-run "all collectives, 4 ranks" 4 -- coll_all
-export COLL_SHORT=1 # without the largest vectors
-for p in 1 5 3; do
-    run "all collectives, $p ranks" $p -- coll_all
-done
-digest=$(grep '^# digest' "$out")
-for max in 1 1000000000; do
-    run "all collectives, 3 ranks, algorithms changed at $max bytes" 3 MUSTER_FLAT_MAX=$max -- coll_all
+same() { # the digest of the last run is that of $digest
     n=$((n + 1))
     if [ "$(grep '^# digest' "$out")" = "$digest" ]; then
         echo "ok $n - the same bits"
@@ -54,14 +46,36 @@ for max in 1 1000000000; do
         echo "not ok $n - the same bits"
         bad=1
     fi
+}
+
+run "all collectives, 2 ranks" 2 -- coll_all
+run "all collectives, 4 ranks" 4 COLL_MEMORY=mixed -- coll_all
+export COLL_SHORT=1 # without the largest vectors
+for p in 1 5 3; do
+    run "all collectives, $p ranks" $p -- coll_all
 done
-for c in count sizes dtype op root function leaf finalize elsewhere p2p; do
-    run "disagreement: $c" 4 -- coll_errors $c
+digest=$(grep '^# digest' "$out")
+for memory in mapped mixed; do
+    run "all collectives, 3 ranks, $memory memory" 3 COLL_MEMORY=$memory -- coll_all
+    same
 done
-run "disagreement: count, 2 ranks" 2 -- coll_errors count
-for c in late late-request late-recv; do
-    run "deadline: $c" 3 MUSTER_TIMEOUT=1 -- coll_errors $c
+for max in 1 1000000000; do
+    run "all collectives, 3 ranks, over MPI, algorithms changed at $max bytes" 3 MUSTER_SHM=0 MUSTER_FLAT_MAX=$max -- \
+        coll_all
+    same
 done
+for shm in 1 0; do
+    over=$([ $shm = 1 ] && echo "" || echo ", over MPI")
+    for c in count sizes dtype op root function leaf finalize elsewhere; do
+        run "disagreement: $c$over" 4 MUSTER_SHM=$shm -- coll_errors $c
+    done
+    run "disagreement: count, 2 ranks$over" 2 MUSTER_SHM=$shm -- coll_errors count
+    for c in late late-request; do
+        run "deadline: $c$over" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=$shm -- coll_errors $c
+    done
+done
+run "disagreement: p2p" 4 -- coll_errors p2p
+run "deadline: late-recv" 3 MUSTER_TIMEOUT=1 -- coll_errors late-recv
 run "a peer's death" 3 -- coll_errors abort
 run "a peer's death between two calls" 2 -- coll_errors abort-later
 run "arguments" 2 -- coll_errors arguments

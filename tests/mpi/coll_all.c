@@ -169,13 +169,23 @@ static uint64_t expected(muster_dtype t, muster_op op, const int *members, int n
 struct buf {
     unsigned char *all, *p;
     size_t bytes;
+    int mapped;
 };
+
+/* COLL_MEMORY: private (the default), mapped, or mixed: some ranks' some buffers are mapped. */
+static int is_mapped(void)
+{
+    const char *m = getenv("COLL_MEMORY");
+
+    return m && (!strcmp(m, "mapped") || (!strcmp(m, "mixed") && mix(salt * 64 + (unsigned)rank) % 3));
+}
 
 static struct buf buf_new(size_t bytes, unsigned shift)
 {
     struct buf b = {.bytes = bytes};
 
-    b.all = malloc(bytes + 2 * EDGE + 8);
+    b.mapped = is_mapped();
+    b.all = b.mapped ? muster_mem_alloc(bytes + 2 * EDGE + 8) : malloc(bytes + 2 * EDGE + 8);
     memset(b.all, 0xa5, bytes + 2 * EDGE + 8);
     b.p = b.all + EDGE + shift;
     return b;
@@ -191,7 +201,10 @@ static int buf_free(struct buf *b) /* 1 when nothing around it was touched */
         ok &= *q == 0xa5;
     for (size_t i = 0; i < b->bytes; i++)
         digest = (digest ^ b->p[i]) * 1099511628211ull;
-    free(b->all);
+    if (b->mapped)
+        muster_mem_free(b->all);
+    else
+        free(b->all);
     return ok;
 }
 
@@ -352,7 +365,8 @@ static void small_sizes(void)
 
 static void thresholds(void)
 {
-    const size_t bytes[] = {1024, 32768 / (size_t)size, 65536, 65536 * (size_t)size, 65536 * 9};
+    const size_t p = (size_t)size, bytes[] = {56,        56 / p, 1024,   8192,       8192 / p,  16384,
+                                              32768 / p, 65536,  131072, 131072 / p, 65536 * p, 65536 * 9};
 
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
         int ok = 1;
@@ -360,7 +374,8 @@ static void thresholds(void)
         for (size_t k = 0; k < sizeof bytes / sizeof bytes[0]; k++)
             for (int t = MUSTER_INT8; t <= MUSTER_FLOAT64; t += 3)
                 for (size_t d = 0; d < 3; d++)
-                    ok &= calls[c].run(bytes[k] / width[t] + d - 1, (muster_dtype)t, MUSTER_SUM, (int)(d & 1));
+                    ok &= calls[c].run((bytes[k] / width[t] + d) - (bytes[k] / width[t] > 0), (muster_dtype)t,
+                                       MUSTER_SUM, (int)(d & 1));
         check(ok, "%s: around the sizes where something changes", calls[c].name);
     }
 }

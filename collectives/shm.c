@@ -1,0 +1,289 @@
+#include "collectives/shm.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "collectives/algorithms.h"
+#include "runtime/base/clock.h"
+
+#define LOOK_FOR_DEAD (20 * MU_MS)
+
+/* --- posts and counters --- */
+
+static uint32_t hash_of(const struct mu_sig *sig)
+{
+    uint64_t x = sig->count ^ (uint64_t)sig->kind << 56 ^ (uint64_t)sig->dtype << 48 ^ (uint64_t)sig->op << 40 ^
+                 (uint64_t)(uint32_t)sig->root << 8;
+    uint32_t h;
+
+    x *= 0x9e3779b97f4a7c15ull;
+    h = (uint32_t)(x ^ x >> 32);
+    return h == UINT32_MAX ? 0 : h;
+}
+
+static uint64_t load(const _Atomic uint64_t *v)
+{
+    return atomic_load_explicit(v, memory_order_acquire);
+}
+
+/* Posts and slots of before operation `upto` + 1 are needed by nobody. */
+static bool settled(struct muster_request *req, uint64_t upto)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    uint64_t least = UINT64_MAX;
+
+    if (sc->settled >= upto)
+        return true;
+    for (int k = 0; k < sc->p; k++) {
+        uint64_t done = k == sc->me ? UINT64_MAX : load(&sc->ch[k]->counter[MU_DONE].value);
+
+        if (done < upto)
+            req->shm.wait = k;
+        least = done < least ? done : least;
+    }
+    if (least > sc->settled)
+        sc->settled = least;
+    return sc->settled >= upto;
+}
+
+bool mu_shm_may_post(struct muster_request *req)
+{
+    return req->shm.s <= MU_POSTS || settled(req, req->shm.s - MU_POSTS);
+}
+
+bool mu_shm_slot_free(struct muster_request *req, unsigned slot)
+{
+    uint64_t user = mu_shm_of(req)->slot_user[slot];
+
+    return user == 0 || user == req->shm.s || settled(req, user);
+}
+
+void mu_shm_post(struct muster_request *req, const void *room, size_t n)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    unsigned i = req->shm.s % MU_POSTS;
+    struct mu_channel *c = sc->ch[sc->me];
+
+    c->sig[i] = req->sig;
+    if (n)
+        memcpy(c->post[i].room, room, n);
+    sc->words[i] = req->shm.word;
+    atomic_store_explicit(&c->post[i].word, req->shm.word, memory_order_release);
+}
+
+static void disagree(struct muster_request *req, int k, const struct mu_sig *mine, unsigned i)
+{
+    struct mu_frame f = {.head = {.src = (uint32_t)k, .seq = req->seq, .sig = mu_shm_of(req)->ch[k]->sig[i]}};
+
+    mu_coll_agree(req->comm, mine, &f);
+}
+
+static void given_up(struct muster_request *req, int k)
+{
+    struct mu_err why = mu_shm_of(req)->ch[k]->why;
+
+    why.text[sizeof why.text - 1] = 0;
+    if (why.code >= 0)
+        why.code = MUSTER_EABORTED;
+    if (why.code == MUSTER_EPEER)
+        mu_coll_break_all(req->comm->engine, &why);
+    else
+        mu_coll_break_comm(req->comm, &why);
+}
+
+/* Operations in which nobody looked at k's post: it may have called something else in them. */
+static void look_back(struct muster_request *req, int k)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    uint64_t s = req->shm.s, from = s < MU_POSTS ? 1 : s - MU_POSTS + 1;
+
+    for (uint64_t t = sc->seen[k] + 1 > from ? sc->seen[k] + 1 : from; t < s; t++) {
+        unsigned i = t % MU_POSTS;
+        uint64_t word = load(&sc->ch[k]->post[i].word);
+
+        if (word >> 32 == (uint32_t)t && sc->words[i] >> 32 == (uint32_t)t && word != sc->words[i])
+            disagree(req, k, &sc->ch[sc->me]->sig[i], i);
+    }
+}
+
+bool mu_shm_heard(struct muster_request *req, int k)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    unsigned i = req->shm.s % MU_POSTS;
+    uint64_t word = load(&sc->ch[k]->post[i].word);
+
+    if (word == req->shm.word) {
+        if (sc->seen[k] + 1 != req->shm.s)
+            look_back(req, k);
+        sc->seen[k] = req->shm.s;
+        return !req->comm->engine->trouble;
+    }
+    req->shm.wait = k;
+    if (word == MU_POST_POISON)
+        given_up(req, k);
+    else if (word >> 32 == (uint32_t)req->shm.s)
+        disagree(req, k, &req->sig, i);
+    return false;
+}
+
+bool mu_shm_heard_all(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    for (; req->shm.heard < sc->p; req->shm.heard++) {
+        if (req->shm.heard != sc->me && !mu_shm_heard(req, req->shm.heard))
+            return false;
+    }
+    if (sc->settled < req->shm.s - 1)
+        sc->settled = req->shm.s - 1;
+    return true;
+}
+
+bool mu_shm_one(struct muster_request *req, int k, unsigned counter, uint64_t value)
+{
+    if (load(&mu_shm_of(req)->ch[k]->counter[counter].value) >= value)
+        return true;
+    req->shm.wait = k;
+    return false;
+}
+
+bool mu_shm_all(struct muster_request *req, unsigned counter, uint64_t value)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    for (int k = 0; k < sc->p; k++)
+        if (k != sc->me && !mu_shm_one(req, k, counter, value))
+            return false;
+    return true;
+}
+
+void mu_shm_count(struct muster_request *req, unsigned counter, uint64_t value)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    atomic_store_explicit(&sc->ch[sc->me]->counter[counter].value, value, memory_order_release);
+    req->shm.moves++;
+}
+
+const struct mu_where *mu_shm_where(const struct muster_request *req, int k)
+{
+    return (const struct mu_where *)(const void *)mu_shm_room(req, k);
+}
+
+char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t offset, size_t bytes)
+{
+    struct mu_shm_peer *peer = &mu_shm_of(req)->shm->peers[req->comm->world[k]];
+    char *p = where ? mu_seg_at(&peer->seg, where + offset, bytes) : NULL, who[100];
+    struct mu_err err;
+
+    if (p)
+        return p;
+    mu_err_set(&err, MUSTER_ENOMEM, "memory of %s cannot be mapped", mu_comm_who(req->comm, k, who, sizeof who));
+    mu_coll_break_comm(req->comm, &err);
+    return NULL;
+}
+
+/* --- operations --- */
+
+void mu_shm_start(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    struct mu_shm_op *op = &req->shm;
+
+    *op = (struct mu_shm_op){.s = req->seq + 1, .wait = -1};
+    op->word = op->s << 32 | hash_of(&req->sig);
+    op->algo = mu_shm_select(req);
+    op->algo->begin(req);
+    op->base = sc->chunks;
+    sc->chunks += op->nchunk;
+    *sc->last = req;
+    sc->last = &op->next;
+}
+
+void mu_shm_unlink(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    struct muster_request **at = &sc->first;
+
+    while (*at && *at != req)
+        at = &(*at)->shm.next;
+    if (!*at)
+        return;
+    *at = req->shm.next;
+    if (!*at)
+        sc->last = at;
+}
+
+bool mu_shm_push(struct muster_comm *comm)
+{
+    struct mu_shm_comm *sc = comm->shm;
+    bool any = false;
+
+    while (sc->first && !comm->engine->trouble && !comm->dead) {
+        struct muster_request *req = sc->first;
+        uint32_t moves = req->shm.moves;
+        bool ended = req->shm.algo->step(req);
+
+        if (req->shm.moves != moves)
+            any = req->moved = true;
+        if (!ended || comm->engine->trouble)
+            break;
+        any = true;
+        mu_shm_count(req, MU_DONE, req->shm.s);
+        mu_coll_end(req, 0);
+    }
+    return any;
+}
+
+void mu_shm_poison(struct muster_comm *comm)
+{
+    struct mu_channel *c = comm->shm->ch[comm->shm->me];
+
+    mu_seg_quarantine();
+    c->why = comm->broken;
+    for (unsigned i = 0; i < MU_POSTS; i++)
+        atomic_store_explicit(&c->post[i].word, MU_POST_POISON, memory_order_release);
+}
+
+bool mu_shm_absent(const struct muster_request *req, int k)
+{
+    const struct mu_shm_comm *sc = mu_shm_of(req);
+
+    return k != sc->me && load(&sc->ch[k]->post[req->shm.s % MU_POSTS].word) != req->shm.word &&
+           load(&sc->ch[k]->counter[MU_DONE].value) < req->shm.s;
+}
+
+/* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
+static bool is_dead(pid_t pid)
+{
+    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    bool dead = false;
+
+    if (p.fd < 0)
+        return false;
+    dead = poll(&p, 1, 0) == 1;
+    close(p.fd);
+    return dead;
+}
+
+void mu_shm_look(struct muster_request *req, uint64_t idle)
+{
+    struct muster_comm *comm = req->comm;
+    struct mu_shm_comm *sc = comm->shm;
+    int k = req->shm.algo ? req->shm.wait : -1;
+    struct mu_err err;
+    char who[100];
+
+    for (int i = 0; i < sc->p && !comm->engine->trouble; i++)
+        if (i != sc->me && load(&sc->ch[i]->post[0].word) == MU_POST_POISON)
+            given_up(req, i);
+    if (k < 0 || idle < LOOK_FOR_DEAD || comm->engine->head || comm->engine->trouble)
+        return;
+    if (sc->shm->peers[comm->world[k]].pid && is_dead(sc->shm->peers[comm->world[k]].pid)) {
+        mu_err_set(&err, MUSTER_EPEER, "%s is dead", mu_comm_who(comm, k, who, sizeof who));
+        mu_coll_break_all(comm->engine, &err);
+    }
+}

@@ -1,0 +1,117 @@
+/* Collectives among ranks of one node, through channels in their segments. A communicator whose members have all mapped
+ * each other's segments has one channel of each member and uses nothing else for its collectives; the frames of the
+ * engine stay for messages between two ranks and for communicators that are spread over nodes.
+ *
+ * Operations of a communicator are done one after another in the order of their calls. An algorithm is a step that goes
+ * as far as it can without waiting. */
+#ifndef MU_COLLECTIVES_SHM_H
+#define MU_COLLECTIVES_SHM_H
+
+#include <sys/types.h>
+
+#include "collectives/channel.h"
+#include "collectives/engine.h"
+#include "collectives/segment.h"
+
+struct mu_shm_peer {
+    struct mu_seg_peer seg; /* base NULL: not on this node */
+    pid_t pid;              /* 0: not visible from here */
+};
+
+struct mu_shm_lent { /* to whom a channel was lent the last time */
+    bool taken;
+    int n;
+    struct mu_shm_ref *to;
+};
+
+struct mu_shm_ref { /* a channel of a world rank, and how often it had been freed when it was lent */
+    int world, index;
+    uint32_t freed;
+};
+
+struct mu_shm {
+    struct mu_seg seg;
+    struct mu_channel *own;    /* MU_CHANNELS */
+    struct mu_shm_peer *peers; /* by world rank; own: as mapped by itself */
+    uint64_t *group;           /* by world rank: equal for those that have all mapped each other, 0: alone */
+    int size;
+    size_t llc; /* bytes of the last cache */
+    struct mu_shm_lent lent[MU_CHANNELS];
+};
+
+struct mu_shm_comm {
+    struct mu_shm *shm;
+    unsigned own; /* index of its channel */
+    int p, me;
+    struct mu_channel **ch; /* by rank */
+    uint64_t settled;       /* all have ended this operation, as far as is known */
+    uint64_t chunks;        /* that have gone through slots, on every rank alike */
+    uint64_t slot_user[MU_SLOTS];
+    uint64_t words[MU_POSTS];
+    uint64_t *seen; /* by rank: the operation whose post was looked at last */
+    struct muster_request *first, **last;
+    const void **src; /* room for the arguments of mu_ops_reduce */
+    void **dst;
+};
+
+/* --- life --- */
+
+/* Collective over the world, with frames: finds out who is on this node, and gives the world its channel. Never fails
+ * because of a node that cannot do it; then e->shm stays NULL. on: false where it is not wanted. */
+int mu_shm_connect(struct mu_engine *e, bool on, int (*stop)(void *arg, struct mu_err *), void *arg,
+                   struct mu_err *err);
+void mu_shm_disconnect(struct mu_engine *e);
+
+/* A channel for a communicator that is being made; -1: none is free. */
+int mu_shm_lend(struct mu_shm *shm, uint32_t *freed);
+void mu_shm_return(struct mu_shm *shm, int index); /* of a channel that nobody was told of, or did not use */
+/* True when all of refs (the members, by rank) can use channels with one another: the same on all of them. */
+bool mu_shm_fits(const struct mu_shm *shm, const struct mu_shm_ref *refs, int n);
+int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struct mu_err *err);
+void mu_shm_detach(struct muster_comm *comm);
+
+/* --- operations --- */
+
+void mu_shm_start(struct muster_request *req); /* its call, sig and seq are set */
+bool mu_shm_push(struct muster_comm *comm);    /* true when anything has moved */
+void mu_shm_unlink(struct muster_request *req);
+/* The communicator has failed: its other members shall know. */
+void mu_shm_poison(struct muster_comm *comm);
+/* A member that has given up, or whose process has ended: breaks the communicator. idle: ns without progress. */
+void mu_shm_look(struct muster_request *req, uint64_t idle);
+/* True when that rank has not said that it is in this operation. */
+bool mu_shm_absent(const struct muster_request *req, int k);
+
+/* --- for algorithms --- */
+
+struct mu_shm_algo {
+    const char *name;
+    void (*begin)(struct muster_request *);
+    bool (*step)(struct muster_request *); /* true: ended */
+};
+
+extern const struct mu_shm_algo mu_shm_staged; /* blocks go through slots, or are read where they are */
+extern const struct mu_shm_algo mu_shm_pipe;   /* large reductions of whole vectors, slice by slice */
+
+/* May the post and the slots of this operation be written? */
+bool mu_shm_may_post(struct muster_request *req);
+bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
+void mu_shm_post(struct muster_request *req, const void *room, size_t n);
+bool mu_shm_heard(struct muster_request *req, int k);
+bool mu_shm_heard_all(struct muster_request *req);
+bool mu_shm_all(struct muster_request *req, unsigned counter, uint64_t value); /* have all others counted so far? */
+bool mu_shm_one(struct muster_request *req, int k, unsigned counter, uint64_t value);
+void mu_shm_count(struct muster_request *req, unsigned counter, uint64_t value);
+/* A peer's buffer of this operation; where: from its post. NULL breaks the communicator. */
+char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t offset, size_t bytes);
+const struct mu_where *mu_shm_where(const struct muster_request *req, int k);
+static inline struct mu_shm_comm *mu_shm_of(const struct muster_request *req)
+{
+    return req->comm->shm;
+}
+static inline char *mu_shm_room(const struct muster_request *req, int k)
+{
+    return mu_shm_of(req)->ch[k]->post[req->shm.s % MU_POSTS].room;
+}
+
+#endif

@@ -1,0 +1,340 @@
+/* Everything else: a rank puts its block, or its blocks, where the others find them, and takes theirs. Short ones go
+ * into the post itself, middle ones into a slot before the post is made, so that one line says that they are there;
+ * large ones go through the slots chunk by chunk, or are read where they are in memory that peers map. */
+#include <string.h>
+
+#include "collectives/algorithms.h"
+#include "collectives/ops.h"
+
+#define PIECE ((size_t)1 << 20)
+#define SMALL ((size_t)8 << 10)
+
+enum { POST, HEAR, CHUNKS, DIRECT, PART };
+
+/* o, n: which part of each block. from[k]: rank k's part for everybody, or for this rank. */
+struct row {
+    bool blocks;               /* one for every rank, not one for all */
+    bool gives_all, takes_all; /* or only the root */
+    void (*stage)(struct muster_request *, char *to, size_t o, size_t n);
+    void (*take)(struct muster_request *, size_t o, size_t n);
+};
+
+static size_t block(const struct muster_request *req)
+{
+    return req->call.count * req->elem;
+}
+
+static bool is_root(const struct muster_request *req, int k)
+{
+    return req->call.root == k;
+}
+
+static void stage_send(struct muster_request *req, char *to, size_t o, size_t n)
+{
+    mu_ops_copy(to, mu_at(req->call.send, o), n, false);
+}
+
+static void stage_recv(struct muster_request *req, char *to, size_t o, size_t n)
+{
+    mu_ops_copy(to, mu_at(req->call.recv, o), n, false);
+}
+
+static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t n)
+{
+    for (int k = 0; k < req->comm->size; k++)
+        if (k != req->comm->rank)
+            mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, false);
+}
+
+static void take_reduced(struct muster_request *req, size_t o, size_t n)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    size_t own = req->call.kind == MU_OP_KIND_REDUCE_SCATTER ? (size_t)sc->me * block(req) : 0;
+
+    sc->src[sc->me] = mu_at(req->call.send, own + o);
+    sc->dst[0] = mu_at(req->call.recv, o);
+    if (n)
+        mu_ops_reduce(&req->red, sc->dst, 1, sc->src, (unsigned)sc->p, n / req->elem, req->shm.away);
+}
+
+static void take_blocks(struct muster_request *req, size_t o, size_t n)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    size_t own = (size_t)sc->me * block(req);
+    const char *mine = req->call.kind == MU_OP_KIND_ALLTOALL ? mu_at(req->call.send, own) : req->call.send;
+
+    for (int i = 0; i < sc->p; i++) {
+        int k = (sc->me + i) % sc->p;
+        const char *from = k == sc->me ? mu_at(mine, o) : sc->src[k];
+        char *to = mu_at(req->call.recv, (size_t)k * block(req) + o);
+
+        if (from != to)
+            mu_ops_copy(to, from, n, req->shm.away);
+    }
+}
+
+static void take_root(struct muster_request *req, size_t o, size_t n)
+{
+    if (!is_root(req, req->comm->rank))
+        mu_ops_copy(mu_at(req->call.recv, o), mu_shm_of(req)->src[req->call.root], n, req->shm.away);
+}
+
+static void nothing(struct muster_request *req, char *to, size_t o, size_t n)
+{
+    (void)req;
+    (void)to;
+    (void)o;
+    (void)n;
+}
+
+static void take_nothing(struct muster_request *req, size_t o, size_t n)
+{
+    (void)req;
+    (void)o;
+    (void)n;
+}
+
+static const struct row rows[MU_OP_KIND_COUNT] = {
+    [MU_OP_KIND_ALLREDUCE] = {false, true, true, stage_send, take_reduced},
+    [MU_OP_KIND_REDUCE] = {false, true, false, stage_send, take_reduced},
+    [MU_OP_KIND_REDUCE_SCATTER] = {true, true, true, stage_blocks, take_reduced},
+    [MU_OP_KIND_ALLGATHER] = {false, true, true, stage_send, take_blocks},
+    [MU_OP_KIND_SPLIT] = {false, true, true, stage_send, take_blocks},
+    [MU_OP_KIND_ALLTOALL] = {true, true, true, stage_blocks, take_blocks},
+    [MU_OP_KIND_BROADCAST] = {false, false, true, stage_recv, take_root},
+    [MU_OP_KIND_BARRIER] = {false, true, true, nothing, take_nothing},
+    [MU_OP_KIND_FINALIZE] = {false, true, true, nothing, take_nothing},
+};
+
+static const struct row *row_of(const struct muster_request *req)
+{
+    return &rows[req->call.kind];
+}
+
+static bool gives(const struct muster_request *req, int k)
+{
+    return row_of(req)->gives_all || is_root(req, k);
+}
+
+static bool takes(const struct muster_request *req, int k)
+{
+    return (row_of(req)->takes_all || is_root(req, k)) && (row_of(req)->gives_all || !is_root(req, k));
+}
+
+static void begin(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+    size_t p = (size_t)req->comm->size, blocks = row_of(req)->blocks ? p : 1, bytes = block(req);
+
+    if (mu_kinds[req->call.kind].has_op)
+        req->red = mu_ops_reducer(req->call.dtype, req->call.op);
+    op->each = bytes;
+    if (bytes * blocks <= MU_POST_ROOM) {
+        op->size = MU_SHM_INLINE;
+    } else if (bytes * blocks <= SMALL || req->call.kind == MU_OP_KIND_ALLREDUCE ||
+               req->call.kind == MU_OP_KIND_REDUCE) {
+        op->size = MU_SHM_ONE;
+    } else {
+        op->size = MU_SHM_LARGE;
+        op->each = MU_SLOT_BYTES / blocks / 64 * 64;
+        op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
+        op->away = bytes * blocks * p > mu_shm_of(req)->shm->llc;
+    }
+}
+
+static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
+{
+    *o = c * req->shm.each;
+    return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
+}
+
+/* Where rank k's part is that concerns this rank, in a room or slot of k's. */
+static void find(struct muster_request *req, size_t n, unsigned slot)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    size_t shift = row_of(req)->blocks ? (size_t)sc->me * n : 0;
+
+    for (int k = 0; k < sc->p; k++)
+        sc->src[k] = (req->shm.size == MU_SHM_INLINE ? mu_shm_room(req, k) : sc->ch[k]->slot[slot]) + shift;
+}
+
+static bool heard(struct muster_request *req)
+{
+    if (!row_of(req)->gives_all)
+        return is_root(req, req->comm->rank) || mu_shm_heard(req, req->call.root);
+    if (!row_of(req)->takes_all && !is_root(req, req->comm->rank))
+        return true;
+    return mu_shm_heard_all(req);
+}
+
+/* One chunk at most, which is there when its post is. */
+static bool step_small(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    struct mu_shm_op *op = &req->shm;
+    unsigned slot = op->s % MU_SLOTS;
+    size_t n = block(req);
+    char room[MU_POST_ROOM];
+
+    if (op->phase == POST) {
+        size_t used = row_of(req)->blocks ? n * (size_t)sc->p : n;
+
+        if (!mu_shm_may_post(req) || (op->size == MU_SHM_ONE && !mu_shm_slot_free(req, slot)))
+            return false;
+        if (op->size == MU_SHM_ONE) {
+            used = 0;
+            sc->slot_user[slot] = op->s;
+        }
+        if (gives(req, sc->me))
+            row_of(req)->stage(req, op->size == MU_SHM_ONE ? sc->ch[sc->me]->slot[slot] : room, 0, n);
+        else
+            used = 0;
+        mu_shm_post(req, room, used);
+        op->phase = HEAR;
+    }
+    if (!heard(req))
+        return false;
+    if (takes(req, sc->me)) {
+        find(req, n, slot);
+        row_of(req)->take(req, 0, n);
+    }
+    return true;
+}
+
+static void stage_next(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    struct mu_shm_op *op = &req->shm;
+    unsigned slot = op->staged % MU_SLOTS;
+    size_t o, n = part(req, op->staged, &o);
+
+    sc->slot_user[slot] = op->s;
+    row_of(req)->stage(req, sc->ch[sc->me]->slot[slot], o, n);
+    op->staged++;
+    mu_shm_count(req, MU_IN, op->base + op->staged);
+}
+
+/* A slot is free when all that take from it are through with the chunk before. */
+static bool may_stage(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+
+    if (op->staged == op->nchunk)
+        return false;
+    if (op->staged < MU_SLOTS)
+        return mu_shm_slot_free(req, op->staged);
+    return mu_shm_all(req, MU_USED, op->base + op->staged - MU_SLOTS + 1);
+}
+
+static bool may_take(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+    uint64_t value = op->base + op->used + 1;
+
+    if (op->used == op->nchunk || (gives(req, req->comm->rank) && op->staged <= op->used))
+        return false;
+    return row_of(req)->gives_all ? mu_shm_all(req, MU_IN, value) : mu_shm_one(req, req->call.root, MU_IN, value);
+}
+
+static bool chunks(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+    bool give = gives(req, req->comm->rank), take = takes(req, req->comm->rank), moved;
+
+    do {
+        moved = false;
+        if (give && may_stage(req)) {
+            stage_next(req);
+            moved = true;
+        }
+        if (take && may_take(req)) {
+            size_t o, n = part(req, op->used, &o);
+
+            find(req, n, op->used % MU_SLOTS);
+            row_of(req)->take(req, o, n);
+            op->used++;
+            mu_shm_count(req, MU_USED, op->base + op->used);
+            moved = true;
+        }
+    } while (moved);
+    return (!give || op->staged == op->nchunk) && (!take || op->used == op->nchunk);
+}
+
+static bool mapped(const struct muster_request *req)
+{
+    for (int k = 0; k < req->comm->size; k++)
+        if (gives(req, k) && k != req->comm->rank && !mu_shm_where(req, k)->send)
+            return false;
+    return !gives(req, req->comm->rank) || req->shm.given;
+}
+
+static bool direct(struct muster_request *req)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+    struct mu_shm_op *op = &req->shm;
+    size_t n = block(req) - op->at < PIECE ? block(req) - op->at : PIECE;
+
+    for (int k = 0; k < sc->p; k++) {
+        size_t shift = row_of(req)->blocks ? (size_t)sc->me * block(req) : 0;
+
+        if (k == sc->me || !gives(req, k))
+            continue;
+        sc->src[k] = mu_shm_peer_at(req, k, mu_shm_where(req, k)->send, shift + op->at, n);
+        if (!sc->src[k])
+            return false;
+    }
+    row_of(req)->take(req, op->at, n);
+    op->at += n;
+    req->shm.moves++;
+    return op->at == block(req);
+}
+
+/* The others read this rank's buffer: is it such that they can, and not changed meanwhile? */
+static uint64_t offer(const struct muster_request *req)
+{
+    const void *buf = row_of(req)->stage == stage_recv ? req->call.recv : req->call.send;
+
+    if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
+        return 0;
+    return mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
+}
+
+static bool step_large(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+    struct mu_where where = {0};
+
+    if (op->phase == POST) {
+        if (!mu_shm_may_post(req))
+            return false;
+        if (gives(req, req->comm->rank)) {
+            where.send = offer(req);
+            op->given = where.send != 0;
+            if (!op->given && mu_shm_slot_free(req, 0))
+                stage_next(req);
+        }
+        mu_shm_post(req, &where, sizeof where);
+        op->phase = HEAR;
+    }
+    if (op->phase == HEAR) {
+        if (!heard(req))
+            return false;
+        op->phase = mapped(req) ? DIRECT : CHUNKS;
+    }
+    if (op->phase == CHUNKS)
+        return chunks(req);
+    if (op->phase == DIRECT) {
+        if (takes(req, req->comm->rank) && !direct(req))
+            return false;
+        mu_shm_count(req, MU_OVER, op->s);
+        op->phase = PART;
+    }
+    return !gives(req, req->comm->rank) || mu_shm_all(req, MU_OVER, op->s);
+}
+
+static bool step(struct muster_request *req)
+{
+    return req->shm.size == MU_SHM_LARGE ? step_large(req) : step_small(req);
+}
+
+const struct mu_shm_algo mu_shm_staged = {"staged", begin, step};

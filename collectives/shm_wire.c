@@ -1,0 +1,325 @@
+/* Who is on this node. Host names lie, so the proof is to have each other's memory: everybody says over frames where
+ * its socket is, descriptors go from socket to socket, and ranks that have all mapped each other are a group. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "collectives/shm.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+#define EXCHANGE (10 * MU_SEC)
+
+struct card {
+    uint64_t host; /* 0: takes no part. Who has another one cannot be reached. */
+    uint64_t nonce;
+    char socket[16]; /* abstract name */
+    uint32_t socket_len;
+    uint32_t uid;
+};
+
+struct result {
+    uint64_t group;
+    int32_t channel;
+    uint32_t freed;
+};
+
+struct letter {
+    uint64_t to_nonce;
+    uint32_t from, zero;
+};
+
+struct exchange {
+    struct mu_engine *e;
+    struct mu_shm *shm;
+    int sock;
+    const struct card *cards;
+    bool *sent;
+    int expected;
+};
+
+static uint64_t mix(uint64_t h, uint64_t x)
+{
+    h = (h ^ x) * 0xff51afd7ed558ccdull;
+    return h ^ h >> 32;
+}
+
+/* The same for processes that share a kernel and the name space of abstract sockets. */
+static uint64_t host_key(void)
+{
+    mu_auto_file FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
+    char id[64] = "";
+    struct stat st;
+    uint64_t h = 1;
+
+    if (!f || !fgets(id, sizeof id, f) || stat("/proc/self/ns/net", &st) < 0)
+        return 0;
+    for (const char *c = id; *c; c++)
+        h = mix(h, (uint64_t)(unsigned char)*c);
+    h = mix(h, (uint64_t)st.st_ino);
+    return h ? h : 1;
+}
+
+static int open_socket(struct card *card)
+{
+    mu_auto_fd int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof a;
+    int on = 1;
+
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)(void *)&a, sizeof a.sun_family) < 0 ||
+        getsockname(fd, (struct sockaddr *)(void *)&a, &len) < 0 ||
+        len - offsetof(struct sockaddr_un, sun_path) > sizeof card->socket)
+        return -1;
+    card->socket_len = (uint32_t)(len - offsetof(struct sockaddr_un, sun_path));
+    memcpy(card->socket, a.sun_path, card->socket_len);
+    return MU_STEAL(fd, -1);
+}
+
+static bool near(const struct card *a, const struct card *b)
+{
+    return a->host && a->host == b->host && a->uid == b->uid;
+}
+
+/* 1: gone; 0: later; -1: never. */
+static int send_letter(struct exchange *x, int to)
+{
+    const struct card *c = &x->cards[to];
+    struct letter text = {.to_nonce = c->nonce, .from = (uint32_t)x->e->tp->rank};
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct iovec iov = {&text, sizeof text};
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr m = {.msg_name = &a,
+                       .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + c->socket_len),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof control};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+
+    memcpy(a.sun_path, c->socket, c->socket_len);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(h), &x->shm->seg.fd, sizeof(int));
+    if (sendmsg(x->sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+        return 1;
+    /* ETOOMANYREFS: too many descriptors are under way, until others have taken theirs. */
+    return errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS || errno == EINTR ? 0 : -1;
+}
+
+static void take_letter(struct exchange *x, const struct letter *text, int fd, const struct ucred *who)
+{
+    int me = x->e->tp->rank;
+    struct mu_shm_peer *p;
+    struct mu_err err;
+
+    if (text->to_nonce != x->cards[me].nonce || text->from >= (uint32_t)x->shm->size || (int)text->from == me ||
+        who->uid != x->cards[me].uid || !near(&x->cards[text->from], &x->cards[me]) ||
+        x->shm->peers[text->from].seg.base) {
+        close(fd);
+        return;
+    }
+    p = &x->shm->peers[text->from];
+    if (mu_seg_map(fd, x->cards[text->from].nonce, &p->seg, &err) == 0)
+        p->pid = who->pid;
+    x->expected--;
+}
+
+/* False: nothing is there. */
+static bool receive(struct exchange *x)
+{
+    struct letter text;
+    struct iovec iov = {&text, sizeof text};
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(x->sock, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    struct ucred who = {.uid = (uid_t)-1};
+    int fd = -1;
+
+    if (n < 0)
+        return errno == EINTR;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+        if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof fd))
+            memcpy(&fd, CMSG_DATA(h), sizeof fd);
+        if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_CREDENTIALS)
+            memcpy(&who, CMSG_DATA(h), sizeof who);
+    }
+    if (fd >= 0 && n == (ssize_t)sizeof text)
+        take_letter(x, &text, fd, &who);
+    else if (fd >= 0)
+        close(fd);
+    return true;
+}
+
+static int exchange(struct exchange *x, int (*stop)(void *arg, struct mu_err *), void *arg, struct mu_err *err)
+{
+    int me = x->e->tp->rank, left = 0;
+    uint64_t end = mu_now() + EXCHANGE;
+
+    for (int r = 0; r < x->shm->size; r++) {
+        x->sent[r] = r == me || !near(&x->cards[r], &x->cards[me]);
+        left += !x->sent[r];
+    }
+    x->expected = left;
+    while ((left || x->expected > 0) && mu_now() < end) {
+        struct pollfd p = {.fd = x->sock, .events = POLLIN};
+        int rc = stop(arg, err);
+
+        if (rc < 0)
+            return rc;
+        for (int i = 1; i < x->shm->size; i++) {
+            int r = (me + i) % x->shm->size, done = x->sent[r] ? 0 : send_letter(x, r);
+
+            x->sent[r] |= done != 0;
+            left -= done != 0;
+        }
+        while (receive(x))
+            ;
+        if (left || x->expected > 0)
+            poll(&p, 1, left ? 0 : 1);
+    }
+    return 0;
+}
+
+/* Not counted: people know the call to muster_init as one operation. */
+static int gather(struct mu_engine *e, const void *mine, size_t size, void *all, struct mu_err *err)
+{
+    uint64_t entered = e->entered;
+    int rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){.kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = size, .send = mine, .recv = all},
+        err);
+
+    e->entered = entered;
+    return rc;
+}
+
+/* What this rank has mapped, as a number; n: how many, itself too. */
+static uint64_t group_of(const struct mu_shm *shm, const struct card *cards, int me)
+{
+    uint64_t h = 1;
+    int n = 0;
+
+    for (int r = 0; r < shm->size; r++)
+        if (r == me || shm->peers[r].seg.base) {
+            h = mix(mix(h, cards[r].nonce), (uint64_t)r);
+            n++;
+        }
+    h &= ~UINT64_C(0xffff);
+    return n < 2 || n > 0xffff ? 0 : h | (uint64_t)n;
+}
+
+/* Those who say the same are as many as each of them has mapped, or it is nobody's group. */
+static void check_groups(struct mu_shm *shm, const struct result *all)
+{
+    for (int r = 0; r < shm->size; r++) {
+        int n = 0;
+
+        for (int k = 0; k < shm->size && all[r].group; k++)
+            n += all[k].group == all[r].group;
+        shm->group[r] = n == (int)(all[r].group & 0xffff) ? all[r].group : 0;
+    }
+}
+
+static size_t cache_size(void)
+{
+    long n = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+    return n > 0 ? (size_t)n : (size_t)32 << 20;
+}
+
+static struct mu_shm *prepare(int size, bool on, struct card *card, int *sock)
+{
+    struct mu_shm *shm = calloc(1, sizeof *shm);
+    struct mu_err err;
+
+    if (shm) {
+        shm->peers = calloc((size_t)size, sizeof *shm->peers);
+        shm->group = calloc((size_t)size, sizeof *shm->group);
+        shm->size = size;
+        shm->llc = cache_size();
+    }
+    if (!shm || !shm->peers || !shm->group)
+        return shm;
+    if (on && mu_seg_own(&shm->seg, &err) == 0 && (*sock = open_socket(card)) >= 0) {
+        shm->own = (struct mu_channel *)(void *)((char *)shm->seg.head + MU_SEG_HEAD);
+        card->nonce = shm->seg.head->nonce;
+        card->uid = (uint32_t)geteuid();
+        card->host = host_key();
+    }
+    return shm;
+}
+
+int mu_shm_connect(struct mu_engine *e, bool on, int (*stop)(void *arg, struct mu_err *), void *arg, struct mu_err *err)
+{
+    int size = e->tp->size, me = e->tp->rank, rc;
+    struct card card = {0};
+    mu_auto_fd int sock = -1;
+    mu_auto_free struct card *cards = calloc((size_t)size, sizeof *cards);
+    mu_auto_free struct result *results = calloc((size_t)size, sizeof *results);
+    mu_auto_free struct mu_shm_ref *refs = calloc((size_t)size, sizeof *refs);
+    mu_auto_free bool *sent = calloc((size_t)size, sizeof *sent);
+    struct exchange x = {.e = e};
+    struct result mine = {.channel = -1};
+
+    if (size == 1)
+        return 0;
+    e->shm = prepare(size, on, &card, &sock);
+    if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
+    rc = gather(e, &card, sizeof card, cards, err);
+    if (rc < 0)
+        return rc;
+    x.shm = e->shm;
+    x.sock = sock;
+    x.cards = cards;
+    x.sent = sent;
+    rc = exchange(&x, stop, arg, err);
+    if (rc < 0)
+        return rc;
+    mine.group = group_of(e->shm, cards, me);
+    if (mine.group)
+        mine.channel = mu_shm_lend(e->shm, &mine.freed);
+    rc = gather(e, &mine, sizeof mine, results, err);
+    if (rc < 0)
+        return rc;
+    check_groups(e->shm, results);
+    for (int r = 0; r < size; r++)
+        refs[r] = (struct mu_shm_ref){r, results[r].channel, results[r].freed};
+    if (mu_shm_fits(e->shm, refs, size))
+        return mu_shm_attach(e->world, refs, err);
+    if (mine.channel >= 0)
+        mu_shm_return(e->shm, mine.channel);
+    if (!e->shm->group[me])
+        mu_shm_disconnect(e);
+    return 0;
+}
+
+void mu_shm_disconnect(struct mu_engine *e)
+{
+    struct mu_shm *shm = e->shm;
+
+    if (!shm)
+        return;
+    for (int r = 0; r < shm->size && shm->peers; r++)
+        mu_seg_unmap(&shm->peers[r].seg);
+    for (unsigned i = 0; i < MU_CHANNELS; i++)
+        free(shm->lent[i].to);
+    free(shm->peers);
+    free(shm->group);
+    free(shm);
+    e->shm = NULL;
+}
