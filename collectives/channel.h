@@ -33,6 +33,7 @@ struct mu_counter {
 
 struct mu_where { /* in the room of a post: the buffers, as mu_seg_offset; 0: private */
     uint64_t send, recv;
+    uint64_t address; /* of a private one that may be read out of the process; 0: it may not */
 };
 
 enum {
@@ -40,6 +41,7 @@ enum {
     MU_USED,  /* chunks of others that I am through with */
     MU_OVER,  /* operation in which I do not touch others' buffers any more */
     MU_DONE,  /* operation that I have ended: nothing of others' slots and posts is needed any more */
+    MU_BEAT,  /* grows while the owner waits in an operation of the communicator */
     MU_FREED, /* times that this channel was let go of */
     MU_COUNTERS
 };

@@ -66,10 +66,12 @@ struct mu_shm_op {
     uint32_t moves; /* grows when it gets on */
     uint8_t phase;
     enum { MU_SHM_INLINE, MU_SHM_ONE, MU_SHM_LARGE } size;
-    bool away;  /* results are too large for the caches */
-    bool given; /* this rank's buffer is read where it is */
-    int heard;  /* ranks below have said that they are there */
-    int wait;   /* the rank that it waits for; -1: not known */
+    bool away;    /* results are too large for the caches */
+    bool given;   /* this rank's buffer is read where it is */
+    bool sampled; /* beats were looked at in the middle of its patience */
+    bool stuck;   /* a peer's buffer could not be read */
+    int heard;    /* ranks below have said that they are there */
+    int wait;     /* the rank that it waits for; -1: not known */
     size_t each, at;
 };
 
@@ -204,6 +206,14 @@ static inline void *mu_at(const void *p, size_t offset)
 }
 
 /* --- inside the engine --- */
+
+/* Under the lock; muster_step adds without it, and either may lose one of the other's. */
+static inline void mu_coll_beat(struct mu_engine *e)
+{
+    uint64_t b = atomic_load_explicit(&e->slot->beat, memory_order_relaxed);
+
+    atomic_store_explicit(&e->slot->beat, b + 1, memory_order_relaxed);
+}
 
 bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
 /* Looks at the abort word; mu_coll_break_all when it is set. */

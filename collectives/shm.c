@@ -1,9 +1,11 @@
 #include "collectives/shm.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "collectives/algorithms.h"
@@ -186,6 +188,51 @@ char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t o
     return NULL;
 }
 
+static bool read_out(pid_t pid, void *to, uint64_t address, size_t bytes)
+{
+    char *p = to;
+
+    while (bytes) {
+        struct iovec here = {p, bytes}, there = {(void *)(uintptr_t)address, bytes};
+        ssize_t n = process_vm_readv(pid, &here, 1, &there, 1, 0);
+        if (n <= 0)
+            return false;
+        p += n;
+        address += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+bool mu_shm_is_peer(const struct mu_shm *shm, int world)
+{
+    const struct mu_shm_peer *peer = &shm->peers[world];
+    const struct mu_seg_head *known = (const struct mu_seg_head *)(const void *)peer->seg.base;
+    uint64_t nonce = 0;
+
+    return peer->pid && read_out(peer->pid, &nonce, peer->head + offsetof(struct mu_seg_head, nonce), sizeof nonce) &&
+           nonce == known->nonce;
+}
+
+bool mu_shm_read(struct muster_request *req, int k, void *to, uint64_t address, size_t bytes)
+{
+    const struct mu_shm_peer *peer = &mu_shm_of(req)->shm->peers[req->comm->world[k]];
+    int error;
+    struct mu_err err;
+    char who[100];
+
+    if (read_out(peer->pid, to, address, bytes))
+        return true;
+    error = errno;
+    if (mu_shm_heard(req, k) && error != ESRCH && mu_shm_is_peer(mu_shm_of(req)->shm, req->comm->world[k])) {
+        errno = error;
+        mu_err_errno(&err, MUSTER_EIO, "the buffer of %s cannot be read", mu_comm_who(req->comm, k, who, sizeof who));
+        mu_coll_break_comm(req->comm, &err);
+    }
+    req->shm.wait = k;
+    return false; /* else it is dead, and somebody will say so */
+}
+
 /* --- operations --- */
 
 void mu_shm_start(struct muster_request *req)
@@ -248,12 +295,38 @@ void mu_shm_poison(struct muster_comm *comm)
         atomic_store_explicit(&c->post[i].word, MU_POST_POISON, memory_order_release);
 }
 
-bool mu_shm_absent(const struct muster_request *req, int k)
+void mu_shm_blame(struct muster_request *req, bool *blamed)
 {
     const struct mu_shm_comm *sc = mu_shm_of(req);
+    bool any = false;
 
-    return k != sc->me && load(&sc->ch[k]->post[req->shm.s % MU_POSTS].word) != req->shm.word &&
-           load(&sc->ch[k]->counter[MU_DONE].value) < req->shm.s;
+    for (int pass = 0; pass < 2 && !any; pass++)
+        for (int k = 0; k < sc->p; k++) {
+            const struct mu_channel *c = sc->ch[k];
+            bool still = req->shm.sampled && load(&c->counter[MU_BEAT].value) == sc->beats[k];
+            bool away = load(&c->post[req->shm.s % MU_POSTS].word) != req->shm.word;
+
+            blamed[k] = k != sc->me && load(&c->counter[MU_DONE].value) < req->shm.s && (pass ? away : still);
+            any |= blamed[k];
+        }
+    if (!any && req->shm.wait >= 0)
+        blamed[req->shm.wait] = true;
+    for (int k = sc->p - 1; k >= 0; k--)
+        if (blamed[k])
+            req->shm.wait = k;
+}
+
+static void sample(struct muster_request *req, uint64_t idle)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    if (idle < req->comm->engine->timeout / 2) {
+        req->shm.sampled = false;
+    } else if (!req->shm.sampled) {
+        req->shm.sampled = true;
+        for (int k = 0; k < sc->p; k++)
+            sc->beats[k] = load(&sc->ch[k]->counter[MU_BEAT].value);
+    }
 }
 
 /* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
@@ -274,9 +347,13 @@ void mu_shm_look(struct muster_request *req, uint64_t idle)
     struct muster_comm *comm = req->comm;
     struct mu_shm_comm *sc = comm->shm;
     int k = req->shm.algo ? req->shm.wait : -1;
+    struct mu_counter *beat = &sc->ch[sc->me]->counter[MU_BEAT];
     struct mu_err err;
     char who[100];
 
+    atomic_store_explicit(&beat->value, load(&beat->value) + 1, memory_order_release);
+    if (req->shm.algo)
+        sample(req, idle);
     for (int i = 0; i < sc->p && !comm->engine->trouble; i++)
         if (i != sc->me && load(&sc->ch[i]->post[0].word) == MU_POST_POISON)
             given_up(req, i);

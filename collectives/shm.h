@@ -16,6 +16,7 @@
 struct mu_shm_peer {
     struct mu_seg_peer seg; /* base NULL: not on this node */
     pid_t pid;              /* 0: not visible from here */
+    uint64_t head;          /* address of the segment in that process */
 };
 
 struct mu_shm_lent { /* to whom a channel was lent the last time */
@@ -35,7 +36,9 @@ struct mu_shm {
     struct mu_shm_peer *peers; /* by world rank; own: as mapped by itself */
     uint64_t *group;           /* by world rank: equal for those that have all mapped each other, 0: alone */
     int size;
-    size_t llc; /* bytes of the last cache */
+    size_t llc;             /* bytes of the last cache */
+    bool reads;             /* all in the group may read each other's memory (process_vm_readv) */
+    size_t small_reduction; /* bytes up to which everybody reduces everything; the same in a group */
     struct mu_shm_lent lent[MU_CHANNELS];
 };
 
@@ -48,7 +51,8 @@ struct mu_shm_comm {
     uint64_t chunks;        /* that have gone through slots, on every rank alike */
     uint64_t slot_user[MU_SLOTS];
     uint64_t words[MU_POSTS];
-    uint64_t *seen; /* by rank: the operation whose post was looked at last */
+    uint64_t *seen;  /* by rank: the operation whose post was looked at last */
+    uint64_t *beats; /* by rank: when this one's patience was half over */
     struct muster_request *first, **last;
     const void **src; /* room for the arguments of mu_ops_reduce */
     void **dst;
@@ -57,8 +61,9 @@ struct mu_shm_comm {
 /* --- life --- */
 
 /* Collective over the world, with frames: finds out who is on this node, and gives the world its channel. Never fails
- * because of a node that cannot do it; then e->shm stays NULL. on: false where it is not wanted. */
-int mu_shm_connect(struct mu_engine *e, bool on, int (*stop)(void *arg, struct mu_err *), void *arg,
+ * because of a node that cannot do it; then e->shm stays NULL. on: false where it is not wanted; reads: whether ranks
+ * may read out of each other's processes. */
+int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *arg, struct mu_err *), void *arg,
                    struct mu_err *err);
 void mu_shm_disconnect(struct mu_engine *e);
 
@@ -79,8 +84,9 @@ void mu_shm_unlink(struct muster_request *req);
 void mu_shm_poison(struct muster_comm *comm);
 /* A member that has given up, or whose process has ended: breaks the communicator. idle: ns without progress. */
 void mu_shm_look(struct muster_request *req, uint64_t idle);
-/* True when that rank has not said that it is in this operation. */
-bool mu_shm_absent(const struct muster_request *req, int k);
+/* At the deadline, by rank: true for those who hold the others up. One that waits itself does not, unless it is in
+ * another operation and nobody else is to blame. The first of them is the one it waits for, from now on. */
+void mu_shm_blame(struct muster_request *req, bool *blamed);
 
 /* --- for algorithms --- */
 
@@ -104,7 +110,12 @@ bool mu_shm_one(struct muster_request *req, int k, unsigned counter, uint64_t va
 void mu_shm_count(struct muster_request *req, unsigned counter, uint64_t value);
 /* A peer's buffer of this operation; where: from its post. NULL breaks the communicator. */
 char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t offset, size_t bytes);
+/* A copy out of a peer's private memory; false: not now, or the communicator is broken. */
+bool mu_shm_read(struct muster_request *req, int k, void *to, uint64_t address, size_t bytes);
+/* Was it that peer's memory, and nobody else's with the same process number? */
+bool mu_shm_is_peer(const struct mu_shm *shm, int world);
 const struct mu_where *mu_shm_where(const struct muster_request *req, int k);
+
 static inline struct mu_shm_comm *mu_shm_of(const struct muster_request *req)
 {
     return req->comm->shm;

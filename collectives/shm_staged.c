@@ -8,8 +8,9 @@
 
 #define PIECE ((size_t)1 << 20)
 #define SMALL ((size_t)8 << 10)
+#define READ ((size_t)32 << 10) /* bytes from which a private buffer is better read out of its process */
 
-enum { POST, HEAR, CHUNKS, DIRECT, PART };
+enum { POST, HEAR, CHUNKS, DIRECT, CHECK, PART };
 
 /* o, n: which part of each block. from[k]: rank k's part for everybody, or for this rank. */
 struct row {
@@ -18,6 +19,8 @@ struct row {
     void (*stage)(struct muster_request *, char *to, size_t o, size_t n);
     void (*take)(struct muster_request *, size_t o, size_t n);
 };
+
+static bool row_blocks(const struct muster_request *req);
 
 static size_t block(const struct muster_request *req)
 {
@@ -57,6 +60,18 @@ static void take_reduced(struct muster_request *req, size_t o, size_t n)
         mu_ops_reduce(&req->red, sc->dst, 1, sc->src, (unsigned)sc->p, n / req->elem, req->shm.away);
 }
 
+/* From src[k], or out of k's process where that is NULL. */
+static void take_one(struct muster_request *req, int k, char *to, size_t o, size_t n)
+{
+    const char *from = mu_shm_of(req)->src[k];
+    size_t shift = row_blocks(req) ? (size_t)req->comm->rank * block(req) : 0;
+
+    if (from)
+        mu_ops_copy(to, from, n, req->shm.away);
+    else if (!req->shm.stuck)
+        req->shm.stuck = !mu_shm_read(req, k, to, mu_shm_where(req, k)->address + shift + o, n);
+}
+
 static void take_blocks(struct muster_request *req, size_t o, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
@@ -65,18 +80,19 @@ static void take_blocks(struct muster_request *req, size_t o, size_t n)
 
     for (int i = 0; i < sc->p; i++) {
         int k = (sc->me + i) % sc->p;
-        const char *from = k == sc->me ? mu_at(mine, o) : sc->src[k];
         char *to = mu_at(req->call.recv, (size_t)k * block(req) + o);
 
-        if (from != to)
-            mu_ops_copy(to, from, n, req->shm.away);
+        if (k != sc->me)
+            take_one(req, k, to, o, n);
+        else if (to != mu_at(mine, o))
+            mu_ops_copy(to, mu_at(mine, o), n, req->shm.away);
     }
 }
 
 static void take_root(struct muster_request *req, size_t o, size_t n)
 {
     if (!is_root(req, req->comm->rank))
-        mu_ops_copy(mu_at(req->call.recv, o), mu_shm_of(req)->src[req->call.root], n, req->shm.away);
+        take_one(req, req->call.root, mu_at(req->call.recv, o), o, n);
 }
 
 static void nothing(struct muster_request *req, char *to, size_t o, size_t n)
@@ -109,6 +125,11 @@ static const struct row rows[MU_OP_KIND_COUNT] = {
 static const struct row *row_of(const struct muster_request *req)
 {
     return &rows[req->call.kind];
+}
+
+static bool row_blocks(const struct muster_request *req)
+{
+    return row_of(req)->blocks;
 }
 
 static bool gives(const struct muster_request *req, int k)
@@ -263,9 +284,27 @@ static bool chunks(struct muster_request *req)
 static bool mapped(const struct muster_request *req)
 {
     for (int k = 0; k < req->comm->size; k++)
-        if (gives(req, k) && k != req->comm->rank && !mu_shm_where(req, k)->send)
+        if (gives(req, k) && k != req->comm->rank && !mu_shm_where(req, k)->send && !mu_shm_where(req, k)->address)
             return false;
     return !gives(req, req->comm->rank) || req->shm.given;
+}
+
+/* A rank that gives up says so before its caller can free the buffer, and a process that is gone is another one: what
+ * was read is right when neither is so afterwards. */
+static bool was_right(struct muster_request *req)
+{
+    atomic_thread_fence(memory_order_acquire);
+    for (int k = 0; k < req->comm->size; k++) {
+        if (k == req->comm->rank || !gives(req, k))
+            continue;
+        if (!mu_shm_heard(req, k))
+            return false;
+        if (!mu_shm_where(req, k)->send && !mu_shm_is_peer(mu_shm_of(req)->shm, req->comm->world[k])) {
+            req->shm.wait = k;
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool direct(struct muster_request *req)
@@ -279,24 +318,32 @@ static bool direct(struct muster_request *req)
 
         if (k == sc->me || !gives(req, k))
             continue;
-        sc->src[k] = mu_shm_peer_at(req, k, mu_shm_where(req, k)->send, shift + op->at, n);
-        if (!sc->src[k])
+        sc->src[k] = NULL;
+        if (mu_shm_where(req, k)->send &&
+            !(sc->src[k] = mu_shm_peer_at(req, k, mu_shm_where(req, k)->send, shift + op->at, n)))
             return false;
     }
+    op->stuck = false;
     row_of(req)->take(req, op->at, n);
+    if (op->stuck)
+        return false;
     op->at += n;
-    req->shm.moves++;
+    op->moves++;
     return op->at == block(req);
 }
 
 /* The others read this rank's buffer: is it such that they can, and not changed meanwhile? */
-static uint64_t offer(const struct muster_request *req)
+static struct mu_where offer(const struct muster_request *req)
 {
     const void *buf = row_of(req)->stage == stage_recv ? req->call.recv : req->call.send;
+    struct mu_where where = {0};
 
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
-        return 0;
-    return mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
+        return where;
+    where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
+    if (!where.send && mu_shm_of(req)->shm->reads && block(req) >= READ && !mu_kinds[req->call.kind].has_op)
+        where.address = (uint64_t)(uintptr_t)buf;
+    return where;
 }
 
 static bool step_large(struct muster_request *req)
@@ -308,8 +355,8 @@ static bool step_large(struct muster_request *req)
         if (!mu_shm_may_post(req))
             return false;
         if (gives(req, req->comm->rank)) {
-            where.send = offer(req);
-            op->given = where.send != 0;
+            where = offer(req);
+            op->given = where.send || where.address;
             if (!op->given && mu_shm_slot_free(req, 0))
                 stage_next(req);
         }
@@ -325,6 +372,11 @@ static bool step_large(struct muster_request *req)
         return chunks(req);
     if (op->phase == DIRECT) {
         if (takes(req, req->comm->rank) && !direct(req))
+            return false;
+        op->phase = CHECK;
+    }
+    if (op->phase == CHECK) {
+        if (takes(req, req->comm->rank) && !was_right(req))
             return false;
         mu_shm_count(req, MU_OVER, op->s);
         op->phase = PART;

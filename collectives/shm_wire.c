@@ -21,12 +21,14 @@ struct card {
     char socket[16]; /* abstract name */
     uint32_t socket_len;
     uint32_t uid;
+    uint64_t head; /* address of its segment */
 };
 
 struct result {
     uint64_t group;
     int32_t channel;
     uint32_t freed;
+    uint32_t small_reduction, reads;
 };
 
 struct letter {
@@ -132,6 +134,7 @@ static void take_letter(struct exchange *x, const struct letter *text, int fd, c
     p = &x->shm->peers[text->from];
     if (mu_seg_map(fd, x->cards[text->from].nonce, &p->seg, &err) == 0)
         p->pid = who->pid;
+    p->head = x->cards[text->from].head;
     x->expected--;
 }
 
@@ -222,15 +225,36 @@ static uint64_t group_of(const struct mu_shm *shm, const struct card *cards, int
     return n < 2 || n > 0xffff ? 0 : h | (uint64_t)n;
 }
 
-/* Those who say the same are as many as each of them has mapped, or it is nobody's group. */
-static void check_groups(struct mu_shm *shm, const struct result *all)
+/* Yama, seccomp or name spaces of processes may forbid it. */
+static bool can_read(const struct mu_shm *shm)
 {
+    for (int r = 0; r < shm->size; r++)
+        if (shm->peers[r].seg.base && !mu_shm_is_peer(shm, r))
+            return false;
+    return true;
+}
+
+/* Beyond it slices are shared out, which takes one more turn; turns are long where CPUs are shared. */
+static uint32_t small_reduction(const struct mu_engine *e)
+{
+    return e->crowded ? 16384 : 1024;
+}
+
+/* Those who say the same are as many as each of them has mapped, or it is nobody's group. */
+static void check_groups(struct mu_shm *shm, const struct result *all, int me)
+{
+    shm->reads = true;
     for (int r = 0; r < shm->size; r++) {
         int n = 0;
 
         for (int k = 0; k < shm->size && all[r].group; k++)
             n += all[k].group == all[r].group;
         shm->group[r] = n == (int)(all[r].group & 0xffff) ? all[r].group : 0;
+        if (all[r].group != all[me].group)
+            continue;
+        shm->reads &= all[r].reads != 0;
+        if (all[r].small_reduction > shm->small_reduction)
+            shm->small_reduction = all[r].small_reduction;
     }
 }
 
@@ -258,12 +282,14 @@ static struct mu_shm *prepare(int size, bool on, struct card *card, int *sock)
         shm->own = (struct mu_channel *)(void *)((char *)shm->seg.head + MU_SEG_HEAD);
         card->nonce = shm->seg.head->nonce;
         card->uid = (uint32_t)geteuid();
+        card->head = (uint64_t)(uintptr_t)shm->seg.head;
         card->host = host_key();
     }
     return shm;
 }
 
-int mu_shm_connect(struct mu_engine *e, bool on, int (*stop)(void *arg, struct mu_err *), void *arg, struct mu_err *err)
+int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *arg, struct mu_err *), void *arg,
+                   struct mu_err *err)
 {
     int size = e->tp->size, me = e->tp->rank, rc;
     struct card card = {0};
@@ -291,12 +317,14 @@ int mu_shm_connect(struct mu_engine *e, bool on, int (*stop)(void *arg, struct m
     if (rc < 0)
         return rc;
     mine.group = group_of(e->shm, cards, me);
+    mine.reads = reads && can_read(e->shm);
+    mine.small_reduction = small_reduction(e);
     if (mine.group)
         mine.channel = mu_shm_lend(e->shm, &mine.freed);
     rc = gather(e, &mine, sizeof mine, results, err);
     if (rc < 0)
         return rc;
-    check_groups(e->shm, results);
+    check_groups(e->shm, results, me);
     for (int r = 0; r < size; r++)
         refs[r] = (struct mu_shm_ref){r, results[r].channel, results[r].freed};
     if (mu_shm_fits(e->shm, refs, size))

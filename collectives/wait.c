@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "collectives/shm.h"
+#include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
 #define BARE_POLLS 50u
@@ -51,14 +52,17 @@ static void tell_late(struct muster_request *req)
 void mu_coll_late(struct muster_request *req)
 {
     const struct muster_comm *comm = req->comm;
+    mu_auto_free bool *blamed = calloc((size_t)comm->size, sizeof *blamed);
     char who[100], list[300] = "";
     size_t used = 0;
     unsigned n = 0;
     struct mu_err err;
 
+    if (req->shm.algo && blamed)
+        mu_shm_blame(req, blamed);
     /* Every peer once: streams of a peer lie `size - 1` apart or there is only one. */
     for (int r = 0; r < comm->size; r++) {
-        bool missing = req->shm.algo && mu_shm_absent(req, r);
+        bool missing = req->shm.algo && blamed && blamed[r];
 
         for (unsigned i = 0; i < req->nin && !missing; i++)
             missing = req->in[i].peer == r && req->in[i].got < req->in[i].nframes;
@@ -72,8 +76,6 @@ void mu_coll_late(struct muster_request *req)
     }
     if (n > 4 && used < sizeof list)
         snprintf(list + used, sizeof list - used, " and %u more", n - 4);
-    if (!n && req->shm.wait >= 0 && req->shm.algo && ++n)
-        mu_comm_who(comm, req->shm.wait, list, sizeof list);
     mu_err_set(&err, MUSTER_ETIMEOUT, "%s waited %.3g s in muster_%s without hearing from %s",
                mu_comm_who(comm, comm->rank, who, sizeof who), (double)comm->engine->timeout / MU_SEC,
                mu_kinds[req->call.kind].name, n ? list : "the network");
@@ -102,13 +104,6 @@ void mu_coll_probe(struct muster_request *req)
     }
 }
 
-static void beat(struct mu_engine *e)
-{
-    uint64_t b = atomic_load_explicit(&e->slot->beat, memory_order_relaxed);
-
-    atomic_store_explicit(&e->slot->beat, b + 1, memory_order_relaxed);
-}
-
 static void publish(const struct muster_request *req, bool polled)
 {
     const struct muster_comm *comm = req->comm;
@@ -129,7 +124,7 @@ static uint64_t look(struct muster_request *req, bool polled)
     struct mu_engine *e = req->comm->engine;
     uint64_t now = mu_now(), idle;
 
-    beat(e);
+    mu_coll_beat(e);
     if (req->moved) {
         req->moved = false;
         req->moved_at = now;
@@ -206,7 +201,7 @@ void mu_coll_wait(struct muster_request *req)
     if (req->status != MU_PENDING)
         return;
     if (req->shm.algo && wait_near(req)) {
-        beat(e);
+        mu_coll_beat(e);
         return;
     }
     req->moved_at = mu_now();
@@ -228,10 +223,10 @@ void mu_coll_wait(struct muster_request *req)
         else
             sched_yield();
         pthread_mutex_lock(&e->lock);
-        beat(e);
+        mu_coll_beat(e);
     }
     mu_slot_go(e->slot);
-    beat(e);
+    mu_coll_beat(e);
     /* Give the news of a failure a chance to leave, even if the program ends now. */
     for (unsigned i = 0; req->status < 0 && !e->dead && !req->comm->shm && e->tp->ops->pending(e->tp) && i < 1000; i++)
         mu_coll_progress(e);

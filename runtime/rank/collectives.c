@@ -13,16 +13,16 @@ static bool overlap(const void *a, size_t na, const void *b, size_t nb)
 static int check_buffers(const struct muster_comm *comm, struct mu_call *call, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
-    size_t elem = mu_dtype_size(call->dtype), blocks = (size_t)comm->size, block, nsend, nrecv;
+    size_t elem = mu_dtype_size(call->dtype), blocks = (size_t)comm->size, block, all, nsend, nrecv;
     bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root);
     uintptr_t send = (uintptr_t)call->send, recv = (uintptr_t)call->recv, shift;
     bool allowed;
 
-    if (call->count > (size_t)PTRDIFF_MAX / elem / blocks)
+    if (__builtin_mul_overflow(call->count, elem, &block) || __builtin_mul_overflow(block, blocks, &all) ||
+        all > (size_t)PTRDIFF_MAX)
         return mu_err_set(err, MUSTER_EARG, "muster_%s: count %zu does not fit in memory", k->name, call->count);
-    block = call->count * elem;
-    nsend = !k->send ? 0 : k->send == MU_BLOCK_A_RANK ? block * blocks : block;
-    nrecv = !takes ? 0 : k->recv == MU_BLOCK_A_RANK ? block * blocks : block;
+    nsend = !k->send ? 0 : k->send == MU_BLOCK_A_RANK ? all : block;
+    nrecv = !takes ? 0 : k->recv == MU_BLOCK_A_RANK ? all : block;
     if ((nsend && !call->send) || (nrecv && !call->recv))
         return mu_err_set(err, MUSTER_EARG, "muster_%s: the %s buffer is NULL but count is %zu", k->name,
                           nsend && !call->send ? "send" : "receive", call->count);

@@ -96,7 +96,7 @@ int mu_rank_enter(const muster_comm *comm, bool any, const char *function)
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&e->lock);
-    atomic_fetch_add_explicit(&e->slot->beat, 1, memory_order_relaxed);
+    mu_coll_beat(e);
     if (any)
         return 0;
     for (c = e->comms; c && c != comm;)
@@ -282,7 +282,7 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
     if (rc == 0)
-        rc = mu_shm_connect(e, session.env.shm, joining_stops, e, err);
+        rc = mu_shm_connect(e, session.env.shm, session.env.shm_reads, joining_stops, e, err);
     if (rc < 0)
         return rc;
     session.live = true;

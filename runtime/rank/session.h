@@ -39,7 +39,8 @@ struct mu_rank_env {
     double timeout;                             /* s, without a word from those waited for */
     bool timeout_said;
     size_t flat_max;
-    bool shm; /* ranks of one node use memory that they share */
+    bool shm;       /* ranks of one node use memory that they share */
+    bool shm_reads; /* and read out of each other's processes */
     char node[MU_NODE_NAME];
 };
 int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err);

@@ -59,6 +59,8 @@ for memory in mapped mixed; do
     run "all collectives, 3 ranks, $memory memory" 3 COLL_MEMORY=$memory -- coll_all
     same
 done
+run "all collectives, 3 ranks, everything through slots" 3 MUSTER_SHM=copy -- coll_all
+same
 for max in 1 1000000000; do
     run "all collectives, 3 ranks, over MPI, algorithms changed at $max bytes" 3 MUSTER_SHM=0 MUSTER_FLAT_MAX=$max -- \
         coll_all
