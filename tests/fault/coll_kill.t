@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Kills or stops a rank at a random moment inside random collectives, and looks at what the others are told, when, and
+whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed."""
+import mmap
+import os
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+B = os.path.abspath(os.environ.get("B", "build/default"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+ROUNDS = int(os.environ.get("ROUNDS", "12"))
+BOUND_MS = float(os.environ.get("BOUND_MS", "2000"))  # a death is known
+TIMEOUT = 1.0
+EPEER, ETIMEOUT, EABORTED = -4, -5, -6
+DIR = tempfile.mkdtemp(prefix="muster-coll-kill-")
+ENV = dict(os.environ, MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2")
+count = failed = 0
+
+
+def ok(good, what, detail=""):
+    global count, failed
+    count += 1
+    print("%sok %d - %s" % ("" if good else "not ", count, what))
+    if not good:
+        failed += 1
+        print("# " + str(detail).replace("\n", "\n# "))
+    sys.stdout.flush()
+
+
+def seen(m, rank):
+    done, ns, code, later, later_ns, intact, calls = struct.unpack_from("<QQqqQQQ", m, 16 + 640 * rank)
+    text = m[16 + 640 * rank + 56:16 + 640 * (rank + 1)].split(b"\0")[0].decode()
+    return done, ns, code, later, later_ns, intact, calls, text
+
+
+def round_of(n, times):
+    rng = random.Random(SEED * 100003 + n)
+    ranks, how = rng.choice([2, 3, 4, 5]), rng.choice(["kill", "stop"])
+    victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
+    path = DIR + "/seen"
+    with open(path, "wb") as f:
+        f.truncate(16 + 640 * 16)
+    env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
+    args = [B + "/bin/muster", "run", "-n", str(ranks), "--oversubscribe", "--on-failure=keep",
+            B + "/tests/fault/coll_kill", path, str(seed), how, str(victim), str(delay)]
+    try:
+        p = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=60)
+        said, code = p.stdout.decode(), p.returncode
+    except subprocess.TimeoutExpired as e:
+        said, code = (e.stdout or b"").decode(), "none after 60 s"
+    wrong = []
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+        for r in range(ranks):
+            done, ns, rc, later, later_ns, intact, calls, text = seen(m, r)
+            if r == victim and how == "kill":
+                continue
+            took = ns / 1e6
+            who = "rank %d: %d after %.1f ms, %d calls: %s" % (r, rc, took, calls, text)
+            if not done:
+                wrong.append("rank %d did not come back" % r)
+                continue
+            if rc != (EPEER if how == "kill" else ETIMEOUT):
+                wrong.append(who)
+            elif not re.search(r"\b(without hearing from )?rank %d on " % victim, text.split(": ", 1)[-1]) or (
+                    how == "stop" and "hearing from rank %d on " % victim not in text):
+                wrong.append("another rank is named: " + who)
+            if r != victim:
+                times[how].append(took)
+                late = BOUND_MS if how == "kill" else TIMEOUT * 1000 + 2000
+                if took > late:
+                    wrong.append("late: " + who)
+            if later != EABORTED or later_ns > 1e9:
+                wrong.append("rank %d: the next call returned %d after %.1f ms" % (r, later, later_ns / 1e6))
+            if not intact:
+                wrong.append("rank %d: memory was written to after the failure" % r)
+    if code != (137 if how == "kill" else 0):
+        wrong.append("muster run ended with %s: %s" % (code, said))
+    name = "%d: %s of rank %d of %d after %.1f ms" % (n, how, victim, ranks, delay / 1000)
+    return name, wrong
+
+
+times = {"kill": [], "stop": []}
+bad = 0
+try:
+    first = int(os.environ.get("ROUND", "0"))
+    for n in range(first, first + ROUNDS):
+        name, wrong = round_of(n, times)
+        if ROUNDS <= 50 or wrong:
+            ok(not wrong, name, "SEED=%d ROUND=%d ROUNDS=1\n" % (SEED, n) + "\n".join(wrong))
+        bad += bool(wrong)
+    ok(not bad, "%d rounds, seed %d" % (ROUNDS, SEED), "%d bad" % bad)
+    for how, t in sorted(times.items()):
+        t.sort()
+        if t:
+            print("# %s: known after median %.2f ms, 99 %% %.2f ms, at most %.2f ms (%d survivors)" %
+                  (how, t[len(t) // 2], t[len(t) * 99 // 100], t[-1], len(t)))
+finally:
+    shutil.rmtree(DIR, ignore_errors=True)
+print("1..%d" % count)
+sys.exit(failed > 0)
