@@ -484,6 +484,8 @@ int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct m
     if (rc == 0 && (*out)->shm.algo) {
         (*out)->moved_at = mu_now();
         mu_coll_progress(comm->engine);
+        if ((*out)->status == MU_PENDING)
+            mu_progress_kick(comm->engine);
     }
     return rc;
 }

@@ -1,4 +1,4 @@
-/* The engine: requests that advance when frames arrive, never a thread, never a wait without an end. One engine a
+/* The engine: requests that advance when frames arrive, never a wait without an end. One engine a
  * process; its caller holds engine->lock in every call.
  *
  * A request owns streams (frames to or from one peer, in order). Its algorithm says which streams there are, and moves
@@ -128,6 +128,13 @@ struct muster_comm {
     bool quick_used;
 };
 
+struct mu_progress { /* the thread of progress.c */
+    bool wanted;     /* a CPU is free for it */
+    bool running, stop, failed;
+    pthread_t thread;
+    pthread_cond_t wake;
+};
+
 struct mu_engine {
     pthread_mutex_t lock;
     struct mu_transport *tp;
@@ -145,6 +152,7 @@ struct mu_engine {
     uint64_t *retired;      /* ctx of freed communicators */
     size_t nretired;
     uint64_t entered;
+    struct mu_progress progress;
     struct mu_err broken; /* as in a communicator, for all of them */
     bool dead, told, trouble;
 };
@@ -240,6 +248,10 @@ void mu_coll_late(
     struct muster_request *req); /* the deadline has passed: breaks its communicator, naming who is missing */
 void mu_coll_probe(struct muster_request *req);
 int mu_coll_missing(const struct muster_request *req); /* a peer that it waits for; -1: none */
+/* An operation was started that nobody waits for yet: the thread, if it is wanted, works on it. */
+void mu_progress_kick(struct mu_engine *e);
+/* Ends the thread; lets go of the lock meanwhile. */
+void mu_progress_stop(struct mu_engine *e);
 /* Point to point. */
 void mu_p2p_dispatch(struct muster_comm *comm, struct mu_frame *f);
 void mu_p2p_bind(struct muster_request *req); /* gives a new receive the message that is already there */

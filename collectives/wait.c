@@ -209,7 +209,8 @@ void mu_coll_wait(struct muster_request *req)
     while (req->status == MU_PENDING) {
         bool nap = idle > e->nap_after;
 
-        if (mu_coll_progress(e)) {
+        /* MPI is asked less often where nothing is expected of it. */
+        if (req->shm.algo && polls % 8 ? mu_shm_push(req->comm) : mu_coll_progress(e)) {
             quiet = 0;
             idle = 0;
         }

@@ -62,7 +62,7 @@ check "blanks at the end of a line, tabs in C" "$(grep -nE '[ 	]+$|	' "${code[@]
 # Files that may be longer, why, and up to where. A file that no longer needs its row is found, too.
 longer() { # PATH LINES REASON
     cat <<'ROWS'
-docs/examples/train_lm.c 1000 a whole program in one file, to be read, copied and compiled by itself
+docs/examples/train_lm.c 1030 a whole program in one file, to be read, copied and compiled by itself
 ROWS
 }
 check "C files of more than 800 lines" "$(awk 'NR == FNR { most[$1] = $2; next }

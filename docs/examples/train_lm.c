@@ -447,7 +447,8 @@ struct model {
     struct layer layers[MAX_LAYERS + 1];
     float *weights, *gradient; /* gradient has one element more, for the loss */
     float *slope_x, *slope_z, *slope_in, *transposed;
-    uint8_t *samples; /* capacity rows of context + 1 bytes */
+    muster_bucket *buckets; /* of the gradient: the loss, then the layers from the last one, then the embedding */
+    uint8_t *samples;       /* capacity rows of context + 1 bytes */
 };
 
 /* Returns the tensor's offset. */
@@ -517,6 +518,7 @@ static void free_model(struct model *m)
     free(m->slope_in);
     free(m->transposed);
     free(m->samples);
+    muster_bucket_close(m->buckets);
     muster_mem_free(m->gradient);
 }
 
@@ -578,10 +580,31 @@ static double forward(struct model *m, size_t rows, float scale)
     return loss;
 }
 
-/* From slope_z to the gradient of all weights. */
-static void backward(struct model *m, size_t rows)
+/* Part of the gradient can be averaged while the rest is computed. */
+static void ready(const struct model *m, size_t part)
 {
-    memset(m->gradient, 0, (m->nweights + 1) * sizeof(float));
+    if (m->buckets)
+        check(muster_bucket_ready(m->buckets, part), "average the gradients");
+}
+
+static void make_buckets(struct model *m)
+{
+    check(muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_AVG, 0, &m->buckets), "make buckets");
+    check(muster_bucket_add(m->buckets, m->gradient + m->nweights, 1), "make buckets");
+    for (size_t n = m->nlayers; n-- > 0;) {
+        const struct layer *l = &m->layers[n];
+
+        check(muster_bucket_add(m->buckets, m->gradient + l->weight, l->bias + l->out - l->weight), "make buckets");
+    }
+    check(muster_bucket_add(m->buckets, m->gradient, m->layers[0].weight), "make buckets");
+}
+
+/* From slope_z to the gradient of all weights; loss goes with it. */
+static void backward(struct model *m, size_t rows, float loss)
+{
+    memset(m->gradient, 0, m->nweights * sizeof(float));
+    m->gradient[m->nweights] = loss;
+    ready(m, 0);
     memset(m->slope_x, 0, rows * m->hidden * sizeof(float));
     memset(m->slope_in, 0, rows * m->layers[0].in * sizeof(float));
     for (size_t n = m->nlayers; n-- > 0;) {
@@ -597,6 +620,7 @@ static void backward(struct model *m, size_t rows)
                     m->transposed);
         for (size_t i = 0; n && i < rows * l->in; i++)
             m->slope_z[i] = m->slope_x[i] * activation_slope(l[-1].z[i]);
+        ready(m, m->nlayers - n);
     }
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < m->context; c++) {
@@ -606,6 +630,7 @@ static void backward(struct model *m, size_t rows)
             for (size_t e = 0; e < m->embed; e++)
                 to[e] += from[e];
         }
+    ready(m, m->nlayers + 1);
 }
 
 /* --- Gradient check --------------------------------------------------------------------------------------------- */
@@ -658,7 +683,7 @@ static bool gradient_check(void)
     for (size_t i = 0; i < ROWS * (m.context + 1); i++)
         m.samples[i] = random_bits(9, i) % 64; /* some bytes occur twice */
     loss = forward(&m, ROWS, 1);
-    backward(&m, ROWS);
+    backward(&m, ROWS, 0);
     plain = plain_loss(&m, w, ROWS, x, z);
     if (!(fabs(loss - plain) <= 1e-5 * plain))
         good = false;
@@ -746,10 +771,8 @@ static float train_step(struct training *t)
     for (size_t r = 0; r < rows; r++)
         load_sample(m, r, &t->text, sample_at(&t->at, begin + r, samples_of(t)));
     loss = forward(m, rows, scale);
-    backward(m, rows);
-    m->gradient[m->nweights] = (float)loss * scale;
-    check(muster_allreduce(m->gradient, m->gradient, m->nweights + 1, MUSTER_FLOAT32, MUSTER_AVG, world),
-          "average the gradients");
+    backward(m, rows, (float)loss * scale);
+    check(muster_bucket_wait(m->buckets), "average the gradients");
     adam(t);
     advance(&t->at, batch, samples_of(t));
     t->step++;
@@ -970,6 +993,7 @@ int main(int argc, char **argv)
         (time_fd = open(opt.step_time_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) < 0)
         fail("cannot open '%s': %s", opt.step_time_file, strerror(errno));
     make_model(&t.model, &opt, opt.batch / (uint64_t)size + 1);
+    make_buckets(&t.model);
     t.mean = zeroed(t.model.nweights, sizeof(float));
     t.variance = zeroed(t.model.nweights, sizeof(float));
     t.at.seed = opt.seed;

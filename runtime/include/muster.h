@@ -130,6 +130,18 @@ MUSTER_API int muster_test(muster_request *, int *done);
 /* Frees the request and sets it to NULL, whatever the result. */
 MUSTER_API int muster_wait(muster_request **);
 
+/* Gradients, reduced while the backward pass goes on. Tensors are added once, in the order in which they become ready,
+ * the same on all ranks; their numbers are 0, 1, ... Each step muster_bucket_ready says that one is ready (it may not
+ * be touched until muster_bucket_wait has returned), in whatever order, and muster_bucket_wait, collective, returns
+ * when all have been reduced in place. Buckets of at most so many bytes (0: 4 MiB; a larger tensor has one of its own)
+ * go at once. Tensors that lie side by side are not copied, best in memory of muster_mem_alloc. */
+typedef struct muster_bucket muster_bucket;
+MUSTER_API int muster_bucket_open(muster_comm *, muster_dtype, muster_op, size_t bytes, muster_bucket **);
+MUSTER_API int muster_bucket_add(muster_bucket *, void *data, size_t count);
+MUSTER_API int muster_bucket_ready(muster_bucket *, size_t tensor);
+MUSTER_API int muster_bucket_wait(muster_bucket *);
+MUSTER_API int muster_bucket_close(muster_bucket *); /* before its communicator is freed */
+
 /* Memory that peers on the node can map; aligned to a page, zeroed. NULL when there is none. */
 MUSTER_API void *muster_mem_alloc(size_t bytes);
 MUSTER_API void muster_mem_free(void *);

@@ -66,6 +66,10 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "MUSTER_SHM=%s: 0, copy or 1 is needed", s);
     e.shm = !s || *s != '0';
     e.shm_reads = !s || *s != 'c';
+    s = getenv("MUSTER_PROGRESS");
+    if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_PROGRESS=%s: 0 or 1 is needed", s);
+    e.progress = s && *s ? *s == '1' : -1;
     if (node && *node)
         strncpy(e.node, node, sizeof e.node - 1);
     else if (gethostname(e.node, sizeof e.node - 1) < 0)

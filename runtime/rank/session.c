@@ -178,6 +178,13 @@ static int check_world(const struct mu_rank_env *env, const struct mu_mpi_state 
     return 0;
 }
 
+static int own_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 /* Waiting ranks that share cores with working ones should sleep early. */
 static void set_patience(struct mu_engine *e)
 {
@@ -186,6 +193,7 @@ static void set_patience(struct mu_engine *e)
     for (int i = 0; i < e->tp->size; i++)
         here += !strcmp(e->nodes[i], e->nodes[e->tp->rank]);
     e->crowded = here > cpus;
+    e->progress.wanted = session.env.progress == 1 || (session.env.progress < 0 && cpus >= 2 * here && own_cpus() > 1);
     e->nap_after = e->crowded ? MU_MS : 50 * MU_MS;
 }
 
@@ -372,6 +380,7 @@ int muster_finalize(void)
         rc = mu_err_set(&err, MUSTER_EARG, "MPI was finalised before muster_finalize");
     }
     session.live = false;
+    mu_progress_stop(e);
     forget(e);
     if (rc == 0)
         rc = mu_mpi_stop(&session.mpi, &err);

@@ -40,6 +40,7 @@ struct mu_rank_env {
     bool timeout_said;
     size_t flat_max;
     bool shm;       /* ranks of one node use memory that they share */
+    int progress;   /* a thread gets requests on: 1, 0, -1: if a CPU is free */
     bool shm_reads; /* and read out of each other's processes */
     char node[MU_NODE_NAME];
 };

@@ -49,7 +49,7 @@ same() { # the digest of the last run is that of $digest
 }
 
 run "all collectives, 2 ranks" 2 -- coll_all
-run "all collectives, 4 ranks" 4 COLL_MEMORY=mixed -- coll_all
+run "all collectives, 4 ranks, with a thread for progress" 4 COLL_MEMORY=mixed MUSTER_PROGRESS=1 -- coll_all
 export COLL_SHORT=1 # without the largest vectors
 for p in 1 5 3; do
     run "all collectives, $p ranks" $p -- coll_all

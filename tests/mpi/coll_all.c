@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "muster.h"
 #include "muster_mpi.h"
@@ -478,6 +479,70 @@ static void overlapping(void)
     check(muster_comm_free(other) == 0, "their communicator can be freed afterwards");
 }
 
+/* With a thread of the library (MUSTER_PROGRESS=1) requests end while nobody is in it. */
+static void in_background(void)
+{
+    enum { N = 2000000 };
+    float *in = malloc(N * sizeof *in), *out = malloc(N * sizeof *out);
+    const char *on = getenv("MUSTER_PROGRESS");
+    muster_request *req = NULL;
+    int done = 0, ok = muster_barrier(world) == 0;
+
+    for (size_t i = 0; i < N; i++)
+        in[i] = (float)(rank + 1);
+    ok = ok && muster_iallreduce(in, out, N, MUSTER_FLOAT32, MUSTER_SUM, world, &req) == 0;
+    for (int i = 0; i < 100; i++)
+        usleep(size > 1 && on && *on == '1' ? 10000 : 0);
+    ok = ok && muster_test(req, &done) == 0 && (done || !on || *on == '0');
+    ok = ok && muster_wait(&req) == 0;
+    for (size_t i = 0; i < N; i++)
+        ok &= out[i] == (float)(size * (size + 1) / 2);
+    free(in);
+    free(out);
+    check(ok, "a request whose program is busy with something else");
+}
+
+static void buckets(void)
+{
+    enum { T = 40 };
+    muster_bucket *b = NULL, *none = NULL;
+    size_t count[T], at = 0;
+    float *all = muster_mem_alloc((size_t)1 << 20), *apart[T];
+    int ok = muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, 20000, &b) == 0;
+
+    for (int t = 0; t < T; t++) { /* half of them side by side, downwards; the others anywhere */
+        count[t] = t == 7 ? 0 : t == 9 ? 9000 : (size_t)(mix((uint64_t)t + 1) % 3000);
+        apart[t] = t < T / 2 ? NULL : malloc((count[t] + 1) * sizeof(float));
+    }
+    for (int t = T / 2 - 1; t >= 0; at += count[t--])
+        apart[t] = all + at;
+    for (int t = 0; t < T; t++)
+        ok = ok && muster_bucket_add(b, apart[t], count[t]) == 0;
+    for (int step = 0; step < 3; step++) {
+        for (int t = 0; t < T; t++)
+            for (size_t i = 0; i < count[t]; i++)
+                apart[t][i] = (float)(rank + t + step);
+        for (int k = 0; k < T; k++) /* in another order on each rank */
+            ok = ok && muster_bucket_ready(b, (size_t)((k * 7 + rank * 3 + step) % T)) == 0;
+        ok = ok && muster_bucket_wait(b) == 0;
+        for (int t = 0; t < T; t++)
+            for (size_t i = 0; i < count[t]; i++)
+                ok &= apart[t][i] == (float)(size * (size - 1) / 2 + size * (t + step));
+    }
+    check(ok, "buckets: tensors ready in any order, side by side or apart, three steps");
+    ok = muster_bucket_ready(b, T) == MUSTER_EARG && muster_bucket_ready(b, 1) == 0 &&
+         muster_bucket_ready(b, 1) == MUSTER_EARG && strstr(muster_last_error(), "tensor 1 is ready already") &&
+         muster_bucket_wait(b) == MUSTER_EARG && strstr(muster_last_error(), "tensor 0 is not ready") &&
+         muster_bucket_add(b, all, 1) == MUSTER_EARG && muster_bucket_ready(NULL, 0) == MUSTER_EARG &&
+         muster_bucket_open(world, (muster_dtype)77, MUSTER_SUM, 0, &none) == MUSTER_EARG &&
+         muster_bucket_open(NULL, MUSTER_FLOAT32, MUSTER_SUM, 0, &none) == MUSTER_EARG && !none;
+    check(ok, "buckets: what is wrong is refused");
+    check(muster_bucket_close(b) == 0 && muster_bucket_close(NULL) == 0, "buckets: closed");
+    for (int t = T / 2; t < T; t++)
+        free(apart[t]);
+    muster_mem_free(all);
+}
+
 static void point_to_point(void)
 {
     int right = (rank + 1) % size, left = (rank + size - 1) % size, ok = 1;
@@ -591,6 +656,8 @@ int main(int argc, char **argv)
         large();
     splits();
     overlapping();
+    in_background();
+    buckets();
     point_to_point();
     memory();
     bridge();

@@ -1,0 +1,244 @@
+/* Gradient buckets, on top of the public collectives. Tensors that lie side by side in memory are reduced where they
+ * are; others are copied into a bucket of their own, and back. Buckets start in the order of their tensors on every
+ * rank, as collectives must, however the tensors become ready. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/rank/session.h"
+
+#define DEFAULT_BYTES ((size_t)4 << 20)
+
+struct tensor {
+    char *data;
+    size_t bytes, bucket;
+    size_t offset; /* in the bucket's memory, when it has some */
+    bool ready;
+};
+
+struct bucket {
+    size_t first, end;   /* tensors */
+    size_t bytes, waits; /* waits: tensors that are not ready */
+    char *low, *memory;  /* where they lie: low, if they tile it; else memory */
+    muster_request *req;
+    bool started;
+};
+
+struct muster_bucket {
+    muster_comm *comm;
+    muster_dtype dtype;
+    muster_op op;
+    size_t most, elem;
+    struct tensor *tensors;
+    struct bucket *buckets;
+    size_t ntensors, nbuckets, started;
+    bool closed; /* the layout is made */
+};
+
+int muster_bucket_open(muster_comm *comm, muster_dtype dtype, muster_op op, size_t bytes, muster_bucket **out)
+{
+    muster_bucket *b;
+
+    if (muster_size(comm) < 0)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_open: the communicator is NULL");
+    if (!mu_dtype_size(dtype) || !mu_op_valid(op) || !out)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_open: %s",
+                            !out              ? "out is NULL"
+                            : mu_op_valid(op) ? "not a muster_dtype"
+                                              : "not a muster_op");
+    b = calloc(1, sizeof *b);
+    if (!b)
+        return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_open: no memory");
+    b->comm = comm;
+    b->dtype = dtype;
+    b->op = op;
+    b->most = bytes ? bytes : DEFAULT_BYTES;
+    b->elem = mu_dtype_size(dtype);
+    *out = b;
+    return 0;
+}
+
+int muster_bucket_add(muster_bucket *b, void *data, size_t count)
+{
+    struct tensor *t;
+
+    if (!b || b->closed || (!data && count) || (b && count > (size_t)PTRDIFF_MAX / b->elem))
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: %s",
+                            !b          ? "no buckets"
+                            : b->closed ? "tensors are added before the first one is ready"
+                                        : "no such data");
+    t = realloc(b->tensors, (b->ntensors + 1) * sizeof *t);
+    if (!t)
+        return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_add: no memory");
+    b->tensors = t;
+    t[b->ntensors++] = (struct tensor){.data = data, .bytes = count * b->elem};
+    return 0;
+}
+
+static int by_address(const void *x, const void *y)
+{
+    const struct tensor *const *a = x, *const *b = y;
+
+    return ((*a)->data > (*b)->data) - ((*a)->data < (*b)->data);
+}
+
+/* Do the tensors of the bucket lie side by side, in any order? */
+static int place(muster_bucket *b, struct bucket *k)
+{
+    size_t n = k->end - k->first, at = 0;
+    struct tensor **sorted = malloc(n * sizeof(struct tensor *));
+    bool tiles = true;
+
+    if (!sorted)
+        return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_ready: no memory");
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &b->tensors[k->first + i];
+    qsort(sorted, n, sizeof *sorted, by_address);
+    k->low = sorted[0]->data;
+    for (size_t i = 0; i + 1 < n; i++)
+        tiles &= sorted[i]->data + sorted[i]->bytes == sorted[i + 1]->data;
+    free(sorted);
+    if (tiles || !k->bytes)
+        return 0;
+    k->memory = muster_mem_alloc(k->bytes);
+    if (!k->memory)
+        return MUSTER_ENOMEM;
+    for (size_t i = k->first; i < k->end; i++) {
+        b->tensors[i].offset = at;
+        at += b->tensors[i].bytes;
+    }
+    return 0;
+}
+
+static int lay_out(muster_bucket *b)
+{
+    struct bucket *k = NULL;
+    int rc = 0;
+
+    b->buckets = calloc(b->ntensors ? b->ntensors : 1, sizeof *b->buckets);
+    if (!b->buckets)
+        return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_ready: no memory");
+    for (size_t i = 0; i < b->ntensors; i++) {
+        if (!k || k->bytes + b->tensors[i].bytes > b->most) {
+            k = &b->buckets[b->nbuckets++];
+            k->first = i;
+        }
+        k->end = i + 1;
+        k->bytes += b->tensors[i].bytes;
+        k->waits++;
+        b->tensors[i].bucket = b->nbuckets - 1;
+    }
+    for (size_t i = 0; i < b->nbuckets && rc == 0; i++)
+        rc = place(b, &b->buckets[i]);
+    b->closed = rc == 0;
+    if (rc < 0) {
+        for (size_t i = 0; i < b->nbuckets; i++)
+            muster_mem_free(b->buckets[i].memory);
+        free(b->buckets);
+        b->buckets = NULL;
+        b->nbuckets = 0;
+    }
+    return rc;
+}
+
+static void copy(muster_bucket *b, const struct bucket *k, bool in)
+{
+    for (size_t i = k->first; i < k->end && k->memory; i++) {
+        struct tensor *t = &b->tensors[i];
+
+        if (t->bytes)
+            memcpy(in ? k->memory + t->offset : t->data, in ? t->data : k->memory + t->offset, t->bytes);
+    }
+}
+
+static int start_next(muster_bucket *b)
+{
+    struct bucket *k = &b->buckets[b->started];
+    char *p = k->memory ? k->memory : k->low;
+    int rc;
+
+    copy(b, k, true);
+    rc = muster_iallreduce(p, p, k->bytes / b->elem, b->dtype, b->op, b->comm, &k->req);
+    if (rc == 0) {
+        k->started = true;
+        b->started++;
+    }
+    return rc;
+}
+
+int muster_bucket_ready(muster_bucket *b, size_t tensor)
+{
+    int rc = 0, done;
+
+    if (!b)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_ready: no buckets");
+    if (!b->closed && (rc = lay_out(b)) < 0)
+        return rc;
+    if (tensor >= b->ntensors || b->tensors[tensor].ready)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_ready: tensor %zu %s", tensor,
+                            tensor >= b->ntensors ? "was never added" : "is ready already");
+    b->tensors[tensor].ready = true;
+    b->buckets[b->tensors[tensor].bucket].waits--;
+    while (rc == 0 && b->started < b->nbuckets && !b->buckets[b->started].waits)
+        rc = start_next(b);
+    /* Those that are under way get on. */
+    for (size_t i = 0; rc == 0 && i < b->started; i++)
+        if (b->buckets[i].req) {
+            rc = muster_test(b->buckets[i].req, &done);
+            break;
+        }
+    return rc;
+}
+
+/* The first failure counts; every request is taken back. */
+static int finish(muster_bucket *b)
+{
+    int first = 0;
+
+    for (size_t i = 0; i < b->nbuckets; i++) {
+        struct bucket *k = &b->buckets[i];
+        int rc = k->req ? muster_wait(&k->req) : 0;
+
+        if (rc == 0 && k->started)
+            copy(b, k, false);
+        first = first ? first : rc;
+        k->started = false;
+        k->waits = k->end - k->first;
+    }
+    for (size_t i = 0; i < b->ntensors; i++)
+        b->tensors[i].ready = false;
+    b->started = 0;
+    return first;
+}
+
+int muster_bucket_wait(muster_bucket *b)
+{
+    if (!b)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_wait: no buckets");
+    for (size_t i = 0; i < b->ntensors; i++)
+        if (!b->tensors[i].ready)
+            return mu_rank_fail(MUSTER_EARG, "muster_bucket_wait: tensor %zu is not ready", i);
+    while (b->started < b->nbuckets) { /* an earlier failure left them */
+        int rc = start_next(b);
+
+        if (rc < 0) {
+            finish(b);
+            return rc;
+        }
+    }
+    return finish(b);
+}
+
+int muster_bucket_close(muster_bucket *b)
+{
+    int rc;
+
+    if (!b)
+        return 0;
+    rc = finish(b);
+    for (size_t i = 0; i < b->nbuckets; i++)
+        muster_mem_free(b->buckets[i].memory);
+    free(b->buckets);
+    free(b->tensors);
+    free(b);
+    return rc;
+}
