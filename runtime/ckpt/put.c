@@ -251,6 +251,22 @@ static bool is_committed(struct mu_ckpt_put *p)
     return ours;
 }
 
+/* By an earlier run, too: then the segment was synced, rank 0 may be committing it at this moment, and it is not to be
+ * touched any more. */
+static bool has_voted(const struct mu_ckpt_put *p, const char *tmp)
+{
+    struct mu_ckpt_path seg = mu_ckpt_path("%s/seg.%u", tmp, p->place.rank);
+    struct mu_ckpt_manifest m;
+    struct stat st;
+    bool whole;
+
+    if (mu_ckpt_store_manifest(tmp, &p->plan->id, p->place.rank, NULL, &m, NULL))
+        return false;
+    whole = stat(seg.s, &st) == 0 && (uint64_t)st.st_size == m.segment;
+    mu_ckpt_manifest_free(&m);
+    return whole;
+}
+
 int mu_ckpt_put_begin(struct mu_ckpt_put *p, struct mu_err *err)
 {
     struct mu_ckpt_path tmp = mu_ckpt_tmp(&p->place, p->generation);
@@ -271,6 +287,8 @@ int mu_ckpt_put_begin(struct mu_ckpt_put *p, struct mu_err *err)
     if (mu_ckpt_store_fence(&p->place, err) == MUSTER_EEPOCH) /* before anything is made there */
         return MUSTER_EEPOCH;
     p->fenced = mu_now();
+    if ((p->voted = has_voted(p, tmp.s)))
+        return 0;
     if (p->place.io->mkdir(p->place.io, tmp.s) && errno != EEXIST)
         return mu_err_errno(err, 0, "create directory %s", tmp.s);
     if ((rc = write_segment(p, tmp.s, err)) || (rc = write_manifest(p, tmp.s, err)))
