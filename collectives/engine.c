@@ -387,7 +387,7 @@ static struct muster_request *new_channels(struct muster_comm *comm, bool quick,
     }
     if (req == &comm->quick)
         comm->quick_used = true;
-    memset(req, 0, offsetof(struct muster_request, err)); /* its text is long */
+    memset(req, 0, offsetof(struct muster_request, red)); /* the rest is set by mu_shm_start, or long and not read */
     req->err.code = 0;
     return req;
 }

@@ -101,9 +101,9 @@ struct muster_request {
     uint64_t moved_at, looked_at; /* looked_at: by mu_coll_test */
 
     /* The ordered reduction (fold.c). */
-    struct mu_reducer red;
     void *acc;
     uint32_t fold_frame, fold_rank;
+    struct mu_reducer red;
 
     struct mu_shm_op shm;
     struct mu_err err;
