@@ -220,10 +220,10 @@ int mu_seg_map(int fd, uint64_t nonce, struct mu_seg_peer *out, struct mu_err *e
     struct stat st;
     size_t size;
 
-    if (fstat(fd, &st) < 0 || (size_t)st.st_size < HEAP_AT)
+    if (fstat(taken, &st) < 0 || (size_t)st.st_size < HEAP_AT)
         return mu_err_set(err, MUSTER_EVERSION, "a peer's memory is too short");
     size = (size_t)st.st_size;
-    h = reserve(fd, size);
+    h = reserve(taken, size);
     if (h == MAP_FAILED)
         return mu_err_errno(err, MUSTER_ENOMEM, "a peer's memory cannot be mapped");
     if (mprotect(h, HEAP_AT, PROT_READ | PROT_WRITE) < 0) {

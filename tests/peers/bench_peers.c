@@ -158,7 +158,11 @@ static void fail(const char *what)
 }
 
 /* What the memory of the node gives: every rank reads and writes its vector once. */
-__attribute__((optimize("O3"))) static int touch(float *send, float *recv, size_t n)
+#ifndef __clang__
+__attribute__((optimize("O3")))
+#endif
+static int
+touch(float *send, float *recv, size_t n)
 {
     (void)send;
     for (size_t i = 0; i < n; i++)
