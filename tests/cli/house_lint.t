@@ -38,7 +38,7 @@ planted "headers without a guard" runtime/base/planted.h 'int a;\n'
 planted "printing, exiting or aborting in library rooms" runtime/base/planted.c \
     'void f(void)\n{\n    fprintf(stderr, "x");\n}\n'
 planted "printing, exiting or aborting in library rooms" runtime/base/planted.c 'void f(void)\n{\n    exit(1);\n}\n'
-planted "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1001})"
+planted "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1031})"
 planted "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
 echo 'Schemas: `muster.jobs/1`' >"$tree/docs/formats.md"
 printf '/* muster.jobs/1 muster.planted/2 */\n' >>"$tree/runtime/base/buf.c"
