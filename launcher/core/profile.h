@@ -27,8 +27,8 @@ struct mu_profile {
     int16_t *low, *back, *room, *take;
     struct mu_policy_share *pick; /* of mu_profile_find: the shares, npick of them, nspares of which are spares */
     unsigned npick, nspares;
-    unsigned width; /* nodes that the memory was made for */
-    uint32_t *order;          /* of mu_profile_build */
+    unsigned width;  /* nodes that the memory was made for */
+    uint32_t *order; /* of mu_profile_build */
     unsigned norder;
     bool failed; /* out of memory */
 };
