@@ -112,12 +112,12 @@ $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 $(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
 CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/agent/tree.c runtime/keeper/core*.c) runtime/wire/beat.c
 $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
 
 # The same for traces of jobs through the queue's policy.
 $(B)/tests/policy/trace: $(POLICY_SRC) $(B)/libmu.a

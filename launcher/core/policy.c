@@ -49,10 +49,11 @@ struct mu_policy {
     int16_t *open, *only; /* nodes: that jobs are started on; of one job */
     double *factors;      /* fair share, by user */
     unsigned capusers;
-    struct mu_policy_share **kept; /* shares that acts refer to */
+    void **kept; /* what acts refer to */
     unsigned nkept, capkept;
     uint64_t planned_at; /* all promises were looked at then */
-    bool planned;
+    bool planned, freed; /* freed: since then something became free that was not to be */
+    uint64_t room;       /* slots that are up and not in use, after the last decision */
     /* of the decision under way */
     const struct mu_policy_settings *set;
     const struct mu_policy_view *view;
@@ -183,6 +184,7 @@ static void score(struct mu_policy *p, unsigned q)
     w->share = j->user < p->view->nusers && !MU_POLICY_MUTANT(SHARE_IGNORED)
                    ? p->factors[j->user] * hours(p->set->share_weight_ns)
                    : 0;
+    w->factor = j->user < p->view->nusers ? p->factors[j->user] : 1;
     w->score = w->age + w->priority + w->share;
 }
 
@@ -387,7 +389,8 @@ static bool promise(struct mu_policy *p, unsigned q, int slice)
 
 /* What was promised before stands, in the order of the jobs, up to the first that has no promise and is to get one:
  * that one goes before those behind it, which are promised anew. */
-static void hold_promises(struct mu_policy *p, bool again)
+/* true: some job is promised a start that had none. */
+static bool hold_promises(struct mu_policy *p, bool again)
 {
     unsigned o = 0;
     bool anew = false;
@@ -423,25 +426,61 @@ static void hold_promises(struct mu_policy *p, bool again)
         if (k < p->set->depth && (again || !m->nowhere))
             anew = true;
     }
+    return anew;
+}
+
+static bool keep(struct mu_policy *p, void *v)
+{
+    if (!v || !grow(&p->kept, &p->capkept, p->nkept + 1, sizeof *p->kept)) {
+        free(v);
+        return false;
+    }
+    p->kept[p->nkept++] = v;
+    return true;
+}
+
+/* What the job may have for all of its time, its own shares among it. */
+static const int16_t *room_for(struct mu_policy *p, unsigned q)
+{
+    struct promise *m = &p->cur[q];
+    uint64_t end = mu_profile_end(&p->profile, m->at, m->dur);
+    const int16_t *mask = mask_of(p, &p->view->jobs[q]);
+    int16_t *room = malloc((p->view->nnodes + 1u) * sizeof *room);
+
+    mu_profile_take(&p->profile, m->need, m->shares, m->n, m->at, end, -1);
+    for (unsigned i = 0; room && i < p->view->nnodes; i++)
+        room[i] = MU_POLICY_MUTANT(PROMISE_IGNORED) ? p->profile.v[0].free[i] : INT16_MAX;
+    for (unsigned k = 0; room && k < p->profile.n && p->profile.v[k].at < end; k++)
+        for (unsigned i = 0; i < p->view->nnodes; i++)
+            if (p->profile.v[k].free[i] < room[i])
+                room[i] = p->profile.v[k].free[i];
+    for (unsigned i = 0; room && i < p->view->nnodes; i++)
+        room[i] = (int16_t)(room[i] > 0 ? room[i] & mask[i] : 0);
+    mu_profile_take(&p->profile, m->need, m->shares, m->n, m->at, end, 1);
+    return keep(p, room) ? room : NULL;
 }
 
 /* A promise becomes the start. */
 static bool start(struct mu_policy *p, unsigned q)
 {
     struct promise *m = &p->cur[q];
+    const int16_t *room = room_for(p, q);
 
     if (MU_POLICY_MUTANT(TWICE))
         mu_profile_take(&p->profile, m->need, m->shares, m->n, m->at, mu_profile_end(&p->profile, m->at, m->dur), -1);
-    if (!grow(&p->kept, &p->capkept, p->nkept + 1, sizeof *p->kept) ||
-        !act(p, (struct mu_policy_act){
-                    .what = MU_POLICY_START, .job = q, .shares = m->shares, .nshares = m->n, .nspares = m->nspares}))
+    if (!room || !act(p, (struct mu_policy_act){.what = MU_POLICY_START,
+                                                .job = q,
+                                                .shares = m->shares,
+                                                .nshares = m->n,
+                                                .nspares = m->nspares,
+                                                .room = room}))
         return false;
-    p->kept[p->nkept++] = m->shares;
+    struct mu_policy_share *shares = m->shares;
     m->shares = NULL;
     m->held = false;
     p->waits[q].why = MU_WHY_NOT;
     p->waits[q].promised = p->view->now;
-    return true;
+    return keep(p, shares);
 }
 
 /* The k-th of the order: whether it starts, or when it will. again: promises are looked at for earlier starts. */
@@ -592,12 +631,16 @@ static void explain(struct mu_policy *p)
 {
     uint64_t first = 0; /* of the order that is promised something */
     const struct mu_slice *s = &p->profile.v[0];
+    uint64_t slots = 0;
 
+    for (unsigned i = 0; i < p->view->nnodes; i++)
+        slots += p->view->nodes[i].usable ? p->view->nodes[i].has[MU_RES_SLOTS] : 0;
     for (unsigned k = 0; k < p->norder; k++) {
         unsigned q = p->order[k];
         struct mu_policy_wait *w = &p->waits[q];
         const struct mu_policy_job *j = &p->view->jobs[q];
         w->free_slots = s->sum > 0 ? (uint64_t)s->sum : 0;
+        w->slots = slots;
         if (w->why == MU_WHY_NOT)
             continue;
         w->promised = p->cur[q].shares ? p->cur[q].at : 0;
@@ -609,6 +652,23 @@ static void explain(struct mu_policy *p)
             w->other = first;
         first = first || !p->cur[q].shares ? first : j->id;
     }
+}
+
+/* Before and, less what it has started, after a decision. */
+static uint64_t free_slots(const struct mu_policy *p)
+{
+    uint64_t has = 0, used = 0;
+
+    for (unsigned i = 0; i < p->view->nnodes; i++)
+        if (p->view->nodes[i].usable)
+            has += p->view->nodes[i].has[MU_RES_SLOTS];
+    for (unsigned i = 0; i < p->view->nruns; i++)
+        for (unsigned k = 0; k < p->view->runs[i].nshares; k++)
+            used += p->view->runs[i].shares[k].n * p->view->runs[i].need[MU_RES_SLOTS];
+    for (unsigned i = 0; i < p->nacts; i++)
+        for (unsigned k = 0; p->acts[i].what == MU_POLICY_START && k < p->acts[i].nshares; k++)
+            used += p->acts[i].shares[k].n * p->view->jobs[p->acts[i].job].need[MU_RES_SLOTS];
+    return has > used ? has - used : 0;
 }
 
 static bool keep_promises(struct mu_policy *p)
@@ -638,7 +698,9 @@ int mu_policy_decide(struct mu_policy *p, const struct mu_policy_settings *set, 
     bool ok = mu_profile_build(&p->profile, view, p->ends);
     if (!ok)
         return MUSTER_ENOMEM;
-    hold_promises(p, again);
+    /* a job that is new must not get what one before it has not been looked at for */
+    p->freed = p->freed || free_slots(p) > p->room;
+    again = (hold_promises(p, again) && p->freed) || again;
     for (unsigned k = 0; ok && k < p->norder; k++)
         ok = plan_job(p, k, again) && !p->profile.failed;
     ok = ok && preempt(p) && !p->profile.failed;
@@ -650,7 +712,9 @@ int mu_policy_decide(struct mu_policy *p, const struct mu_policy_settings *set, 
     if (again) {
         p->planned = true;
         p->planned_at = view->now;
+        p->freed = false;
     }
+    p->room = free_slots(p);
     *out = (struct mu_policy_plan){.acts = p->acts, .nacts = p->nacts, .waits = p->waits, .next = UINT64_MAX};
     for (unsigned i = 0; i < p->nold; i++) {
         uint64_t at = p->old[i].nowhere ? p->planned_at + set->replan_ns : p->old[i].at;

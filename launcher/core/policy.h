@@ -109,6 +109,7 @@ struct mu_policy_act {
     uint64_t other;
     const struct mu_policy_share *shares;
     unsigned nshares, nspares;
+    const int16_t *room; /* START: slots by node that it may have for all of its time; shares is one way to use them */
 };
 enum mu_policy_why {
     MU_WHY_NOT, /* it does not wait */
@@ -125,8 +126,9 @@ struct mu_policy_wait {
     uint32_t place;                     /* in the order, 1: first; 0: not in it */
     uint64_t other;                     /* a job */
     uint64_t promised;                  /* it starts then at the latest; 0: that is not known */
-    uint64_t free_slots;                /* at this time */
+    uint64_t free_slots, slots;         /* at this time; of all nodes that are up */
     double score, age, priority, share; /* score: the sum of the others; hours */
+    double factor;                      /* of the user's fair share: 1 nothing used, 0.5 just the share */
 };
 struct mu_policy_plan { /* belongs to the policy, until the next decision */
     const struct mu_policy_act *acts;

@@ -236,8 +236,8 @@ static void room(const struct mu_policy_job *j, const struct mu_policy_wait *w, 
     if (j->label && len < n)
         len += (size_t)snprintf(buf + len, n - len, " with label %.60s", j->label);
     if (len < n && w->why == MU_WHY_ROOM)
-        snprintf(buf + len, n - len, ", %llu %s free", (unsigned long long)w->free_slots,
-                 w->free_slots == 1 ? "is" : "are");
+        snprintf(buf + len, n - len, ", %llu of %llu %s free", (unsigned long long)w->free_slots,
+                 (unsigned long long)w->slots, w->free_slots == 1 ? "is" : "are");
 }
 
 void mu_policy_reason(const struct mu_policy_job *j, const struct mu_policy_wait *w, char *buf, size_t n)

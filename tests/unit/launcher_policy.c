@@ -166,8 +166,9 @@ static void backfill(void)
     jobs[2].ranks = 1;
     plan = decided(p);
     const char *got = shown(&plan);
-    TAP_OK(!strcmp(got, "start 3 3:1; 1: waiting for 8 slots, 3 are free; 2: waiting behind job 1, which has been "
-                        "promised what is free"),
+    TAP_OK(!strcmp(got,
+                   "start 3 3:1; 1: waiting for 8 slots, 3 of 16 are free; 2: waiting behind job 1, which has been "
+                   "promised what is free"),
            "a short job starts before those that it does not delay: %s", got);
     TAP_OK(plan.waits[0].promised >= NOW + H && plan.waits[0].promised < NOW + H + H / 8,
            "the first is promised a start in an hour");
@@ -187,17 +188,17 @@ static void backfill(void)
 static void order(void)
 {
     fresh(3, 2);
-    is("start 1 3:4; 2: waiting for 4 slots, 0 are free", "who came first is first");
+    is("start 1 3:4; 2: waiting for 4 slots, 0 of 16 are free", "who came first is first");
     jobs[1].priority = 1;
-    is("start 2 3:4; 1: waiting for 4 slots, 0 are free", "unless the other has a higher priority");
+    is("start 2 3:4; 1: waiting for 4 slots, 0 of 16 are free", "unless the other has a higher priority");
     jobs[1].priority = 0;
     users[0].usage = 3;
-    is("start 2 3:4; 1: waiting for 4 slots, 0 are free", "or a user who has had less");
+    is("start 2 3:4; 1: waiting for 4 slots, 0 of 16 are free", "or a user who has had less");
     users[0].share = 3;
-    is("start 1 3:4; 2: waiting for 4 slots, 0 are free", "of the share that is his");
+    is("start 1 3:4; 2: waiting for 4 slots, 0 of 16 are free", "of the share that is his");
     jobs[0].since = NOW - 500 * H;
     users[0].share = 1;
-    is("start 1 3:4; 2: waiting for 4 slots, 0 are free", "but waiting outweighs all of it");
+    is("start 1 3:4; 2: waiting for 4 slots, 0 of 16 are free", "but waiting outweighs all of it");
 }
 
 static void preemption(void)
@@ -208,22 +209,22 @@ static void preemption(void)
         runs[i].preemptible = true;
     runs[1].ckpt_at = NOW - 60 * MU_SEC;
     runs[2].ckpt_at = NOW - H;
-    is("1: waiting for 4 slots, 0 are free", "nobody is preempted where that is off");
+    is("1: waiting for 4 slots, 0 of 16 are free", "nobody is preempted where that is off");
     set.preempt = MU_PREEMPT_ON;
     is("preempt 101; 1: jobs of lower priority make room for it", "the one whose checkpoint is young");
     jobs[0].priority = 0;
-    is("1: waiting for 4 slots, 0 are free", "for a higher priority alone");
+    is("1: waiting for 4 slots, 0 of 16 are free", "for a higher priority alone");
     jobs[0].priority = 1;
     runs[1].preemptible = false;
-    is("1: waiting for 4 slots, 0 are free", "none that may not be");
+    is("1: waiting for 4 slots, 0 of 16 are free", "none that may not be");
     set.preempt = MU_PREEMPT_FORCE;
     runs[3].started = NOW - MU_SEC;
     is("preempt 103; 1: jobs of lower priority make room for it", "or, when that is forced, the one that ran shortest");
     jobs[0].ranks = 16;
-    is("1: waiting for 16 slots, 0 are free", "nobody where it is no use");
+    is("1: waiting for 16 slots, 0 of 16 are free", "nobody where it is no use");
     runs[3].ending = true;
     jobs[0].ranks = 4;
-    is("1: waiting for 4 slots, 0 are free", "while others end it is waited for them");
+    is("1: waiting for 4 slots, 0 of 16 are free", "while others end it is waited for them");
 }
 
 static void settings(void)
