@@ -4,18 +4,25 @@
 
 #include "launcher/answer.h"
 #include "launcher/commands.h"
+#include "launcher/history.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
 struct opts {
-    bool all, json;
+    bool all, json, history, csv;
     uint64_t why;
+    int by;
 };
 static const struct mu_opt rows[] = {
     {"all", 'a', MU_OPT_FLAG, offsetof(struct opts, all), NULL, "jobs that have ended, too", NULL, 0, 0, NULL},
     {"why", 0, MU_OPT_U64, offsetof(struct opts, why), "JOB", "why that one waits", NULL, 1, 0, NULL},
+    {"history", 0, MU_OPT_FLAG, offsetof(struct opts, history), NULL, "what those that have ended have used", NULL, 0,
+     0, NULL},
+    {"by", 0, MU_OPT_CHOICE, offsetof(struct opts, by), "job|user|node", "with --history: summed up so", NULL, 0, 0,
+     NULL},
+    {"csv", 0, MU_OPT_FLAG, offsetof(struct opts, csv), NULL, "with --history: as CSV", NULL, 0, 0, NULL},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON", NULL, 0, 0, NULL},
 };
 
@@ -83,6 +90,18 @@ static int why(const char *name, const struct opts *o)
     return 0;
 }
 
+static int history(const char *name, const struct opts *o)
+{
+    struct mu_err err = {0};
+    json_t *root, *list;
+
+    if (mu_answer_get("jobs", 0, true, "jobs", &root, &list, NULL, &err))
+        return mu_cmd_fail(name, &err);
+    int rc = mu_history_print(list, o->by, o->csv, &err);
+    json_decref(root);
+    return rc ? mu_cmd_fail(name, &err) : 0;
+}
+
 int mu_cmd_jobs(int argc, char **argv)
 {
     static const struct mu_column columns[] = {{"ID", MU_RIGHT},      {"NAME", 0},         {"USER", 0},
@@ -100,6 +119,13 @@ int mu_cmd_jobs(int argc, char **argv)
         return code;
     if (o.why)
         return why(argv[0], &o);
+    if (o.history && !o.json)
+        return history(argv[0], &o);
+    if (!o.history && (o.csv || o.by)) {
+        mu_err_set(&err, MUSTER_EARG, "--csv and --by go with --history");
+        return mu_cmd_fail(argv[0], &err);
+    }
+    o.all = o.all || o.history;
     if (mu_answer_get("jobs", 0, o.all, "jobs", &root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));

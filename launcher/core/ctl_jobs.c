@@ -286,6 +286,28 @@ void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)
     order_free(&o);
 }
 
+/* Steps of the present attempt, that all of its ranks have done. */
+static uint64_t steps_of(const struct job *j)
+{
+    uint64_t least = j->nparts ? UINT64_MAX : 0;
+
+    for (unsigned i = 0; i < j->nparts; i++)
+        least = j->parts[i].steps < least ? j->parts[i].steps : least;
+    return least;
+}
+
+void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
+{
+    struct mu_m_jobrow *r = &j->row;
+
+    if (r->resumed_wall && c->wall > r->resumed_wall) {
+        r->ran_ns += c->wall - r->resumed_wall;
+        r->rank_ns += (c->wall - r->resumed_wall) * r->ranks;
+    }
+    r->steps_done += steps_of(j);
+    r->resumed_wall = 0;
+}
+
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *row = &j->row;
@@ -306,7 +328,10 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     mu_strv_free(row->lapsed_nodes);
     row->lapsed_nodes = NULL;
     row->started_wall = row->started_wall ? row->started_wall : c->wall;
+    row->steps_done += row->attempt > 1 ? steps_of(j) : 0;
     if (!row->resumed_wall) {
+        uint64_t since = row->since_wall ? row->since_wall : row->submitted_wall;
+        row->waited_ns += c->wall > since ? c->wall - since : 0;
         row->resumed_wall = c->wall;
         j->kill_at = !j->spec.timeout_ns                ? 0
                      : j->spec.timeout_ns > row->ran_ns ? c->now + (j->spec.timeout_ns - row->ran_ns)
@@ -478,6 +503,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
                      strerror((int)j->row.lost_why), (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
+    mu_ctl_job_account(c, j);
     j->row.retry_wall = 0;
     j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);

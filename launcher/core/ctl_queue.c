@@ -591,8 +591,8 @@ void mu_ctl_queue_back(struct mu_ctl *c, struct job *j)
         if (j->parts[i].confirmed && c->pool.v[j->parts[i].share.node].conn)
             c->pool.v[j->parts[i].share.node].stale = true;
     mu_fences_end(c->fences, r->id);
-    r->ran_ns += r->resumed_wall && c->wall > r->resumed_wall ? c->wall - r->resumed_wall : 0;
-    r->resumed_wall = r->retry_wall = 0;
+    mu_ctl_job_account(c, j);
+    r->retry_wall = 0;
     r->since_wall = c->wall;
     r->ending = MU_END_NONE;
     r->ending_code = 0;

@@ -129,6 +129,19 @@ rm "$MUSTER_HOME/policy"
 kill -HUP "$(cat "$MUSTER_RUN_ROOT/$(uname -n)"/*/ctl.lock)"
 wait_for 10 grep -q "the policy is read again" "$MUSTER_HOME/$(uname -n)/log/controller.log"
 
+# what jobs have used
+run_cmd "$muster" jobs --history
+like "$rc $out" "^0 +ID +NAME +USER +STATE +WAITED +RAN +RANK-HOURS +RESTARTS +REQUEUES.*$run +sh .*completed" "--history"
+run_cmd "$muster" jobs --history --csv
+like "$out" "^job,name,state,exit_code,submitted_t,started_t,ended_t,user,jobs,waited_s,ran_s,rank_s,restarts,requeues," "--csv"
+line=$(grep "^$run," <<<"$out")
+python3 -c 'import sys; f = sys.argv[1].split(","); n = int(sys.argv[2]); sys.exit(not (f[2] == "completed" and f[12:14] == ["0", "1"] and float(f[9]) > 0 and float(f[11]) >= float(f[10]) * n * 0.99))' "$line" "$slots"
+ok $? "waited twice, ran twice, was put back once" || note "$line"
+run_cmd "$muster" jobs --history --csv --by user
+is "$(wc -l <<<"$out") $(cut -d, -f1 <<<"$out" | head -n 1)" "2 user" "by user"
+run_cmd "$muster" jobs --csv
+like "$rc $err" "^2 muster jobs: --csv and --by go with --history" "not without"
+
 # all of it outlives the controller
 all=$("$muster" submit -n "$slots" sleep 600)
 wait_for 10 state_is "$all" running
