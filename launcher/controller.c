@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/cabling.h"
 #include "launcher/engine.h"
 #include "launcher/listen.h"
 #include "launcher/past.h"
@@ -43,7 +44,7 @@ struct options {
     int ready_fd;
     bool foreground;
     uint64_t idle_ns;
-    const char *listen;
+    const char *listen, *fabric;
     int fanout;
 };
 static const struct mu_opt options[] = {
@@ -56,6 +57,8 @@ static const struct mu_opt options[] = {
      "where other hosts reach it; default: any address and port, once some are needed", .aliases = NULL},
     {"fanout", 0, MU_OPT_INT, offsetof(struct options, fanout), "N",
      "agents that it, and each agent, has directly below it; default: 32", .min = 1, .max = 1000},
+    {"fabric", 0, MU_OPT_STRING, offsetof(struct options, fabric), "FILE[:FILE]...|live[:ADAPTER]",
+     "the fabric by which jobs get nodes; default: MUSTER_FABRIC", .aliases = NULL},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -83,6 +86,7 @@ struct controller {
     struct mu_listener *listener;
     struct mu_listen *listen; /* for other hosts */
     struct mu_probes *probes;
+    struct mu_cabling *cabling; /* NULL: no fabric is named */
     struct mu_starter *starter;
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct mu_policy_settings policy;
@@ -294,10 +298,67 @@ static void on_engine_done(void *arg, const char *node, int status, const char *
     mu_server_engine_done(((struct controller *)arg)->server, node, status, text);
 }
 
-static void on_joined(void *arg, const char *node)
+static void on_agent(void *arg, const struct mu_m_agent *m, bool remote)
 {
-    mu_starter_joined(((struct controller *)arg)->starter, node);
+    struct controller *c = arg;
+
+    if (remote)
+        mu_starter_joined(c->starter, m->node);
+    mu_cabling_agent(c->cabling, m);
 }
+
+/* --- the fabric --------------------------------------------------------------------------------------------------- */
+
+static int knows(void *arg, const char *node)
+{
+    const struct mu_pool *pool = mu_server_pool(((struct controller *)arg)->server);
+    int i = mu_pool_find(pool, node);
+
+    return i < 0 ? 0 : pool->v[i].state == MU_NODE_UP ? 2 : 1;
+}
+
+static void on_fabric(void *arg, const struct mu_fabric_state *s)
+{
+    mu_server_fabric(((struct controller *)arg)->server, s);
+}
+
+/* Where the next controller, which an agent may start elsewhere, finds it, too. */
+static int find_fabric(const struct options *o, struct mu_ctl_config *cfg, struct mu_err *err)
+{
+    static const char *const names[] = {"MUSTER_FABRIC", "MUSTER_FABRIC_GUIDS"};
+
+    for (size_t i = 0; i < MU_COUNT(names); i++) {
+        const char *text = !i && o->fabric ? o->fabric : getenv(names[i]);
+        mu_auto_free char *where = NULL;
+        if (!text || !*text)
+            continue;
+        int rc = mu_cabling_where(text, &where, err);
+        if (rc)
+            return rc;
+        if (setenv(names[i], where, 1))
+            return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+        if (!i)
+            cfg->fabric_ns = strncmp(where, "live", 4) ? MU_CABLING_FILE_NS : MU_CABLING_LIVE_NS;
+    }
+    return 0;
+}
+
+/* After the daemon's set-up, and with the server there. */
+static int open_fabric(struct controller *c, struct mu_err *err)
+{
+    const char *where = getenv("MUSTER_FABRIC"), *guids = getenv("MUSTER_FABRIC_GUIDS");
+
+    return where && *where ? mu_cabling_new(c->base,
+                                            &(struct mu_cabling_config){.where = where,
+                                                                        .guids = guids && *guids ? guids : NULL,
+                                                                        .knows = knows,
+                                                                        .changed = on_fabric,
+                                                                        .arg = c},
+                                            &c->cabling, err)
+                           : 0;
+}
+
+/* --- the pool's hosts --------------------------------------------------------------------------------------------- */
 
 /* The next ones of the pool are started as these are. */
 static void on_nodes_add(void *arg, const struct mu_m_nodes_add *m)
@@ -491,7 +552,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_exit = on_exit_wanted,
         .on_agent_lost = on_agent_lost,
         .on_engine = on_engine_wanted,
-        .on_joined = on_joined,
+        .on_agent = on_agent,
         .on_probe = on_probe_wanted,
         .on_nodes_add = on_nodes_add,
         .on_pool_changed = on_pool_changed,
@@ -499,7 +560,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     char file[PATH_MAX];
     int rc;
 
-    if ((rc = read_settings(&cfg.ctl, err)) || (rc = read_fanout(o, &cfg.ctl, err)) || (rc = take_lock(c, err)) ||
+    if ((rc = read_settings(&cfg.ctl, err)) || (rc = read_fanout(o, &cfg.ctl, err)) ||
+        (rc = find_fabric(o, &cfg.ctl, err)) || (rc = take_lock(c, err)) ||
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
@@ -549,6 +611,7 @@ static void tear_down(struct controller *c)
     mu_listener_free(c->listener);
     mu_listen_free(c->listen);
     mu_probes_free(c->probes);
+    mu_cabling_free(c->cabling);
     mu_starter_free(c->starter);
     mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
     mu_server_free(c->server);
@@ -634,7 +697,8 @@ int mu_controller_main(int argc, char **argv)
     if (rc || (rc = mu_paths_init(&c.paths, &err)))
         return refuse(&o, 2, err.text);
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
-    if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err))) {
+    if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err)) ||
+        (rc = open_fabric(&c, &err))) {
         code = refuse(&o, 2, err.text);
         if (c.lock >= 0)
             mu_daemon_leave(&c.paths, &c.lock);

@@ -190,6 +190,7 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
     put(j, o, "expected_t", waits ? seconds(r->expected_wall) : json_null());
     put(j, o, "waits_for", waits && r->waits_for ? json_integer((json_int_t)r->waits_for) : json_null());
     put(j, o, "fair_share", waits ? json_real(r->share_permille / 1000.0) : json_null());
+    put(j, o, "placed", text_or_null(r->placed));
     return add(j, o);
 }
 
@@ -234,7 +235,15 @@ static const char *node_reason(const struct mu_node *n)
     return n->suspect ? "not heard of for a moment" : n->stale ? "the rest of an earlier attempt ends" : "";
 }
 
-int mu_json_add_node(struct mu_json *j, const struct mu_node *n)
+static json_t *leaf(const struct mu_node *n, const struct mu_place *place)
+{
+    const struct mu_fabric_node *sw =
+        place && n->host_plus1 ? mu_fabric_leaf(mu_place_fabric(place), (int)n->host_plus1 - 1) : NULL;
+
+    return sw ? text(sw->name) : json_null();
+}
+
+int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu_place *place)
 {
     json_t *o = json_object();
 
@@ -247,10 +256,64 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n)
     put(j, o, "reason", text(node_reason(n)));
     put(j, o, "slots", json_integer(n->slots));
     put(j, o, "used", json_integer(n->used));
-    put(j, o, "gpus", json_integer(0));
+    put(j, o, "gpus", json_integer(n->gpus));
     put(j, o, "memory", json_integer((json_int_t)n->memory));
     put(j, o, "pus", json_integer(n->pus));
     put(j, o, "numa", json_integer(n->numa));
     put(j, o, "job", n->owner ? json_integer((json_int_t)n->owner) : json_null());
+    put(j, o, "leaf", leaf(n, place));
+    json_t *guids = json_array();
+    put(j, o, "guids", guids);
+    for (char **g = n->guids; guids && g && *g; g++) {
+        json_t *guid = text(*g);
+        if (!guid || json_array_append_new(guids, guid))
+            j->failed = true;
+    }
     return add(j, o);
+}
+
+int mu_json_add_share(struct mu_json *j, const struct mu_node *n, uint32_t ranks)
+{
+    json_t *o = json_object();
+
+    if (!o) {
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    put(j, o, "name", text(n->name));
+    put(j, o, "ranks", json_integer(ranks));
+    return add(j, o);
+}
+
+void mu_json_fabric(struct mu_json *j, const struct mu_fabric_state *s, const struct mu_pool *pool)
+{
+    json_t *o = s->source ? json_object() : NULL, *unknown = o ? json_array() : NULL;
+
+    if (!o || !unknown) {
+        json_decref(o);
+        put(j, j->root, "fabric", s->source ? NULL : json_null());
+        return;
+    }
+    put(j, o, "source", text(s->source));
+    put(j, o, "hosts", s->place ? json_integer(mu_fabric_nhosts(mu_place_fabric(s->place))) : json_null());
+    put(j, o, "tree", s->place ? json_boolean(mu_place_is_tree(s->place)) : json_null());
+    put(j, o, "trouble", text_or_null(s->trouble));
+    put(j, o, "unknown", unknown);
+    for (unsigned i = 0; s->place && i < pool->n; i++) {
+        const struct mu_node *n = &pool->v[i];
+        if (n->state == MU_NODE_NONE || (n->host_plus1 && mu_place_leaf(s->place, (int)n->host_plus1 - 1) >= 0))
+            continue;
+        json_t *name = text(n->name);
+        if (!name || json_array_append_new(unknown, name))
+            j->failed = true;
+    }
+    put(j, j->root, "fabric", o);
+}
+
+void mu_json_placed(struct mu_json *j, enum mu_fit fit, const char *why)
+{
+    static const char *const names[] = {[MU_FIT_YES] = "now", [MU_FIT_LATER] = "later", [MU_FIT_NEVER] = "never"};
+
+    put(j, j->root, "fits", json_string(names[fit]));
+    put(j, j->root, "why", text_or_null(why));
 }

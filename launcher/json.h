@@ -1,9 +1,11 @@
-/* Answers to queries as the JSON that `--json` prints: schemas muster.jobs/1, muster.events/1, muster.nodes/1. Times
+/* Answers to queries as the JSON that `--json` prints: schemas muster.jobs/1, muster.events/1, muster.nodes/1 and
+ * muster.placed/1. Times
  * are seconds since 1970 as numbers, sizes bytes; what is not known is null. Whatever bytes names are made of, the
  * text is valid UTF-8. */
 #ifndef MU_LAUNCHER_JSON_H
 #define MU_LAUNCHER_JSON_H
 
+#include "launcher/cabling.h"
 #include "launcher/core/pool.h"
 #include "launcher/store.h"
 #include "runtime/wire/msg.h"
@@ -16,7 +18,12 @@ void mu_json_free(struct mu_json *);
 /* Each adds one entry. 0 or MUSTER_ENOMEM. */
 int mu_json_add_job(struct mu_json *, const struct mu_m_jobrow *);
 int mu_json_add_event(struct mu_json *, const struct mu_store_event *);
-int mu_json_add_node(struct mu_json *, const struct mu_node *);
+int mu_json_add_node(struct mu_json *, const struct mu_node *, const struct mu_place *);
+/* A node of a job that is only asked for. ranks 0: a spare. */
+int mu_json_add_share(struct mu_json *, const struct mu_node *, uint32_t ranks);
+/* Besides the list: the pool's fabric, and which nodes are not in it; whether a job fits, and why so. */
+void mu_json_fabric(struct mu_json *, const struct mu_fabric_state *, const struct mu_pool *);
+void mu_json_placed(struct mu_json *, enum mu_fit, const char *why);
 /* The text, for free(). NULL: out of memory. */
 char *mu_json_text(const struct mu_json *);
 

@@ -124,6 +124,8 @@ int main(int argc, char **argv)
     }
     /* `muster jobs | head` ends as any other program does; run and the daemons see to it themselves. */
     signal(SIGPIPE, SIG_DFL);
+    /* Who has started us may ignore it; then nobody learns how a child ended. */
+    signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < MU_COUNT(commands); i++)
         if (!strcmp(argv[1], commands[i].name))
             return flushed(commands[i].run(argc - 1, argv + 1));

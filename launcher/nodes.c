@@ -18,13 +18,15 @@ enum { WAIT_MS = 5000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
 #define ADD_NS (90 * MU_SEC) /* an ssh, a copy, an ssh */
 
 struct opts {
-    bool json;
+    bool json, guids;
     const char *ssh, *engine;
     bool force;
 };
 #define AT(field) offsetof(struct opts, field)
 static const struct mu_opt rows[] = {
     {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON", NULL, 0, 0, NULL},
+    {"guids", 0, MU_OPT_FLAG, AT(guids), NULL, "print the GUIDs of adapters, as topo's --guids takes them", NULL, 0, 0,
+     NULL},
 };
 static const struct mu_opt add_rows[] = {
     {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh", NULL, 0, 0, NULL},
@@ -66,9 +68,47 @@ static int ask(json_t **root, json_t **list, char **text, struct mu_err *err)
     }
 }
 
+/* What the pool's fabric is, and what is wrong with it; nothing where there is none. */
+static void show_fabric(const json_t *root)
+{
+    const json_t *f = json_object_get(root, "fabric"), *unknown = json_object_get(f, "unknown");
+    char shown[600], names[200];
+
+    if (!json_is_object(f))
+        return;
+    printf("\nfabric: %s", mu_str_show(shown, sizeof shown, mu_answer_str(f, "source")));
+    if (mu_answer_has(f, "hosts"))
+        printf(", %.0f hosts%s", mu_answer_num(f, "hosts"), json_is_true(json_object_get(f, "tree")) ? ", a tree" : "");
+    putchar('\n');
+    if (*mu_answer_str(f, "trouble"))
+        printf("fabric: %s\n", mu_str_show(shown, sizeof shown, mu_answer_str(f, "trouble")));
+    if (json_array_size(unknown))
+        printf("fabric: not in it: %s\n",
+               mu_str_show(shown, sizeof shown, mu_answer_names(unknown, names, sizeof names)));
+}
+
+/* A GUID and its node a line. */
+static void print_guids(const json_t *list)
+{
+    const json_t *node, *guid;
+    size_t i, k;
+
+    json_array_foreach(list, i, node)
+    {
+        json_array_foreach(json_object_get(node, "guids"), k, guid)
+        {
+            char shown[300];
+            printf("0x%s %s\n", json_string_value(guid), mu_str_show(shown, sizeof shown, mu_answer_str(node, "name")));
+        }
+    }
+}
+
 static int list_nodes(int argc, char **argv)
 {
     static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
+                                               {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
+                                               {"LEAF", 0},        {"REASON", 0}};
+    static const struct mu_column no_leaf[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
                                                {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
                                                {"REASON", 0}};
     struct opts o = {0};
@@ -86,12 +126,13 @@ static int list_nodes(int argc, char **argv)
     }
     if (ask(&root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
-    struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
+    bool leaves = json_is_object(json_object_get(root, "fabric"));
+    struct mu_table *t = leaves ? mu_table_new(columns, MU_COUNT(columns)) : mu_table_new(no_leaf, MU_COUNT(no_leaf));
     json_array_foreach(list, i, node)
     {
         const char *state = mu_answer_str(node, "state");
         char size[32];
-        if (!t || o.json)
+        if (!t || o.json || o.guids)
             break;
         mu_table_cell(t, mu_answer_str(node, "name"));
         mu_table_coloured(t, mu_colour_of_state(state), state);
@@ -99,14 +140,20 @@ static int list_nodes(int argc, char **argv)
         mu_table_cellf(t, "%.0f", mu_answer_num(node, "used"));
         mu_table_cellf(t, "%.0f", mu_answer_num(node, "gpus"));
         mu_table_cell(t, mu_str_fmt_size(size, sizeof size, (uint64_t)mu_answer_num(node, "memory")));
+        if (leaves)
+            mu_table_cell(t, mu_answer_has(node, "leaf") ? mu_answer_str(node, "leaf") : "-");
         mu_table_cell(t, mu_answer_str(node, "reason"));
     }
     if (o.json)
         puts(text);
+    else if (o.guids)
+        print_guids(list);
     else if (t && json_array_size(list))
         mu_table_print(t, stdout);
     else
         puts("no nodes yet; the first one comes up with the first job");
+    if (!o.json && !o.guids)
+        show_fabric(root);
     mu_table_free(t);
     json_decref(root);
     return 0;

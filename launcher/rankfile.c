@@ -8,7 +8,7 @@
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
 
-enum { RANKS_MAX = 1000000, FILE_MAX = 64 << 20 };
+enum { RANKS_MAX = 1000000, FILE_MAX = 64 << 20, ROW_LEAST = 8 /* bytes of a line, "rank 0=h" */ };
 #define EXPECTED "expected 'rank N=HOST slot=LIST', such as: rank 0=node1 slot=0-3"
 
 void mu_rankfile_free(struct mu_rankfile *f)
@@ -124,6 +124,12 @@ static int parse(const char *text, size_t len, const char *origin, struct mu_ran
         int rc = parse_line(line, &row, &rank, &why);
         if (rc == 1)
             continue;
+        if (!rc && rank > len / ROW_LEAST) {
+            free(row.slots);
+            return mu_err_set(err, MUSTER_EARG,
+                              "%s:%u: rank %u, but the file has not so many: ranks are counted from 0 on", origin,
+                              number, rank);
+        }
         if (!rc && rank < f->n && f->v[rank].line) {
             free(row.slots);
             return mu_err_set(err, MUSTER_EARG, "%s:%u: rank %u is in line %u, too", origin, number, rank,

@@ -19,7 +19,7 @@ struct mu_run_opts {
     /* of the job */
     const char *name, *output, *ckpt_dir, *ssh, *engine, *rankfile;
     char **hosts, **hostfiles, **ckpt;
-    int nodes, ppn, bind, restarts, min_ranks, spares, on_failure, input;
+    int nodes, ppn, bind, restarts, min_ranks, spares, group, on_failure, input;
     char map[16];
     int priority;
     char **after; /* numbers of jobs */
@@ -110,6 +110,16 @@ int mu_run_pool(struct mu_client *c, const struct mu_run_plan *p, uint32_t *slot
 /* Submits, over new connections if need be. */
 int mu_run_submit(struct mu_client *c, const char *token, const struct mu_bytes *spec, uint64_t *job,
                   struct mu_err *err);
+
+/* run_ask.c: where the pool's controller would put such a job now. 1: no controller runs. */
+struct mu_run_asked {
+    char **names;            /* of nodes; shares have indexes of it */
+    struct mu_share *shares; /* n with ranks, nspares without behind them */
+    unsigned n, nspares;
+    char why[440]; /* "": they were chosen in the pool's order */
+};
+int mu_run_ask(struct mu_run_plan *p, struct mu_run_asked *out, struct mu_err *err);
+void mu_run_asked_free(struct mu_run_asked *);
 
 /* run_dry.c: prints what would be started. */
 int mu_run_dry(struct mu_run_plan *p, struct mu_err *err);

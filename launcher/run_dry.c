@@ -1,4 +1,4 @@
-/* --dry-run: what would be started, without starting even a controller. */
+/* --dry-run: what would be started, without starting even a controller. One that runs is asked. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,19 +64,22 @@ struct places {
     const struct mu_share *spares;
     struct mu_pin pin;
     const struct mu_topo *topo;
-    uint32_t first; /* rank of this machine */
+    uint32_t first;            /* rank of this machine */
+    struct mu_run_asked asked; /* of the pool; names NULL: it was not */
 };
 
 static void free_places(struct places *w)
 {
     free(w->v);
-    free(w->shares);
+    if (!w->asked.names)
+        free(w->shares);
+    mu_run_asked_free(&w->asked);
     mu_pin_free(&w->pin);
 }
 
-static const char *host_of(const struct mu_run_plan *p, uint32_t node)
+static const char *host_of(const struct mu_run_plan *p, const struct places *w, uint32_t node)
 {
-    return mu_host_name(p->hosts.v[node].name);
+    return w->asked.names ? w->asked.names[node] : mu_host_name(p->hosts.v[node].name);
 }
 
 static char *cpus_of(const struct where *w)
@@ -106,10 +109,11 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
     for (size_t i = 0; i < MU_COUNT(set_for_each); i++)
         json_array_append_new(each, json_string(set_for_each[i]));
     for (unsigned i = 0; i < w->nspares; i++)
-        json_array_append_new(spares, json_string(host_of(p, w->spares[i].node)));
-    json_t *root = json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "spares",
-                             spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output",
-                             text(p->output), "note", w->pin.note);
+        json_array_append_new(spares, json_string(host_of(p, w, w->spares[i].node)));
+    json_t *root =
+        json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?}", "schema", "muster.dry-run/1", "ranks", ranks, "spares", spares,
+                  "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note",
+                  w->pin.note, "placed", *w->asked.why ? w->asked.why : NULL);
     mu_auto_free char *out = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!out)
@@ -151,7 +155,9 @@ static int print_text(const struct mu_run_plan *p, const struct places *w, struc
     if (rc)
         return rc;
     for (unsigned i = 0; i < w->nspares; i++)
-        printf("%s%s%s", i ? ", " : "\nspare: ", host_of(p, w->spares[i].node), i + 1 == w->nspares ? "\n" : "");
+        printf("%s%s%s", i ? ", " : "\nspare: ", host_of(p, w, w->spares[i].node), i + 1 == w->nspares ? "\n" : "");
+    if (w->asked.why[0])
+        printf("\nplaced: %s\n", w->asked.why);
     if (w->pin.note[0])
         printf("\nbinding: %s\n", w->pin.note);
     for (unsigned a = 0; a < p->napps; a++) {
@@ -194,19 +200,17 @@ static int place_here(struct mu_run_plan *p, const struct mu_topo *topo, struct 
     return w->v ? (int)p->ranks : mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
 }
 
-static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct mu_err *err)
+/* Ranks over w->shares, n of them. */
+static int place_shares(const struct mu_run_plan *p, struct places *w, unsigned n, struct mu_err *err)
 {
-    unsigned n = 0, rank = 0, here = 0;
-    int rc = mu_run_place(p, &w->shares, &n, &w->nspares, err);
+    unsigned rank = 0, here = 0;
 
-    if (rc)
-        return rc;
     w->spares = w->shares + n;
     w->v = calloc(p->ranks, sizeof *w->v);
     if (!w->v)
         return mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
     for (unsigned s = 0; s < n; s++) {
-        const char *node = host_of(p, w->shares[s].node);
+        const char *node = host_of(p, w, w->shares[s].node);
         bool local = !strcmp(node, w->here);
         if (local && !here)
             w->first = rank;
@@ -215,6 +219,26 @@ static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct 
         here += local ? w->shares[s].ranks : 0;
     }
     return (int)here;
+}
+
+static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct mu_err *err)
+{
+    unsigned n = 0;
+    int rc = mu_run_place(p, &w->shares, &n, &w->nspares, err);
+
+    return rc ? rc : place_shares(p, w, n, err);
+}
+
+/* In the pool, as its controller says; on this machine, where there is none. */
+static int place_in_pool(struct mu_run_plan *p, const struct mu_topo *topo, struct places *w, struct mu_err *err)
+{
+    int rc = mu_run_ask(p, &w->asked, err);
+
+    if (rc)
+        return rc < 0 ? rc : place_here(p, topo, w, err);
+    w->shares = w->asked.shares;
+    w->nspares = w->asked.nspares;
+    return place_shares(p, w, w->asked.n, err);
 }
 
 int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
@@ -231,7 +255,9 @@ int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
         return rc;
     w.topo = topo;
     mu_path_host(w.here);
-    here = p->hosts.n && p->ranks ? place_on_hosts(p, &w, err) : place_here(p, topo, &w, err);
+    here = p->hosts.n && p->ranks ? place_on_hosts(p, &w, err)
+           : p->hosts.n           ? place_here(p, topo, &w, err)
+                                  : place_in_pool(p, topo, &w, err);
     rc = here < 0 ? here : 0;
     if (here > 0) {
         static const enum mu_pin_policy policies[] = {[MU_RUN_BIND_NONE] = MU_PIN_NONE,

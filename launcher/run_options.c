@@ -198,6 +198,10 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
         {"min-ranks", 0, MU_OPT_INT,       AT(min_ranks), "N", "go on with fewer ranks, down to N",                      \
          NULL,        1, MU_RUN_RANKS_MAX, NULL},                                                                        \
         {"spares", 0, MU_OPT_INT, AT(spares), "N", "nodes held in reserve", NULL, 0, 65536, NULL},                       \
+        {"group-size", 0,   MU_OPT_INT,                                                                                  \
+         AT(group),    "G", "nodes that talk most to one another; they are kept on one switch where that costs nothing", \
+         NULL,         1,   1 << 20,                                                                                     \
+         NULL},                                                                                                          \
         {"ckpt-dir", 0, MU_OPT_STRING, AT(ckpt_dir), "DIR", "directory for checkpoints", NULL, 0, 0, NULL},              \
         {"ckpt", 0, MU_OPT_STRV, AT(ckpt), "KEY=VALUE,...", "options for checkpoints", NULL, 0, 0, NULL},                \
         {"priority",                                                                                                     \

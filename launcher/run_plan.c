@@ -426,6 +426,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .priority = o->priority,
         .after = o->after,
         .hold = o->hold,
+        .group = (uint32_t)o->group,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);
     return rc ? mu_err_set(err, rc, "the job's description: %s",

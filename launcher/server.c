@@ -6,7 +6,7 @@
 
 #include "launcher/branch.h"
 #include "launcher/commit.h"
-#include "launcher/json.h"
+#include "launcher/query.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -19,7 +19,6 @@
 
 #define HELLO_NS (10 * MU_SEC)         /* who says nothing for so long is cut off */
 #define CLIENT_PENDING_MAX (16u << 20) /* so is a client that does not read; credits keep an honest one far below */
-#define EVENTS_MAX 20000u
 #define RIVAL_TOLD_NS (10 * MU_SEC)
 
 struct conn {
@@ -44,6 +43,7 @@ struct mu_server {
     struct mu_ctl *core;
     struct mu_commit *commit;
     struct mu_branches *branches;
+    struct mu_fabric_state fabric;
     struct mu_alarm *alarm, *beater;
     uint64_t beat_at; /* the beater is set to */
     struct mu_acts acts;
@@ -252,6 +252,13 @@ void mu_server_engine_done(struct mu_server *s, const char *node, int status, co
         step(s, &(struct mu_ev){.kind = MU_EV_ENGINE, .node = node, .status = status, .text = text});
 }
 
+void mu_server_fabric(struct mu_server *s, const struct mu_fabric_state *f)
+{
+    s->fabric = *f;
+    if (!s->closed)
+        step(s, &(struct mu_ev){.kind = MU_EV_FABRIC, .place = f->place});
+}
+
 void mu_server_probed(struct mu_server *s, const char *node, int status)
 {
     if (!s->closed)
@@ -363,101 +370,17 @@ static void send_error(struct conn *k, int code, const char *text)
     send_msg(k, MU_MSG_error, &(struct mu_m_error){.code = code, .text = (char *)(uintptr_t)text});
 }
 
-static int list_jobs(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
-{
-    const struct mu_m_jobrow *row;
-
-    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++)
-        if (q->all || !mu_job_over(row->state))
-            mu_json_add_job(j, row);
-    (void)err;
-    return 0;
-}
-
-static int one_job(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
-{
-    const struct mu_m_jobrow *row;
-    struct mu_m_jobrow old;
-
-    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++) {
-        if (row->id == q->job) {
-            mu_json_add_job(j, row);
-            return 0;
-        }
-    }
-    int rc = mu_store_job(s->store, q->job, &old, err);
-    if (rc)
-        return rc;
-    mu_json_add_job(j, &old);
-    mu_msg_free_body(MU_MSG_jobrow, &old);
-    return 0;
-}
-
-static int list_nodes(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
-{
-    const struct mu_pool *pool = mu_ctl_pool(s->core);
-
-    (void)q, (void)err;
-    for (unsigned i = 0; i < pool->n; i++)
-        if (pool->v[i].state != MU_NODE_NONE)
-            mu_json_add_node(j, &pool->v[i]);
-    return 0;
-}
-
-static int add_event(void *arg, const struct mu_store_event *e)
-{
-    return mu_json_add_event(arg, e);
-}
-
-static int list_events(struct mu_server *s, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
-{
-    struct mu_err why;
-
-    if (mu_commit_flush(s->commit, &why))
-        mu_log(MU_LOG_WARN, "store", "%s; events that were not stored are not listed", why.text);
-    if (q->job) { /* a job without events is another thing than no job */
-        struct mu_json *probe = mu_json_new("", "jobs");
-        int rc = probe ? one_job(s, probe, q, err) : MUSTER_ENOMEM;
-        mu_json_free(probe);
-        if (rc)
-            return rc;
-    }
-    return mu_store_events(s->store, q->job, EVENTS_MAX, add_event, j, err);
-}
-
-/* To add a query: a row here, its function above, its schema in docs/formats.md. */
-static const struct {
-    const char *what, *schema, *list;
-    int (*fill)(struct mu_server *, struct mu_json *, const struct mu_m_query *, struct mu_err *);
-} queries[] = {
-    {"jobs", "muster.jobs/1", "jobs", list_jobs},
-    {"status", "muster.jobs/1", "jobs", one_job},
-    {"nodes", "muster.nodes/1", "nodes", list_nodes},
-    {"events", "muster.events/1", "events", list_events},
-};
-
 static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
 {
-    struct mu_err err = {.text = "out of memory"};
-    int rc = MUSTER_ENOMEM;
+    const struct mu_query_env env = {.core = s->core, .store = s->store, .commit = s->commit, .fabric = &s->fabric};
+    mu_auto_free char *text = NULL;
+    struct mu_err err = {0};
+    int rc = mu_query_answer(&env, q, &text, &err);
 
-    for (size_t i = 0; i < MU_COUNT(queries); i++) {
-        if (!q->what || strcmp(q->what, queries[i].what))
-            continue;
-        struct mu_json *j = mu_json_new(queries[i].schema, queries[i].list);
-        if (j)
-            rc = queries[i].fill(s, j, q, &err);
-        mu_auto_free char *text = j && !rc ? mu_json_text(j) : NULL;
-        mu_json_free(j);
-        if (text)
-            rc = send_msg(k, MU_MSG_reply, &(struct mu_m_reply){.json = text});
-        else if (!rc)
-            rc = MUSTER_ENOMEM;
-        if (rc) /* EARG of the encoder: longer than a frame */
-            send_error(k, rc, text ? "the answer is too long" : err.text);
-        return;
-    }
-    send_error(k, MUSTER_EARG, "this controller does not know that query");
+    if (!rc && (rc = send_msg(k, MU_MSG_reply, &(struct mu_m_reply){.json = text}))) /* EARG of the encoder */
+        mu_err_set(&err, rc, "the answer is too long");
+    if (rc)
+        send_error(k, rc, err.text);
 }
 
 static bool any_node_ready(const struct mu_server *s)
@@ -544,8 +467,8 @@ static void take(struct conn *k, const struct mu_msg *msg)
         return;
     if (msg->type == MU_MSG_nodes_add && k->hello && s->cfg.on_nodes_add)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
-    if (msg->type == MU_MSG_agent && k->remote && msg->agent.node && s->cfg.on_joined)
-        s->cfg.on_joined(s->cfg.arg, msg->agent.node);
+    if (msg->type == MU_MSG_agent && msg->agent.node && s->cfg.on_agent)
+        s->cfg.on_agent(s->cfg.arg, &msg->agent, k->remote);
     if (msg->type == MU_MSG_query && k->hello) {
         on_query(s, k, &msg->query);
         settle(s);
@@ -751,6 +674,11 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
 failed:
     mu_server_free(s);
     return rc;
+}
+
+const struct mu_pool *mu_server_pool(const struct mu_server *s)
+{
+    return mu_ctl_pool(s->core);
 }
 
 bool mu_server_has_jobs(const struct mu_server *s)

@@ -3,6 +3,7 @@
 #define MU_LAUNCHER_SERVER_H
 
 #include "launcher/core/ctl.h"
+#include "launcher/query.h"
 #include "launcher/store.h"
 
 struct event_base;
@@ -16,7 +17,8 @@ struct mu_server_config {
     /* The core wants an agent started (spec: of the job that owns the node, NULL: the pool), or to know whether a host
      * answers. Both return at once; mu_server_engine_done and mu_server_probed come later, from the loop. */
     void (*on_engine)(void *arg, const struct mu_act *, const struct mu_m_spec *spec);
-    void (*on_joined)(void *arg, const char *node); /* an agent of another host is here; before the core hears of it */
+    /* An agent says what its node is (remote: another host's); before the core hears of it. */
+    void (*on_agent)(void *arg, const struct mu_m_agent *, bool remote);
     void (*on_probe)(void *arg, const struct mu_act *);
     void (*on_nodes_add)(void *arg, const struct mu_m_nodes_add *); /* before the core hears of it */
     void (*on_pool_changed)(void *arg, const char *hosts);          /* to be stored: pool_hosts of the next start */
@@ -33,6 +35,9 @@ void mu_server_accept(struct mu_server *, int fd, int pid); /* takes fd over */
 void mu_server_accept_tls(struct mu_server *, struct mu_tls_conn *);
 void mu_server_engine_done(struct mu_server *, const char *node, int status, const char *text);
 void mu_server_probed(struct mu_server *, const char *node, int status);
+/* The pool's fabric, from now on. */
+void mu_server_fabric(struct mu_server *, const struct mu_fabric_state *);
+const struct mu_pool *mu_server_pool(const struct mu_server *);
 bool mu_server_has_jobs(const struct mu_server *); /* that have not ended */
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */
 void mu_server_close(struct mu_server *);

@@ -78,6 +78,7 @@ static void show(const json_t *job)
     line("reason", mu_answer_str(job, "reason"));
     number(job, "ranks", "ranks");
     line("nodes", mu_answer_names(json_object_get(job, "nodes"), buf, sizeof buf));
+    line("placed", mu_answer_str(job, "placed"));
     number(job, "attempt", "attempt");
     number(job, "step", "step");
     number(job, "checkpoint_step", "checkpoint");

@@ -132,14 +132,9 @@ static json_t *json_units(const struct mu_fabric *f, const struct mu_units *u)
 
 static const char *leaf_name(const struct mu_fabric *f, int host)
 {
-    const struct mu_fabric_host *h = mu_fabric_host(f, host);
+    const struct mu_fabric_node *leaf = mu_fabric_leaf(f, host);
 
-    for (int i = 0; i < h->nnics; i++) {
-        const struct mu_fabric_node *nic = mu_fabric_node(f, mu_fabric_nics(f)[h->first + i]);
-        if (nic->nout)
-            return mu_fabric_node(f, mu_fabric_ports(f)[nic->first].peer)->name;
-    }
-    return "-";
+    return leaf ? leaf->name : "-";
 }
 
 static int draw_file(const struct mu_fabric *f, const struct mu_units *u, const char *path, struct mu_err *err)
@@ -392,8 +387,13 @@ static int audit(const struct opts *o, const struct mu_fabric *f, struct mu_err 
 
 static int load(const struct opts *o, struct mu_fabric **out, struct mu_err *err)
 {
-    if (!o->files)
-        return mu_fabric_discover(o->device, (int)(o->timeout / 1000000), o->guids, out, err);
+    if (!o->files) {
+        int rc = mu_fabric_discover(o->device, (int)(o->timeout / 1000000), o->guids, out, err);
+        struct mu_err why = *err;
+        return rc == MUSTER_ENODE || rc == MUSTER_ENOSYS
+                   ? mu_err_set(err, rc, "%.400s; or give --fabric-file", why.text)
+                   : rc;
+    }
     if (o->device)
         return mu_err_set(err, MUSTER_EARG, "--device is for the running fabric, --fabric-file is another one");
     return mu_fabric_load(o->files, o->guids, out, err);

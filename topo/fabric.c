@@ -189,7 +189,22 @@ int mu_fabric_parse(const char *text, size_t len, const char *origin, struct mu_
     return mu_fabric_from_text(text, len, origin, NULL, out, err);
 }
 
+int mu_fabric_parse_known(const char *text, size_t len, const char *origin, const struct mu_fabric_known *known,
+                          struct mu_fabric **out, struct mu_err *err)
+{
+    auto_guids struct mu_guids guids = {0};
+    int rc = mu_fabric_read_known(known, &guids, err);
+
+    return rc ? rc : mu_fabric_from_text(text, len, origin, &guids, out, err);
+}
+
 int mu_fabric_load(char *const *paths, const char *guid_file, struct mu_fabric **out, struct mu_err *err)
+{
+    return mu_fabric_load_known(paths, &(struct mu_fabric_known){.guids = guid_file}, out, err);
+}
+
+int mu_fabric_load_known(char *const *paths, const struct mu_fabric_known *known, struct mu_fabric **out,
+                         struct mu_err *err)
 {
     auto_fabric struct mu_fabric *f = calloc(1, sizeof *f);
     auto_guids struct mu_guids guids = {0};
@@ -199,7 +214,7 @@ int mu_fabric_load(char *const *paths, const char *guid_file, struct mu_fabric *
         return mu_err_set(err, MUSTER_EARG, "no fabric file is given");
     if (!f || !(f->source = strdup(*paths)))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    if (guid_file && (rc = mu_fabric_read_guids(guid_file, &guids, err)))
+    if ((rc = mu_fabric_read_known(known, &guids, err)))
         return rc;
     for (; *paths; paths++) {
         mu_auto_buf struct mu_buf text = {0};
@@ -315,7 +330,7 @@ static int parse_guids(const char *text, const char *path, struct mu_guids *g, s
     return 0;
 }
 
-int mu_fabric_read_guids(const char *path, struct mu_guids *out, struct mu_err *err)
+static int read_guids(const char *path, struct mu_guids *out, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
     int rc = mu_path_read(path, FILE_MAX_BYTES, &text, err);
@@ -323,6 +338,57 @@ int mu_fabric_read_guids(const char *path, struct mu_guids *out, struct mu_err *
     if (rc)
         return mu_err_prefix(err, "GUID file"), rc;
     return parse_guids(mu_buf_str(&text), path, out, err);
+}
+
+static int by_guid_and_host(const void *a, const void *b)
+{
+    int rc = by_guid(a, b);
+
+    return rc ? rc : strcmp(((const struct mu_guid_host *)a)->host, ((const struct mu_guid_host *)b)->host);
+}
+
+static bool in_guids(const struct mu_guids *g, size_t n, uint64_t guid)
+{
+    const struct mu_guid_host key = {.guid = guid};
+
+    return n && bsearch(&key, g->v, n, sizeof *g->v, by_guid);
+}
+
+int mu_fabric_read_known(const struct mu_fabric_known *known, struct mu_guids *out, struct mu_err *err)
+{
+    int rc = known && known->guids ? read_guids(known->guids, out, err) : 0;
+
+    if (rc || !known || !known->nhints)
+        return rc;
+    size_t file = out->n, kept;
+    struct mu_guid_host *v = realloc(out->v, (file + known->nhints) * sizeof *v);
+    if (!v)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    out->v = v;
+    for (size_t i = 0; i < known->nhints; i++) {
+        const struct mu_fabric_hint *h = &known->hints[i];
+        if (in_guids(out, file, h->guid))
+            continue;
+        if (!(v[out->n].host = strdup(h->host)))
+            return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+        v[out->n++].guid = h->guid;
+    }
+    kept = file;
+    if (out->n > file)
+        qsort(v + file, out->n - file, sizeof *v, by_guid_and_host);
+    for (size_t i = file, j; i < out->n; i = j) {
+        bool agreed = true;
+        for (j = i + 1; j < out->n && v[j].guid == v[i].guid; j++)
+            agreed = agreed && !strcmp(v[j].host, v[i].host);
+        for (size_t k = i + agreed; k < j; k++)
+            free(v[k].host);
+        if (agreed)
+            v[kept++] = v[i];
+    }
+    out->n = kept;
+    if (kept)
+        qsort(v, kept, sizeof *v, by_guid);
+    return 0;
 }
 
 /* --- what is there ---------------------------------------------------------------------------------------------- */
@@ -365,6 +431,19 @@ const int *mu_fabric_nics(const struct mu_fabric *f)
 int mu_fabric_find_host(const struct mu_fabric *f, const char *name)
 {
     return mu_names_get(&f->names, name, strlen(name));
+}
+
+const struct mu_fabric_node *mu_fabric_leaf(const struct mu_fabric *f, int host)
+{
+    const struct mu_fabric_host *h = &f->hosts[host];
+
+    for (int i = 0; i < h->nnics; i++) {
+        const struct mu_fabric_node *nic = &f->nodes[f->nics[h->first + i]];
+        for (int k = 0; k < nic->nout; k++)
+            if (f->nodes[f->ports[nic->first + k].peer].kind == MU_FABRIC_SWITCH)
+                return &f->nodes[f->ports[nic->first + k].peer];
+    }
+    return NULL;
 }
 
 int mu_fabric_nsubnets(const struct mu_fabric *f)

@@ -46,9 +46,25 @@ struct mu_fabric_host {
 int mu_fabric_load(char *const *paths, const char *guids, struct mu_fabric **out, struct mu_err *);
 /* The same from texts in memory: one text of a file called `origin`. */
 int mu_fabric_parse(const char *text, size_t len, const char *origin, struct mu_fabric **out, struct mu_err *);
+/* What is known of adapters besides what the fabric says of them. The file's word counts before the hints'; a GUID that
+ * hints put into two hosts is in neither. */
+struct mu_fabric_hint {
+    uint64_t guid;
+    const char *host;
+};
+struct mu_fabric_known {
+    const char *guids; /* as above; NULL: no file */
+    const struct mu_fabric_hint *hints;
+    size_t nhints;
+};
+int mu_fabric_load_known(char *const *paths, const struct mu_fabric_known *, struct mu_fabric **out, struct mu_err *);
+int mu_fabric_parse_known(const char *text, size_t len, const char *origin, const struct mu_fabric_known *,
+                          struct mu_fabric **out, struct mu_err *);
 /* The subnet that this host's adapter `device` (NULL: the first that works) hangs on. libibnetdisc is loaded for it, in
  * a child: ENOSYS when it is not installed, ENODE when there is no adapter or subnet, ETIMEOUT after deadline_ms. */
 int mu_fabric_discover(const char *device, int deadline_ms, const char *guids, struct mu_fabric **out, struct mu_err *);
+/* The same as ibnetdiscover's text, appended, for mu_fabric_parse_known. The caller's process may have threads. */
+int mu_fabric_discover_text(const char *device, int deadline_ms, struct mu_buf *text, struct mu_err *);
 void mu_fabric_free(struct mu_fabric *);
 
 const char *mu_fabric_source(const struct mu_fabric *); /* the first file, or "the live fabric" */
@@ -59,6 +75,8 @@ int mu_fabric_nhosts(const struct mu_fabric *);
 const struct mu_fabric_host *mu_fabric_host(const struct mu_fabric *, int);
 const int *mu_fabric_nics(const struct mu_fabric *);
 int mu_fabric_find_host(const struct mu_fabric *, const char *name); /* -1: none */
+/* The switch that the host's first connected adapter is on; NULL: it is on none. */
+const struct mu_fabric_node *mu_fabric_leaf(const struct mu_fabric *, int host);
 int mu_fabric_nsubnets(const struct mu_fabric *);
 
 /* Appends the words of Slurm's host lists, "n[1-3,7],m", each to the vector. EARG: not such a list, or more than

@@ -58,7 +58,8 @@ int mu_fabric_cable(struct mu_fabric *, int node, int port, int peer, int peer_p
 
 int mu_fabric_read_ibnd(struct mu_fabric *, const char *text, size_t len, struct mu_err *);
 int mu_fabric_read_slurm(struct mu_fabric *, const char *text, size_t len, struct mu_err *);
-int mu_fabric_read_guids(const char *path, struct mu_guids *, struct mu_err *);
+/* NULL: nothing is known. */
+int mu_fabric_read_known(const struct mu_fabric_known *, struct mu_guids *, struct mu_err *);
 void mu_guids_free(struct mu_guids *);
 /* Everything that is not in the files: cables from both ends, hosts, ranks, subnets. */
 int mu_fabric_finish(struct mu_fabric *, const struct mu_guids *, struct mu_err *);

@@ -1,5 +1,6 @@
 /* The running subnet, through libibnetdisc. A child loads and calls it and writes what it finds as ibnetdiscover's
- * text: the library prints, and without an answer from the fabric it may never come back. */
+ * text: the library prints, and without an answer from the fabric it may never come back. How it went is the text's
+ * last line: in a daemon somebody else may have waited for the child. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,8 @@
 #include "topo/ibnd.h"
 
 #define TEXT_MAX_BYTES ((size_t)1 << 30)
+#define END "# end\n"
+#define FAILED "# failed "
 enum { CHILD_NO_LIBRARY = 3, CHILD_NO_FABRIC = 4, CHILD_NO_MEMORY = 5 };
 
 /* --- in the child ----------------------------------------------------------------------------------------------- */
@@ -107,6 +110,9 @@ static int discover(const char *device, int fd)
     mu_buf_puts(&b, "# discovered\n");
     if (put_nodes(&b, f->nodes))
         return CHILD_NO_MEMORY;
+    mu_buf_puts(&b, END);
+    if (b.failed)
+        return CHILD_NO_MEMORY;
     for (size_t at = 0; at < b.len;) {
         ssize_t n = write(fd, b.data + at, b.len - at);
         if (n < 0 && errno != EINTR)
@@ -141,30 +147,27 @@ static int collect(int fd, uint64_t deadline, struct mu_buf *text, struct mu_err
 }
 
 /* Until the child is gone; it is killed when the time is over. */
-static int reap(pid_t pid, uint64_t deadline, bool kill_now)
+static void reap(pid_t pid, uint64_t deadline, bool kill_now)
 {
-    int status = -1;
-
     for (;;) {
+        pid_t got = waitpid(pid, NULL, WNOHANG);
+        if (got == pid || (got < 0 && errno != EINTR))
+            return;
         if (kill_now || mu_now() >= deadline)
             kill(pid, SIGKILL);
-        pid_t got = waitpid(pid, &status, kill_now ? 0 : WNOHANG);
-        if (got == pid || (got < 0 && errno != EINTR))
-            return status;
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
 }
 
-static int explain(int status, struct mu_err *err)
+static int explain(int code, struct mu_err *err)
 {
-    switch (WIFEXITED(status) ? WEXITSTATUS(status) : -1) {
+    switch (code) {
     case CHILD_NO_LIBRARY:
-        return mu_err_set(err, MUSTER_ENOSYS,
-                          "libibnetdisc.so.5 is not installed (package libibnetdisc5); or give --fabric-file");
+        return mu_err_set(err, MUSTER_ENOSYS, "libibnetdisc.so.5 is not installed (package libibnetdisc5)");
     case CHILD_NO_FABRIC:
         return mu_err_set(err, MUSTER_ENODE,
                           "no InfiniBand subnet can be discovered from this host (adapter, permission for "
-                          "/dev/infiniband/umad*?); or give --fabric-file");
+                          "/dev/infiniband/umad*?)");
     case CHILD_NO_MEMORY:
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     default:
@@ -172,26 +175,31 @@ static int explain(int status, struct mu_err *err)
     }
 }
 
-int mu_fabric_discover(const char *device, int deadline_ms, const char *guid_file, struct mu_fabric **out,
-                       struct mu_err *err)
+/* What its last line says; -1: there is none. */
+static int outcome(const struct mu_buf *text, size_t from)
 {
-    struct mu_guids guids = {0};
-    mu_auto_buf struct mu_buf text = {0};
-    uint64_t deadline = mu_now() + (uint64_t)deadline_ms * 1000000;
-    int fds[2], rc = 0;
+    const char *s = mu_buf_str(text) + from;
+    size_t n = text->len - from;
 
-    if (guid_file && (rc = mu_fabric_read_guids(guid_file, &guids, err)))
-        goto done;
-    if (pipe2(fds, O_CLOEXEC)) {
-        rc = mu_err_errno(err, MUSTER_ENODE, "pipe");
-        goto done;
-    }
+    if (n >= sizeof END - 1 && !strcmp(s + n - (sizeof END - 1), END))
+        return 0;
+    return strncmp(s, FAILED, sizeof FAILED - 1) ? -1 : atoi(s + sizeof FAILED - 1);
+}
+
+int mu_fabric_discover_text(const char *device, int deadline_ms, struct mu_buf *text, struct mu_err *err)
+{
+    uint64_t deadline = mu_now() + (uint64_t)deadline_ms * 1000000;
+    size_t from = text->len;
+    int fds[2], rc;
+
+    if (pipe2(fds, O_CLOEXEC))
+        return mu_err_errno(err, MUSTER_ENODE, "pipe");
     pid_t pid = fork();
     if (pid < 0) {
         rc = mu_err_errno(err, MUSTER_ENODE, "cannot fork");
         close(fds[0]);
         close(fds[1]);
-        goto done;
+        return rc;
     }
     if (pid == 0) {
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -200,19 +208,32 @@ int mu_fabric_discover(const char *device, int deadline_ms, const char *guid_fil
             dup2(null, STDERR_FILENO);
         }
         close(fds[0]);
-        _exit(discover(device, fds[1]));
+        int code = discover(device, fds[1]);
+        if (code)
+            dprintf(fds[1], FAILED "%d\n", code);
+        _exit(code);
     }
     close(fds[1]);
-    rc = collect(fds[0], deadline, &text, err);
+    rc = collect(fds[0], deadline, text, err);
     close(fds[0]);
-    int status = reap(pid, deadline, rc != 0);
+    reap(pid, deadline, rc != 0);
     if (rc == MUSTER_ETIMEOUT)
-        rc = mu_err_set(err, rc, "the fabric does not answer: its discovery took more than %d ms", deadline_ms);
-    else if (!rc && status)
-        rc = explain(status, err);
-    if (!rc)
-        rc = mu_fabric_from_text(mu_buf_str(&text), text.len, "the live fabric", &guids, out, err);
-done:
+        return mu_err_set(err, rc, "the fabric does not answer: its discovery took more than %d ms", deadline_ms);
+    if (!rc && (rc = outcome(text, from)))
+        rc = explain(rc, err);
+    return rc;
+}
+
+int mu_fabric_discover(const char *device, int deadline_ms, const char *guid_file, struct mu_fabric **out,
+                       struct mu_err *err)
+{
+    const struct mu_fabric_known known = {.guids = guid_file};
+    mu_auto_buf struct mu_buf text = {0};
+    struct mu_guids guids = {0};
+    int rc = mu_fabric_read_known(&known, &guids, err); /* before the fabric is asked for long */
+
+    rc = rc ? rc : mu_fabric_discover_text(device, deadline_ms, &text, err);
+    rc = rc ? rc : mu_fabric_from_text(mu_buf_str(&text), text.len, "the live fabric", &guids, out, err);
     mu_guids_free(&guids);
     return rc;
 }

@@ -113,7 +113,7 @@ static void put_cables(const struct drawing *d, int node)
         if (before)
             continue;
         int y2 = d->level_y[level_of(peer)];
-        char weight[8];
+        char weight[20];
         snprintf(weight, sizeof weight, "w%d%s", many > 2 ? 3 : many, d->faint ? " f" : "");
         if (y1 < y2)
             mu_svg_line(d->out, d->x[node], y1 + SWITCH_H, d->x[p[i].peer], y2, weight);

@@ -10,7 +10,7 @@
 #include "runtime/base/str.h"
 #include "topo/impl.h"
 
-enum { DEEPEST = 64, ATTRIBUTES = 32 };
+enum { DEEPEST = 64, ATTRIBUTES = 32, DEVICES = 2048 };
 
 struct slice {
     const char *s;
@@ -226,6 +226,8 @@ static int on_pci(struct reader *r, const struct element *e, int *dev)
         return bad(r, "a <pci> outside of a <cpu>");
     if (mu_topo_pci_parse(attr(e, "busid", id, sizeof id), d.pci))
         return bad(r, "busid '%s' is no PCI address", id);
+    if (r->ndevs == DEVICES)
+        return bad(r, "more than %d PCI devices", DEVICES);
     d.pci_class = (uint16_t)(strtoul(attr(e, "class", text, sizeof text), NULL, 16) >> 8);
     d.vendor = (uint32_t)strtoul(attr(e, "vendor", text, sizeof text), NULL, 16) & 0xffff;
     d.pci_id = (uint32_t)strtoul(attr(e, "device", text, sizeof text), NULL, 16) & 0xffff;
@@ -366,8 +368,13 @@ static int make_cores(struct reader *r)
         mu_cpuset_set(&t->allowed_nodes, t->nodes[i].os);
         for (int c = -1; (c = mu_cpuset_next(&t->nodes[i].cpus, c)) >= 0; t->npus++, t->ncores++) {
             t->pus[t->npus] = c;
-            t->cores[t->ncores] = (struct mu_topo_core){
-                .os = -1, .package = -1, .l3 = -1, .npus = 1, .pus = &t->pus[t->npus], .nodes = &t->nsetv[i]};
+            t->cores[t->ncores] = (struct mu_topo_core){.os = -1,
+                                                        .package = -1,
+                                                        .package_os = -1,
+                                                        .l3 = -1,
+                                                        .npus = 1,
+                                                        .pus = &t->pus[t->npus],
+                                                        .nodes = &t->nsetv[i]};
         }
     }
     t->allowed = all;

@@ -6,6 +6,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
+enum { RANKS_MAX = 65536 };
 enum { GPUS_MAX = 64 }; /* as many as a mask has bits; a node's further ones are not given to anybody */
 
 static const char *const policies[] = {[MU_PIN_NONE] = "none",
@@ -350,6 +351,8 @@ static const struct mu_pin_rank nobody = {.gpu = -1, .nic = -1};
 
 static int make_rows(struct mu_pin *pin, int n, struct mu_err *err)
 {
+    if (n > RANKS_MAX)
+        return mu_err_set(err, MUSTER_EARG, "%d ranks on one node: it plans at most %d one by one", n, RANKS_MAX);
     free(pin->ranks);
     if (!(pin->ranks = calloc((size_t)n, sizeof *pin->ranks)))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory for %d ranks", n);

@@ -42,7 +42,7 @@ static int parse_range(const char **p, int *lo, int *hi)
     return 0;
 }
 
-/* Cores lo to hi of a package (-1: of the node), logical numbers or the system's. Their number. */
+/* Cores lo to hi of a package (-1: of the node); both by logical numbers or by the system's. Their number. */
 static int take_cores(const struct mu_topo *t, int package, bool physical, int lo, int hi, bool smt,
                       struct mu_cpuset *out)
 {
@@ -50,7 +50,7 @@ static int take_cores(const struct mu_topo *t, int package, bool physical, int l
 
     for (int i = 0; i < mu_topo_ncores(t); i++) {
         const struct mu_topo_core *c = mu_topo_core(t, i);
-        if (package >= 0 && c->package != package)
+        if (package >= 0 && (physical ? c->package_os : c->package) != package)
             continue;
         int number = physical ? c->os : at;
         at++;
@@ -100,7 +100,7 @@ static int parse(const struct mu_topo *t, const char *text, bool smt, struct mu_
         if (parse_range(&p, &lo, &hi))
             return MUSTER_EARG;
         if (*p == ':') {
-            if (hi != lo)
+            if (hi != lo || package >= 0)
                 return MUSTER_EARG;
             package = lo;
             p++;

@@ -265,11 +265,12 @@ static void trace(struct work *w, int apex)
 }
 
 /* More than wanted may be taken now: `slack` less is. As all that is used is needed, one leaf can give all of it, and a
- * smaller one that would do may stand in for it. Returns what is left free on that leaf. */
-static int give_back(struct work *w, int apex, int slack)
+ * smaller one that would do may stand in for it. Of like ones that by which more leaves hold whole groups. Returns what
+ * is left free on that leaf. */
+static int give_back(struct work *w, int apex, int slack, int group)
 {
     const struct mu_place *p = w->p;
-    int best_left = -1, from = -1, instead = -1;
+    int best_left = -1, best_odd = 0, from = -1, instead = -1;
 
     for (int v = apex; slack > 0 && v >= 0; v--) {
         if (w->need[v] < 0)
@@ -291,11 +292,12 @@ static int give_back(struct work *w, int apex, int slack)
             /* itself, unless a smaller one does; of like ones the first */
             int k = lo > used && w->direct[leaf[lo - 1]] < w->direct[leaf[i]] ? lo - 1 : i;
             int left = w->direct[leaf[k]] - rest;
-            if (best_left >= 0 && left > best_left)
+            int odd = group > 1 ? (rest % group != 0) - (w->direct[leaf[i]] % group != 0) : 0;
+            if (best_left >= 0 && (left > best_left || (left == best_left && odd > best_odd)))
                 continue;
             while (k > used && w->direct[leaf[k - 1]] == w->direct[leaf[k]])
                 k--;
-            best_left = left, from = leaf[i], instead = leaf[k];
+            best_left = left, best_odd = odd, from = leaf[i], instead = leaf[k];
         }
     }
     if (from >= 0) {
@@ -476,10 +478,10 @@ static int not_enough(const struct work *w, struct mu_err *err)
                       w->want == 1 ? "is" : "are");
 }
 
-static int choose(struct work *w, int group, struct mu_place_result *r, struct mu_err *err)
+static int choose(struct work *w, const struct mu_place_request *q, struct mu_place_result *r, struct mu_err *err)
 {
     const struct mu_place *p = w->p;
-    int rc, apex;
+    int rc, apex, group = q->group;
 
     if ((rc = count_free(w, err)) || (rc = fill_tables(w, err)))
         return rc;
@@ -491,7 +493,7 @@ static int choose(struct work *w, int group, struct mu_place_result *r, struct m
         taken += w->need[v] >= 0 ? w->take[v] : 0;
     r->bound = 2L * w->need[apex];
     r->left = is_leaf(p, apex) ? w->direct[apex] - w->want : 0;
-    int left = give_back(w, apex, taken - w->want);
+    int left = give_back(w, apex, taken - w->want, group);
     if (taken > w->want && !is_leaf(p, apex))
         r->left = left;
     if (p->tree) {
@@ -508,7 +510,7 @@ static int choose(struct work *w, int group, struct mu_place_result *r, struct m
         if (w->need[v] >= 0 && w->take[v])
             seed[nseed++] = (struct mu_share){v, w->take[v]};
     r->left = 0;
-    if ((rc = mu_place_graph(p, w->direct, w->want, seed, nseed, shares, &n, &r->bound, &r->optimal, err)))
+    if ((rc = mu_place_graph(p, w->direct, q, seed, nseed, shares, &n, &r->bound, &r->optimal, err)))
         return rc;
     return put_shares(w, shares, n, r, err);
 }
@@ -521,7 +523,7 @@ int mu_place_choose(const struct mu_place *p, const struct mu_place_request *q, 
 
     if (q->want < 1)
         return mu_err_set(err, MUSTER_EARG, "at least one node must be wanted");
-    int rc = choose(&w, q->group, &r, err);
+    int rc = choose(&w, q, &r, err);
     work_free(&w);
     if (rc) {
         mu_place_result_free(&r);

@@ -39,8 +39,10 @@ bool mu_place_is_tree(const struct mu_place *);
 struct mu_place_request {
     int want; /* nodes, or sum of sizes, >= 1 */
     const int
-        *size; /* of each host of the fabric, 0: occupied, drained, too small. NULL: all are free and count as 1 */
-    int group; /* nodes that talk most to one another are ranks [i*group, (i+1)*group); 0 or 1: none */
+        *size;   /* of each host of the fabric, 0: occupied, drained, too small. NULL: all are free and count as 1 */
+    int group;   /* nodes that talk most to one another are ranks [i*group, (i+1)*group); 0 or 1: none */
+    long effort; /* where the fabric is no tree: after so many distances what was found by then is good enough, for who
+                    must not be kept waiting; 0: as many as it takes */
 };
 struct mu_place_result {
     int n, *hosts; /* in rank order; for mu_place_result_free */
@@ -55,6 +57,11 @@ int mu_place_choose(const struct mu_place *, const struct mu_place_request *, st
 void mu_place_result_free(struct mu_place_result *);
 /* The cost of any order; -1 when some are not connected. */
 long mu_place_cost(const struct mu_place *, const int *hosts, int n);
+const struct mu_fabric *mu_place_fabric(const struct mu_place *);
+/* Hosts with the same number, below mu_place_nleaves, are on the same leaf switch (or set of them); -1: on none. In a
+ * tree leaves that are next to one another have numbers that are. */
+int mu_place_leaf(const struct mu_place *, int host);
+int mu_place_nleaves(const struct mu_place *);
 /* Hops between the leaf switches of two hosts; -1: not connected. */
 int mu_place_distance(const struct mu_place *, int host_a, int host_b);
 

@@ -1,5 +1,6 @@
 /* Choosing groups of hosts where distances are no tree's: exactly when few groups have free hosts, otherwise clusters
  * that are grown and then improved by 2-opt. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct graph {
     const struct mu_place *p;
     const int *capacity;
     int want, *unit, n; /* units with something free, fullest first */
+    long *effort;       /* distances that may still be looked at */
 };
 
 static int dist(const struct graph *g, int a, int b)
@@ -101,7 +103,7 @@ static void two_opt(const struct graph *g, int *tour, int n)
 {
     for (int pass = 0, better = 1; better && pass < 30; pass++) {
         better = 0;
-        for (int i = 0; i + 1 < n; i++)
+        for (int i = 0; i + 1 < n && *g->effort > 0; i++, *g->effort -= n - i)
             for (int j = i + 1; j < n; j++) {
                 int a = tour[i], b = tour[i + 1], c = tour[j], d = tour[(j + 1) % n];
                 if (a == d || dist(g, a, c) + dist(g, b, d) >= dist(g, a, b) + dist(g, c, d))
@@ -125,6 +127,7 @@ static long make_tour(const struct graph *g, const char *in, int start, int *tou
         int next = -1;
         tour[n++] = at;
         seen[at] = 1;
+        *g->effort -= g->n;
         for (int k = 0; k < g->n; k++)
             if (in[k] && !seen[k] && (next < 0 || dist(g, at, k) < dist(g, at, next)))
                 next = k;
@@ -148,6 +151,7 @@ static bool grow(const struct graph *g, int start, char *in, int *near)
         in[at] = 1;
         if ((have += g->capacity[g->unit[at]]) >= g->want)
             break;
+        *g->effort -= g->n;
         for (int k = 0; k < g->n; k++) {
             if (in[k])
                 continue;
@@ -187,6 +191,8 @@ static int grown(const struct graph *g, const char *seed, int *best, int *nbest,
     if (!in || !seen || !near || !tour)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     for (int i = -1; i < starts && i < g->n; i++) {
+        if (least >= 0 && *g->effort <= 0)
+            break;
         if (i < 0 && first_in(g, seed) < 0)
             continue;
         if (i < 0)
@@ -243,13 +249,16 @@ static void sort_units(struct graph *g)
     }
 }
 
-int mu_place_graph(const struct mu_place *p, const int *capacity, int want, const struct mu_share *seed, int nseed,
-                   struct mu_share *shares, int *nshares, long *bound, bool *optimal, struct mu_err *err)
+int mu_place_graph(const struct mu_place *p, const int *capacity, const struct mu_place_request *q,
+                   const struct mu_share *seed, int nseed, struct mu_share *shares, int *nshares, long *bound,
+                   bool *optimal, struct mu_err *err)
 {
+    long effort = q->effort > 0 ? q->effort : LONG_MAX;
+    int want = q->want;
     size_t n = (size_t)p->nunits + 1;
     mu_auto_free int *unit = calloc(n, sizeof(int)), *tour = calloc(n, sizeof(int)), *near = calloc(n, sizeof(int));
     mu_auto_free char *in = calloc(n, 1);
-    struct graph g = {p, capacity, want, unit, 0};
+    struct graph g = {p, capacity, want, unit, 0, &effort};
     int ntour = 0, rc = 0;
 
     if (!unit || !tour || !near || !in)

@@ -24,7 +24,8 @@ struct mu_share {
 };
 
 /* The groups to use and their order, in a fabric that is no tree. shares has room for nunits. */
-int mu_place_graph(const struct mu_place *, const int *capacity, int want, const struct mu_share *seed, int nseed,
-                   struct mu_share *shares, int *n, long *bound, bool *optimal, struct mu_err *);
+int mu_place_graph(const struct mu_place *, const int *capacity, const struct mu_place_request *,
+                   const struct mu_share *seed, int nseed, struct mu_share *shares, int *n, long *bound, bool *optimal,
+                   struct mu_err *);
 
 #endif

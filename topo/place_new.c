@@ -360,6 +360,21 @@ int mu_place_distance(const struct mu_place *p, int a, int b)
     return d == MU_FAR ? -1 : d;
 }
 
+const struct mu_fabric *mu_place_fabric(const struct mu_place *p)
+{
+    return p->f;
+}
+
+int mu_place_leaf(const struct mu_place *p, int host)
+{
+    return p->of_host[host];
+}
+
+int mu_place_nleaves(const struct mu_place *p)
+{
+    return p->nv;
+}
+
 long mu_place_cost(const struct mu_place *p, const int *hosts, int n)
 {
     long sum = 0;

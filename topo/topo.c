@@ -52,7 +52,7 @@ static void env_restore(struct env *e, size_t n)
 
 /* --- sources ---------------------------------------------------------------------------------------------------- */
 
-/* hwloc builds whatever is described, so a slip of the pen must not cost all memory. */
+/* hwloc builds whatever is described, so a slip of the pen must not cost all memory. Numbers are read as it does. */
 static int check_synthetic(const char *text, struct mu_err *err)
 {
     unsigned long long product = 1;
@@ -63,8 +63,8 @@ static int check_synthetic(const char *text, struct mu_err *err)
         if (depth > 0 || !isdigit((unsigned char)*p) || (p > text && isalpha((unsigned char)p[-1])))
             continue;
         char *end;
-        unsigned long long n = strtoull(p, &end, 10);
-        if (n > MU_CPUSET_MAX || (product *= n ? n : 1) > MU_CPUSET_MAX)
+        unsigned long long n = strtoull(p, &end, 0);
+        if ((p > text && p[-1] == '-') || n > MU_CPUSET_MAX || (product *= n ? n : 1) > MU_CPUSET_MAX)
             return mu_err_set(err, MUSTER_EARG, "description '%.80s': more than %d PUs", text, MU_CPUSET_MAX);
         p = end - 1;
     }
@@ -143,6 +143,13 @@ static int ancestor_index(hwloc_topology_t hw, hwloc_obj_type_t type, hwloc_obj_
     return a ? (int)a->logical_index : -1;
 }
 
+static int package_os(hwloc_topology_t hw, hwloc_obj_t o)
+{
+    hwloc_obj_t p = hwloc_get_ancestor_obj_by_type(hw, HWLOC_OBJ_PACKAGE, o);
+
+    return p && p->os_index != HWLOC_UNKNOWN_INDEX ? (int)p->os_index : -1;
+}
+
 /* The one equal set among the distinct ones. */
 static const struct mu_cpuset *intern_nodes(struct mu_topo *t, const struct mu_cpuset *s)
 {
@@ -187,6 +194,7 @@ static int build_cores(struct mu_topo *t, struct mu_err *err)
             *c = (struct mu_topo_core){
                 .os = core->os_index == HWLOC_UNKNOWN_INDEX ? -1 : (int)core->os_index,
                 .package = ancestor_index(t->hw, HWLOC_OBJ_PACKAGE, core),
+                .package_os = package_os(t->hw, core),
                 .l3 = ancestor_index(t->hw, HWLOC_OBJ_L3CACHE, core),
                 .pus = &t->pus[i],
                 .nodes = intern_nodes(t, &nodes),

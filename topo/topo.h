@@ -43,6 +43,7 @@ const char *mu_topo_source(const struct mu_topo *); /* "this machine", the file,
 struct mu_topo_core {
     int os;          /* OS index of the core, -1 unknown; not unique across packages */
     int package, l3; /* logical indexes, -1 none */
+    int package_os;  /* OS index of the package, -1 unknown */
     int npus;
     const int *pus;                /* OS indexes, the first hardware thread first */
     const struct mu_cpuset *nodes; /* NUMA nodes that are local to it */

@@ -641,6 +641,8 @@ static bool busy(const struct mu_ctl *c)
 
 static void on_time(struct mu_ctl *c)
 {
+    if (c->fabric_until && c->now >= c->fabric_until)
+        c->fabric_until = 0;
     for (unsigned i = 0; i < c->njobs; i++)
         mu_ctl_job_tick(c, c->jobs[i]);
     for (unsigned i = 0; i < c->nwaiting;) {
@@ -691,6 +693,8 @@ static uint64_t next_time(const struct mu_ctl *c)
     }
     for (unsigned i = 0; i < c->nwaiting; i++)
         next = c->waiting[i].until < next ? c->waiting[i].until : next;
+    if (c->fabric_until && c->fabric_until < next)
+        next = c->fabric_until;
     uint64_t nodes = mu_ctl_nodes_next(c), queue = mu_ctl_queue_next(c);
     next = nodes < next ? nodes : next;
     next = queue < next ? queue : next;
@@ -731,6 +735,12 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
         break;
     case MU_EV_LOADED:
         mu_ctl_nodes_loaded(c);
+        c->fabric_until = c->cfg.fabric_ns ? c->now + c->cfg.fabric_ns : 0;
+        break;
+    case MU_EV_FABRIC:
+        c->fabric_until = 0;
+        if (!mu_pool_set_place(&c->pool, ev->place))
+            c->acts->failed = true;
         break;
     case MU_EV_REFUSED:
         mu_ctl_job_refused(c, ev->job);

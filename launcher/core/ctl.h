@@ -28,6 +28,7 @@ struct mu_ctl_config {
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
     uint64_t cooldown_ns;  /* and so long it stays */
     const struct mu_policy_settings *policy; /* of the queue; borrowed; NULL: defaults */
+    uint64_t fabric_ns; /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
 };
 
 struct mu_ctl;

@@ -56,6 +56,8 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     for (char **v = s->after; v && *v; v++)
         if (mu_str_u64(*v, 1, UINT64_MAX, &ranks))
             return mu_err_set(err, MUSTER_EARG, "--after takes numbers of jobs");
+    if (s->group > 1u << 20)
+        return mu_err_set(err, MUSTER_EARG, "groups of %u nodes: at most %u", s->group, 1u << 20);
     if (s->bind > MU_BIND_GPU || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -401,6 +403,11 @@ static int start_jobs(struct mu_ctl *c)
             mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
             continue;
         }
+        if (fit == MU_FIT_YES && n > 1 && c->fabric_until && !(j->spec.hosts && *j->spec.hosts)) {
+            fit = MU_FIT_LATER;
+            snprintf(why, sizeof why, "waiting for the fabric to be read");
+            free(shares);
+        }
         if (fit != MU_FIT_YES) {
             mu_ctl_set_state(c, j, j->row.state, "%s", why);
             missed = true;
@@ -424,8 +431,11 @@ static int start_jobs(struct mu_ctl *c)
         free(shares);
         mu_ctl_queue_started(c, j);
         mu_ctl_queue_charge(c, j, true);
+        mu_ctl_replace(&j->row.placed, why);
         if (!mu_ctl_place_record(c, j))
             c->acts->failed = true;
+        if (why[0])
+            mu_ctl_event(c, j, "placed", -1, NULL, "%s", why);
         mu_ctl_event(c, j, "started", -1, c->pool.v[j->parts[0].share.node].name, "%u ranks on %u node%s", j->row.ranks,
                      n, n == 1 ? "" : "s");
         start_attempt(c, j);

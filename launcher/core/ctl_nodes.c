@@ -192,6 +192,9 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->slots = n->limit ? n->limit : m->slots;
     n->pus = m->pus;
     n->numa = m->numa;
+    n->gpus = m->gpus;
+    mu_strv_free(n->guids);
+    n->guids = mu_strv_dup(m->guids);
     n->memory = m->memory;
     if (n->boot && n->boot != boot) {
         memmove(n->boots + 1, n->boots, sizeof n->boots - sizeof n->boots[0]);

@@ -62,9 +62,23 @@ static bool look(struct mu_ctl *c, struct job *j, struct choice *ch)
     return true;
 }
 
-/* A node with room for what the lost one had. */
-static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lost, struct choice *ch)
+/* Where a part is in the ring of ranks. */
+struct ring {
+    uint32_t before, behind;
+};
+
+static struct ring ring_of(const struct job *j, unsigned part)
 {
+    return (struct ring){j->parts[(part + j->nparts - 1) % j->nparts].share.node,
+                         j->parts[(part + 1) % j->nparts].share.node};
+}
+
+/* A node with room for what the lost one had, the nearest to those that it is to be between. */
+static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lost, struct ring at, struct choice *ch)
+{
+    long least = 0;
+    int best = -1;
+
     if (ch->lacked.slots == lost->slots && ch->lacked.ranks == lost->ranks && lost->slots)
         return -1;
     if (!ch->most && !look(c, j, ch))
@@ -74,11 +88,19 @@ static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lo
         if (!ch->most[i] || ch->most[i] < lost->ranks || n->slots - n->used < lost->slots ||
             (lost->ranks != lost->slots && n->used))
             continue;
-        ch->most[i] = 0;
-        return (int)i;
+        long detour = mu_pool_detour(&c->pool, at.before, i, at.behind);
+        if (best < 0 || detour < least) {
+            best = (int)i;
+            least = detour;
+        }
+        if (!detour)
+            break;
     }
-    ch->lacked = *lost;
-    return -1;
+    if (best >= 0)
+        ch->most[best] = 0;
+    else
+        ch->lacked = *lost;
+    return best;
 }
 
 /* The part goes away from its node; what is there of the job is let go of. */
@@ -105,19 +127,36 @@ static void move(struct mu_ctl *c, struct job *j, struct part *p, uint32_t node)
     mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[node].name, "in place of %s", c->pool.v[was.node].name);
 }
 
+/* The spare that is nearest to where it is to be; -1: none will do. */
+static int nearest_spare(const struct mu_ctl *c, const struct job *j, const struct mu_share *lost, struct ring at)
+{
+    long least = 0;
+    int best = -1;
+
+    for (unsigned s = 0; s < j->nspares; s++) {
+        long detour = mu_pool_detour(&c->pool, at.before, j->spares[s].node, at.behind);
+        if (!serves(c, j, j->spares[s].node) || j->spares[s].slots < lost->slots || (best >= 0 && detour >= least))
+            continue;
+        best = (int)s;
+        least = detour;
+    }
+    return best;
+}
+
 static bool replace(struct mu_ctl *c, struct job *j, struct part *p, struct choice *ch)
 {
-    for (unsigned s = 0; s < j->nspares; s++) {
+    struct ring at = ring_of(j, (unsigned)(p - j->parts));
+    int s = nearest_spare(c, j, &p->share, at);
+
+    if (s >= 0) {
         struct mu_share spare = j->spares[s];
-        if (!serves(c, j, spare.node) || spare.slots < p->share.slots)
-            continue;
         mu_pool_give(&c->pool, &spare, 1);
         if (!MU_MUTANT(SPARE_TWICE))
             j->spares[s] = j->spares[--j->nspares];
         move(c, j, p, spare.node);
         return true;
     }
-    int node = other_node(c, j, &p->share, ch);
+    int node = other_node(c, j, &p->share, at, ch);
     if (node >= 0)
         move(c, j, p, (uint32_t)node);
     return node >= 0;
@@ -178,8 +217,15 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
         lacks = NULL;
         moved = true;
     }
-    if (moved && !mu_ctl_place_record(c, j))
-        c->acts->failed = true;
+    if (moved) {
+        char why[400];
+        mu_pool_describe(&c->pool, &j->parts[0].share, j->nparts, sizeof *j->parts, why, sizeof why);
+        mu_ctl_replace(&j->row.placed, why);
+        if (why[0])
+            mu_ctl_event(c, j, "placed", -1, NULL, "%s", why);
+        if (!mu_ctl_place_record(c, j))
+            c->acts->failed = true;
+    }
     if (!lacks && !away) {
         j->short_since = 0;
         return 1;
@@ -223,7 +269,10 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
     for (unsigned i = 0; i < j->nparts; i++)
         slots = j->parts[i].share.slots > slots ? j->parts[i].share.slots : slots;
     struct mu_share want = {.ranks = slots, .slots = slots};
-    for (int node; j->nspares < j->spec.spares && (node = other_node(c, j, &want, &ch)) >= 0;) {
+    struct ring at = {0};
+    if (j->nparts)
+        at = (struct ring){j->parts[0].share.node, j->parts[j->nparts - 1].share.node};
+    for (int node; j->nspares < j->spec.spares && (node = other_node(c, j, &want, at, &ch)) >= 0;) {
         struct mu_share *v = realloc(j->spares, (j->nspares + 1) * sizeof *v);
         if (!v)
             break;

@@ -125,9 +125,10 @@ struct mu_ctl {
     struct gone gone[GONE_MAX];
     unsigned ngone; /* so far: the oldest is forgotten */
     uint64_t next_id;
-    uint64_t idle_since; /* 0 = busy */
-    uint64_t nodes_due;  /* nothing is to be done about a node before; 0: not known */
-    bool leaving;        /* some node is */
+    uint64_t idle_since;   /* 0 = busy */
+    uint64_t nodes_due;    /* nothing is to be done about a node before; 0: not known */
+    uint64_t fabric_until; /* jobs wait for the fabric; 0 = not any more */
+    bool leaving;          /* some node is */
     bool exiting, hold;
     uint64_t next; /* as mu_ctl_next says it */
     /* of the step under way */

@@ -1,4 +1,4 @@
-#include "launcher/core/pool.h"
+#include "launcher/core/pool_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +67,7 @@ int mu_pool_add(struct mu_pool *pool, const char *name)
     snprintf(pool->v[at].name, sizeof pool->v[at].name, "%s", name);
     pool->v[at].state = MU_NODE_AWAY;
     enter(pool, at);
+    mu_pool_place_add(pool, at);
     return (int)at;
 }
 
@@ -77,6 +78,8 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
     while (*p && *p != node + 1)
         p = &pool->v[*p - 1].next;
     *p = pool->v[node].next;
+    mu_pool_place_remove(pool, node);
+    mu_strv_free(pool->v[node].guids);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
     pool->nempty++;
 }
@@ -117,12 +120,6 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
 }
-
-/* A node that the job may use, in the order in which it does. */
-struct place {
-    uint32_t node, limit; /* limit: ranks that the user allows there, 0 = not said */
-    uint32_t room;
-};
 
 /* The job's own list of hosts, or the pool in its order. -1: out of memory. */
 static int places(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct place **out)
@@ -341,6 +338,31 @@ static void never(const struct mu_pool *pool, const struct place *p, const struc
                  spec->ranks, mu_pool_slots(pool));
 }
 
+/* The same job with the nodes that the fabric says. Where spares or shares do not work out so, it stays as it was. */
+static void choose(const struct mu_pool *pool, struct place *p, unsigned np, const struct mu_m_spec *spec,
+                   struct mu_share *v, unsigned *n, unsigned *nspares, char *why, size_t whylen)
+{
+    struct mu_share *other = calloc((size_t)np + 1, sizeof *other);
+    unsigned count = 0, spares = 0;
+    struct chosen c = {.bound = -1, .split = -1};
+
+    why[0] = 0;
+    if (!other)
+        return;
+    bool chosen = mu_pool_arrange(pool, spec, p, np, &c, why, whylen);
+    bool ok = fill(pool, p, np, spec, other, &count) && add_spares(pool, p, np, spec->spares, other, count, &spares);
+    if (ok) {
+        memcpy(v, other, (count + spares) * sizeof *v);
+        *n = count;
+        *nspares = spares;
+        if (chosen)
+            mu_pool_tell(pool, v, count, sizeof *v, &c, why, whylen);
+    } else if (chosen) {
+        snprintf(why, whylen, "in the pool's order, as the largest nodes are kept for spares");
+    }
+    free(other);
+}
+
 enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
                         unsigned *n, unsigned *nspares, char *why, size_t whylen)
 {
@@ -389,6 +411,9 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct m
         goto out;
     }
     fit = MU_FIT_YES;
+    why[0] = 0;
+    if (pool->place && !(spec->hosts && *spec->hosts))
+        choose(pool, p, (unsigned)np, spec, v, n, nspares, why, whylen);
     *out = v;
     v = NULL;
 out:
@@ -413,7 +438,10 @@ void mu_pool_give(struct mu_pool *pool, const struct mu_share *v, unsigned n)
 
 void mu_pool_free(struct mu_pool *pool)
 {
+    for (unsigned i = 0; i < pool->n; i++)
+        mu_strv_free(pool->v[i].guids);
     free(pool->v);
     free(pool->heads);
+    free(pool->of_host);
     memset(pool, 0, sizeof *pool);
 }

@@ -4,6 +4,7 @@
 #define MU_LAUNCHER_CORE_POOL_H
 
 #include "runtime/wire/core.h"
+#include "topo/place.h"
 
 enum mu_node_state {
     MU_NODE_NONE,     /* an empty place in the table */
@@ -15,7 +16,7 @@ enum mu_node_state {
 
 struct mu_node {
     char name[256];
-    uint32_t slots, used, pus, numa;
+    uint32_t slots, used, pus, numa, gpus;
     uint32_t kept; /* slots that are free, but promised to others, while a place for a job is looked for */
     uint64_t memory;
     uint64_t files;                  /* that a keeper there may have open; 0: not known */
@@ -38,15 +39,19 @@ struct mu_node {
     uint64_t away_wall;  /* when it was heard of last, once it is away */
     uint64_t strikes[3]; /* when it failed last */
     uint64_t quarantine_until;
-    char reason[200]; /* why it is not up */
-    uint32_t place;   /* which part of a job it had when it was last asked for: that job has it there most likely */
-    uint32_t next;    /* with the same hash of its name: its index + 1; 0: none */
+    char reason[200];    /* why it is not up */
+    uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
+    uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
+    uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */
+    char **guids;        /* of its InfiniBand adapters, for mu_strv_free */
 };
 
 struct mu_pool {
     struct mu_node *v;
     unsigned n, cap, nempty;
-    uint32_t *heads; /* by hash of the name: index + 1 of the first; 2 * cap of them, a power of two */
+    uint32_t *heads;              /* by hash of the name: index + 1 of the first; 2 * cap of them, a power of two */
+    const struct mu_place *place; /* the fabric that the nodes hang on; NULL: none is known */
+    uint32_t *of_host;            /* by host of it: index of its node + 1; 0: it has none */
 };
 
 struct mu_share {
@@ -64,12 +69,22 @@ bool mu_pool_usable(const struct mu_node *, uint64_t job);
 
 enum mu_fit { MU_FIT_YES, MU_FIT_LATER, MU_FIT_NEVER };
 /* Finds room for the job, on its own nodes when it has named hosts. YES: *out (malloced) holds *n shares in rank order
- * and behind them *nspares of spare nodes, with no ranks; it is the caller's. LATER and NEVER: why says what is missing
- * and, for NEVER, the fix. */
+ * and behind them *nspares of spare nodes, with no ranks; it is the caller's; why says how they were chosen, "" when by
+ * no fabric. LATER and NEVER: why says what is missing and, for NEVER, the fix. */
 enum mu_fit mu_pool_fit(const struct mu_pool *, uint64_t job, const struct mu_m_spec *, struct mu_share **out,
                         unsigned *n, unsigned *nspares, char *why, size_t whylen);
 void mu_pool_take(struct mu_pool *, const struct mu_share *, unsigned n);
 void mu_pool_give(struct mu_pool *, const struct mu_share *, unsigned n);
 void mu_pool_free(struct mu_pool *);
+
+/* pool_place.c: nodes by the switches that are between them. */
+/* NULL: no fabric is known. It is borrowed until the next call. False: out of memory, none is known then. */
+bool mu_pool_set_place(struct mu_pool *, const struct mu_place *);
+/* How the nodes of a job lie, as mu_pool_fit says it. "" without a fabric, or when it is one node. */
+void mu_pool_describe(const struct mu_pool *, const struct mu_share *, unsigned n, size_t stride, char *why,
+                      size_t whylen);
+/* Hops between the switches of `node` and those of the nodes before and behind it in the ring of ranks; 0 without a
+ * fabric. */
+long mu_pool_detour(const struct mu_pool *, uint32_t before, uint32_t node, uint32_t behind);
 
 #endif

@@ -18,10 +18,12 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/guard.h"
 #include "runtime/wire/link.h"
 #include "runtime/wire/pulse.h"
+#include "topo/sysfs.h"
 
 #define ADOPT_WAIT (2 * MU_SEC)
 #define KEEPER_END (10 * MU_SEC)
@@ -81,6 +83,7 @@ struct agent {
     bool welcome; /* the controller has let us in; it may still refuse our node */
     pid_t frozen; /* the keeper that was killed for it last */
     char boot[64];
+    char **guids;
 };
 
 /* --- stepping ---------------------------------------------------------------------------------------------------- */
@@ -605,10 +608,14 @@ static int set_up(struct agent *a, struct mu_err *err)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     mu_plan_node(a->plan, &node);
     read_boot_id(a);
+    if (mu_sysfs_ib_guids("", &a->guids))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     struct mu_agent_config cfg = {.node = a->start.join.n ? a->start.join.node : a->start.paths.host,
                                   .slots = a->start.slots ? (uint32_t)a->start.slots : node.slots,
                                   .pus = node.pus,
                                   .numa = node.numa,
+                                  .gpus = node.gpus,
+                                  .guids = a->guids,
                                   .pid = (uint32_t)getpid(),
                                   .memory = node.memory,
                                   .boot = a->boot,
@@ -692,6 +699,7 @@ static void tear_down(struct agent *a)
     mu_agent_free(a->core);
     mu_acts_free(&a->acts);
     mu_plan_free(a->plan);
+    mu_strv_free(a->guids);
     mu_alarm_free(a->alarm);
     mu_alarm_free(a->join_alarm);
     mu_alarm_free(a->cleaner);

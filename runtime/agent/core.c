@@ -205,6 +205,8 @@ static void tell_all(struct mu_agent *a)
                             .slots = a->cfg.slots,
                             .pus = a->cfg.pus,
                             .numa = a->cfg.numa,
+                            .gpus = a->cfg.gpus,
+                            .guids = a->cfg.guids,
                             .memory = a->cfg.memory,
                             .boot = (char *)(uintptr_t)a->cfg.boot,
                             .incarnation = a->cfg.incarnation,

@@ -24,7 +24,8 @@
 
 struct mu_agent_config {
     const char *node; /* borrowed */
-    uint32_t slots, pus, numa, pid;
+    uint32_t slots, pus, numa, gpus, pid;
+    char **guids;                 /* of its InfiniBand adapters; borrowed, NULL: none */
     uint64_t memory, incarnation; /* incarnation: greater than that of any agent before in this boot */
     const char *boot;
     uint64_t adopt_wait_ns; /* found keepers may take so long to connect */

@@ -10,6 +10,7 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/core.h"
 #include "topo/pin.h"
+#include "topo/sysfs.h"
 
 #define SHARE_MAX (1 << 20)
 enum { CPUS, NODES, GPU, ENV, COLUMNS };
@@ -42,19 +43,7 @@ struct mu_plan *mu_plan_of(const char *run_dir, struct mu_topo *topo)
     return p;
 }
 
-struct mu_plan *mu_plan_new(const char *run_dir)
-{
-    struct mu_plan *p = mu_plan_of(run_dir, NULL);
-    struct mu_err err;
-
-    if (p && mu_topo_load(MU_TOPO_LIVE, NULL, 0, &p->topo, &err)) {
-        p->topo = NULL;
-        mu_log(MU_LOG_ERROR, "agent", "ranks will not be bound: %s", err.text);
-    }
-    return p;
-}
-
-/* Devices take long to look at and few jobs ask for them. */
+/* Adapters without a GPU are asked for by few jobs. */
 static void want_devices(struct mu_plan *p)
 {
     struct mu_topo *t;
@@ -69,6 +58,22 @@ static void want_devices(struct mu_plan *p)
     }
     mu_topo_free(p->topo);
     p->topo = t;
+}
+
+struct mu_plan *mu_plan_new(const char *run_dir)
+{
+    struct mu_plan *p = mu_plan_of(run_dir, NULL);
+    struct mu_err err;
+
+    if (!p)
+        return NULL;
+    if (mu_topo_load(MU_TOPO_LIVE, NULL, 0, &p->topo, &err)) {
+        p->topo = NULL;
+        mu_log(MU_LOG_ERROR, "agent", "ranks will not be bound: %s", err.text);
+    } else if (mu_sysfs_may_have_gpus("")) { /* devices take long to look at: at once only where they count */
+        want_devices(p);
+    }
+    return p;
 }
 
 static void share_free(struct share *s)
@@ -104,6 +109,8 @@ void mu_plan_node(const struct mu_plan *p, struct mu_plan_node *out)
                                  .pus = (uint32_t)n.pus,
                                  .numa = (uint32_t)n.nodes,
                                  .memory = n.memory};
+    for (int i = 0; i < mu_topo_ngpus(p->topo); i++)
+        out->gpus += !mu_topo_gpu(p->topo, i)->hidden;
 }
 
 /* --- what jobs hold, kept beside their keepers ------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ struct mu_plan *mu_plan_new(const char *run_dir);
 struct mu_plan *mu_plan_of(const char *run_dir, struct mu_topo *topo);
 void mu_plan_free(struct mu_plan *); /* NULL is fine */
 struct mu_plan_node {
-    uint32_t slots, pus, numa;
+    uint32_t slots, pus, numa, gpus;
     uint64_t memory;
 };
 void mu_plan_node(const struct mu_plan *, struct mu_plan_node *);

@@ -104,6 +104,7 @@ enum mu_ev_kind {
     MU_EV_HANG,    /* keeper: ranks hang, or the answer to MU_ACT_LOOK (msg: hang, without job and attempt) */
     MU_EV_MISBOUND, /* keeper: a rank does not run where it was bound to (msg: misbound, with a local rank) */
     MU_EV_NOCTL,    /* agent: no controller was listening at `at`, or later: its host has refused a connection */
+    MU_EV_FABRIC,   /* controller: the fabric is `place` from now on; NULL: none is known */
 };
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
  * a lease after their agent sent the newest beat that the controller is known to have heard; the controller replaces a
@@ -122,6 +123,7 @@ enum { MU_DOWN_CLOSED, MU_DOWN_SILENT, MU_DOWN_PARENT };
  * of a frame that is longer than MU_RELAY_MAX; channels are gone (up), are to be closed, or the way is lost (down). */
 enum { MU_RELAY_OPEN = 1, MU_RELAY_FRAME, MU_RELAY_PIECE, MU_RELAY_CLOSE };
 #define MU_RELAY_MAX (256u << 10)
+struct mu_place;
 struct mu_ev {
     enum mu_ev_kind kind;
     uint64_t now, wall, at; /* at, of MU_EV_DOWN at the controller: when it was heard last; 0: see status */
@@ -135,8 +137,9 @@ struct mu_ev {
     int32_t abort_code;
     const char *text, *node;
     const struct mu_m_report *report;
-    uint32_t blame; /* MU_EV_CHILD at a keeper: MU_BLAME_ */
-    uint32_t vain;  /* the same: MU_VAIN_ */
+    uint32_t blame;               /* MU_EV_CHILD at a keeper: MU_BLAME_ */
+    uint32_t vain;                /* the same: MU_VAIN_ */
+    const struct mu_place *place; /* MU_EV_FABRIC: lives until the next one has been taken */
 };
 
 enum mu_act_kind {

@@ -53,7 +53,8 @@ struct mu_u32v {
 /* A job that runs is to end its ranks and wait again. */
 #define MU_F_requeue(F) F(u64, job) F(str, by)
 #define MU_F_ended(F) F(u64, job) F(bytes, row)
-#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all)
+/* spec: of `place`, which asks where a job would go. */
+#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all) F(bytes, spec)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
 /* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
@@ -66,9 +67,10 @@ struct mu_u32v {
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
-        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl)
+        F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl) F(u32, gpus) F(strv, guids)
 /* agent.incarnation grows from one agent of a boot to the next, way each time that it says this, ctl is the incarnation
- * of the controller that it takes this for: what was said on an older way and comes late is known by them. */
+ * of the controller that it takes this for: what was said on an older way and comes late is known by them. guids: of its
+ * InfiniBand adapters (node GUIDs), in hexadecimal. */
 #define MU_F_agent_ready(F) F(u32, keepers)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there.
@@ -173,8 +175,9 @@ struct mu_u32v {
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
  * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. smt: ranks
- * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. after: numbers of jobs
- * that must have completed before; hold: it is held from the beginning. */
+ * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. group: so many nodes
+ * that follow one another talk most; 0, 1: no such groups. after: numbers of jobs that
+ * must have completed before; hold: it is held from the beginning. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -201,7 +204,7 @@ struct mu_u32v {
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
         F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots) \
-        F(i32, priority) F(strv, after) F(u32, hold)
+        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -237,7 +240,8 @@ struct mu_u32v {
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
         F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes) F(str, unread)               \
-        F(u32, unread_ranks) F(u32, draining) F(str, held) F(u32, place) F(u64, expected_wall) F(u64, waits_for)       \
+        F(u32, unread_ranks) F(u32, draining) F(str, placed) F(str, held) F(u32, place) F(u64, expected_wall)         \
+        F(u64, waits_for)                                                                                              \
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of

@@ -179,6 +179,20 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
     }
 }
 
+/* All nodes but the last in pairs below a switch each. */
+static const struct mu_place *fabric(void)
+{
+    static const char text[] = "SwitchName=a Nodes=n[0,4]\nSwitchName=b Nodes=n[1,3]\nSwitchName=c Nodes=n[2,5-6]\n"
+                               "SwitchName=top Switches=a,b,c\n";
+    static struct mu_fabric *f;
+    static struct mu_place *p;
+    struct mu_err err;
+
+    if (!p && (mu_fabric_parse(text, sizeof text - 1, "sim", &f, &err) || mu_place_new(f, &p, &err)))
+        abort();
+    return p;
+}
+
 void sim_ctl_start(struct world *w)
 {
     static const char version[] = "sim";
@@ -192,7 +206,8 @@ void sim_ctl_start(struct world *w)
                                 .node_wait_ns = 60 * MU_SEC,
                                 .quarantine = w->quarantine,
                                 .policy = &w->policy,
-                                .cooldown_ns = 20 * MU_SEC};
+                                .cooldown_ns = 20 * MU_SEC,
+                                .fabric_ns = w->fabric ? 2 * MU_SEC : 0};
 
     if (w->ctl_alive)
         return;
@@ -206,6 +221,8 @@ void sim_ctl_start(struct world *w)
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
     }
     sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOADED});
+    if (w->fabric == 1 && w->ctl_alive)
+        sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_FABRIC, .place = fabric()});
 }
 
 static void lose_ranks(struct world *w, struct keeper *k, bool orphans)

@@ -146,7 +146,7 @@ struct world {
     struct mu_ctl *ctl;
     struct mu_branches *branches, *dead[64]; /* dead: one may be at work when its controller dies */
     unsigned ndead;
-    uint32_t fanout;
+    uint32_t fanout, fabric; /* fabric: 0 none, 1 known, 2 it never is, although it was said to be */
     bool ctl_alive;
     uint32_t ctl_gen;
     uint64_t ctl_tick;

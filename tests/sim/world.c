@@ -471,6 +471,7 @@ struct world *world_new(uint64_t seed, bool tracing)
         return NULL;
     w->rng = seed * 0x2545f4914f6cdd1dull + 1;
     w->trace = tracing;
+    w->fabric = seed % 8 == 7 ? 1 : seed % 16 == 3 ? 2 : 0;
     w->now = MU_SEC;
     w->until_faults = MU_SEC + sim_below(w, 25 * MU_SEC);
     w->crashy = sim_chance(w, 600);

@@ -321,6 +321,9 @@ static void gpus(void)
         if (mu_topo_load(MU_TOPO_XML, "tests/data/node-4gpu.xml", MU_TOPO_IO, &t[i], NULL))
             exit(1);
     struct mu_plan *p = mu_plan_of(paths.run, t[0]);
+    struct mu_plan_node node;
+    mu_plan_node(p, &node);
+    TAP_OK(node.gpus == 4, "the node has four GPUs");
     mu_msg_pack(&start.spec, MU_MSG_spec, &spec);
     TAP_OK(!strcmp(told(p, &start, got),
                    "0-2|0|CUDA_VISIBLE_DEVICES=GPU-00000000-1111-2222-3333-444444444444/UCX_NET_DEVICES=mlx5_0:1|"),

@@ -114,7 +114,7 @@ static void events_and_nodes(void)
 {
     struct mu_store_event e = {.job = 4, .wall = 1500000000, .attempt = 1, .rank = -1, .kind = "submitted"};
     struct mu_node up = {
-        .name = "n\xff", .slots = 8, .used = 3, .memory = 1ull << 40, .state = MU_NODE_UP, .ready = true};
+        .name = "n\xff", .gpus = 4, .slots = 8, .used = 3, .memory = 1ull << 40, .state = MU_NODE_UP, .ready = true};
     struct mu_node away = {.name = "m", .state = MU_NODE_AWAY};
     struct mu_json *j = mu_json_new("muster.events/1", "events");
 
@@ -134,12 +134,12 @@ static void events_and_nodes(void)
     json_decref(l);
 
     j = mu_json_new("muster.nodes/1", "nodes");
-    mu_json_add_node(j, &up);
-    mu_json_add_node(j, &away);
+    mu_json_add_node(j, &up, NULL);
+    mu_json_add_node(j, &away, NULL);
     l = list_of(j, "muster.nodes/1", "nodes");
     o = json_array_get(l, 0);
     TAP_OK(!strcmp(str(o, "name"), "n\ufffd") && !strcmp(str(o, "state"), "up") && !strcmp(str(o, "reason"), "") &&
-               num(o, "slots") == 8 && num(o, "used") == 3 && num(o, "gpus") == 0 && num(o, "memory") == 1ll << 40,
+               num(o, "slots") == 8 && num(o, "used") == 3 && num(o, "gpus") == 4 && num(o, "memory") == 1ll << 40,
            "a node");
     TAP_OK(!strcmp(str(json_array_get(l, 1), "state"), "away") && *str(json_array_get(l, 1), "reason"),
            "one that is away");

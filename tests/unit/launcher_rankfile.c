@@ -28,6 +28,7 @@ static const struct {
     {"rank 0=a slot=x\n", "!behind slot= belong cores"},
     {"rank 0=a slot=0 slot=1\n", "!something follows the slots"},
     {"rank 0=a cores=1\n", "!expected 'rank N=HOST slot=LIST'"},
+    {"rank 0=a\nrank 999999=a\n", "!f:2: rank 999999, but the file has not so many"},
     {"rank 1000000=a slot=0\n", "!more than a million ranks"},
     {"rank 0=a slot=0\nrank 99999999999999999999=a slot=0\n", "!more than a million ranks"},
 };

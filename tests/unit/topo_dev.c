@@ -174,6 +174,15 @@ static void nccl(void)
                    strstr(err.text, refused[i].says) && strstr(err.text, path) && !strchr(err.text, '\n'),
                "refused: %s", err.text);
     }
+    mu_auto_buf struct mu_buf many = {0};
+    mu_buf_puts(&many, "<system>" CPU0);
+    for (int i = 0; i < 3000; i++)
+        mu_buf_appendf(&many, "<pci busid='%04x:00:00.0' class='0x020000'/>", i);
+    mu_buf_puts(&many, "</cpu></system>");
+    put_file(dir, "/nccl.xml", mu_buf_str(&many));
+    TAP_OK(mu_topo_load(MU_TOPO_XML, path, MU_TOPO_IO, &t, &err) == MUSTER_EARG &&
+               strstr(err.text, "more than 2048 PCI devices"),
+           "refused: %s", err.text);
     put_file(dir, "/nccl.xml", machine);
     t = load(path);
     spell(&g, t, true);

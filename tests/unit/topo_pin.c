@@ -204,6 +204,10 @@ static const struct {
     {"pack:2 core:3 pu:2", "1-", false, NULL, "expected cores"},
     {"pack:2 core:3 pu:2", "3-1", false, NULL, "expected cores"},
     {"pack:2 core:3 pu:2", "0-1:2", false, NULL, "expected cores"},
+    {"pack:2 core:3 pu:2", "0:1:2", false, NULL, "expected cores"},
+    {"pack:2(indexes=4,8) core:2 pu:1", "p8:2", false, "2", NULL},
+    {"pack:2(indexes=4,8) core:2 pu:1", "1:0", false, "2", NULL},
+    {"pack:2(indexes=4,8) core:2 pu:1", "p1:0", false, NULL, "no package 1 with core 0"},
     {"pack:2 core:3 pu:2", "", false, NULL, "expected cores"},
     {"pack:2 core:3 pu:2", "0,", false, NULL, "expected cores"},
     {"pack:2 core:3 pu:2", "x", false, NULL, "expected cores"},
@@ -229,6 +233,17 @@ static void slots(void)
     TAP_OK(!mu_pin_compute(t, &(struct mu_pin_request){.nranks = 3, .slots = both}, &pin, NULL) &&
                pin.policy == MU_PIN_FILE && !strcmp(pin.note, "the rank file gives CPU 1 to more than one rank"),
            "a rank file may let ranks share a CPU, which is told");
+    struct mu_err err = {0};
+    enum { MANY = 70000 };
+    char **many = calloc(MANY + 1, sizeof *many);
+    for (int i = 0; many && i < MANY; i++)
+        many[i] = both[0];
+    struct mu_pin none = {0};
+    TAP_OK(many &&
+               mu_pin_compute(t, &(struct mu_pin_request){.nranks = MANY, .slots = many}, &none, &err) == MUSTER_EARG &&
+               strstr(err.text, "at most 65536"),
+           "%s", err.text);
+    free(many);
     mu_auto_free char *plan = spell(&pin);
     TAP_OK(!strcmp(plan, "0-1@0 0-3@0-1 1@0"), "a rank without slots is not bound: %s", plan);
     mu_pin_free(&pin);

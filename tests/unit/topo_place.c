@@ -319,6 +319,37 @@ static void no_tree(int switches, int want, int cost)
     mu_fabric_free(f);
 }
 
+/* On a circle of 40 with most free hosts on every tenth switch: whoever looks on finds neighbours. */
+static void effort(void)
+{
+    enum { RING = 40, EACH = 3, WANT = 9 };
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_place_result little = {0}, much = {0};
+    struct mu_err err = {0};
+    int size[RING * EACH];
+
+    circle(&b, RING, EACH);
+    if (mu_fabric_parse(mu_buf_str(&b), b.len, "circle", &f, &err) || mu_place_new(f, &p, &err))
+        exit(1);
+    for (int h = 0; h < RING * EACH; h++) {
+        int n = atoi(mu_fabric_host(f, h)->name + 1);
+        size[h] = n / EACH % 10 == 0 || n % EACH == 0;
+    }
+    struct mu_place_request q = {.want = WANT, .size = size, .effort = 1};
+    int rc = mu_place_choose(p, &q, &little, &err);
+    q.effort = 0;
+    if (!rc)
+        rc = mu_place_choose(p, &q, &much, &err);
+    TAP_OK(!rc && little.n == WANT && much.n == WANT && much.cost < little.cost && !little.optimal,
+           "with little effort %ld, with as much as it takes %ld", little.cost, much.cost);
+    mu_place_result_free(&little);
+    mu_place_result_free(&much);
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
 int main(int argc, char **argv)
 {
     by_hand();
@@ -330,6 +361,7 @@ int main(int argc, char **argv)
     no_tree(13, 26, 13);
     no_tree(20, 8, 6);
     no_tree(20, 40, 20);
+    effort();
     random_trees(argc > 1 ? atoi(argv[1]) : 20000);
     return tap_done();
 }

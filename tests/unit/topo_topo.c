@@ -167,6 +167,9 @@ static void bad_sources(void)
     refused(MU_TOPO_SYNTHETIC, "", MUSTER_EARG, "pack:2 core:4 pu:2");
     refused(MU_TOPO_SYNTHETIC, "pack:4000 core:4000 pu:2", MUSTER_EARG, "more than 16384");
     refused(MU_TOPO_SYNTHETIC, "pu:99999999999999999999", MUSTER_EARG, "more than 16384");
+    refused(MU_TOPO_SYNTHETIC, "pu:0x100000", MUSTER_EARG, "more than 16384");
+    refused(MU_TOPO_SYNTHETIC, "pack:0x1000 pu:010", MUSTER_EARG, "more than 16384");
+    refused(MU_TOPO_SYNTHETIC, "pack:2 pu:-1", MUSTER_EARG, "more than 16384");
 
     dup2(saved, 2);
     TAP_OK(fstat(fd, &st) == 0 && st.st_size == 0, "hwloc wrote nothing to stderr (%lld bytes)", (long long)st.st_size);

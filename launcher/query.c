@@ -1,0 +1,145 @@
+#include "launcher/query.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/json.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/log.h"
+
+#define EVENTS_MAX 20000u
+
+static int list_jobs(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_m_jobrow *row;
+
+    for (unsigned i = 0; (row = mu_ctl_job(e->core, i, NULL)); i++)
+        if (q->all || !mu_job_over(row->state))
+            mu_json_add_job(j, row);
+    (void)err;
+    return 0;
+}
+
+static int one_job(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_m_jobrow *row;
+    struct mu_m_jobrow old;
+
+    for (unsigned i = 0; (row = mu_ctl_job(e->core, i, NULL)); i++) {
+        if (row->id == q->job) {
+            mu_json_add_job(j, row);
+            return 0;
+        }
+    }
+    int rc = mu_store_job(e->store, q->job, &old, err);
+    if (rc)
+        return rc;
+    mu_json_add_job(j, &old);
+    mu_msg_free_body(MU_MSG_jobrow, &old);
+    return 0;
+}
+
+static int list_nodes(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_pool *pool = mu_ctl_pool(e->core);
+
+    (void)q, (void)err;
+    mu_json_fabric(j, e->fabric, pool);
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].state != MU_NODE_NONE)
+            mu_json_add_node(j, &pool->v[i], e->fabric->place);
+    return 0;
+}
+
+/* The same pool with nothing on it. v NULL: out of memory. */
+static struct mu_pool emptied(const struct mu_pool *pool)
+{
+    struct mu_pool idle = *pool;
+
+    idle.v = malloc((pool->n + 1u) * sizeof *idle.v);
+    for (unsigned i = 0; idle.v && i < pool->n; i++) {
+        idle.v[i] = pool->v[i];
+        idle.v[i].used = 0;
+        idle.v[i].ready = idle.v[i].state == MU_NODE_UP;
+        idle.v[i].stale = false;
+    }
+    return idle;
+}
+
+/* Where a job would go if it were the next one; if it had to wait, once everything else has ended. */
+static int place_job(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_pool *pool = mu_ctl_pool(e->core);
+    struct mu_share *shares = NULL;
+    struct mu_m_spec spec = {0};
+    unsigned n = 0, nspares = 0;
+    char why[400] = "";
+    int rc = mu_msg_unpack(&q->spec, MU_MSG_spec, &spec, err);
+
+    if (rc)
+        return rc;
+    if (!(rc = mu_spec_check(&spec, err))) {
+        enum mu_fit fit = mu_pool_fit(pool, 0, &spec, &shares, &n, &nspares, why, sizeof why);
+        mu_json_placed(j, fit, why);
+        if (fit == MU_FIT_LATER) {
+            struct mu_pool idle = emptied(pool);
+            if (idle.v && mu_pool_fit(&idle, 0, &spec, &shares, &n, &nspares, why, sizeof why) != MU_FIT_YES)
+                n = nspares = 0;
+            free(idle.v);
+        }
+        for (unsigned i = 0; shares && i < n + nspares; i++)
+            mu_json_add_share(j, &pool->v[shares[i].node], shares[i].ranks);
+    }
+    free(shares);
+    mu_msg_free_body(MU_MSG_spec, &spec);
+    return rc;
+}
+
+static int add_event(void *arg, const struct mu_store_event *event)
+{
+    return mu_json_add_event(arg, event);
+}
+
+static int list_events(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    struct mu_err why;
+
+    if (mu_commit_flush(e->commit, &why))
+        mu_log(MU_LOG_WARN, "store", "%s; events that were not stored are not listed", why.text);
+    if (q->job) { /* a job without events is another thing than no job */
+        struct mu_json *probe = mu_json_new("", "jobs");
+        int rc = probe ? one_job(e, probe, q, err) : MUSTER_ENOMEM;
+        mu_json_free(probe);
+        if (rc)
+            return rc;
+    }
+    return mu_store_events(e->store, q->job, EVENTS_MAX, add_event, j, err);
+}
+
+/* To add a query: a row here, its function above, its schema in docs/formats.md. */
+static const struct {
+    const char *what, *schema, *list;
+    int (*fill)(const struct mu_query_env *, struct mu_json *, const struct mu_m_query *, struct mu_err *);
+} queries[] = {
+    {"jobs", "muster.jobs/1", "jobs", list_jobs},     {"status", "muster.jobs/1", "jobs", one_job},
+    {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
+    {"place", "muster.placed/1", "nodes", place_job},
+};
+
+int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)
+{
+    for (size_t i = 0; i < MU_COUNT(queries); i++) {
+        if (!q->what || strcmp(q->what, queries[i].what))
+            continue;
+        struct mu_json *j = mu_json_new(queries[i].schema, queries[i].list);
+        int rc = j ? queries[i].fill(e, j, q, err) : MUSTER_ENOMEM;
+        char *json = j && !rc ? mu_json_text(j) : NULL;
+        mu_json_free(j);
+        if (!rc && !json)
+            rc = MUSTER_ENOMEM;
+        if (!rc)
+            *text = json;
+        return rc == MUSTER_ENOMEM ? mu_err_set(err, rc, "out of memory") : rc;
+    }
+    return mu_err_set(err, MUSTER_EARG, "this controller does not know that query");
+}

@@ -1,0 +1,19 @@
+/* Answers to queries: what the controller knows, as JSON (docs/formats.md). They only read. */
+#ifndef MU_LAUNCHER_QUERY_H
+#define MU_LAUNCHER_QUERY_H
+
+#include "launcher/cabling.h"
+#include "launcher/commit.h"
+#include "launcher/core/ctl.h"
+#include "launcher/store.h"
+
+struct mu_query_env {
+    struct mu_ctl *core;
+    struct mu_store *store;
+    struct mu_commit *commit;
+    const struct mu_fabric_state *fabric;
+};
+/* *text is the caller's to free. An error says what to tell whoever has asked. */
+int mu_query_answer(const struct mu_query_env *, const struct mu_m_query *, char **text, struct mu_err *);
+
+#endif
