@@ -43,6 +43,7 @@ MPITEST := $(patsubst tests/mpi/%.c,$(B)/tests/mpi/%,$(wildcard tests/mpi/*.c))
 HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cli/*.c tests/fault/*.c tests/peers/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 SIM_SRC := $(wildcard tests/sim/*.c)
+POLICY_SRC := $(wildcard tests/policy/*.c)
 MAN := $(wildcard docs/man/*.[1-9])
 
 .PHONY: all lib tests deps demo test check bench format lint tags fuzz install uninstall coverage clean help
@@ -51,7 +52,7 @@ all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-tests: all $(SHIM) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants)
+tests: all $(SHIM) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -117,12 +118,23 @@ $(SHIM): tests/fault/shim/io.c tests/fault/shim/io.h $(B)/config.mk
 $(B)/tests/sim/sim: $(SIM_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(SIM_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
 CORE_SRC := $(wildcard launcher/core/*.c runtime/agent/core*.c runtime/agent/tree.c runtime/keeper/core*.c) runtime/wire/beat.c
 $(B)/tests/sim/sim-mutants: $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS)
+	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(SIM_SRC) $(CORE_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
+
+# The same for traces of jobs through the queue's policy.
+$(B)/tests/policy/trace: $(POLICY_SRC) $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(POLICY_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
+$(B)/tests/policy/trace-mutants: $(POLICY_SRC) launcher/core/policy.c launcher/core/profile.c $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(POLICY_SRC) launcher/core/policy.c launcher/core/profile.c $(B)/libmu.a \
+	    $(ALL_LDFLAGS) -lm
 
 $(B)/tests/scale/agents: tests/scale/agents.c tests/scale/stub.c
 $(B)/tests/scale/virtual: $(addprefix tests/scale/,virtual.c vpool.c vnet.c costs.c stub.c)
@@ -183,7 +195,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-ckpt bench-peers bench-restart bench-recovery bench-scale bench-topo bench-topo-place format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-ckpt bench-peers bench-restart bench-recovery bench-scale bench-topo bench-topo-place bench-policy format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

@@ -16,6 +16,7 @@
 #include "launcher/engine.h"
 #include "launcher/listen.h"
 #include "launcher/past.h"
+#include "launcher/policy_load.h"
 #include "launcher/probe.h"
 #include "launcher/server.h"
 #include "launcher/store.h"
@@ -88,7 +89,8 @@ struct controller {
     struct mu_cabling *cabling; /* NULL: no fabric is named */
     struct mu_starter *starter;
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
-    struct event *sigchld, *sigterm, *sigint;
+    struct mu_policy_settings policy;
+    struct event *sigchld, *sigterm, *sigint, *sighup;
     struct mu_alarm *agent_alarm, *prune_alarm;
     int lock;
     pid_t agent; /* our child, 0 = none */
@@ -531,6 +533,18 @@ static int look_back(struct controller *c, uint64_t *last, struct mu_err *err)
     return 0;
 }
 
+static void on_hup(evutil_socket_t fd, short what, void *arg)
+{
+    struct controller *c = arg;
+    struct mu_err err;
+
+    (void)fd, (void)what;
+    if (mu_policy_load(c->paths.home, &c->policy, &err))
+        mu_log(MU_LOG_ERROR, "controller", "%s; the policy stays as it is", err.text);
+    else
+        mu_log(MU_LOG_INFO, "controller", "the policy is read again");
+}
+
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
     struct mu_server_config cfg = {
@@ -555,6 +569,10 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
+    mu_policy_defaults(&c->policy);
+    if ((rc = mu_policy_load(c->paths.home, &c->policy, err)))
+        return rc;
+    cfg.ctl.policy = &c->policy;
     cfg.ctl.node = c->paths.host;
     cfg.ctl.files = mu_daemon_files();
     load_pool(c);
@@ -568,10 +586,11 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     c->sigchld = on_signal(c, SIGCHLD, on_sigchld);
     c->sigterm = on_signal(c, SIGTERM, on_term);
     c->sigint = on_signal(c, SIGINT, on_term);
+    c->sighup = on_signal(c, SIGHUP, on_hup);
     c->agent_alarm = mu_alarm_new(c->base, on_agent_alarm, c);
     c->prune_alarm = mu_alarm_new(c->base, on_prune, c);
     c->probes = mu_probes_new(c->base, on_probed, c);
-    if (!c->sigchld || !c->sigterm || !c->sigint || !c->agent_alarm || !c->prune_alarm || !c->probes)
+    if (!c->sigchld || !c->sigterm || !c->sigint || !c->sighup || !c->agent_alarm || !c->prune_alarm || !c->probes)
         return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
     if ((rc = new_starter(c, err)))
         return rc;
@@ -587,7 +606,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
 
 static void tear_down(struct controller *c)
 {
-    struct event *events[] = {c->sigchld, c->sigterm, c->sigint};
+    struct event *events[] = {c->sigchld, c->sigterm, c->sigint, c->sighup};
 
     mu_listener_free(c->listener);
     mu_listen_free(c->listen);
@@ -596,6 +615,7 @@ static void tear_down(struct controller *c)
     mu_starter_free(c->starter);
     mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
     mu_server_free(c->server);
+    mu_policy_settings_free(&c->policy);
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
     mu_alarm_free(c->prune_alarm);

@@ -178,6 +178,18 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
     put(j, o, "unseen_lines", json_integer((json_int_t)r->unseen_lines));
     put(j, o, "unread_ranks", json_integer((json_int_t)r->unread_ranks));
     put(j, o, "unread", text_or_null(r->unread));
+    bool waits = mu_job_waits(r->state);
+    put(j, o, "waited_s", json_real((double)r->waited_ns / 1e9));
+    put(j, o, "ran_s", json_real((double)r->ran_ns / 1e9));
+    put(j, o, "rank_s", json_real((double)r->rank_ns / 1e9));
+    put(j, o, "steps_done", json_integer((json_int_t)r->steps_done));
+    put(j, o, "requeues", json_integer(r->requeues));
+    put(j, o, "priority", json_integer(r->priority));
+    put(j, o, "held_by", text_or_null(waits ? r->held : NULL));
+    put(j, o, "place", waits && r->place ? json_integer(r->place) : json_null());
+    put(j, o, "expected_t", waits ? seconds(r->expected_wall) : json_null());
+    put(j, o, "waits_for", waits && r->waits_for ? json_integer((json_int_t)r->waits_for) : json_null());
+    put(j, o, "fair_share", waits ? json_real(r->share_permille / 1000.0) : json_null());
     put(j, o, "placed", text_or_null(r->placed));
     return add(j, o);
 }

@@ -21,7 +21,9 @@ struct mu_run_opts {
     char **hosts, **hostfiles, **ckpt;
     int nodes, ppn, bind, restarts, min_ranks, spares, group, on_failure, input;
     char map[16];
-    bool oversubscribe, smt, tag_output, quiet, dry_run, json, accepted;
+    int priority;
+    char **after; /* numbers of jobs */
+    bool oversubscribe, smt, tag_output, quiet, dry_run, json, hold, accepted;
     uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */

@@ -249,7 +249,7 @@ static void on_state(struct live *l, const struct mu_m_state *m)
     else if (m->state == MU_JOB_STARTING && m->attempt > 1 && l->attempt && m->attempt > l->attempt &&
              l->state == MU_JOB_RECOVERING && !strstr(l->reason, "; attempt "))
         tell_failure(l, l->reason);
-    if (m->state == MU_JOB_QUEUED && strcmp(l->reason, reason))
+    if (mu_job_waits(m->state) && strcmp(l->reason, reason))
         l->queued_told = false;
     if (m->state == MU_JOB_STARTING && m->attempt != l->attempt)
         l->told[0] = 0;
@@ -418,7 +418,7 @@ static int wait_ms(const struct live *l, bool background)
 
     if (l->away_since)
         at = l->retry_at;
-    if (l->state == MU_JOB_QUEUED && !l->queued_told)
+    if (mu_job_waits(l->state) && !l->queued_told)
         at = l->since + TELL_QUEUED_NS < at ? l->since + TELL_QUEUED_NS : at;
     if (!l->away_since && l->again_at && l->again_at < at)
         at = l->again_at;
@@ -435,7 +435,7 @@ static void tell_queued(struct live *l)
 {
     char shown[450];
 
-    if (l->state != MU_JOB_QUEUED || l->queued_told || mu_now() < l->since + TELL_QUEUED_NS)
+    if (!mu_job_waits(l->state) || l->queued_told || mu_now() < l->since + TELL_QUEUED_NS)
         return;
     l->queued_told = true;
     if (!l->plan->opts.quiet)

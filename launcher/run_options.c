@@ -63,6 +63,26 @@ static int take_input(const char *value, void *opts, struct mu_err *err)
     return 0;
 }
 
+static int take_after(const char *value, void *opts, struct mu_err *err)
+{
+    struct mu_run_opts *o = opts;
+    char shown[80], word[32];
+    uint64_t id;
+
+    for (const char *p = value;; p++) {
+        size_t len = strcspn(p, ",");
+        snprintf(word, sizeof word, "%.*s", (int)(len < 31 ? len : 31), p);
+        if (mu_str_u64(word, 1, UINT64_MAX, &id) || mu_strv_len(o->after) == MU_AFTER_MAX)
+            return mu_err_set(err, MUSTER_EARG, "takes numbers of jobs, %u at most, not '%s'", MU_AFTER_MAX,
+                              mu_str_show(shown, sizeof shown, value));
+        if (mu_strv_append(&o->after, word))
+            return mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+        if (!p[len])
+            return 0;
+        p += len;
+    }
+}
+
 static int add_mca(struct mu_run_opts *o, const char *name, size_t len, const char *value, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf b = {0};
@@ -184,6 +204,17 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
          NULL},                                                                                                          \
         {"ckpt-dir", 0, MU_OPT_STRING, AT(ckpt_dir), "DIR", "directory for checkpoints", NULL, 0, 0, NULL},              \
         {"ckpt", 0, MU_OPT_STRV, AT(ckpt), "KEY=VALUE,...", "options for checkpoints", NULL, 0, 0, NULL},                \
+        {"priority",                                                                                                     \
+         0,                                                                                                              \
+         MU_OPT_INT,                                                                                                     \
+         AT(priority),                                                                                                   \
+         "N",                                                                                                            \
+         "before others, or behind them (below 0)",                                                                      \
+         NULL,                                                                                                           \
+         -MU_PRIORITY_MAX,                                                                                               \
+         MU_PRIORITY_MAX,                                                                                                \
+         NULL},                                                                                                          \
+        {"after", 0, MU_OPT_FUNC, 0, "JOB,...", "start when these jobs have completed", NULL, 0, 0, take_after},         \
         {"dry-run", 0, MU_OPT_FLAG, AT(dry_run), NULL, "check and print what would be started", NULL, 0, 0, NULL},       \
         {"json", 0, MU_OPT_FLAG, AT(json), NULL, JSON_HELP, NULL, 0, 0, NULL},                                           \
         {"allow-run-as-root", 0, MU_OPT_FLAG, AT(accepted), NULL, NULL, NULL, 0, 0, NULL},                               \
@@ -201,7 +232,10 @@ static const struct mu_opt run_rows[] = {
 };
 #undef JSON_HELP
 #define JSON_HELP "print JSON"
-static const struct mu_opt submit_rows[] = {JOB_ROWS};
+static const struct mu_opt submit_rows[] = {
+    JOB_ROWS,
+    {"hold", 0, MU_OPT_FLAG, AT(hold), NULL, "do not start before muster release", NULL, 0, 0, NULL},
+};
 
 const struct mu_opt *mu_run_options(size_t *n)
 {

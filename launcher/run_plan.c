@@ -338,6 +338,7 @@ void mu_run_plan_free(struct mu_run_plan *p)
 
     mu_opt_free(table, n, &p->opts);
     mu_strv_free(p->opts.mca);
+    mu_strv_free(p->opts.after);
     for (unsigned i = 0; i < p->napps; i++)
         mu_strv_free(p->apps[i].env);
     free(p->apps);
@@ -422,6 +423,9 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .engine_env = p->engine_env,
         .smt = o->smt,
         .slots = p->slots,
+        .priority = o->priority,
+        .after = o->after,
+        .hold = o->hold,
         .group = (uint32_t)o->group,
     };
     int rc = mu_msg_pack(out, MU_MSG_spec, &spec);

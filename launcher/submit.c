@@ -7,6 +7,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/run.h"
+#include "launcher/script.h"
 
 static const char usage[] = "muster submit [OPTIONS] PROGRAM [ARGUMENTS] [: [OPTIONS] PROGRAM [ARGUMENTS]]...";
 
@@ -30,13 +31,17 @@ static int hand_in(struct mu_run_plan *p, struct mu_client *c, uint64_t *job, st
 
 int mu_cmd_submit(int argc, char **argv)
 {
-    struct mu_run_plan plan;
+    struct mu_run_plan plan = {0};
+    struct mu_script script = {0};
     struct mu_client client = {.fd = -1};
     struct mu_err err = {0};
     uint64_t job = 0;
     size_t n;
     const struct mu_opt *table = mu_submit_options(&n);
-    int code = 0, rc = mu_run_plan_make(&plan, table, n, argc, argv, &err);
+    int code = 0, rc = mu_script_expand(table, n, argc, argv, &script, &err);
+
+    if (rc >= 0)
+        rc = mu_run_plan_make(&plan, table, n, rc ? script.argc : argc, rc ? script.argv : argv, &err);
 
     if (rc == 1) {
         mu_opt_help(stdout, usage, table, n);
@@ -60,5 +65,6 @@ int mu_cmd_submit(int argc, char **argv)
     }
 out:
     mu_run_plan_free(&plan);
+    mu_script_free(&script);
     return code;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/core/ctl_queue.h"
 #include "runtime/base/clean.h"
 
 #ifdef MU_MUTANTS
@@ -14,7 +15,7 @@ enum mu_mutation mu_mutation;
 static const char *const state_names[] = {
     [MU_JOB_QUEUED] = "queued",         [MU_JOB_STARTING] = "starting",   [MU_JOB_RUNNING] = "running",
     [MU_JOB_RECOVERING] = "recovering", [MU_JOB_COMPLETED] = "completed", [MU_JOB_FAILED] = "failed",
-    [MU_JOB_CANCELLED] = "cancelled",
+    [MU_JOB_CANCELLED] = "cancelled",   [MU_JOB_SUSPENDED] = "suspended",
 };
 
 const char *mu_job_state_name(unsigned state)
@@ -45,8 +46,9 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
         c->next = UINT64_MAX;
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
         c->tree = mu_ctl_tree_new();
+        c->queue = mu_ctl_queue_new();
     }
-    if (c && (!c->fences || !c->tree)) {
+    if (c && (!c->fences || !c->tree || !c->queue)) {
         mu_ctl_free(c);
         c = NULL;
     }
@@ -66,6 +68,7 @@ void mu_ctl_free(struct mu_ctl *c)
     free(c->waiting);
     mu_fences_free(c->fences);
     mu_ctl_tree_free(c->tree);
+    mu_ctl_queue_free(c->queue);
     mu_pool_free(&c->pool);
     free(c);
 }
@@ -260,13 +263,15 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     if (j->row.id >= c->next_id)
         c->next_id = j->row.id + 1;
     bool over = mu_job_over(j->row.state);
+    if (over)
+        mu_ctl_queue_load(c, j);
     if (over && !j->row.draining) {
         j->ended_sent = true;
         return;
     }
     if (j->spec.foreground || over)
         j->client_until = c->now + c->cfg.client_grace_ns;
-    if (j->row.state == MU_JOB_QUEUED)
+    if (mu_job_waits(j->row.state))
         return;
     mu_ctl_hosts_load(c, j);
     /* it ran: which node had what comes from the row, the rest from the agents' reports */
@@ -297,12 +302,13 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     for (unsigned i = 0; i < n && j->row.state == MU_JOB_RECOVERING; i++)
         j->parts[i].killed_at = c->now;
     load_spares(c, j);
+    mu_ctl_queue_charge(c, j, true);
     j->failed_now = j->row.fail_rank_plus1 && j->row.fail_attempt == j->row.attempt;
     j->first_step = j->restored_told = j->row.first_step_wall != 0;
     if (j->row.retry_wall)
         j->retry_at = c->now;
-    if (j->spec.timeout_ns && j->row.started_wall) {
-        uint64_t ran = c->wall > j->row.started_wall ? c->wall - j->row.started_wall : 0;
+    if (j->spec.timeout_ns && j->row.resumed_wall) {
+        uint64_t ran = j->row.ran_ns + (c->wall > j->row.resumed_wall ? c->wall - j->row.resumed_wall : 0);
         j->kill_at = c->now + (ran < j->spec.timeout_ns ? j->spec.timeout_ns - ran : 1);
     }
 }
@@ -333,7 +339,7 @@ static void on_hello(struct mu_ctl *c, struct conn *k, const struct mu_m_hello *
     mu_acts_send(c->acts, k->id, MU_MSG_welcome, &msg);
 }
 
-static void refuse_unknown(struct mu_ctl *c, mu_conn conn, uint64_t job)
+void mu_ctl_refuse_unknown(struct mu_ctl *c, mu_conn conn, uint64_t job)
 {
     char text[100];
 
@@ -346,7 +352,7 @@ static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach
     struct job *j = mu_ctl_find(c, m->job);
 
     if (!j || (m->token && *m->token && j->row.token && strcmp(m->token, j->row.token))) {
-        refuse_unknown(c, k->id, m->job);
+        mu_ctl_refuse_unknown(c, k->id, m->job);
         return;
     }
     k->job = m->job;
@@ -396,7 +402,7 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_cancel:
         j = mu_ctl_find(c, m->cancel.job);
         if (!j) {
-            refuse_unknown(c, k->id, m->cancel.job);
+            mu_ctl_refuse_unknown(c, k->id, m->cancel.job);
             return;
         }
         if (mu_job_over(j->row.state)) {
@@ -410,6 +416,12 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
                           m->cancel.signo ? (int)m->cancel.signo : 15, m->cancel.force,
                           m->cancel.by && *m->cancel.by ? m->cancel.by : "cancelled");
         mu_acts_send(c->acts, k->id, MU_MSG_submitted, &(struct mu_m_submitted){.job = j->row.id});
+        return;
+    case MU_MSG_requeue:
+        mu_ctl_queue_requeue(c, k->id, &m->requeue);
+        return;
+    case MU_MSG_hold:
+        mu_ctl_job_hold(c, k->id, &m->hold);
         return;
     case MU_MSG_signal:
         j = mu_ctl_find(c, m->signal.job);
@@ -594,7 +606,7 @@ static void forget(struct mu_ctl *c)
         over += mu_job_over(c->jobs[i]->row.state);
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
-        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client) {
+        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client && !mu_ctl_queue_needs(c, j->row.id)) {
             mu_ctl_job_free(j);
             over--;
         } else {
@@ -683,8 +695,9 @@ static uint64_t next_time(const struct mu_ctl *c)
         next = c->waiting[i].until < next ? c->waiting[i].until : next;
     if (c->fabric_until && c->fabric_until < next)
         next = c->fabric_until;
-    uint64_t nodes = mu_ctl_nodes_next(c);
+    uint64_t nodes = mu_ctl_nodes_next(c), queue = mu_ctl_queue_next(c);
     next = nodes < next ? nodes : next;
+    next = queue < next ? queue : next;
     if (c->idle_since && c->cfg.idle_ns && c->idle_since + c->cfg.idle_ns < next)
         next = c->idle_since + c->cfg.idle_ns;
     return next;

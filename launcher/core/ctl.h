@@ -10,6 +10,7 @@
 #include "launcher/core/pool.h"
 #include "runtime/wire/core.h"
 
+struct mu_policy_settings;
 struct mu_ctl_config {
     uint64_t incarnation;     /* differs at each start */
     uint64_t last_job;        /* no job that comes has a number up to this one */
@@ -26,7 +27,8 @@ struct mu_ctl_config {
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
     uint64_t cooldown_ns;  /* and so long it stays */
-    uint64_t fabric_ns;    /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
+    const struct mu_policy_settings *policy; /* of the queue; borrowed; NULL: defaults */
+    uint64_t fabric_ns; /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
 };
 
 struct mu_ctl;

@@ -45,7 +45,7 @@ static bool lives_on(const struct job *j)
 
 static bool is_open(const struct mu_ctl *c, const struct job *j)
 {
-    if (j->row.ending != MU_END_NONE || j->retry_at || j->row.state < MU_JOB_STARTING || mu_job_over(j->row.state))
+    if (j->row.ending != MU_END_NONE || j->retry_at || mu_job_waits(j->row.state) || mu_job_over(j->row.state))
         return false;
     /* the failure that is recorded may be that of a victim */
     return !j->failed_now || lives_on(j) || (!j->hang.killed && mu_ctl_job_outweighs(c, j, MU_BLAME_SIGNAL));

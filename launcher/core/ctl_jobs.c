@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "launcher/core/ctl_priv.h"
+#include "launcher/core/ctl_queue.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
 #include "runtime/base/str.h"
@@ -49,6 +50,12 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     }
     if (mu_hang_ns(s->hang_ns_plus1) && mu_hang_ns(s->hang_ns_plus1) < MU_HANG_LEAST_NS)
         return mu_err_set(err, MUSTER_EARG, "the job's hang deadline is shorter than a second");
+    if (s->priority < -MU_PRIORITY_MAX || s->priority > MU_PRIORITY_MAX || mu_strv_len(s->after) > MU_AFTER_MAX)
+        return mu_err_set(err, MUSTER_EARG, "priorities are %d to %d, and a job comes after %u others at most",
+                          -MU_PRIORITY_MAX, MU_PRIORITY_MAX, MU_AFTER_MAX);
+    for (char **v = s->after; v && *v; v++)
+        if (mu_str_u64(*v, 1, UINT64_MAX, &ranks))
+            return mu_err_set(err, MUSTER_EARG, "--after takes numbers of jobs");
     if (s->group > 1u << 20)
         return mu_err_set(err, MUSTER_EARG, "groups of %u nodes: at most %u", s->group, 1u << 20);
     if (s->bind > MU_BIND_GPU || s->on_failure > MU_FAIL_KEEP)
@@ -77,6 +84,19 @@ static void wait_for_agent(struct mu_ctl *c, mu_conn conn, const struct mu_m_sub
         mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
     else
         c->nwaiting++;
+}
+
+static bool after_known(struct mu_ctl *c, const struct mu_m_spec *s, struct mu_err *err)
+{
+    uint64_t id;
+
+    for (char **v = s->after; v && *v; v++)
+        if (mu_str_u64(*v, 1, UINT64_MAX, &id) || !mu_ctl_find(c, id)) {
+            mu_err_set(err, MUSTER_EARG,
+                       "--after %s: there is no such job, or it ended long ago; `muster jobs --all` lists them", *v);
+            return false;
+        }
+    return true;
 }
 
 void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit *m)
@@ -119,6 +139,10 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
         goto drop;
     }
     free(shares);
+    if (!after_known(c, &j->spec, &err)) {
+        mu_ctl_refuse(c, conn, MUSTER_EARG, err.text);
+        goto drop;
+    }
     if (!mu_ctl_room(c)) {
         mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
         goto drop;
@@ -136,9 +160,12 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
     row->name = mu_ctl_dup(j->spec.name);
     row->user = mu_ctl_dup(j->spec.user);
     row->ranks = j->spec.ranks;
+    row->priority = j->spec.priority;
     row->submitted_wall = c->wall;
     row->state = MU_JOB_QUEUED;
     row->reason = mu_ctl_dup("waiting for its turn");
+    if (j->spec.hold)
+        row->held = mu_ctl_dup(j->spec.user && *j->spec.user ? j->spec.user : "its user");
     if (j->spec.output && *j->spec.output) {
         row->log_dir = mu_ctl_dup(j->spec.output);
     } else if (c->cfg.log_root) {
@@ -231,6 +258,8 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
 {
     const struct mu_m_jobrow *row = &j->row;
 
+    uint64_t left = j->spec.timeout_ns > row->ran_ns ? j->spec.timeout_ns - row->ran_ns : 1;
+
     return (struct mu_m_start){.job = row->id,
                                .attempt = row->attempt,
                                .spec = o->smaller.data ? o->smaller : row->spec,
@@ -239,7 +268,7 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, o->dir, sizeof o->dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->started_wall + j->spec.timeout_ns : 0,
+                               .deadline_wall = j->spec.timeout_ns ? row->resumed_wall + left : 0,
                                .mark = job_mark(row)};
 }
 
@@ -257,6 +286,28 @@ void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)
         mu_acts_send(c->acts, n->conn, MU_MSG_start, &start);
     }
     order_free(&o);
+}
+
+/* Steps of the present attempt, that all of its ranks have done. */
+static uint64_t steps_of(const struct job *j)
+{
+    uint64_t least = j->nparts ? UINT64_MAX : 0;
+
+    for (unsigned i = 0; i < j->nparts; i++)
+        least = j->parts[i].steps < least ? j->parts[i].steps : least;
+    return least;
+}
+
+void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
+{
+    struct mu_m_jobrow *r = &j->row;
+
+    if (r->resumed_wall && c->wall > r->resumed_wall) {
+        r->ran_ns += c->wall - r->resumed_wall;
+        r->rank_ns += (c->wall - r->resumed_wall) * r->ranks;
+    }
+    r->steps_done += steps_of(j);
+    r->resumed_wall = 0;
 }
 
 static void start_attempt(struct mu_ctl *c, struct job *j)
@@ -278,9 +329,15 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     mu_ctl_replace(&row->unread, NULL);
     mu_strv_free(row->lapsed_nodes);
     row->lapsed_nodes = NULL;
-    if (!row->started_wall) {
-        row->started_wall = c->wall;
-        j->kill_at = j->spec.timeout_ns ? c->now + j->spec.timeout_ns : 0;
+    row->started_wall = row->started_wall ? row->started_wall : c->wall;
+    row->steps_done += row->attempt > 1 ? steps_of(j) : 0;
+    if (!row->resumed_wall) {
+        uint64_t since = row->since_wall ? row->since_wall : row->submitted_wall;
+        row->waited_ns += c->wall > since ? c->wall - since : 0;
+        row->resumed_wall = c->wall;
+        j->kill_at = !j->spec.timeout_ns                ? 0
+                     : j->spec.timeout_ns > row->ran_ns ? c->now + (j->spec.timeout_ns - row->ran_ns)
+                                                        : c->now + 1;
     }
     j->retry_at = 0;
     j->failed_now = j->first_step = j->restored_told = false;
@@ -306,35 +363,42 @@ out:
     order_free(&o);
 }
 
-void mu_ctl_schedule(struct mu_ctl *c)
+/* Hosts that jobs bring with them, which others need not wait for; spares of those that run. */
+static void look_for_nodes(struct mu_ctl *c)
 {
-    bool waits = false;
+    char why[400];
 
-    if (c->exiting)
-        return;
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        mu_ctl_place_spares(c, j);
+        j->wants_hosts = false;
+        if (!mu_job_waits(j->row.state) || !mu_ctl_queue_may(c, j))
+            continue;
+        int there = mu_ctl_hosts_ready(c, j, why, sizeof why);
+        j->wants_hosts = there <= 0;
+        if (there < 0)
+            mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, why);
+        else if (!there)
+            mu_ctl_set_state(c, j, j->row.state, "%s", why);
+    }
+}
+
+/* Starts jobs whose turn it is. 1: some, and what was decided about others does not hold any more. */
+static int start_jobs(struct mu_ctl *c)
+{
+    bool started = false, missed = false;
+
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
         struct mu_share *shares = NULL;
         char why[400];
         unsigned n = 0, nspares = 0;
 
-        mu_ctl_place_spares(c, j);
-        if (j->row.state != MU_JOB_QUEUED)
+        if (!mu_job_waits(j->row.state) || !mu_ctl_queue_turn(c, j))
             continue;
-        if (waits) {
-            mu_ctl_set_state(c, j, MU_JOB_QUEUED, "waiting behind job %llu",
-                             (unsigned long long)c->jobs[i - 1]->row.id);
-            continue;
-        }
-        int there = mu_ctl_hosts_ready(c, j, why, sizeof why);
-        if (there <= 0) { /* others need not wait for its hosts */
-            if (there < 0)
-                mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, why);
-            else
-                mu_ctl_set_state(c, j, MU_JOB_QUEUED, "%s", why);
-            continue;
-        }
+        mu_ctl_queue_keep(c, j, true);
         enum mu_fit fit = mu_pool_fit(&c->pool, j->row.id, &j->spec, &shares, &n, &nspares, why, sizeof why);
+        mu_ctl_queue_keep(c, j, false);
         if (fit == MU_FIT_NEVER && j->spec.hosts && *j->spec.hosts) {
             mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
             continue;
@@ -345,8 +409,8 @@ void mu_ctl_schedule(struct mu_ctl *c)
             free(shares);
         }
         if (fit != MU_FIT_YES) {
-            mu_ctl_set_state(c, j, MU_JOB_QUEUED, "%s", why);
-            waits = true;
+            mu_ctl_set_state(c, j, j->row.state, "%s", why);
+            missed = true;
             continue;
         }
         free(j->parts);
@@ -355,7 +419,7 @@ void mu_ctl_schedule(struct mu_ctl *c)
         j->spares = calloc(nspares + 1u, sizeof *j->spares);
         if (!j->parts || !j->spares) {
             free(shares);
-            return;
+            return 0;
         }
         for (unsigned p = 0; p < n; p++)
             j->parts[p].share = shares[p];
@@ -363,8 +427,10 @@ void mu_ctl_schedule(struct mu_ctl *c)
         memcpy(j->spares, shares + n, nspares * sizeof *shares);
         j->nspares = nspares;
         mu_pool_take(&c->pool, shares, n + nspares);
-        j->holds = true;
+        j->holds = started = true;
         free(shares);
+        mu_ctl_queue_started(c, j);
+        mu_ctl_queue_charge(c, j, true);
         mu_ctl_replace(&j->row.placed, why);
         if (!mu_ctl_place_record(c, j))
             c->acts->failed = true;
@@ -374,9 +440,21 @@ void mu_ctl_schedule(struct mu_ctl *c)
                      n, n == 1 ? "" : "s");
         start_attempt(c, j);
     }
+    return started && missed;
 }
 
-static void give_back(struct mu_ctl *c, struct job *j)
+void mu_ctl_schedule(struct mu_ctl *c)
+{
+    if (c->exiting)
+        return;
+    look_for_nodes(c);
+    do
+        mu_ctl_queue_decide(c);
+    while (start_jobs(c));
+    mu_ctl_queue_preempt(c);
+}
+
+void mu_ctl_job_give_back(struct mu_ctl *c, struct job *j)
 {
     for (unsigned i = 0; i < j->nparts; i++) /* no other job where ranks still die */
         c->pool.v[j->parts[i].share.node].stale |= j->parts[i].late;
@@ -385,11 +463,13 @@ static void give_back(struct mu_ctl *c, struct job *j)
             mu_pool_give(&c->pool, &j->parts[i].share, 1);
     if (j->holds)
         mu_pool_give(&c->pool, j->spares, j->nspares);
+    if (j->holds)
+        mu_ctl_queue_charge(c, j, false);
     j->nspares = 0;
     j->holds = false;
 }
 
-static bool drained(const struct job *j)
+bool mu_ctl_job_drained(const struct job *j)
 {
     for (unsigned i = 0; i < j->nparts; i++)
         if (!j->parts[i].drained && j->parts[i].phase != MU_PHASE_LOST)
@@ -402,7 +482,8 @@ void mu_ctl_job_release(struct mu_ctl *c, struct job *j)
 {
     if (!mu_job_over(j->row.state))
         return;
-    if (!drained(j) && (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
+    if (!mu_ctl_job_drained(j) &&
+        (j->client || j->client_until)) /* a client that is away for a moment has not seen all yet */
         return;
     j->client_until = 0;
     if (j->row.draining) {
@@ -432,13 +513,14 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
                      strerror((int)j->row.lost_why), (unsigned long long)j->row.unseen_lines);
     j->row.exit_code = code;
     j->row.ended_wall = c->wall;
+    mu_ctl_job_account(c, j);
     j->row.retry_wall = 0;
     j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
-    j->row.draining = j->nparts && !drained(j) && (j->client || j->client_until);
+    j->row.draining = j->nparts && !mu_ctl_job_drained(j) && (j->client || j->client_until);
     mu_ctl_put(c, j, true);
     const char *name = mu_job_state_name(state);
     if (!strncmp(reason, name, strlen(name))) /* "cancelled by somebody" */
@@ -447,7 +529,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     else
         mu_ctl_event(c, j, state == MU_JOB_CANCELLED ? "cancelled" : "finished", -1, NULL, "%s: %s, exit code %d", name,
                      reason, code);
-    give_back(c, j);
+    mu_ctl_job_give_back(c, j);
     mu_ctl_job_release(c, j);
 }
 
@@ -461,7 +543,7 @@ void mu_ctl_job_refused(struct mu_ctl *c, uint64_t job)
         return;
     struct job *j = c->jobs[i];
     mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = job});
-    give_back(c, j);
+    mu_ctl_job_give_back(c, j);
     mu_fences_end(c->fences, job);
     memmove(&c->jobs[i], &c->jobs[i + 1], (--c->njobs - i) * sizeof c->jobs[0]);
     mu_ctl_job_free(j);
@@ -475,7 +557,7 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
 
     if (mu_job_over(j->row.state))
         return;
-    bool again = j->row.ending != MU_END_NONE;
+    bool again = j->row.ending != MU_END_NONE && !mu_ctl_requeues(j);
     if (!again) {
         j->row.ending = ending;
         j->row.ending_code = code;
@@ -484,7 +566,7 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
     bool parts_alive = false;
     for (unsigned i = 0; i < j->nparts; i++)
         parts_alive = parts_alive || j->parts[i].phase < MU_PHASE_GONE;
-    if (j->row.state == MU_JOB_QUEUED || j->retry_at || !parts_alive) {
+    if (mu_job_waits(j->row.state) || j->retry_at || !parts_alive) {
         mu_ctl_job_finish(c, j, ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, code, why);
         return;
     }
@@ -523,6 +605,10 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
+    if (mu_ctl_requeues(j) && mu_ctl_all_gone(j)) {
+        mu_ctl_queue_back(c, j);
+        return;
+    }
     if (!mu_job_over(j->row.state))
         mu_ctl_hang_tick(c, j);
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
@@ -547,9 +633,11 @@ uint64_t mu_ctl_job_next(const struct job *j)
         next = j->kill_at;
     if (j->retry_at && j->retry_at < next)
         next = j->retry_at;
+    if (j->back_at && j->back_at < next)
+        next = j->back_at;
     if (j->hang.decide_at && j->hang.decide_at < next)
         next = j->hang.decide_at;
-    if (j->row.state == MU_JOB_QUEUED && j->stuck_at && j->stuck_at < next)
+    if (mu_job_waits(j->row.state) && j->stuck_at && j->stuck_at < next)
         next = j->stuck_at;
     return next;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "launcher/core/ctl_priv.h"
+#include "launcher/core/ctl_queue.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
@@ -68,11 +69,12 @@ int mu_ctl_node_known(struct mu_ctl *c, const char *name)
     return node;
 }
 
+/* Or by one that does not want its hosts yet. */
 static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
 {
     const struct job *j = owner ? mu_ctl_find(c, owner) : NULL;
 
-    return owner && (!j || mu_job_over(j->row.state));
+    return owner && (!j || mu_job_over(j->row.state) || (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j)));
 }
 
 /* What it brings is still waited for: output. */
@@ -492,7 +494,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
     snprintf(n->reason, sizeof n->reason, "%.190s", ev->text ? ev->text : "its agent cannot be started");
     if (n->state == MU_NODE_STARTING) {
         struct job *j = n->owner ? mu_ctl_find(c, n->owner) : NULL;
-        if (j && j->row.state == MU_JOB_QUEUED) {
+        if (j && mu_job_waits(j->row.state)) {
             mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, n->reason);
             return;
         }
@@ -631,6 +633,29 @@ static int own_node(struct mu_ctl *c, struct job *j, const struct mu_host *h, bo
     return node;
 }
 
+/* A job has all of its hosts or takes none: two might wait for what the other one has. Where they do nevertheless,
+ * because of what agents say after a start of ours, the younger one gives way. */
+static bool all_there(struct mu_ctl *c, struct job *j, const struct mu_hosts *hosts, char *why, size_t n)
+{
+    for (size_t i = 0; i < hosts->n; i++) {
+        const char *name = mu_host_name(hosts->v[i].name);
+        int node = mu_pool_find(&c->pool, name);
+        uint64_t owner = node < 0 ? 0 : at(c, node)->owner;
+        if (node < 0 || ((!owner || owner == j->row.id) && !at(c, node)->leaving))
+            continue;
+        const struct job *other = mu_ctl_find(c, owner);
+        if (!owner || owner == j->row.id)
+            snprintf(why, n, "waiting for host %.200s: it is just being let go of", name);
+        else
+            busy(c, j, name, owner, why, n);
+        if (other && other->row.id < j->row.id && mu_job_waits(other->row.state))
+            mu_ctl_hosts_leave(c, j->row.id);
+        j->stuck_at = 0;
+        return false;
+    }
+    return true;
+}
+
 int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
 {
     const struct mu_hosts *hosts = mu_ctl_hosts(j);
@@ -641,6 +666,8 @@ int mu_ctl_hosts_ready(struct mu_ctl *c, struct job *j, char *why, size_t n)
         snprintf(why, n, "its list of hosts cannot be read");
         return -1;
     }
+    if (!all_there(c, j, hosts, why, n))
+        return 0;
     for (size_t i = 0; i < hosts->n; i++) {
         char other[280];
         int node = own_node(c, j, &hosts->v[i], true, other, sizeof other);

@@ -254,7 +254,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
     bool changed = false;
     struct choice ch = {0};
 
-    if (!j->holds || j->row.state == MU_JOB_QUEUED || mu_job_over(j->row.state))
+    if (!j->holds || mu_job_waits(j->row.state) || mu_job_over(j->row.state))
         return;
     for (unsigned s = 0; s < j->nspares;) {
         const struct mu_node *n = &c->pool.v[j->spares[s].node];

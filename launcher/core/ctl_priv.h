@@ -63,9 +63,13 @@ struct job {
     unsigned nparts;
     struct mu_share *spares; /* nodes kept for it, without ranks */
     unsigned nspares;
-    bool holds;      /* its shares, spares included, are taken from the pool */
-    bool failed_now; /* a failure of the current attempt is recorded */
-    uint32_t blame;  /* MU_BLAME_ of it */
+    bool holds;                       /* its shares, spares included, are taken from the pool */
+    double charged;                   /* slots that count as used by its user */
+    const struct mu_policy_act *turn; /* of one that waits: what the policy wants of it now; NULL: nothing */
+    uint32_t in_view_plus1;           /* where the policy has seen it; 0: it has not */
+    bool wants_hosts;                 /* it waits for hosts of its own */
+    bool failed_now;                  /* a failure of the current attempt is recorded */
+    uint32_t blame;                   /* MU_BLAME_ of it */
     uint64_t failed_at;
     struct hang hang;                    /* of the current attempt */
     uint32_t doubted_plus1, avoid_plus1; /* nodes: named as one that waits in a circle; to be replaced if possible */
@@ -75,6 +79,8 @@ struct job {
     uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */
     uint64_t kill_at;      /* time limit, monotonic; 0 = none */
     uint64_t retry_at;     /* next attempt at; 0 = not waiting */
+    uint64_t back_at;      /* it is looked at then whether it can wait again; 0: it is not about to */
+    uint64_t back_until;   /* and its output is waited for no longer than that */
     uint64_t short_since;  /* the next attempt lacks a node since then; 0 = it does not */
     uint64_t stuck_at;     /* its hosts do not come: given up at; 0 = not waiting for hosts */
     uint64_t stored_at;    /* last PUT_JOB for progress */
@@ -109,6 +115,7 @@ struct mu_ctl {
     struct mu_pool pool;
     struct mu_fences *fences;
     struct mu_ctl_tree *tree;
+    struct mu_ctl_queue *queue;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -131,6 +138,7 @@ struct mu_ctl {
 
 bool mu_ctl_room(struct mu_ctl *); /* for one more job; false: out of memory */
 void mu_ctl_refuse(struct mu_ctl *, mu_conn, int code, const char *text);
+void mu_ctl_refuse_unknown(struct mu_ctl *, mu_conn, uint64_t job);
 struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
 struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's; NULL: it has none */
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
@@ -143,10 +151,15 @@ void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
 void mu_ctl_job_refused(struct mu_ctl *, uint64_t job); /* there never was such a job */
 void mu_ctl_job_cancel(struct mu_ctl *, struct job *, unsigned ending, int code, int signo, bool force,
                        const char *why);
+void mu_ctl_job_hold(struct mu_ctl *, mu_conn, const struct mu_m_hold *);
 void mu_ctl_job_tick(struct mu_ctl *, struct job *);
 /* The start of the present attempt, once more, to the node of a part that has not begun it. */
 void mu_ctl_job_start_again(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_release(struct mu_ctl *, struct job *);
+void mu_ctl_job_give_back(struct mu_ctl *, struct job *); /* its slots */
+bool mu_ctl_job_drained(const struct job *);              /* its output has been had by whoever watches */
+void mu_ctl_job_account(struct mu_ctl *, struct job *);   /* its present run ends */
+bool mu_ctl_all_gone(const struct job *);                 /* nothing is left of the attempt */
 void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, const char *reason);
 uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "launcher/core/ctl_priv.h"
+#include "launcher/core/ctl_queue.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
@@ -199,6 +200,10 @@ static void decide(struct mu_ctl *c, struct job *j)
         mu_ctl_job_finish(c, j, MU_JOB_COMPLETED, 0, "all ranks ended");
         return;
     }
+    if (mu_ctl_requeues(j)) {
+        mu_ctl_queue_back(c, j);
+        return;
+    }
     if (r->ending != MU_END_NONE) {
         mu_ctl_job_finish(c, j, r->ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, r->ending_code,
                           r->ending < sizeof endings / sizeof endings[0] ? endings[r->ending] : "ended");
@@ -229,7 +234,7 @@ static void decide(struct mu_ctl *c, struct job *j)
         mu_ctl_put(c, j, false);
 }
 
-static bool all_gone(const struct job *j)
+bool mu_ctl_all_gone(const struct job *j)
 {
     bool any = false;
 
@@ -400,6 +405,7 @@ static void progress(struct mu_ctl *c, struct job *j)
     }
     if (ckpt > r->ckpt_plus1) {
         r->ckpt_plus1 = ckpt;
+        r->ckpt_wall = c->wall;
         mu_ctl_event(c, j, "checkpoint", -1, NULL, "step %llu is durable", (unsigned long long)ckpt - 1);
     }
     if (c->now > j->stored_at + PROGRESS_EVERY)
@@ -540,7 +546,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         lapsed(c, j, c->pool.v[node].name);
         mu_ctl_kill_parts(c, j, SIGKILL, 0, "a node of the job lost contact");
     }
-    if (all_gone(j))
+    if (mu_ctl_all_gone(j))
         decide(c, j);
     else
         kill_again(c, j, p);
@@ -572,7 +578,7 @@ void mu_ctl_job_keeper_dead(struct mu_ctl *c, struct job *j, struct part *p)
     if (j->row.ending == MU_END_NONE)
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "keeper and agent on %s died", n->name);
     mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
-    if (all_gone(j))
+    if (mu_ctl_all_gone(j))
         decide(c, j);
 }
 
@@ -605,7 +611,7 @@ void mu_ctl_job_node_lost(struct mu_ctl *c, struct job *j, int node, const char 
     if (j->row.ending == MU_END_NONE)
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "%s", why);
     mu_ctl_kill_parts(c, j, SIGKILL, 0, why);
-    if (all_gone(j))
+    if (mu_ctl_all_gone(j))
         decide(c, j);
 }
 
@@ -632,7 +638,7 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
         bool lost = false;
         char missing[100];
 
-        if (j->row.state == MU_JOB_QUEUED)
+        if (mu_job_waits(j->row.state))
             continue;
         /* a keeper that had ended its attempt is gone, and what was left of its output with it; so is one of which
          * this controller has never heard, when the job is over */
@@ -671,7 +677,7 @@ void mu_ctl_job_node_ready(struct mu_ctl *c, int node)
         if (!lost)
             continue;
         mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
-        if (all_gone(j))
+        if (mu_ctl_all_gone(j))
             decide(c, j);
     }
 }

@@ -102,7 +102,9 @@ uint32_t mu_pool_slots(const struct mu_pool *pool)
 
 static uint32_t free_on(const struct mu_node *node)
 {
-    return node->ready && !node->stale && node->used < node->slots ? node->slots - node->used : 0;
+    uint32_t gone = node->used + node->kept;
+
+    return node->ready && !node->stale && gone < node->slots ? node->slots - gone : 0;
 }
 
 uint32_t mu_pool_free_slots(const struct mu_pool *pool)

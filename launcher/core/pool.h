@@ -17,6 +17,7 @@ enum mu_node_state {
 struct mu_node {
     char name[256];
     uint32_t slots, used, pus, numa, gpus;
+    uint32_t kept; /* slots that are free, but promised to others, while a place for a job is looked for */
     uint64_t memory;
     uint64_t files;                  /* that a keeper there may have open; 0: not known */
     uint64_t boot, incarnation, way; /* of its agent: boot as a number, 0 if not known; its connections so far */

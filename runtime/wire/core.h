@@ -17,10 +17,15 @@ enum mu_job_state {
     MU_JOB_COMPLETED,
     MU_JOB_FAILED,
     MU_JOB_CANCELLED,
+    MU_JOB_SUSPENDED, /* preempted: waits again */
 };
 static inline int mu_job_over(unsigned state)
 {
-    return state >= MU_JOB_COMPLETED;
+    return state >= MU_JOB_COMPLETED && state != MU_JOB_SUSPENDED;
+}
+static inline int mu_job_waits(unsigned state)
+{
+    return state == MU_JOB_QUEUED || state == MU_JOB_SUSPENDED;
 }
 
 /* A keeper's attempt. LOST is said by the agent in place of a keeper that died. */
@@ -31,6 +36,8 @@ enum mu_phase { MU_PHASE_IDLE, MU_PHASE_STARTING, MU_PHASE_RUNNING, MU_PHASE_KIL
 #define MU_FILES_OF_RANK 6u
 #define MU_FILES_OF_KEEPER 64u
 
+#define MU_PRIORITY_MAX 100                                         /* spec.priority, and -100 */
+#define MU_AFTER_MAX 64u                                            /* spec.after: so many jobs */
 enum { MU_FAIL_KILL, MU_FAIL_KEEP };                                /* spec.on_failure */
 enum { MU_BIND_NONE = 1, MU_BIND_CORE, MU_BIND_NUMA, MU_BIND_GPU }; /* spec.bind, 0 = default */
 /* How plausible it is that a rank's end caused the others': the smaller the more, 0 = not known. PEER: it ended because
@@ -66,7 +73,8 @@ enum {
     MU_HANG_FILES,
 };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
-enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT }; /* jobrow.ending */
+/* jobrow.ending. After the last two it waits again. */
+enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT, MU_END_REQUEUE, MU_END_PREEMPT };
 /* report.starterr: why another attempt would be no use. START: no rank ran; ENDED: a rank left the job in good order
  * and ended with a code that is not 0; BUSY: its checkpoint directory is another job's. */
 enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
@@ -230,7 +238,9 @@ void mu_acts_free(struct mu_acts *);
     X(UP_AGE_IGNORED, "an agent takes its parent's beats for the controller's")                                        \
     X(KNOWN_EARLY, "an agent counts beats before the controller knows of its new way")                                 \
     X(OLD_WAY, "what comes late from a way that an agent has left is taken for its present one")                       \
-    X(ORPHAN_LOST, "what is below a lost node is given up with it")
+    X(ORPHAN_LOST, "what is below a lost node is given up with it")                                                    \
+    X(HOLD_NOT_STORED, "a hold is acknowledged before it is stored")                                                   \
+    X(REQUEUED_EARLY, "a job waits again before its ranks are gone")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

@@ -35,6 +35,8 @@ struct row {
 #define FIELD_OF_input_ack(t, n) FIELD(input_ack, t, n)
 #define FIELD_OF_signal(t, n) FIELD(signal, t, n)
 #define FIELD_OF_cancel(t, n) FIELD(cancel, t, n)
+#define FIELD_OF_hold(t, n) FIELD(hold, t, n)
+#define FIELD_OF_requeue(t, n) FIELD(requeue, t, n)
 #define FIELD_OF_ended(t, n) FIELD(ended, t, n)
 #define FIELD_OF_query(t, n) FIELD(query, t, n)
 #define FIELD_OF_reply(t, n) FIELD(reply, t, n)

@@ -48,6 +48,10 @@ struct mu_u32v {
 #define MU_F_input_ack(F) F(u64, job) F(u64, taken)
 #define MU_F_signal(F) F(u64, job) F(u32, signo)
 #define MU_F_cancel(F) F(u64, job) F(u32, force) F(str, by) F(u32, signo)
+/* A job that waits is not started while it is held (on 1), until it is released (0). */
+#define MU_F_hold(F) F(u64, job) F(u32, on) F(str, by)
+/* A job that runs is to end its ranks and wait again. */
+#define MU_F_requeue(F) F(u64, job) F(str, by)
 #define MU_F_ended(F) F(u64, job) F(bytes, row)
 /* spec: of `place`, which asks where a job would go. */
 #define MU_F_query(F) F(str, what) F(u64, job) F(u32, all) F(bytes, spec)
@@ -177,7 +181,8 @@ struct mu_u32v {
  * engine_env: how agents are started on the others, and what of the submitter's environment that needs; ssh: the command
  * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. smt: ranks
  * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. group: so many nodes
- * that follow one another talk most; 0, 1: no such groups. */
+ * that follow one another talk most; 0, 1: no such groups. after: numbers of jobs that
+ * must have completed before; hold: it is held from the beginning. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -204,7 +209,7 @@ struct mu_u32v {
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
         F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots) \
-        F(u32, group)
+        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -240,7 +245,15 @@ struct mu_u32v {
     F(str, user) F(u32, ranks) F(str, log_dir) F(u64, retry_wall) F(u32, joined) F(u64, best_ckpt_plus1)               \
         F(u64, first_step_wall) F(strv, spare_nodes) F(u32v, spare_slots) F(u64, lost_lines) F(u64, lost_before)       \
         F(u64, unseen_lines) F(u64, unseen_before) F(u32, lost_why) F(strv, lapsed_nodes) F(str, unread)               \
-        F(u32, unread_ranks) F(u32, draining) F(str, placed)
+        F(u32, unread_ranks) F(u32, draining) F(str, placed) F(str, held) F(u32, place) F(u64, expected_wall)         \
+        F(u64, waits_for)                                                                                              \
+        F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
+        F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)
+/* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
+ * its newest checkpoint. waited_ns: all of its waiting, up to its newest start; rank_ns: time of all ranks, and
+ * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before. */
+/* place, expected_wall, waits_for, share_permille: of one that waits, as the policy said last: place in the order (1: the
+ * first), when it starts at the latest, the job that it waits for, its user's fair share (1000: nothing used). */
 /* clang-format on */
 
 #define MU_MESSAGES(M)                                                                                                 \
@@ -264,6 +277,8 @@ struct mu_u32v {
     M(24, nodes_add)                                                                                                   \
     M(25, nodes_remove)                                                                                                \
     M(26, nodes_resume)                                                                                                \
+    M(27, hold)                                                                                                        \
+    M(28, requeue)                                                                                                     \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \

@@ -87,7 +87,7 @@ static void check_pool(struct world *w)
             continue;
         for (unsigned k = 0; k < mu_ctl_job_count(w->ctl); k++) {
             const struct mu_m_jobrow *r = mu_ctl_job(w->ctl, k, NULL);
-            if (mu_job_over(r->state) || r->state == MU_JOB_QUEUED)
+            if (mu_job_over(r->state) || mu_job_waits(r->state))
                 continue;
             for (unsigned n = 0; r->nodes && r->nodes[n]; n++)
                 if (!strcmp(r->nodes[n], pool->v[i].name))
@@ -107,6 +107,18 @@ static void check_pool(struct world *w)
 bool sim_lost(const struct truth *t, uint32_t attempt)
 {
     return attempt < MAX_ATTEMPTS && (t->lost[attempt / 64] >> (attempt % 64) & 1);
+}
+
+/* Ranks that were told to end may end well, and the job waits again all the same. */
+static void requeued(struct world *w, const struct mu_act *a)
+{
+    struct truth *t = sim_truth_of(w, a->job);
+
+    if (!t)
+        return;
+    t->given_up = a->attempt > t->given_up ? a->attempt : t->given_up;
+    if (t->ok_attempt <= a->attempt)
+        t->ok_lost = true;
 }
 
 /* How an attempt ended on a node that was given up, nobody can know. */
@@ -151,6 +163,8 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             sim_host_ask(w, a);
         else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "node-lost") || !strcmp(a->event, "attempt-start")))
             node_lost(w, a);
+        else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "requeued") || !strcmp(a->event, "suspended")))
+            requeued(w, a);
         if (a->kind == MU_ACT_EVENT)
             sim_trace(w, "  event job %llu attempt %u %s: %s", (unsigned long long)a->job, a->attempt, a->event,
                       a->detail);
@@ -191,6 +205,7 @@ void sim_ctl_start(struct world *w)
                                 .fanout = w->fanout,
                                 .node_wait_ns = 60 * MU_SEC,
                                 .quarantine = w->quarantine,
+                                .policy = &w->policy,
                                 .cooldown_ns = 20 * MU_SEC,
                                 .fabric_ns = w->fabric ? 2 * MU_SEC : 0};
 
@@ -274,6 +289,14 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
                      (unsigned long long)k->job);
         return;
     }
+    if (t->after) {
+        int after = sim_stored(w, t->after);
+        if (after < 0 || w->store[after].row.state != MU_JOB_COMPLETED)
+            sim_violated(w, "job %llu starts, job %llu has not completed", (unsigned long long)k->job,
+                         (unsigned long long)t->after);
+    }
+    if (t->held)
+        sim_violated(w, "job %llu starts although it is held", (unsigned long long)k->job);
     if (w->store[s].row.attempt < attempt)
         sim_violated(w, "job %llu: attempt %u starts, the store knows of %u", (unsigned long long)k->job, attempt,
                      w->store[s].row.attempt);
@@ -635,7 +658,14 @@ void sim_client_dial(struct world *w, unsigned who)
                         &(struct mu_m_attach){.job = t->acked, .foreground = 1, .token = t->token});
         return;
     }
+    char after[24], *afters[] = {after, NULL};
+    for (unsigned i = 0; i < who && !t->submitted && !t->after && sim_chance(w, 100); i++)
+        t->after = w->job[i].acked;
+    t->submitted = true; /* the next time it is the same job */
+    snprintf(after, sizeof after, "%llu", (unsigned long long)t->after);
     struct mu_m_spec spec = {.ranks = t->ranks,
+                             .priority = t->priority,
+                             .after = t->after ? afters : none,
                              .app_ranks = {.v = &t->ranks, .n = 1},
                              .app_argc = {.v = &one, .n = 1},
                              .argv = argv,
@@ -660,6 +690,10 @@ void sim_client_msg(struct world *w, unsigned who, const struct mu_msg *m)
 {
     struct truth *t = &w->job[who];
 
+    if (m->type == MU_MSG_submitted && t->acked && t->holds) {
+        int s = sim_stored(w, t->acked);
+        t->held = w->ctl_alive && t->asked_hold && s >= 0 && mu_job_waits(w->store[s].row.state);
+    }
     if (m->type == MU_MSG_submitted && !t->cancelled) {
         if (sim_stored(w, m->submitted.job) < 0)
             sim_violated(w, "job %llu was acknowledged, but is not in the store", (unsigned long long)m->submitted.job);

@@ -5,6 +5,7 @@
 #define TESTS_SIM_PRIV_H
 
 #include "launcher/branch.h"
+#include "launcher/core/policy.h"
 #include "runtime/agent/tree.h"
 #include "runtime/wire/beat.h"
 #include "tests/sim/sim.h"
@@ -30,6 +31,8 @@ enum what {
     DOWN,
     CLIENT_DIAL,
     CLIENT_CANCEL,
+    CLIENT_HOLD, /* or release */
+    CLIENT_REQUEUE,
     FAULT,
     FORSAKEN,  /* the agent of a keeper that hangs dies, then its host is cut off */
     ECHO,      /* a beat of an agent has been heard and echoed */
@@ -114,6 +117,12 @@ struct truth { /* what really happened to a job */
     char token[24];
     uint64_t acked; /* id */
     uint32_t ranks, started[MAX_NODES], newest;
+    int32_t priority;
+    uint64_t after; /* a job that must have completed before; 0: none */
+    bool holds;     /* its client will hold it and release it */
+    bool held;      /* which it was told has happened */
+    bool asked_hold;
+    bool submitted;
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
     bool client_dead;
@@ -152,6 +161,7 @@ struct world {
     struct world_stats stats;
     bool trace, crashy, deep;
     uint32_t quarantine;
+    struct mu_policy_settings policy;
     char bad[400];
 };
 

@@ -398,6 +398,30 @@ static void one(struct world *w, struct event *e)
             sim_hang_up(w, w->job[e->who].conn);
         }
         return;
+    case CLIENT_HOLD: {
+        struct truth *t = &w->job[e->who];
+        if (t->acked && t->conn) {
+            struct mu_m_hold hold = {.job = t->acked, .on = !e->index && sim_chance(w, 800)};
+            t->held = t->held && hold.on;
+            t->asked_hold = hold.on;
+            sim_client_send(w, e->who, MU_MSG_hold, &hold);
+        }
+        int s = t->acked ? sim_stored(w, t->acked) : -1;
+        if (s < 0 || !mu_job_over(w->store[s].row.state)) { /* in the end it is released, however often that takes */
+            struct event *d = sim_at(w, w->now + MU_SEC + sim_below(w, 4 * MU_SEC), CLIENT_HOLD);
+            d->who = e->who;
+            d->index = w->now > w->until_faults;
+            if (!t->conn)
+                sim_client_dial(w, e->who);
+        }
+        return;
+    }
+    case CLIENT_REQUEUE:
+        if (w->job[e->who].conn && w->job[e->who].acked && w->now < w->until_faults)
+            sim_client_send(w, e->who, MU_MSG_requeue, &(struct mu_m_requeue){.job = w->job[e->who].acked});
+        if (w->now < w->until_faults)
+            sim_at(w, w->now + sim_below(w, 10 * MU_SEC), CLIENT_REQUEUE)->who = e->who;
+        return;
     case FAULT:
         fault(w);
         return;
@@ -454,6 +478,9 @@ struct world *world_new(uint64_t seed, bool tracing)
     w->nnodes = 1 + (unsigned)sim_below(w, 3);
     w->nall = w->nnodes + (sim_chance(w, 600) ? (unsigned)sim_below(w, MAX_NODES - w->nnodes) : 0);
     w->quarantine = sim_chance(w, 300) ? 2 : 0;
+    mu_policy_defaults(&w->policy);
+    w->policy.preempt = sim_chance(w, 300) ? MU_PREEMPT_FORCE : MU_PREEMPT_OFF;
+    w->policy.preempt_after_ns = sim_below(w, 3 * MU_SEC);
     w->fanout = sim_chance(w, 600) ? 1 + (uint32_t)sim_below(w, 3) : 0;
     if (sim_chance(w, 300)) { /* a pool with a tree of some depth */
         w->nnodes = w->nall = 4 + (unsigned)sim_below(w, MAX_NODES - 3);
@@ -477,6 +504,7 @@ struct world *world_new(uint64_t seed, bool tracing)
         snprintf(t->token, sizeof t->token, "t%u", i);
         t->ranks = 1 + (uint32_t)sim_below(w, total < MAX_RANKS ? total : MAX_RANKS);
         t->foreground = sim_chance(w, 300);
+        t->priority = sim_chance(w, 300) ? (int32_t)sim_below(w, 5) - 2 : 0;
         if (w->nall > w->nnodes && sim_chance(w, 500))
             with_hosts(w, t);
         else if (w->nnodes > 1 && sim_chance(w, w->nnodes > 3 ? 600 : 300))
@@ -486,6 +514,11 @@ struct world *world_new(uint64_t seed, bool tracing)
         sim_at(w, w->now + MU_SEC / 2 + sim_below(w, 10 * MU_SEC), CLIENT_DIAL)->who = i;
         if (sim_chance(w, 150))
             sim_at(w, w->now + sim_below(w, 20 * MU_SEC), CLIENT_CANCEL)->who = i;
+        t->holds = sim_chance(w, 200); /* others: it would not know which of the two an answer is to */
+        if (!t->holds && sim_chance(w, 250))
+            sim_at(w, w->now + sim_below(w, 20 * MU_SEC), CLIENT_REQUEUE)->who = i;
+        if (t->holds)
+            sim_at(w, w->now + sim_below(w, 10 * MU_SEC), CLIENT_HOLD)->who = i;
     }
     if (sim_chance(w, 900))
         sim_at(w, w->now + sim_below(w, 3 * MU_SEC), FAULT);

@@ -1,0 +1,38 @@
+#include "launcher/policy_load.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "runtime/base/buf.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/path.h"
+
+#define SIZE_MAX_OF_FILE (1u << 20)
+
+int mu_policy_load(const char *home, struct mu_policy_settings *out, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    char path[PATH_MAX], piece[4096];
+    int rc = mu_path_join(path, sizeof path, home, "policy", err);
+    size_t n;
+
+    if (rc)
+        return rc;
+    mu_auto_file FILE *f = fopen(path, "re");
+    if (!f && errno == ENOENT) {
+        mu_policy_settings_free(out);
+        mu_policy_defaults(out);
+        return 0;
+    }
+    if (!f)
+        return mu_err_errno(err, 0, "%s", path);
+    while ((n = fread(piece, 1, sizeof piece, f)) && text.len < SIZE_MAX_OF_FILE)
+        mu_buf_append(&text, piece, n);
+    if (ferror(f))
+        return mu_err_errno(err, MUSTER_EIO, "%s", path);
+    if (text.len >= SIZE_MAX_OF_FILE)
+        return mu_err_set(err, MUSTER_EARG, "%s: a file of more than a mebibyte is no policy", path);
+    return text.failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory")
+                       : mu_policy_parse(path, mu_buf_str(&text), text.len, out, err);
+}
