@@ -605,6 +605,8 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
+    if (j->back_at && c->now >= j->back_at)
+        j->back_at = 0;
     if (mu_ctl_requeues(j) && mu_ctl_all_gone(j)) {
         mu_ctl_queue_back(c, j);
         return;
@@ -631,7 +633,7 @@ uint64_t mu_ctl_job_next(const struct job *j)
         next = j->client_until;
     if (j->kill_at && j->kill_at < next)
         next = j->kill_at;
-    if (j->retry_at && j->retry_at < next)
+    if (j->retry_at && !mu_ctl_requeues(j) && j->retry_at < next)
         next = j->retry_at;
     if (j->back_at && j->back_at < next)
         next = j->back_at;

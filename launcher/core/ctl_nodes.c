@@ -159,8 +159,22 @@ mu_conn mu_ctl_rival(const struct mu_ctl *c, mu_conn conn, const struct mu_m_age
     return n && n->conn && n->conn != conn && (n->boot != boot_of(m) || n->incarnation != m->incarnation) ? n->conn : 0;
 }
 
+/* Another job was there before a job brought this agent, and runs on. */
+static bool used_by_others(const struct mu_ctl *c, const struct mu_m_agent *m)
+{
+    int node = m->owner && m->node ? mu_pool_find(&c->pool, m->node) : -1;
+
+    for (unsigned i = 0; i < c->njobs && node >= 0; i++)
+        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
+            if (c->jobs[i]->row.id != m->owner && !mu_job_over(c->jobs[i]->row.state) &&
+                c->jobs[i]->parts[p].share.node == (uint32_t)node)
+                return true;
+    return false;
+}
+
 void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent *m)
 {
+    uint64_t owner = used_by_others(c, m) ? 0 : m->owner;
     uint64_t boot = boot_of(m);
     int node;
 
@@ -171,7 +185,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     }
     bool removed = is_gone(c, m, boot);
     /* what it reports is let go of, then it ends */
-    if (removed || (owned_by_over(c, m->owner) && !owner_drains(c, m->owner))) {
+    if (removed || (owned_by_over(c, owner) && !owner_drains(c, owner))) {
         k->stale = true;
         send_bye(c, k->id, removed);
         if ((node = mu_pool_find(&c->pool, m->node)) >= 0)
@@ -211,9 +225,9 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->reason[0] = 0;
     n->port = m->port;
     snprintf(n->addr, sizeof n->addr, "%s", m->addr ? m->addr : "");
-    if (n->owner && !m->owner) /* no job has brought it: it was here before, and its controller has not known it */
+    if (n->owner && !owner) /* no job has brought it: it was here before, and its controller has not known it */
         n->target[0] = 0;
-    n->owner = m->owner;
+    n->owner = owner;
     k->node = node;
     mu_ctl_tree_join(c, k);
     for (unsigned i = 0; i < c->njobs; i++)
@@ -394,7 +408,8 @@ static bool may_hang(const struct mu_ctl *c, int node)
 {
     for (unsigned i = 0; i < c->njobs && !MU_MUTANT(HANG_UNSEEN); i++) {
         const struct job *j = c->jobs[i];
-        for (unsigned p = 0; p < j->nparts && j->nparts > 1 && j->row.ending == MU_END_NONE; p++)
+        bool again = j->nparts > 1 && (j->row.ending == MU_END_NONE || mu_ctl_requeues(j));
+        for (unsigned p = 0; p < j->nparts && again; p++)
             if (j->parts[p].share.node == (uint32_t)node && j->row.attempt && j->parts[p].phase < MU_PHASE_GONE &&
                 !j->parts[p].line_lost && j->parts[p].killed_at && j->parts[p].killed_at < c->pool.v[node].lease_end)
                 return true;

@@ -52,6 +52,9 @@ static void put_row(struct world *w, const struct mu_buf *frame)
         w->store[i].row = m.jobrow;
         memset(&m, 0, sizeof m);
         struct truth *t = sim_truth_of(w, w->store[i].id);
+        uint32_t ending = w->store[i].row.ending;
+        if (t && (ending == MU_END_REQUEUE || ending == MU_END_PREEMPT))
+            t->put_back = w->store[i].row.attempt;
         if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
             (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world))
             sim_violated(w, "job %llu is stored as completed, but only %u of %u ranks of attempt %u ended well",
@@ -328,7 +331,9 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
                              (unsigned long long)k->job, attempt, w->node[n].orphans[i].attempt, w->node[n].name);
     if (on_node > w->node[k->node].slots)
         sim_violated(w, "node %s: %u ranks on %u slots", w->node[k->node].name, on_node, w->node[k->node].slots);
-    if (t->ok_ranks && t->ok_ranks == t->ok_world && !t->ok_lost && attempt > t->ok_attempt)
+    /* asked to end for the queue, ranks may well end with 0 */
+    if (t->ok_ranks && t->ok_ranks == t->ok_world && !t->ok_lost && attempt > t->ok_attempt &&
+        t->put_back != t->ok_attempt)
         sim_violated(w, "job %llu: attempt %u starts although attempt %u ended well", (unsigned long long)k->job,
                      attempt, t->ok_attempt);
     if (attempt > t->newest) {

@@ -130,6 +130,7 @@ struct truth { /* what really happened to a job */
     uint64_t lost[MAX_ATTEMPTS / 64 + 1];    /* attempts that lost a node */
     uint32_t ok_ranks, ok_attempt, ok_world; /* ranks of ok_attempt that ended with 0 */
     bool ok_lost;                            /* a keeper that knew died */
+    uint32_t put_back;                       /* the newest attempt that was told to end for the queue */
     uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
 };
 
