@@ -15,7 +15,7 @@ static struct mu_ctl *ctl;
 static struct mu_acts acts;
 static uint64_t now = 1000 * MU_SEC, job;
 static char events[2000];
-static uint32_t starts, newest, kills, releases; /* since `forget` */
+static uint32_t starts, newest, kills, releases, byes; /* since `forget` */
 static mu_conn last_conn, client;
 static struct mu_msg stored; /* the newest row */
 
@@ -40,6 +40,7 @@ static void note(const struct mu_act *a)
         job = m.submitted.job;
     kills += m.type == MU_MSG_kill;
     releases += m.type == MU_MSG_release;
+    byes += m.type == MU_MSG_bye;
 }
 
 static void step(struct mu_ev ev)
@@ -58,14 +59,23 @@ static mu_conn up(const char *role)
     return last_conn;
 }
 
-static mu_conn joins(const char *node, const char *boot)
+static mu_conn joins_for(const char *node, const char *boot, uint64_t owner)
 {
     mu_conn c = up("agent");
 
     hear(c, MU_MSG_agent,
-         &(struct mu_m_agent){
-             .node = (char *)(uintptr_t)node, .slots = 1, .pus = 1, .boot = (char *)(uintptr_t)boot, .pid = 1});
+         &(struct mu_m_agent){.node = (char *)(uintptr_t)node,
+                              .slots = 1,
+                              .pus = 1,
+                              .boot = (char *)(uintptr_t)boot,
+                              .owner = owner,
+                              .pid = 1});
     return c;
+}
+
+static mu_conn joins(const char *node, const char *boot)
+{
+    return joins_for(node, boot, 0);
 }
 
 static void ready(mu_conn c)
@@ -329,8 +339,65 @@ static void test_late(void)
     TAP_OK(starts > 0, "and starts then");
 }
 
+static void wait_ms(unsigned ms)
+{
+    for (unsigned i = 0; i < ms / 100; i++) {
+        now += MU_SEC / 10;
+        step((struct mu_ev){.kind = MU_EV_TIME});
+    }
+}
+
+static void test_requeue(void)
+{
+    mu_conn agent[2];
+
+    /* its keeper was told to end the ranks, and may hang: nothing else ends them when its agent is dead, too */
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
+    down(agent[1]);
+    report(agent[0], 1, MU_PHASE_GONE);
+    wait_ms(4000);
+    TAP_OK(!strstr(events, "node-lost") && !starts, "a requeued job waits for a node whose keeper may hang");
+
+    /* a retry that is due is not made, and is not waited for */
+    submit(2, agent);
+    hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    down(agent[1]);
+    wait_ms(10000);
+    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE});
+    hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
+    bool on = true;
+    for (int i = 0; i < 20 && on; i++) {
+        uint64_t next = mu_ctl_next(ctl);
+        on = next > now;
+        now = next == UINT64_MAX ? now : next;
+        step((struct mu_ev){.kind = MU_EV_TIME});
+    }
+    TAP_OK(on, "time goes on while the output of a requeued job is awaited");
+
+    /* an agent that a job has brought, and that finds another job's ranks there */
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    down(agent[1]);
+    byes = 0;
+    agent[1] = joins_for("n1", "first", 1000);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    ready(agent[1]);
+    TAP_OK(!byes && row()->state == MU_JOB_RUNNING,
+           "the agent of a job that is over takes care of another one's ranks");
+    report(agent[0], 1, MU_PHASE_GONE);
+    report(agent[1], 1, MU_PHASE_GONE);
+    TAP_OK(row()->state == MU_JOB_COMPLETED, "until they have ended");
+}
+
 int main(void)
 {
+    test_requeue();
     test_late();
     test_one();
     test_several();
