@@ -605,9 +605,11 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
-    if (j->back_at && c->now >= j->back_at)
+    bool back =
+        j->back_at && c->now >= j->back_at; /* then nothing of it lives, whatever its new nodes are yet to say */
+    if (back)
         j->back_at = 0;
-    if (mu_ctl_requeues(j) && mu_ctl_all_gone(j)) {
+    if (mu_ctl_requeues(j) && (back || mu_ctl_all_gone(j))) {
         mu_ctl_queue_back(c, j);
         return;
     }

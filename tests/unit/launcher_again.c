@@ -361,24 +361,6 @@ static void test_requeue(void)
     wait_ms(4000);
     TAP_OK(!strstr(events, "node-lost") && !starts, "a requeued job waits for a node whose keeper may hang");
 
-    /* a retry that is due is not made, and is not waited for */
-    submit(2, agent);
-    hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
-    report(agent[0], 1, MU_PHASE_RUNNING);
-    report(agent[1], 1, MU_PHASE_RUNNING);
-    down(agent[1]);
-    wait_ms(10000);
-    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE});
-    hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
-    bool on = true;
-    for (int i = 0; i < 20 && on; i++) {
-        uint64_t next = mu_ctl_next(ctl);
-        on = next > now;
-        now = next == UINT64_MAX ? now : next;
-        step((struct mu_ev){.kind = MU_EV_TIME});
-    }
-    TAP_OK(on, "time goes on while the output of a requeued job is awaited");
-
     /* an agent that a job has brought, and that finds another job's ranks there */
     submit(2, agent);
     report(agent[0], 1, MU_PHASE_RUNNING);
