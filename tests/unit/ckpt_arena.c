@@ -188,6 +188,7 @@ int main(void)
     TAP_OK(held(&w, 5, &err) == 5 && held(&w, 4, &err) == 4 && comes_back(dir) == 5, "the newest two");
 
     /* a flipped bit in memory */
+    world_leave(&w);
     open_world(&w, dir); /* comes_back has opened it since */
     save(&w, 6);
     c[0] = ordered(0), c[1] = ordered(1);
@@ -281,6 +282,7 @@ int main(void)
     head->hurry = 0;
     world_close(&x);
     TAP_OK(comes_back(dir) == 77, "what was durable is");
+    world_leave(&w);
     scratch_remove(dir);
     return tap_done();
 }

@@ -98,13 +98,20 @@ static inline int world_save(struct world *w, uint64_t step)
     return bad;
 }
 
+/* As a process that is killed leaves its writer. */
+static inline void world_leave(struct world *w)
+{
+    for (int r = 0; r < w->n; r++)
+        mu_ckpt_tensors_free(&w->tensors[r]);
+    w->n = 0;
+}
+
 static inline void world_close(struct world *w)
 {
-    for (int r = 0; r < w->n; r++) {
+    for (int r = 0; r < w->n; r++)
         if (w->writer[r])
             mu_ckpt_writer_stop(w->writer[r], 60 * MU_SEC, NULL);
-        mu_ckpt_tensors_free(&w->tensors[r]);
-    }
+    world_leave(w);
 }
 
 /* The way restore goes: newest first, only what every rank can load. Returns the step, or a negative code. */

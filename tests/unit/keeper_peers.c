@@ -343,7 +343,7 @@ static void damage(void)
     TAP_OK(head[0]->parity[0].state == MU_ARENA_FULL || head[0]->parity[1].state == MU_ARENA_FULL,
            "and still have what protects the save before");
     node_up(4);
-    w.n = 0; /* the writer of node 4 has lost its memory: leave them all */
+    world_leave(&w); /* the writer of node 4 has lost its memory */
     scratch_remove(dir);
 }
 
