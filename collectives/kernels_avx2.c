@@ -17,38 +17,11 @@
 #endif
 #endif
 
-static void copy(void *dst, const void *src, size_t n)
-{
-    char *d = dst;
-    const char *s = src;
-
-    if (n < 512) {
-        memcpy(d, s, n);
-        return;
-    }
-    for (; n >= 128; d += 128, s += 128, n -= 128)
-        for (size_t i = 0; i < 128 / sizeof(__m256i); i++)
-            _mm256_storeu_si256((__m256i *)(void *)d + i, _mm256_loadu_si256((const __m256i *)(const void *)s + i));
-    memcpy(d, s, n);
-}
-
-static void stream(void *dst, const void *src, size_t n)
-{
-    char *d = dst;
-    const char *s = src;
-    size_t head = -(size_t)d & 63;
-
-    if (n < 256) {
-        memcpy(d, s, n);
-        return;
-    }
-    memcpy(d, s, head);
-    for (d += head, s += head, n -= head; n >= 64; d += 64, s += 64, n -= 64)
-        for (size_t i = 0; i < 64 / sizeof(__m256i); i++)
-            _mm256_stream_si256((__m256i *)(void *)d + i, _mm256_loadu_si256((const __m256i *)(const void *)s + i));
-    memcpy(d, s, n);
-    _mm_sfence();
-}
+#define VEC __m256i
+#define VEC_LOAD _mm256_loadu_si256
+#define VEC_STORE _mm256_storeu_si256
+#define VEC_STREAM _mm256_stream_si256
+#include "collectives/kernel_copy.h"
 
 #include "collectives/kernel_body.h"
 

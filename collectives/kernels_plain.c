@@ -20,26 +20,16 @@ static void copy(void *dst, const void *src, size_t n)
     memcpy(dst, src, n);
 }
 
+#ifdef __SSE2__
+#define VEC __m128i
+#define VEC_LOAD _mm_loadu_si128
+#define VEC_STREAM _mm_stream_si128
+#include "collectives/kernel_copy.h"
+#else
 static void stream(void *dst, const void *src, size_t n)
 {
-#ifdef __SSE2__
-    char *d = dst;
-    const char *s = src;
-    size_t head = -(size_t)d & 63;
-
-    if (n < 256) {
-        memcpy(d, s, n);
-        return;
-    }
-    memcpy(d, s, head);
-    for (d += head, s += head, n -= head; n >= 64; d += 64, s += 64, n -= 64)
-        for (size_t i = 0; i < 4; i++)
-            _mm_stream_si128((__m128i *)(void *)d + i, _mm_loadu_si128((const __m128i *)(const void *)s + i));
-    memcpy(d, s, n);
-    _mm_sfence();
-#else
     memcpy(dst, src, n);
-#endif
 }
+#endif
 
 #include "collectives/kernel_body.h"
