@@ -253,13 +253,18 @@ static void lose_and_find(uint32_t k)
             wrong += rc != 0;
             if (rc)
                 printf("# node %d: %s\n", x, head[x]->rebuild.error.text);
-            else
-                wrong += !same(x, cell_of(x, step), copy[x], bytes[x]);
+            else if (!same(x, cell_of(x, step), copy[x], bytes[x])) {
+                wrong++;
+                printf("# node %d has another save of step %llu\n", x, (unsigned long long)step);
+            }
         }
         /* what they lack is their parity: a save gives them that again */
         open_world(&w, dir, 20 * MU_SEC);
         meet(k, w.place[0].nonce);
-        wrong += save(&w, k, ++step, -1, 15 * MU_SEC) != 0;
+        rc = save(&w, k, ++step, -1, 15 * MU_SEC);
+        wrong += rc != 0;
+        if (rc)
+            printf("# step %llu: %s\n", (unsigned long long)step, err.text);
         for (int i = 0; i < nodes; i++) {
             unsigned char *map;
 
