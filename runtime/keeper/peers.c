@@ -23,6 +23,8 @@ struct guest {
     struct mu_peers *all;
     struct guest *next;
     struct mu_link *link;
+    struct mu_m_shard asks; /* MU_SHARD_MEET that has no answer yet; its id is below */
+    struct mu_ckpt_id id;
 };
 
 /* --- blocks ------------------------------------------------------------------------------------------------------- */
@@ -99,6 +101,8 @@ static void take(struct mu_peers *p, struct mu_link *link, const struct mu_msg *
         s->k < 1 || s->k >= s->n || s->from >= s->n || s->stripe >= s->n || s->row >= s->n || !s->chunk ||
         s->chunk % MU_CKPT_PAGE || s->chunk > 1ull << 45 || s->at >= s->chunk || s->at % MU_ARENA_PIECE)
         return;
+    if (s->kind == MU_SHARD_MEET || s->kind == MU_SHARD_MET)
+        return;
     if (s->kind == MU_SHARD_WANT)
         mu_rebuild_asked(p, link, s);
     else if (s->kind == MU_SHARD_GIVE || s->kind == MU_SHARD_NONE)
@@ -107,12 +111,33 @@ static void take(struct mu_peers *p, struct mu_link *link, const struct mu_msg *
         mu_saves_msg(p, s);
 }
 
+/* What is sent to a node that does not know the group is lost. */
+static void answer(struct guest *g)
+{
+    const struct mu_peers *p = g->all;
+
+    if (g->asks.kind != MU_SHARD_MEET || !p->group.n || g->asks.nonce != p->group.nonce)
+        return;
+    g->asks.kind = MU_SHARD_MET;
+    g->asks.id = (struct mu_bytes){.data = (uint8_t *)&g->id, .len = sizeof g->id};
+    g->asks.data = (struct mu_bytes){0};
+    mu_link_send_msg(g->link, MU_MSG_shard, &g->asks);
+}
+
 static void on_guest_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
 {
     struct guest *g = arg;
 
     (void)frame, (void)len;
-    take(g->all, link, msg);
+    if (msg->type == MU_MSG_shard && msg->shard.kind == MU_SHARD_MEET) {
+        if (msg->shard.id.len == sizeof g->id) {
+            g->asks = msg->shard;
+            memcpy(&g->id, msg->shard.id.data, sizeof g->id);
+        }
+        answer(g);
+    } else {
+        take(g->all, link, msg);
+    }
 }
 
 static void on_guest_down(void *arg, struct mu_link *link)
@@ -148,7 +173,10 @@ static void on_peer_msg(void *arg, struct mu_link *link, const struct mu_msg *ms
     struct mu_peer *peer = arg;
 
     (void)frame, (void)len;
-    take(peer->all, link, msg);
+    if (msg->type == MU_MSG_shard && msg->shard.kind == MU_SHARD_MET)
+        peer->met |= msg->shard.nonce == peer->all->group.nonce;
+    else
+        take(peer->all, link, msg);
 }
 
 static void on_peer_down(void *arg, struct mu_link *link)
@@ -158,6 +186,7 @@ static void on_peer_down(void *arg, struct mu_link *link)
     mu_link_free(link);
     peer->link = NULL;
     peer->broke = peer->gone = true;
+    peer->asked = peer->met = false;
     peer->again = mu_now() + DIAL_AGAIN;
 }
 
@@ -242,6 +271,8 @@ static void look_at_group(struct mu_peers *p)
     memset(p->dead, 0, sizeof p->dead);
     p->group.nonce = g->nonce;
     memcpy(p->group.member, g->member, sizeof p->group.member);
+    for (struct guest *i = p->guests; i; i = i->next)
+        answer(i);
 }
 
 static void on_tick(void *arg)

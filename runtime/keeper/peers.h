@@ -18,6 +18,8 @@ enum {
     MU_SHARD_WANT,     /* asks for a piece of row `row` (parity behind the data), as the receiver has it */
     MU_SHARD_GIVE,     /* the answer */
     MU_SHARD_NONE,     /* it is not there, or damaged */
+    MU_SHARD_MEET,     /* asks whether the receiver's ranks are in this group yet; it answers when they are */
+    MU_SHARD_MET,      /* the answer: what is sent from now on is understood */
 };
 
 struct mu_peers;

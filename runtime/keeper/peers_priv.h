@@ -23,8 +23,9 @@ struct mu_peer {
     struct mu_tls_dial *dial;
     struct mu_link *link; /* NULL: not yet */
     uint64_t again;
-    bool broke; /* a link has gone down since anybody looked */
-    bool gone;  /* and ever */
+    bool broke;      /* a link has gone down since anybody looked */
+    bool gone;       /* and ever */
+    bool asked, met; /* whether it is in our group; and it is */
 };
 
 /* This node's part of a save, mapped. */

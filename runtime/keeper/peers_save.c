@@ -236,15 +236,21 @@ static void look_for_ready(struct mu_peers *p)
 
 /* --- going on ----------------------------------------------------------------------------------------------------- */
 
-static bool connected(struct mu_peers *p, const struct mu_save *s)
+/* To all of them; met: and they know the group. */
+static bool connected(struct mu_peers *p, const struct mu_save *s, bool *met)
 {
     bool all = true;
 
+    *met = true;
+
     for (uint32_t i = 0; i < s->n; i++)
         if (i != s->me) {
-            const struct mu_peer *peer = mu_peers_at(p, &p->group.member[i]);
+            struct mu_peer *peer = mu_peers_at(p, &p->group.member[i]);
 
+            if (peer && peer->link && !peer->asked)
+                peer->asked = ship(p, s, i, &(struct mu_m_shard){.kind = MU_SHARD_MEET}) == 0;
             all &= peer && peer->link;
+            *met &= peer && peer->met;
         }
     return all;
 }
@@ -325,6 +331,7 @@ bool mu_saves_tick(struct mu_peers *p, uint64_t now)
     }
     for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
         struct mu_save *s = p->saves[i];
+        bool met;
 
         if (!s)
             continue;
@@ -333,11 +340,13 @@ bool mu_saves_tick(struct mu_peers *p, uint64_t now)
             fail(p, s, "a peer did not do its part in time", true);
             continue;
         }
-        if (!connected(p, s)) {
+        if (!connected(p, s, &met)) {
             if (now > s->began + REACH)
                 fail(p, s, "a peer cannot be reached", true);
             continue;
         }
+        if (!met)
+            continue;
         if (s->ready && !s->told) {
             struct mu_m_shard m = {.kind = MU_SHARD_TABLE,
                                    .data = {.data = (uint8_t *)table(s, s->me),

@@ -55,20 +55,24 @@ static void node_down(int i)
     munmap(head[i], MU_ARENA_BYTES);
 }
 
-/* As the ranks do it when they have met. */
+/* As the ranks of node i do it when they have met. */
+static void meet_at(int i, uint32_t k, uint64_t nonce)
+{
+    struct mu_arena_group *g = &head[i]->group;
+
+    g->n = (uint32_t)nodes;
+    g->k = k;
+    g->me = (uint32_t)i;
+    g->nonce = nonce;
+    for (int m = 0; m < nodes; m++)
+        g->member[m] = head[m]->listen;
+    atomic_fetch_add(&g->set, 1);
+}
+
 static void meet(uint32_t k, uint64_t nonce)
 {
-    for (int i = 0; i < nodes; i++) {
-        struct mu_arena_group *g = &head[i]->group;
-
-        g->n = (uint32_t)nodes;
-        g->k = k;
-        g->me = (uint32_t)i;
-        g->nonce = nonce;
-        for (int m = 0; m < nodes; m++)
-            g->member[m] = head[m]->listen;
-        atomic_fetch_add(&g->set, 1);
-    }
+    for (int i = 0; i < nodes; i++)
+        meet_at(i, k, nonce);
 }
 
 static void set_state(uint64_t step)
@@ -352,12 +356,46 @@ static void damage(void)
     scratch_remove(dir);
 }
 
+static struct mu_ckpt_place *late_place;
+
+static void *meet_late(void *arg)
+{
+    (void)arg;
+    usleep(300000);
+    meet_at(nodes - 1, 1, late_place->nonce);
+    return NULL;
+}
+
+/* The ranks of one node say a moment after the others that they have met: what the others have for it waits. */
+static void late(void)
+{
+    char *dir = scratch();
+    struct world w;
+    pthread_t t;
+    int rc;
+
+    open_world(&w, dir, 20 * MU_SEC);
+    late_place = &w.place[0];
+    for (int i = 0; i < nodes - 1; i++)
+        meet_at(i, 1, late_place->nonce);
+    pthread_create(&t, NULL, meet_late, NULL);
+    rc = save(&w, 1, 1, -1, 5 * MU_SEC);
+    pthread_join(t, NULL);
+    TAP_OK(rc == 0, "one node's ranks have met 0.3 s later than the others': protected%s%s", rc ? ": " : "",
+           rc < 0 ? err.text : "");
+    world_close(&w);
+    scratch_remove(dir);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     nodes = 3;
     for (int i = 0; i < NODES; i++)
         node_up(i);
+    late();
+    for (int i = 0; i < NODES; i++)
+        head[i]->shipped = 0;
     lose_and_find(1);
     for (int i = 0; i < NODES; i++)
         head[i]->shipped = 0;
