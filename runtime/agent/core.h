@@ -7,7 +7,8 @@
  * MU_EV_CHILD when the keeper process of `job` is dead (pid), however it was started (text: how it died, or NULL).
  * Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or status != 0 and text), CLEAN
  * (kill the job's keeper, if it still lives, and every process tagged with the job, remove its files; answer
- * MU_EV_CLEANED; detail, if any, says what the keeper has done wrong), FORGET (a keeper of the job that dies from now
+ * MU_EV_CLEANED; detail, if any, says what the keeper has done wrong; it kills the keeper of a SPAWN before it, too,
+ * which may not have been answered yet), FORGET (a keeper of the job that dies from now
  * on, or has died, need not be loaded any more), SEND, CLOSE, EXIT.
  *
  * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have

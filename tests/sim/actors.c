@@ -519,6 +519,18 @@ void sim_keeper_step(struct world *w, unsigned who, struct mu_ev *ev)
     }
 }
 
+/* When what an agent does about a job is done: not before what it was told earlier to do about it. */
+static uint64_t in_order(const struct world *w, unsigned who, uint64_t job, uint64_t t)
+{
+    for (size_t i = 0; i < w->nheap; i++) {
+        const struct event *e = &w->heap[i];
+        if ((e->what == A_SPAWNED || e->what == A_CLEANED) && e->who == who && e->gen == w->node[who].gen &&
+            e->job == job && e->t > t)
+            t = e->t;
+    }
+    return t;
+}
+
 void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
 {
     struct node *n = &w->node[who];
@@ -539,7 +551,8 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
             break;
         case MU_ACT_SPAWN:
         case MU_ACT_CLEAN:
-            e = sim_at(w, w->now + sim_below(w, 20 * MU_MS), a->kind == MU_ACT_SPAWN ? A_SPAWNED : A_CLEANED);
+            e = sim_at(w, in_order(w, who, a->job, w->now + sim_below(w, 20 * MU_MS)),
+                       a->kind == MU_ACT_SPAWN ? A_SPAWNED : A_CLEANED);
             e->who = who;
             e->gen = n->gen;
             e->job = a->job;

@@ -345,6 +345,31 @@ static void test_dead(void)
     TAP_OK(did(MU_ACT_FORGET) && did(MU_ACT_FORGET)->job == 1, "until its job is over");
 }
 
+/* A start that came late, with its job's end behind it: the keeper is being born, and no lease allows it anything. */
+static void test_born(void)
+{
+    struct mu_agent_config cfg = {.node = "n", .slots = 4, .end_ns = 10 * MU_SEC, .joined = true};
+    uint32_t ranks[] = {1, 1};
+
+    mu_agent_free(agent);
+    agent = mu_agent_new(&cfg);
+    now = MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    ctl_up();
+    now += 2 * MU_LEASE_NS;
+    say(MU_AGENT_CTL,
+        (struct mu_msg){.type = MU_MSG_start, .start = {.job = 1, .attempt = 1, .node_ranks = {ranks, 2}}});
+    kill_job(1, SIGKILL, 0);
+    TAP_OK(!did(MU_ACT_CLEAN) && sent(MU_AGENT_CTL, MU_MSG_report) == 1, "killed at birth, it is told to be lost");
+    release_job();
+    TAP_OK(did(MU_ACT_CLEAN) && !did(MU_ACT_FORGET), "released, its keeper is killed");
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_bye});
+    step((struct mu_ev){.kind = MU_EV_SPAWNED, .job = 1, .pid = 99});
+    TAP_OK(!did(MU_ACT_EXIT) && mu_agent_keepers(agent) == 1, "the agent does not leave before");
+    step((struct mu_ev){.kind = MU_EV_CLEANED, .job = 1});
+    TAP_OK(did(MU_ACT_FORGET) && did(MU_ACT_EXIT), "but then it does");
+}
+
 /* Ranks that take their time to die. */
 static void test_slow(void)
 {
@@ -389,6 +414,7 @@ int main(void)
     test_waiting();
     test_known();
     test_dead();
+    test_born();
     test_slow();
     mu_agent_free(agent);
     mu_acts_free(&acts);
