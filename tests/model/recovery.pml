@@ -3,13 +3,13 @@
  *
  *   here                   launcher/core/ctl*.c               here             runtime/
  *   after_step             the end of mu_ctl_step             dial             MU_EV_UP and tell_all in agent/core.c
- *   job_submit, schedule   mu_ctl_job_submit,                 on_start         the same in agent/core.c, keeper/core.c
+ *   job_submit, schedule   mu_ctl_job_submit,                 on_start         the same in agent/core_ctl.c, keeper/core.c
  *                          mu_ctl_schedule                    on_kill          on_kill in keeper/core.c
- *   start_attempt          start_attempt                      on_release       on_ctl in agent/core.c
+ *   start_attempt          start_attempt                      on_release       mu_agent_on_ctl in agent/core_ctl.c
  *   job_report             mu_ctl_job_report                  begin            begin in keeper/core.c
  *   kill_parts             mu_ctl_kill_parts                  lease_is_over    lease_is_over in keeper/core.c
  *   decide                 decide                             all_ended        on_rank_end, on_cleaned in keeper/core.c
- *   job_finish, give_back  mu_ctl_job_finish, give_back,      keeper_cleaned   on_child, on_cleaned in agent/core.c
+ *   job_finish, give_back  mu_ctl_job_finish, give_back,      keeper_cleaned   on_child, on_cleaned: agent/core_keeper.c
  *                          mu_ctl_job_release                 report, count    report, speak_for, tell_count
  *   place_again, leave     mu_ctl_place_again, replace,       tick             beats; on_echo, prolong in agent/core.c
  *                          leave                              refused          MU_EV_NOCTL
