@@ -11,12 +11,10 @@
 #include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now = 1000 * MU_SEC, job;
+static uint64_t job;
 static char events[2000];
 static uint32_t starts, newest, kills, releases, byes; /* since `forget` */
-static mu_conn last_conn, client;
+static mu_conn client;
 static struct mu_msg stored; /* the newest row */
 
 static void note(const struct mu_act *a)
@@ -43,44 +41,19 @@ static void note(const struct mu_act *a)
     byes += m.type == MU_MSG_bye;
 }
 
-static void step(struct mu_ev ev)
-{
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++)
-        note(&acts.v[i]);
-    mu_acts_clear(&acts);
-}
-
-static mu_conn up(const char *role)
-{
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = ++last_conn});
-    hear(last_conn, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role});
-    return last_conn;
-}
-
 static mu_conn joins_for(const char *node, const char *boot, uint64_t owner)
 {
-    mu_conn c = up("agent");
-
-    hear(c, MU_MSG_agent,
-         &(struct mu_m_agent){.node = (char *)(uintptr_t)node,
-                              .slots = 1,
-                              .pus = 1,
-                              .boot = (char *)(uintptr_t)boot,
-                              .owner = owner,
-                              .pid = 1});
-    return c;
+    return introduce((struct mu_m_agent){.node = (char *)(uintptr_t)node,
+                                         .slots = 1,
+                                         .pus = 1,
+                                         .boot = (char *)(uintptr_t)boot,
+                                         .owner = owner,
+                                         .pid = 1});
 }
 
 static mu_conn joins(const char *node, const char *boot)
 {
     return joins_for(node, boot, 0);
-}
-
-static void ready(mu_conn c)
-{
-    hear(c, MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
 }
 
 static void report(mu_conn c, uint32_t attempt, uint32_t phase)
@@ -103,28 +76,12 @@ static void down(mu_conn c)
     starts = kills = 0;
 }
 
-static const struct mu_m_jobrow *row(void)
-{
-    return mu_ctl_job(ctl, mu_ctl_job_count(ctl) - 1, NULL);
-}
-
 static void ask(unsigned nodes)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t0";
-    uint32_t zero = 0, one = 1, ranks = nodes;
-    struct mu_m_spec spec = {.ranks = ranks,
-                             .app_ranks = {.v = &ranks, .n = 1},
-                             .app_argc = {.v = &one, .n = 1},
-                             .argv = argv,
-                             .app_envc = {.v = &zero, .n = 1},
-                             .app_wdir = wdirs};
-    struct mu_m_submit m = {.token = token};
+    static char token[] = "t0";
 
     token[1]++;
-    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
-        exit(99);
-    hear(client, MU_MSG_submit, &m);
-    free(m.spec.data);
+    hand_in(client, token, (struct mu_m_spec){.ranks = nodes});
 }
 
 /* A job of a rank on each of so many nodes, whose start has been sent. */
@@ -193,7 +150,7 @@ static void test_several(void)
     ready(agent[1]);
     TAP_OK(starts == 1 && newest == 1 && !kills, "of two nodes the one that has begun runs on");
     report(agent[1], 1, MU_PHASE_RUNNING);
-    TAP_OK(row()->state == MU_JOB_RUNNING && row()->attempt == 1, "and the job runs");
+    TAP_OK(newest_job()->state == MU_JOB_RUNNING && newest_job()->attempt == 1, "and the job runs");
 
     submit(2, agent);
     report(agent[0], 1, MU_PHASE_RUNNING);
@@ -207,7 +164,7 @@ static void test_several(void)
     hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
     down(agent[0]);
     ready(joins("n0", "first"));
-    TAP_OK(!starts && row()->state == MU_JOB_CANCELLED, "nor when it has been cancelled");
+    TAP_OK(!starts && newest_job()->state == MU_JOB_CANCELLED, "nor when it has been cancelled");
 }
 
 static void test_cancel(void)
@@ -220,7 +177,7 @@ static void test_cancel(void)
     hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
     agent[0] = joins("n0", "first");
     report(agent[0], 1, MU_PHASE_GONE);
-    TAP_OK(row()->state == MU_JOB_COMPLETED && !row()->exit_code,
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED && !newest_job()->exit_code,
            "ranks that had ended with 0 before they could be told to end: the job has completed");
 
     submit(1, agent);
@@ -229,7 +186,8 @@ static void test_cancel(void)
     down(agent[0]);
     agent[0] = joins("n0", "first");
     report(agent[0], 1, MU_PHASE_GONE);
-    TAP_OK(row()->state == MU_JOB_CANCELLED && row()->exit_code == 143, "those that were told are cancelled");
+    TAP_OK(newest_job()->state == MU_JOB_CANCELLED && newest_job()->exit_code == 143,
+           "those that were told are cancelled");
 }
 
 /* The controller dies; the next one has what was stored, and the agents come to it. */
@@ -283,7 +241,8 @@ static void test_unread(void)
     submit(1, agent);
     hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
     report_with(agent[0], unread);
-    TAP_OK(row()->state == MU_JOB_COMPLETED && !releases, "a job is over, its output under way: the keeper stays");
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED && !releases,
+           "a job is over, its output under way: the keeper stays");
     successor(1, agent);
     report_with(agent[0], unread);
     ready(agent[0]);
@@ -291,14 +250,14 @@ static void test_unread(void)
     unread.lost = unread.drained = 1;
     report_with(agent[0], unread);
     TAP_OK(releases == 1 && strstr(events, "output-lost: the last output of rank 0 on n0 may be missing: its keeper") &&
-               row()->unread_ranks == 1 && !strcmp(row()->unread, "rank 0 on n0"),
+               newest_job()->unread_ranks == 1 && !strcmp(newest_job()->unread, "rank 0 on n0"),
            "that the rest of it is lost with the keeper is told");
     submit(1, agent);
     report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE, .drained = 1});
     releases = 0;
     successor(1, agent);
     ready(agent[0]);
-    TAP_OK(row()->state == MU_JOB_COMPLETED && !*events, "one that is through is not waited for");
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED && !*events, "one that is through is not waited for");
     submit(2, agent);
     hear(client, MU_MSG_attach, &(struct mu_m_attach){.job = job, .foreground = 1});
     releases = 0;
@@ -330,7 +289,7 @@ static void test_late(void)
     TAP_OK(kills == 1, "what comes back of the attempt is killed");
     hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
     report(agent[0], 1, MU_PHASE_GONE);
-    TAP_OK(row()->state == MU_JOB_CANCELLED, "meanwhile the job ends");
+    TAP_OK(newest_job()->state == MU_JOB_CANCELLED, "meanwhile the job ends");
     hear(agent[0], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
     ask(2);
     hear(agent[1], MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = 1});
@@ -370,11 +329,11 @@ static void test_requeue(void)
     agent[1] = joins_for("n1", "first", 1000);
     report(agent[1], 1, MU_PHASE_RUNNING);
     ready(agent[1]);
-    TAP_OK(!byes && row()->state == MU_JOB_RUNNING,
+    TAP_OK(!byes && newest_job()->state == MU_JOB_RUNNING,
            "the agent of a job that is over takes care of another one's ranks");
     report(agent[0], 1, MU_PHASE_GONE);
     report(agent[1], 1, MU_PHASE_GONE);
-    TAP_OK(row()->state == MU_JOB_COMPLETED, "until they have ended");
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED, "until they have ended");
 }
 
 int main(void)

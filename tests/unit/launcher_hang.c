@@ -13,15 +13,12 @@
 
 enum { NODES = 3, EACH = 2 };
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now = 1000 * MU_SEC;
 static struct mu_msg row; /* the job's, as stored last */
 static char sent[2000], told[700];
-static mu_conn conns[NODES + 1], last_conn;
+static mu_conn conns[NODES + 1];
 static uint64_t seq;
 
-static void note(const struct mu_act *a, mu_conn conn)
+static void note_one(const struct mu_act *a, mu_conn conn)
 {
     MU_AUTO_MSG struct mu_msg m = {0};
     size_t n = strlen(sent);
@@ -47,19 +44,13 @@ static void note(const struct mu_act *a, mu_conn conn)
     }
 }
 
-static void step(struct mu_ev ev)
+static void note(const struct mu_act *a)
 {
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++) {
-        const struct mu_act *a = &acts.v[i];
-        const mu_conn *to;
-        uint32_t n = mu_act_to(a, &to);
+    const mu_conn *to;
+    uint32_t n = mu_act_to(a, &to);
 
-        for (uint32_t k = 0; k < n; k++)
-            note(a, to[k]);
-    }
-    mu_acts_clear(&acts);
+    for (uint32_t k = 0; k < n; k++)
+        note_one(a, to[k]);
 }
 
 /* Of the failure of the newest job, as it stands. */
@@ -86,13 +77,6 @@ static bool says(const char *want)
         printf("# told: %s\n# want: %s\n", told, want);
     told[0] = 0;
     return same;
-}
-
-static mu_conn up(const char *role)
-{
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = ++last_conn});
-    hear(last_conn, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role});
-    return last_conn;
 }
 
 static char *name_of(int node)
@@ -128,24 +112,11 @@ static void all(uint32_t phase)
 /* A job of ranks 0 1 on h1, 2 3 on h2, 4 5 on h3, which runs. */
 static void submit(uint32_t on_failure)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[16];
     static unsigned jobs;
-    uint32_t zero = 0, one = 1, ranks = NODES * EACH;
-    struct mu_m_spec spec = {.ranks = ranks,
-                             .ppn = EACH,
-                             .app_ranks = {.v = &ranks, .n = 1},
-                             .app_argc = {.v = &one, .n = 1},
-                             .argv = argv,
-                             .app_envc = {.v = &zero, .n = 1},
-                             .app_wdir = wdirs,
-                             .on_failure = on_failure};
-    struct mu_m_submit m = {.token = token};
+    char token[16];
 
-    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
-        exit(99);
     snprintf(token, sizeof token, "t%u", ++jobs);
-    hear(conns[NODES], MU_MSG_submit, &m);
-    free(m.spec.data);
+    hand_in(conns[NODES], token, (struct mu_m_spec){.ranks = NODES * EACH, .ppn = EACH, .on_failure = on_failure});
     all(MU_PHASE_RUNNING);
     sent[0] = told[0] = 0;
 }

@@ -11,11 +11,8 @@
 
 enum { NODES = 3, EACH = 2 }; /* the job is on the first two */
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now;
 static struct mu_msg row; /* the job's, as stored last */
-static mu_conn agents[NODES], lines[NODES], client, last_conn;
+static mu_conn agents[NODES], lines[NODES], client;
 static uint32_t quarantine;
 static unsigned ended;        /* how often its client has been told */
 static unsigned kills[NODES]; /* how often its agent was told to end the ranks */
@@ -37,24 +34,19 @@ static void note_sent(const struct mu_act *a)
     }
 }
 
-static void step(struct mu_ev ev)
+static void note(const struct mu_act *a)
 {
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++) {
-        const struct mu_act *a = &acts.v[i];
-        size_t n = strlen(lost);
-        if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "node-lost"))
-            snprintf(lost + n, sizeof lost - n, "%s ", a->node);
-        note_sent(a);
-        if (a->kind == MU_ACT_PROBE)
-            snprintf(probed, sizeof probed, "%s", a->node);
-        if (a->kind == MU_ACT_PUT_JOB && a->frame.len) {
-            mu_msg_free(&row);
-            mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
-        }
+    size_t n = strlen(lost);
+
+    if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "node-lost"))
+        snprintf(lost + n, sizeof lost - n, "%s ", a->node);
+    note_sent(a);
+    if (a->kind == MU_ACT_PROBE)
+        snprintf(probed, sizeof probed, "%s", a->node);
+    if (a->kind == MU_ACT_PUT_JOB && a->frame.len) {
+        mu_msg_free(&row);
+        mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
     }
-    mu_acts_clear(&acts);
 }
 
 static char *name_of(int node)
@@ -64,17 +56,16 @@ static char *name_of(int node)
     return names[node];
 }
 
-static mu_conn up(const char *role, int node)
+/* A keeper's own. */
+static mu_conn line(int node)
 {
-    struct mu_m_hello m = {.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role};
-
-    if (node >= 0) {
-        m.pid = 1;
-        m.node = name_of(node);
-        m.job = row.jobrow.id;
-    }
     step((struct mu_ev){.kind = MU_EV_UP, .conn = ++last_conn});
-    hear(last_conn, MU_MSG_hello, &m);
+    hear(last_conn, MU_MSG_hello,
+         &(struct mu_m_hello){.proto = MU_WIRE_VERSION,
+                              .role = (char *)(uintptr_t) "line",
+                              .node = name_of(node),
+                              .pid = 1,
+                              .job = row.jobrow.id});
     return last_conn;
 }
 
@@ -119,31 +110,19 @@ static void report(int node, uint32_t phase)
 
 static void join(int i)
 {
-    agents[i] = up("agent", -1);
-    hear(agents[i], MU_MSG_agent,
-         &(struct mu_m_agent){
-             .node = name_of(i), .slots = EACH, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
-    hear(agents[i], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+    agents[i] = introduce((struct mu_m_agent){
+        .node = name_of(i), .slots = EACH, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
+    ready(agents[i]);
 }
 
 /* A pool of three nodes and a job of four ranks that runs on two of them. */
 static void begin(void)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[] = "t";
     struct mu_ctl_config cfg = {.restarts = 3,
                                 .node = "head",
                                 .node_wait_ns = 60 * MU_SEC,
                                 .quarantine = quarantine,
                                 .cooldown_ns = 60 * MU_SEC};
-    uint32_t zero = 0, one = 1, ranks = 2 * EACH;
-    struct mu_m_spec spec = {.ranks = ranks,
-                             .ppn = EACH,
-                             .app_ranks = {.v = &ranks, .n = 1},
-                             .app_argc = {.v = &one, .n = 1},
-                             .argv = argv,
-                             .app_envc = {.v = &zero, .n = 1},
-                             .app_wdir = wdirs};
-    struct mu_m_submit m = {.token = token};
 
     now = 1000 * MU_SEC;
     lost[0] = probed[0] = 0;
@@ -153,14 +132,11 @@ static void begin(void)
     step((struct mu_ev){.kind = MU_EV_LOADED});
     for (int i = 0; i < NODES; i++)
         join(i);
-    client = up("client", -1);
-    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
-        exit(99);
-    hear(client, MU_MSG_submit, &m);
-    free(m.spec.data);
+    client = up("client");
+    hand_in(client, "t", (struct mu_m_spec){.ranks = 2 * EACH, .ppn = EACH});
     for (int i = 0; i < 2; i++) {
         report(i, MU_PHASE_RUNNING);
-        lines[i] = up("line", i);
+        lines[i] = line(i);
     }
 }
 
@@ -183,7 +159,7 @@ static void cancelled_between(void)
     report(0, MU_PHASE_RUNNING);
     report(1, MU_PHASE_RUNNING);
     uint32_t attempt = row.jobrow.attempt;
-    lines[1] = up("line", 1);
+    lines[1] = line(1);
     join(2);
     down(agents[1], 0);
     down(lines[1], 0);
@@ -244,7 +220,7 @@ static void silent_when_told(void)
 
 static mu_conn boots(const char *boot)
 {
-    mu_conn conn = up("agent", -1);
+    mu_conn conn = up("agent");
 
     hear(conn, MU_MSG_agent,
          &(struct mu_m_agent){.node = name_of(0),

@@ -210,11 +210,9 @@ static void test_random(void)
 
 /* --- the controller ----------------------------------------------------------------------------------------------- */
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now = 1000 * MU_SEC, job;
+static uint64_t job;
 static char events[4000], started[400];
-static mu_conn last_conn, agents[8];
+static mu_conn agents[8];
 
 static void note(const struct mu_act *a)
 {
@@ -234,31 +232,13 @@ static void note(const struct mu_act *a)
     }
 }
 
-static void step(struct mu_ev ev)
-{
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++)
-        note(&acts.v[i]);
-    mu_acts_clear(&acts);
-}
-
-static mu_conn up(const char *role)
-{
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = ++last_conn});
-    hear(last_conn, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role});
-    return last_conn;
-}
-
 static void joins(unsigned i, const char *name)
 {
     static char boot[] = "b";
 
-    agents[i] = up("agent");
-    hear(
-        agents[i], MU_MSG_agent,
-        &(struct mu_m_agent){.node = (char *)(uintptr_t)name, .slots = 1, .pus = 1, .gpus = 3, .boot = boot, .pid = 1});
-    hear(agents[i], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+    agents[i] = introduce(
+        (struct mu_m_agent){.node = (char *)(uintptr_t)name, .slots = 1, .pus = 1, .gpus = 3, .boot = boot, .pid = 1});
+    ready(agents[i]);
 }
 
 static void begin(uint64_t fabric_ns)
@@ -276,26 +256,7 @@ static void begin(uint64_t fabric_ns)
 
 static void submit(uint32_t ranks, uint32_t spares)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL};
-    uint32_t zero = 0, one = 1;
-    struct mu_m_spec spec = {.ranks = ranks,
-                             .spares = spares,
-                             .app_ranks = {.v = &ranks, .n = 1},
-                             .app_argc = {.v = &one, .n = 1},
-                             .argv = argv,
-                             .app_envc = {.v = &zero, .n = 1},
-                             .app_wdir = wdirs};
-    struct mu_m_submit m = {0};
-
-    if (mu_msg_pack(&m.spec, MU_MSG_spec, &spec))
-        exit(99);
-    hear(up("client"), MU_MSG_submit, &m);
-    free(m.spec.data);
-}
-
-static const struct mu_m_jobrow *row(void)
-{
-    return mu_ctl_job(ctl, mu_ctl_job_count(ctl) - 1, NULL);
+    hand_in(up("client"), NULL, (struct mu_m_spec){.ranks = ranks, .spares = spares});
 }
 
 /* Its host does not answer any more: given up after a lease. */
@@ -312,7 +273,7 @@ static void gone(unsigned agent)
 
     hear(agents[agent], MU_MSG_report,
          &(struct mu_m_report){.job = job,
-                               .attempt = row()->attempt,
+                               .attempt = newest_job()->attempt,
                                .phase = MU_PHASE_GONE,
                                .nranks = 1,
                                .nfailed = 1,
@@ -329,10 +290,11 @@ static void test_controller(void)
     submit(1, 0);
     TAP_OK(!strcmp(started, "n0 "), "a job of one node does not wait for the fabric");
     submit(2, 0);
-    TAP_OK(!strcmp(row()->reason, "waiting for the fabric to be read"), "one of several does: %s", row()->reason);
+    TAP_OK(!strcmp(newest_job()->reason, "waiting for the fabric to be read"), "one of several does: %s",
+           newest_job()->reason);
     step((struct mu_ev){.kind = MU_EV_FABRIC, .place = place});
     TAP_OK(!strcmp(started, "a0 a1 "), "and is placed by it: %s", started);
-    TAP_OK(row()->placed && !strcmp(row()->placed, "2 nodes on one leaf switch"), "its row says why");
+    TAP_OK(newest_job()->placed && !strcmp(newest_job()->placed, "2 nodes on one leaf switch"), "its row says why");
     TAP_OK(strstr(events, "placed : 2 nodes on one leaf switch"), "and an event");
     TAP_OK(mu_ctl_pool(ctl)->v[1].gpus == 3, "a node's GPUs are what its agent has said");
 
@@ -341,7 +303,7 @@ static void test_controller(void)
     TAP_OK(mu_ctl_next(ctl) <= now + 10 * MU_SEC, "nobody waits for it for ever");
     now += 11 * MU_SEC;
     step((struct mu_ev){.kind = MU_EV_TIME});
-    TAP_OK(!strcmp(started, "n0 b0 ") && !row()->placed, "then the pool's order holds: %s", started);
+    TAP_OK(!strcmp(started, "n0 b0 ") && !newest_job()->placed, "then the pool's order holds: %s", started);
 
     begin(10 * MU_SEC);
     submit(2, 0);
@@ -355,11 +317,12 @@ static void test_controller(void)
     lose(4);
     gone(2);
     TAP_OK(!strcmp(started, "a0 a2 "), "the free node that is nearest takes a lost one's place: %s", started);
-    TAP_OK(row()->placed && !strcmp(row()->placed, "2 nodes on one leaf switch"), "and that is said");
+    TAP_OK(newest_job()->placed && !strcmp(newest_job()->placed, "2 nodes on one leaf switch"), "and that is said");
 
     begin(0);
     submit(3, 2);
-    TAP_OK(!strcmp(started, "n0 b0 a0 ") && !strcmp(row()->spare_nodes[0], "b1"), "spares from before the fabric");
+    TAP_OK(!strcmp(started, "n0 b0 a0 ") && !strcmp(newest_job()->spare_nodes[0], "b1"),
+           "spares from before the fabric");
     step((struct mu_ev){.kind = MU_EV_FABRIC, .place = place});
     lose(1);
     gone(0);
@@ -371,8 +334,8 @@ static void test_controller(void)
     TAP_OK(!strcmp(started, "n0 b0 a0 "), "a job that was there before the fabric");
     step((struct mu_ev){.kind = MU_EV_FABRIC, .place = place});
     submit(2, 1);
-    TAP_OK(!strcmp(started, "a1 a2 ") && !strcmp(row()->spare_nodes[0], "b1"), "the next one, with a spare: %s, %s",
-           started, row()->spare_nodes[0]);
+    TAP_OK(!strcmp(started, "a1 a2 ") && !strcmp(newest_job()->spare_nodes[0], "b1"),
+           "the next one, with a spare: %s, %s", started, newest_job()->spare_nodes[0]);
     step((struct mu_ev){.kind = MU_EV_FABRIC});
     TAP_OK(!mu_ctl_pool(ctl)->place && !mu_ctl_pool(ctl)->v[3].host_plus1, "a fabric that is gone is forgotten");
 }

@@ -12,10 +12,7 @@
 #define NODES 12
 #define S(text) ((char *)(uintptr_t)(text))
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now;
-static mu_conn last, conn[NODES]; /* of each node's agent */
+static mu_conn conn[NODES]; /* of each node's agent */
 static uint64_t way[NODES];
 static char did[1000];
 
@@ -35,24 +32,18 @@ static int node_of(mu_conn id)
     return -1;
 }
 
-/* Steps, then notes who was sent where ("3>n1", "3>" to stay), what was closed and asked. */
-static void step(struct mu_ev ev)
+/* Who was sent where ("3>n1", "3>" to stay), what was closed and asked. */
+static void note(const struct mu_act *a)
 {
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++) {
-        const struct mu_act *a = &acts.v[i];
-        MU_AUTO_MSG struct mu_msg m = {0};
-        size_t n = strlen(did);
+    MU_AUTO_MSG struct mu_msg m = {0};
+    size_t n = strlen(did);
 
-        if (a->kind == MU_ACT_CLOSE)
-            snprintf(did + n, sizeof did - n, "close-%u ", a->conn);
-        if (a->kind == MU_ACT_PROBE)
-            snprintf(did + n, sizeof did - n, "probe-%s ", a->node);
-        if (a->kind == MU_ACT_SEND && !mu_msg_decode(a->frame.data, a->frame.len, &m, NULL) && m.type == MU_MSG_parent)
-            snprintf(did + n, sizeof did - n, "%d>%s ", node_of(a->conn), m.parent.node ? m.parent.node : "");
-    }
-    mu_acts_clear(&acts);
+    if (a->kind == MU_ACT_CLOSE)
+        snprintf(did + n, sizeof did - n, "close-%u ", a->conn);
+    if (a->kind == MU_ACT_PROBE)
+        snprintf(did + n, sizeof did - n, "probe-%s ", a->node);
+    if (a->kind == MU_ACT_SEND && !mu_msg_decode(a->frame.data, a->frame.len, &m, NULL) && m.type == MU_MSG_parent)
+        snprintf(did + n, sizeof did - n, "%d>%s ", node_of(a->conn), m.parent.node ? m.parent.node : "");
 }
 
 static bool was(const char *want)
@@ -74,7 +65,7 @@ static void say(int node)
                               .port = 7,
                               .incarnation = 1,
                               .way = ++way[node]});
-    hear(conn[node], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
+    ready(conn[node]);
 }
 
 static void stay(int node, const char *tried)
@@ -85,7 +76,7 @@ static void stay(int node, const char *tried)
 /* Its agent comes, directly (via < 0) or through another node's, and says who it is. */
 static void come(int node, int via)
 {
-    conn[node] = ++last;
+    conn[node] = ++last_conn;
     step((struct mu_ev){.kind = MU_EV_UP, .conn = conn[node], .via = via < 0 ? 0 : conn[via]});
     hear(conn[node], MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("agent")});
     say(node);
@@ -111,7 +102,7 @@ static void restart(uint32_t fanout)
     mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
     now = 100 * MU_SEC;
-    last = 0;
+    last_conn = 0;
     memset(conn, 0, sizeof conn);
     memset(way, 0, sizeof way);
     did[0] = 0;
@@ -146,7 +137,7 @@ static void shape(void)
     for (int i = 0; i < 4; i++)
         come(i, -1);
     TAP_OK(was("0> 1> 2> 3> "), "without a fan-out all stay");
-    conn[5] = ++last;
+    conn[5] = ++last_conn;
     step((struct mu_ev){.kind = MU_EV_UP, .conn = conn[5]});
     hear(conn[5], MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("agent")});
     hear(conn[5], MU_MSG_agent, &(struct mu_m_agent){.node = S("here"), .slots = 1});
@@ -192,7 +183,7 @@ static void refusals(void)
     /* there is nobody to be sent to at first */
     restart(1);
     for (int i = 0; i < 3; i++) {
-        conn[i] = ++last;
+        conn[i] = ++last_conn;
         step((struct mu_ev){.kind = MU_EV_UP, .conn = conn[i]});
         hear(conn[i], MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("agent")});
         hear(conn[i], MU_MSG_agent,
@@ -212,23 +203,8 @@ static mu_conn client;
 /* A job of two ranks. */
 static void submit(void)
 {
-    uint32_t one = 1, zero = 0;
-    char *argv[] = {S("prog"), NULL}, *wdir[] = {S("/"), NULL}, *none[] = {NULL};
-    struct mu_m_spec spec = {.ranks = 2,
-                             .app_ranks = {(uint32_t[]){2}, 1},
-                             .app_argc = {&one, 1},
-                             .argv = argv,
-                             .app_envc = {&zero, 1},
-                             .app_env = none,
-                             .app_wdir = wdir};
-    struct mu_m_submit m = {.token = S("t")};
-
-    mu_msg_pack(&m.spec, MU_MSG_spec, &spec);
-    client = ++last;
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = client});
-    hear(client, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("client")});
-    hear(client, MU_MSG_submit, &m);
-    free(m.spec.data);
+    client = up("client");
+    hand_in(client, "t", (struct mu_m_spec){.ranks = 2});
     did[0] = 0;
 }
 
@@ -355,7 +331,7 @@ static void late(void)
     restart(2);
     come(0, -1);
     come(1, -1);
-    mu_conn old = ++last;
+    mu_conn old = ++last_conn;
     step((struct mu_ev){.kind = MU_EV_UP, .conn = old, .via = conn[0]});
     hear(old, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = S("agent")});
     come(2, -1);

@@ -10,14 +10,11 @@
 #include "tests/unit/ctl_help.h"
 #include "tests/unit/tap.h"
 
-static struct mu_ctl *ctl;
-static struct mu_acts acts;
-static uint64_t now = 100 * MU_SEC;
 static struct mu_msg row; /* the job's, as stored last */
 static char sent[2000];
 static unsigned casts; /* messages to several at once */
 
-static void note(mu_conn conn, const struct mu_msg *m)
+static void note_one(mu_conn conn, const struct mu_msg *m)
 {
     size_t n = strlen(sent);
 
@@ -36,28 +33,22 @@ static void note(mu_conn conn, const struct mu_msg *m)
     }
 }
 
-/* Steps, then notes what goes out to connections: "CONN:message ..." for those of interest. */
-static void step(struct mu_ev ev)
+/* What goes out to connections: "CONN:message ..." for those of interest. */
+static void note(const struct mu_act *a)
 {
-    ev.now = ev.wall = now;
-    mu_ctl_step(ctl, &ev, &acts);
-    for (size_t i = 0; i < acts.n; i++) {
-        const struct mu_act *a = &acts.v[i];
-        MU_AUTO_MSG struct mu_msg m = {0};
-        const mu_conn *to;
+    MU_AUTO_MSG struct mu_msg m = {0};
+    const mu_conn *to;
 
-        if (!a->frame.len || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
-            continue;
-        if (a->kind == MU_ACT_PUT_JOB) {
-            mu_msg_free(&row);
-            mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
-            continue;
-        }
-        casts += a->nconns > 1;
-        for (uint32_t n = mu_act_to(a, &to); n; n--, to++)
-            note(*to, &m);
+    if (!a->frame.len || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
+        return;
+    if (a->kind == MU_ACT_PUT_JOB) {
+        mu_msg_free(&row);
+        mu_msg_decode(a->frame.data, a->frame.len, &row, NULL);
+        return;
     }
-    mu_acts_clear(&acts);
+    casts += a->nconns > 1;
+    for (uint32_t n = mu_act_to(a, &to); n; n--, to++)
+        note_one(*to, &m);
 }
 
 static bool said(const char *want)
@@ -70,12 +61,6 @@ static bool said(const char *want)
     return same;
 }
 
-static void up(mu_conn conn, const char *role)
-{
-    step((struct mu_ev){.kind = MU_EV_UP, .conn = conn});
-    hear(conn, MU_MSG_hello, &(struct mu_m_hello){.proto = MU_WIRE_VERSION, .role = (char *)(uintptr_t)role});
-}
-
 static char *name_of(int node)
 {
     static char names[3][8] = {"node-a", "node-b", "node-c"};
@@ -85,11 +70,11 @@ static char *name_of(int node)
 
 static void agent(mu_conn conn, int node)
 {
-    up(conn, "agent");
+    greet(conn, "agent");
     hear(conn, MU_MSG_agent, &(struct mu_m_agent){.node = name_of(node), .slots = 2, .incarnation = 1});
 }
 
-static void ready(mu_conn conn)
+static void has(mu_conn conn)
 {
     hear(conn, MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = row.type != 0});
 }
@@ -146,23 +131,11 @@ static void modex(mu_conn conn, uint32_t from, uint32_t to)
 
 static void submit(uint32_t on_failure)
 {
-    static char prog[] = "prog", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL}, token[16];
     static unsigned jobs;
-    uint32_t zero[] = {0}, one[] = {1}, four[] = {4};
-    struct mu_m_spec spec = {.ranks = 4,
-                             .ppn = 2,
-                             .app_ranks = {.v = four, .n = 1},
-                             .app_argc = {.v = one, .n = 1},
-                             .app_envc = {.v = zero, .n = 1},
-                             .argv = argv,
-                             .app_wdir = wdirs,
-                             .on_failure = on_failure};
-    struct mu_m_submit m = {.token = token};
+    char token[16];
 
     snprintf(token, sizeof token, "t%u", ++jobs);
-    mu_msg_pack(&m.spec, MU_MSG_spec, &spec);
-    hear(9, MU_MSG_submit, &m);
-    free(m.spec.data);
+    hand_in(9, token, (struct mu_m_spec){.ranks = 4, .ppn = 2, .on_failure = on_failure});
     say(1, 0, MU_PHASE_RUNNING);
     say(2, 1, MU_PHASE_RUNNING);
     sent[0] = 0;
@@ -193,9 +166,9 @@ int main(void)
     restart();
     for (int i = 0; i < 3; i++) {
         agent((mu_conn)i + 1, i);
-        ready((mu_conn)i + 1);
+        has((mu_conn)i + 1);
     }
-    up(9, "client");
+    greet(9, "client");
     submit(MU_FAIL_KEEP);
     TAP_OK(row.type && row.jobrow.state == MU_JOB_STARTING && row.jobrow.node_ranks.n == 2,
            "a job on two nodes of three");
@@ -217,18 +190,18 @@ int main(void)
     restart();
     agent(2, 1);
     say(2, 1, MU_PHASE_RUNNING);
-    ready(2);
+    has(2);
     TAP_OK(said("2:all? "), "another controller: an agent that comes is asked what its keepers wait for");
     fence(2, 1, "b", MU_FENCE_AGAIN);
     agent(1, 0);
     say(1, 0, MU_PHASE_RUNNING);
-    ready(1);
+    has(1);
     TAP_OK(said("1:all? 1:fence? "), "and for what the others have had from the last controller");
     fence(1, 0, "a", MU_FENCE_DONE);
     TAP_OK(said("2:fenced=ab "), "so that it is answered again");
     agent(3, 2);
-    ready(3);
-    up(9, "client");
+    has(3);
+    greet(9, "client");
     TAP_OK(said(""), "a node without a part is asked nothing");
 
     fail(1, 0, 1, SIGKILL, MU_BLAME_SIGNAL);
