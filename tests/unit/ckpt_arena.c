@@ -8,9 +8,6 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#define N 5000
-#define WORLD 2
-static uint32_t own[WORLD][N], shared[WORLD][N];
 static struct mu_arena_head *head;
 
 static void make_arena(void)
@@ -31,41 +28,19 @@ static void make_arena(void)
         head->cells[i].fd = memfd_create("cell", MFD_CLOEXEC);
 }
 
-static void set_state(uint64_t step)
-{
-    for (int r = 0; r < WORLD; r++)
-        for (uint32_t i = 0; i < N; i++) {
-            own[r][i] = (uint32_t)(step * 2654435761u + (uint32_t)r * N + i);
-            shared[r][i] = (uint32_t)(step * 40503u ^ i);
-        }
-}
-static bool is_state(uint64_t step)
-{
-    for (int r = 0; r < WORLD; r++)
-        for (uint32_t i = 0; i < N; i++)
-            if (own[r][i] != (uint32_t)(step * 2654435761u + (uint32_t)r * N + i) ||
-                shared[r][i] != (uint32_t)(step * 40503u ^ i))
-                return false;
-    return true;
-}
-
 /* A world whose writers use the arena. */
 static void open_world(struct world *w, const char *dir)
 {
-    const uint64_t all = WORLD * N, n = N;
     struct mu_err err;
 
     if (world_open(w, dir, WORLD, 2, 2 * MU_SEC, &mu_ckpt_io_posix, &err)) {
         printf("Bail out! %s\n", err.text);
         exit(1);
     }
+    add_state(w);
     for (int r = 0; r < WORLD; r++) {
-        uint64_t off = (uint64_t)r * N;
-
         mu_ckpt_writer_stop(w->writer[r], MU_SEC, NULL);
         mu_ckpt_writer_start(&w->place[r], NULL, head, (uint32_t)r, &w->writer[r], NULL);
-        add(&w->tensors[r], "own", MUSTER_UINT32, 1, &all, &off, &n, own[r], 0, NULL);
-        add(&w->tensors[r], "shared", MUSTER_UINT32, 1, &n, NULL, NULL, shared[r], MUSTER_REPLICATED, NULL);
         mu_ckpt_writer_layout(w->writer[r], &w->tensors[r], NULL);
     }
 }

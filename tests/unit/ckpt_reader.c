@@ -126,37 +126,6 @@ static void reshard(uint64_t seed, bool large)
 
 /* --- damage ------------------------------------------------------------------------------------------------------ */
 
-#define N 3001
-static uint32_t part[2][N], whole[2][N];
-
-static void set_state(uint32_t s)
-{
-    for (int r = 0; r < 2; r++)
-        for (uint32_t i = 0; i < N; i++) {
-            part[r][i] = s * 1000003u + (uint32_t)r * N + i;
-            whole[r][i] = s * 10007u + i;
-        }
-}
-static bool is_state(uint32_t s)
-{
-    for (int r = 0; r < 2; r++)
-        for (uint32_t i = 0; i < N; i++)
-            if (part[r][i] != s * 1000003u + (uint32_t)r * N + i || whole[r][i] != s * 10007u + i)
-                return false;
-    return true;
-}
-static void add_all(struct world *w)
-{
-    const uint64_t all = 2 * N, n = N;
-
-    for (int r = 0; r < 2; r++) {
-        uint64_t off = (uint64_t)r * N;
-
-        add(&w->tensors[r], "part", MUSTER_UINT32, 1, &all, &off, &n, part[r], 0, NULL);
-        add(&w->tensors[r], "whole", MUSTER_UINT32, 1, &n, NULL, NULL, whole[r], MUSTER_REPLICATED, NULL);
-    }
-}
-
 static unsigned char *slurp(const char *path, size_t *n)
 {
     unsigned char *p = NULL;
@@ -183,7 +152,7 @@ static void damage(void)
 
     if (world_open(&w, dir, 2, 3, 20 * MU_SEC, &mu_ckpt_io_posix, &err))
         abort();
-    add_all(&w);
+    add_state(&w);
     for (uint32_t s = 1; s <= 2; s++) {
         set_state(s);
         if (world_save(&w, s))

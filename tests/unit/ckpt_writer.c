@@ -7,9 +7,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define N 3000
-#define WORLD 2
-
 /* --- calls that fail --------------------------------------------------------------------------------------------- */
 
 enum mode { PASS, FAIL_ONCE, STOP, POWER_CUT };
@@ -176,41 +173,6 @@ static int d_reserve(const struct mu_ckpt_io *io, int fd, off_t n)
 }
 static struct mu_ckpt_io full_disk;
 
-/* --- a state that can be told from another -------------------------------------------------------------------------
- */
-
-static uint32_t own[WORLD][N], shared[WORLD][N];
-
-static void set_state(uint64_t step)
-{
-    for (int r = 0; r < WORLD; r++)
-        for (uint32_t i = 0; i < N; i++) {
-            own[r][i] = (uint32_t)(step * 2654435761u + (uint32_t)r * N + i);
-            shared[r][i] = (uint32_t)(step * 40503u ^ i);
-        }
-}
-static bool is_state(uint64_t step)
-{
-    for (int r = 0; r < WORLD; r++)
-        for (uint32_t i = 0; i < N; i++)
-            if (own[r][i] != (uint32_t)(step * 2654435761u + (uint32_t)r * N + i) ||
-                shared[r][i] != (uint32_t)(step * 40503u ^ i))
-                return false;
-    return true;
-}
-
-static void add_all(struct world *w)
-{
-    const uint64_t all = WORLD * N, n = N;
-
-    for (int r = 0; r < WORLD; r++) {
-        uint64_t off = (uint64_t)r * N;
-
-        add(&w->tensors[r], "own", MUSTER_UINT32, 1, &all, &off, &n, own[r], 0, NULL);
-        add(&w->tensors[r], "shared", MUSTER_UINT32, 1, &n, NULL, NULL, shared[r], MUSTER_REPLICATED, NULL);
-    }
-}
-
 static void must_open(struct world *w, const char *dir, uint64_t timeout, const struct mu_ckpt_io *io)
 {
     struct mu_err err;
@@ -219,7 +181,7 @@ static void must_open(struct world *w, const char *dir, uint64_t timeout, const 
         printf("Bail out! %s\n", err.text);
         exit(1);
     }
-    add_all(w);
+    add_state(w);
 }
 
 static void must_save(struct world *w, uint64_t step)
@@ -328,7 +290,7 @@ static void no_room(void)
     disk = ROOM;
     if (world_open(&w, dir, WORLD, 4, 20 * MU_SEC, &full_disk, &w.err[0]))
         abort();
-    add_all(&w);
+    add_state(&w);
     for (uint64_t step = 1; step <= 4; step++)
         must_save(&w, step);
     world_close(&w);
@@ -365,7 +327,7 @@ static void no_room(void)
     world_close(&w);
     TAP_OK(!world_open(&w, dir, WORLD, 2, 20 * MU_SEC, &full_disk, NULL), "the directory can still be opened");
     disk = ROOM;
-    add_all(&w);
+    add_state(&w);
     must_save(&w, 3);
     world_close(&w);
     TAP_OK(comes_back(dir) == 3 && count(dir, "*.tmp") == 0, "and written to when there are files again");
