@@ -219,7 +219,7 @@ static int fabric(const struct opts *o, const struct mu_fabric *f, struct mu_err
 static int read_occupied(const char *path, const struct mu_fabric *f, int *size, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read(path, OCCUPIED_MAX_BYTES, &text, err), line = 0, unknown = 0;
+    int rc = mu_path_read_regular(path, OCCUPIED_MAX_BYTES, &text, err), line = 0, unknown = 0;
     char first[80] = "";
 
     if (rc)

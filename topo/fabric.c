@@ -218,7 +218,7 @@ int mu_fabric_load_known(char *const *paths, const struct mu_fabric_known *known
         return rc;
     for (; *paths; paths++) {
         mu_auto_buf struct mu_buf text = {0};
-        if ((rc = mu_path_read(*paths, FILE_MAX_BYTES, &text, err)))
+        if ((rc = mu_path_read_regular(*paths, FILE_MAX_BYTES, &text, err)))
             return mu_err_prefix(err, "fabric file"), rc;
         f->origin = *paths;
         if ((rc = read_text(f, mu_buf_str(&text), text.len, err)))
@@ -333,7 +333,7 @@ static int parse_guids(const char *text, const char *path, struct mu_guids *g, s
 static int read_guids(const char *path, struct mu_guids *out, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read(path, FILE_MAX_BYTES, &text, err);
+    int rc = mu_path_read_regular(path, FILE_MAX_BYTES, &text, err);
 
     if (rc)
         return mu_err_prefix(err, "GUID file"), rc;

@@ -44,7 +44,7 @@ static int xml_major(const char *element)
 int mu_topo_read_xml(const char *path, struct mu_buf *out, bool *nccl, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read(path, XML_MAX, &text, err);
+    int rc = mu_path_read_regular(path, XML_MAX, &text, err);
 
     if (rc) {
         mu_err_prefix(err, "node file");

@@ -87,13 +87,10 @@ int mu_path_mkdirs(const char *path, mode_t mode, struct mu_err *err)
     return 0;
 }
 
-int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+static int read_all(int fd, const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
 {
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     size_t was = out->len, got = 0;
 
-    if (fd < 0)
-        return mu_err_errno(err, 0, "cannot read %s", path);
     for (;;) {
         size_t want = got < max ? max - got : 1;
         if (want > 65536)
@@ -128,6 +125,41 @@ int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err
         out->data[was] = 0;
     errno = 0;
     return out->failed ? MUSTER_ENOMEM : MUSTER_EARG;
+}
+
+int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+{
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    return fd < 0 ? mu_err_errno(err, 0, "cannot read %s", path) : read_all(fd, path, max, out, err);
+}
+
+static const char *kind_of(mode_t mode)
+{
+    return S_ISFIFO(mode)                   ? "a pipe"
+           : S_ISSOCK(mode)                 ? "a socket"
+           : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
+                                            : "no file";
+}
+
+int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+{
+    struct stat st;
+
+    if (!*path)
+        return mu_err_set(err, MUSTER_EARG, "the name of the file is empty");
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe's writer is not awaited */
+    if (fd < 0 && errno == ENXIO) /* a socket, or a device that nobody drives */
+        return mu_err_set(err, MUSTER_EARG, "%s is no regular file", path);
+    if (fd < 0 || fstat(fd, &st))
+        return mu_err_errno(err, 0, "cannot read %s", path);
+    if (S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        return mu_err_errno(err, 0, "cannot read %s", path);
+    }
+    if (!S_ISREG(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%s is %s: write its text into a file", path, kind_of(st.st_mode));
+    return read_all(fd, path, max, out, err);
 }
 
 /* --- durable files ---------------------------------------------------------------------------------------------- */

@@ -47,6 +47,8 @@ int mu_path_join(char *out, size_t n, const char *dir, const char *name, struct 
 /* The file's contents, appended; more than max bytes is MUSTER_EARG. Works for /proc files. errno is kept on failure.
  */
 int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
+/* The same for files that somebody names: EARG for pipes and devices, which may never end, and for an empty name. */
+int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
 /* A reader sees the old or the new contents, also after a crash: temporary file, fsync, rename, directory fsync. */
 int mu_path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct mu_err *err);
 /* Removes a file or a whole directory. Follows no symbolic link, stays on the file system, at most 64 levels. What is

@@ -73,6 +73,19 @@ static void files(void)
            "read over the bound leaves the buffer as it was");
     TAP_OK(mu_path_read(at("a/none", ""), 9, &b, &err) < 0 && errno == ENOENT, "read of nothing keeps errno");
     TAP_OK(mu_path_read(at("a", ""), 9, &b, &err) < 0 && !strcmp(mu_buf_str(&b), "bye"), "read of a directory");
+    mu_buf_clear(&b);
+    TAP_OK(mu_path_read_regular(at("a/f", ""), 3, &b, &err) == 0 && !strcmp(mu_buf_str(&b), "bye"), "a regular file");
+    TAP_OK(mkfifo(at("a/fifo", ""), 0600) == 0 && mu_path_read_regular(at("a/fifo", ""), 9, &b, &err) == MUSTER_EARG &&
+               strstr(err.text, "is a pipe"),
+           "a pipe is not: %s", strrchr(err.text, '/'));
+    TAP_OK(mu_path_read_regular("/dev/zero", 9, &b, &err) == MUSTER_EARG && strstr(err.text, "is a device"),
+           "nor is a device: %s", err.text);
+    TAP_OK(mu_path_read_regular(at("a", ""), 9, &b, &err) < 0 && errno == EISDIR && strstr(err.text, "Is a directory"),
+           "nor a directory");
+    TAP_OK(mu_path_read_regular(at("a/none", ""), 9, &b, &err) < 0 && errno == ENOENT, "nor what is not there");
+    TAP_OK(mu_path_read_regular("", 9, &b, &err) == MUSTER_EARG && strstr(err.text, "is empty"),
+           "nor what has no name");
+    TAP_OK(!strcmp(mu_buf_str(&b), "bye") && !unlink(at("a/fifo", "")), "the buffer is as it was then");
     TAP_OK(mu_path_write_atomic(at("none/f", ""), "x", 1, 0600, &err) < 0, "write_atomic without a directory");
     TAP_OK(mu_path_write_atomic(at("a/b", ""), "x", 1, 0600, &err) < 0 && temps(at("a", "")) == 0,
            "write_atomic onto a directory");
