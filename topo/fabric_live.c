@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +90,23 @@ static int put_nodes(struct mu_buf *b, const struct mu_ibnd_node *nodes)
     for (size_t i = 0; i < n; i++)
         put_node(b, v[i]);
     return b->failed ? CHILD_NO_MEMORY : 0;
+}
+
+/* What the caller has open (locks, sockets that it listens on) must not outlive it here. Returns the descriptor's new
+ * number. */
+static int keep_only(int fd)
+{
+    enum { FIRST = 3 };
+
+    if (fd != FIRST)
+        dup2(fd, FIRST);
+#ifdef SYS_close_range
+    if (!syscall(SYS_close_range, FIRST + 1u, ~0u, 0u))
+        return FIRST;
+#endif
+    for (int i = FIRST + 1; i < 65536; i++)
+        close(i);
+    return FIRST;
 }
 
 static int discover(const char *device, int fd)
@@ -194,7 +213,7 @@ int mu_fabric_discover_text(const char *device, int deadline_ms, struct mu_buf *
 
     if (pipe2(fds, O_CLOEXEC))
         return mu_err_errno(err, MUSTER_ENODE, "pipe");
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid < 0) {
         rc = mu_err_errno(err, MUSTER_ENODE, "cannot fork");
         close(fds[0]);
@@ -207,10 +226,11 @@ int mu_fabric_discover_text(const char *device, int deadline_ms, struct mu_buf *
             dup2(null, STDOUT_FILENO);
             dup2(null, STDERR_FILENO);
         }
-        close(fds[0]);
-        int code = discover(device, fds[1]);
+        int fd = keep_only(fds[1]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int code = getppid() == parent ? discover(device, fd) : CHILD_NO_FABRIC;
         if (code)
-            dprintf(fds[1], FAILED "%d\n", code);
+            dprintf(fd, FAILED "%d\n", code);
         _exit(code);
     }
     close(fds[1]);
