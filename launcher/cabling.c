@@ -18,21 +18,30 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 
-#define LOOK_NS (2 * MU_SEC)    /* files are looked at so often */
-#define SETTLE_NS (200 * MU_MS) /* agents that come at once are one change */
-#define AGAIN_NS (600 * MU_SEC) /* the running fabric is discovered again */
-#define AGAIN_FAILED_NS (60 * MU_SEC)
+#define LOOK_NS (2 * MU_SEC)          /* files are looked at so often */
+#define SETTLE_NS (200 * MU_MS)       /* agents that come at once are one change */
+#define AGAIN_NS (600 * MU_SEC)       /* the running fabric is discovered again */
+#define AGAIN_FAILED_NS (60 * MU_SEC) /* what could not be read is read again, changed or not */
 #define DISCOVER_MS 30000
 
-/* One reading. The thread and the loop both hold it; who lets go last frees it. */
+struct stamp { /* what a file was when it was looked at */
+    struct timespec at, changed;
+    off_t size;
+    ino_t ino;
+    int error;
+};
+
+/* One reading, or a look whether the files have changed. The thread and the loop both hold it; who lets go last frees
+ * it. All that asks a file system is the thread's: it may not answer. */
 struct reading {
     atomic_int holders;
     int fd; /* the thread closes it when it is done */
     char **files, *device, *guids;
     struct mu_fabric_hint *hints; /* with their names */
     size_t nhints;
-    bool discover;
-    struct mu_buf text; /* of the running fabric: as it was, or as it is now */
+    bool look, discover;
+    struct stamp *stamps; /* of files, and of guids behind them */
+    struct mu_buf text;   /* of the running fabric: as it was, or as it is now */
     struct mu_fabric *fabric;
     struct mu_place *place;
     int rc;
@@ -43,23 +52,16 @@ struct adapters { /* that an agent has told of */
     char *node, **guids;
 };
 
-struct stamp { /* what a file was when it was read */
-    struct timespec at;
-    off_t size;
-    ino_t ino;
-    int error;
-};
-
 struct mu_cabling {
     struct event_base *base;
     struct mu_cabling_config cfg;
     char **files, *device, *source;
-    bool live, dirty;
+    bool live, dirty, told;
     struct adapters *nodes; /* by name */
     size_t nnodes, capnodes;
     struct mu_alarm *alarm;
-    uint64_t discover_at, settle_at;
-    struct stamp *stamps; /* of files, and of guids behind them */
+    uint64_t discover_at, settle_at, look_at, again_at, late_at; /* again: after a failure; late: what is under way */
+    struct stamp *stamps;
     struct reading *under_way;
     struct event *done;
     int done_fd;
@@ -81,6 +83,7 @@ static void let_go(struct reading *r)
     mu_strv_free(r->files);
     free(r->device);
     free(r->guids);
+    free(r->stamps);
     mu_buf_free(&r->text);
     mu_place_free(r->place);
     mu_fabric_free(r->fabric);
@@ -107,11 +110,26 @@ static int read_fabric(struct reading *r)
     return rc ? rc : mu_place_new(r->fabric, &r->place, err);
 }
 
+static void stamp(const char *path, struct stamp *s)
+{
+    struct stat st;
+
+    *s = (struct stamp){.error = stat(path, &st) ? errno : 0};
+    if (!s->error)
+        *s = (struct stamp){st.st_mtim, st.st_ctim, st.st_size, st.st_ino, 0};
+}
+
 static void *run(void *arg)
 {
     struct reading *r = arg;
+    size_t n = mu_strv_len(r->files);
 
-    r->rc = read_fabric(r);
+    for (size_t i = 0; i < n; i++)
+        stamp(r->files[i], &r->stamps[i]);
+    if (r->guids)
+        stamp(r->guids, &r->stamps[n]);
+    if (!r->look)
+        r->rc = read_fabric(r);
     int fd = r->fd;
     let_go(r);
     close(fd); /* the loop sees the end of the pipe */
@@ -265,35 +283,26 @@ static int gather(struct mu_cabling *c, struct reading *r)
 
 /* --- the loop ----------------------------------------------------------------------------------------------------- */
 
-static void stamp(const char *path, struct stamp *s)
+/* Takes note of how the files were. True: they had been otherwise. */
+static bool files_changed(struct mu_cabling *c, const struct stamp *v)
 {
-    struct stat st;
-
-    *s = (struct stamp){.error = stat(path, &st) ? errno : 0};
-    if (!s->error)
-        *s = (struct stamp){st.st_mtim, st.st_size, st.st_ino, 0};
-}
-
-/* Takes note of how the files are now. True: they were otherwise. */
-static bool files_changed(struct mu_cabling *c)
-{
-    size_t n = mu_strv_len(c->files);
+    size_t n = mu_strv_len(c->files) + (c->cfg.guids != NULL);
     bool changed = false;
 
-    for (size_t i = 0; i < n + (c->cfg.guids != NULL); i++) {
-        struct stamp now;
-        stamp(i < n ? c->files[i] : c->cfg.guids, &now);
-        const struct stamp *was = &c->stamps[i];
-        changed = changed || now.at.tv_sec != was->at.tv_sec || now.at.tv_nsec != was->at.tv_nsec ||
-                  now.size != was->size || now.ino != was->ino || now.error != was->error;
-        c->stamps[i] = now;
+    for (size_t i = 0; i < n; i++) {
+        const struct stamp *was = &c->stamps[i], *now = &v[i];
+        changed = changed || now->at.tv_sec != was->at.tv_sec || now->at.tv_nsec != was->at.tv_nsec ||
+                  now->changed.tv_sec != was->changed.tv_sec || now->changed.tv_nsec != was->changed.tv_nsec ||
+                  now->size != was->size || now->ino != was->ino || now->error != was->error;
+        c->stamps[i] = *now;
     }
     return changed;
 }
 
 static void tell(struct mu_cabling *c)
 {
-    const struct mu_fabric_state s = {.source = c->source, .place = c->place, .trouble = c->trouble};
+    const struct mu_fabric_state s = {
+        .source = c->source, .place = c->place, .trouble = c->trouble, .reading = !c->place && !*c->trouble};
 
     c->cfg.changed(c->cfg.arg, &s);
 }
@@ -312,6 +321,8 @@ static void failed(struct mu_cabling *c, const char *why)
     snprintf(text, sizeof text, "%.*s%s", (int)sizeof c->trouble - 60, why,
              c->place ? "; it is used as it was read last" : "; jobs are placed without it");
     note(c, text);
+    c->again_at = mu_now() + (c->cfg.again_ns ? c->cfg.again_ns : AGAIN_FAILED_NS);
+    c->discover_at = c->again_at;
     tell(c);
 }
 
@@ -325,12 +336,12 @@ static void take(struct mu_cabling *c, struct reading *r)
         mu_buf_free(&c->text);
         c->text = MU_STEAL(r->text, (struct mu_buf){0});
     }
+    files_changed(c, r->stamps);
     if (r->rc) {
-        if (r->discover)
-            c->discover_at = mu_now() + AGAIN_FAILED_NS;
         failed(c, r->err.text);
         return;
     }
+    c->again_at = 0;
     c->fabric = MU_STEAL(r->fabric, NULL);
     c->place = MU_STEAL(r->place, NULL);
     if (first || *c->trouble)
@@ -353,39 +364,58 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
     (void)atomic_load(&r->holders); /* what the thread has written is there */
     event_free(MU_STEAL(c->done, NULL));
     close(c->done_fd);
-    take(c, r);
+    if (!r->look)
+        take(c, r);
+    else if (files_changed(c, r->stamps) || c->told)
+        c->dirty = true;
     let_go(r);
     look_again(c);
 }
 
-static void read_it(struct mu_cabling *c, bool discover)
+static uint64_t late_ns(const struct mu_cabling *c)
+{
+    return c->cfg.late_ns ? c->cfg.late_ns : c->live ? MU_CABLING_LIVE_NS : MU_CABLING_FILE_NS;
+}
+
+enum how { LOOK, READ, DISCOVER };
+
+static void begin(struct mu_cabling *c, enum how how)
 {
     struct reading *r = calloc(1, sizeof *r);
     int fds[2] = {-1, -1};
+    struct mu_err err = {0};
 
-    c->dirty = false;
-    c->settle_at = 0;
+    c->look_at = mu_now() + LOOK_NS;
+    if (how != LOOK) {
+        c->dirty = false;
+        c->settle_at = 0;
+    }
     if (!r || pipe2(fds, O_CLOEXEC)) {
         free(r);
-        failed(c, "out of memory");
+        mu_err_errno(&err, MUSTER_ENOMEM, "it cannot be read");
+        failed(c, err.text);
         return;
     }
-    *r = (struct reading){.fd = fds[1], .discover = discover || !c->text.len};
+    *r = (struct reading){.fd = fds[1], .look = how == LOOK, .discover = how == DISCOVER || !c->text.len};
     atomic_init(&r->holders, 1);
     r->files = c->files ? mu_strv_dup(c->files) : NULL;
     r->device = c->device ? strdup(c->device) : NULL;
     r->guids = c->cfg.guids ? strdup(c->cfg.guids) : NULL;
-    bool ok = (!c->files || r->files) && (!c->device || r->device) && (!c->cfg.guids || r->guids) && !gather(c, r);
+    r->stamps = calloc(mu_strv_len(c->files) + 1, sizeof *r->stamps);
+    bool ok = (!c->files || r->files) && (!c->device || r->device) && (!c->cfg.guids || r->guids) && r->stamps &&
+              (r->look || !gather(c, r));
     c->done = ok ? event_new(c->base, fds[0], EV_READ, on_done, c) : NULL;
     ok = c->done && !event_add(c->done, NULL);
     if (c->live)
         r->text = MU_STEAL(c->text, (struct mu_buf){0});
-    if (r->discover)
+    if (c->live && r->discover)
         c->discover_at = mu_now() + AGAIN_NS;
     atomic_store(&r->holders, 2);
     if (ok && !start_thread(r)) {
         c->under_way = r;
         c->done_fd = fds[0];
+        c->told = false;
+        c->late_at = mu_now() + late_ns(c);
         return;
     }
     if (c->done)
@@ -397,20 +427,42 @@ static void read_it(struct mu_cabling *c, bool discover)
     failed(c, "out of memory");
 }
 
+/* Nothing else is begun meanwhile: threads that wait for a file system that does not answer would only become more. */
+static void wait_on(struct mu_cabling *c)
+{
+    char text[sizeof c->trouble], took[32];
+
+    if (!c->told && mu_now() >= c->late_at) {
+        c->told = true;
+        snprintf(text, sizeof text, "reading %.400s takes more than %s", c->source,
+                 mu_str_fmt_duration(took, sizeof took, late_ns(c)));
+        failed(c, text);
+    }
+    if (!c->told)
+        mu_alarm_set(c->alarm, c->late_at);
+}
+
 static void look_again(struct mu_cabling *c)
 {
     uint64_t now = mu_now(), next;
 
-    if (c->under_way)
-        return;
-    bool discover = c->live && now >= c->discover_at;
-    bool dirty = c->dirty && (!c->live || c->text.len); /* what is not there yet cannot be read anew */
-    if (discover || (!c->live && files_changed(c)) || (dirty && now >= c->settle_at)) {
-        read_it(c, discover);
-        dirty = false;
+    if (!c->under_way) {
+        bool dirty = c->dirty && (!c->live || c->text.len); /* what is not there yet cannot be read anew */
+        if (c->live && now >= c->discover_at)
+            begin(c, DISCOVER);
+        else if ((dirty && now >= c->settle_at) || (!c->live && c->again_at && now >= c->again_at))
+            begin(c, READ);
+        else if (!c->live && now >= c->look_at)
+            begin(c, LOOK);
     }
-    next = c->live ? c->discover_at : now + LOOK_NS;
-    if (dirty && c->settle_at < next)
+    if (c->under_way) {
+        wait_on(c);
+        return;
+    }
+    next = c->live ? c->discover_at : c->look_at;
+    if (!c->live && c->again_at && c->again_at < next)
+        next = c->again_at;
+    if (c->dirty && (!c->live || c->text.len) && c->settle_at < next)
         next = c->settle_at;
     mu_alarm_set(c->alarm, next);
 }
@@ -484,9 +536,9 @@ int mu_cabling_new(struct event_base *base, const struct mu_cabling_config *cfg,
         mu_cabling_free(c);
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     }
-    files_changed(c);
-    read_it(c, c->live);
-    mu_alarm_set(c->alarm, mu_now() + LOOK_NS);
+    c->dirty = !c->live;
+    tell(c);
+    look_again(c);
     *out = c;
     return 0;
 }

@@ -14,6 +14,7 @@ struct mu_fabric_state {
     const char *source;           /* NULL: the pool has none */
     const struct mu_place *place; /* NULL: it cannot be had */
     const char *trouble;          /* why not, or what is odd about it; NULL, "": nothing */
+    bool reading;                 /* for the first time: nothing is known yet */
 };
 
 struct mu_cabling_config {
@@ -23,13 +24,16 @@ struct mu_cabling_config {
     int (*knows)(void *arg, const char *node);
     void (*changed)(void *arg, const struct mu_fabric_state *); /* from the loop */
     void *arg;
+    uint64_t late_ns,
+        again_ns; /* a reading that takes longer is told of; a failed one is begun again; 0: as above, 1 min */
 };
 struct event_base;
 struct mu_cabling;
 
 /* As MUSTER_FABRIC has it, with relative names made absolute: for free(). EARG names what is wrong. */
 int mu_cabling_where(const char *text, char **out, struct mu_err *);
-/* Strings are copied. Begins to read; `changed` is called in any case, in the time above. */
+/* Strings are copied. Begins to read; `changed` is called at once, and when more is known: in any case in the time
+ * above. */
 int mu_cabling_new(struct event_base *, const struct mu_cabling_config *, struct mu_cabling **out, struct mu_err *);
 /* Does not wait for a reading that is under way; nobody is told of it any more. */
 void mu_cabling_free(struct mu_cabling *);                             /* NULL is fine */

@@ -297,6 +297,7 @@ void mu_json_fabric(struct mu_json *j, const struct mu_fabric_state *s, const st
     put(j, o, "source", text(s->source));
     put(j, o, "hosts", s->place ? json_integer(mu_fabric_nhosts(mu_place_fabric(s->place))) : json_null());
     put(j, o, "tree", s->place ? json_boolean(mu_place_is_tree(s->place)) : json_null());
+    put(j, o, "reading", json_boolean(s->reading));
     put(j, o, "trouble", text_or_null(s->trouble));
     put(j, o, "unknown", unknown);
     for (unsigned i = 0; s->place && i < pool->n; i++) {

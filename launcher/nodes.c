@@ -79,7 +79,7 @@ static void show_fabric(const json_t *root)
     printf("\nfabric: %s", mu_str_show(shown, sizeof shown, mu_answer_str(f, "source")));
     if (mu_answer_has(f, "hosts"))
         printf(", %.0f hosts%s", mu_answer_num(f, "hosts"), json_is_true(json_object_get(f, "tree")) ? ", a tree" : "");
-    putchar('\n');
+    puts(json_is_true(json_object_get(f, "reading")) ? ", being read" : "");
     if (*mu_answer_str(f, "trouble"))
         printf("fabric: %s\n", mu_str_show(shown, sizeof shown, mu_answer_str(f, "trouble")));
     if (json_array_size(unknown))

@@ -255,7 +255,7 @@ void mu_server_engine_done(struct mu_server *s, const char *node, int status, co
 void mu_server_fabric(struct mu_server *s, const struct mu_fabric_state *f)
 {
     s->fabric = *f;
-    if (!s->closed)
+    if (!s->closed && !f->reading)
         step(s, &(struct mu_ev){.kind = MU_EV_FABRIC, .place = f->place});
 }
 

@@ -118,6 +118,53 @@ for sub in fabric place audit export; do
     ok $? "help of $sub"
 done
 
+# --- what the pool says of its fabric -----------------------------------------------------------------------------
+
+sees() { "$muster" nodes | grep -qE -- "$1"; }
+mkfifo "$tmp/pipe"
+export MUSTER_FABRIC=$tmp/pipe
+wait_for 10 sees "^fabric: .*/pipe is a pipe: write its text into a file; jobs are placed without it"
+ok $? "a pipe is no fabric" || note "$("$muster" nodes)"
+rm "$tmp/pipe"
+cp "$tmp/net" "$tmp/pipe"
+wait_for 10 sees "^fabric: $tmp/pipe, 16 hosts, a tree"
+ok $? "what takes its place is read" || note "$("$muster" nodes)"
+mkfifo "$tmp/guid-pipe"
+"$muster" controller --stop
+export MUSTER_FABRIC_GUIDS=$tmp/guid-pipe
+wait_for 10 sees "^fabric: GUID file: .*/guid-pipe is a pipe"
+ok $? "nor is a pipe a list of GUIDs" || note "$("$muster" nodes)"
+unset MUSTER_FABRIC_GUIDS
+"$muster" controller --stop
+
+mkdir "$tmp/lib"
+cat >"$tmp/lib/ibnd.c" <<END
+#include <unistd.h>
+void *ibnd_discover_fabric(char *device, int port, void *from, void *config)
+{
+    while (access("$tmp/go", F_OK))
+        usleep(10000);
+    return 0;
+}
+END
+export MUSTER_FABRIC=live
+${CC:-gcc} -shared -fPIC -o "$tmp/lib/libibnetdisc.so.5" "$tmp/lib/ibnd.c" || note "cannot compile"
+run_cmd env LD_LIBRARY_PATH="$tmp/lib" "$muster" nodes
+like "$rc:$out" "^0:.*fabric: the live fabric, being read" "while it is being read, that is said"
+run_cmd "$muster" nodes --json
+json "j['fabric']['reading'] and j['fabric']['trouble'] is None and j['fabric']['hosts'] is None"
+ok $? "the same as JSON" || note "$out"
+"$muster" controller --stop
+start=$SECONDS
+run_cmd env LD_LIBRARY_PATH="$tmp/lib" "$muster" nodes
+like "$rc:$((SECONDS - start < 20)):$out" "^0:1:.*fabric: the live fabric, being read" \
+    "a controller that ends while it reads leaves nothing in the way of the next one" || note "$err"
+touch "$tmp/go"
+wait_for 10 sees "^fabric: no InfiniBand subnet can be discovered"
+ok $? "and then why it cannot be had" || note "$("$muster" nodes)"
+"$muster" controller --stop
+unset MUSTER_FABRIC
+
 # --- the running fabric, simulated ------------------------------------------------------------------------------
 
 preload=$(ls /usr/lib/*/umad2sim/libumad2sim.so 2>/dev/null)

@@ -149,6 +149,13 @@ static void events_and_nodes(void)
     l = list_of(j, "muster.nodes/1", "nodes");
     TAP_OK(json_is_array(l) && !json_array_size(l), "an empty list");
     json_decref(l);
+
+    static const struct mu_pool none;
+    j = mu_json_new("muster.nodes/1", "nodes");
+    mu_json_fabric(j, &(struct mu_fabric_state){.source = "/f", .reading = true}, &none);
+    mu_auto_free char *text = mu_json_text(j);
+    TAP_OK(text && strstr(text, "\"reading\":true") && strstr(text, "\"trouble\":null"), "a fabric that is being read");
+    mu_json_free(j);
 }
 
 int main(void)
