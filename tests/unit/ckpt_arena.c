@@ -2,7 +2,7 @@
  * to something damaged does. */
 #include "runtime/ckpt/daemon/drain.h"
 #include "runtime/ckpt/put.h"
-#include "tests/unit/ckpt_help.h"
+#include "tests/unit/ckpt_state.h"
 
 #include <fcntl.h>
 #include <pthread.h>

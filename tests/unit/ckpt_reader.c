@@ -1,6 +1,6 @@
 /* Restoring: at other numbers of ranks, from other partitions, and never from damage. */
 #include "runtime/base/crc32c.h"
-#include "tests/unit/ckpt_help.h"
+#include "tests/unit/ckpt_state.h"
 
 #include <fcntl.h>
 

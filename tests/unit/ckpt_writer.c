@@ -1,6 +1,6 @@
 /* Saves that are cut off or fail at every single call: what is restored afterwards is the old state or the new one,
  * exactly. */
-#include "tests/unit/ckpt_help.h"
+#include "tests/unit/ckpt_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
