@@ -62,12 +62,14 @@ static pid_t sleeper(int cpu, pid_t *kid)
     if (!pid) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         go_to(0, cpu);
-        pid_t below = 0;
-        if (kid && !(below = fork())) {
+        pid_t below = kid ? fork() : 0;
+        if (kid && !below) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            pause();
+            below = getpid();
+        } else if (kid) {
+            fds[1] = -1; /* the one below says that it is there, when it ends with us */
         }
-        if (write(fds[1], &below, sizeof below) < 0)
+        if (fds[1] >= 0 && write(fds[1], &below, sizeof below) < 0)
             _exit(1);
         for (;;)
             pause();
