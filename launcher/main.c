@@ -107,6 +107,8 @@ static int flushed(int code)
 
 int main(int argc, char **argv)
 {
+    char dashed[] = "--help";
+
     fill_standard_fds();
     if (argc < 2) {
         help(stderr);
@@ -122,7 +124,7 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "help")) { /* muster help run = muster run --help */
         argv[1] = argv[2];
-        argv[2] = (char[]){"--help"};
+        argv[2] = dashed;
         argc = 3;
     }
     /* `muster jobs | head` ends as any other program does; run and the daemons see to it themselves. */

@@ -91,6 +91,8 @@ static int take_line(const struct mu_opt *table, size_t n, const char *line, str
         rc = mu_opt_parse(table, n, k, check, MU_OPT_ONE_DASH, &opts, &first, err);
     if (rc == 1)
         rc = mu_err_set(err, MUSTER_EARG, "an option such as -n 8 is wanted here, not --help");
+    if (!rc && first > 1 && !strcmp(check[first - 1], "--")) /* what the command line has behind it are options yet */
+        rc = mu_err_set(err, MUSTER_EARG, "'--' is no option");
     if (!rc && first + (opts.mca_name ? 1 : 0) < k)
         rc = mu_err_set(err, MUSTER_EARG, "'%s' is no option", mu_str_show(shown, sizeof shown, check[first]));
     mu_opt_free(table, n, &opts);

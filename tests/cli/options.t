@@ -141,6 +141,7 @@ for c in $commands; do
     run_cmd "$muster" "$c" --help
     is "$rc" 0 "muster $c --help"
     like "$out" "^usage: muster $c" "shows its usage"
+    is "$("$muster" help "$c" 2>&1)" "$out" "and so does muster help $c"
     cp "$tmp/.out" "$tmp/help"
     for sub in $(sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p' "$tmp/.out"); do
         run_cmd "$muster" "$c" "$sub" --help

@@ -66,6 +66,7 @@ int main(void)
         {"#!/bin/sh\n\n#MUSTER --nosuch\n", "job.sh:3: #MUSTER: unknown option --nosuch"},
         {"#!/bin/sh\n#MUSTER -n x\n", "job.sh:2: #MUSTER: -n takes a number"},
         {"#!/bin/sh\n#MUSTER -n 2 prog\n", "job.sh:2: #MUSTER: 'prog' is no option"},
+        {"#!/bin/sh\n#MUSTER -n 2 --\n", "job.sh:2: #MUSTER: '--' is no option"},
         {"#!/bin/sh\n#MUSTER --name 'a\n", "job.sh:2: #MUSTER: a quote is not closed"},
         {"#!/bin/sh\n#MUSTER --help\n", "job.sh:2: #MUSTER: an option such as -n 8 is wanted here"},
         {"#!\n#MUSTER -n 1\n", "job.sh:1: #! names no interpreter"},
