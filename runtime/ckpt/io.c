@@ -176,6 +176,18 @@ int mu_ckpt_get_file(const char *path, size_t max, unsigned char **buf, size_t *
     return 0;
 }
 
+int mu_ckpt_open_file(const char *path, struct mu_err *err)
+{
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO has nobody who writes */
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st))
+        return mu_err_errno(err, MUSTER_EIO, "open %s", path);
+    if (!S_ISREG(st.st_mode))
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s is not a file", path);
+    return MU_STEAL(fd, -1);
+}
+
 int mu_ckpt_make_dirs(const struct mu_ckpt_io *io, const char *path, struct mu_err *err)
 {
     struct mu_ckpt_path p = mu_ckpt_path("%s", path);

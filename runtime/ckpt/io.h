@@ -40,6 +40,8 @@ int mu_ckpt_put_file(const struct mu_ckpt_io *, const char *tmp, const char *pat
 int mu_ckpt_sync_dir(const struct mu_ckpt_io *, const char *path, struct mu_err *);
 /* The whole file, malloc'ed; caller frees. ENOCKPT: there is no such file. ECORRUPT: longer than max. */
 int mu_ckpt_get_file(const char *path, size_t max, unsigned char **buf, size_t *n, struct mu_err *);
+/* For reading: a descriptor, the caller's to close. ECORRUPT: it is no regular file. Never waits for a writer. */
+int mu_ckpt_open_file(const char *path, struct mu_err *);
 /* Exactly n bytes at the offset; ECORRUPT when the file ends before. */
 int mu_ckpt_read_all(int fd, void *buf, size_t n, uint64_t at, const char *path, struct mu_err *);
 /* mkdir -p. */

@@ -5,7 +5,6 @@
 #include "runtime/ckpt/box.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -66,8 +65,9 @@ static int open_segment(struct load *l, uint32_t rank, struct mu_err *err)
         l->parts[l->opened[slot]].fd = -1;
     }
     l->opened[slot] = rank;
-    if ((p->fd = open(path.s, O_RDONLY | O_CLOEXEC)) < 0)
-        return mu_err_errno(err, MUSTER_EIO, "open %s", path.s);
+    if ((rc = mu_ckpt_open_file(path.s, err)) < 0)
+        return rc;
+    p->fd = rc;
     if (p->checked)
         return 0;
     if ((rc = mu_ckpt_read_all(p->fd, page, sizeof page, 0, path.s, err)))

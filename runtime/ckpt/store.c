@@ -150,7 +150,7 @@ static int clear(void *arg, enum entry kind, uint64_t generation, uint64_t epoch
 /* Within one sector: torn by a power cut at worst, which the next opening sees. */
 static int write_over(const struct mu_ckpt_io *io, const char *path, const void *buf, size_t n)
 {
-    mu_auto_fd int fd = io->open(io, path, O_WRONLY, 0);
+    mu_auto_fd int fd = io->open(io, path, O_WRONLY | O_NONBLOCK, 0);
 
     return fd < 0 || mu_ckpt_write_all(io, fd, buf, n, 0, path, NULL) || io->fsync(io, fd) ? MUSTER_ENOSPC : 0;
 }

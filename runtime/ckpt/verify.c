@@ -3,7 +3,6 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/crc32c.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,12 +11,14 @@ static int verify_segment(const char *gendir, const struct mu_ckpt_manifest *m, 
                           unsigned char *buf, int (*bytes)(void *arg, uint64_t n), void *arg, struct mu_err *err)
 {
     struct mu_ckpt_path path = mu_ckpt_path("%s/seg.%u", gendir, m->rank);
-    mu_auto_fd int fd = open(path.s, O_RDONLY | O_CLOEXEC);
+    mu_auto_fd int fd = mu_ckpt_open_file(path.s, err);
     struct mu_ckpt_super s;
     struct stat st;
     int rc;
 
-    if (fd < 0 || fstat(fd, &st))
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st))
         return mu_err_errno(err, MUSTER_EIO, "open %s", path.s);
     if ((uint64_t)st.st_size != m->segment)
         return mu_err_set(err, MUSTER_ECORRUPT, "%s has %lld bytes instead of %" PRIu64, path.s, (long long)st.st_size,

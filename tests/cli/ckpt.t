@@ -73,6 +73,13 @@ like "$out" "man.2 is missing" "list says what is not whole"
 ckpt prune --keep 1 "$dir"
 is "$(cd "$dir" && echo g*)" "g00000004 g00000005" "prune does not count it"
 
+rm "$dir/g00000004/seg.1"
+mkfifo "$dir/g00000004/seg.1"
+ckpt verify "$dir"
+like "$rc $out" "^1 .*seg.1 is not a file" "a FIFO in the place of a segment is waited for by nobody" || note "$err"
+ckpt export "$dir" "$tmp/w.safetensors"
+like "$rc $err" "^1 .*seg.1 is not a file" "nor when it is exported"
+
 for bad in "list" "list $tmp/nosuch" "list $tmp/o" "show $dir 77" "pin $dir" "show $dir x" "nonsense $dir" "prune --keep 0 $dir"; do
     # shellcheck disable=SC2086
     ckpt $bad
