@@ -18,6 +18,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/opt.h"
 #include "runtime/base/path.h"
+#include "runtime/base/procstate.h"
 #include "runtime/ckpt/daemon/drain.h"
 #include "runtime/keeper/peers.h"
 #include "runtime/wire/daemon.h"
@@ -25,6 +26,8 @@
 #define OTHERS_WAIT (2 * MU_SEC) /* for parts of other nodes, once the job is over */
 #define CALM (10 * MU_SEC)       /* a process that lived so long did not die of what it does */
 #define DEATHS_MAX 5             /* in a row */
+#define LOOK_EVERY (500 * MU_MS) /* at whether it is stopped; LOOKS in a row, and it is killed */
+#define LOOKS 4
 #define NICE 10
 
 struct mu_ram {
@@ -33,8 +36,8 @@ struct mu_ram {
     char path[48];
     mode_t mask;
     pid_t drain;
-    uint64_t started, again; /* mu_now() */
-    unsigned deaths;
+    uint64_t started, again, look; /* mu_now() */
+    unsigned deaths, stopped;      /* stopped: so many looks in a row */
 };
 
 struct mu_ram *mu_ram_new(void)
@@ -116,6 +119,8 @@ static void start(struct mu_ram *r)
     snprintf(mask, sizeof mask, "%u", (unsigned)r->mask);
     snprintf(pid, sizeof pid, "%ld", (long)getpid());
     r->started = mu_now();
+    r->look = r->started + LOOK_EVERY;
+    r->stopped = 0;
     if (mu_daemon_spawn(argv, -1, false, &r->drain, &err)) {
         r->drain = 0;
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
@@ -123,9 +128,32 @@ static void start(struct mu_ram *r)
     }
 }
 
+/* Ranks wait for it: one that is stopped is killed, and another one does its work. Looks are counted, not time: what we
+ * ourselves missed proves nothing. */
+static void look(struct mu_ram *r, uint64_t now)
+{
+    char letter;
+
+    if (now < r->look)
+        return;
+    r->look = now + LOOK_EVERY;
+    letter = mu_proc_stopped(r->drain);
+    r->stopped = letter == 'T' || letter == 'F' ? r->stopped + 1 : 0;
+    if (r->stopped < LOOKS)
+        return;
+    mu_log(MU_LOG_WARN, "keeper", "the drain (pid %ld) does not go on: %s; it is killed", (long)r->drain,
+           mu_proc_state_text(letter));
+    kill(r->drain, SIGKILL);
+    r->stopped = 0;
+}
+
 void mu_ram_tick(struct mu_ram *r)
 {
-    if (r && !r->drain && atomic_load(&r->head->users) && mu_now() >= r->again)
+    uint64_t now = mu_now();
+
+    if (r && r->drain)
+        look(r, now);
+    else if (r && atomic_load(&r->head->users) && now >= r->again)
         start(r);
 }
 

@@ -50,11 +50,27 @@ touch "$dir/go"
 restored() { grep -q 'attempt 2 restored 7 right' "$tmp/o"; }
 wait_for 40 restored
 ok $? "nothing of it is in the directory, and it is restored" || note "$(cat "$tmp/o" "$tmp/e")"
-kill -KILL "$stopped"
+kill -KILL "$stopped" 2>/dev/null # if the keeper has not done so
 wait $job
 is "$?" 0 "the drain is killed: another one takes its place" || note "$(cat "$tmp/e")"
 like "$(cat "$tmp/o")" 'attempt 2 durable' "and makes it durable"
 is "$(ls -d "$dir"/*.tmp 2>/dev/null | wc -l)" 0 "nothing unfinished is left"
+
+# the same, and nobody but the keeper sees it
+wait_for 10 no_drain
+fresh
+"$muster" run -n 2 --oversubscribe --restarts 0 "$prog" "$dir" wait stopped >"$tmp/o" 2>"$tmp/e" &
+job=$!
+wait_for 30 has_drain
+stopped=$(drains)
+kill -STOP "$stopped"
+touch "$dir/go"
+other() { [ -n "$(drains)" ] && [ "$(drains)" != "$stopped" ]; }
+wait_for 30 other
+ok $? "a drain that is stopped is killed, and another one takes its place" || note "$(cat "$tmp/e")"
+kill -KILL "$stopped" 2>/dev/null
+wait $job
+is "$?" 0 "the job goes on" || note "$(cat "$tmp/e")"
 
 # the keeper dies, and with it the node's memory
 wait_for 10 no_drain
