@@ -17,6 +17,14 @@ int mu_cpuset_next(const struct mu_cpuset *s, int prev)
     return -1;
 }
 
+int mu_cpuset_last(const struct mu_cpuset *s)
+{
+    for (int i = MU_CPUSET_WORDS - 1; i >= 0; i--)
+        if (s->w[i])
+            return 64 * i + 63 - __builtin_clzll(s->w[i]);
+    return -1;
+}
+
 int mu_cpuset_weight(const struct mu_cpuset *s)
 {
     int n = 0;

@@ -34,6 +34,7 @@ static inline void mu_cpuset_clear(struct mu_cpuset *s, int i)
 
 /* Smallest member > prev, or -1; start with prev = -1. */
 int mu_cpuset_next(const struct mu_cpuset *, int prev);
+int mu_cpuset_last(const struct mu_cpuset *); /* -1: it is empty */
 int mu_cpuset_weight(const struct mu_cpuset *);
 bool mu_cpuset_empty(const struct mu_cpuset *);
 bool mu_cpuset_equal(const struct mu_cpuset *, const struct mu_cpuset *);

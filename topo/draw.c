@@ -44,8 +44,12 @@ static void put_index(FILE *f, const char *name, hwloc_obj_t o)
 char *mu_topo_ranks_on(const struct mu_pin *pin, const struct mu_cpuset *cpus, int gpu, int nic)
 {
     struct mu_cpuset s = {{0}}; /* of ranks */
+    int first = cpus ? mu_cpuset_next(cpus, -1) : -1, last = cpus ? mu_cpuset_last(cpus) : -1;
 
     for (int i = 0; pin && pin->policy != MU_PIN_NONE && i < pin->nranks; i++) {
+        const struct mu_pin_span *span = &pin->spans[i < pin->nrows ? i : 0];
+        if (cpus && (span->last < first || span->first > last)) /* most of a big node: whole sets take minutes */
+            continue;
         const struct mu_pin_rank *r = mu_pin_rank(pin, i);
         if ((cpus && mu_cpuset_intersects(cpus, &r->cpus)) || (gpu >= 0 && r->gpu == gpu) ||
             (nic >= 0 && r->nic == nic))
@@ -156,6 +160,17 @@ static void put_devs(const struct canvas *c, uint64_t at, int top, int indent)
 /* --- the tree ------------------------------------------------------------------------------------------------------
  */
 
+enum { PUS_MAX = 64 }; /* that the line of a core names */
+
+static void pus_below(hwloc_obj_t o, int pus[PUS_MAX], int *n)
+{
+    for (hwloc_obj_t k = o->first_child; k; k = k->next_sibling)
+        if (k->type != HWLOC_OBJ_PU)
+            pus_below(k, pus, n);
+        else if (*n < PUS_MAX)
+            pus[(*n)++] = (int)k->os_index;
+}
+
 /* One line an object, its PUs on the line of their core. */
 static void draw(const struct canvas *c, hwloc_obj_t o, int indent)
 {
@@ -170,11 +185,9 @@ static void draw(const struct canvas *c, hwloc_obj_t o, int indent)
         indent += 2;
         switch (o->type) {
         case HWLOC_OBJ_CORE: {
-            int pus[64], n = 0;
+            int pus[PUS_MAX], n = 0;
             put_index(f, name, o);
-            for (hwloc_obj_t pu = NULL;
-                 n < 64 && (pu = hwloc_get_next_obj_inside_cpuset_by_type(c->t->hw, o->cpuset, HWLOC_OBJ_PU, pu));)
-                pus[n++] = (int)pu->os_index;
+            pus_below(o, pus, &n);
             put_pus(c, ": ", pus, n);
             put_devs(c, o->gp_index, -1, indent);
             return;

@@ -524,6 +524,17 @@ static int bind(struct plan *p, struct mu_pin *pin, struct mu_err *err)
     return 0;
 }
 
+static int find_spans(struct mu_pin *pin, struct mu_err *err)
+{
+    if (!(pin->spans = calloc((size_t)pin->nrows + 1, sizeof *pin->spans)))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory for %d ranks", pin->nranks);
+    for (int i = 0; i < pin->nrows; i++) {
+        const struct mu_cpuset *s = &pin->ranks[i].cpus;
+        pin->spans[i] = (struct mu_pin_span){mu_cpuset_next(s, -1), mu_cpuset_last(s)};
+    }
+    return 0;
+}
+
 int mu_pin_compute(const struct mu_topo *t, const struct mu_pin_request *r, struct mu_pin *out, struct mu_err *err)
 {
     struct mu_pin pin = {.policy = r->policy, .nranks = r->nranks};
@@ -547,6 +558,7 @@ int mu_pin_compute(const struct mu_topo *t, const struct mu_pin_request *r, stru
     if (!rc)
         rc = bind(&p, &pin, err);
     plan_free(&p);
+    rc = rc ? rc : find_spans(&pin, err);
     if (rc) {
         mu_pin_free(&pin);
         return rc;
@@ -565,6 +577,7 @@ const struct mu_pin_rank *mu_pin_rank(const struct mu_pin *p, int rank)
 void mu_pin_free(struct mu_pin *p)
 {
     free(p->ranks);
+    free(p->spans);
     *p = (struct mu_pin){0};
 }
 

@@ -45,6 +45,9 @@ struct mu_pin {
     int nranks, nrows;
     char note[160];            /* why that is not what was asked for; "" when it is */
     struct mu_pin_rank *ranks; /* nrows of them: one a rank, or a single one for all. Use mu_pin_rank */
+    struct mu_pin_span {       /* lowest and highest CPU of each row */
+        int first, last;
+    } * spans;
 };
 
 /* Deterministic. Cpusets lie inside the allowed set; but under NONE they are pairwise disjoint and free of occupied

@@ -52,10 +52,13 @@ static void env_restore(struct env *e, size_t n)
 
 /* --- sources ---------------------------------------------------------------------------------------------------- */
 
-/* hwloc builds whatever is described, so a slip of the pen must not cost all memory. Numbers are read as it does. */
+/* hwloc builds whatever is described, so a slip of the pen must not cost all memory. Numbers are read as it does. It
+ * compares each new object with those side by side with it, as sets of all PUs: 2^EFFORT_BITS takes about three
+ * seconds. */
 static int check_synthetic(const char *text, struct mu_err *err)
 {
-    unsigned long long product = 1;
+    enum { EFFORT_BITS = 38 };
+    unsigned long long product = 1, widest = 1;
     int depth = 0;
 
     for (const char *p = text; *p; p++) {
@@ -66,8 +69,15 @@ static int check_synthetic(const char *text, struct mu_err *err)
         unsigned long long n = strtoull(p, &end, 0);
         if ((p > text && p[-1] == '-') || n > MU_CPUSET_MAX || (product *= n ? n : 1) > MU_CPUSET_MAX)
             return mu_err_set(err, MUSTER_EARG, "description '%.80s': more than %d PUs", text, MU_CPUSET_MAX);
+        widest = n > widest ? n : widest;
         p = end - 1;
     }
+    unsigned long long most = (1ull << EFFORT_BITS) / (product * product);
+    if (widest > most)
+        return mu_err_set(err, MUSTER_EARG,
+                          "description '%.80s': more than %llu objects side by side among %llu PUs take minutes; put "
+                          "levels between, such as 'pack:32 core:512 pu:1'",
+                          text, most, product);
     return 0;
 }
 

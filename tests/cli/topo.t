@@ -37,6 +37,9 @@ check "mpirun's spellings" json "[r['cpuset'] for r in j['ranks']] == ['1-5,8-11
 run topo pin --synthetic 'pack:2 core:4 pu:2' --occupied 0-3 --cpus 0-7 -n 2 --json
 check "a described node, other jobs, a mask" json "[r['cpuset'] for r in j['ranks']] == ['4', '6']"
 
+timeout 60 "$muster" topo show --synthetic 'pack:128 core:128 pu:1' -n 16384 >"$tmp/out" 2>"$tmp/err"
+check "the largest node is drawn while one waits" [ "$?:$(tail -n 1 "$tmp/out")" = "0:  core 16383: PU 16383*  <- rank 16383" ]
+
 run topo pin -n 1 --bind none --json
 check "this machine: the inherited mask" json "set(range(0)) | {c for part in j['ranks'][0]['cpuset'].split(',') for c in range(int(part.split('-')[0]), int(part.split('-')[-1]) + 1)} == __import__('os').sched_getaffinity(0)"
 one=$(python3 -c 'import os; print(max(os.sched_getaffinity(0)))')
@@ -130,6 +133,7 @@ pin --bind core --rankfile $tmp/ranks|leave --bind and --map out
 pin -n 1 --cpus 5-|expected something like
 pin -n 1 --occupied 99999|expected something like
 pin -n 1 --node-file a --synthetic b|give one of them
+show --synthetic pu:16384|more than 1024 objects side by side among 16384 PUs take minutes; put levels between
 pin -n 1 more|one word too many
 pin -n 1 --jsn|--json
 twist|show, pin, fabric, place, audit or export

@@ -94,6 +94,9 @@ static void members(void)
     TAP_OK(mu_cpuset_next(&s, -1) == 63 && mu_cpuset_next(&s, 63) == 64 &&
                mu_cpuset_next(&s, 64) == MU_CPUSET_MAX - 1 && mu_cpuset_next(&s, MU_CPUSET_MAX - 1) == -1,
            "walk over word borders to the last index");
+    TAP_OK(mu_cpuset_last(&s) == MU_CPUSET_MAX - 1 && mu_cpuset_last(&(struct mu_cpuset){{2}}) == 1 &&
+               mu_cpuset_last(&(struct mu_cpuset){{0}}) == -1,
+           "the last member");
     TAP_OK(mu_cpuset_next(&s, -7) == 63, "a start below -1 is -1");
     mu_cpuset_clear(&s, 64);
     TAP_OK(!mu_cpuset_isset(&s, 64) && mu_cpuset_weight(&s) == 2, "clear");

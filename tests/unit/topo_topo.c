@@ -169,6 +169,8 @@ static void bad_sources(void)
     refused(MU_TOPO_SYNTHETIC, "pu:99999999999999999999", MUSTER_EARG, "more than 16384");
     refused(MU_TOPO_SYNTHETIC, "pu:0x100000", MUSTER_EARG, "more than 16384");
     refused(MU_TOPO_SYNTHETIC, "pack:0x1000 pu:010", MUSTER_EARG, "more than 16384");
+    refused(MU_TOPO_SYNTHETIC, "pu:16384", MUSTER_EARG, "more than 1024 objects side by side among 16384 PUs");
+    refused(MU_TOPO_SYNTHETIC, "pack:4096 pu:4", MUSTER_EARG, "put levels between");
     refused(MU_TOPO_SYNTHETIC, "pack:2 pu:-1", MUSTER_EARG, "more than 16384");
 
     dup2(saved, 2);
