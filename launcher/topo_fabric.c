@@ -215,6 +215,12 @@ static int fabric(const struct opts *o, const struct mu_fabric *f, struct mu_err
 
 /* --- place ------------------------------------------------------------------------------------------------------ */
 
+/* A file that cannot be read is the caller's mistake, as one with nonsense in it. */
+static int unusable(int rc)
+{
+    return rc && rc != MUSTER_ENOMEM ? MUSTER_EARG : rc;
+}
+
 /* Names that the file has and the fabric has not are counted: a node that is down is in neither. */
 static int read_occupied(const char *path, const struct mu_fabric *f, int *size, struct mu_err *err)
 {
@@ -223,7 +229,7 @@ static int read_occupied(const char *path, const struct mu_fabric *f, int *size,
     char first[80] = "";
 
     if (rc)
-        return mu_err_prefix(err, "--occupied"), rc;
+        return mu_err_prefix(err, "--occupied"), unusable(rc);
     for (const char *p = mu_buf_str(&text); *p;) {
         size_t n = strcspn(p, "\n"), at = strspn(p, " \t\r");
         const char *word = p + at;
@@ -396,7 +402,7 @@ static int load(const struct opts *o, struct mu_fabric **out, struct mu_err *err
     }
     if (o->device)
         return mu_err_set(err, MUSTER_EARG, "--device is for the running fabric, --fabric-file is another one");
-    return mu_fabric_load(o->files, o->guids, out, err);
+    return unusable(mu_fabric_load(o->files, o->guids, out, err));
 }
 
 static int complain(const struct sub *s, const struct mu_err *err, int code)
@@ -421,8 +427,8 @@ static int run_sub(const struct sub *s, struct opts *o, int argc, char **argv)
         rc = mu_err_set(&err, MUSTER_EARG, "'%.80s' is one word too many: %s", argv[first], s->usage);
     if (!rc && (o->timeout < 1000000 || o->timeout > 86400ull * 1000000000))
         rc = mu_err_set(&err, MUSTER_EARG, "--timeout must be from 1ms to 1d");
-    if (!rc && (rc = load(o, &f, &err)) && o->files && rc != MUSTER_ENOMEM)
-        rc = MUSTER_EARG;
+    if (!rc)
+        rc = load(o, &f, &err);
     if (!rc)
         rc = s->run(o, f, &err);
     if (rc)

@@ -336,7 +336,7 @@ static int read_guids(const char *path, struct mu_guids *out, struct mu_err *err
     int rc = mu_path_read_regular(path, FILE_MAX_BYTES, &text, err);
 
     if (rc)
-        return mu_err_prefix(err, "GUID file"), rc;
+        return mu_err_prefix(err, "GUID file"), rc == MUSTER_ENOMEM ? rc : MUSTER_EARG;
     return parse_guids(mu_buf_str(&text), path, out, err);
 }
 

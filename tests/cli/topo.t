@@ -94,6 +94,7 @@ printf 'rank 0=a slot=7:0\n' >"$tmp/far"
 printf 'rank 0=a slot=0\nrank 1=b slot=0\n' >"$tmp/two"
 printf 'rank 0=a slot=0\nrank 1:b slot=0\n' >"$tmp/odd"
 
+mkfifo "$tmp/pipe"
 head -c 2000 $data >"$tmp/cut.xml"
 sed 's/topology version="2.0"/topology version="3.0"/' $data >"$tmp/v3.xml"
 echo "not XML at all" >"$tmp/text.xml"
@@ -112,6 +113,7 @@ $tmp/cut-nccl.xml|no </system> at its end: it is truncated
 $tmp/graph.xml|its root is <graph>
 $tmp/absent.xml|No such file or directory
 $tmp|Is a directory
+$tmp/pipe|$tmp/pipe is a pipe
 END
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
@@ -128,6 +130,9 @@ pin --rankfile $tmp/far|has no package 7 with core 0
 pin --rankfile $tmp/two|two:2: another host than in line 1
 pin --rankfile $tmp/odd|odd:2: 'rank 1:b slot=0'
 pin --rankfile $tmp/absent|No such file or directory
+pin --rankfile $tmp/pipe|rank file: $tmp/pipe is a pipe
+pin --rankfile=|rank file: the name of the file is empty
+show --node-file=|node file: the name of the file is empty
 pin -n 3 --rankfile $tmp/ranks|3 ranks asked for
 pin --bind core --rankfile $tmp/ranks|leave --bind and --map out
 pin -n 1 --cpus 5-|expected something like

@@ -89,6 +89,7 @@ printf 'SwitchName=a Switches=b\nSwitchName=b Switches=a\n' >"$tmp/cycle"
 cat "$tmp/net" "$tmp/net" >"$tmp/twice"
 printf 'n[0-\n' >"$tmp/badlist"
 printf 'x y\n' >"$tmp/badguids"
+mkfifo "$tmp/pipe"
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
     run_cmd "$muster" topo $args
@@ -105,6 +106,15 @@ fabric --fabric-file $tmp/net --device mlx5_0|is for the running fabric
 fabric --timeout 0|must be from 1ms
 place --fabric-file $tmp/net|Give -N NODES
 place --fabric-file $tmp/net -N 2 --occupied $tmp/badlist|is not a list of names
+place --fabric-file $tmp/net -N 2 --occupied $tmp/absent|--occupied: cannot read $tmp/absent: No such file
+place --fabric-file $tmp/net -N 2 --occupied $tmp/pipe|--occupied: $tmp/pipe is a pipe
+place --fabric-file $tmp/net -N 2 --occupied=|--occupied: the name of the file is empty
+export --fabric-file $tmp/net -N 2 --occupied $tmp/absent|--occupied: cannot read $tmp/absent: No such file
+export --fabric-file $tmp/net -N 2 --occupied $tmp|Is a directory
+fabric --fabric-file $tmp/net --guids $tmp/absent|GUID file: cannot read $tmp/absent: No such file
+fabric --guids $tmp/absent|GUID file: cannot read $tmp/absent: No such file
+fabric --fabric-file $tmp/pipe|fabric file: $tmp/pipe is a pipe
+fabric --fabric-file=|fabric file: the name of the file is empty
 place --fabric-file $tmp/net -N 2 more|one word too many
 audit --fabric-file $tmp/topology.conf|no cables to look at
 export --fabric-file $tmp/net|Give -N NODES
@@ -121,7 +131,6 @@ done
 # --- what the pool says of its fabric -----------------------------------------------------------------------------
 
 sees() { "$muster" nodes | grep -qE -- "$1"; }
-mkfifo "$tmp/pipe"
 export MUSTER_FABRIC=$tmp/pipe
 wait_for 10 sees "^fabric: .*/pipe is a pipe: write its text into a file; jobs are placed without it"
 ok $? "a pipe is no fabric" || note "$("$muster" nodes)"
