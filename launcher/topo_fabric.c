@@ -7,6 +7,7 @@
 #include "launcher/commands.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
 #include "topo/audit.h"
@@ -315,6 +316,22 @@ static int place(const struct opts *o, const struct mu_fabric *f, struct mu_err 
 
 /* --- export ----------------------------------------------------------------------------------------------------- */
 
+/* Fabrics call hosts as they like: what would not be read as the same one host is not written. */
+static int put_host(const char *name, struct mu_buf *out, struct mu_err *err)
+{
+    struct mu_hosts h = {0};
+    char shown[200];
+    bool same = mu_hosts_is_node(name) && !mu_hosts_parse_file(name, strlen(name), "", &h, NULL) && h.n == 1 &&
+                !h.v[0].slots && !strcmp(h.v[0].name, name);
+
+    mu_hosts_free(&h);
+    if (!same)
+        return mu_err_set(err, MUSTER_EARG, "host '%s' cannot stand in a hostfile; --guids names it otherwise",
+                          mu_str_show(shown, sizeof shown, name));
+    mu_buf_appendf(out, "%s\n", name);
+    return 0;
+}
+
 static int export(const struct opts *o, const struct mu_fabric *f, struct mu_err *err)
 {
     auto_place struct mu_place *p = NULL;
@@ -334,10 +351,9 @@ static int export(const struct opts *o, const struct mu_fabric *f, struct mu_err
             return mu_err_set(err, MUSTER_EARG, "how many nodes? Give -N NODES");
         if ((rc = choose(o, f, o->nodes, p, &r, err)))
             return rc;
-        for (int i = 0; i < r.n; i++) {
-            mu_str_printable(&out, mu_fabric_host(f, r.hosts[i])->name, strlen(mu_fabric_host(f, r.hosts[i])->name));
-            mu_buf_putc(&out, '\n');
-        }
+        for (int i = 0; i < r.n; i++)
+            if ((rc = put_host(mu_fabric_host(f, r.hosts[i])->name, &out, err)))
+                return rc;
     }
     if (out.failed)
         return no_memory(err);

@@ -10,6 +10,8 @@
 /* What can stand in a topology.conf as it is. */
 static bool plain(const char *name)
 {
+    if (!*name || *name == '-')
+        return false;
     for (; *name; name++)
         if (!((*name >= '0' && *name <= '9') || ((*name | 0x20) >= 'a' && (*name | 0x20) <= 'z') || *name == '-' ||
               *name == '.' || *name == '_'))
@@ -46,7 +48,8 @@ int mu_export_slurm(const struct mu_place *p, struct mu_buf *out, struct mu_err 
         for (int i = p->first_host[v]; i < p->first_host[v + 1]; i++) {
             const char *name = p->f->hosts[p->host[i]].name;
             if (!plain(name))
-                return mu_err_set(err, MUSTER_EARG, "'%.80s' cannot stand in a topology.conf", name);
+                return mu_err_set(err, MUSTER_EARG,
+                                  "host '%.80s' cannot stand in a topology.conf; --guids names it otherwise", name);
             mu_buf_appendf(out, "%s%s", sep, name);
             sep = ",";
         }

@@ -62,6 +62,24 @@ run_cmd "$muster" topo place --fabric-file "$tmp/topology.conf" -N 6 --json
 json "j['nodes'] == ['n0','n1','n2','n3','n4','n5'] and j['cost'] == j['bound'] == 4"
 ok $? "and read" || note "$out"
 
+while read -r name; do
+    sed "s/\"n3\"/\"$name\"/" "$tmp/net" >"$tmp/odd"
+    run_cmd "$muster" topo export --fabric-file "$tmp/odd" -N 4
+    is "$rc:$out:$err" "2::muster topo export: host '$name' cannot stand in a hostfile; --guids names it otherwise" \
+        "no hostfile with $name"
+    run_cmd "$muster" topo export --fabric-file "$tmp/odd" --as topology.conf
+    is "$rc:$out:$err" "2::muster topo export: host '$name' cannot stand in a topology.conf; --guids names it otherwise" \
+        "no topology.conf with it either"
+done <<'END'
+#c
+a:4
+a,b
+-oX
++n0
+n[0-3]
+u@h
+END
+
 run_cmd "$muster" topo audit --fabric-file "$tmp/net" --json
 json "j['schema'] == 'muster.audit/1' and j['findings'] == [] and len(j['units']) == 4 and j['units'][0]['rails'] == 1"
 ok $? "nothing is invented on a sound fabric" || note "$out"
