@@ -8,7 +8,9 @@
 #include "launcher/run.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/path.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
 #include "topo/pin.h"
 #include "topo/topo.h"
 
@@ -65,6 +67,7 @@ struct places {
     struct mu_pin pin;
     const struct mu_topo *topo;
     uint32_t first;            /* rank of this machine */
+    int agent;                 /* process on whose CPUs it is planned; 0: this one, an agent would be started from it */
     struct mu_run_asked asked; /* of the pool; names NULL: it was not */
 };
 
@@ -110,10 +113,10 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
         json_array_append_new(each, json_string(set_for_each[i]));
     for (unsigned i = 0; i < w->nspares; i++)
         json_array_append_new(spares, json_string(host_of(p, w, w->spares[i].node)));
-    json_t *root =
-        json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?}", "schema", "muster.dry-run/1", "ranks", ranks, "spares", spares,
-                  "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note",
-                  w->pin.note, "placed", *w->asked.why ? w->asked.why : NULL);
+    json_t *root = json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?,s:s}", "schema", "muster.dry-run/1", "ranks", ranks,
+                             "spares", spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each,
+                             "output", text(p->output), "note", w->pin.note, "placed",
+                             *w->asked.why ? w->asked.why : NULL, "cpus_of", w->agent ? "agent" : "caller");
     mu_auto_free char *out = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!out)
@@ -148,6 +151,17 @@ static int print_ranks(const struct mu_run_plan *p, const struct places *w, stru
     return 0;
 }
 
+/* What the agent may use, from what this command may. */
+static bool differs(const struct mu_topo *topo)
+{
+    struct mu_topo *own = NULL;
+    bool differ = mu_topo_load(MU_TOPO_LIVE, NULL, 0, &own, NULL) ||
+                  !mu_cpuset_equal(mu_topo_allowed(own), mu_topo_allowed(topo));
+
+    mu_topo_free(own);
+    return differ;
+}
+
 static int print_text(const struct mu_run_plan *p, const struct places *w, struct mu_err *err)
 {
     int rc = print_ranks(p, w, err);
@@ -158,6 +172,8 @@ static int print_text(const struct mu_run_plan *p, const struct places *w, struc
         printf("%s%s%s", i ? ", " : "\nspare: ", host_of(p, w, w->spares[i].node), i + 1 == w->nspares ? "\n" : "");
     if (w->asked.why[0])
         printf("\nplaced: %s\n", w->asked.why);
+    if (w->agent && w->pin.ranks && differs(w->topo))
+        printf("\nCPUs: of those that the agent of this machine may use (process %d), not this command\n", w->agent);
     if (w->pin.note[0])
         printf("\nbinding: %s\n", w->pin.note);
     for (unsigned a = 0; a < p->napps; a++) {
@@ -229,6 +245,23 @@ static int place_on_hosts(const struct mu_run_plan *p, struct places *w, struct 
     return rc ? rc : place_shares(p, w, n, err);
 }
 
+/* This machine, as far as the agent may use it that runs here and would start the ranks; without one it will be started
+ * from where we are. *agent: its number, or 0. */
+static int load_topo(unsigned flags, struct mu_topo **topo, int *agent, struct mu_err *err)
+{
+    struct mu_paths paths;
+    char pid[16];
+
+    *agent = 0;
+    if (!mu_paths_find(&paths, NULL) && mu_daemon_locked(paths.run, "agent.lock", agent) && *agent > 0) {
+        snprintf(pid, sizeof pid, "%d", *agent);
+        if (!mu_topo_load(MU_TOPO_PROCESS, pid, flags, topo, NULL))
+            return 0;
+    }
+    *agent = 0;
+    return mu_topo_load(MU_TOPO_LIVE, NULL, flags, topo, err);
+}
+
 /* In the pool, as its controller says; on this machine, where there is none. */
 static int place_in_pool(struct mu_run_plan *p, const struct mu_topo *topo, struct places *w, struct mu_err *err)
 {
@@ -249,7 +282,7 @@ int mu_run_dry(struct mu_run_plan *p, struct mu_err *err)
     if (*p->opts.map)
         mu_pin_map_parse(p->opts.map, &map, NULL);
     bool gpus = p->opts.bind == MU_RUN_BIND_GPU || map == MU_MAP_GPU;
-    int here, rc = mu_topo_load(MU_TOPO_LIVE, NULL, gpus ? MU_TOPO_IO : 0, &topo, err);
+    int here, rc = load_topo(gpus ? MU_TOPO_IO : 0, &topo, &w.agent, err);
 
     if (rc)
         return rc;

@@ -12,6 +12,7 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/path.h"
 #include "topo/draw.h"
 #include "topo/impl.h"
 
@@ -81,6 +82,11 @@ static int check_synthetic(const char *text, struct mu_err *err)
     return 0;
 }
 
+static bool is_live(enum mu_topo_kind kind)
+{
+    return kind == MU_TOPO_LIVE || kind == MU_TOPO_PROCESS;
+}
+
 static int source_live(struct mu_topo *t, const char *where, struct mu_err *err)
 {
     (void)t, (void)where, (void)err;
@@ -127,6 +133,7 @@ static const struct source {
     bool hostile;     /* what is read may be damaged */
 } sources[] = {
     [MU_TOPO_LIVE] = {source_live, "", false, false},
+    [MU_TOPO_PROCESS] = {source_live, "process ", false, false},
     [MU_TOPO_XML] = {source_xml, "node file ", true, true},
     [MU_TOPO_SYNTHETIC] = {source_synthetic, "description ", false, false},
 };
@@ -255,7 +262,35 @@ static int inherit_masks(struct mu_topo *t, struct mu_err *err)
     return 0;
 }
 
-static int build(struct mu_topo *t, enum mu_topo_kind kind, struct mu_err *err)
+/* A list of /proc/PID/status, such as "Cpus_allowed_list:\t0-3". */
+static int listed(const char *status, const char *name, struct mu_cpuset *out)
+{
+    const char *p = strstr(status, name);
+    char list[8192];
+
+    if (!p)
+        return MUSTER_ENODE;
+    p += strlen(name);
+    p += strspn(p, " \t");
+    snprintf(list, sizeof list, "%.*s", (int)strcspn(p, "\n"), p);
+    return mu_cpuset_parse(list, out, NULL);
+}
+
+/* The same of another process: its masks are its cgroup's as well. */
+static int process_masks(struct mu_topo *t, const char *pid, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf status = {0};
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%.20s/status", pid);
+    if (mu_path_read(path, 64 << 10, &status, NULL) ||
+        listed(mu_buf_str(&status), "\nCpus_allowed_list:", &t->allowed) ||
+        listed(mu_buf_str(&status), "\nMems_allowed_list:", &t->allowed_nodes))
+        return mu_err_set(err, MUSTER_ENODE, "%s does not tell its CPUs", path);
+    return 0;
+}
+
+static int build(struct mu_topo *t, enum mu_topo_kind kind, const char *where, struct mu_err *err)
 {
     struct mu_cpuset pus = {{0}};
     int rc;
@@ -264,7 +299,8 @@ static int build(struct mu_topo *t, enum mu_topo_kind kind, struct mu_err *err)
         (rc = mu_topo_from_bitmap(hwloc_topology_get_allowed_cpuset(t->hw), &t->allowed, err)) ||
         (rc = mu_topo_from_bitmap(hwloc_topology_get_allowed_nodeset(t->hw), &t->allowed_nodes, err)))
         return rc;
-    if (kind == MU_TOPO_LIVE && (rc = inherit_masks(t, err)))
+    if ((kind == MU_TOPO_LIVE && (rc = inherit_masks(t, err))) ||
+        (kind == MU_TOPO_PROCESS && (rc = process_masks(t, where, err))))
         return rc;
     for (int i = 0; i < t->npus; i++)
         mu_cpuset_set(&pus, t->pus[i]);
@@ -288,7 +324,7 @@ static int load_survives(struct mu_topo *t, const char *where, struct mu_err *er
         FILE *null = fopen("/dev/null", "we");
         if (!null || dup2(fileno(null), STDERR_FILENO) < 0)
             _exit(0);
-        if (!hwloc_topology_load(t->hw) && !build(t, MU_TOPO_XML, NULL) && !mu_topo_hwloc_devs(t, NULL))
+        if (!hwloc_topology_load(t->hw) && !build(t, MU_TOPO_XML, where, NULL) && !mu_topo_hwloc_devs(t, NULL))
             mu_topo_draw(t, NULL, null);
         _exit(0);
     }
@@ -331,7 +367,7 @@ static int load(struct mu_topo *t, enum mu_topo_kind kind, const char *where, un
         return rc;
     if (hwloc_topology_load(t->hw))
         return mu_err_set(err, MUSTER_EARG, "%s%s: hwloc cannot read it, it is damaged", sources[kind].what, where);
-    if (kind == MU_TOPO_LIVE && !hwloc_topology_is_thissystem(t->hw))
+    if (is_live(kind) && !hwloc_topology_is_thissystem(t->hw))
         return mu_err_set(err, MUSTER_EARG,
                           "HWLOC_XMLFILE, HWLOC_SYNTHETIC or HWLOC_FSROOT in the environment describes another "
                           "machine; unset it, or set HWLOC_THISSYSTEM=1 if it is this one");
@@ -357,11 +393,11 @@ int mu_topo_load(enum mu_topo_kind kind, const char *where, unsigned flags, stru
     env_restore(env, nenv);
     if (rc)
         return rc;
-    if (t->hw && ((rc = build(t, kind, err)) || (flags & MU_TOPO_IO && (rc = mu_topo_hwloc_devs(t, err))))) {
+    if (t->hw && ((rc = build(t, kind, where, err)) || (flags & MU_TOPO_IO && (rc = mu_topo_hwloc_devs(t, err))))) {
         mu_err_prefix(err, "%s%s", sources[kind].what, where);
         return rc;
     }
-    if (kind == MU_TOPO_LIVE)
+    if (is_live(kind))
         mu_topo_live_devs(t, "");
     *out = MU_STEAL(t, NULL);
     return 0;

@@ -14,13 +14,15 @@ struct mu_topo; /* free with mu_topo_free */
 
 enum mu_topo_kind {
     MU_TOPO_LIVE,     /* this machine, as far as its cgroup and the caller's affinity mask allow */
+    MU_TOPO_PROCESS,  /* this machine, as far as the process `where`, a number, may use it */
     MU_TOPO_XML,      /* `where` is an XML file of hwloc's or NCCL's */
     MU_TOPO_SYNTHETIC /* `where` is hwloc's description, such as "pack:2 core:4 pu:2" */
 };
 #define MU_TOPO_IO 1u /* GPUs and network adapters too (topo/dev.h): tens of milliseconds on a live machine */
 
 /* `where` is ignored for MU_TOPO_LIVE. EARG: the source cannot be used as it is (the text names the file and what is
- * wrong with it); EVERSION: XML of a newer hwloc; ENODE: this machine allows no CPU; ENOMEM. */
+ * wrong with it); EVERSION: XML of a newer hwloc; ENODE: this machine allows no CPU, or there is no such process;
+ * ENOMEM. */
 int mu_topo_load(enum mu_topo_kind, const char *where, unsigned flags, struct mu_topo **out, struct mu_err *);
 void mu_topo_free(struct mu_topo *);
 /* Takes away whatever is not in the mask. ENODE, and no change, when no CPU would be left. */

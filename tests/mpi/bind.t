@@ -68,6 +68,20 @@ like "$rc:$err" '1:.*rank file: slot=4000: this node has no core 4000' "a core t
 run --dry-run --rankfile "$tmp/ranks" "$where"
 like "$rc:$err" "2:.*ranks: slot=4000: this node has no core 4000" "and is seen by --dry-run"
 
+# What a dry run promises is of the agent's CPUs, not of its caller's.
+"$muster" controller --stop
+MUSTER_IDLE=60 "$muster" nodes >"$tmp/nodes"
+run_cmd taskset -c "$other" "$muster" run --dry-run -n 2 "$where"
+like "$rc:$out" "^0:.* 0 +[^ ]+ +$first +.*CPUs: of those that the agent" "a dry run with fewer CPUs than the agent has" || note "$err"
+plan=$(taskset -c "$other" "$muster" run --dry-run --json -n 1 "$where")
+run_cmd taskset -c "$other" "$muster" run -n 1 "$where"
+is "$(wanted <<<"$plan")" "$out" "shows what the job gets"
+like "$plan" '"cpus_of":"agent"' "and whose CPUs they are"
+plan=$(MUSTER_HOME=$tmp/none taskset -c "$other" "$muster" run --dry-run --json -n 1 "$where")
+is "$(wanted <<<"$plan")" "rank 0: $other" "without an agent they are the caller's"
+like "$plan" '"cpus_of":"caller"' "and it says so"
+"$muster" controller --stop
+
 # Whoever owns the cgroup takes CPUs away.
 group=/sys/fs/cgroup/cpuset/muster-bind-$$
 if [ -w /sys/fs/cgroup/cpuset ] && mkdir "$group" 2>/dev/null; then

@@ -163,6 +163,7 @@ static void bad_sources(void)
     refused(MU_TOPO_XML, "/nonexistent/node.xml", MUSTER_EIO, "No such file");
     refused(MU_TOPO_XML, dir, MUSTER_EIO, "Is a directory");
     refused(MU_TOPO_XML, NULL, MUSTER_EARG, "no such source");
+    refused(MU_TOPO_PROCESS, "0", MUSTER_ENODE, "does not tell its CPUs");
     refused(MU_TOPO_SYNTHETIC, "pack:x", MUSTER_EARG, "pack:2 core:4 pu:2");
     refused(MU_TOPO_SYNTHETIC, "", MUSTER_EARG, "pack:2 core:4 pu:2");
     refused(MU_TOPO_SYNTHETIC, "pack:4000 core:4000 pu:2", MUSTER_EARG, "more than 16384");
@@ -192,6 +193,7 @@ static void live(void)
 {
     struct mu_topo *t;
     struct mu_err err = {0};
+    char number[16];
     cpu_set_t mine;
     uint64_t best = UINT64_MAX;
 
@@ -230,11 +232,18 @@ static void live(void)
         mu_topo_count(t, &n);
         bool good = n.pus == 1 && n.cores == 1 && mu_cpuset_isset(mu_topo_allowed(t), last) && mu_topo_ncores(t) >= 1;
         mu_topo_free(t);
+        snprintf(number, sizeof number, "%d", (int)getppid());
+        if (mu_topo_load(MU_TOPO_PROCESS, number, 0, &t, NULL))
+            _exit(3);
+        mu_topo_count(t, &n);
+        good = good && n.pus == CPU_COUNT(&mine);
+        mu_topo_free(t);
         _exit(good ? 0 : 1);
     }
     int status = -1;
     waitpid(pid, &status, 0);
-    TAP_OK(status == 0, "an inherited mask of CPU %d alone leaves that one", last);
+    TAP_OK(status == 0, "an inherited mask of CPU %d alone leaves that one, another process is asked for its own",
+           last);
 }
 
 static void drawing(void)
