@@ -157,6 +157,9 @@ static bool looks_slurm(const char *text, size_t len)
 
 static int read_text(struct mu_fabric *f, const char *text, size_t len, struct mu_err *err)
 {
+    static const char bom[] = "\xef\xbb\xbf"; /* what some editors put before UTF-8 */
+    size_t skip = len >= 3 && !memcmp(text, bom, 3) ? 3 : 0;
+    text += skip, len -= skip;
     bool slurm = looks_slurm(text, len);
 
     if (memchr(text, '\0', len))
@@ -312,6 +315,9 @@ static int parse_guids(const char *text, const char *path, struct mu_guids *g, s
             g->v = v;
         }
         struct mu_guid_host *h = &g->v[g->n];
+        if (b_end - b > MU_FABRIC_MAX_NAME)
+            return mu_err_set(err, MUSTER_EARG, "%s:%d: a name of more than %d bytes", path, line + 1,
+                              MU_FABRIC_MAX_NAME);
         if (!parse_guid(a, (size_t)(a_end - a), &h->guid) || b == b_end || b_end + strspn(b_end, " \t\r") != eol)
             return mu_err_set(err, MUSTER_EARG, "%s:%d: expected a node GUID and a host name", path, line + 1);
         if (!(h->host = strndup(b, (size_t)(b_end - b))))

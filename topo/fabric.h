@@ -26,6 +26,7 @@ struct mu_fabric_node {
     char *id;        /* as the file has it: "S-0008f10400411f56", or a name */
     char *name;      /* switch: its description or id; adapter: "host device" as described */
     uint64_t guid;   /* 0: not said */
+    int nports;      /* that its head has; 0: not said */
     int host;        /* of an adapter; -1 otherwise */
     int rank;        /* of a switch: 1 with hosts on it, 2 next to those, ...; 0: no host in reach, or no switch */
     int subnet;      /* number of its connected part, from 0 */

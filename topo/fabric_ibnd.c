@@ -110,6 +110,20 @@ static uint64_t guid_of(const char *p, const char *eol)
     return strtoull(text, NULL, 16);
 }
 
+static int no_such_port(struct cursor *c, int line, int port, const struct mu_fabric_node *n)
+{
+    char shown[80];
+
+    return mu_err_set(c->err, MUSTER_EARG, "%s:%d: port %d of %s, which has %d port%s", c->f->origin, line, port,
+                      mu_str_show(shown, sizeof shown, n->id), n->nports, n->nports == 1 ? "" : "s");
+}
+
+static int too_long(struct cursor *c)
+{
+    return mu_err_set(c->err, MUSTER_EARG, "%s:%d: a name of more than %d bytes", c->f->origin, c->line,
+                      MU_FABRIC_MAX_NAME);
+}
+
 static int head(struct cursor *c, enum mu_fabric_kind kind, uint64_t guid, int *node)
 {
     const char *id;
@@ -122,17 +136,22 @@ static int head(struct cursor *c, enum mu_fabric_kind kind, uint64_t guid, int *
     blanks(c);
     if (!quoted(c, &id, &len))
         return bad(c, "expected a name in quotes");
+    if (len > MU_FABRIC_MAX_NAME)
+        return too_long(c);
     int i = mu_fabric_add(c->f, id, len, c->line, c->err);
     if (i < 0)
         return i;
     struct mu_fabric_node *n = &c->f->nodes[i];
     n->kind = kind;
     n->guid = guid;
+    n->nports = nports;
     description(c, n, &failed);
     if (!failed && !n->name)
         failed = !(n->name = strdup(n->id));
     if (failed)
         return mu_err_set(c->err, MUSTER_ENOMEM, "out of memory");
+    if (strlen(n->name) > MU_FABRIC_MAX_NAME)
+        return too_long(c);
     *node = i;
     return 0;
 }
@@ -147,6 +166,8 @@ static int cable(struct cursor *c, int node)
         return bad(c, "a cable before the first Switch or Ca");
     if (!port(c, &mine))
         return bad(c, "expected a port such as [1]");
+    if (c->f->nodes[node].nports && mine > c->f->nodes[node].nports)
+        return no_such_port(c, c->line, mine, &c->f->nodes[node]);
     blanks(c);
     if (c->p == c->eol || *c->p == '#')
         return 0; /* nothing on it */
@@ -155,6 +176,8 @@ static int cable(struct cursor *c, int node)
     blanks(c);
     if (!port(c, &theirs))
         return bad(c, "expected the port of the other end");
+    if (len > MU_FABRIC_MAX_NAME)
+        return too_long(c);
     int peer = mu_fabric_add(c->f, id, len, 0, c->err);
     if (peer < 0)
         return peer;
@@ -165,6 +188,7 @@ int mu_fabric_read_ibnd(struct mu_fabric *f, const char *text, size_t len, struc
 {
     const char *end = text + len;
     uint64_t guid = 0;
+    size_t first = f->nhalves;
     int node = -1, line = 0, heads_seen = 0;
 
     if (!len)
@@ -202,7 +226,14 @@ int mu_fabric_read_ibnd(struct mu_fabric *f, const char *text, size_t len, struc
             return mu_err_set(err, MUSTER_EARG, "%s: is truncated (line %d has no end)", f->origin, line);
     }
     if (!heads_seen)
-        return mu_err_set(err, MUSTER_EARG, "%s: no Switch and no Ca in it: is it what ibnetdiscover prints?",
+        return mu_err_set(err, MUSTER_EARG,
+                          "%s: no Switch, no Ca and no SwitchName in it: it is neither what ibnetdiscover prints nor a "
+                          "topology.conf",
                           f->origin);
+    for (size_t i = first; i < f->nhalves; i++) { /* now that all have had their heads */
+        const struct mu_half *h = &f->halves[i];
+        if (f->nodes[h->peer].nports && h->peer_port > f->nodes[h->peer].nports)
+            return no_such_port(&(struct cursor){.f = f, .err = err}, h->line, h->peer_port, &f->nodes[h->peer]);
+    }
     return 0;
 }

@@ -6,7 +6,7 @@
 
 #include "topo/fabric.h"
 
-enum { MU_FABRIC_MAX_NODES = 1 << 20, MU_FABRIC_MAX_PORTS = 1 << 16 };
+enum { MU_FABRIC_MAX_NODES = 1 << 20, MU_FABRIC_MAX_PORTS = 1 << 16, MU_FABRIC_MAX_NAME = 255 };
 
 struct mu_names { /* text -> index, open addressing */
     struct {

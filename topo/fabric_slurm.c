@@ -7,7 +7,7 @@
 #include "runtime/base/str.h"
 #include "topo/fabric_impl.h"
 
-enum { MAX_WORDS = 1 << 20, MAX_WORD = 255, MAX_DEPTH = 16 };
+enum { MAX_WORDS = 1 << 20, MAX_WORD = MU_FABRIC_MAX_NAME, MAX_DEPTH = 16 };
 
 /* --- host lists ------------------------------------------------------------------------------------------------- */
 
@@ -16,10 +16,15 @@ struct words {
     size_t n, cap;
 };
 
+static int too_many(struct mu_err *err)
+{
+    return mu_err_set(err, MUSTER_EARG, "more than %d names", MAX_WORDS);
+}
+
 static int push(struct words *w, const char *s, struct mu_err *err)
 {
     if (w->n == MAX_WORDS)
-        return mu_err_set(err, MUSTER_EARG, "more than %d names", MAX_WORDS);
+        return too_many(err);
     if (w->n == w->cap) {
         size_t cap = w->cap ? 2 * w->cap : 16;
         char **v = realloc(w->v, cap * sizeof *v);
@@ -67,8 +72,10 @@ static int range(struct words *w, const char *done, const char *a, const char *z
     }
     if (!dash)
         to = from;
-    if (to < from || to - from >= MAX_WORDS)
+    if (to < from)
         return no_list(a, (size_t)(z - a), err);
+    if (to - from >= MAX_WORDS)
+        return too_many(err);
     for (long i = from; i <= to; i++) {
         char name[MAX_WORD + 32];
         int rc;

@@ -80,7 +80,7 @@ static int audit(struct mu_fabric **f, struct mu_audit *a, struct mu_err *err)
             alive += !cable[k].gone && (cable[k].a == i || cable[k].b == i);
         if (!alive) /* as in a discovery: what nothing leads to is not there */
             continue;
-        mu_buf_appendf(&b, "%s 64 \"%s\" # \"%s\"\n", node[i].ca ? "Ca" : "Switch", node[i].name, node[i].text);
+        mu_buf_appendf(&b, "%s 1024 \"%s\" # \"%s\"\n", node[i].ca ? "Ca" : "Switch", node[i].name, node[i].text);
         for (int k = 0; k < ncables; k++) {
             if (cable[k].gone)
                 continue;

@@ -108,16 +108,30 @@ static void slurm(void)
     }
     TAP_OK(rank1 == 2 && rank2 == 1, "its switches have their ranks");
     mu_fabric_free(f);
+    f = NULL;
+    rc = parse("\xef\xbb\xbfSwitchName=s0 Nodes=n[0-3]\r\n", &f, &err);
+    TAP_OK(!rc && mu_fabric_nhosts(f) == 4, "an editor may have put a mark before it");
+    mu_fabric_free(f);
 }
 
 #define SW "Switch 4 \"a\"\n[1] \"h\"[1]\n"
+#define LONG16 "0123456789abcdef"
+#define LONG64 LONG16 LONG16 LONG16 LONG16
+#define LONG LONG64 LONG64 LONG64 LONG64
 #define CA "Ca 1 \"h\"\n[1] \"a\"[1]\n"
 static const struct {
     const char *in, *err;
 } bad[] = {
     {"", "f: is empty"},
     {"hello\n", "f: is neither what ibnetdiscover prints nor a topology.conf (line 1)"},
-    {"# nothing\n", "f: no Switch and no Ca in it: is it what ibnetdiscover prints?"},
+    {"# nothing\n",
+     "f: no Switch, no Ca and no SwitchName in it: it is neither what ibnetdiscover prints nor a topology.conf"},
+    {"Switch 40 \"a\"\n[300] \"h\"[1]\n", "f:2: port 300 of a, which has 40 ports"},
+    {"Switch 40 \"a\"\n[300]\n", "f:2: port 300 of a, which has 40 ports"},
+    {"Switch 4 \"a\"\n[1] \"h\"[2]\n" CA, "f:2: port 2 of h, which has 1 port"},
+    {"Switch 4 \"" LONG "\"\n", "f:1: a name of more than 255 bytes"},
+    {"Switch 4 \"a\" # \"" LONG "\"\n", "f:1: a name of more than 255 bytes"},
+    {"Switch 4 \"a\"\n[1] \"" LONG "\"[1]\n", "f:2: a name of more than 255 bytes"},
     {SW "Ca 1 \"h\"\n[1] \"a\"[1", "f: is truncated (line 4 has no end)"},
     {SW, "f: is truncated (h is at the end of a cable, but not described)"},
     {SW "Ca 1 \"h\"\n", "f: is truncated (h has no cable, but a has one to it)"},
@@ -144,6 +158,7 @@ static const struct {
     {"SwitchName=a Nodes=n[1-\n", "f:1: 'n[1-' is not a list of names such as n[1-3,7],m"},
     {"SwitchName=a Nodes=n[3-1]\n", "f:1: '3-1' is not a list of names such as n[1-3,7],m"},
     {"SwitchName=a Nodes=n[0-999999][0-9]\n", "f:1: more than 1048576 names"},
+    {"SwitchName=a Nodes=n[0-99999999]\n", "f:1: more than 1048576 names"},
     {"SwitchName=a Nodes=,\n", "f:1: '' is not a list of names such as n[1-3,7],m"},
     {"SwitchName=a Nodes=n \\\n", "f: is truncated (line 1 goes on)"},
     {"SwitchName=a Nodes\n", "f:1: expected KEY=VALUE"},
