@@ -180,6 +180,8 @@ static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin 
         return mu_err_prefix(err, "--map");
     if (o->rankfile && (o->bind || o->map))
         return mu_err_set(err, MUSTER_EARG, "--rankfile says where each rank goes: leave --bind and --map out");
+    if (o->smt && o->bind && !strcmp(o->bind, "none"))
+        return mu_err_set(err, MUSTER_EARG, "--bind none leaves ranks all hardware threads: leave --smt out");
     if (o->occupied) {
         if ((rc = mu_cpuset_parse(o->occupied, &occupied, err)))
             return mu_err_prefix(err, "--occupied");
@@ -278,6 +280,8 @@ static int show(const struct opts *o, struct mu_topo *t, struct mu_err *err)
     struct mu_pin pin = {0}, *p = NULL;
     int rc = 0;
 
+    if (o->json && o->svg)
+        return mu_err_set(err, MUSTER_EARG, "--json and --svg are two outputs: give one of them");
     if (o->ranks || o->rankfile) {
         if ((rc = compute(o, t, &pin, err)))
             return rc;

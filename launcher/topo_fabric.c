@@ -7,6 +7,7 @@
 #include "launcher/commands.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
@@ -342,8 +343,6 @@ static int export(const struct opts *o, const struct mu_fabric *f, struct mu_err
     if (rc)
         return rc;
     if (o->as == AS_TOPOLOGY) {
-        if (o->nodes || o->occupied)
-            return mu_err_set(err, MUSTER_EARG, "a topology.conf has all nodes: -N and --occupied are for a hostfile");
         if ((rc = mu_export_slurm(p, &out, err)))
             return rc;
     } else {
@@ -407,17 +406,49 @@ static int audit(const struct opts *o, const struct mu_fabric *f, struct mu_err 
 
 /* --- commands --------------------------------------------------------------------------------------------------- */
 
+#define TIMEOUT_UNSAID UINT64_MAX
+#define TIMEOUT_NS (30 * MU_SEC)
+
+/* Whoever gives an option means something by it: one that would change nothing is refused. */
+static int idle_options(const struct opts *o, struct mu_err *err)
+{
+    if (o->json && o->svg)
+        return mu_err_set(err, MUSTER_EARG, "--json and --svg are two outputs: give one of them");
+    if (o->files && o->device)
+        return mu_err_set(err, MUSTER_EARG, "--device is for the running fabric, --fabric-file is another one");
+    if (o->files && o->timeout != TIMEOUT_UNSAID)
+        return mu_err_set(err, MUSTER_EARG, "--timeout is for the running fabric, --fabric-file is another one");
+    if (o->timeout != TIMEOUT_UNSAID && (o->timeout < MU_MS || o->timeout > 86400 * MU_SEC))
+        return mu_err_set(err, MUSTER_EARG, "--timeout must be from 1ms to 1d");
+    if (o->as == AS_TOPOLOGY && (o->nodes || o->occupied || o->group))
+        return mu_err_set(err, MUSTER_EARG,
+                          "a topology.conf has all nodes: -N, --occupied and --group-size are for a hostfile");
+    return 0;
+}
+
+/* So is a list of GUIDs where no adapter has one. */
+static int idle_guids(const struct opts *o, const struct mu_fabric *f, struct mu_err *err)
+{
+    char source[200];
+
+    for (int i = 0; o->guids && i < mu_fabric_nnodes(f); i++)
+        if (mu_fabric_node(f, i)->guid)
+            return 0;
+    return o->guids ? mu_err_set(err, MUSTER_EARG, "--guids: nothing in %s has a GUID",
+                                 mu_str_show(source, sizeof source, mu_fabric_source(f)))
+                    : 0;
+}
+
 static int load(const struct opts *o, struct mu_fabric **out, struct mu_err *err)
 {
     if (!o->files) {
-        int rc = mu_fabric_discover(o->device, (int)(o->timeout / 1000000), o->guids, out, err);
+        int rc = mu_fabric_discover(o->device, (int)((o->timeout == TIMEOUT_UNSAID ? TIMEOUT_NS : o->timeout) / MU_MS),
+                                    o->guids, out, err);
         struct mu_err why = *err;
         return rc == MUSTER_ENODE || rc == MUSTER_ENOSYS
                    ? mu_err_set(err, rc, "%.400s; or give --fabric-file", why.text)
                    : rc;
     }
-    if (o->device)
-        return mu_err_set(err, MUSTER_EARG, "--device is for the running fabric, --fabric-file is another one");
     return unusable(mu_fabric_load(o->files, o->guids, out, err));
 }
 
@@ -441,10 +472,8 @@ static int run_sub(const struct sub *s, struct opts *o, int argc, char **argv)
     }
     if (!rc && first < argc)
         rc = mu_err_set(&err, MUSTER_EARG, "'%.80s' is one word too many: %s", argv[first], s->usage);
-    if (!rc && (o->timeout < 1000000 || o->timeout > 86400ull * 1000000000))
-        rc = mu_err_set(&err, MUSTER_EARG, "--timeout must be from 1ms to 1d");
-    if (!rc)
-        rc = load(o, &f, &err);
+    if (!rc && !(rc = idle_options(o, &err)) && !(rc = load(o, &f, &err)))
+        rc = idle_guids(o, f, &err);
     if (!rc)
         rc = s->run(o, f, &err);
     if (rc)
@@ -460,7 +489,7 @@ int mu_topo_fabric_cmd(int argc, char **argv)
 {
     for (size_t i = 0; i < MU_COUNT(subs); i++)
         if (!strcmp(argv[0], subs[i].name)) {
-            struct opts o = {.timeout = 30ull * 1000000000};
+            struct opts o = {.timeout = TIMEOUT_UNSAID};
             int code = run_sub(&subs[i], &o, argc, argv);
             mu_opt_free(rows, MU_COUNT(rows), &o);
             return code;

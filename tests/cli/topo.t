@@ -126,6 +126,8 @@ pin -n x|from 1
 pin -n 1 --bind socket|core, numa, gpu or none
 pin -n 1 --map socket|slot, node, numa or gpu
 show --bind gpu|Give -n N, or leave --bind out
+show --json --svg $tmp/both.svg|--json and --svg are two outputs
+pin -n 1 --bind none --smt|leave --smt out
 pin --rankfile $tmp/far|has no package 7 with core 0
 pin --rankfile $tmp/two|two:2: another host than in line 1
 pin --rankfile $tmp/odd|odd:2: 'rank 1:b slot=0'

@@ -122,6 +122,13 @@ fabric --fabric-file $tmp/net --fabric-file $tmp/topology.conf|cannot be mixed
 fabric --fabric-file $tmp/net --guids $tmp/badguids|expected a node GUID and a host name
 fabric --fabric-file $tmp/net --device mlx5_0|is for the running fabric
 fabric --timeout 0|must be from 1ms
+fabric --fabric-file $tmp/net --timeout 5s|--timeout is for the running fabric
+place --fabric-file $tmp/net -N 2 --timeout 5s|--timeout is for the running fabric
+audit --fabric-file $tmp/net --timeout 5s|--timeout is for the running fabric
+export --fabric-file $tmp/net -N 2 --timeout 5s|--timeout is for the running fabric
+fabric --fabric-file $tmp/net --json --svg $tmp/both.svg|--json and --svg are two outputs
+fabric --fabric-file $tmp/topology.conf --guids $tmp/guids|--guids: nothing in $tmp/topology.conf has a GUID
+export --as topology.conf --fabric-file $tmp/net --group-size 2|are for a hostfile
 place --fabric-file $tmp/net|Give -N NODES
 place --fabric-file $tmp/net -N 2 --occupied $tmp/badlist|is not a list of names
 place --fabric-file $tmp/net -N 2 --occupied $tmp/absent|--occupied: cannot read $tmp/absent: No such file
