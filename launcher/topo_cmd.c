@@ -9,6 +9,7 @@
 #include "launcher/table.h"
 #include "launcher/topo_fabric.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
 #include "runtime/base/opt.h"
 #include "runtime/base/str.h"
 #include "topo/draw.h"
@@ -82,7 +83,8 @@ static int put_json(json_t *j, struct mu_err *err)
     int rc = j && !json_dumpf(j, stdout, JSON_COMPACT) && putchar('\n') != EOF ? 0 : MUSTER_EIO;
 
     json_decref(j);
-    return rc ? mu_err_set(err, rc, "the result cannot be printed") : 0;
+    return rc && !ferror(stdout) ? mu_err_set(err, rc, "the result cannot be printed")
+                                 : 0; /* main says of the stream */
 }
 
 /* The array, or NULL when memory ran out while it grew. */
@@ -143,23 +145,39 @@ static json_t *json_devs(const struct mu_topo *t, bool gpu)
 
 /* --- pinning ---------------------------------------------------------------------------------------------------- */
 
+static bool is_host(const char *name)
+{
+    uint64_t index;
+
+    if (name[0] == '+')
+        return name[1] == 'n' && !mu_str_u64(name + 2, 0, MU_HOSTS_MAX - 1, &index);
+    return name[0] == '[' || mu_hosts_is_node(mu_host_name(name));
+}
+
 /* The slots of a rank file's ranks; all on one node. */
-static int slots_of(const struct opts *o, char ***slots, int *n, struct mu_err *err)
+static int slots_of(const struct opts *o, const struct mu_topo *t, char ***slots, int *n, struct mu_err *err)
 {
     struct mu_rankfile f = {0};
+    char shown[80];
     int rc = mu_rankfile_read(o->rankfile, &f, err);
 
     if (rc)
         return rc == MUSTER_ENOMEM ? rc : MUSTER_EARG;
+    if (o->ranks && (uint32_t)o->ranks != f.n)
+        rc = mu_err_set(err, MUSTER_EARG, "%d ranks asked for, %s has %u: leave -n out", o->ranks, o->rankfile, f.n);
     for (uint32_t i = 0; !rc && i < f.n; i++) {
-        if (strcmp(f.v[i].host, f.v[0].host))
+        struct mu_cpuset cpus;
+        if (!is_host(f.v[i].host))
+            rc = mu_err_set(err, MUSTER_EARG, "%s:%u: '%s' is no host, and none of a list, +n0 to +n%d", o->rankfile,
+                            f.v[i].line, mu_str_show(shown, sizeof shown, f.v[i].host), MU_HOSTS_MAX - 1);
+        else if (*f.v[i].slots && (rc = mu_pin_slots(t, f.v[i].slots, o->smt, &cpus, err)))
+            mu_err_prefix(err, "%s:%u", o->rankfile, f.v[i].line);
+        else if (strcmp(f.v[i].host, f.v[0].host))
             rc = mu_err_set(err, MUSTER_EARG, "%s:%u: another host than in line %u; this looks at one node",
                             o->rankfile, f.v[i].line, f.v[0].line);
         else if (mu_strv_append(slots, f.v[i].slots))
             rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     }
-    if (!rc && o->ranks && (uint32_t)o->ranks != f.n)
-        rc = mu_err_set(err, MUSTER_EARG, "%d ranks asked for, %s has %u: leave -n out", o->ranks, o->rankfile, f.n);
     *n = (int)f.n;
     mu_rankfile_free(&f);
     return rc;
@@ -187,7 +205,7 @@ static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin 
             return mu_err_prefix(err, "--occupied");
         r.occupied = &occupied;
     }
-    rc = o->rankfile ? slots_of(o, &slots, &r.nranks, err) : 0;
+    rc = o->rankfile ? slots_of(o, t, &slots, &r.nranks, err) : 0;
     r.slots = slots;
     if (!rc)
         rc = mu_pin_compute(t, &r, p, err);
@@ -269,10 +287,10 @@ static int show_text(const struct mu_topo *t, const struct mu_pin *p)
     if (nics)
         printf(", %d network adapter%s", nics, s_of(nics));
     printf(" (what is allowed: *)\n");
-    int rc = mu_topo_draw(t, p, stdout);
+    mu_topo_draw(t, p, stdout);
     if (p && p->policy == MU_PIN_NONE)
         printf("ranks 0-%d are not bound\n", p->nranks - 1);
-    return rc;
+    return 0;
 }
 
 static int show(const struct opts *o, struct mu_topo *t, struct mu_err *err)
@@ -422,10 +440,6 @@ static int run_sub(const struct sub *s, int argc, char **argv)
         return complain(s, &err, rc == MUSTER_ENOMEM ? EXIT_FAILURE : EXIT_USAGE);
     if ((rc = s->run(&o, t, &err)))
         return complain(s, &err, rc == MUSTER_EARG ? EXIT_USAGE : EXIT_FAILURE);
-    if (fflush(stdout)) {
-        mu_err_errno(&err, 0, "standard output");
-        return complain(s, &err, EXIT_FAILURE);
-    }
     return 0;
 }
 

@@ -178,12 +178,19 @@ static void reap(pid_t pid, uint64_t deadline, bool kill_now)
     }
 }
 
-static int explain(int code, struct mu_err *err)
+static int explain(int code, const char *device, struct mu_err *err)
 {
+    char name[100];
+
     switch (code) {
     case CHILD_NO_LIBRARY:
         return mu_err_set(err, MUSTER_ENOSYS, "libibnetdisc.so.5 is not installed (package libibnetdisc5)");
     case CHILD_NO_FABRIC:
+        if (device)
+            return mu_err_set(err, MUSTER_ENODE,
+                              "no InfiniBand subnet can be discovered through adapter %s of this host (is there such a "
+                              "one, permission for /dev/infiniband/umad*?)",
+                              mu_str_show(name, sizeof name, device));
         return mu_err_set(err, MUSTER_ENODE,
                           "no InfiniBand subnet can be discovered from this host (adapter, permission for "
                           "/dev/infiniband/umad*?)");
@@ -240,7 +247,7 @@ int mu_fabric_discover_text(const char *device, int deadline_ms, struct mu_buf *
     if (rc == MUSTER_ETIMEOUT)
         return mu_err_set(err, rc, "the fabric does not answer: its discovery took more than %d ms", deadline_ms);
     if (!rc && (rc = outcome(text, from)))
-        rc = explain(rc, err);
+        rc = explain(rc, device, err);
     return rc;
 }
 

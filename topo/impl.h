@@ -32,6 +32,9 @@ int mu_topo_from_bitmap(hwloc_const_bitmap_t, struct mu_cpuset *out, struct mu_e
  * would only call unreadable. */
 int mu_topo_read_xml(const char *path, struct mu_buf *out, bool *nccl, struct mu_err *);
 
+/* Past the comment, declaration or DOCTYPE, with what is in its brackets, that begins here; NULL: it does not end. */
+const char *mu_xml_skip(const char *);
+
 /* dev.c: the list of devices. Index of the new bridge, or ENOMEM. */
 int mu_topo_add_bridge(struct mu_topo *, const char *name, int parent);
 int mu_topo_add_dev(struct mu_topo *, bool gpu, const struct mu_topo_dev *);

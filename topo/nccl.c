@@ -10,7 +10,7 @@
 #include "runtime/base/str.h"
 #include "topo/impl.h"
 
-enum { DEEPEST = 64, ATTRIBUTES = 32, DEVICES = 2048 };
+enum { NEWEST = 1, /* version that NCCL writes */ DEEPEST = 64, ATTRIBUTES = 32, DEVICES = 2048 };
 
 struct slice {
     const char *s;
@@ -99,20 +99,15 @@ static void blanks(struct reader *r)
 static int seek(struct reader *r)
 {
     for (;;) {
-        const char *end = NULL;
         r->p += strcspn(r->p, "<");
         if (!*r->p)
             return 0;
-        if (!strncmp(r->p, "<!--", 4))
-            end = "-->";
-        else if (r->p[1] == '?' || r->p[1] == '!')
-            end = ">";
-        else
+        if (r->p[1] != '?' && r->p[1] != '!')
             return 1;
-        const char *q = strstr(r->p, end);
+        const char *q = mu_xml_skip(r->p);
         if (!q)
             return bad(r, "a comment or declaration does not end: it is truncated");
-        r->p = q + strlen(end);
+        r->p = q;
     }
 }
 
@@ -187,6 +182,16 @@ static int parse_mask(struct reader *r, const char *text, struct mu_cpuset *out)
     }
 }
 
+static int on_system(struct reader *r, const struct element *e)
+{
+    char text[24];
+    uint64_t version = NEWEST;
+
+    if (*attr(e, "version", text, sizeof text) && (mu_str_u64(text, 0, UINT32_MAX, &version) || version > NEWEST))
+        return bad(r, "version '%s' of NCCL's topologies is not known, only %d", text, NEWEST);
+    return 0;
+}
+
 static int on_cpu(struct reader *r, const struct element *e)
 {
     char text[MU_CPUSET_MAX / 32 * 9 + 2], id[24];
@@ -205,14 +210,13 @@ static int on_cpu(struct reader *r, const struct element *e)
         return rc;
     for (r->cpu = 0; r->cpu < t->nnodes && t->nodes[r->cpu].os != (int)numa; r->cpu++)
         ;
-    if (r->cpu == t->nnodes) {
-        struct mu_topo_node *v = realloc(t->nodes, ((size_t)t->nnodes + 1) * sizeof *v);
-        if (!v)
-            return no_memory(r);
-        t->nodes = v;
-        v[t->nnodes++] = (struct mu_topo_node){.os = (int)numa};
-    }
-    mu_cpuset_or(&t->nodes[r->cpu].cpus, &cpus);
+    if (r->cpu < t->nnodes)
+        return bad(r, "NUMA node %d is there twice", (int)numa);
+    struct mu_topo_node *v = realloc(t->nodes, ((size_t)t->nnodes + 1) * sizeof *v);
+    if (!v)
+        return no_memory(r);
+    t->nodes = v;
+    v[t->nnodes++] = (struct mu_topo_node){.os = (int)numa, .cpus = cpus};
     return 0;
 }
 
@@ -316,7 +320,9 @@ static int walk(struct reader *r)
         }
         if (r->ended || (!r->depth && !is(e.name, "system")))
             return bad(r, "<%.*s> outside of <system>", (int)(e.name.n < 40 ? e.name.n : 40), e.name.s);
-        if (is(e.name, "cpu"))
+        if (!r->depth)
+            rc = on_system(r, &e);
+        else if (is(e.name, "cpu"))
             rc = on_cpu(r, &e);
         else if (is(e.name, "pci"))
             rc = on_pci(r, &e, &dev);

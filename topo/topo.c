@@ -107,7 +107,9 @@ static int source_xml(struct mu_topo *t, const char *where, struct mu_err *err)
         return rc ? mu_err_prefix(err, "node file %s", where) : 0;
     }
     if (hwloc_topology_set_xmlbuffer(t->hw, text.data, (int)text.len + 1))
-        return mu_err_set(err, MUSTER_EARG, "node file %s: hwloc does not take it", where);
+        return mu_err_set(err, MUSTER_EARG,
+                          "node file %s: hwloc does not parse it: it is damaged, or has elements more than 256 deep",
+                          where);
     return 0;
 }
 

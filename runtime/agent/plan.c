@@ -312,7 +312,7 @@ static struct share *compute(struct mu_plan *p, uint32_t n, const struct mu_m_sp
                  slots ? "rank file: " : "ranks are not bound: ", err.text);
         return NULL;
     }
-    if (spec->bind || slots)
+    if (spec->bind || slots || req.map == MU_MAP_GPU)
         snprintf(note, 200, "%s", pin.note);
     bool bound = pin.policy != MU_PIN_NONE;
     for (int i = 0; i < pin.nrows && !note[0]; i++)

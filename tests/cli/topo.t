@@ -90,7 +90,11 @@ check "a file that cannot be written is an error" [ "$rc:$err" = "1:muster topo 
 printf 'rank 1=a slot=1:0\nrank 0=a slot=p1,2\n' >"$tmp/ranks"
 run topo pin --node-file $data --rankfile "$tmp/ranks" --json
 check "a rank file" json "j['bind'] == 'rankfile' and [(r['cpuset'], r['nodeset']) for r in j['ranks']] == [('1-2', '0'), ('3', '8')]"
-printf 'rank 0=a slot=7:0\n' >"$tmp/far"
+printf '\nrank 0=a slot=7:0\n' >"$tmp/far"
+printf 'rank 0=+n4294967296 slot=0\n' >"$tmp/beyond"
+printf 'rank 0=a+b slot=0\n' >"$tmp/nohost"
+printf '<?xml version="1.0"?>\n<!DOCTYPE topology [<!ENTITY a "]>">]>\n<topology version="2.0"></topology>\n' >"$tmp/doctype.xml"
+python3 -c 'print("<topology version=\"2.0\">" + "<object type=\"Group\">" * 300 + "</object>" * 300 + "</topology>")' >"$tmp/deep.xml"
 printf 'rank 0=a slot=0\nrank 1=b slot=0\n' >"$tmp/two"
 printf 'rank 0=a slot=0\nrank 1:b slot=0\n' >"$tmp/odd"
 
@@ -128,7 +132,11 @@ pin -n 1 --map socket|slot, node, numa or gpu
 show --bind gpu|Give -n N, or leave --bind out
 show --json --svg $tmp/both.svg|--json and --svg are two outputs
 pin -n 1 --bind none --smt|leave --smt out
-pin --rankfile $tmp/far|has no package 7 with core 0
+pin --rankfile $tmp/far|far:2: slot=7:0: this node has no package 7 with core 0
+pin --rankfile $tmp/beyond|beyond:1: '+n4294967296' is no host, and none of a list, +n0 to +n65535
+pin --rankfile $tmp/nohost|nohost:1: 'a+b' is no host
+show --node-file $tmp/deep.xml|elements more than 256 deep
+show --node-file $tmp/doctype.xml|damaged
 pin --rankfile $tmp/two|two:2: another host than in line 1
 pin --rankfile $tmp/odd|odd:2: 'rank 1:b slot=0'
 pin --rankfile $tmp/absent|No such file or directory
@@ -154,7 +162,10 @@ run topo --help
 check "help" [ "$rc:$err" = 0: ]
 run topo pin --help
 check "help of pin" grep -q -- --node-file "$tmp/out"
-"$muster" topo show >/dev/full 2>"$tmp/err"
-check "a full disk under stdout is an error" [ $? = 1 ]
+for args in 'show' 'show --json' 'pin -n 1' 'pin -n 1 --json' 'pin --help' "show --node-file $gpus --json"; do
+    # shellcheck disable=SC2086
+    "$muster" topo $args >/dev/full 2>"$tmp/err"
+    check "a full disk under stdout is an error of one line: $args" [ $?:"$(<"$tmp/err")" = "1:muster: cannot write standard output: No space left on device" ]
+done
 echo "1..$n"
 [ $bad = 0 ]

@@ -147,6 +147,11 @@ export --as topology.conf --fabric-file $tmp/net -N 2|are for a hostfile
 END
 run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 17
 is "$rc:$err" "1:muster topo place: 16 nodes are free; 17 are wanted" "more nodes than there are"
+for args in fabric 'fabric --json' 'place -N 2' 'place -N 16 --json' audit 'export -N 2'; do
+    # shellcheck disable=SC2086
+    "$muster" topo $args --fabric-file "$tmp/net" >/dev/full 2>"$tmp/.err"
+    is "$?:$(<"$tmp/.err")" "1:muster: cannot write standard output: No space left on device" "a full disk: $args"
+done
 for sub in fabric place audit export; do
     run_cmd "$muster" topo $sub --help
     [ "$rc" = 0 ] && [[ $out == *--fabric-file* ]]

@@ -29,9 +29,11 @@ is "$(for j in $("$muster" jobs --all --json | python3 -c 'import json, sys; [pr
 done | grep -c misbound)" 0 "and nobody is accused"
 run -n 1 --bind gpu "$where"
 if [ -e /proc/driver/nvidia ] || [ -e /dev/kfd ]; then
-    skip "needs a machine without GPUs"
+    skip "needs a machine without GPUs" 2
 else
     like "$err" 'muster: bound to cores: the node has no GPU' "without a GPU it says what it does instead"
+    run -n 1 --map gpu "$where"
+    like "$err" 'muster: bound to cores: the node has no GPU' "as for GPUs in turn"
 fi
 run --oversubscribe -n $((${#cpus[@]} + 1)) --bind core "$where"
 like "$err" 'muster: not bound: ' "when there are more ranks than cores it says so"
