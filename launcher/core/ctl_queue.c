@@ -445,6 +445,25 @@ bool mu_ctl_queue_may(const struct mu_ctl *c, const struct job *j)
     return !(j->row.held && *j->row.held) && comes_after(c, j, &other) == MU_AFTER_OK;
 }
 
+/* No room was found on the hosts that it has named, although all of them are there: there never will be. */
+static bool hopeless(struct mu_ctl *c, struct job *j, char *why, size_t n)
+{
+    const struct mu_hosts *hosts = has_hosts(j) ? mu_ctl_hosts(j) : NULL;
+    struct mu_share *shares = NULL;
+    unsigned nshares, nspares;
+
+    if (!hosts || c->queue->plan.waits[j->in_view_plus1 - 1].why != MU_WHY_NODES)
+        return false;
+    for (size_t i = 0; i < hosts->n; i++) {
+        int node = mu_pool_find(&c->pool, mu_host_name(hosts->v[i].name));
+        if (node < 0 || !mu_pool_usable(&c->pool.v[node], j->row.id)) /* in quarantine, for example */
+            return false;
+    }
+    enum mu_fit fit = mu_pool_fit(&c->pool, j->row.id, &j->spec, &shares, &nshares, &nspares, why, n);
+    free(shares);
+    return fit == MU_FIT_NEVER;
+}
+
 bool mu_ctl_queue_turn(struct mu_ctl *c, struct job *j)
 {
     struct mu_ctl_queue *q = c->queue;
@@ -470,6 +489,10 @@ bool mu_ctl_queue_turn(struct mu_ctl *c, struct job *j)
         return !j->wants_hosts && !by_policy(c, j);
     if (j->turn)
         return true;
+    if (hopeless(c, j, why, sizeof why)) {
+        mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
+        return false;
+    }
     mu_policy_reason(&q->jobs[j->in_view_plus1 - 1], &q->plan.waits[j->in_view_plus1 - 1], why, sizeof why);
     mu_ctl_set_state(c, j, j->row.state, "%s", why);
     return false;

@@ -336,8 +336,27 @@ static void test_requeue(void)
     TAP_OK(newest_job()->state == MU_JOB_COMPLETED, "until they have ended");
 }
 
+/* Jobs that name their hosts. */
+static void test_hosts(void)
+{
+    static char pools[] = "n1:1";
+    mu_conn agent[2];
+
+    submit(2, agent);
+    hand_in(client, "h1", (struct mu_m_spec){.ranks = 1, .spares = 1, .hosts = pools});
+    TAP_OK(newest_job()->state == MU_JOB_FAILED && newest_job()->exit_code == 2 &&
+               strstr(newest_job()->reason, "1 spare nodes asked for"),
+           "hosts of the pool's that will never do are no reason to wait: %s", newest_job()->reason);
+
+    struct mu_pool *pool = (struct mu_pool *)(uintptr_t)mu_ctl_pool(ctl);
+    pool->v[mu_pool_find(pool, "n1")].quarantine_until = now + 60 * MU_SEC;
+    hand_in(client, "h3", (struct mu_m_spec){.ranks = 1, .hosts = pools});
+    TAP_OK(newest_job()->state == MU_JOB_QUEUED, "hosts in quarantine are waited for: %s", newest_job()->reason);
+}
+
 int main(void)
 {
+    test_hosts();
     test_requeue();
     test_late();
     test_one();
