@@ -221,6 +221,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
     n->files = n->remote ? 0 : c->cfg.files;
     n->state = MU_NODE_UP;
     n->ready = n->suspect = n->silent = n->stale = false;
+    n->leaving = false; /* what it was told on a way that it has left since, it may never have heard */
     n->declare_at = n->engine_at = n->probe_at = n->engine_tries = 0;
     n->reason[0] = 0;
     n->port = m->port;

@@ -339,8 +339,8 @@ static void test_requeue(void)
 /* Jobs that name their hosts. */
 static void test_hosts(void)
 {
-    static char pools[] = "n1:1";
-    mu_conn agent[2];
+    static char pools[] = "n1:1", own[] = "n2:1,n3:1";
+    mu_conn agent[2], c;
 
     submit(2, agent);
     hand_in(client, "h1", (struct mu_m_spec){.ranks = 1, .spares = 1, .hosts = pools});
@@ -352,6 +352,22 @@ static void test_hosts(void)
     pool->v[mu_pool_find(pool, "n1")].quarantine_until = now + 60 * MU_SEC;
     hand_in(client, "h3", (struct mu_m_spec){.ranks = 1, .hosts = pools});
     TAP_OK(newest_job()->state == MU_JOB_QUEUED, "hosts in quarantine are waited for: %s", newest_job()->reason);
+
+    /* it lets its hosts go, and wants them again before one of them has heard that */
+    hand_in(client, "h2", (struct mu_m_spec){.ranks = 2, .hosts = own});
+    ready(joins_for("n2", "first", job));
+    byes = 0;
+    hear(client, MU_MSG_hold, &(struct mu_m_hold){.job = job, .on = 1});
+    TAP_OK(byes == 1, "a job that is held lets go of the hosts that it has brought");
+    hear(client, MU_MSG_hold, &(struct mu_m_hold){.job = job});
+    TAP_OK(strstr(newest_job()->reason, "just being let go of"), "they are not the job's before they are gone");
+    c = joins_for("n2", "first", job);
+    ready(c);
+    TAP_OK(byes == 1 && strstr(newest_job()->reason, "agent on host n3"),
+           "or have come anew, on a way on which they were not told: %s", newest_job()->reason);
+    starts = 0;
+    ready(joins_for("n3", "first", job));
+    TAP_OK(starts == 1 && newest_job()->state == MU_JOB_STARTING, "then it starts");
 }
 
 int main(void)
