@@ -26,6 +26,7 @@
 #include "runtime/base/opt.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/hold.h"
 #include "runtime/wire/link.h"
 
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
@@ -33,6 +34,7 @@
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
 #define STOP_WAIT (30 * MU_SEC)
 #define ENDING_NS (5 * MU_SEC)
+#define STORE_WAIT_MS 5000
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
@@ -92,11 +94,12 @@ struct controller {
     struct mu_policy_settings policy;
     struct event *sigchld, *sigterm, *sigint, *sighup;
     struct mu_alarm *agent_alarm, *prune_alarm;
+    struct mu_hold *hold;
     int lock;
     pid_t agent; /* our child, 0 = none */
     uint64_t agent_since;
-    unsigned agent_deaths; /* in a row, each soon after its start */
-    bool ending, by_core;
+    unsigned agent_deaths;      /* in a row, each soon after its start */
+    bool ending, by_core, lost; /* lost: the run directory */
     char log_root[PATH_MAX], ckpt_root[PATH_MAX];
     char past[PATH_MAX + 300]; /* what is to be said of the store; "": nothing */
 };
@@ -177,6 +180,18 @@ static void on_exit_wanted(void *arg)
 
     c->ending = c->by_core = true;
     event_base_loopbreak(c->base);
+}
+
+/* Commands do not find us any more, and another one needs the store. It goes on as after any death of ours. */
+static int on_lost(void *arg)
+{
+    struct controller *c = arg;
+
+    mu_log(MU_LOG_ERROR, "controller", "%s was removed while the pool runs: another controller has to take over",
+           c->paths.run);
+    c->ending = c->lost = true;
+    event_base_loopbreak(c->base);
+    return -1;
 }
 
 static void on_term(evutil_socket_t sig, short what, void *arg)
@@ -471,6 +486,16 @@ static int take_lock(struct controller *c, struct mu_err *err)
     }
 }
 
+/* One that has lost its run directory, and with it the lock, has the store open for a moment more. */
+static int open_store(struct controller *c, const char *file, struct mu_err *err)
+{
+    int rc;
+
+    for (int i = 0; (rc = mu_store_open(file, &c->store, err)) == MUSTER_EJOB && i < STORE_WAIT_MS / 20; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 20 * MU_MS}, NULL);
+    return rc;
+}
+
 static int read_settings(struct mu_ctl_config *cfg, struct mu_err *err)
 {
     for (size_t i = 0; i < MU_COUNT(settings); i++) {
@@ -565,7 +590,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
-        (rc = mu_store_open(file, &c->store, err)) || (rc = look_back(c, &cfg.ctl.last_job, err)))
+        (rc = open_store(c, file, err)) || (rc = look_back(c, &cfg.ctl.last_job, err)))
         return rc;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
@@ -590,7 +615,9 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     c->agent_alarm = mu_alarm_new(c->base, on_agent_alarm, c);
     c->prune_alarm = mu_alarm_new(c->base, on_prune, c);
     c->probes = mu_probes_new(c->base, on_probed, c);
-    if (!c->sigchld || !c->sigterm || !c->sigint || !c->sighup || !c->agent_alarm || !c->prune_alarm || !c->probes)
+    c->hold = mu_hold_new(c->base, c->paths.run, "ctl.lock", c->lock, MU_HOLD_PATIENCE, on_lost, c);
+    if (!c->sigchld || !c->sigterm || !c->sigint || !c->sighup || !c->agent_alarm || !c->prune_alarm || !c->probes ||
+        !c->hold)
         return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
     if ((rc = new_starter(c, err)))
         return rc;
@@ -619,6 +646,7 @@ static void tear_down(struct controller *c)
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
     mu_alarm_free(c->prune_alarm);
+    mu_hold_free(c->hold);
     for (size_t i = 0; i < MU_COUNT(events); i++)
         if (events[i])
             event_free(events[i]);
@@ -711,7 +739,10 @@ int mu_controller_main(int argc, char **argv)
         mu_alarm_set(c.prune_alarm, mu_now() + MU_SEC);
         while (!c.ending && event_base_loop(c.base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0)
             ;
-        leave(&c);
+        if (c.lost)
+            code = 1;
+        else
+            leave(&c);
         mu_log(MU_LOG_INFO, "controller", "ended");
     }
     tear_down(&c);

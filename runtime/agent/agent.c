@@ -21,6 +21,7 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/guard.h"
+#include "runtime/wire/hold.h"
 #include "runtime/wire/link.h"
 #include "runtime/wire/pulse.h"
 #include "topo/sysfs.h"
@@ -77,7 +78,9 @@ struct agent {
     struct mu_way *ctl;
     struct mu_err unreachable; /* why the controller could not be reached, newest */
     struct mu_revive revive;
+    struct mu_hold *hold;
     int lock;
+    bool lost; /* the run directory */
     bool ctl_closing, ending, by_core;
     bool kept;    /* how we joined is on the disk */
     bool welcome; /* the controller has let us in; it may still refuse our node */
@@ -592,6 +595,18 @@ static void read_boot_id(struct agent *a)
         snprintf(a->boot, sizeof a->boot, "%.*s", (int)strcspn(mu_buf_str(&b), "\n"), mu_buf_str(&b));
 }
 
+/* Nobody finds us any more: keepers start another one, as after any death of ours. */
+static int on_lost(void *arg)
+{
+    struct agent *a = arg;
+
+    mu_log(MU_LOG_ERROR, "agent", "%s was removed while the pool runs: another agent has to take over",
+           a->start.paths.run);
+    a->ending = a->lost = true;
+    event_base_loopbreak(a->base);
+    return -1;
+}
+
 static int set_up(struct agent *a, struct mu_err *err)
 {
     struct mu_plan_node node;
@@ -636,7 +651,8 @@ static int set_up(struct agent *a, struct mu_err *err)
     a->alarm = mu_alarm_new(a->base, on_alarm, a);
     a->join_alarm = mu_alarm_new(a->base, on_join_alarm, a);
     a->cleaner = mu_alarm_new(a->base, on_cleaner, a);
-    if (!a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->sighup || !a->alarm ||
+    a->hold = mu_hold_new(a->base, a->start.paths.run, "agent.lock", a->lock, MU_HOLD_PATIENCE, on_lost, a);
+    if (!a->hold || !a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->sighup || !a->alarm ||
         !a->join_alarm || !a->cleaner)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     a->revive.base = a->base;
@@ -703,6 +719,7 @@ static void tear_down(struct agent *a)
     mu_alarm_free(a->alarm);
     mu_alarm_free(a->join_alarm);
     mu_alarm_free(a->cleaner);
+    mu_hold_free(a->hold);
     for (size_t i = 0; i < MU_COUNT(events); i++)
         if (events[i])
             event_free(events[i]);
@@ -737,7 +754,10 @@ int mu_agent_main(int argc, char **argv)
     } else {
         while (!a.ending && event_base_loop(a.base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0)
             ;
-        leave(&a);
+        if (a.lost)
+            code = 1;
+        else
+            leave(&a);
         mu_log(MU_LOG_INFO, "agent", "ended");
     }
     tear_down(&a);

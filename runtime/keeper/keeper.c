@@ -22,6 +22,7 @@
 #include "runtime/keeper/shell.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/guard.h"
+#include "runtime/wire/hold.h"
 #include "runtime/wire/link.h"
 
 #define TICK (20 * MU_MS)         /* between two looks at the slots */
@@ -39,6 +40,8 @@ struct keeper {
     uint64_t job;
     struct mu_paths paths;
     const char *node;
+    int *lock; /* keeper.JOB.lock */
+    struct mu_hold *hold;
     char dir[PATH_MAX];
     struct event_base *base;
     struct mu_keeper *core;
@@ -653,9 +656,19 @@ static int open_pmix(struct keeper *k, struct mu_err *err)
     return mu_pmix_init(k->dir, &k->pmix, err);
 }
 
+static int on_lost(void *arg)
+{
+    struct keeper *k = arg;
+
+    *k->lock = mu_keeper_lock_again(k->job, *k->lock);
+    mkdir(k->dir, 0700);
+    return *k->lock;
+}
+
 static int open_all(struct keeper *k, struct mu_err *err)
 {
     struct mu_keeper_config cfg = {.job = k->job, .node = k->node, .pid = (uint32_t)getpid()};
+    char name[48];
     sigset_t taken;
     int rc;
 
@@ -672,6 +685,8 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->logs = mu_logs_new(k->job);
     if (!k->base || !k->core || !k->logs)
         goto nomem;
+    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)k->job);
+    k->hold = mu_hold_new(k->base, k->paths.run, name, *k->lock, 0, on_lost, k);
     k->ram = mu_ram_new();
     k->feed = mu_feed_new(k->base, on_input_taken, k);
     k->line = mu_line_new(k->base, &k->paths, k->job, k->node);
@@ -683,8 +698,9 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->leave = mu_alarm_new(k->base, on_leave, k);
     k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
     k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
-    if (!k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->pump_again ||
-        !k->leave || !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) || event_add(k->on_pmix, NULL))
+    if (!k->hold || !k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again ||
+        !k->pump_again || !k->leave || !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) ||
+        event_add(k->on_pmix, NULL))
         goto nomem;
     return 0;
 nomem:
@@ -721,6 +737,7 @@ static void close_all(struct keeper *k)
     mu_alarm_free(k->clean_again);
     mu_alarm_free(k->pump_again);
     mu_alarm_free(k->leave);
+    mu_hold_free(k->hold);
     free_event(k->on_sig);
     free_event(k->on_pmix);
     mu_line_free(k->line);
@@ -744,9 +761,10 @@ static void close_all(struct keeper *k)
         mu_path_remove_tree(k->dir, NULL);
 }
 
-int mu_keeper_run(uint64_t job, const char *node, const struct mu_paths *paths, bool *released, struct mu_err *err)
+int mu_keeper_run(uint64_t job, const char *node, const struct mu_paths *paths, int *lock, bool *released,
+                  struct mu_err *err)
 {
-    struct keeper keeper = {.job = job, .paths = *paths, .node = node, .sigfd = -1}, *k = &keeper;
+    struct keeper keeper = {.job = job, .paths = *paths, .node = node, .lock = lock, .sigfd = -1}, *k = &keeper;
     int rc;
 
     k->waiting_end = &k->waiting;

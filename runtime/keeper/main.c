@@ -66,7 +66,7 @@ int mu_keeper_main(int argc, char **argv)
         return rc == MUSTER_ETIMEOUT ? 2 : 1;
     }
     int lock = rc;
-    rc = mu_keeper_run(o.job, o.node, &paths, &released, &err);
+    rc = mu_keeper_run(o.job, o.node, &paths, &lock, &released, &err);
     if (rc)
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
     mu_keeper_leave(&paths, lock_path, lock, released);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,24 @@ int mu_keeper_lock(int fd, const char *path, struct mu_err *err)
     if (!rc && fcntl(fd, F_SETFD, FD_CLOEXEC))
         rc = mu_err_errno(err, MUSTER_EARG, "--lock-fd %d", fd);
     return rc ? rc : fd;
+}
+
+int mu_keeper_lock_again(uint64_t job, int lock)
+{
+    struct mu_paths paths;
+    struct mu_err err;
+    char name[48], path[PATH_MAX];
+    int fd;
+
+    snprintf(name, sizeof name, "keeper.%llu.lock", (unsigned long long)job);
+    if (mu_paths_init(&paths, &err) || mu_path_join(path, sizeof path, paths.run, name, &err) ||
+        (fd = mu_path_lock(path, 0, &err)) < 0) {
+        mu_log(MU_LOG_ERROR, "keeper", "%s was removed: %s", name, err.text);
+        return lock;
+    }
+    mu_log(MU_LOG_WARN, "keeper", "%s was removed while the job runs: it is made again", path);
+    close(lock);
+    return fd;
 }
 
 void mu_keeper_leave(const struct mu_paths *paths, const char *lock_path, int lock, bool released)

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runtime/base/path.h"
 
@@ -13,6 +14,9 @@ void mu_keeper_block(sigset_t *taken);
 bool mu_keeper_start_agent(const char *run);
 /* The lock of the keeper, signed: the one that the agent has taken for it (fd), or with fd 0 its own. */
 int mu_keeper_lock(int fd, const char *path, struct mu_err *);
+/* The run directory was removed, and the lock's file with it: makes both anew. The lock from now on, which is the old
+ * one where that is not to be had. */
+int mu_keeper_lock_again(uint64_t job, int lock);
 /* Whether it has no child, dead or alive, but this one (0: none at all). */
 bool mu_keeper_childless(pid_t but);
 /* The end of the process: gives the lock back. Its file stays, as the mark of a keeper that was not let go of: its

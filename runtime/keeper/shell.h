@@ -8,7 +8,8 @@
 #include "runtime/base/err.h"
 #include "runtime/base/path.h"
 
-/* Borrows all. released: the controller has let go of the job. */
-int mu_keeper_run(uint64_t job, const char *node, const struct mu_paths *, bool *released, struct mu_err *);
+/* Borrows all. *lock: the keeper's, replaced when its file was removed. released: the controller has let go of the job.
+ */
+int mu_keeper_run(uint64_t job, const char *node, const struct mu_paths *, int *lock, bool *released, struct mu_err *);
 
 #endif
