@@ -16,6 +16,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/pulse.h"
 
 #define ANSWER_NS (30 * MU_SEC)
 enum { CHUNK = 65536, TRIES = 5 };
@@ -129,9 +130,18 @@ int mu_client_next(struct mu_client *c, struct mu_msg *m, struct mu_err *err)
     }
 }
 
+bool mu_client_unfreeze(const struct mu_client *c, struct mu_stopped *s)
+{
+    const char *remote = getenv("MUSTER_POOL");
+
+    return !(remote && *remote) && mu_stopped_kill(s, c->paths.run, "ctl.lock", MU_PULSE_CONTROLLER) > 0;
+}
+
 /* Waits for a message of type want until the deadline. */
 static int await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *reply, uint64_t until, struct mu_err *err)
 {
+    struct mu_stopped stopped = {0};
+
     for (;;) {
         MU_AUTO_MSG struct mu_msg m = {0};
         int rc = mu_client_next(c, &m, err);
@@ -154,6 +164,7 @@ static int await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *repl
         if (now >= until)
             return mu_err_set(err, MUSTER_ETIMEOUT, "the controller does not answer; its log is %s/log/controller.log",
                               c->paths.state);
+        mu_client_unfreeze(c, &stopped); /* then the connection breaks */
         struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->out.len ? POLLOUT : 0))};
         uint64_t ms = (until - now) / MU_MS + 1;
         if (poll(&p, 1, ms > 1000 ? 1000 : (int)ms) < 0 && errno != EINTR)

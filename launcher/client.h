@@ -5,6 +5,7 @@
 
 #include "runtime/base/path.h"
 #include "runtime/wire/msg.h"
+#include "runtime/wire/stopped.h"
 
 struct mu_client {
     int fd;    /* non-blocking; -1: not open */
@@ -26,6 +27,9 @@ enum { MU_CLIENT_NO_POOL = 1 };
 int mu_client_look(struct mu_client *c, struct mu_err *err);
 void mu_client_close(struct mu_client *c);
 bool mu_client_is_open(const struct mu_client *c);
+/* For who waits for long: ends a controller of this host that is stopped, as its agent does if that is not stopped as
+ * well. True: it has just been killed, and a reconnect starts another. To be called every MU_STOPPED_GAP. */
+bool mu_client_unfreeze(const struct mu_client *, struct mu_stopped *);
 
 /* Queues a message and writes what the socket takes. MUSTER_EPEER: the connection is lost. */
 int mu_client_post(struct mu_client *c, enum mu_msg_type type, const void *body, struct mu_err *err);

@@ -28,6 +28,8 @@
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/hold.h"
 #include "runtime/wire/link.h"
+#include "runtime/wire/pulse.h"
+#include "runtime/wire/stopped.h"
 
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
@@ -96,7 +98,8 @@ struct controller {
     struct mu_alarm *agent_alarm, *prune_alarm;
     struct mu_hold *hold;
     int lock;
-    pid_t agent; /* our child, 0 = none */
+    pid_t agent;               /* our child, 0 = none */
+    struct mu_stopped stopped; /* an agent that is not */
     uint64_t agent_since;
     unsigned agent_deaths;      /* in a row, each soon after its start */
     bool ending, by_core, lost; /* lost: the run directory */
@@ -118,6 +121,9 @@ static void on_agent_alarm(void *arg)
     if (c->ending || c->agent)
         return;
     if (mu_daemon_locked(c->paths.run, "agent.lock", NULL)) {
+        pid_t killed = mu_stopped_kill(&c->stopped, c->paths.run, "agent.lock", MU_PULSE_STOPPED);
+        if (killed)
+            mu_log(MU_LOG_WARN, "controller", "agent %d was stopped and has been killed", (int)killed);
         mu_alarm_set(c->agent_alarm, now + AGENT_POLL);
         return;
     }

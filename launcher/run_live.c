@@ -35,6 +35,7 @@ struct live {
     char reason[400], told[400]; /* told: failure that has been printed */
     uint64_t since;
     bool queued_told;
+    struct mu_stopped stopped; /* the controller */
     struct mu_m_jobrow row;
     bool ended;
     /* standard input: sent and not yet taken */
@@ -414,9 +415,9 @@ static bool watches(const struct live *l)
 
 static int wait_ms(const struct live *l, bool background)
 {
-    uint64_t now = mu_now(), at = UINT64_MAX;
+    uint64_t now = mu_now(), at = now + MU_STOPPED_GAP;
 
-    if (l->away_since)
+    if (l->away_since && l->retry_at < at)
         at = l->retry_at;
     if (mu_job_waits(l->state) && !l->queued_told)
         at = l->since + TELL_QUEUED_NS < at ? l->since + TELL_QUEUED_NS : at;
@@ -426,8 +427,6 @@ static int wait_ms(const struct live *l, bool background)
         at = mu_slurm_watch_at(l->watch);
     if (background && now + TTY_LOOK_MS * MU_MS < at)
         at = now + TTY_LOOK_MS * MU_MS;
-    if (at == UINT64_MAX)
-        return -1;
     return at <= now ? 0 : (int)((at - now) / MU_MS) + 1;
 }
 
@@ -484,6 +483,8 @@ static int turn(struct live *l)
     if (!rc && !l->ended && mu_client_is_open(l->c))
         attach_again(l);
     look_at_allocation(l);
+    if (!l->ended && mu_client_is_open(l->c) && mu_client_unfreeze(l->c, &l->stopped))
+        mu_out_note(l->out, "the controller was stopped and has been killed; another one takes over");
     if (!l->ended)
         tell_queued(l);
     return rc;
