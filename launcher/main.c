@@ -131,6 +131,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_DFL);
     /* Who has started us may ignore it; then nobody learns how a child ended. */
     signal(SIGCHLD, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of files' sizes is an error of writing, which is told */
     for (size_t i = 0; i < MU_COUNT(commands); i++)
         if (!strcmp(argv[1], commands[i].name))
             return flushed(commands[i].run(argc - 1, argv + 1));

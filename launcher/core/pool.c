@@ -313,13 +313,16 @@ static void never(const struct mu_pool *pool, const struct place *p, const struc
 
     for (unsigned i = 0; i < np; i++)
         most += most_on(&pool->v[p[i].node]);
+    char fewer[64] = "";
+    if (most)
+        snprintf(fewer, sizeof fewer, "ask for at most %llu with -n, or ", (unsigned long long)most);
     if (!filled && np && fits && spec->ranks > most)
         snprintf(why, whylen,
-                 "%u ranks on %.100s need %llu open files, the limit is %llu: ask for at most %llu with -n, or raise "
-                 "the hard limit (ulimit -Hn, LimitNOFILE=) and stop the pool so that it starts anew with it",
+                 "%u ranks on %.100s need %llu open files, the limit is %llu: %sraise the hard limit (ulimit -Hn, "
+                 "LimitNOFILE=) and stop the pool so that it starts anew with it",
                  spec->ranks, pool->v[p[0].node].name,
                  (unsigned long long)MU_FILES_OF_RANK * spec->ranks + MU_FILES_OF_KEEPER,
-                 (unsigned long long)pool->v[p[0].node].files, (unsigned long long)most);
+                 (unsigned long long)pool->v[p[0].node].files, fewer);
     else if (filled)
         snprintf(why, whylen,
                  "%u spare nodes asked for: there are not so many besides the job's own; give more hosts, "

@@ -23,6 +23,7 @@
 
 #define LOG_MAX (4 << 20)
 #define HEAP_MAPPED (4 << 20) /* from this size on memory is the kernel's again once it is free */
+#define STACK (8 << 20)
 #define HEAP_IDLE (16 << 20)
 
 /* What a daemon must not have from a rank that happened to start it: it would be taken for a part of that job, or its
@@ -171,13 +172,25 @@ uint64_t mu_daemon_files(void)
     return wanted_limit(&r) || r.rlim_cur == RLIM_INFINITY ? 0 : r.rlim_cur;
 }
 
-/* The ranks get the user's limit back. */
-static void raise_limit(void)
+/* Of the shell that happened to start us: they are meant for what the user runs there, not for who keeps the job store.
+ * The ranks get theirs of open files back. */
+static void raise_limits(void)
 {
+    static const int whole[] = {RLIMIT_FSIZE, RLIMIT_CPU, RLIMIT_AS, RLIMIT_DATA};
     struct rlimit r;
 
     if (!wanted_limit(&r))
         setrlimit(RLIMIT_NOFILE, &r);
+    for (size_t i = 0; i < MU_COUNT(whole); i++)
+        if (!getrlimit(whole[i], &r) && r.rlim_cur != r.rlim_max) {
+            r.rlim_cur = r.rlim_max;
+            setrlimit(whole[i], &r);
+        }
+    /* no more: threads would get as much as is allowed */
+    if (!getrlimit(RLIMIT_STACK, &r) && r.rlim_cur < STACK && r.rlim_cur != r.rlim_max) {
+        r.rlim_cur = r.rlim_max < STACK ? r.rlim_max : STACK;
+        setrlimit(RLIMIT_STACK, &r);
+    }
 }
 
 void mu_daemon_heap(void)
@@ -190,7 +203,8 @@ int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foregro
 {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
-    raise_limit();
+    signal(SIGXFSZ, SIG_IGN); /* then it is EFBIG */
+    raise_limits();
     mu_daemon_heap();
     if (foreground)
         return mu_log_setup(2, NULL, NULL, err);
@@ -238,6 +252,8 @@ static void child(const char *exe, char *const argv[], char *const env[], int nu
 
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN);
+    raise_limits();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();

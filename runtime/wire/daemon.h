@@ -28,7 +28,7 @@ void mu_daemon_heap(void);
 
 /* Opens STATE/log/NAME.log for appending (a file past 4 MiB becomes NAME.log.1) and logs there; foreground: to stderr.
  * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. Either way
- * the soft limit of open files becomes the hard one. */
+ * the soft limits of open files, of files' sizes, CPU time and memory become the hard ones. */
 int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
 
 /* How many files a daemon that is set up here may have open; 0: any number. */

@@ -22,8 +22,18 @@ done
 run_cmd limited -Sn 700 "$muster" run -n 1 sh -c 'ulimit -Sn'
 is "$rc $out" "0 700" "another shell's limit is another one"
 stop_pool
+for l in "-f 1" "-t 1" "-s 128" "-v 200000"; do # of the shell that happens to start the pool
+    MUSTER_HOME=$tmp/home${l// /}
+    # shellcheck disable=SC2086
+    run_cmd limited "-S${l:1:1}" "${l#* }" bash -c 'timeout 60 "$0" run -n 2 --oversubscribe seq 9999 | tail -n 1' "$muster"
+    is "$rc $out" "0 9999" "a pool that is started under ulimit $l" || note "$err"
+    stop_pool
+done
 
 export MUSTER_HOME=$tmp/home2
+run_cmd limited -n 60 "$muster" run -n 1 true
+like "$rc $err" "^2 .*1 ranks on .* need 70 open files, the limit is 60: raise the hard limit" "not even one rank fits 60 files" || note "$err"
+stop_pool
 start=$SECONDS
 run_cmd limited -n 200 "$muster" run -n 100 --oversubscribe --restarts 3 true
 is "$rc" 2 "100 ranks under a hard limit of 200 files are refused"
