@@ -32,7 +32,8 @@ int mu_topo_from_bitmap(hwloc_const_bitmap_t, struct mu_cpuset *out, struct mu_e
  * would only call unreadable. */
 int mu_topo_read_xml(const char *path, struct mu_buf *out, bool *nccl, struct mu_err *);
 
-/* Past the comment, declaration or DOCTYPE, with what is in its brackets, that begins here; NULL: it does not end. */
+/* Past the comment, declaration or DOCTYPE, with what is in its brackets, that begins here; NULL: it does not end. In
+ * nccl.c, which needs no hwloc. */
 const char *mu_xml_skip(const char *);
 
 /* dev.c: the list of devices. Index of the new bridge, or ENOMEM. */

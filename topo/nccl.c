@@ -95,6 +95,28 @@ static void blanks(struct reader *r)
     r->p += strspn(r->p, " \t\r\n");
 }
 
+const char *mu_xml_skip(const char *p)
+{
+    const char *end = !strncmp(p, "<!--", 4) ? "-->" : !strncmp(p, "<?", 2) ? "?>" : NULL;
+    char quote = 0;
+    int depth = 0;
+
+    if (end)
+        return (p = strstr(p, end)) ? p + strlen(end) : NULL;
+    for (; *p; p++) {
+        if (quote) {
+            quote = *p == quote ? 0 : quote;
+        } else if (*p == '"' || *p == '\'') {
+            quote = *p;
+        } else {
+            depth += (*p == '[') - (*p == ']');
+            if (*p == '>' && depth <= 0)
+                return p + 1;
+        }
+    }
+    return NULL;
+}
+
 /* Past what is no element: text, comments, declarations. 1: at a '<' of one; 0: at the end. */
 static int seek(struct reader *r)
 {

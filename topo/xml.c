@@ -10,28 +10,6 @@
 
 #define XML_MAX (256u << 20)
 
-const char *mu_xml_skip(const char *p)
-{
-    const char *end = !strncmp(p, "<!--", 4) ? "-->" : !strncmp(p, "<?", 2) ? "?>" : NULL;
-    char quote = 0;
-    int depth = 0;
-
-    if (end)
-        return (p = strstr(p, end)) ? p + strlen(end) : NULL;
-    for (; *p; p++) {
-        if (quote) {
-            quote = *p == quote ? 0 : quote;
-        } else if (*p == '"' || *p == '\'') {
-            quote = *p;
-        } else {
-            depth += (*p == '[') - (*p == ']');
-            if (*p == '>' && depth <= 0)
-                return p + 1;
-        }
-    }
-    return NULL;
-}
-
 /* The first element, past the XML declaration, the DOCTYPE and comments; NULL when there is none. */
 static const char *first_element(const char *p)
 {
