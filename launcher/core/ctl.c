@@ -299,7 +299,7 @@ static void on_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     if (over) /* its slots are free; what its ranks have printed is still under way */
         return;
     j->holds = true;
-    for (unsigned i = 0; i < n && j->row.state == MU_JOB_RECOVERING; i++)
+    for (unsigned i = 0; i < n && (j->row.state == MU_JOB_RECOVERING || j->row.ending != MU_END_NONE); i++)
         j->parts[i].killed_at = c->now;
     load_spares(c, j);
     mu_ctl_queue_charge(c, j, true);

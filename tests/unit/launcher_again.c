@@ -319,6 +319,15 @@ static void test_requeue(void)
     report(agent[0], 1, MU_PHASE_GONE);
     wait_ms(4000);
     TAP_OK(!strstr(events, "node-lost") && !starts, "a requeued job waits for a node whose keeper may hang");
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
+    successor(1, agent);
+    report(agent[0], 1, MU_PHASE_GONE);
+    ready(agent[0]);
+    wait_ms(4000);
+    TAP_OK(!strstr(events, "node-lost") && !starts, "also when its controller is another one by then");
 
     /* an agent that a job has brought, and that finds another job's ranks there */
     submit(2, agent);
