@@ -307,6 +307,7 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
         return;
     case MU_ACT_ENGINE:
     case MU_ACT_PROBE:
+    case MU_ACT_MARKS:
         if (c->ops.host)
             c->ops.host(c->arg, a);
         return;

@@ -41,6 +41,7 @@
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
+#define OUT_PERCENT 25u /* of the nodes go out by themselves at most */
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
@@ -414,6 +415,30 @@ static void on_pool_changed(void *arg, const char *hosts)
         mu_log(MU_LOG_ERROR, "controller", "the pool's hosts cannot be stored: %s", err.text);
 }
 
+/* STATE/marks: nodes that get no jobs, a mark message each. */
+static void on_marks(void *arg, const void *frames, size_t len)
+{
+    struct controller *c = arg;
+    char path[PATH_MAX];
+    struct mu_err err;
+    int rc = mu_path_join(path, sizeof path, c->paths.state, "marks", &err);
+
+    if (!rc && !len)
+        unlink(path);
+    else if (rc || (rc = mu_path_write_atomic(path, frames, len, 0600, &err)))
+        mu_log(MU_LOG_ERROR, "controller", "which nodes are drained cannot be stored: %s", err.text);
+}
+
+static void load_marks(struct controller *c, struct mu_buf *out)
+{
+    char path[PATH_MAX];
+    struct mu_err err;
+
+    if (!mu_path_join(path, sizeof path, c->paths.state, "marks", NULL) && !access(path, F_OK) &&
+        mu_path_read(path, 16 << 20, out, &err))
+        mu_log(MU_LOG_ERROR, "controller", "which nodes are drained: %s", err.text);
+}
+
 static void load_pool(struct controller *c)
 {
     mu_auto_buf struct mu_buf b = {0};
@@ -587,7 +612,9 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_probe = on_probe_wanted,
         .on_nodes_add = on_nodes_add,
         .on_pool_changed = on_pool_changed,
+        .on_marks = on_marks,
         .arg = c};
+    mu_auto_buf struct mu_buf marks = {0};
     char file[PATH_MAX];
     int rc;
 
@@ -608,7 +635,10 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     cfg.ctl.files = mu_daemon_files();
     load_pool(c);
     cfg.pool_hosts = c->pool_nodes.hosts;
+    load_marks(c, &marks);
+    cfg.marks = &marks;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
+    cfg.ctl.out_percent = OUT_PERCENT;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();
     c->base = mu_loop_new();

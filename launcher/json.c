@@ -1,6 +1,7 @@
 #include "launcher/json.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -219,20 +220,39 @@ static const char *node_state(const struct mu_node *n)
 
     if (n->state != MU_NODE_UP)
         return n->state < MU_COUNT(names) && names[n->state] ? names[n->state] : "unknown";
+    if (n->ready && n->drained)
+        return n->used ? "draining" : "drained";
     return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
 }
 
-static const char *node_reason(const struct mu_node *n)
+static const char *node_reason(const struct mu_node *n, char *buf, size_t size)
 {
+    if (n->state == MU_NODE_UP && n->ready && mu_pool_out(n)) {
+        snprintf(buf, size, "%s%s%s", n->out_by, *n->out_by ? ": " : "", n->out_why);
+        return buf;
+    }
     if (n->reason[0])
         return n->reason;
     if (n->state == MU_NODE_UP && !n->ready)
         return "its agent is telling what runs";
     if (n->state == MU_NODE_AWAY)
         return "its agent is away";
-    if (n->quarantine_until)
-        return "it failed too often; `muster nodes resume` takes it back";
     return n->suspect ? "not heard of for a moment" : n->stale ? "the rest of an earlier attempt ends" : "";
+}
+
+/* Who has taken it out, and why. */
+static json_t *out(struct mu_json *j, const struct mu_node *n)
+{
+    json_t *o = mu_pool_out(n) ? json_object() : NULL;
+
+    if (!o)
+        return mu_pool_out(n) ? NULL : json_null();
+    put(j, o, "kind", json_string(n->drained ? "drain" : "quarantine"));
+    put(j, o, "by", text_or_null(n->out_by));
+    put(j, o, "reason", text(n->out_why));
+    put(j, o, "t", seconds(n->out_wall));
+    put(j, o, "until_t", n->drained ? json_null() : seconds(n->out_until_wall));
+    return o;
 }
 
 static json_t *leaf(const struct mu_node *n, const struct mu_place *place)
@@ -246,6 +266,7 @@ static json_t *leaf(const struct mu_node *n, const struct mu_place *place)
 int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu_place *place)
 {
     json_t *o = json_object();
+    char why[sizeof n->out_by + sizeof n->out_why + 4];
 
     if (!o) {
         j->failed = true;
@@ -253,7 +274,8 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
     }
     put(j, o, "name", text(n->name));
     put(j, o, "state", json_string(node_state(n)));
-    put(j, o, "reason", text(node_reason(n)));
+    put(j, o, "reason", text(node_reason(n, why, sizeof why)));
+    put(j, o, "out", out(j, n));
     put(j, o, "slots", json_integer(n->slots));
     put(j, o, "used", json_integer(n->used));
     put(j, o, "gpus", json_integer(n->gpus));

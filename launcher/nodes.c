@@ -21,6 +21,7 @@ struct opts {
     bool json, guids;
     const char *ssh, *engine;
     bool force;
+    const char *reason;
 };
 #define AT(field) offsetof(struct opts, field)
 static const struct mu_opt rows[] = {
@@ -34,6 +35,10 @@ static const struct mu_opt add_rows[] = {
 };
 static const struct mu_opt remove_rows[] = {
     {"force", 0, MU_OPT_FLAG, AT(force), NULL, "also where jobs run: they lose the node", NULL, 0, 0, NULL},
+};
+
+static const struct mu_opt drain_rows[] = {
+    {"reason", 'r', MU_OPT_STRING, AT(reason), "TEXT", "why, for all who wonder", NULL, 0, 0, NULL},
 };
 
 /* --- the listing ---------------------------------------------------------------------------------------------------
@@ -103,6 +108,8 @@ static void print_guids(const json_t *list)
     }
 }
 
+static void help_more(void);
+
 static int list_nodes(int argc, char **argv)
 {
     static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
@@ -120,8 +127,7 @@ static int list_nodes(int argc, char **argv)
 
     if (mu_cmd_options("muster nodes [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code)) {
         if (!code)
-            puts("\n  add     hosts become the pool's\n  remove  hosts leave it\n  resume  hosts come out of "
-                 "quarantine");
+            help_more();
         return code;
     }
     if (ask(&root, &list, &text, &err))
@@ -326,35 +332,71 @@ static int remove_nodes(int argc, char **argv)
     return rc ? mu_cmd_fail(argv[0], &err) : 0;
 }
 
-static int resume_nodes(int argc, char **argv)
+/* Asks for something to be done to hosts of the pool. body: its hosts are to be put in at *hosts. */
+static int ask_for(const char *name, int n, char **words, enum mu_msg_type type, const void *body, char **hosts_at)
 {
     MU_AUTO_MSG struct mu_msg reply = {0};
-    struct opts o = {0};
     struct mu_err err = {0};
     struct mu_hosts hosts = {0};
     struct mu_client client;
+    int rc = 0;
+
+    for (int i = 0; i < n && !rc; i++)
+        rc = take_host(&hosts, words[i], &err);
+    mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
+    if (!rc && !(rc = look(&client, &hosts, &err))) {
+        *hosts_at = text;
+        rc = mu_client_call(&client, type, body, MU_MSG_submitted, &reply, ANSWER_NS, &err);
+        mu_client_close(&client);
+    }
+    mu_hosts_free(&hosts);
+    return rc ? mu_cmd_fail(name, &err) : 0;
+}
+
+static int resume_nodes(int argc, char **argv)
+{
+    struct mu_m_nodes_resume m = {0};
+    struct opts o = {0};
     int first, code;
 
     if (mu_cmd_options("muster nodes resume HOST...", NULL, 0, argc, argv, 1, 65536, &o, &first, &code))
         return code;
-    int rc = 0;
-    for (int i = first; i < argc && !rc; i++)
-        rc = take_host(&hosts, argv[i], &err);
-    mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
-    if (!rc && !(rc = look(&client, &hosts, &err))) {
-        struct mu_m_nodes_resume m = {.hosts = text};
-        rc = mu_client_call(&client, MU_MSG_nodes_resume, &m, MU_MSG_submitted, &reply, ANSWER_NS, &err);
-        mu_client_close(&client);
-    }
-    mu_hosts_free(&hosts);
-    return rc ? mu_cmd_fail(argv[0], &err) : 0;
+    return ask_for(argv[0], argc - first, argv + first, MU_MSG_nodes_resume, &m, &m.hosts);
+}
+
+static int drain_nodes(int argc, char **argv)
+{
+    char user[64];
+    struct mu_m_nodes_drain m = {.by = mu_client_user(user, sizeof user)};
+    struct opts o = {0};
+    int first, code;
+
+    if (mu_cmd_options("muster nodes drain [OPTIONS] HOST...", drain_rows, MU_COUNT(drain_rows), argc, argv, 1, 65536,
+                       &o, &first, &code))
+        return code;
+    m.reason = (char *)(uintptr_t)(o.reason && *o.reason ? o.reason : "no reason was given");
+    return ask_for(argv[0], argc - first, argv + first, MU_MSG_nodes_drain, &m, &m.hosts);
 }
 
 /* To add one: a row, its function, its section in docs/man/muster-nodes.1. */
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} subs[] = {{"add", add_nodes}, {"remove", remove_nodes}, {"resume", resume_nodes}};
+    const char *summary;
+} subs[] = {
+    {"list", list_nodes, "the same as without a command"},
+    {"add", add_nodes, "hosts become the pool's"},
+    {"remove", remove_nodes, "hosts leave it"},
+    {"drain", drain_nodes, "hosts get no more jobs"},
+    {"resume", resume_nodes, "drained hosts, and those in quarantine, get jobs again"},
+};
+
+static void help_more(void)
+{
+    putchar('\n');
+    for (size_t i = 0; i < MU_COUNT(subs); i++)
+        printf("  %-7s %s\n", subs[i].name, subs[i].summary);
+}
 
 int mu_cmd_nodes(int argc, char **argv)
 {

@@ -153,6 +153,11 @@ static void do_host(void *arg, const struct mu_act *act)
 
     if (s->closed)
         return;
+    if (act->kind == MU_ACT_MARKS) {
+        if (s->cfg.on_marks)
+            s->cfg.on_marks(s->cfg.arg, act->frame.data, act->frame.len);
+        return;
+    }
     if (act->kind == MU_ACT_PROBE) {
         if (s->cfg.on_probe)
             s->cfg.on_probe(s->cfg.arg, act);
@@ -631,6 +636,20 @@ static int load_row(void *arg, const struct mu_m_jobrow *row)
     return s->acts.failed ? MUSTER_ENOMEM : 0;
 }
 
+static void load_marks(struct mu_server *s, const struct mu_buf *b)
+{
+    for (size_t at = 0; at < b->len;) {
+        MU_AUTO_MSG struct mu_msg msg = {0};
+        int64_t len = mu_msg_frame(b->data + at, b->len - at);
+        if (len <= 0 || mu_msg_decode(b->data + at, (size_t)len, &msg, NULL) || msg.type != MU_MSG_mark) {
+            mu_log(MU_LOG_ERROR, "controller", "the marks of drained nodes are damaged; `muster nodes drain` anew");
+            return;
+        }
+        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
+        at += (size_t)len;
+    }
+}
+
 int mu_server_new(struct event_base *base, struct mu_store *store, const struct mu_server_config *cfg,
                   struct mu_server **out, struct mu_err *err)
 {
@@ -663,6 +682,8 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
         struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
         step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
     }
+    if (cfg->marks)
+        load_marks(s, cfg->marks);
     rc = mu_store_load(store, load_row, s, err);
     if (s->acts.failed)
         mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");

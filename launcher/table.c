@@ -166,9 +166,10 @@ enum mu_colour mu_colour_of_state(const char *state)
     static const struct {
         const char *state;
         enum mu_colour colour;
-    } rows[] = {{"completed", MU_GOOD}, {"running", MU_GOOD},    {"up", MU_GOOD},      {"failed", MU_BAD},
-                {"away", MU_BAD},       {"recovering", MU_BUSY}, {"queued", MU_BUSY},  {"suspended", MU_BUSY},
-                {"starting", MU_BUSY},  {"joining", MU_BUSY},    {"cancelled", MU_DIM}};
+    } rows[] = {{"completed", MU_GOOD}, {"running", MU_GOOD},    {"up", MU_GOOD},       {"failed", MU_BAD},
+                {"away", MU_BAD},       {"recovering", MU_BUSY}, {"queued", MU_BUSY},   {"suspended", MU_BUSY},
+                {"starting", MU_BUSY},  {"joining", MU_BUSY},    {"cancelled", MU_DIM}, {"draining", MU_BUSY},
+                {"drained", MU_BAD},    {"quarantined", MU_BAD}};
 
     for (size_t i = 0; i < MU_COUNT(rows); i++)
         if (!strcmp(rows[i].state, state))

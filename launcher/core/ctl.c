@@ -66,6 +66,9 @@ void mu_ctl_free(struct mu_ctl *c)
     free(c->jobs);
     free(c->conns);
     free(c->waiting);
+    for (unsigned i = 0; i < c->nabsent; i++)
+        mu_msg_free_body(MU_MSG_mark, &c->absent[i]);
+    free(c->absent);
     mu_fences_free(c->fences);
     mu_ctl_tree_free(c->tree);
     mu_ctl_queue_free(c->queue);
@@ -385,7 +388,10 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
         mu_ctl_pool_remove(c, k->id, &m->nodes_remove);
         return;
     case MU_MSG_nodes_resume:
-        mu_ctl_pool_resume(c, k->id, m->nodes_resume.hosts);
+        mu_ctl_out_resume(c, k->id, m->nodes_resume.hosts);
+        return;
+    case MU_MSG_nodes_drain:
+        mu_ctl_out_drain_asked(c, k->id, &m->nodes_drain);
         return;
     case MU_MSG_stop:
         for (unsigned i = 0; i < c->njobs; i++) {
@@ -721,6 +727,8 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
     case MU_EV_LOAD:
         if (ev->msg->type == MU_MSG_nodes_add)
             mu_ctl_pool_add(c, 0, ev->msg->nodes_add.hosts);
+        else if (ev->msg->type == MU_MSG_mark)
+            mu_ctl_out_load(c, &ev->msg->mark);
         else
             on_load(c, &ev->msg->jobrow);
         return;

@@ -26,7 +26,8 @@ struct mu_ctl_config {
     uint32_t fanout;       /* agents that an agent, or the controller, has directly below it; 0: all are */
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
-    uint64_t cooldown_ns;  /* and so long it stays */
+    uint64_t cooldown_ns;  /* and so long it stays at first, then twice as long each time */
+    uint32_t out_percent;  /* of the nodes may be taken out without being asked for; 0: any number */
     const struct mu_policy_settings *policy; /* of the queue; borrowed; NULL: defaults */
     uint64_t fabric_ns; /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
 };

@@ -21,7 +21,6 @@
 #define PROBE_EVERY (60 * MU_MS)
 #define OUTDATED_NS (5 * MU_SEC)
 #define ORPHAN_NS (400 * MU_MS) /* past its lease, for one whose way broke elsewhere: it dials us */
-#define STRIKES_WITHIN (600 * MU_SEC)
 
 struct job *mu_ctl_node_job(struct mu_ctl *c, int node)
 {
@@ -42,8 +41,8 @@ static struct mu_node *at(struct mu_ctl *c, int node)
     return &c->pool.v[node];
 }
 
-/* at: when something is due at a node, 0: never. Whatever is set comes through here. */
-static uint64_t due(struct mu_ctl *c, uint64_t at)
+/* Whatever is set comes through here. */
+uint64_t mu_ctl_node_due(struct mu_ctl *c, uint64_t at)
 {
     if (at && at < c->nodes_due)
         c->nodes_due = at;
@@ -65,6 +64,8 @@ int mu_ctl_node_known(struct mu_ctl *c, const char *name)
             c->acts->failed = true;
         else
             at(c, node)->remote = remote(c, name);
+        if (node >= 0)
+            mu_ctl_out_known(c, node);
     }
     return node;
 }
@@ -273,7 +274,7 @@ static void engine_later(struct mu_ctl *c, struct mu_node *n)
     uint64_t delay = (500 * MU_MS) << shift;
 
     if (*n->target)
-        n->engine_at = due(c, c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX));
+        n->engine_at = mu_ctl_node_due(c, c->now + (delay < ENGINE_EVERY_MAX ? delay : ENGINE_EVERY_MAX));
 }
 
 static void ask_probe(struct mu_ctl *c, const struct mu_node *n)
@@ -378,12 +379,12 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
              : n->silent ? "it has fallen silent"
                          : "its agent is away");
     n->lease_end = heard + MU_LEASE_NS + MU_LEASE_MARGIN_NS;
-    n->declare_at = due(c, n->lease_end + (orphan ? ORPHAN_NS : 0));
+    n->declare_at = mu_ctl_node_due(c, n->lease_end + (orphan ? ORPHAN_NS : 0));
     if (MU_MUTANT(REPLACED_EARLY) || (MU_MUTANT(ORPHAN_LOST) && orphan))
-        n->declare_at = due(c, c->now);
-    n->engine_at = due(c, *n->target ? c->now + ENGINE_AFTER : 0);
+        n->declare_at = mu_ctl_node_due(c, c->now);
+    n->engine_at = mu_ctl_node_due(c, *n->target ? c->now + ENGINE_AFTER : 0);
     if (orphan && !n->silent)
-        n->probe_at = due(c, n->lease_end); /* when it has not come by then */
+        n->probe_at = mu_ctl_node_due(c, n->lease_end); /* when it has not come by then */
     else if (!n->silent)
         ask_probe(c, n);
 }
@@ -433,29 +434,6 @@ static void declare(struct mu_ctl *c, int node)
         mu_ctl_job_node_lost(c, c->jobs[i], node, why);
 }
 
-void mu_ctl_node_strike(struct mu_ctl *c, int node)
-{
-    struct mu_node *n = at(c, node);
-    unsigned recent = 1;
-
-    if (!c->cfg.quarantine || !n->remote)
-        return;
-    for (unsigned i = MU_COUNT(n->strikes) - 1; i > 0; i--)
-        n->strikes[i] = n->strikes[i - 1];
-    n->strikes[0] = c->now;
-    for (unsigned i = 1; i < MU_COUNT(n->strikes); i++)
-        recent += n->strikes[i] && c->now - n->strikes[i] < STRIKES_WITHIN;
-    if (recent < c->cfg.quarantine || n->quarantine_until)
-        return;
-    n->quarantine_until = due(c, c->now + c->cfg.cooldown_ns);
-    for (unsigned i = 0; i < c->njobs; i++)
-        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            if (c->jobs[i]->parts[p].share.node == (uint32_t)node && !mu_job_over(c->jobs[i]->row.state))
-                mu_ctl_event(c, c->jobs[i], "quarantined", -1, n->name,
-                             "failed %u times within ten minutes; not used for %llu s, or until it is resumed", recent,
-                             (unsigned long long)(c->cfg.cooldown_ns / MU_SEC));
-}
-
 static void on_probed(struct mu_ctl *c, int node, bool answers)
 {
     struct mu_node *n = at(c, node);
@@ -465,19 +443,19 @@ static void on_probed(struct mu_ctl *c, int node, bool answers)
     if (answers) { /* it lives, so keepers there bring the agent back; or its processes are dying one by one */
         bool nobody = !n->orphan && keeper_dead(c, node) && empty(c, node);
         if (nobody)
-            n->declare_at = due(c, n->lease_end);
+            n->declare_at = mu_ctl_node_due(c, n->lease_end);
         else if (n->declare_at <= n->lease_end + ORPHAN_NS)
-            n->declare_at = due(c, c->now + RETURN_NS);
+            n->declare_at = mu_ctl_node_due(c, c->now + RETURN_NS);
         if (nobody && *n->target && !n->engine_tries)
-            n->engine_at = due(c, c->now);
-        n->probe_at = due(c, c->now + PROBE_EVERY);
+            n->engine_at = mu_ctl_node_due(c, c->now);
+        n->probe_at = mu_ctl_node_due(c, c->now + PROBE_EVERY);
         return;
     }
     if (empty(c, node)) {
         declare(c, node);
         return;
     }
-    n->declare_at = due(c, n->lease_end);
+    n->declare_at = mu_ctl_node_due(c, n->lease_end);
     if (!n->orphan)
         judge(c, node);
 }
@@ -504,7 +482,7 @@ void mu_ctl_node_event(struct mu_ctl *c, const struct mu_ev *ev)
         return;
     }
     if (!ev->status) /* started; it joins, or is asked for again */ {
-        n->engine_at = due(c, c->now + ENGINE_EVERY_MAX);
+        n->engine_at = mu_ctl_node_due(c, c->now + ENGINE_EVERY_MAX);
         return;
     }
     snprintf(n->reason, sizeof n->reason, "%.190s", ev->text ? ev->text : "its agent cannot be started");
@@ -528,10 +506,10 @@ static void find_due(struct mu_ctl *c)
         if (n->state == MU_NODE_NONE)
             continue;
         c->leaving = c->leaving || n->leaving;
-        due(c, n->declare_at);
-        due(c, n->engine_at);
-        due(c, n->probe_at);
-        due(c, n->quarantine_until);
+        mu_ctl_node_due(c, n->declare_at);
+        mu_ctl_node_due(c, n->engine_at);
+        mu_ctl_node_due(c, n->probe_at);
+        mu_ctl_node_due(c, n->quarantine_until);
     }
 }
 
@@ -548,8 +526,7 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
             mu_pool_remove(&c->pool, i);
             continue;
         }
-        if (n->quarantine_until && c->now >= n->quarantine_until)
-            n->quarantine_until = 0;
+        mu_ctl_out_tick(c, (int)i);
         if (n->declare_at && c->now >= n->declare_at) {
             if (n->silent && link_doubtful(c)) {
                 snprintf(n->reason, sizeof n->reason, "no node answers: this machine's own network is suspected");
@@ -581,8 +558,8 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
         struct mu_node *n = &c->pool.v[i];
         if (n->state != MU_NODE_AWAY || !n->remote)
             continue;
-        n->declare_at = n->lease_end = due(c, c->now + MU_LOAD_NS);
-        n->engine_at = due(c, *n->target ? c->now + ENGINE_AFTER : 0);
+        n->declare_at = n->lease_end = mu_ctl_node_due(c, c->now + MU_LOAD_NS);
+        n->engine_at = mu_ctl_node_due(c, *n->target ? c->now + ENGINE_AFTER : 0);
     }
 }
 

@@ -197,13 +197,13 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
 
     for (unsigned i = 0; i < j->nparts; i++) {
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
-        bool sick = n->state == MU_NODE_LOST || n->quarantine_until || n->leaving ||
-                    j->avoid_plus1 == j->parts[i].share.node + 1;
+        bool sick =
+            n->state == MU_NODE_LOST || mu_pool_out(n) || n->leaving || j->avoid_plus1 == j->parts[i].share.node + 1;
         if (n->ready && !sick)
             continue;
         if (sick && replace(c, j, &j->parts[i], &ch)) {
             moved = true;
-        } else if (n->ready && !n->leaving) { /* nobody else: then one in quarantine is better than none */
+        } else if (n->ready && !n->leaving) { /* nobody else: then one that is out is better than none */
             continue;
         } else if (sick) {
             lacks = n->name;
@@ -258,7 +258,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned s = 0; s < j->nspares;) {
         const struct mu_node *n = &c->pool.v[j->spares[s].node];
-        if (n->state != MU_NODE_LOST && !n->quarantine_until && !n->leaving) {
+        if (n->state != MU_NODE_LOST && !mu_pool_out(n) && !n->leaving) {
             s++;
             continue;
         }

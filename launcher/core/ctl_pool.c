@@ -1,5 +1,4 @@
-/* Hosts that people give to the pool, take from it, or take back into it. A request is carried out whole or not at all.
- */
+/* Hosts that people give to the pool or take from it. A request is carried out whole or not at all. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +7,7 @@
 #include "runtime/base/hosts.h"
 
 /* The list, or refuses the client. */
-static bool read_hosts(struct mu_ctl *c, mu_conn client, const char *text, struct mu_hosts *out)
+bool mu_ctl_read_hosts(struct mu_ctl *c, mu_conn client, const char *text, struct mu_hosts *out)
 {
     struct mu_err err = {.text = "no host is named"};
 
@@ -18,7 +17,7 @@ static bool read_hosts(struct mu_ctl *c, mu_conn client, const char *text, struc
     return false;
 }
 
-static void done(struct mu_ctl *c, mu_conn client)
+void mu_ctl_done(struct mu_ctl *c, mu_conn client)
 {
     mu_acts_send(c->acts, client, MU_MSG_submitted, &(struct mu_m_submitted){0});
 }
@@ -28,7 +27,7 @@ void mu_ctl_pool_add(struct mu_ctl *c, mu_conn client, const char *text)
     struct mu_hosts hosts = {0};
     char why[400];
 
-    if (!read_hosts(c, client, text, &hosts))
+    if (!mu_ctl_read_hosts(c, client, text, &hosts))
         return;
     for (size_t i = 0; i < hosts.n; i++) {
         int node = mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name));
@@ -61,7 +60,7 @@ void mu_ctl_pool_add(struct mu_ctl *c, mu_conn client, const char *text)
         n->reason[0] = 0;
         mu_ctl_node_start(c, node);
     }
-    done(c, client);
+    mu_ctl_done(c, client);
 out:
     mu_hosts_free(&hosts);
 }
@@ -71,7 +70,7 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
     struct mu_hosts hosts = {0};
     char why[400];
 
-    if (!read_hosts(c, client, m->hosts, &hosts))
+    if (!mu_ctl_read_hosts(c, client, m->hosts, &hosts))
         return;
     for (size_t i = 0; i < hosts.n; i++) {
         const char *name = mu_host_name(hosts.v[i].name);
@@ -103,35 +102,7 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
                 if (c->jobs[k]->parts[p].share.node == (uint32_t)node)
                     mu_ctl_kill_parts(c, c->jobs[k], SIGKILL, 0, "a node of the job leaves the pool");
     }
-    done(c, client);
-out:
-    mu_hosts_free(&hosts);
-}
-
-void mu_ctl_pool_resume(struct mu_ctl *c, mu_conn client, const char *text)
-{
-    struct mu_hosts hosts = {0};
-    char why[400];
-
-    if (!read_hosts(c, client, text, &hosts))
-        return;
-    for (size_t i = 0; i < hosts.n; i++) {
-        if (mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name)) >= 0)
-            continue;
-        snprintf(why, sizeof why, "host %.200s is not in the pool; `muster nodes` lists it",
-                 mu_host_name(hosts.v[i].name));
-        mu_ctl_refuse(c, client, MUSTER_EARG, why);
-        goto out;
-    }
-    for (size_t i = 0; i < hosts.n; i++) {
-        int node = mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name));
-        struct mu_node *n = &c->pool.v[node];
-        memset(n->strikes, 0, sizeof n->strikes);
-        n->quarantine_until = 0;
-        if (n->state == MU_NODE_LOST && *n->target)
-            mu_ctl_node_start(c, node);
-    }
-    done(c, client);
+    mu_ctl_done(c, client);
 out:
     mu_hosts_free(&hosts);
 }

@@ -123,7 +123,9 @@ struct mu_ctl {
     struct waiting *waiting;
     unsigned nwaiting, capwaiting;
     struct gone gone[GONE_MAX];
-    unsigned ngone; /* so far: the oldest is forgotten */
+    unsigned ngone;           /* so far: the oldest is forgotten */
+    struct mu_m_mark *absent; /* of nodes that were out and have not come yet */
+    unsigned nabsent;
     uint64_t next_id;
     uint64_t idle_since;   /* 0 = busy */
     uint64_t nodes_due;    /* nothing is to be done about a node before; 0: not known */
@@ -194,12 +196,23 @@ void mu_ctl_node_down(struct mu_ctl *, int node, int status, uint64_t heard);
 void mu_ctl_node_line(struct mu_ctl *, struct conn *, const char *node); /* a keeper's line is there */
 void mu_ctl_node_line_down(struct mu_ctl *, const struct conn *);
 void mu_ctl_node_event(struct mu_ctl *, const struct mu_ev *); /* SUSPECT, ENGINE, PROBED */
-void mu_ctl_node_strike(struct mu_ctl *, int node);
-int mu_ctl_node_known(struct mu_ctl *, const char *name); /* index; made if need be; < 0: out of memory */
+int mu_ctl_node_known(struct mu_ctl *, const char *name);      /* index; made if need be; < 0: out of memory */
 /* ctl_pool.c: hosts that people give to the pool and take from it */
 void mu_ctl_pool_add(struct mu_ctl *, mu_conn client, const char *hosts); /* client 0: at the start, from the store */
 void mu_ctl_pool_remove(struct mu_ctl *, mu_conn client, const struct mu_m_nodes_remove *);
-void mu_ctl_pool_resume(struct mu_ctl *, mu_conn client, const char *hosts);
+/* ctl_out.c: nodes that get no jobs: drained, or in quarantine */
+void mu_ctl_node_strike(struct mu_ctl *, int node); /* it has failed */
+/* False: so many are out that this one stays. */
+bool mu_ctl_out_quarantine(struct mu_ctl *, int node, const char *by, const char *why);
+bool mu_ctl_out_drain(struct mu_ctl *, int node, const char *by, const char *why);
+void mu_ctl_out_drain_asked(struct mu_ctl *, mu_conn client, const struct mu_m_nodes_drain *);
+void mu_ctl_out_resume(struct mu_ctl *, mu_conn client, const char *hosts);
+void mu_ctl_out_load(struct mu_ctl *, const struct mu_m_mark *);
+void mu_ctl_out_known(struct mu_ctl *, int node); /* a new node of the pool */
+void mu_ctl_out_tick(struct mu_ctl *, int node);  /* its quarantine may be over */
+bool mu_ctl_read_hosts(struct mu_ctl *, mu_conn client, const char *text, struct mu_hosts *out); /* or refuses */
+void mu_ctl_done(struct mu_ctl *, mu_conn client);      /* `submitted`, of no job */
+uint64_t mu_ctl_node_due(struct mu_ctl *, uint64_t at); /* something is due at a node then; 0: never */
 
 struct job *mu_ctl_node_job(struct mu_ctl *, int node); /* one that has a part or a spare there; NULL: none */
 void mu_ctl_node_start(struct mu_ctl *, int node);      /* asks an engine for its agent */

@@ -86,8 +86,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
 
 bool mu_pool_usable(const struct mu_node *node, uint64_t job)
 {
-    return node->state == MU_NODE_UP && !node->leaving && !node->quarantine_until &&
-           (!node->owner || node->owner == job);
+    return node->state == MU_NODE_UP && !node->leaving && !mu_pool_out(node) && (!node->owner || node->owner == job);
 }
 
 uint32_t mu_pool_slots(const struct mu_pool *pool)
@@ -366,8 +365,8 @@ static void choose(const struct mu_pool *pool, struct place *p, unsigned np, con
     free(other);
 }
 
-enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
-                        unsigned *n, unsigned *nspares, char *why, size_t whylen)
+static enum mu_fit fit_in(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
+                          unsigned *n, unsigned *nspares, char *why, size_t whylen)
 {
     enum mu_fit fit = MU_FIT_LATER;
     struct place *p = NULL;
@@ -423,6 +422,41 @@ out:
     free(v);
     free(p);
     return fit;
+}
+
+/* It would fit if no node were out: then it waits for them. */
+static bool lacks_those_out(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec)
+{
+    struct mu_pool whole = *pool;
+    struct mu_share *shares = NULL;
+    unsigned n, nspares, nout = 0;
+    char why[400];
+
+    for (unsigned i = 0; i < pool->n; i++)
+        nout += mu_pool_out(&pool->v[i]);
+    whole.v = nout ? malloc(pool->n * sizeof *whole.v) : NULL;
+    if (!whole.v)
+        return false;
+    for (unsigned i = 0; i < pool->n; i++) {
+        whole.v[i] = pool->v[i];
+        whole.v[i].drained = false;
+        whole.v[i].quarantine_until = 0;
+    }
+    enum mu_fit fit = fit_in(&whole, job, spec, &shares, &n, &nspares, why, sizeof why);
+    free(shares);
+    free(whole.v);
+    return fit != MU_FIT_NEVER;
+}
+
+enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
+                        unsigned *n, unsigned *nspares, char *why, size_t whylen)
+{
+    enum mu_fit fit = fit_in(pool, job, spec, out, n, nspares, why, whylen);
+
+    if (fit != MU_FIT_NEVER || !lacks_those_out(pool, job, spec))
+        return fit;
+    snprintf(why, whylen, "waiting for nodes that are drained or in quarantine; `muster nodes` says why");
+    return MU_FIT_LATER;
 }
 
 void mu_pool_take(struct mu_pool *pool, const struct mu_share *v, unsigned n)

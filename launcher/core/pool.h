@@ -36,10 +36,14 @@ struct mu_node {
     uint32_t limit;                                      /* slots that its owner allows; 0: as many as it has */
     uint64_t lease_end, declare_at, engine_at, probe_at; /* away: lost at declare_at; an engine, its host is asked at */
     uint32_t engine_tries;
-    uint64_t away_wall;  /* when it was heard of last, once it is away */
-    uint64_t strikes[3]; /* when it failed last */
-    uint64_t quarantine_until;
-    char reason[200];    /* why it is not up */
+    uint64_t away_wall;                         /* when it was heard of last, once it is away */
+    uint64_t strikes[3];                        /* when it failed last */
+    uint64_t quarantine_until, quarantine_over; /* 0: not in one; when the last one ended */
+    uint32_t quarantines;                       /* in a row */
+    bool drained;                               /* until it is resumed */
+    char out_by[64], out_why[200];              /* of either: who, and why */
+    uint64_t out_wall, out_until_wall;          /* since when; of a quarantine: until when */
+    char reason[200];                           /* why it is not up */
     uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
     uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */
@@ -64,7 +68,12 @@ int mu_pool_add(struct mu_pool *, const char *name);        /* index or MUSTER_E
 void mu_pool_remove(struct mu_pool *, unsigned node);       /* its place is used again */
 uint32_t mu_pool_slots(const struct mu_pool *);             /* of all nodes that are up */
 uint32_t mu_pool_free_slots(const struct mu_pool *);
-/* Up, and may be given to a job (0 = any): not another job's, not in quarantine. */
+/* Drained or in quarantine: what runs there may run on. */
+static inline bool mu_pool_out(const struct mu_node *node)
+{
+    return node->drained || node->quarantine_until;
+}
+/* Up, and may be given to a job (0 = any): not another job's, not out. */
 bool mu_pool_usable(const struct mu_node *, uint64_t job);
 
 enum mu_fit { MU_FIT_YES, MU_FIT_LATER, MU_FIT_NEVER };

@@ -72,6 +72,8 @@ enum {
     MU_HANG_ELSEWHERE,
     MU_HANG_FILES,
 };
+/* mark.kind: jobs get the node no more until it is resumed, or until a time. */
+enum { MU_OUT_DRAIN = 1, MU_OUT_QUARANTINE };
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 /* jobrow.ending. After the last two it waits again. */
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT, MU_END_REQUEUE, MU_END_PREEMPT };
@@ -82,12 +84,12 @@ enum { MU_VAIN_NO, MU_VAIN_START, MU_VAIN_ENDED, MU_VAIN_BUSY };
 typedef uint32_t mu_conn; /* a connection, numbered by the shell, never used twice; 0 = none */
 
 enum mu_ev_kind {
-    MU_EV_TIME, /* now has reached what the core asked for */
-    MU_EV_UP,   /* conn exists */
-    MU_EV_DOWN, /* conn is gone */
-    MU_EV_MSG,  /* msg came on conn */
-    MU_EV_LOAD, /* controller: one row of the store (msg: jobrow) / agent: a keeper of job (pid; 0: a dead one), before
-                   anything else */
+    MU_EV_TIME,    /* now has reached what the core asked for */
+    MU_EV_UP,      /* conn exists */
+    MU_EV_DOWN,    /* conn is gone */
+    MU_EV_MSG,     /* msg came on conn */
+    MU_EV_LOAD,    /* controller: one row of the store (msg: jobrow), or what MU_ACT_MARKS has stored (mark) / agent: a
+                      keeper of job (pid; 0: a dead one), before    anything else */
     MU_EV_LOADED,  /* controller: that was all */
     MU_EV_CHILD,   /* agent: keeper of job has exited (pid) / keeper: local rank `index` exited with `status` */
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
@@ -162,6 +164,7 @@ enum mu_act_kind {
                      */
     MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
                    */
+    MU_ACT_MARKS, /* controller: which nodes get no jobs is to be stored (frame: a mark each, one after the other) */
     MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
     MU_ACT_LOOK,   /* keeper: whom does rank `index` of the job wait for? Answer: MU_EV_HANG, at once */
     MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */

@@ -44,6 +44,7 @@ struct row {
 #define FIELD_OF_nodes_add(t, n) FIELD(nodes_add, t, n)
 #define FIELD_OF_nodes_remove(t, n) FIELD(nodes_remove, t, n)
 #define FIELD_OF_nodes_resume(t, n) FIELD(nodes_resume, t, n)
+#define FIELD_OF_nodes_drain(t, n) FIELD(nodes_drain, t, n)
 #define FIELD_OF_agent(t, n) FIELD(agent, t, n)
 #define FIELD_OF_agent_ready(t, n) FIELD(agent_ready, t, n)
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)
@@ -69,6 +70,7 @@ struct row {
 #define FIELD_OF_shard(t, n) FIELD(shard, t, n)
 #define FIELD_OF_spec(t, n) FIELD(spec, t, n)
 #define FIELD_OF_jobrow(t, n) FIELD(jobrow, t, n)
+#define FIELD_OF_mark(t, n) FIELD(mark, t, n)
 MU_MESSAGES(FIELDS)
 
 static const struct row rows[] = {

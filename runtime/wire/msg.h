@@ -62,8 +62,13 @@ struct mu_u32v {
  * for the engine, as in spec. */
 #define MU_F_nodes_add(F) F(str, hosts) F(str, ssh) F(str, engine) F(strv, engine_env)
 #define MU_F_nodes_remove(F) F(str, hosts) F(u32, force)
-/* Out of quarantine; a lost one is started again at once. */
+/* They get jobs again; agents of lost ones are started at once. */
 #define MU_F_nodes_resume(F) F(str, hosts)
+/* No job gets these any more, until they are resumed; what runs there runs on. */
+#define MU_F_nodes_drain(F) F(str, hosts) F(str, by) F(str, reason)
+/* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
+#define MU_F_mark(F)                                                                                                   \
+    F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
@@ -279,6 +284,7 @@ struct mu_u32v {
     M(26, nodes_resume)                                                                                                \
     M(27, hold)                                                                                                        \
     M(28, requeue)                                                                                                     \
+    M(29, nodes_drain)                                                                                                 \
     M(30, agent)                                                                                                       \
     M(31, agent_ready)                                                                                                 \
     M(32, beat)                                                                                                        \
@@ -303,7 +309,8 @@ struct mu_u32v {
     M(54, misbound)                                                                                                    \
     M(55, shard)                                                                                                       \
     M(60, spec)                                                                                                        \
-    M(61, jobrow)
+    M(61, jobrow)                                                                                                      \
+    M(62, mark)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

@@ -162,7 +162,10 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             sim_tree_ctl_send(w, a);
         else if (a->kind == MU_ACT_CLOSE)
             sim_tree_ctl_close(w, a->conn);
-        else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)
+        else if (a->kind == MU_ACT_MARKS) {
+            mu_buf_clear(&w->marks);
+            mu_buf_append(&w->marks, a->frame.data, a->frame.len);
+        } else if (a->kind == MU_ACT_PROBE || a->kind == MU_ACT_ENGINE)
             sim_host_ask(w, a);
         else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "node-lost") || !strcmp(a->event, "attempt-start")))
             node_lost(w, a);
@@ -219,6 +222,14 @@ void sim_ctl_start(struct world *w)
     w->ctl_alive = true;
     w->ctl_tick = 0;
     sim_tree_ctl_start(w);
+    for (size_t at = 0; at < w->marks.len;) {
+        MU_AUTO_MSG struct mu_msg m = {0};
+        size_t len = (size_t)mu_msg_frame(w->marks.data + at, w->marks.len - at);
+        if (mu_msg_decode(w->marks.data + at, len, &m, NULL))
+            abort();
+        sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+        at += len;
+    }
     for (unsigned i = 0; i < w->nstore; i++) {
         struct mu_msg m = {.type = MU_MSG_jobrow, .jobrow = w->store[i].row};
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});

@@ -162,6 +162,7 @@ struct world {
     struct world_stats stats;
     bool trace, crashy, deep;
     uint32_t quarantine;
+    struct mu_buf marks; /* stored, as MU_ACT_MARKS has them */
     struct mu_policy_settings policy;
     char bad[400];
 };

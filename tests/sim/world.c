@@ -620,6 +620,7 @@ void world_free(struct world *w)
     free(w->heap);
     for (unsigned i = 0; i < w->nstore; i++)
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
+    mu_buf_free(&w->marks);
     mu_ctl_free(w->ctl);
     sim_tree_ctl_stop(w);
     while (w->ndead)

@@ -102,7 +102,15 @@ int main(void)
 
     pool.v[0].quarantine_until = 1;
     TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 4}, &how), "n1:1 n2:3"), "nothing on a node in quarantine");
+    fit((struct mu_m_spec){.ranks = 11}, &how);
+    TAP_OK(how == MU_FIT_NEVER, "too large for the whole pool is too large");
     pool.v[0].quarantine_until = 0;
+    pool.v[0].drained = true;
+    TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 4}, &how), "n1:1 n2:3"), "nor on one that is drained");
+    TAP_OK(!strncmp(fit((struct mu_m_spec){.ranks = 10}, &how), "waiting for nodes that are drained", 34) &&
+               how == MU_FIT_LATER,
+           "for it a job waits that does not fit without it");
+    pool.v[0].drained = false;
     pool.v[0].stale = true;
     TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 4}, &how), "n1:1 n2:3"), "nor where something old still ends");
     TAP_OK(mu_pool_slots(&pool) == 10 && mu_pool_free_slots(&pool) == 5, "its slots count, but are not free");
