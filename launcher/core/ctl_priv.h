@@ -148,6 +148,8 @@ void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int ran
                   ...) MU_PRINTF(6, 7);
 void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char *fmt, ...) MU_PRINTF(4, 5);
 
+void mu_ctl_load(struct mu_ctl *, const struct mu_m_jobrow *); /* ctl_load.c: a row of the store */
+
 /* ctl_jobs.c: submitted, started as attempts, ended */
 void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
 void mu_ctl_job_refused(struct mu_ctl *, uint64_t job); /* there never was such a job */
