@@ -20,6 +20,7 @@ int mu_cmd_hold(int argc, char **argv);
 int mu_cmd_release(int argc, char **argv);
 int mu_cmd_requeue(int argc, char **argv);
 int mu_cmd_nodes(int argc, char **argv);
+int mu_cmd_top(int argc, char **argv);
 int mu_cmd_events(int argc, char **argv);
 int mu_cmd_ckpt(int argc, char **argv);
 int mu_cmd_bench(int argc, char **argv);

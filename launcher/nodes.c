@@ -125,8 +125,10 @@ static int list_nodes(int argc, char **argv)
     size_t i;
     int first, code;
 
-    if (mu_cmd_options("muster nodes [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code)) {
-        if (!code)
+    bool list_too = !strcmp(argv[0], "nodes list");
+    if (mu_cmd_options(list_too ? "muster nodes list [OPTIONS]" : "muster nodes [OPTIONS] [COMMAND]", rows,
+                       MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code)) {
+        if (!code && !list_too)
             help_more();
         return code;
     }
