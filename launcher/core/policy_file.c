@@ -1,11 +1,11 @@
 /* The file with the policy's settings. */
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launcher/core/policy.h"
+#include "launcher/core/settings.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
@@ -25,61 +25,31 @@ void mu_policy_defaults(struct mu_policy_settings *s)
                                      .default_share = 1};
 }
 
-enum kind { DURATION, NUMBER, PREEMPT };
 /* How to add a setting: a row, a field, a line in docs/formats.md. */
-static const struct {
-    const char *name;
-    enum kind kind;
-    size_t offset;
-    uint64_t min, max;
-} rows[] = {
-    {"half-life", DURATION, offsetof(struct mu_policy_settings, half_life_ns), 60 * MU_SEC, 87600 * HOUR},
-    {"share-weight", DURATION, offsetof(struct mu_policy_settings, share_weight_ns), 0, 87600 * HOUR},
-    {"priority-step", DURATION, offsetof(struct mu_policy_settings, priority_step_ns), 0, 87600 * HOUR},
-    {"assumed-limit", DURATION, offsetof(struct mu_policy_settings, assumed_limit_ns), MU_SEC, 87600 * HOUR},
-    {"replan", DURATION, offsetof(struct mu_policy_settings, replan_ns), 0, HOUR},
-    {"depth", NUMBER, offsetof(struct mu_policy_settings, depth), 1, 10000},
-    {"spare-nodes", NUMBER, offsetof(struct mu_policy_settings, spare_nodes), 0, 1000000},
-    {"preempt", PREEMPT, offsetof(struct mu_policy_settings, preempt), 0, 0},
-    {"preempt-after", DURATION, offsetof(struct mu_policy_settings, preempt_after_ns), 0, 87600 * HOUR},
-    {"preempt-checkpoint-age", DURATION, offsetof(struct mu_policy_settings, preempt_ckpt_ns), MU_SEC, 87600 * HOUR},
-};
-static const char *const preempts[] = {"off", "on", "force"};
-
-struct line {
-    const char *file, *text; /* text: the whole line, without its end */
-    unsigned number;
-    struct mu_err *err;
+#define AT(field) offsetof(struct mu_policy_settings, field)
+static const char *const preempts[] = {"off", "on", "force", NULL};
+static const struct mu_setting_row rows[] = {
+    {"half-life", MU_SET_DURATION, AT(half_life_ns), 60 * MU_SEC, 87600 * HOUR, NULL},
+    {"share-weight", MU_SET_DURATION, AT(share_weight_ns), 0, 87600 * HOUR, NULL},
+    {"priority-step", MU_SET_DURATION, AT(priority_step_ns), 0, 87600 * HOUR, NULL},
+    {"assumed-limit", MU_SET_DURATION, AT(assumed_limit_ns), MU_SEC, 87600 * HOUR, NULL},
+    {"replan", MU_SET_DURATION, AT(replan_ns), 0, HOUR, NULL},
+    {"depth", MU_SET_NUMBER, AT(depth), 1, 10000, NULL},
+    {"spare-nodes", MU_SET_NUMBER, AT(spare_nodes), 0, 1000000, NULL},
+    {"preempt", MU_SET_CHOICE, AT(preempt), 0, 0, preempts},
+    {"preempt-after", MU_SET_DURATION, AT(preempt_after_ns), 0, 87600 * HOUR, NULL},
+    {"preempt-checkpoint-age", MU_SET_DURATION, AT(preempt_ckpt_ns), MU_SEC, 87600 * HOUR, NULL},
 };
 
-static int bad(const struct line *l, const char *at, const char *fmt, const char *what, const char *more)
-{
-    char shown[80], text[300];
-
-    snprintf(text, sizeof text, fmt, mu_str_show(shown, sizeof shown, what), more);
-    return mu_err_set(l->err, MUSTER_EARG, "%s:%u:%u: %s", l->file, l->number, (unsigned)(at - l->text) + 1, text);
-}
-
-static char *trim(char *s)
-{
-    size_t n;
-
-    while (isspace((unsigned char)*s))
-        s++;
-    for (n = strlen(s); n && isspace((unsigned char)s[n - 1]); n--)
-        ;
-    s[n] = 0;
-    return s;
-}
-
-static int set_share(const struct line *l, struct mu_policy_settings *s, const char *user, const char *value)
+static int set_share(const struct mu_setting *l, struct mu_policy_settings *s, const char *user)
 {
     double share;
 
     if (!*user || strlen(user) >= sizeof s->shares->user)
-        return bad(l, user, "'%s' is not the name of a user: 1 to 63 bytes%s", user, "");
-    if (mu_str_double(value, &share) || share < 0 || share > 1e6)
-        return bad(l, value, "'%s' is not a share: a number from 0 to 1000000, others have 1%s", value, "");
+        return mu_setting_bad(l, user, "'%s' is not the name of a user: 1 to 63 bytes%s", user, "");
+    if (mu_str_double(l->value, &share) || share < 0 || share > 1e6)
+        return mu_setting_bad(l, l->value, "'%s' is not a share: a number from 0 to 1000000, others have 1%s", l->value,
+                              "");
     if (!strcmp(user, "default")) {
         s->default_share = share;
         return 0;
@@ -90,94 +60,25 @@ static int set_share(const struct line *l, struct mu_policy_settings *s, const c
     s->shares = v;
     for (unsigned i = 0; i < s->nshares; i++)
         if (!strcmp(v[i].user, user))
-            return bad(l, user, "user '%s' has a share already%s", user, "");
+            return mu_setting_bad(l, user, "user '%s' has a share already%s", user, "");
     snprintf(v[s->nshares].user, sizeof v->user, "%s", user);
     v[s->nshares++].share = share;
     return 0;
 }
 
-static int set(const struct line *l, struct mu_policy_settings *s, const char *key, const char *value)
+static int set(void *arg, const struct mu_setting *l)
 {
-    uint64_t n;
-    size_t i = 0, near = 0;
+    const char *user = mu_setting_of(l, "share");
 
-    while (i < MU_COUNT(rows) && strcmp(rows[i].name, key) != 0) {
-        if (mu_str_distance(key, rows[i].name) < mu_str_distance(key, rows[near].name))
-            near = i;
-        i++;
-    }
-    if (i == MU_COUNT(rows))
-        return bad(l, key, "there is no setting '%s'; the nearest is '%s'", key, rows[near].name);
-    void *at = (char *)s + rows[i].offset;
-    char least[32], most[32], range[80];
-    switch (rows[i].kind) {
-    case DURATION:
-        snprintf(range, sizeof range, "%s to %s", mu_str_fmt_duration(least, sizeof least, rows[i].min),
-                 mu_str_fmt_duration(most, sizeof most, rows[i].max));
-        if (mu_str_duration(value, &n) || n < rows[i].min || n > rows[i].max)
-            return bad(l, value, "'%s' is not a time such as 90s, 10m, 36h or 7d, %s", value, range);
-        memcpy(at, &n, sizeof n);
-        return 0;
-    case NUMBER:
-        snprintf(range, sizeof range, "%llu to %llu", (unsigned long long)rows[i].min, (unsigned long long)rows[i].max);
-        if (mu_str_u64(value, rows[i].min, rows[i].max, &n))
-            return bad(l, value, "'%s' is not a number, %s", value, range);
-        memcpy(at, &(uint32_t){(uint32_t)n}, sizeof(uint32_t));
-        return 0;
-    case PREEMPT:
-        for (uint32_t k = 0; k < MU_COUNT(preempts); k++)
-            if (!strcmp(value, preempts[k])) {
-                memcpy(at, &k, sizeof k);
-                return 0;
-            }
-        return bad(l, value, "'%s' is none of off, on and force%s", value, "");
-    }
-    return 0;
-}
-
-static int parse_line(const struct line *l, char *text, struct mu_policy_settings *s)
-{
-    char *hash = strchr(text, '#'), *eq;
-
-    if (hash)
-        *hash = 0;
-    char *key = trim(text);
-    if (!*key)
-        return 0;
-    if (!(eq = strchr(key, '=')))
-        return bad(l, key, "'%s' has no '='; a line is: setting = value, or: share USER = number%s", key, "");
-    *eq = 0;
-    char *value = trim(eq + 1);
-    trim(key);
-    if (!strncmp(key, "share", 5) && isspace((unsigned char)key[5]))
-        return set_share(l, s, trim(key + 6), value);
-    return set(l, s, key, value);
+    return user ? set_share(l, arg, user) : mu_setting_set(l, rows, MU_COUNT(rows), arg);
 }
 
 int mu_policy_parse(const char *name, const char *text, size_t len, struct mu_policy_settings *out, struct mu_err *err)
 {
     struct mu_policy_settings s;
-    char line[1024];
-    unsigned number = 0;
-    int rc = 0;
 
     mu_policy_defaults(&s);
-    for (size_t at = 0; at < len && !rc; number++) {
-        const char *nl = memchr(text + at, '\n', len - at);
-        size_t n = nl ? (size_t)(nl - text) - at : len - at;
-        struct line l = {.file = name, .text = line, .number = number + 1, .err = err};
-        if (n >= sizeof line) {
-            rc = mu_err_set(err, MUSTER_EARG, "%s:%u:1: the line is longer than %zu bytes", name, number + 1,
-                            sizeof line - 1);
-        } else if (memchr(text + at, 0, n)) {
-            rc = mu_err_set(err, MUSTER_EARG, "%s:%u:1: the line is not text", name, number + 1);
-        } else {
-            memcpy(line, text + at, n);
-            line[n] = 0;
-            rc = parse_line(&l, line, &s);
-        }
-        at += n + 1;
-    }
+    int rc = mu_settings_parse(name, text, len, "setting = value, or: share USER = number", set, &s, err);
     if (rc) {
         free(s.shares);
         return rc;
