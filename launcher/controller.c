@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "launcher/cabling.h"
+#include "launcher/core/checks.h"
 #include "launcher/engine.h"
 #include "launcher/listen.h"
 #include "launcher/past.h"
@@ -41,7 +42,6 @@
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
-#define OUT_PERCENT 25u /* of the nodes go out by themselves at most */
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
@@ -95,6 +95,7 @@ struct controller {
     struct mu_starter *starter;
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct mu_policy_settings policy;
+    struct mu_check_settings checks;
     struct event *sigchld, *sigterm, *sigint, *sighup;
     struct mu_alarm *agent_alarm, *prune_alarm;
     struct mu_hold *hold;
@@ -599,6 +600,8 @@ static void on_hup(evutil_socket_t fd, short what, void *arg)
         mu_log(MU_LOG_ERROR, "controller", "%s; the policy stays as it is", err.text);
     else
         mu_log(MU_LOG_INFO, "controller", "the policy is read again");
+    if (mu_checks_load(c->paths.home, &c->checks, &err))
+        mu_log(MU_LOG_ERROR, "controller", "%s; health checks stay as they are", err.text);
 }
 
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
@@ -630,7 +633,11 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     mu_policy_defaults(&c->policy);
     if ((rc = mu_policy_load(c->paths.home, &c->policy, err)))
         return rc;
+    mu_check_defaults(&c->checks);
+    if ((rc = mu_checks_load(c->paths.home, &c->checks, err)))
+        return rc;
     cfg.ctl.policy = &c->policy;
+    cfg.ctl.checks = &c->checks;
     cfg.ctl.node = c->paths.host;
     cfg.ctl.files = mu_daemon_files();
     load_pool(c);
@@ -638,7 +645,6 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     load_marks(c, &marks);
     cfg.marks = &marks;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
-    cfg.ctl.out_percent = OUT_PERCENT;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();
     c->base = mu_loop_new();
@@ -679,6 +685,7 @@ static void tear_down(struct controller *c)
     mu_msg_free_body(MU_MSG_nodes_add, &c->pool_nodes);
     mu_server_free(c->server);
     mu_policy_settings_free(&c->policy);
+    mu_check_settings_free(&c->checks);
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
     mu_alarm_free(c->prune_alarm);

@@ -237,6 +237,8 @@ static const char *node_reason(const struct mu_node *n, char *buf, size_t size)
         return "its agent is telling what runs";
     if (n->state == MU_NODE_AWAY)
         return "its agent is away";
+    if (*n->unwell)
+        return n->unwell;
     return n->suspect ? "not heard of for a moment" : n->stale ? "the rest of an earlier attempt ends" : "";
 }
 
@@ -290,6 +292,40 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
         json_t *guid = text(*g);
         if (!guid || json_array_append_new(guids, guid))
             j->failed = true;
+    }
+    return add(j, o);
+}
+
+int mu_json_add_checks(struct mu_json *j, const struct mu_node *n)
+{
+    static const char *const levels[] = {
+        [MU_LEVEL_OK] = "ok", [MU_LEVEL_SKIP] = "skipped", [MU_LEVEL_WARN] = "warning", [MU_LEVEL_FAIL] = "failed"};
+    json_t *o = json_object(), *rows = json_array();
+    const struct mu_m_checked *m = n->checked;
+
+    if (!o || !rows) {
+        json_decref(o);
+        json_decref(rows);
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    put(j, o, "name", text(n->name));
+    put(j, o, "state", json_string(node_state(n)));
+    put(j, o, "id", m ? json_integer((json_int_t)m->id) : json_null());
+    put(j, o, "t", seconds(m ? n->checked_wall : 0));
+    put(j, o, "under_way", n->check_id ? json_integer((json_int_t)n->check_id) : json_null());
+    put(j, o, "out", out(j, n));
+    put(j, o, "checks", rows);
+    for (uint32_t i = 0; m && i < m->levels.n; i++) {
+        json_t *row = json_object();
+        if (!row || json_array_append_new(rows, row)) {
+            j->failed = true;
+            break;
+        }
+        put(j, row, "name", text(m->names[i]));
+        put(j, row, "level", json_string(m->levels.v[i] < MU_COUNT(levels) ? levels[m->levels.v[i]] : "unknown"));
+        put(j, row, "reason", text(m->reasons[i]));
+        put(j, row, "seconds", json_real(m->took_ms.v[i] / 1000.0));
     }
     return add(j, o);
 }

@@ -11,6 +11,7 @@
 #include "launcher/commands.h"
 #include "launcher/controller.h"
 #include "runtime/agent/agent.h"
+#include "runtime/agent/check.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/keeper.h"
@@ -43,6 +44,7 @@ static const struct command {
     {"controller", mu_controller_main, "the pool's daemon", HIDDEN},
     {"agent", mu_agent_main, "the node's daemon", HIDDEN},
     {"keeper", mu_keeper_main, "the daemon of one job on one node", HIDDEN},
+    {"check", mu_check_main, "what makes the health checks of a node", HIDDEN},
     {"drain", mu_drain_main, "what writes a job's checkpoints on one node", HIDDEN},
 };
 

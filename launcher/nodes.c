@@ -7,6 +7,7 @@
 #include "launcher/answer.h"
 #include "launcher/commands.h"
 #include "launcher/engine.h"
+#include "launcher/nodes.h"
 #include "launcher/run.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
@@ -171,7 +172,7 @@ static int list_nodes(int argc, char **argv)
  */
 
 /* HOST, HOST:SLOTS, [IPV6]:SLOTS, IPV6. Without a number the node decides, unlike with -H. */
-static int take_host(struct mu_hosts *hosts, const char *word, struct mu_err *err)
+int mu_nodes_take(struct mu_hosts *hosts, const char *word, struct mu_err *err)
 {
     const char *colon = strchr(word, ':');
     mu_auto_buf struct mu_buf b = {0};
@@ -195,7 +196,7 @@ static int take_hosts(struct mu_hosts *hosts, int n, char **words, struct mu_err
 
     mu_path_host(here);
     for (int i = 0; i < n && !rc; i++)
-        rc = take_host(hosts, words[i], err);
+        rc = mu_nodes_take(hosts, words[i], err);
     for (size_t i = 0; i < hosts->n && !rc; i++)
         if (!strcmp(hosts->v[i].name, here) && !getenv("MUSTER_POOL"))
             rc = mu_err_set(err, MUSTER_EARG, "host %s is this machine, which is always in its pool", here);
@@ -344,7 +345,7 @@ static int ask_for(const char *name, int n, char **words, enum mu_msg_type type,
     int rc = 0;
 
     for (int i = 0; i < n && !rc; i++)
-        rc = take_host(&hosts, words[i], &err);
+        rc = mu_nodes_take(&hosts, words[i], &err);
     mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
     if (!rc && !(rc = look(&client, &hosts, &err))) {
         *hosts_at = text;
@@ -390,6 +391,7 @@ static const struct {
     {"add", add_nodes, "hosts become the pool's"},
     {"remove", remove_nodes, "hosts leave it"},
     {"drain", drain_nodes, "hosts get no more jobs"},
+    {"check", mu_nodes_check, "hosts are looked at for what may be wrong with them"},
     {"resume", resume_nodes, "drained hosts, and those in quarantine, get jobs again"},
 };
 

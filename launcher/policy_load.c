@@ -10,29 +10,53 @@
 
 #define SIZE_MAX_OF_FILE (1u << 20)
 
-int mu_policy_load(const char *home, struct mu_policy_settings *out, struct mu_err *err)
+/* 1: there is none. */
+static int read_file(const char *home, const char *name, char path[PATH_MAX], struct mu_buf *text, struct mu_err *err)
 {
-    mu_auto_buf struct mu_buf text = {0};
-    char path[PATH_MAX], piece[4096];
-    int rc = mu_path_join(path, sizeof path, home, "policy", err);
+    char piece[4096];
+    int rc = mu_path_join(path, PATH_MAX, home, name, err);
     size_t n;
 
     if (rc)
         return rc;
     mu_auto_file FILE *f = fopen(path, "re");
-    if (!f && errno == ENOENT) {
+    if (!f && errno == ENOENT)
+        return 1;
+    if (!f)
+        return mu_err_errno(err, 0, "%s", path);
+    while ((n = fread(piece, 1, sizeof piece, f)) && text->len < SIZE_MAX_OF_FILE)
+        mu_buf_append(text, piece, n);
+    if (ferror(f))
+        return mu_err_errno(err, MUSTER_EIO, "%s", path);
+    if (text->len >= SIZE_MAX_OF_FILE)
+        return mu_err_set(err, MUSTER_EARG, "%s: a file of more than a mebibyte has no settings", path);
+    return text->failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : 0;
+}
+
+int mu_policy_load(const char *home, struct mu_policy_settings *out, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    char path[PATH_MAX];
+    int rc = read_file(home, "policy", path, &text, err);
+
+    if (rc > 0) {
         mu_policy_settings_free(out);
         mu_policy_defaults(out);
         return 0;
     }
-    if (!f)
-        return mu_err_errno(err, 0, "%s", path);
-    while ((n = fread(piece, 1, sizeof piece, f)) && text.len < SIZE_MAX_OF_FILE)
-        mu_buf_append(&text, piece, n);
-    if (ferror(f))
-        return mu_err_errno(err, MUSTER_EIO, "%s", path);
-    if (text.len >= SIZE_MAX_OF_FILE)
-        return mu_err_set(err, MUSTER_EARG, "%s: a file of more than a mebibyte is no policy", path);
-    return text.failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory")
-                       : mu_policy_parse(path, mu_buf_str(&text), text.len, out, err);
+    return rc ? rc : mu_policy_parse(path, mu_buf_str(&text), text.len, out, err);
+}
+
+int mu_checks_load(const char *home, struct mu_check_settings *out, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    char path[PATH_MAX];
+    int rc = read_file(home, "checks", path, &text, err);
+
+    if (rc > 0) {
+        mu_check_settings_free(out);
+        mu_check_defaults(out);
+        return 0;
+    }
+    return rc ? rc : mu_check_parse(path, mu_buf_str(&text), text.len, out, err);
 }

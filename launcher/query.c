@@ -51,6 +51,17 @@ static int list_nodes(const struct mu_query_env *e, struct mu_json *j, const str
     return 0;
 }
 
+static int list_checks(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    const struct mu_pool *pool = mu_ctl_pool(e->core);
+
+    (void)q, (void)err;
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].state != MU_NODE_NONE)
+            mu_json_add_checks(j, &pool->v[i]);
+    return 0;
+}
+
 /* The same pool with nothing on it. v NULL: out of memory. */
 static struct mu_pool emptied(const struct mu_pool *pool)
 {
@@ -123,7 +134,7 @@ static const struct {
 } queries[] = {
     {"jobs", "muster.jobs/1", "jobs", list_jobs},     {"status", "muster.jobs/1", "jobs", one_job},
     {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
-    {"place", "muster.placed/1", "nodes", place_job},
+    {"place", "muster.placed/1", "nodes", place_job}, {"checks", "muster.checks/1", "nodes", list_checks},
 };
 
 int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)

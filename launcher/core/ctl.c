@@ -42,6 +42,7 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
 
     if (c) {
         c->cfg = *cfg;
+        mu_check_defaults(&c->check_defaults);
         c->next_id = cfg->last_job + 1;
         c->next = UINT64_MAX;
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
@@ -301,6 +302,9 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_nodes_resume:
         mu_ctl_out_resume(c, k->id, m->nodes_resume.hosts);
         return;
+    case MU_MSG_nodes_check:
+        mu_ctl_checks_asked(c, k->id, m->nodes_check.hosts);
+        return;
     case MU_MSG_nodes_drain:
         mu_ctl_out_drain_asked(c, k->id, &m->nodes_drain);
         return;
@@ -368,6 +372,7 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
 void mu_ctl_node_ready(struct mu_ctl *c, int node)
 {
     c->pool.v[node].ready = true;
+    mu_ctl_checks_ready(c, node);
     mu_ctl_job_node_ready(c, node);
     mu_ctl_wireup_up(c, node);
     for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
@@ -404,6 +409,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_ctl_node_ready(c, k->node);
             mu_ctl_tree_balance(c);
         }
+        return;
+    case MU_MSG_checked:
+        mu_ctl_checked(c, k->node, &m->checked);
         return;
     case MU_MSG_stay:
         mu_ctl_tree_stay(c, k->node, m->stay.tried);

@@ -10,6 +10,7 @@
 #include "launcher/core/pool.h"
 #include "runtime/wire/core.h"
 
+struct mu_check_settings;
 struct mu_policy_settings;
 struct mu_ctl_config {
     uint64_t incarnation;     /* differs at each start */
@@ -27,8 +28,9 @@ struct mu_ctl_config {
     uint64_t node_wait_ns; /* an attempt may lack a node for so long before its job fails; 0 = for ever */
     uint32_t quarantine;   /* failures of a node within ten minutes that put it there, at most 3; 0 = never */
     uint64_t cooldown_ns;  /* and so long it stays at first, then twice as long each time */
-    uint32_t out_percent;  /* of the nodes may be taken out without being asked for; 0: any number */
+    uint32_t out_percent;  /* without checks: so many nodes may be taken out by themselves; 0: any number */
     const struct mu_policy_settings *policy; /* of the queue; borrowed; NULL: defaults */
+    const struct mu_check_settings *checks;  /* of nodes' health; borrowed; NULL: none but those asked for */
     uint64_t fabric_ns; /* jobs on several nodes wait so long for the first MU_EV_FABRIC; 0 = none will come */
 };
 

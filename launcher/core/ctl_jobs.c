@@ -408,6 +408,10 @@ static int start_jobs(struct mu_ctl *c)
             snprintf(why, sizeof why, "waiting for the fabric to be read");
             free(shares);
         }
+        if (fit == MU_FIT_YES && !mu_ctl_checks_passed(c, shares, n + nspares, why, sizeof why)) {
+            fit = MU_FIT_LATER;
+            free(shares);
+        }
         if (fit != MU_FIT_YES) {
             mu_ctl_set_state(c, j, j->row.state, "%s", why);
             missed = true;
@@ -465,6 +469,8 @@ void mu_ctl_job_give_back(struct mu_ctl *c, struct job *j)
         mu_pool_give(&c->pool, j->spares, j->nspares);
     if (j->holds)
         mu_ctl_queue_charge(c, j, false);
+    for (unsigned i = 0; i < j->nparts + j->nspares; i++)
+        c->pool.v[i < j->nparts ? j->parts[i].share.node : j->spares[i - j->nparts].node].idle_since = c->now;
     j->nspares = 0;
     j->holds = false;
 }

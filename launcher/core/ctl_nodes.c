@@ -429,6 +429,7 @@ static void declare(struct mu_ctl *c, int node)
     snprintf(n->reason, sizeof n->reason, n->silent ? "it fell silent" : "its agent did not come back");
     snprintf(why, sizeof why, "node %.200s is lost: %s", n->name, n->reason);
     mu_ctl_node_strike(c, node);
+    mu_ctl_checks_failed(c, node);
     engine_later(c, n);
     for (unsigned i = 0; i < c->njobs; i++)
         mu_ctl_job_node_lost(c, c->jobs[i], node, why);
@@ -510,6 +511,7 @@ static void find_due(struct mu_ctl *c)
         mu_ctl_node_due(c, n->engine_at);
         mu_ctl_node_due(c, n->probe_at);
         mu_ctl_node_due(c, n->quarantine_until);
+        mu_ctl_node_due(c, mu_ctl_checks_due(n));
     }
 }
 
@@ -527,6 +529,7 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
             continue;
         }
         mu_ctl_out_tick(c, (int)i);
+        mu_ctl_checks_tick(c, (int)i);
         if (n->declare_at && c->now >= n->declare_at) {
             if (n->silent && link_doubtful(c)) {
                 snprintf(n->reason, sizeof n->reason, "no node answers: this machine's own network is suspected");

@@ -98,7 +98,8 @@ static bool may_go(const struct mu_ctl *c, int node)
 {
     unsigned n = 0, out = 0, most;
 
-    if (!c->cfg.out_percent)
+    uint32_t percent = c->cfg.checks ? c->cfg.checks->most_percent : c->cfg.out_percent;
+    if (!percent)
         return true;
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *v = &c->pool.v[i];
@@ -107,7 +108,7 @@ static bool may_go(const struct mu_ctl *c, int node)
         n++;
         out += mu_pool_out(v) && i != (unsigned)node;
     }
-    most = n * c->cfg.out_percent / 100;
+    most = n * percent / 100;
     return out < (most || n < 2 ? most : 1);
 }
 
@@ -175,7 +176,7 @@ void mu_ctl_out_tick(struct mu_ctl *c, int node)
 {
     struct mu_node *n = &c->pool.v[node];
 
-    if (!n->quarantine_until || c->now < n->quarantine_until)
+    if (!n->quarantine_until || c->now < n->quarantine_until || mu_ctl_checks_before_end(c, node))
         return;
     n->quarantine_until = 0;
     n->quarantine_over = c->now;

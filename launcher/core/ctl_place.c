@@ -109,6 +109,7 @@ static void leave(struct mu_ctl *c, const struct job *j, const struct mu_share *
     struct mu_node *n = &c->pool.v[share->node];
 
     mu_pool_give(&c->pool, share, 1);
+    n->idle_since = c->now;
     n->stale = n->conn != 0;
     mu_acts_send(c->acts, n->conn, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
 }

@@ -2,6 +2,7 @@
 #ifndef MU_LAUNCHER_CORE_CTL_PRIV_H
 #define MU_LAUNCHER_CORE_CTL_PRIV_H
 
+#include "launcher/core/checks.h"
 #include "launcher/core/ctl.h"
 #include "launcher/core/fences.h"
 #include "runtime/base/hosts.h"
@@ -127,10 +128,12 @@ struct mu_ctl {
     struct mu_m_mark *absent; /* of nodes that were out and have not come yet */
     unsigned nabsent;
     uint64_t next_id;
-    uint64_t idle_since;   /* 0 = busy */
-    uint64_t nodes_due;    /* nothing is to be done about a node before; 0: not known */
-    uint64_t fabric_until; /* jobs wait for the fabric; 0 = not any more */
-    bool leaving;          /* some node is */
+    uint64_t check_id;                       /* the newest */
+    struct mu_check_settings check_defaults; /* where there are no others */
+    uint64_t idle_since;                     /* 0 = busy */
+    uint64_t nodes_due;                      /* nothing is to be done about a node before; 0: not known */
+    uint64_t fabric_until;                   /* jobs wait for the fabric; 0 = not any more */
+    bool leaving;                            /* some node is */
     bool exiting, hold;
     uint64_t next; /* as mu_ctl_next says it */
     /* of the step under way */
@@ -212,6 +215,17 @@ void mu_ctl_out_resume(struct mu_ctl *, mu_conn client, const char *hosts);
 void mu_ctl_out_load(struct mu_ctl *, const struct mu_m_mark *);
 void mu_ctl_out_known(struct mu_ctl *, int node); /* a new node of the pool */
 void mu_ctl_out_tick(struct mu_ctl *, int node);  /* its quarantine may be over */
+/* ctl_checks.c: health checks of nodes */
+void mu_ctl_checks_asked(struct mu_ctl *, mu_conn client, const char *hosts);
+void mu_ctl_checked(struct mu_ctl *, int node, const struct mu_m_checked *);
+void mu_ctl_checks_failed(struct mu_ctl *, int node); /* something has failed on it */
+void mu_ctl_checks_ready(struct mu_ctl *, int node);
+/* The nodes may be given to a job; if not, they are being checked and why says so. */
+bool mu_ctl_checks_passed(struct mu_ctl *, const struct mu_share *, unsigned n, char *why, size_t whylen);
+void mu_ctl_checks_tick(struct mu_ctl *, int node);
+uint64_t mu_ctl_checks_due(const struct mu_node *);
+/* True: its quarantine, which is over, goes on until it is known whether it passes. */
+bool mu_ctl_checks_before_end(struct mu_ctl *, int node);
 bool mu_ctl_read_hosts(struct mu_ctl *, mu_conn client, const char *text, struct mu_hosts *out); /* or refuses */
 void mu_ctl_done(struct mu_ctl *, mu_conn client);      /* `submitted`, of no job */
 uint64_t mu_ctl_node_due(struct mu_ctl *, uint64_t at); /* something is due at a node then; 0: never */

@@ -327,6 +327,9 @@ void mu_ctl_job_failure(struct mu_ctl *c, struct job *j, const struct mu_m_repor
     r->fail_status = m->first_status;
     r->fail_wall = m->first_wall;
     r->fail_attempt = r->attempt;
+    int node = m->node && m->first_blame != MU_BLAME_CODE ? mu_pool_find(&c->pool, m->node) : -1;
+    if (node >= 0)
+        mu_ctl_checks_failed(c, node);
     mu_ctl_replace(&r->fail_node, m->node);
     mu_ctl_replace(&r->fail_text, m->first_text);
     free(r->fail_tail.data);

@@ -71,6 +71,14 @@ int mu_pool_add(struct mu_pool *pool, const char *name)
     return (int)at;
 }
 
+void mu_pool_uncheck(struct mu_node *node)
+{
+    if (node->checked)
+        mu_msg_free_body(MU_MSG_checked, node->checked);
+    free(node->checked);
+    node->checked = NULL;
+}
+
 void mu_pool_remove(struct mu_pool *pool, unsigned node)
 {
     uint32_t *p = head(pool, pool->v[node].name);
@@ -80,6 +88,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
     *p = pool->v[node].next;
     mu_pool_place_remove(pool, node);
     mu_strv_free(pool->v[node].guids);
+    mu_pool_uncheck(&pool->v[node]);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
     pool->nempty++;
 }
@@ -475,8 +484,10 @@ void mu_pool_give(struct mu_pool *pool, const struct mu_share *v, unsigned n)
 
 void mu_pool_free(struct mu_pool *pool)
 {
-    for (unsigned i = 0; i < pool->n; i++)
+    for (unsigned i = 0; i < pool->n; i++) {
         mu_strv_free(pool->v[i].guids);
+        mu_pool_uncheck(&pool->v[i]);
+    }
     free(pool->v);
     free(pool->heads);
     free(pool->of_host);

@@ -36,14 +36,20 @@ struct mu_node {
     uint32_t limit;                                      /* slots that its owner allows; 0: as many as it has */
     uint64_t lease_end, declare_at, engine_at, probe_at; /* away: lost at declare_at; an engine, its host is asked at */
     uint32_t engine_tries;
-    uint64_t away_wall;                         /* when it was heard of last, once it is away */
-    uint64_t strikes[3];                        /* when it failed last */
-    uint64_t quarantine_until, quarantine_over; /* 0: not in one; when the last one ended */
-    uint32_t quarantines;                       /* in a row */
-    bool drained;                               /* until it is resumed */
-    char out_by[64], out_why[200];              /* of either: who, and why */
-    uint64_t out_wall, out_until_wall;          /* since when; of a quarantine: until when */
-    char reason[200];                           /* why it is not up */
+    uint64_t away_wall;                           /* when it was heard of last, once it is away */
+    uint64_t strikes[3];                          /* when it failed last */
+    uint64_t quarantine_until, quarantine_over;   /* 0: not in one; when the last one ended */
+    uint32_t quarantines;                         /* in a row */
+    bool drained;                                 /* until it is resumed */
+    char out_by[64], out_why[200];                /* of either: who, and why */
+    uint64_t out_wall, out_until_wall;            /* since when; of a quarantine: until when */
+    char reason[200];                             /* why it is not up */
+    struct mu_m_checked *checked;                 /* its newest health checks, the node's own; NULL: none */
+    uint64_t check_id, check_asked, check_wall;   /* those that are under way; 0: none are */
+    uint64_t checked_at, checked_wall, check_due; /* 0: never */
+    uint64_t idle_since;                          /* no job has had it since, unless one has it */
+    bool check_wanted, check_again;               /* something failed on it; its quarantine is over if it passes */
+    char unwell[300];                             /* what the newest checks have found; "": nothing */
     uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
     uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */
@@ -84,6 +90,7 @@ enum mu_fit mu_pool_fit(const struct mu_pool *, uint64_t job, const struct mu_m_
                         unsigned *n, unsigned *nspares, char *why, size_t whylen);
 void mu_pool_take(struct mu_pool *, const struct mu_share *, unsigned n);
 void mu_pool_give(struct mu_pool *, const struct mu_share *, unsigned n);
+void mu_pool_uncheck(struct mu_node *); /* forgets its checks */
 void mu_pool_free(struct mu_pool *);
 
 /* pool_place.c: nodes by the switches that are between them. */

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/agent/checkup.h"
 #include "runtime/agent/core.h"
 #include "runtime/agent/keepers.h"
 #include "runtime/agent/plan.h"
@@ -68,6 +69,7 @@ struct agent {
     struct mu_acts acts;
     struct mu_keepers *keepers;
     struct mu_plan *plan;
+    struct mu_checkup *checkup;
     struct mu_listener *listener;
     struct event *sigchld, *sigterm, *sigint, *sighup;
     struct mu_alarm *alarm, *join_alarm, *cleaner;
@@ -197,6 +199,15 @@ static void end(struct agent *a)
     event_base_loopbreak(a->base);
 }
 
+static void run_check(struct agent *a, const struct mu_act *act)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+
+    /* without it the run has no limit, and ends as one that hangs */
+    mu_msg_decode(act->frame.data, act->frame.len, &m, NULL);
+    mu_checkup_start(a->checkup, &m.check);
+}
+
 static void carry_out(struct agent *a)
 {
     for (size_t i = 0; i < a->acts.n; i++) {
@@ -216,6 +227,9 @@ static void carry_out(struct agent *a)
             break;
         case MU_ACT_FORGET:
             mu_keepers_forget(a->keepers, act->job);
+            break;
+        case MU_ACT_CHECK:
+            run_check(a, act);
             break;
         case MU_ACT_EXIT:
             a->by_core = true;
@@ -423,6 +437,15 @@ static void on_keeper_found(void *arg, uint64_t job, pid_t pid)
         mu_log(MU_LOG_WARN, "agent", "job %llu: its keeper is dead", (unsigned long long)job);
     }
     step_once(a, &(struct mu_ev){.kind = MU_EV_LOAD, .job = job, .pid = (uint32_t)pid});
+}
+
+static void on_checked(void *arg, const struct mu_m_checked *rows)
+{
+    struct agent *a = arg;
+    struct mu_msg m = {.type = MU_MSG_checked, .checked = *rows};
+
+    if (!a->ending)
+        step(a, &(struct mu_ev){.kind = MU_EV_CHECKED, .msg = &m});
 }
 
 static void on_plan(void *arg, struct mu_m_start *start)
@@ -652,8 +675,9 @@ static int set_up(struct agent *a, struct mu_err *err)
     a->join_alarm = mu_alarm_new(a->base, on_join_alarm, a);
     a->cleaner = mu_alarm_new(a->base, on_cleaner, a);
     a->hold = mu_hold_new(a->base, a->start.paths.run, "agent.lock", a->lock, MU_HOLD_PATIENCE, on_lost, a);
+    a->checkup = mu_checkup_new(a->base, on_checked, a);
     if (!a->hold || !a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->sighup || !a->alarm ||
-        !a->join_alarm || !a->cleaner)
+        !a->join_alarm || !a->cleaner || !a->checkup)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     a->revive.base = a->base;
     a->revive.run = a->start.paths.run;
@@ -677,6 +701,7 @@ static void leave(struct agent *a)
     if (!mu_path_join(path, sizeof path, a->start.paths.run, "agent.sock", NULL))
         unlink(path);
     mu_way_leave(a->ctl);
+    mu_checkup_free(MU_STEAL(a->checkup, NULL)); /* it looks into the directory that goes */
     for (struct conn *k = a->conns; k; k = k->next) {
         mu_guard_free(MU_STEAL(k->guard, NULL));
         mu_link_close_after_flush(MU_STEAL(k->link, NULL));
@@ -711,6 +736,7 @@ static void tear_down(struct agent *a)
         next = c->next;
         free(c);
     }
+    mu_checkup_free(a->checkup);
     mu_keepers_free(a->keepers);
     mu_agent_free(a->core);
     mu_acts_free(&a->acts);

@@ -33,6 +33,7 @@ void mu_agent_free(struct mu_agent *a)
         mu_agent_drop(a, &a->v[0]);
     free(a->v);
     free(a->conns);
+    mu_msg_free(&a->check.next);
     free(a);
 }
 
@@ -229,6 +230,7 @@ static void on_time(struct mu_agent *a)
 void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *acts)
 {
     a->now = ev->now;
+    a->wall = ev->wall;
     a->acts = acts;
     switch (ev->kind) {
     case MU_EV_LOAD:
@@ -279,6 +281,9 @@ void mu_agent_step(struct mu_agent *a, const struct mu_ev *ev, struct mu_acts *a
         break;
     case MU_EV_CLEANED:
         mu_agent_on_cleaned(a, ev);
+        break;
+    case MU_EV_CHECKED:
+        mu_agent_on_checked(a, &ev->msg->checked);
         break;
     default:
         break;

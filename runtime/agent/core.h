@@ -8,8 +8,8 @@
  * Actions: SPAWN (job: start `muster keeper` for it; answer MU_EV_SPAWNED with pid, or status != 0 and text), CLEAN
  * (kill the job's keeper, if it still lives, and every process tagged with the job, remove its files; answer
  * MU_EV_CLEANED; detail, if any, says what the keeper has done wrong; it kills the keeper of a SPAWN before it, too,
- * which may not have been answered yet), FORGET (a keeper of the job that dies from now
- * on, or has died, need not be loaded any more), SEND, CLOSE, EXIT.
+ * which may not have been answered yet), CHECK (frame: check; answer MU_EV_CHECKED), FORGET (a keeper of the job that
+ * dies from now on, or has died, need not be loaded any more), SEND, CLOSE, EXIT.
  *
  * Of an agent that joined from another host the shell also gives MU_EV_ECHO whenever the controller is known to have
  * heard us at `at`, by our clock, or later. From it the lease is reckoned that the keepers of attempts on several nodes

@@ -163,6 +163,9 @@ void mu_agent_on_ctl(struct mu_agent *a, const struct mu_msg *m)
     case MU_MSG_abort:
         to_keeper(a, m->abort.job, m->type, &m->abort);
         return;
+    case MU_MSG_check:
+        mu_agent_on_check(a, &m->check);
+        return;
     case MU_MSG_bye:
         a->bye = true;
         return;

@@ -1,5 +1,6 @@
 /* Shared by the agent core's files only. core.c: the agent, its lease and its steps; core_ctl.c: what the controller
- * says; core_keeper.c: keepers from their birth to their end. */
+ * says; core_keeper.c: keepers from their birth to their end; core_check.c: health
+ * checks, one after the other. */
 #ifndef MU_AGENT_CORE_PRIV_H
 #define MU_AGENT_CORE_PRIV_H
 
@@ -61,7 +62,12 @@ struct mu_agent {
     void *plan_arg;
     char addr[64];
     uint32_t port;
-    uint64_t now;
+    struct {
+        bool running;
+        uint64_t id, got_wall;
+        struct mu_msg next; /* asked for meanwhile; type 0 = none */
+    } check;
+    uint64_t now, wall;
     struct mu_acts *acts;
 };
 
@@ -76,6 +82,9 @@ void mu_agent_tell_lease(struct mu_agent *, const struct keeper *);
 void mu_agent_on_echo(struct mu_agent *, uint64_t at);
 
 void mu_agent_on_ctl(struct mu_agent *, const struct mu_msg *);
+
+void mu_agent_on_check(struct mu_agent *, const struct mu_m_check *);
+void mu_agent_on_checked(struct mu_agent *, const struct mu_m_checked *);
 
 void mu_agent_speak_for(struct mu_agent *, struct keeper *, uint32_t phase, const char *text);
 void mu_agent_clean(struct mu_agent *, struct keeper *, const char *why);

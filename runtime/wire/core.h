@@ -74,6 +74,9 @@ enum {
 };
 /* mark.kind: jobs get the node no more until it is resumed, or until a time. */
 enum { MU_OUT_DRAIN = 1, MU_OUT_QUARANTINE };
+/* checked.levels. SKIP: there is nothing there to be checked. WARN is only told. */
+enum { MU_LEVEL_OK, MU_LEVEL_SKIP, MU_LEVEL_WARN, MU_LEVEL_FAIL };
+#define MU_CHECK_ALL_NS (120 * 1000000000ull) /* all checks of a node take no longer: what lasts longer has failed */
 enum { MU_STREAM_OUT = 1, MU_STREAM_ERR = 2 };
 /* jobrow.ending. After the last two it waits again. */
 enum { MU_END_NONE, MU_END_CANCEL, MU_END_TIMEOUT, MU_END_CLIENT, MU_END_REQUEUE, MU_END_PREEMPT };
@@ -106,6 +109,7 @@ enum mu_ev_kind {
     MU_EV_HANG,    /* keeper: ranks hang, or the answer to MU_ACT_LOOK (msg: hang, without job and attempt) */
     MU_EV_MISBOUND, /* keeper: a rank does not run where it was bound to (msg: misbound, with a local rank) */
     MU_EV_NOCTL,    /* agent: no controller was listening at `at`, or later: its host has refused a connection */
+    MU_EV_CHECKED,  /* agent: the answer to MU_ACT_CHECK (msg: checked, without id) */
     MU_EV_FABRIC,   /* controller: the fabric is `place` from now on; NULL: none is known */
 };
 /* A connection between hosts is given up after so long a silence. The ranks of an attempt on several nodes may live for
@@ -167,6 +171,7 @@ enum mu_act_kind {
     MU_ACT_MARKS, /* controller: which nodes get no jobs is to be stored (frame: a mark each, one after the other) */
     MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
     MU_ACT_LOOK,   /* keeper: whom does rank `index` of the job wait for? Answer: MU_EV_HANG, at once */
+    MU_ACT_CHECK,  /* agent: make the health checks (frame: check); answer: MU_EV_CHECKED, within MU_CHECK_ALL_NS */
     MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
 };
 #define MU_ALL UINT32_MAX

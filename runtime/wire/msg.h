@@ -66,6 +66,17 @@ struct mu_u32v {
 #define MU_F_nodes_resume(F) F(str, hosts)
 /* No job gets these any more, until they are resumed; what runs there runs on. */
 #define MU_F_nodes_drain(F) F(str, hosts) F(str, by) F(str, reason)
+/* Nodes (empty: all) are to be checked; the answer is `submitted` with the number of that check. */
+#define MU_F_nodes_check(F) F(str, hosts)
+/* Controller to agent: make the health checks, but those in off. disk_free: bytes that the pool's directories and dirs
+ * should have; memory_permille: how much of the memory should be free; limit_ns: of each. The agent fills in jobs: JOB.ATTEMPT of
+ * those that are here, ATTEMPT 0 when its ranks do not run. */
+#define MU_F_check(F)                                                                                                  \
+    F(u64, id) F(u64, limit_ns) F(u64, disk_free) F(u32, memory_permille) F(strv, off) F(strv, dirs) F(strv, jobs)
+/* The answer, a row for each check: levels are MU_LEVEL_. got_wall, sent_wall: the agent's clock when it was asked and
+ * when it answers. */
+#define MU_F_checked(F)                                                                                                \
+    F(u64, id) F(u64, got_wall) F(u64, sent_wall) F(strv, names) F(u32v, levels) F(strv, reasons) F(u32v, took_ms)
 /* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
@@ -293,6 +304,7 @@ struct mu_u32v {
     M(35, parent)                                                                                                      \
     M(36, relay)                                                                                                       \
     M(37, stay)                                                                                                        \
+    M(38, nodes_check)                                                                                                 \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
@@ -308,6 +320,8 @@ struct mu_u32v {
     M(53, look)                                                                                                        \
     M(54, misbound)                                                                                                    \
     M(55, shard)                                                                                                       \
+    M(56, check)                                                                                                       \
+    M(57, checked)                                                                                                     \
     M(60, spec)                                                                                                        \
     M(61, jobrow)                                                                                                      \
     M(62, mark)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# muster nodes: the list, and nodes that are drained and resumed.
+# muster nodes: the list, nodes that are drained and resumed, health checks.
 . "$(dirname "$0")/../lib.sh"
 json() { # EXPRESSION NAME: about n, the first node of the last output
     python3 -c "import json,sys; j = json.load(open(sys.argv[1])); n = j['nodes'][0]; sys.exit(not ($1))" "$tmp/.out"
@@ -47,5 +47,61 @@ run_cmd "$muster" nodes --json
 json 'n["state"] == "up" and n["out"] is None and n["reason"] == ""' "up again"
 [ ! -e "$MUSTER_HOME/$here/marks" ]
 ok $? "nothing of it is kept"
+
+# Health checks; a pool of one node never loses it to them
+run_cmd "$muster" nodes check
+is "$rc" 0 "nodes check" || note "$out$err"
+like "$out" "NODE +CHECK +RESULT +REASON.*$here +- +ok +[0-9]+ checks" "all is well"
+run_cmd "$muster" nodes check --all "$here"
+like "$out" "$here +memory +ok .*$here +disk +ok .*$here +stray +ok" "each of them"
+run_cmd "$muster" nodes check nosuch
+like "$rc $err" '^2 .*host nosuch is not in the pool' "a host that is not there"
+mkdir -m 755 "$MUSTER_HOME/checks.d"
+printf '#!/bin/sh\necho "$PWD fan 2 stands"; exit 1\n' >"$MUSTER_HOME/checks.d/fans"
+printf '#!/bin/sh\necho warm; exit 3\n' >"$MUSTER_HOME/checks.d/heat"
+printf '#!/bin/sh\ntouch %s\n' "$tmp/was-run" >"$MUSTER_HOME/checks.d/open"
+chmod 755 "$MUSTER_HOME/checks.d/"*
+chmod g+w "$MUSTER_HOME/checks.d/open"
+run_cmd "$muster" nodes check
+is "$rc" 1 "a script that fails"
+like "$out" "$here +fans +failed +exit code 1: / fan 2 stands" "is shown"
+like "$out" "$here +heat +warning +exit code 3: warm" "so is one that warns"
+like "$out" "$here +open +warning +.*checks.d/open is not run: others can write to it" "and one that others can change"
+[ ! -e "$tmp/was-run" ]
+ok $? "which is not run"
+run_cmd "$muster" nodes
+like "$out" "$here +up .*health check fans: exit code 1: / fan 2 stands; it stays" "the node is not taken out, but it is said"
+run_cmd "$muster" run -n 1 true
+is "$rc" 0 "and jobs run"
+run_cmd "$muster" nodes check --json
+python3 - "$tmp/.out" <<'P'
+import json, sys
+j = json.load(open(sys.argv[1]))
+n, = j["nodes"]
+by = {c["name"]: c for c in n["checks"]}
+assert j["schema"] == "muster.checks/1" and n["answered"] and n["state"] == "up" and n["out"] is None and n["t"] > 1e9, n
+assert by["fans"]["level"] == "failed" and by["heat"]["level"] == "warning" and by["memory"]["level"] == "ok", by
+assert by["fans"]["seconds"] < 20
+P
+ok $? "nodes check --json" || note "$out"
+
+# What hangs is ended at its limit
+printf '#!/bin/sh\nsleep 4711\n' >"$MUSTER_HOME/checks.d/fans"
+printf 'time-limit = 1s # each\ncheck heat = off\n' >"$MUSTER_HOME/checks"
+pid=$(pgrep -f "^[^ ]*muster controller" | while read -r p; do grep -qz "^MUSTER_HOME=$MUSTER_HOME\$" "/proc/$p/environ" && echo "$p"; done)
+kill -HUP "$pid"
+sleep 0.3
+run_cmd timeout 60 "$muster" nodes check
+like "$out" "$here +fans +failed +it has not ended within 1.0* s" "a script that hangs"
+unlike "$out" heat "one that is switched off"
+printf 'every = often\n' >"$MUSTER_HOME/checks"
+kill -HUP "$pid"
+logged() { grep -q "checks:1:9: 'often' is not a time" "$MUSTER_HOME/$here/log/controller.log"; }
+wait_for 5 logged
+ok $? "a mistake in the settings is logged" || note "$(tail -n 3 "$MUSTER_HOME/$here/log/controller.log")"
 run_cmd "$muster" controller --stop
+wait_for 5 eval '! pgrep -f "[s]leep 4711"'
+ok $? "nothing is left"
+run_cmd "$muster" nodes
+like "$rc $err" "2 .*checks:1:9: 'often' is not a time such as" "a controller does not start with it"
 done_testing

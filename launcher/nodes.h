@@ -1,0 +1,13 @@
+/* Parts of the command `muster nodes`. */
+#ifndef MU_LAUNCHER_NODES_H
+#define MU_LAUNCHER_NODES_H
+
+#include "runtime/base/err.h"
+#include "runtime/base/hosts.h"
+
+/* Adds a word of the command line: HOST, HOST:SLOTS, [IPV6]:SLOTS, IPV6. Without a number the node decides. */
+int mu_nodes_take(struct mu_hosts *, const char *word, struct mu_err *);
+/* muster nodes check */
+int mu_nodes_check(int argc, char **argv);
+
+#endif

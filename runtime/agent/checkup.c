@@ -1,0 +1,194 @@
+#include "runtime/agent/checkup.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/proc.h"
+#include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define OVER (5 * MU_SEC) /* a check may last so long beyond its limit, to end what it has started */
+#define ALL (MU_CHECK_ALL_NS - 10 * MU_SEC)
+
+struct mu_checkup {
+    struct event_base *base;
+    mu_checkup_fn fn;
+    void *arg;
+    struct mu_link *link;
+    struct mu_alarm *alarm;
+    struct mu_proc proc;
+    uint64_t limit, until; /* of one check; of all */
+    char name[64];         /* what is being checked; "": nothing */
+    struct mu_m_checked rows;
+    char why[300]; /* it could not be started */
+};
+
+static void add(struct mu_checkup *u, const char *name, uint32_t level, const char *reason, uint32_t ms)
+{
+    struct mu_m_checked *r = &u->rows;
+    uint32_t n = r->levels.n;
+    uint32_t *levels = realloc(r->levels.v, (n + 1u) * sizeof *levels);
+
+    if (levels)
+        r->levels.v = levels;
+    uint32_t *took = realloc(r->took_ms.v, (n + 1u) * sizeof *took);
+    if (took)
+        r->took_ms.v = took;
+    if (!levels || !took || mu_strv_append(&r->names, name))
+        return;
+    if (mu_strv_append(&r->reasons, reason)) { /* rows stay whole */
+        size_t last = mu_strv_len(r->names) - 1;
+        free(MU_STEAL(r->names[last], NULL));
+        return;
+    }
+    levels[n] = level;
+    took[n] = ms;
+    r->levels.n = r->took_ms.n = n + 1;
+}
+
+static void end_process(struct mu_checkup *u)
+{
+    if (u->proc.pid <= 0)
+        return;
+    if (mu_proc_alive(&u->proc))
+        kill(-u->proc.pid, SIGKILL); /* it leads a session; its scripts die with it */
+    mu_proc_signal(&u->proc, SIGKILL, NULL);
+    mu_proc_close(&u->proc);
+    u->proc = (struct mu_proc){.fd = -1};
+}
+
+static void finish(struct mu_checkup *u)
+{
+    mu_alarm_set(u->alarm, UINT64_MAX);
+    mu_link_free(MU_STEAL(u->link, NULL));
+    end_process(u);
+    u->name[0] = 0;
+    struct mu_m_checked rows = MU_STEAL(u->rows, (struct mu_m_checked){0});
+    u->fn(u->arg, &rows);
+    mu_msg_free_body(MU_MSG_checked, &rows);
+}
+
+static void on_alarm(void *arg)
+{
+    struct mu_checkup *u = arg;
+    char limit[32], why[200];
+
+    if (u->why[0]) {
+        add(u, "checks", MU_LEVEL_WARN, u->why, 0);
+    } else {
+        snprintf(why, sizeof why, "it has not ended within %s: what it looks at hangs, or all took too long",
+                 mu_str_fmt_duration(limit, sizeof limit, u->limit + OVER));
+        mu_log(MU_LOG_WARN, "agent", "health check %s: %s", u->name, why);
+        add(u, *u->name ? u->name : "checks", *u->name ? MU_LEVEL_FAIL : MU_LEVEL_WARN, why, 0);
+    }
+    finish(u);
+}
+
+static void set_alarm(struct mu_checkup *u)
+{
+    uint64_t at = mu_now() + u->limit + OVER;
+
+    mu_alarm_set(u->alarm, at < u->until ? at : u->until);
+}
+
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    struct mu_checkup *u = arg;
+    const struct mu_m_checked *m = &msg->checked;
+
+    (void)link, (void)frame, (void)len;
+    if (msg->type != MU_MSG_checked || !m->names || !m->names[0])
+        return;
+    if (!m->levels.n) {
+        snprintf(u->name, sizeof u->name, "%s", m->names[0]);
+        set_alarm(u);
+        return;
+    }
+    u->name[0] = 0;
+    add(u, m->names[0], m->levels.v[0], m->reasons && m->reasons[0] ? m->reasons[0] : "",
+        m->took_ms.n ? m->took_ms.v[0] : 0);
+}
+
+static void on_down(void *arg, struct mu_link *link)
+{
+    struct mu_checkup *u = arg;
+
+    (void)link;
+    if (*u->name)
+        add(u, u->name, MU_LEVEL_WARN, "the process that makes the checks has died over it", 0);
+    finish(u);
+}
+
+static int start(struct mu_checkup *u, const struct mu_m_check *m, struct mu_err *err)
+{
+    char name[] = "muster", cmd[] = "check", flag[] = "--fd", number[16];
+    char *argv[] = {name, cmd, flag, number, NULL};
+    int fds[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+        return mu_err_errno(err, 0, "cannot make a socket");
+    snprintf(number, sizeof number, "%d", fds[1]);
+    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
+    close(fds[1]);
+    if (!rc && mu_proc_open(pid, &u->proc, NULL))
+        u->proc = (struct mu_proc){.pid = 0, .fd = -1}; /* it has ended already */
+    u->link = rc ? NULL : mu_link_new(u->base, fds[0], on_msg, on_down, u);
+    if (rc)
+        close(fds[0]);
+    else if (!u->link || mu_link_send_msg(u->link, MU_MSG_check, m))
+        rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    return rc;
+}
+
+void mu_checkup_start(struct mu_checkup *u, const struct mu_m_check *m)
+{
+    struct mu_err err = {0};
+
+    u->limit = m->limit_ns;
+    u->until = mu_now() + ALL;
+    u->why[0] = 0;
+    if (start(u, m, &err)) {
+        snprintf(u->why, sizeof u->why, "they cannot be made: %.250s", err.text);
+        mu_log(MU_LOG_ERROR, "agent", "health checks: %s", u->why);
+        mu_alarm_set(u->alarm, mu_now());
+        return;
+    }
+    set_alarm(u);
+}
+
+struct mu_checkup *mu_checkup_new(struct event_base *base, mu_checkup_fn fn, void *arg)
+{
+    struct mu_checkup *u = calloc(1, sizeof *u);
+
+    if (!u)
+        return NULL;
+    *u = (struct mu_checkup){.base = base, .fn = fn, .arg = arg, .proc = {.fd = -1}};
+    u->alarm = mu_alarm_new(base, on_alarm, u);
+    if (!u->alarm) {
+        free(u);
+        return NULL;
+    }
+    return u;
+}
+
+void mu_checkup_free(struct mu_checkup *u)
+{
+    if (!u)
+        return;
+    mu_link_free(u->link);
+    end_process(u);
+    mu_alarm_free(u->alarm);
+    mu_msg_free_body(MU_MSG_checked, &u->rows);
+    free(u);
+}
