@@ -95,7 +95,8 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
 
 bool mu_pool_usable(const struct mu_node *node, uint64_t job)
 {
-    return node->state == MU_NODE_UP && !node->leaving && !mu_pool_out(node) && (!node->owner || node->owner == job);
+    return node->state == MU_NODE_UP && !node->leaving && (!mu_pool_out(node) || MU_MUTANT(OUT_IGNORED)) &&
+           (!node->owner || node->owner == job);
 }
 
 uint32_t mu_pool_slots(const struct mu_pool *pool)

@@ -248,6 +248,7 @@ void mu_acts_free(struct mu_acts *);
     X(OLD_WAY, "what comes late from a way that an agent has left is taken for its present one")                       \
     X(ORPHAN_LOST, "what is below a lost node is given up with it")                                                    \
     X(HOLD_NOT_STORED, "a hold is acknowledged before it is stored")                                                   \
+    X(OUT_IGNORED, "a job starts on a node that is in quarantine")                                                     \
     X(REQUEUED_EARLY, "a job waits again before its ranks are gone")
 enum mu_mutation {
     MU_MUT_NONE,

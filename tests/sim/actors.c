@@ -141,6 +141,22 @@ static void node_lost(struct world *w, const struct mu_act *a)
         t->ok_lost = true;
 }
 
+/* A job gets its first nodes. */
+static void started(struct world *w, const struct mu_act *a)
+{
+    const struct mu_pool *pool = mu_ctl_pool(w->ctl);
+    const struct mu_m_jobrow *row;
+
+    for (unsigned i = 0; (row = mu_ctl_job(w->ctl, i, NULL)); i++) {
+        for (char **name = row->id == a->job ? row->nodes : NULL; name && *name; name++) {
+            int node = mu_pool_find(pool, *name);
+            if (node >= 0 && mu_pool_out(&pool->v[node]))
+                sim_violated(w, "job %llu starts on %s, which is out: %s", (unsigned long long)a->job, *name,
+                             pool->v[node].out_why);
+        }
+    }
+}
+
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
 {
     struct mu_acts acts = {0};
@@ -171,6 +187,8 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             node_lost(w, a);
         else if (a->kind == MU_ACT_EVENT && (!strcmp(a->event, "requeued") || !strcmp(a->event, "suspended")))
             requeued(w, a);
+        if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "started"))
+            started(w, a);
         if (a->kind == MU_ACT_EVENT)
             sim_trace(w, "  event job %llu attempt %u %s: %s", (unsigned long long)a->job, a->attempt, a->event,
                       a->detail);
@@ -212,6 +230,7 @@ void sim_ctl_start(struct world *w)
                                 .node_wait_ns = 60 * MU_SEC,
                                 .quarantine = w->quarantine,
                                 .policy = &w->policy,
+                                .checks = w->checked ? &w->checks : NULL,
                                 .cooldown_ns = 20 * MU_SEC,
                                 .fabric_ns = w->fabric ? 2 * MU_SEC : 0};
 
@@ -567,6 +586,13 @@ void sim_agent_step(struct world *w, unsigned who, struct mu_ev *ev)
             e->who = who;
             e->gen = n->gen;
             e->job = a->job;
+            break;
+        case MU_ACT_CHECK:
+            w->stats.checks++;
+            e = sim_at(w, w->now + sim_below(w, 300 * MU_MS), A_CHECKED);
+            e->who = who;
+            e->gen = n->gen;
+            e->status = w->now < w->until_faults && sim_chance(w, 150);
             break;
         case MU_ACT_FORGET:
             sim_mark(w, who, a->job, false);

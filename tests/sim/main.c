@@ -64,6 +64,7 @@ int main(int argc, char **argv)
         world_stats(w, &s);
         sum.events += s.events;
         sum.faults += s.faults;
+        sum.checks += s.checks;
         sum.jobs += s.jobs;
         sum.attempts += s.attempts;
         sum.streams += s.streams;
@@ -77,11 +78,12 @@ int main(int argc, char **argv)
         }
         world_free(w);
     }
-    printf("%llu schedules, %llu events, %llu faults, %llu jobs, %llu attempts, %llu ways through others, %.0f s of "
+    printf("%llu schedules, %llu events, %llu faults, %llu jobs, %llu attempts, %llu ways through others, %llu checks, "
+           "%.0f s of "
            "virtual time: nothing "
            "violated\n",
            (unsigned long long)n, (unsigned long long)sum.events, (unsigned long long)sum.faults,
            (unsigned long long)sum.jobs, (unsigned long long)sum.attempts, (unsigned long long)sum.streams,
-           (double)sum.virtual_ns / 1e9);
+           (unsigned long long)sum.checks, (double)sum.virtual_ns / 1e9);
     return mutant ? 1 : 0;
 }

@@ -5,6 +5,7 @@
 #define TESTS_SIM_PRIV_H
 
 #include "launcher/branch.h"
+#include "launcher/core/checks.h"
 #include "launcher/core/policy.h"
 #include "runtime/agent/tree.h"
 #include "runtime/wire/beat.h"
@@ -27,6 +28,7 @@ enum what {
     A_SPAWNED,
     A_CHILD,
     A_CLEANED,
+    A_CHECKED, /* health checks are made; status 1: one has failed */
     DELIVER,
     DOWN,
     CLIENT_DIAL,
@@ -164,6 +166,8 @@ struct world {
     uint32_t quarantine;
     struct mu_buf marks; /* stored, as MU_ACT_MARKS has them */
     struct mu_policy_settings policy;
+    struct mu_check_settings checks;
+    bool checked; /* nodes are */
     char bad[400];
 };
 

@@ -26,7 +26,7 @@ struct world *world_new(uint64_t seed, bool trace);
 const char *world_run(struct world *);
 void world_free(struct world *);
 struct world_stats {
-    uint64_t events, faults, jobs, attempts, streams, virtual_ns; /* streams: ways through other agents */
+    uint64_t events, faults, jobs, attempts, streams, checks, virtual_ns; /* streams: ways through other agents */
 };
 void world_stats(const struct world *, struct world_stats *);
 

@@ -283,6 +283,17 @@ static void agent_event(struct world *w, struct event *e)
         ev.pid = cfg.pid;
         break;
     }
+    case A_CHECKED: {
+        static uint32_t levels[] = {MU_LEVEL_OK, MU_LEVEL_FAIL}, took;
+        static char name[] = "memory", reason[] = "none", *names[] = {name, NULL}, *reasons[] = {reason, NULL};
+        struct mu_msg m = {.type = MU_MSG_checked,
+                           .checked = {.names = names,
+                                       .levels = {.v = &levels[e->status], .n = 1},
+                                       .reasons = reasons,
+                                       .took_ms = {.v = &took, .n = 1}}};
+        sim_agent_step(w, e->who, &(struct mu_ev){.kind = MU_EV_CHECKED, .msg = &m});
+        return;
+    }
     case A_CHILD:
         ev.kind = MU_EV_CHILD;
         ev.pid = e->index + 1;
@@ -377,6 +388,7 @@ static void one(struct world *w, struct event *e)
     case A_SPAWNED:
     case A_CHILD:
     case A_CLEANED:
+    case A_CHECKED:
         agent_event(w, e);
         return;
     case DELIVER:
@@ -471,6 +483,11 @@ struct world *world_new(uint64_t seed, bool tracing)
         return NULL;
     w->rng = seed * 0x2545f4914f6cdd1dull + 1;
     w->trace = tracing;
+    w->checked = seed % 5 == 2;
+    mu_check_defaults(&w->checks);
+    w->checks.every_ns = 5 * MU_SEC;
+    w->checks.idle_ns = 1 * MU_SEC;
+    w->checks.most_percent = 34;
     w->fabric = seed % 8 == 7 ? 1 : seed % 16 == 3 ? 2 : 0;
     w->now = MU_SEC;
     w->until_faults = MU_SEC + sim_below(w, 25 * MU_SEC);
