@@ -405,6 +405,64 @@ static void test_slow(void)
     mu_keeper_free(k);
 }
 
+static void ask_check(uint64_t id)
+{
+    say(MU_AGENT_CTL, (struct mu_msg){.type = MU_MSG_check, .check = {.id = id, .limit_ns = MU_SEC}});
+}
+
+/* The run that is wanted: its number and the jobs that it is told of; 0: none is. */
+static uint64_t wanted(char *jobs, size_t n)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+    const struct mu_act *act = did(MU_ACT_CHECK);
+
+    if (!act || mu_msg_decode(act->frame.data, act->frame.len, &m, NULL) || m.check.limit_ns != MU_SEC)
+        return 0;
+    snprintf(jobs, n, "%s", m.check.jobs ? m.check.jobs[0] : "");
+    return m.check.id;
+}
+
+static void checked(uint64_t *id, uint64_t *got)
+{
+    static char name[] = "memory", *names[] = {name, NULL};
+    MU_AUTO_MSG struct mu_msg m = {0};
+    struct mu_msg rows = {.type = MU_MSG_checked, .checked = {.names = names}};
+
+    step((struct mu_ev){.kind = MU_EV_CHECKED, .msg = &rows});
+    *id = *got = 0;
+    if (!did(MU_ACT_SEND) || mu_msg_decode(did(MU_ACT_SEND)->frame.data, did(MU_ACT_SEND)->frame.len, &m, NULL) ||
+        m.type != MU_MSG_checked || strcmp(m.checked.names[0], "memory") != 0)
+        return;
+    *id = m.checked.id;
+    *got = m.checked.got_wall;
+}
+
+/* Health checks: one run at a time, and what is asked for meanwhile afterwards. */
+static void test_checks(void)
+{
+    char jobs[40];
+    uint64_t id, got;
+
+    set_up();
+    ask_check(5);
+    TAP_OK(wanted(jobs, sizeof jobs) == 5 && !strcmp(jobs, "1.1"), "a run is made, and told of the job that runs");
+    uint64_t asked = now;
+    at(now + MU_SEC);
+    ask_check(6);
+    ask_check(7);
+    TAP_OK(!did(MU_ACT_CHECK), "not two at once");
+    checked(&id, &got);
+    TAP_OK(id == 5 && got == asked, "its answer goes out, with the time of the question");
+    TAP_OK(wanted(jobs, sizeof jobs) == 7, "then the newest that was asked for meanwhile is made");
+    checked(&id, &got);
+    TAP_OK(id == 7 && !did(MU_ACT_CHECK), "and that was all");
+    checked(&id, &got);
+    TAP_OK(!id, "an answer that nobody asked for goes nowhere");
+    report(1, MU_PHASE_GONE);
+    ask_check(8);
+    TAP_OK(wanted(jobs, sizeof jobs) == 8 && !strcmp(jobs, "1.0"), "of a job whose ranks are gone any attempt will do");
+}
+
 int main(void)
 {
     test_kill();
@@ -416,6 +474,7 @@ int main(void)
     test_dead();
     test_born();
     test_slow();
+    test_checks();
     mu_agent_free(agent);
     mu_acts_free(&acts);
     return tap_done();
