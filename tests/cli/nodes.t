@@ -85,6 +85,36 @@ assert by["fans"]["seconds"] < 20
 P
 ok $? "nodes check --json" || note "$out"
 
+# GPUs, by a library that stands in for NVIDIA's
+mkdir "$tmp/lib"
+cat >"$tmp/nvml.c" <<'C'
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static int is(const char *what) { char path[4096]; snprintf(path, sizeof path, "%s/%s", TMP, what); return !access(path, F_OK); }
+int nvmlInit_v2(void) { return is("none") ? 9 : 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = is("fewer") ? 3 : 4; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)(uintptr_t)(i + 1); return i == 2 && is("lost") ? 15 : 0; }
+const char *nvmlErrorString(int rc) { return rc == 15 ? "GPU is lost" : "Driver Not Loaded"; }
+int nvmlDeviceGetTotalEccErrors(void *d, int t, int c, unsigned long long *n) { *n = t == 1 && c == 0 && d == (void *)1 && is("ecc") ? 2 : 0; return 0; }
+C
+${CC:-gcc} -w -shared -fPIC -DTMP="\"$tmp\"" -o "$tmp/lib/libnvidia-ml.so.1" "$tmp/nvml.c"
+"$muster" controller --stop
+export LD_LIBRARY_PATH=$tmp/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+gpu() { # STATE ROW NAME
+    [ "$1" = good ] || touch "$tmp/$1"
+    run_cmd timeout 60 "$muster" nodes check -a
+    rm -f "$tmp/$1"
+    like "$out" "$here +gpu +$2" "$3"
+}
+gpu good 'ok +4 GPUs answer' "GPUs that answer"
+gpu lost 'failed +GPU 2: GPU is lost' "one that is lost"
+gpu ecc 'failed +GPU 0: 2 memory errors could not be corrected' "one with errors in its memory"
+gpu fewer 'failed +3 of 4 GPUs are left' "one that is not seen any more"
+gpu none '(skipped|failed) +.*Driver Not Loaded' "none for lack of a driver"
+
 # What hangs is ended at its limit
 printf '#!/bin/sh\nsleep 4711\n' >"$MUSTER_HOME/checks.d/fans"
 printf 'time-limit = 1s # each\ncheck heat = off\n' >"$MUSTER_HOME/checks"
