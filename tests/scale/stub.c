@@ -114,6 +114,9 @@ static void carry_out(struct stub *s)
         case MU_ACT_CLEAN:
             later(s, MU_EV_CLEANED, 0)->ev.job = a->job;
             break;
+        case MU_ACT_CHECK: /* nothing is wrong with it */
+            later(s, MU_EV_CHECKED, MU_MSG_checked);
+            break;
         default:
             break;
         }
