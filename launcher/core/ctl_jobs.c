@@ -310,6 +310,22 @@ void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
     r->resumed_wall = 0;
 }
 
+/* For the next controller. */
+static bool record_boots(struct job *j)
+{
+    uint32_t *v = calloc(2 * (size_t)j->nparts + 1, sizeof *v);
+
+    if (!v)
+        return false;
+    for (unsigned i = 0; i < j->nparts; i++) {
+        v[2 * i] = (uint32_t)j->parts[i].boot;
+        v[2 * i + 1] = (uint32_t)(j->parts[i].boot >> 32);
+    }
+    free(j->row.node_boots.v);
+    j->row.node_boots = (struct mu_u32v){.v = v, .n = 2 * j->nparts};
+    return true;
+}
+
 static void start_attempt(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *row = &j->row;
@@ -348,6 +364,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         j->parts[i] = (struct part){
             .share = share, .confirmed = true, .line = j->parts[i].line, .boot = c->pool.v[share.node].boot};
     }
+    if (!record_boots(j))
+        c->acts->failed = true;
     struct mu_m_start start = start_of(c, j, &o);
     mu_fences_end(c->fences, row->id);
     row->ranks = o.world;

@@ -22,7 +22,7 @@ struct part { /* what one node does of a job's attempt */
     uint32_t nfailed, njoined, lost, starterr;
     bool confirmed; /* said by the agent since its last (re)connection */
     enum heard heard;
-    uint64_t boot;   /* of the node when the start was sent; 0 = not known: by another controller */
+    uint64_t boot;   /* of the node when the start was sent; 0 = not known, or another controller has seen ranks */
     bool lapsed;     /* its keeper ended the ranks: the lease ran out */
     bool late;       /* given up, but ranks of it have been heard of since */
     uint32_t keeper; /* its keeper's pid, once that has reported the attempt */

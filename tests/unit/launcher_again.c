@@ -233,6 +233,34 @@ static void test_lapsed(void)
     TAP_OK(kills > 0, "but ends the others, too");
 }
 
+static void test_successor(void)
+{
+    static const struct {
+        const char *what;
+        int attempt, phase; /* that the agent reports to the next controller */
+        bool booted, again;
+    } cases[] = {
+        {"a start that was stored, and lost with its controller", NONE, 0, false, true},
+        {"the same where a keeper waits for it", 0, MU_PHASE_IDLE, false, true},
+        {"where one is dead", 0, MU_PHASE_LOST, false, false},
+        {"where the host was booted", NONE, 0, true, false},
+    };
+    mu_conn agent[2];
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        submit(1, agent);
+        successor(0, agent);
+        agent[0] = joins("n0", cases[i].booted ? "second" : "first");
+        if (cases[i].attempt != NONE)
+            report(agent[0], (uint32_t)cases[i].attempt, (uint32_t)cases[i].phase);
+        ready(agent[0]);
+        TAP_OK(starts == 1 && newest == (cases[i].again ? 1 : 2), "%s: %s", cases[i].what,
+               cases[i].again ? "the next one sends it" : "the next attempt");
+    }
+    report(agent[0], 2, MU_PHASE_GONE);
+    releases = 0;
+}
+
 static void test_unread(void)
 {
     mu_conn agent[2];
@@ -388,6 +416,7 @@ int main(void)
     test_several();
     test_cancel();
     test_lapsed();
+    test_successor();
     test_unread();
     mu_msg_free(&stored);
     mu_ctl_free(ctl);
