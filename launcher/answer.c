@@ -16,6 +16,7 @@ static int nothing(const char *what, uint64_t job, char **json, struct mu_err *e
     static const struct {
         const char *what, *json;
     } lists[] = {{"jobs", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
+                 {"table", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
                  {"status", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
                  {"nodes", "{\"schema\":\"muster.nodes/1\",\"nodes\":[]}"}};
 

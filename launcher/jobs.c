@@ -126,7 +126,7 @@ int mu_cmd_jobs(int argc, char **argv)
         return mu_cmd_fail(argv[0], &err);
     }
     o.all = o.all || o.history;
-    if (mu_answer_get("jobs", 0, o.all, "jobs", &root, &list, &text, &err))
+    if (mu_answer_get(o.json ? "jobs" : "table", 0, o.all, "jobs", &root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
     json_array_foreach(list, i, job)

@@ -142,7 +142,7 @@ static json_t *failure(struct mu_json *j, const struct mu_m_jobrow *r)
     return o;
 }
 
-int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
+int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
 {
     json_t *o = json_object(), *nodes = json_array();
 
@@ -167,10 +167,12 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r)
     put(j, o, "nodes", nodes);
     put(j, o, "step", step(r->step_plus1));
     put(j, o, "exit_code", mu_job_over(r->state) ? json_integer(r->exit_code) : json_null());
-    put(j, o, "failure", failure(j, r));
     put(j, o, "submitted_t", seconds(r->submitted_wall));
     put(j, o, "started_t", seconds(r->started_wall));
     put(j, o, "ended_t", seconds(r->ended_wall));
+    if (brief)
+        return add(j, o);
+    put(j, o, "failure", failure(j, r));
     put(j, o, "restarts", json_integer(r->attempt ? (json_int_t)r->attempt - 1 : 0));
     put(j, o, "checkpoint_step", step(r->ckpt_plus1));
     put(j, o, "restored_step", step(r->restored_plus1));

@@ -15,8 +15,8 @@ struct mu_json; /* one document with its list */
 /* schema "muster.jobs/1", list "jobs". NULL: out of memory. */
 struct mu_json *mu_json_new(const char *schema, const char *list);
 void mu_json_free(struct mu_json *);
-/* Each adds one entry. 0 or MUSTER_ENOMEM. */
-int mu_json_add_job(struct mu_json *, const struct mu_m_jobrow *);
+/* Each adds one entry. 0 or MUSTER_ENOMEM. brief: what tables show of it. */
+int mu_json_add_job(struct mu_json *, const struct mu_m_jobrow *, bool brief);
 int mu_json_add_event(struct mu_json *, const struct mu_store_event *);
 int mu_json_add_node(struct mu_json *, const struct mu_node *, const struct mu_place *);
 /* A node of a job that is only asked for. ranks 0: a spare. */

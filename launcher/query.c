@@ -9,15 +9,27 @@
 
 #define EVENTS_MAX 20000u
 
-static int list_jobs(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+static int add_jobs(const struct mu_query_env *e, struct mu_json *j, bool all, bool brief)
 {
     const struct mu_m_jobrow *row;
 
     for (unsigned i = 0; (row = mu_ctl_job(e->core, i, NULL)); i++)
-        if (q->all || !mu_job_over(row->state))
-            mu_json_add_job(j, row);
-    (void)err;
+        if (all || !mu_job_over(row->state))
+            mu_json_add_job(j, row, brief);
     return 0;
+}
+
+static int list_jobs(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    (void)err;
+    return add_jobs(e, j, q->all, false);
+}
+
+/* Thousands are much to make and to read. */
+static int list_brief(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    (void)err;
+    return add_jobs(e, j, q->all, true);
 }
 
 static int one_job(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
@@ -27,14 +39,14 @@ static int one_job(const struct mu_query_env *e, struct mu_json *j, const struct
 
     for (unsigned i = 0; (row = mu_ctl_job(e->core, i, NULL)); i++) {
         if (row->id == q->job) {
-            mu_json_add_job(j, row);
+            mu_json_add_job(j, row, false);
             return 0;
         }
     }
     int rc = mu_store_job(e->store, q->job, &old, err);
     if (rc)
         return rc;
-    mu_json_add_job(j, &old);
+    mu_json_add_job(j, &old, false);
     mu_msg_free_body(MU_MSG_jobrow, &old);
     return 0;
 }
@@ -135,6 +147,7 @@ static const struct {
     {"jobs", "muster.jobs/1", "jobs", list_jobs},     {"status", "muster.jobs/1", "jobs", one_job},
     {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
     {"place", "muster.placed/1", "nodes", place_job}, {"checks", "muster.checks/1", "nodes", list_checks},
+    {"table", "muster.jobs/1", "jobs", list_brief},
 };
 
 int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)

@@ -100,11 +100,16 @@ static size_t width(const char *s)
 
 static void put(FILE *f, const char *text, size_t wide, bool right, bool last, enum mu_colour colour)
 {
+    const char *code = colour ? mu_colour_code(f, colour) : ""; /* asks whether f is a terminal */
+
     size_t pad = wide - width(text);
 
     if (right)
         fprintf(f, "%*s", (int)pad, "");
-    fprintf(f, "%s%s%s", mu_colour_code(f, colour), text, colour ? mu_colour_code(f, MU_PLAIN) : "");
+    fputs(code, f);
+    fputs(text, f);
+    if (*code)
+        fputs(mu_colour_code(f, MU_PLAIN), f);
     if (!right && !last)
         fprintf(f, "%*s", (int)pad, "");
     fputs(last ? "\n" : "  ", f);

@@ -76,10 +76,10 @@ static void jobs(void)
     struct mu_m_jobrow lost = {.id = 3, .state = MU_JOB_FAILED, .exit_code = 1, .fail_attempt = 1, .fail_text = why};
     struct mu_json *j = mu_json_new("muster.jobs/1", "jobs");
 
-    mu_json_add_job(j, &row);
-    mu_json_add_job(j, &plain);
-    mu_json_add_job(j, &exited);
-    mu_json_add_job(j, &lost);
+    mu_json_add_job(j, &row, false);
+    mu_json_add_job(j, &plain, false);
+    mu_json_add_job(j, &exited, false);
+    mu_json_add_job(j, &lost, false);
     json_t *l = list_of(j, "muster.jobs/1", "jobs"), *o = json_array_get(l, 0), *f = json_object_get(o, "failure");
     TAP_OK(num(o, "id") == UINT32_MAX + 5ll && num(o, "attempt") == 2 && num(o, "ranks") == 4 &&
                num(o, "restarts") == 1,
