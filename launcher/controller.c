@@ -15,6 +15,7 @@
 #include "launcher/cabling.h"
 #include "launcher/core/checks.h"
 #include "launcher/engine.h"
+#include "launcher/labels.h"
 #include "launcher/listen.h"
 #include "launcher/past.h"
 #include "launcher/policy_load.h"
@@ -440,6 +441,15 @@ static void load_marks(struct controller *c, struct mu_buf *out)
         mu_log(MU_LOG_ERROR, "controller", "which nodes are drained: %s", err.text);
 }
 
+static void on_labels(void *arg, const char *text)
+{
+    struct controller *c = arg;
+    struct mu_err err;
+
+    if (mu_labels_store(c->paths.state, text, &err))
+        mu_log(MU_LOG_ERROR, "controller", "the nodes' labels cannot be stored: %s", err.text);
+}
+
 static void load_pool(struct controller *c)
 {
     mu_auto_buf struct mu_buf b = {0};
@@ -616,6 +626,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_nodes_add = on_nodes_add,
         .on_pool_changed = on_pool_changed,
         .on_marks = on_marks,
+        .on_labels = on_labels,
+        .state = c->paths.state,
         .arg = c};
     mu_auto_buf struct mu_buf marks = {0};
     char file[PATH_MAX];

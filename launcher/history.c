@@ -1,4 +1,4 @@
-/* muster jobs --history: what jobs have used, by job, user or node; as a table or as CSV. */
+/* muster jobs --history: what jobs have used, by job, user or node; as a table, as CSV or as JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 struct line {
     const char *key;
     const json_t *job; /* the newest that is counted */
-    double jobs, waited, ran, ranks, restarts, requeues, steps, done;
+    double jobs, waited, ran, ranks, gpus, useful, stepped, restarts, requeues, steps,
+        done; /* stepped: time with steps */
 };
 
 struct book {
@@ -43,6 +44,7 @@ static struct line *line_of(struct book *b, const char *key)
 static bool count(struct line *l, const json_t *job, double part)
 {
     double step = mu_answer_has(job, "step") ? mu_answer_num(job, "step") + 1 : 0;
+    double done = mu_answer_num(job, "steps_done") > step ? mu_answer_num(job, "steps_done") : step;
 
     if (!l)
         return false;
@@ -51,10 +53,15 @@ static bool count(struct line *l, const json_t *job, double part)
     l->waited += mu_answer_num(job, "waited_s");
     l->ran += mu_answer_num(job, "ran_s");
     l->ranks += mu_answer_num(job, "rank_s") * part;
+    l->gpus += mu_answer_num(job, "gpu_s") * part;
+    if (done > 0) {
+        l->useful += mu_answer_num(job, "stepping_s") * step / done;
+        l->stepped += mu_answer_num(job, "ran_s");
+    }
     l->restarts += mu_answer_num(job, "restarts") - mu_answer_num(job, "requeues");
     l->requeues += mu_answer_num(job, "requeues");
     l->steps += step;
-    l->done += mu_answer_num(job, "steps_done") > step ? mu_answer_num(job, "steps_done") : step;
+    l->done += done;
     return true;
 }
 
@@ -103,11 +110,18 @@ static double goodput(const struct line *l)
     return l->done > 0 ? l->steps / l->done : 0;
 }
 
+static double useful(const struct line *l)
+{
+    return l->stepped > 0 ? l->useful / l->stepped : 0;
+}
+
 static void csv(const struct book *b, int by)
 {
     static const char *const heads[] = {"job,name,state,exit_code,submitted_t,started_t,ended_t,user", "user", "node"};
 
-    printf("%s,jobs,waited_s,ran_s,rank_s,restarts,requeues,steps,steps_done,goodput,steps_per_s\n", heads[by]);
+    printf(
+        "%s,jobs,waited_s,ran_s,rank_s,restarts,requeues,steps,steps_done,goodput,steps_per_s,gpu_s,useful_s,useful\n",
+        heads[by]);
     for (size_t i = 0; i < b->n; i++) {
         const struct line *l = &b->v[i];
         if (by == MU_HISTORY_JOB) {
@@ -129,7 +143,10 @@ static void csv(const struct book *b, int by)
         number(l->steps, 0);
         number(l->done, 0);
         number(goodput(l), 4);
-        printf("%.4f\n", l->ran > 0 ? l->steps / l->ran : 0);
+        number(l->ran > 0 ? l->steps / l->ran : 0, 4);
+        number(l->gpus, 3);
+        number(l->useful, 3);
+        printf("%.4f\n", useful(l));
     }
 }
 
@@ -143,10 +160,12 @@ static void table(const struct book *b, int by)
                                                {"WAITED", MU_RIGHT},
                                                {"RAN", MU_RIGHT},
                                                {"RANK-HOURS", MU_RIGHT},
+                                               {"GPU-HOURS", MU_RIGHT},
                                                {"RESTARTS", MU_RIGHT},
                                                {"REQUEUES", MU_RIGHT},
                                                {"STEPS", MU_RIGHT},
-                                               {"GOODPUT", MU_RIGHT}};
+                                               {"GOODPUT", MU_RIGHT},
+                                               {"USEFUL", MU_RIGHT}};
     static const struct mu_column firsts[] = {{"ID", MU_RIGHT}, {"USER", 0}, {"NODE", 0}};
     struct mu_column shown[sizeof columns / sizeof columns[0]] = {firsts[by]};
     size_t from = by == MU_HISTORY_JOB ? 1 : 4, n = 1;
@@ -170,11 +189,16 @@ static void table(const struct book *b, int by)
         mu_table_cell(t, mu_str_fmt_duration(buf, sizeof buf, (uint64_t)(l->waited * 1e9)));
         mu_table_cell(t, mu_str_fmt_duration(buf, sizeof buf, (uint64_t)(l->ran * 1e9)));
         mu_table_cellf(t, "%.2f", l->ranks / 3600);
+        mu_table_cellf(t, "%.2f", l->gpus / 3600);
         mu_table_cellf(t, "%.0f", l->restarts);
         mu_table_cellf(t, "%.0f", l->requeues);
         mu_table_cellf(t, "%.0f", l->steps);
         if (l->done > 0)
             mu_table_cellf(t, "%.0f %%", 100 * goodput(l));
+        else
+            mu_table_cell(t, "");
+        if (l->stepped > 0)
+            mu_table_cellf(t, "%.0f %%", 100 * useful(l));
         else
             mu_table_cell(t, "");
     }
@@ -185,7 +209,38 @@ static void table(const struct book *b, int by)
     mu_table_free(t);
 }
 
-int mu_history_print(const json_t *jobs, int by, bool as_csv, struct mu_err *err)
+static bool json(const struct book *b, int by)
+{
+    json_t *rows = json_array();
+    bool ok = rows != NULL;
+
+    for (size_t i = 0; i < b->n && ok; i++) {
+        const struct line *l = &b->v[i];
+        json_t *part = json_pack("{s:o,s:o,s:f}", "goodput", l->done > 0 ? json_real(goodput(l)) : json_null(),
+                                 "useful", l->stepped > 0 ? json_real(useful(l)) : json_null(), "steps_per_s",
+                                 l->ran > 0 ? l->steps / l->ran : 0.0);
+        json_t *row =
+            json_pack("{s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:I,s:I}", by == MU_HISTORY_USER ? "user" : "node", l->key,
+                      "jobs", (json_int_t)l->jobs, "waited_s", l->waited, "ran_s", l->ran, "rank_s", l->ranks, "gpu_s",
+                      l->gpus, "useful_s", l->useful, "restarts", (json_int_t)l->restarts, "requeues",
+                      (json_int_t)l->requeues, "steps", (json_int_t)l->steps, "steps_done", (json_int_t)l->done);
+        ok = part && row && !json_object_update(row, part) && !json_array_append(rows, row);
+        json_decref(part);
+        json_decref(row);
+    }
+    json_t *root = ok ? json_pack("{s:s,s:s,s:o}", "schema", "muster.history/1", "by",
+                                  by == MU_HISTORY_USER ? "user" : "node", "rows", rows)
+                      : NULL;
+    if (!ok)
+        json_decref(rows);
+    mu_auto_free char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    if (text)
+        puts(text);
+    return text != NULL;
+}
+
+int mu_history_print(const json_t *jobs, int by, enum mu_history_as as, struct mu_err *err)
 {
     struct book b = {0};
     bool ok = true;
@@ -197,8 +252,10 @@ int mu_history_print(const json_t *jobs, int by, bool as_csv, struct mu_err *err
         if (ok && mu_answer_has(job, "ended_t"))
             ok = add(&b, job, by);
     }
-    if (ok && as_csv)
+    if (ok && as == MU_HISTORY_CSV)
         csv(&b, by);
+    else if (ok && as == MU_HISTORY_JSON)
+        ok = json(&b, by);
     else if (ok)
         table(&b, by);
     free(b.v);

@@ -8,7 +8,8 @@
 #include "runtime/base/err.h"
 
 enum { MU_HISTORY_JOB, MU_HISTORY_USER, MU_HISTORY_NODE };
-/* jobs as muster.jobs/1 has them; those that have not ended are left out. */
-int mu_history_print(const json_t *jobs, int by, bool csv, struct mu_err *err);
+enum mu_history_as { MU_HISTORY_TABLE, MU_HISTORY_CSV, MU_HISTORY_JSON };
+/* jobs as muster.jobs/1 has them; those that have not ended are left out. JSON: by user or node. */
+int mu_history_print(const json_t *jobs, int by, enum mu_history_as, struct mu_err *err);
 
 #endif

@@ -97,7 +97,11 @@ static int history(const char *name, const struct opts *o)
 
     if (mu_answer_get("jobs", 0, true, "jobs", &root, &list, NULL, &err))
         return mu_cmd_fail(name, &err);
-    int rc = mu_history_print(list, o->by, o->csv, &err);
+    int rc = mu_history_print(list, o->by,
+                              o->csv    ? MU_HISTORY_CSV
+                              : o->json ? MU_HISTORY_JSON
+                                        : MU_HISTORY_TABLE,
+                              &err);
     json_decref(root);
     return rc ? mu_cmd_fail(name, &err) : 0;
 }
@@ -119,7 +123,11 @@ int mu_cmd_jobs(int argc, char **argv)
         return code;
     if (o.why)
         return why(argv[0], &o);
-    if (o.history && !o.json)
+    if (o.history && o.csv && o.json) {
+        mu_err_set(&err, MUSTER_EARG, "--csv or --json, not both");
+        return mu_cmd_fail(argv[0], &err);
+    }
+    if (o.history && (!o.json || o.by != MU_HISTORY_JOB))
         return history(argv[0], &o);
     if (!o.history && (o.csv || o.by)) {
         mu_err_set(&err, MUSTER_EARG, "--csv and --by go with --history");

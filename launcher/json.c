@@ -186,6 +186,9 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
     put(j, o, "ran_s", json_real((double)r->ran_ns / 1e9));
     put(j, o, "rank_s", json_real((double)r->rank_ns / 1e9));
     put(j, o, "steps_done", json_integer((json_int_t)r->steps_done));
+    put(j, o, "stepping_s", json_real((double)r->stepping_ns / 1e9));
+    put(j, o, "gpus", json_integer(r->gpus));
+    put(j, o, "gpu_s", json_real((double)r->rank_ns / 1e9 * r->gpus));
     put(j, o, "requeues", json_integer(r->requeues));
     put(j, o, "priority", json_integer(r->priority));
     put(j, o, "held_by", text_or_null(waits ? r->held : NULL));
@@ -259,6 +262,22 @@ static json_t *out(struct mu_json *j, const struct mu_node *n)
     return o;
 }
 
+/* "a,b" as a list. */
+static json_t *words(const char *s)
+{
+    json_t *list = json_array();
+
+    for (size_t n; list && *s; s += n + (s[n] == ',')) {
+        n = strcspn(s, ",");
+        json_t *word = text_n(s, n);
+        if (!word || json_array_append_new(list, word)) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 static json_t *leaf(const struct mu_node *n, const struct mu_place *place)
 {
     const struct mu_fabric_node *sw =
@@ -284,6 +303,9 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
     put(j, o, "used", json_integer(n->used));
     put(j, o, "gpus", json_integer(n->gpus));
     put(j, o, "memory", json_integer((json_int_t)n->memory));
+    put(j, o, "gpus_used", json_integer((json_int_t)n->gpus_used));
+    put(j, o, "memory_used", json_integer((json_int_t)n->memory_used));
+    put(j, o, "labels", words(n->labels));
     put(j, o, "pus", json_integer(n->pus));
     put(j, o, "numa", json_integer(n->numa));
     put(j, o, "job", n->owner ? json_integer((json_int_t)n->owner) : json_null());

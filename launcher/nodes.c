@@ -6,6 +6,7 @@
 
 #include "launcher/answer.h"
 #include "launcher/commands.h"
+#include "launcher/core/ctl.h"
 #include "launcher/engine.h"
 #include "launcher/nodes.h"
 #include "launcher/run.h"
@@ -21,7 +22,7 @@ enum { WAIT_MS = 5000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
 struct opts {
     bool json, guids;
     const char *ssh, *engine;
-    bool force;
+    bool force, none;
     const char *reason;
 };
 #define AT(field) offsetof(struct opts, field)
@@ -40,6 +41,10 @@ static const struct mu_opt remove_rows[] = {
 
 static const struct mu_opt drain_rows[] = {
     {"reason", 'r', MU_OPT_STRING, AT(reason), "TEXT", "why, for all who wonder", NULL, 0, 0, NULL},
+};
+
+static const struct mu_opt label_rows[] = {
+    {"none", 0, MU_OPT_FLAG, AT(none), NULL, "these hosts have no labels any more", NULL, 0, 0, NULL},
 };
 
 /* --- the listing ---------------------------------------------------------------------------------------------------
@@ -111,14 +116,24 @@ static void print_guids(const json_t *list)
 
 static void help_more(void);
 
+static bool have_labels(const json_t *list)
+{
+    const json_t *node;
+    size_t i;
+
+    json_array_foreach(list, i, node)
+    {
+        if (json_array_size(json_object_get(node, "labels")))
+            return true;
+    }
+    return false;
+}
+
 static int list_nodes(int argc, char **argv)
 {
-    static const struct mu_column columns[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
-                                               {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
-                                               {"LEAF", 0},        {"REASON", 0}};
-    static const struct mu_column no_leaf[] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
-                                               {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT},
-                                               {"REASON", 0}};
+    struct mu_column columns[9] = {{"NAME", 0},        {"STATE", 0},       {"SLOTS", MU_RIGHT},
+                                   {"USED", MU_RIGHT}, {"GPUS", MU_RIGHT}, {"MEMORY", MU_RIGHT}};
+    size_t ncolumns = 6;
     struct opts o = {0};
     struct mu_err err = {0};
     mu_auto_free char *text = NULL;
@@ -136,11 +151,17 @@ static int list_nodes(int argc, char **argv)
     if (ask(&root, &list, &text, &err))
         return mu_cmd_fail(argv[0], &err);
     bool leaves = json_is_object(json_object_get(root, "fabric"));
-    struct mu_table *t = leaves ? mu_table_new(columns, MU_COUNT(columns)) : mu_table_new(no_leaf, MU_COUNT(no_leaf));
+    bool labels = have_labels(list);
+    if (leaves)
+        columns[ncolumns++].title = "LEAF";
+    if (labels)
+        columns[ncolumns++].title = "LABELS";
+    columns[ncolumns++].title = "REASON";
+    struct mu_table *t = mu_table_new(columns, ncolumns);
     json_array_foreach(list, i, node)
     {
         const char *state = mu_answer_str(node, "state");
-        char size[32];
+        char size[32], names[300];
         if (!t || o.json || o.guids)
             break;
         mu_table_cell(t, mu_answer_str(node, "name"));
@@ -151,6 +172,8 @@ static int list_nodes(int argc, char **argv)
         mu_table_cell(t, mu_str_fmt_size(size, sizeof size, (uint64_t)mu_answer_num(node, "memory")));
         if (leaves)
             mu_table_cell(t, mu_answer_has(node, "leaf") ? mu_answer_str(node, "leaf") : "-");
+        if (labels)
+            mu_table_cell(t, mu_answer_names(json_object_get(node, "labels"), names, sizeof names));
         mu_table_cell(t, mu_answer_str(node, "reason"));
     }
     if (o.json)
@@ -381,6 +404,26 @@ static int drain_nodes(int argc, char **argv)
     return ask_for(argv[0], argc - first, argv + first, MU_MSG_nodes_drain, &m, &m.hosts);
 }
 
+static int label_nodes(int argc, char **argv)
+{
+    struct mu_m_nodes_label m = {0};
+    struct opts o = {0};
+    struct mu_err err = {0};
+    int first, code, rc = 0;
+
+    if (mu_cmd_options("muster nodes label [OPTIONS] LABEL,... HOST...", label_rows, MU_COUNT(label_rows), argc, argv,
+                       1, 65536, &o, &first, &code))
+        return code;
+    m.labels = o.none ? NULL : argv[first++];
+    if (first >= argc)
+        rc = mu_err_set(&err, MUSTER_EARG, "name the hosts behind the labels");
+    else if (m.labels)
+        rc = mu_labels_check(m.labels, &err);
+    if (rc)
+        return mu_cmd_fail(argv[0], &err);
+    return ask_for(argv[0], argc - first, argv + first, MU_MSG_nodes_label, &m, &m.hosts);
+}
+
 /* To add one: a row, its function, its section in docs/man/muster-nodes.1. */
 static const struct {
     const char *name;
@@ -391,6 +434,7 @@ static const struct {
     {"add", add_nodes, "hosts become the pool's"},
     {"remove", remove_nodes, "hosts leave it"},
     {"drain", drain_nodes, "hosts get no more jobs"},
+    {"label", label_nodes, "what hosts are labelled with, for --label of jobs"},
     {"check", mu_nodes_check, "hosts are looked at for what may be wrong with them"},
     {"resume", resume_nodes, "drained hosts, and those in quarantine, get jobs again"},
 };

@@ -83,6 +83,7 @@ static struct mu_pool emptied(const struct mu_pool *pool)
     for (unsigned i = 0; idle.v && i < pool->n; i++) {
         idle.v[i] = pool->v[i];
         idle.v[i].used = 0;
+        idle.v[i].gpus_used = idle.v[i].memory_used = 0;
         idle.v[i].ready = idle.v[i].state == MU_NODE_UP;
         idle.v[i].stale = false;
     }

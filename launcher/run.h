@@ -24,6 +24,9 @@ struct mu_run_opts {
     int priority;
     char **after; /* numbers of jobs */
     bool oversubscribe, smt, tag_output, quiet, dry_run, json, hold, accepted;
+    int gpus; /* of each rank */
+    uint64_t memory;
+    const char *label;
     uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */

@@ -198,6 +198,10 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
         {"min-ranks", 0, MU_OPT_INT,       AT(min_ranks), "N", "go on with fewer ranks, down to N",                      \
          NULL,        1, MU_RUN_RANKS_MAX, NULL},                                                                        \
         {"spares", 0, MU_OPT_INT, AT(spares), "N", "nodes held in reserve", NULL, 0, 65536, NULL},                       \
+        {"gpus-per-rank", 0, MU_OPT_INT, AT(gpus), "N", "GPUs that are kept for each rank",                              \
+         "gpus-per-task", 0, 1024,       NULL},                                                                          \
+        {"mem", 0, MU_OPT_SIZE, AT(memory), "SIZE", "memory that is kept for each rank", NULL, 0, 0, NULL},              \
+        {"label", 0, MU_OPT_STRING, AT(label), "NAME", "run on nodes with this label", "constraint", 0, 0, NULL},        \
         {"group-size", 0,   MU_OPT_INT,                                                                                  \
          AT(group),    "G", "nodes that talk most to one another; they are kept on one switch where that costs nothing", \
          NULL,         1,   1 << 20,                                                                                     \
@@ -225,8 +229,7 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
 #define JSON_HELP "with --dry-run: print JSON"
 static const struct mu_opt run_rows[] = {
     JOB_ROWS,
-    {"tag-output", 0, MU_OPT_FLAG, AT(tag_output), NULL, "begin each line with [JOB,RANK]<stream>:", "label", 0, 0,
-     NULL},
+    {"tag-output", 0, MU_OPT_FLAG, AT(tag_output), NULL, "begin each line with [JOB,RANK]<stream>:", NULL, 0, 0, NULL},
     {"stdin", 0, MU_OPT_FUNC, 0, "0|none", "who reads standard input; default: rank 0", NULL, 0, 0, take_input},
     {"quiet", 'q', MU_OPT_FLAG, AT(quiet), NULL, "say nothing of restarts and waiting", NULL, 0, 0, NULL},
 };

@@ -6,6 +6,7 @@
 
 #include "launcher/branch.h"
 #include "launcher/commit.h"
+#include "launcher/labels.h"
 #include "launcher/query.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -481,6 +482,12 @@ static void take(struct conn *k, const struct mu_msg *msg)
     }
     bool pool = msg->type == MU_MSG_nodes_add || msg->type == MU_MSG_nodes_remove;
     step(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
+    if ((pool || msg->type == MU_MSG_nodes_label) && s->cfg.on_labels) {
+        mu_auto_buf struct mu_buf labels = {0};
+        mu_ctl_pool_labels(s->core, &labels);
+        if (!labels.failed)
+            s->cfg.on_labels(s->cfg.arg, mu_buf_str(&labels));
+    }
     if (pool && s->cfg.on_pool_changed) {
         mu_auto_buf struct mu_buf hosts = {0};
         mu_ctl_pool_hosts(s->core, &hosts);
@@ -650,6 +657,13 @@ static void load_marks(struct mu_server *s, const struct mu_buf *b)
     }
 }
 
+static void load_labels(void *arg, const struct mu_m_nodes_label *m)
+{
+    struct mu_msg msg = {.type = MU_MSG_nodes_label, .nodes_label = *m};
+
+    step_once(arg, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
+}
+
 int mu_server_new(struct event_base *base, struct mu_store *store, const struct mu_server_config *cfg,
                   struct mu_server **out, struct mu_err *err)
 {
@@ -684,6 +698,8 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     }
     if (cfg->marks)
         load_marks(s, cfg->marks);
+    if (cfg->state && mu_labels_load(cfg->state, load_labels, s, err))
+        mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
     rc = mu_store_load(store, load_row, s, err);
     if (s->acts.failed)
         mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");

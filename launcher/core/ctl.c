@@ -308,6 +308,9 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_nodes_drain:
         mu_ctl_out_drain_asked(c, k->id, &m->nodes_drain);
         return;
+    case MU_MSG_nodes_label:
+        mu_ctl_pool_label(c, k->id, &m->nodes_label);
+        return;
     case MU_MSG_stop:
         for (unsigned i = 0; i < c->njobs; i++) {
             if (mu_job_over(c->jobs[i]->row.state))
@@ -648,6 +651,8 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
             mu_ctl_pool_add(c, 0, ev->msg->nodes_add.hosts);
         else if (ev->msg->type == MU_MSG_mark)
             mu_ctl_out_load(c, &ev->msg->mark);
+        else if (ev->msg->type == MU_MSG_nodes_label)
+            mu_ctl_pool_label(c, 0, &ev->msg->nodes_label);
         else
             mu_ctl_load(c, &ev->msg->jobrow);
         return;

@@ -49,6 +49,8 @@ const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
 int mu_ctl_tree_via(const struct mu_ctl *, int node);
 /* Hosts that were given to the pool, as spec.hosts has them; for the caller to store and to load again. */
 void mu_ctl_pool_hosts(const struct mu_ctl *, struct mu_buf *out);
+/* "NODE LABELS" of each labelled node, a line each. */
+void mu_ctl_pool_labels(const struct mu_ctl *, struct mu_buf *out);
 /* While something waits for the store the core does not end for idleness: nobody else knows it. */
 void mu_ctl_hold(struct mu_ctl *, bool on);
 bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
@@ -57,6 +59,10 @@ mu_conn mu_ctl_rival(const struct mu_ctl *, mu_conn, const struct mu_m_agent *);
 
 /* Names of states as JSON and tables show them. */
 const char *mu_job_state_name(unsigned state);
+/* "fast,rack3": letters, digits, '.', '_' and '-', at most 63 each and 255 in all. */
+int mu_labels_check(const char *labels, struct mu_err *);
+enum { MU_GPUS_MAX = 1024 };
+#define MU_MEMORY_MAX (1ull << 50)
 /* Checks a spec that came over a trust boundary. */
 int mu_spec_check(const struct mu_m_spec *, struct mu_err *);
 

@@ -58,6 +58,14 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
             return mu_err_set(err, MUSTER_EARG, "--after takes numbers of jobs");
     if (s->group > 1u << 20)
         return mu_err_set(err, MUSTER_EARG, "groups of %u nodes: at most %u", s->group, 1u << 20);
+    if (s->gpus > MU_GPUS_MAX || s->memory > MU_MEMORY_MAX)
+        return mu_err_set(err, MUSTER_EARG, "a rank has at most %u GPUs and 1 PiB of memory", MU_GPUS_MAX);
+    if (s->oversubscribe && (s->gpus || s->memory))
+        return mu_err_set(err, MUSTER_EARG,
+                          "--gpus-per-rank and --mem are of ranks with slots of their own: leave "
+                          "--oversubscribe out");
+    if (s->label && *s->label && (strchr(s->label, ',') || mu_labels_check(s->label, err)))
+        return mu_err_set(err, MUSTER_EARG, "a job's label is one of letters, digits, '.', '_' and '-', 63 at most");
     if (s->bind > MU_BIND_GPU || s->on_failure > MU_FAIL_KEEP)
         return mu_err_set(err, MUSTER_EARG, "unknown policy in the job's description");
     return 0;
@@ -161,6 +169,7 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
     row->user = mu_ctl_dup(j->spec.user);
     row->ranks = j->spec.ranks;
     row->priority = j->spec.priority;
+    row->gpus = j->spec.gpus;
     row->submitted_wall = c->wall;
     row->state = MU_JOB_QUEUED;
     row->reason = mu_ctl_dup("waiting for its turn");
@@ -298,6 +307,18 @@ static uint64_t steps_of(const struct job *j)
     return least;
 }
 
+/* The attempt's steps are over. */
+static void account_steps(const struct mu_ctl *c, struct job *j)
+{
+    struct mu_m_jobrow *r = &j->row;
+    uint64_t end = r->fail_attempt == r->attempt && r->fail_wall ? r->fail_wall : c->wall;
+
+    r->steps_done += steps_of(j);
+    if (r->first_step_wall && end > r->first_step_wall)
+        r->stepping_ns += end - r->first_step_wall;
+    r->first_step_wall = 0;
+}
+
 void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *r = &j->row;
@@ -306,7 +327,7 @@ void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
         r->ran_ns += c->wall - r->resumed_wall;
         r->rank_ns += (c->wall - r->resumed_wall) * r->ranks;
     }
-    r->steps_done += steps_of(j);
+    account_steps(c, j);
     r->resumed_wall = 0;
 }
 
@@ -335,10 +356,10 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         j->retry_at = c->now + MU_SEC;
         goto out;
     }
+    account_steps(c, j);
     row->attempt++;
     row->retry_wall = 0;
     row->step_plus1 = 0;
-    row->first_step_wall = 0;
     row->lost_before = row->lost_lines;
     row->unseen_before = row->unseen_lines;
     row->unread_ranks = 0;
@@ -346,7 +367,6 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     mu_strv_free(row->lapsed_nodes);
     row->lapsed_nodes = NULL;
     row->started_wall = row->started_wall ? row->started_wall : c->wall;
-    row->steps_done += row->attempt > 1 ? steps_of(j) : 0;
     if (!row->resumed_wall) {
         uint64_t since = row->since_wall ? row->since_wall : row->submitted_wall;
         row->waited_ns += c->wall > since ? c->wall - since : 0;
@@ -448,7 +468,7 @@ static int start_jobs(struct mu_ctl *c)
         j->nparts = n;
         memcpy(j->spares, shares + n, nspares * sizeof *shares);
         j->nspares = nspares;
-        mu_pool_take(&c->pool, shares, n + nspares);
+        mu_pool_take(&c->pool, &j->spec, shares, n + nspares);
         j->holds = started = true;
         free(shares);
         mu_ctl_queue_started(c, j);
@@ -482,9 +502,9 @@ void mu_ctl_job_give_back(struct mu_ctl *c, struct job *j)
         c->pool.v[j->parts[i].share.node].stale |= j->parts[i].late;
     for (int again = MU_MUTANT(SLOT_FREED_TWICE) ? 2 : 1; j->holds && again; again--)
         for (unsigned i = 0; i < j->nparts; i++)
-            mu_pool_give(&c->pool, &j->parts[i].share, 1);
+            mu_pool_give(&c->pool, &j->spec, &j->parts[i].share, 1);
     if (j->holds)
-        mu_pool_give(&c->pool, j->spares, j->nspares);
+        mu_pool_give(&c->pool, &j->spec, j->spares, j->nspares);
     if (j->holds)
         mu_ctl_queue_charge(c, j, false);
     for (unsigned i = 0; i < j->nparts + j->nspares; i++)

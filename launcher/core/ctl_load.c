@@ -18,7 +18,7 @@ static void load_spares(struct mu_ctl *c, struct job *j)
         if (node < 0)
             return;
         j->spares[j->nspares++] = (struct mu_share){.node = (uint32_t)node, .slots = r->spare_slots.v[i]};
-        mu_pool_take(&c->pool, &j->spares[j->nspares - 1], 1);
+        mu_pool_take(&c->pool, &j->spec, &j->spares[j->nspares - 1], 1);
     }
 }
 
@@ -75,7 +75,7 @@ void mu_ctl_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
         if (j->row.state == MU_JOB_STARTING && j->row.node_boots.n == 2 * n)
             j->parts[i].boot = j->row.node_boots.v[2 * i] | (uint64_t)j->row.node_boots.v[2 * i + 1] << 32;
         if (!over)
-            c->pool.v[node].used += j->row.node_slots.v[i];
+            mu_pool_take(&c->pool, &j->spec, &j->parts[i].share, 1);
     }
     j->nparts = n;
     if (over) /* its slots are free; what its ranks have printed is still under way */

@@ -86,7 +86,7 @@ static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lo
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
         if (!ch->most[i] || ch->most[i] < lost->ranks || n->slots - n->used < lost->slots ||
-            (lost->ranks != lost->slots && n->used))
+            (lost->ranks != lost->slots && n->used) || mu_pool_left(n, &j->spec) < lost->ranks)
             continue;
         long detour = mu_pool_detour(&c->pool, at.before, i, at.behind);
         if (best < 0 || detour < least) {
@@ -108,7 +108,7 @@ static void leave(struct mu_ctl *c, const struct job *j, const struct mu_share *
 {
     struct mu_node *n = &c->pool.v[share->node];
 
-    mu_pool_give(&c->pool, share, 1);
+    mu_pool_give(&c->pool, &j->spec, share, 1);
     n->idle_since = c->now;
     n->stale = n->conn != 0;
     mu_acts_send(c->acts, n->conn, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
@@ -124,7 +124,7 @@ static void move(struct mu_ctl *c, struct job *j, struct part *p, uint32_t node)
     p->line = 0;
     p->line_lost = p->confirmed = false;
     p->drained = true;
-    mu_pool_take(&c->pool, &p->share, 1);
+    mu_pool_take(&c->pool, &j->spec, &p->share, 1);
     mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[node].name, "in place of %s", c->pool.v[was.node].name);
 }
 
@@ -151,7 +151,7 @@ static bool replace(struct mu_ctl *c, struct job *j, struct part *p, struct choi
 
     if (s >= 0) {
         struct mu_share spare = j->spares[s];
-        mu_pool_give(&c->pool, &spare, 1);
+        mu_pool_give(&c->pool, &j->spec, &spare, 1);
         if (!MU_MUTANT(SPARE_TWICE))
             j->spares[s] = j->spares[--j->nspares];
         move(c, j, p, spare.node);
@@ -263,7 +263,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
             s++;
             continue;
         }
-        mu_pool_give(&c->pool, &j->spares[s], 1);
+        mu_pool_give(&c->pool, &j->spec, &j->spares[s], 1);
         j->spares[s] = j->spares[--j->nspares];
         changed = true;
     }
@@ -279,7 +279,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
             break;
         j->spares = v;
         v[j->nspares++] = (struct mu_share){.node = (uint32_t)node, .slots = slots};
-        mu_pool_take(&c->pool, &v[j->nspares - 1], 1);
+        mu_pool_take(&c->pool, &j->spec, &v[j->nspares - 1], 1);
         changed = true;
     }
     free(ch.most);

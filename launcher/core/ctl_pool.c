@@ -5,6 +5,7 @@
 
 #include "launcher/core/ctl_priv.h"
 #include "runtime/base/hosts.h"
+#include "runtime/base/str.h"
 
 /* The list, or refuses the client. */
 bool mu_ctl_read_hosts(struct mu_ctl *c, mu_conn client, const char *text, struct mu_hosts *out)
@@ -105,6 +106,62 @@ void mu_ctl_pool_remove(struct mu_ctl *c, mu_conn client, const struct mu_m_node
     mu_ctl_done(c, client);
 out:
     mu_hosts_free(&hosts);
+}
+
+int mu_labels_check(const char *labels, struct mu_err *err)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    char shown[80];
+
+    for (const char *p = labels;; p++) {
+        size_t n = strspn(p, letters);
+        if (!n || n > 63 || (p[n] && p[n] != ',') || strlen(labels) > 255)
+            return mu_err_set(err, MUSTER_EARG,
+                              "'%s': labels are of letters, digits, '.', '_' and '-', 63 at most each, 255 in all",
+                              mu_str_show(shown, sizeof shown, labels));
+        if (!*(p += n))
+            return 0;
+    }
+}
+
+void mu_ctl_pool_label(struct mu_ctl *c, mu_conn client, const struct mu_m_nodes_label *m)
+{
+    const char *labels = m->labels ? m->labels : "";
+    struct mu_hosts hosts = {0};
+    struct mu_err err;
+    char why[400];
+
+    if (*labels && mu_labels_check(labels, &err)) {
+        mu_ctl_refuse(c, client, MUSTER_EARG, err.text);
+        return;
+    }
+    if (!mu_ctl_read_hosts(c, client, m->hosts, &hosts))
+        return;
+    for (size_t i = 0; i < hosts.n && client; i++) {
+        if (mu_pool_find(&c->pool, mu_host_name(hosts.v[i].name)) >= 0)
+            continue;
+        snprintf(why, sizeof why, "host %.200s is not in the pool; `muster nodes` lists it",
+                 mu_host_name(hosts.v[i].name));
+        mu_ctl_refuse(c, client, MUSTER_EARG, why);
+        goto out;
+    }
+    for (size_t i = 0; i < hosts.n; i++) {
+        int node = mu_ctl_node_known(c, mu_host_name(hosts.v[i].name));
+        if (node >= 0)
+            snprintf(c->pool.v[node].labels, sizeof c->pool.v[node].labels, "%s", labels);
+    }
+    mu_ctl_done(c, client);
+out:
+    mu_hosts_free(&hosts);
+}
+
+void mu_ctl_pool_labels(const struct mu_ctl *c, struct mu_buf *out)
+{
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->state != MU_NODE_NONE && !n->owner && !n->leaving && n->labels[0])
+            mu_buf_appendf(out, "%s %s\n", n->name, n->labels);
+    }
 }
 
 void mu_ctl_pool_hosts(const struct mu_ctl *c, struct mu_buf *out)

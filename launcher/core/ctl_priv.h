@@ -229,6 +229,7 @@ bool mu_ctl_checks_before_end(struct mu_ctl *, int node);
 bool mu_ctl_read_hosts(struct mu_ctl *, mu_conn client, const char *text, struct mu_hosts *out); /* or refuses */
 void mu_ctl_done(struct mu_ctl *, mu_conn client);      /* `submitted`, of no job */
 uint64_t mu_ctl_node_due(struct mu_ctl *, uint64_t at); /* something is due at a node then; 0: never */
+void mu_ctl_pool_label(struct mu_ctl *, mu_conn client, const struct mu_m_nodes_label *); /* as mu_ctl_pool_add */
 
 struct job *mu_ctl_node_job(struct mu_ctl *, int node); /* one that has a part or a spare there; NULL: none */
 void mu_ctl_node_start(struct mu_ctl *, int node);      /* asks an engine for its agent */

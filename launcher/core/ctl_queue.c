@@ -166,8 +166,10 @@ static void see_nodes(struct mu_ctl *c)
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
         bool there = n->ready && !n->stale;
-        c->queue->nodes[i] = (struct mu_policy_node){
-            .has = {n->slots}, .usable = mu_pool_usable(n, 0), .busy_until = there ? 0 : EPOCH + c->now + BUSY_NS};
+        c->queue->nodes[i] = (struct mu_policy_node){.has = {n->slots, n->gpus, n->memory},
+                                                     .labels = n->labels,
+                                                     .usable = mu_pool_usable(n, 0),
+                                                     .busy_until = there ? 0 : EPOCH + c->now + BUSY_NS};
     }
 }
 
@@ -189,7 +191,7 @@ static bool see_run(struct mu_ctl *c, struct job *j, unsigned n)
     q->runs[n] = (struct mu_policy_run){.id = j->row.id,
                                         .started = policy_time(c, j->row.started_wall),
                                         .ends = j->kill_at ? EPOCH + j->kill_at : 0,
-                                        .need = {1},
+                                        .need = {1, j->spec.gpus, j->spec.memory},
                                         .nshares = j->nparts + j->nspares,
                                         .priority = j->spec.priority,
                                         .user = (uint32_t)u,
@@ -265,7 +267,8 @@ static bool see_job(struct mu_ctl *c, struct job *j, unsigned n)
                                .nodes = s->nodes,
                                .ppn = s->ppn,
                                .spares = s->spares,
-                               .need = {1},
+                               .need = {1, s->gpus, s->memory},
+                               .label = s->label && *s->label ? s->label : NULL,
                                .nafter = nafter,
                                .held = j->row.held && *j->row.held};
     for (unsigned i = 0; i < nafter; i++) {
@@ -371,6 +374,8 @@ static uint64_t signature(const struct mu_ctl *c, bool *any)
     for (unsigned i = 0; *any && i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
         h = mixed(h, (uint64_t)n->slots << 32 | n->used);
+        h = mixed(h, n->memory ^ (uint64_t)n->gpus << 48);
+        h = mixed(h, mu_str_hash(n->labels, strlen(n->labels)));
         h = mixed(h, n->owner << 3 | n->ready << 2 | n->stale << 1 | mu_pool_usable(n, 0));
     }
     return h;

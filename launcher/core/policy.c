@@ -451,9 +451,10 @@ static const int16_t *room_for(struct mu_policy *p, unsigned q)
     for (unsigned i = 0; room && i < p->view->nnodes; i++)
         room[i] = MU_POLICY_MUTANT(PROMISE_IGNORED) ? p->profile.v[0].free[i] : INT16_MAX;
     for (unsigned k = 0; room && k < p->profile.n && p->profile.v[k].at < end; k++)
-        for (unsigned i = 0; i < p->view->nnodes; i++)
-            if (p->profile.v[k].free[i] < room[i])
-                room[i] = p->profile.v[k].free[i];
+        for (unsigned i = 0; i < p->view->nnodes; i++) {
+            int16_t slots = mu_profile_slots(&p->profile, k, i, m->need);
+            room[i] = slots < room[i] ? slots : room[i];
+        }
     for (unsigned i = 0; room && i < p->view->nnodes; i++)
         room[i] = (int16_t)(room[i] > 0 ? room[i] & mask[i] : 0);
     mu_profile_take(&p->profile, m->need, m->shares, m->n, m->at, end, 1);

@@ -16,6 +16,12 @@
 
 #include "runtime/base/err.h"
 
+/* Memory is counted in such units, rounded against jobs; most: of the largest node. */
+static inline uint64_t mu_policy_unit(uint64_t most)
+{
+    return most / 30000 + 1;
+}
+
 enum mu_res { MU_RES_SLOTS, MU_RES_GPUS, MU_RES_MEMORY, MU_RES_N };
 
 enum { MU_PREEMPT_OFF, MU_PREEMPT_ON, MU_PREEMPT_FORCE };

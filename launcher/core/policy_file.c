@@ -128,8 +128,15 @@ void mu_usage_rate(struct mu_usage *u, uint64_t half_life_ns, uint64_t now, doub
 static void room(const struct mu_policy_job *j, const struct mu_policy_wait *w, char *buf, size_t n)
 {
     uint64_t slots = j->ranks * j->need[MU_RES_SLOTS];
+    char size[32];
     size_t len = (size_t)snprintf(buf, n, "waiting for %llu slot%s", (unsigned long long)slots, slots == 1 ? "" : "s");
 
+    if (j->need[MU_RES_GPUS] && len < n)
+        len += (size_t)snprintf(buf + len, n - len, " with %llu GPU%s each", (unsigned long long)j->need[MU_RES_GPUS],
+                                j->need[MU_RES_GPUS] == 1 ? "" : "s");
+    if (j->need[MU_RES_MEMORY] && len < n)
+        len += (size_t)snprintf(buf + len, n - len, " with %s each",
+                                mu_str_fmt_size(size, sizeof size, j->need[MU_RES_MEMORY]));
     if (j->nodes && len < n)
         len += (size_t)snprintf(buf + len, n - len, " on %u node%s", j->nodes, j->nodes == 1 ? "" : "s");
     if (j->spares && len < n)

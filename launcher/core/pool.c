@@ -1,3 +1,4 @@
+#include "launcher/core/policy.h"
 #include "launcher/core/pool_priv.h"
 
 #include <stdio.h>
@@ -169,6 +170,58 @@ static uint32_t room_on(const struct mu_node *node, const struct place *p, const
     return room >= spec->ranks ? room : room == node->slots ? spec->ranks : 0;
 }
 
+bool mu_pool_has_label(const char *labels, const char *label)
+{
+    size_t n = label ? strlen(label) : 0;
+
+    if (!n)
+        return true;
+    for (const char *p = labels; p && *p; p += strcspn(p, ","), p += *p == ',')
+        if (!strncmp(p, label, n) && (!p[n] || p[n] == ','))
+            return true;
+    return false;
+}
+
+static uint32_t ranks_of(uint64_t has, uint64_t used, uint64_t need)
+{
+    uint64_t n = !need ? UINT32_MAX : has > used ? (has - used) / need : 0;
+
+    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
+uint32_t mu_pool_left(const struct mu_node *node, const struct mu_m_spec *spec)
+{
+    return mu_pool_has_label(node->labels, spec->label)
+               ? min_u32(ranks_of(node->gpus, node->gpus_used, spec->gpus),
+                         ranks_of(node->memory, node->memory_used, spec->memory))
+               : 0;
+}
+
+/* Of an empty node, counted as the policy does: what it cannot place is never waited for. */
+static uint32_t most_left(const struct mu_node *node, const struct mu_m_spec *spec, uint64_t unit)
+{
+    struct mu_node idle = {.gpus = node->gpus, .memory = node->memory / unit * unit};
+    struct mu_m_spec rounded = *spec;
+
+    memcpy(idle.labels, node->labels, sizeof idle.labels);
+    rounded.memory = (spec->memory + unit - 1) / unit * unit;
+    return mu_pool_left(&idle, &rounded);
+}
+
+static uint64_t unit_of(const struct mu_pool *pool)
+{
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < pool->n; i++)
+        most = pool->v[i].memory > most ? pool->v[i].memory : most;
+    return mu_policy_unit(most);
+}
+
+static bool asks_more(const struct mu_m_spec *spec) /* than slots */
+{
+    return spec->gpus || spec->memory || (spec->label && *spec->label);
+}
+
 /* More ranks than the hosts given have slots: evenly over those that nobody else uses. */
 static void share_out(const struct mu_pool *pool, struct place *p, unsigned np, uint32_t ranks)
 {
@@ -314,6 +367,47 @@ static bool spares_first(const struct mu_pool *pool, struct place *p, unsigned n
     return ok;
 }
 
+/* " with 2 GPUs each, with 4.0 GiB each, on nodes with label fast" */
+static const char *needs_of(const struct mu_m_spec *spec, char *buf, size_t n)
+{
+    char size[32];
+    size_t len = 0;
+
+    buf[0] = 0;
+    if (spec->gpus)
+        len += (size_t)snprintf(buf, n, " with %u GPU%s each", spec->gpus, spec->gpus == 1 ? "" : "s");
+    if (spec->memory && len < n)
+        len += (size_t)snprintf(buf + len, n - len, " with %s each", mu_str_fmt_size(size, sizeof size, spec->memory));
+    if (spec->label && *spec->label && len < n)
+        snprintf(buf + len, n - len, " on nodes with label %.60s", spec->label);
+    return buf;
+}
+
+static void never_more(const struct mu_pool *pool, const struct place *p, const struct mu_m_spec *spec, unsigned np,
+                       char *why, size_t whylen)
+{
+    uint64_t gpus = 0, memory = 0, nodes = 0;
+    char needs[200], size[32];
+
+    for (unsigned i = 0; i < np; i++) {
+        const struct mu_node *n = &pool->v[p[i].node];
+        if (!mu_pool_has_label(n->labels, spec->label))
+            continue;
+        nodes++;
+        gpus = n->gpus > gpus ? n->gpus : gpus;
+        memory = n->memory > memory ? n->memory : memory;
+    }
+    if (!nodes)
+        snprintf(why, whylen, "no node has label %.60s; `muster nodes` shows labels, `muster nodes label` gives them",
+                 spec->label);
+    else
+        snprintf(why, whylen,
+                 "%u ranks%s do not fit: %llu node%s, with at most %llu GPUs and %s of memory; ask for less with "
+                 "--gpus-per-rank, --mem or -n",
+                 spec->ranks, needs_of(spec, needs, sizeof needs), (unsigned long long)nodes, nodes == 1 ? "" : "s",
+                 (unsigned long long)gpus, mu_str_fmt_size(size, sizeof size, memory));
+}
+
 static void never(const struct mu_pool *pool, const struct place *p, const struct mu_m_spec *spec, unsigned np,
                   bool filled, char *why, size_t whylen)
 {
@@ -332,6 +426,8 @@ static void never(const struct mu_pool *pool, const struct place *p, const struc
                  spec->ranks, pool->v[p[0].node].name,
                  (unsigned long long)MU_FILES_OF_RANK * spec->ranks + MU_FILES_OF_KEEPER,
                  (unsigned long long)pool->v[p[0].node].files, fewer);
+    else if (!filled && asks_more(spec) && spec->ranks <= mu_pool_slots(pool))
+        never_more(pool, p, spec, np, why, whylen);
     else if (filled)
         snprintf(why, whylen,
                  "%u spare nodes asked for: there are not so many besides the job's own; give more hosts, "
@@ -382,6 +478,7 @@ static enum mu_fit fit_in(const struct mu_pool *pool, uint64_t job, const struct
     struct place *p = NULL;
     int np = places(pool, job, spec, &p);
     struct mu_share *v = np < 0 ? NULL : calloc((size_t)np + 1, sizeof *v);
+    uint64_t unit = asks_more(spec) ? unit_of(pool) : 1;
 
     if (!v) {
         snprintf(why, whylen, "the controller is out of memory");
@@ -406,6 +503,9 @@ static enum mu_fit fit_in(const struct mu_pool *pool, uint64_t job, const struct
             share_out(pool, p, (unsigned)np, spec->ranks);
         for (int i = 0; i < np; i++)
             p[i].room = min_u32(p[i].room, most_on(&pool->v[p[i].node]));
+        for (int i = 0; i < np && asks_more(spec); i++)
+            p[i].room = min_u32(p[i].room, now ? mu_pool_left(&pool->v[p[i].node], spec)
+                                               : most_left(&pool->v[p[i].node], spec, unit));
         bool filled = fill(pool, p, (unsigned)np, spec, v, n);
         if (filled && (add_spares(pool, p, (unsigned)np, spec->spares, v, *n, nspares) ||
                        spares_first(pool, p, (unsigned)np, spec, v, n, nspares)))
@@ -415,6 +515,9 @@ static enum mu_fit fit_in(const struct mu_pool *pool, uint64_t job, const struct
             never(pool, p, spec, (unsigned)np, filled, why, whylen);
         } else if (filled) {
             snprintf(why, whylen, "waiting for %u spare nodes", spec->spares);
+        } else if (asks_more(spec)) {
+            char needs[200];
+            snprintf(why, whylen, "waiting for %u slots%s", spec->ranks, needs_of(spec, needs, sizeof needs));
         } else {
             snprintf(why, whylen, "waiting for %u slots, %u of %u are free",
                      spec->oversubscribe ? min_u32(spec->ranks, mu_pool_slots(pool)) : spec->ranks,
@@ -469,17 +572,28 @@ enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct m
     return MU_FIT_LATER;
 }
 
-void mu_pool_take(struct mu_pool *pool, const struct mu_share *v, unsigned n)
+static uint32_t ranks_in(const struct mu_share *s) /* a spare is kept for as many as it has slots */
 {
-    for (unsigned i = 0; i < n; i++)
-        pool->v[v[i].node].used += v[i].slots;
+    return s->ranks ? s->ranks : s->slots;
 }
 
-void mu_pool_give(struct mu_pool *pool, const struct mu_share *v, unsigned n)
+void mu_pool_take(struct mu_pool *pool, const struct mu_m_spec *spec, const struct mu_share *v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct mu_node *node = &pool->v[v[i].node];
+        node->used += v[i].slots;
+        node->gpus_used += (uint64_t)spec->gpus * ranks_in(&v[i]);
+        node->memory_used += spec->memory * ranks_in(&v[i]);
+    }
+}
+
+void mu_pool_give(struct mu_pool *pool, const struct mu_m_spec *spec, const struct mu_share *v, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         struct mu_node *node = &pool->v[v[i].node];
         node->used -= v[i].slots;
+        node->gpus_used -= (uint64_t)spec->gpus * ranks_in(&v[i]);
+        node->memory_used -= spec->memory * ranks_in(&v[i]);
     }
 }
 

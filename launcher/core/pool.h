@@ -19,6 +19,8 @@ struct mu_node {
     uint32_t slots, used, pus, numa, gpus;
     uint32_t kept; /* slots that are free, but promised to others, while a place for a job is looked for */
     uint64_t memory;
+    uint64_t gpus_used, memory_used;
+    char labels[256];                /* "fast,rack3" */
     uint64_t files;                  /* that a keeper there may have open; 0: not known */
     uint64_t boot, incarnation, way; /* of its agent: boot as a number, 0 if not known; its connections so far */
     uint64_t boots[4], boot_at;      /* those before, the newest first; when the present one came */
@@ -88,8 +90,13 @@ enum mu_fit { MU_FIT_YES, MU_FIT_LATER, MU_FIT_NEVER };
  * no fabric. LATER and NEVER: why says what is missing and, for NEVER, the fix. */
 enum mu_fit mu_pool_fit(const struct mu_pool *, uint64_t job, const struct mu_m_spec *, struct mu_share **out,
                         unsigned *n, unsigned *nspares, char *why, size_t whylen);
-void mu_pool_take(struct mu_pool *, const struct mu_share *, unsigned n);
-void mu_pool_give(struct mu_pool *, const struct mu_share *, unsigned n);
+/* With what its ranks need besides, as the spec says. */
+void mu_pool_take(struct mu_pool *, const struct mu_m_spec *, const struct mu_share *, unsigned n);
+void mu_pool_give(struct mu_pool *, const struct mu_m_spec *, const struct mu_share *, unsigned n);
+/* Ranks of the job that the node's free GPUs and memory are enough for; UINT32_MAX: it asks for none. */
+uint32_t mu_pool_left(const struct mu_node *, const struct mu_m_spec *);
+/* "fast,rack3" has it; NULL and "": any does. */
+bool mu_pool_has_label(const char *labels, const char *label);
 void mu_pool_uncheck(struct mu_node *); /* forgets its checks */
 void mu_pool_free(struct mu_pool *);
 

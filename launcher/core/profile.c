@@ -9,7 +9,7 @@
 #define UNIT_BITS 30     /* the finest rounding: about a second */
 #define OCTAVE_SLOTS 18u /* different ends within a doubling of the distance, at most */
 #define OCTAVES 36u
-#define MOST 30000 /* units that a node has of something, at most */
+#define MOST 30000 /* units that a node has of something, at most: see mu_policy_unit */
 
 /* --- rounding ------------------------------------------------------------------------------------------------------
  */
@@ -256,6 +256,20 @@ bool mu_profile_fits(struct mu_profile *p, const uint64_t need[MU_RES_N], const 
     return true;
 }
 
+int16_t mu_profile_slots(const struct mu_profile *p, unsigned slice, unsigned node, const uint64_t need[MU_RES_N])
+{
+    const int16_t *free = p->v[slice].free;
+    int by[MU_RES_N], slots = free[node];
+
+    amount(p, need, 1, by);
+    for (unsigned r = 1; r < p->res; r++) {
+        int has = free[r * p->stride + node];
+        if (by[r] && has / by[r] * by[MU_RES_SLOTS] < slots)
+            slots = has > 0 ? has / by[r] * by[MU_RES_SLOTS] : 0;
+    }
+    return (int16_t)slots;
+}
+
 /* --- from the running jobs -----------------------------------------------------------------------------------------
  */
 
@@ -276,7 +290,7 @@ static void units(struct mu_profile *p, const struct mu_policy_view *view)
     }
     p->res = asked[MU_RES_MEMORY] ? 3 : asked[MU_RES_GPUS] ? 2 : 1;
     for (unsigned r = 0; r < MU_RES_N; r++)
-        p->unit[r] = r == MU_RES_MEMORY && most[r] > MOST ? most[r] / MOST + 1 : 1;
+        p->unit[r] = r == MU_RES_MEMORY ? mu_policy_unit(most[r]) : 1;
 }
 
 /* The running jobs in the order of their ends: by buckets, which are in order, and alike within. */

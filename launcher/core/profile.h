@@ -46,6 +46,8 @@ bool mu_profile_may(const struct mu_profile *, unsigned slice, const struct mu_p
 /* Whether these shares are free for so long. */
 bool mu_profile_fits(struct mu_profile *, const uint64_t need[MU_RES_N], const struct mu_policy_share *, unsigned n,
                      uint64_t from, uint64_t to, const int16_t *mask);
+/* Free slots of a node in a slice, as far as what ranks need besides is free there, too. */
+int16_t mu_profile_slots(const struct mu_profile *, unsigned slice, unsigned node, const uint64_t need[MU_RES_N]);
 /* Takes them (sign 1) or gives them back (-1). */
 void mu_profile_take(struct mu_profile *, const uint64_t need[MU_RES_N], const struct mu_policy_share *, unsigned n,
                      uint64_t from, uint64_t to, int sign);

@@ -80,6 +80,8 @@ struct mu_u32v {
 /* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
+/* What they are labelled with from now on: "fast,rack3"; empty: nothing. */
+#define MU_F_nodes_label(F) F(str, hosts) F(str, labels)
 
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
@@ -225,7 +227,7 @@ struct mu_u32v {
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
         F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots) \
-        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold)
+        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold) F(u32, gpus) F(u64, memory) F(str, label)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \
@@ -265,12 +267,12 @@ struct mu_u32v {
         F(u64, waits_for)                                                                                              \
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)                   \
-        F(u32v, node_boots)
+        F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
  * its newest checkpoint. waited_ns: all of its waiting, up to its newest start; rank_ns: time of all ranks, and
  * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before.
  * node_boots: of each node as its start was sent, the lower half first; a node that has not been booted since has marks
- * of all that began there. */
+ * of all that began there. gpus: of each rank. stepping_ns: of ran_ns, between first steps of attempts and their ends. */
 /* place, expected_wall, waits_for, share_permille: of one that waits, as the policy said last: place in the order (1: the
  * first), when it starts at the latest, the job that it waits for, its user's fair share (1000: nothing used). */
 /* clang-format on */
@@ -327,7 +329,8 @@ struct mu_u32v {
     M(57, checked)                                                                                                     \
     M(60, spec)                                                                                                        \
     M(61, jobrow)                                                                                                      \
-    M(62, mark)
+    M(62, mark)                                                                                                        \
+    M(63, nodes_label)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

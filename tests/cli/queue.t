@@ -131,7 +131,7 @@ wait_for 10 grep -q "the policy is read again" "$MUSTER_HOME/$(uname -n)/log/con
 
 # what jobs have used
 run_cmd "$muster" jobs --history
-like "$rc $out" "^0 +ID +NAME +USER +STATE +WAITED +RAN +RANK-HOURS +RESTARTS +REQUEUES.*$run +sh .*completed" "--history"
+like "$rc $out" "^0 +ID +NAME +USER +STATE +WAITED +RAN +RANK-HOURS +GPU-HOURS +RESTARTS +REQUEUES.*$run +sh .*completed" "--history"
 run_cmd "$muster" jobs --history --csv
 like "$out" "^job,name,state,exit_code,submitted_t,started_t,ended_t,user,jobs,waited_s,ran_s,rank_s,restarts,requeues," "--csv"
 line=$(grep "^$run," <<<"$out")
@@ -139,6 +139,12 @@ python3 -c 'import sys; f = sys.argv[1].split(","); n = int(sys.argv[2]); sys.ex
 ok $? "waited twice, ran twice, was put back once" || note "$line"
 run_cmd "$muster" jobs --history --csv --by user
 is "$(wc -l <<<"$out") $(cut -d, -f1 <<<"$out" | head -n 1)" "2 user" "by user"
+run_cmd "$muster" jobs --history --json --by user
+like "$rc $out" '^0 .*"schema":"muster.history/1","by":"user","rows":\[.*"rank_s":[0-9.]+,"gpu_s":0.0,"useful_s":' "as JSON"
+run_cmd "$muster" jobs --history --json --by node
+like "$rc $out" "\"node\":\"$(uname -n)\"" "by node"
+run_cmd "$muster" jobs --history --json --csv
+like "$rc $err" "^2 muster jobs: --csv or --json, not both" "one of them"
 run_cmd "$muster" jobs --csv
 like "$rc $err" "^2 muster jobs: --csv and --by go with --history" "not without"
 

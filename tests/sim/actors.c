@@ -102,6 +102,9 @@ static void check_pool(struct world *w)
         if (held != pool->v[i].used)
             sim_violated(w, "node %s: jobs hold %llu slots, the pool counts %u", pool->v[i].name,
                          (unsigned long long)held, pool->v[i].used);
+        if (held != pool->v[i].gpus_used)
+            sim_violated(w, "node %s: jobs hold %llu GPUs, the pool counts %llu", pool->v[i].name,
+                         (unsigned long long)held, (unsigned long long)pool->v[i].gpus_used);
         if (pool->v[i].slots && pool->v[i].used > pool->v[i].slots)
             sim_violated(w, "node %s: %u of %u slots given out", pool->v[i].name, pool->v[i].used, pool->v[i].slots);
     }
@@ -624,6 +627,7 @@ void sim_agent_start(struct world *w, unsigned who)
     struct mu_agent_config cfg = {.node = n->name,
                                   .boot = n->boot,
                                   .slots = n->slots,
+                                  .gpus = n->slots, /* each rank needs one: what there is to run is as without them */
                                   .pus = n->slots,
                                   .incarnation = n->gen + 1,
                                   .adopt_wait_ns = 2 * MU_SEC,
@@ -719,6 +723,7 @@ void sim_client_dial(struct world *w, unsigned who)
     t->submitted = true; /* the next time it is the same job */
     snprintf(after, sizeof after, "%llu", (unsigned long long)t->after);
     struct mu_m_spec spec = {.ranks = t->ranks,
+                             .gpus = 1,
                              .priority = t->priority,
                              .after = t->after ? afters : none,
                              .app_ranks = {.v = &t->ranks, .n = 1},

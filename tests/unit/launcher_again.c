@@ -407,9 +407,29 @@ static void test_hosts(void)
     TAP_OK(starts == 1 && newest_job()->state == MU_JOB_STARTING, "then it starts");
 }
 
+static void test_account(void)
+{
+    mu_conn agent[2];
+
+    submit(1, agent);
+    report_with(agent[0], (struct mu_m_report){
+                              .phase = MU_PHASE_RUNNING, .njoined = 1, .steps = 10, .step = 9, .first_step_wall = now});
+    now += 4 * MU_SEC;
+    report_with(agent[0], (struct mu_m_report){.phase = MU_PHASE_GONE,
+                                               .drained = 1,
+                                               .njoined = 1,
+                                               .steps = 20,
+                                               .step = 19,
+                                               .first_step_wall = now - 4 * MU_SEC});
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED && newest_job()->steps_done == 20 &&
+               newest_job()->stepping_ns == 4 * MU_SEC,
+           "the time of steps is counted from the first one");
+}
+
 int main(void)
 {
     test_hosts();
+    test_account();
     test_requeue();
     test_late();
     test_one();

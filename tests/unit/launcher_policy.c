@@ -123,7 +123,7 @@ static void starts_and_waits(void)
     jobs[0].need[MU_RES_GPUS] = 1;
     is("start 1 3:4", "where the GPUs are");
     jobs[0].ranks = 5;
-    is("1: waiting for 5 slots: the nodes that are up have no room for it", "more than there are");
+    is("1: waiting for 5 slots with 1 GPU each: the nodes that are up have no room for it", "more than there are");
     fresh(0, 1);
     jobs[0].label = "gpu";
     is("start 1 3:4", "on a node with its label");

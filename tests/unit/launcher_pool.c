@@ -1,4 +1,5 @@
 /* Where jobs fit: a pool of nodes, hosts that a job brings, spares. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,60 @@ static const char *fit(struct mu_m_spec spec, enum mu_fit *how)
                               : snprintf(out + len, sizeof out - len, " +%s/%u", pool.v[v[i].node].name, v[i].slots));
     free(v);
     return out;
+}
+
+/* GPUs, memory and labels: n0 has 2 GPUs and 8 GiB, n2 has 4 and 16, is fast and on rack 3. */
+static void test_needs(void)
+{
+#define GIB (1ull << 30)
+    static char fast[] = "fast", rack[] = "rack3", rac[] = "rac", none[] = "none";
+    static const struct {
+        struct mu_m_spec spec;
+        enum mu_fit how;
+        const char *want;
+    } rows[] = {
+        {{.ranks = 2, .gpus = 1}, MU_FIT_YES, "n0:2"},
+        {{.ranks = 4, .gpus = 1}, MU_FIT_YES, "n0:2 n2:2"},
+        {{.ranks = 4, .gpus = 1, .nodes = 1}, MU_FIT_YES, "n2:4"},
+        {{.ranks = 6, .gpus = 1}, MU_FIT_YES, "n0:2 n2:4"},
+        {{.ranks = 7, .gpus = 1}, MU_FIT_NEVER, "7 ranks with 1 GPU each do not fit: 3 nodes, with at most 4 GPUs"},
+        {{.ranks = 1, .gpus = 5}, MU_FIT_NEVER, "1 ranks with 5 GPUs each do not fit"},
+        {{.ranks = 3, .memory = 4 * GIB}, MU_FIT_YES, "n0:2 n2:1"},
+        {{.ranks = 4, .memory = 4 * GIB}, MU_FIT_YES, "n0:2 n2:2"},
+        {{.ranks = 5, .memory = 5 * GIB}, MU_FIT_NEVER, "5 ranks with 5 GiB each do not fit"},
+        {{.ranks = 1, .memory = 17 * GIB}, MU_FIT_NEVER, "1 ranks with 17 GiB each do not fit: 3 nodes"},
+        {{.ranks = 2, .label = fast}, MU_FIT_YES, "n2:2"},
+        {{.ranks = 2, .label = rack}, MU_FIT_YES, "n2:2"},
+        {{.ranks = 5, .label = rack}, MU_FIT_NEVER, "5 ranks on nodes with label rack3 do not fit: 1 node,"},
+        {{.ranks = 1, .label = rac}, MU_FIT_NEVER, "no node has label rac;"},
+        {{.ranks = 1, .label = none}, MU_FIT_NEVER, "no node has label none; `muster nodes` shows labels"},
+        {{.ranks = 1, .gpus = 2, .spares = 1}, MU_FIT_YES, "n0:1 +n2/1"},
+    };
+    enum mu_fit how;
+
+    pool.v[0].gpus = 2;
+    pool.v[0].memory = 8 * GIB;
+    pool.v[3].gpus = 4;
+    pool.v[3].memory = 16 * GIB;
+    snprintf(pool.v[3].labels, sizeof pool.v[3].labels, "fast,rack3");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *got = fit(rows[i].spec, &how);
+        TAP_OK(how == rows[i].how && !strncmp(got, rows[i].want, strlen(rows[i].want)), "%u ranks: %s",
+               rows[i].spec.ranks, got);
+    }
+    struct mu_m_spec spec = {.ranks = 2, .gpus = 1, .memory = 3 * GIB};
+    struct mu_share v[2] = {{.node = 0, .ranks = 2, .slots = 2}, {.node = 3, .slots = 2}};
+    mu_pool_take(&pool, &spec, v, 2);
+    TAP_OK(pool.v[0].gpus_used == 2 && pool.v[3].gpus_used == 2 && pool.v[0].memory_used == 6 * GIB,
+           "what ranks and spares need is taken");
+    TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 2, .gpus = 1}, &how), "n2:2"), "and not given again");
+    fit((struct mu_m_spec){.ranks = 3, .gpus = 1}, &how);
+    TAP_OK(how == MU_FIT_LATER, "more of it is waited for");
+    TAP_OK(!strncmp(fit((struct mu_m_spec){.ranks = 1, .memory = 11 * GIB}, &how),
+                    "waiting for 1 slots with 11 GiB each", 33),
+           "memory, too");
+    mu_pool_give(&pool, &spec, v, 2);
+    TAP_OK(!pool.v[0].gpus_used && !pool.v[3].gpus_used && !pool.v[3].memory_used, "and is given back");
 }
 
 int main(void)
@@ -100,6 +155,7 @@ int main(void)
                rows[i].hosts ? rows[i].hosts : "the pool", got);
     }
 
+    test_needs();
     pool.v[0].quarantine_until = 1;
     TAP_OK(!strcmp(fit((struct mu_m_spec){.ranks = 4}, &how), "n1:1 n2:3"), "nothing on a node in quarantine");
     fit((struct mu_m_spec){.ranks = 11}, &how);

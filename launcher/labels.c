@@ -1,0 +1,53 @@
+#include "launcher/labels.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launcher/core/ctl.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/hosts.h"
+#include "runtime/base/path.h"
+
+int mu_labels_store(const char *state, const char *text, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    int rc = mu_path_join(path, sizeof path, state, "labels", err);
+
+    if (rc)
+        return rc;
+    if (!*text) {
+        unlink(path);
+        return 0;
+    }
+    return mu_path_write_atomic(path, text, strlen(text), 0600, err);
+}
+
+int mu_labels_load(const char *state, void (*take)(void *arg, const struct mu_m_nodes_label *), void *arg,
+                   struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    char path[PATH_MAX], *save = NULL;
+    unsigned number = 1;
+    int rc = mu_path_join(path, sizeof path, state, "labels", err);
+
+    if (rc || access(path, F_OK))
+        return rc;
+    if ((rc = mu_path_read(path, 16 << 20, &b, err)))
+        return rc;
+    for (char *line = strtok_r((char *)(uintptr_t)mu_buf_str(&b), "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save), number++) {
+        char *space = strchr(line, ' '), host[300];
+        if (space)
+            *space = 0;
+        if (!space || !mu_hosts_is_node(line) || mu_labels_check(space + 1, NULL)) {
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "%s:%u: not a node and its labels; `muster nodes label` gives them",
+                            path, number);
+            continue;
+        }
+        snprintf(host, sizeof host, "%s:*", line);
+        take(arg, &(struct mu_m_nodes_label){.hosts = host, .labels = space + 1});
+    }
+    return rc;
+}
