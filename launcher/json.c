@@ -400,3 +400,10 @@ void mu_json_placed(struct mu_json *j, enum mu_fit fit, const char *why)
     put(j, j->root, "fits", json_string(names[fit]));
     put(j, j->root, "why", text_or_null(why));
 }
+
+void mu_json_would(struct mu_json *j, const struct mu_ctl_would *w)
+{
+    put(j, j->root, "starts", json_boolean(w->starts));
+    put(j, j->root, "waits", text_or_null(w->why));
+    put(j, j->root, "expected_t", seconds(w->expected_wall));
+}

@@ -25,6 +25,8 @@ int mu_json_add_share(struct mu_json *, const struct mu_node *, uint32_t ranks);
 /* Besides the list: the pool's fabric, and which nodes are not in it; whether a job fits, and why so. */
 void mu_json_fabric(struct mu_json *, const struct mu_fabric_state *, const struct mu_pool *);
 void mu_json_placed(struct mu_json *, enum mu_fit, const char *why);
+struct mu_ctl_would;
+void mu_json_would(struct mu_json *, const struct mu_ctl_would *); /* what the queue does with it */
 /* The text, for free(). NULL: out of memory. */
 char *mu_json_text(const struct mu_json *);
 

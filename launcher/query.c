@@ -5,6 +5,7 @@
 
 #include "launcher/json.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 
 #define EVENTS_MAX 20000u
@@ -105,6 +106,9 @@ static int place_job(const struct mu_query_env *e, struct mu_json *j, const stru
     if (!(rc = mu_spec_check(&spec, err))) {
         enum mu_fit fit = mu_pool_fit(pool, 0, &spec, &shares, &n, &nspares, why, sizeof why);
         mu_json_placed(j, fit, why);
+        struct mu_ctl_would would;
+        if (fit != MU_FIT_NEVER && !(rc = mu_ctl_would(e->core, &spec, mu_now(), mu_wall(), &would)))
+            mu_json_would(j, &would);
         if (fit == MU_FIT_LATER) {
             struct mu_pool idle = emptied(pool);
             if (idle.v && mu_pool_fit(&idle, 0, &spec, &shares, &n, &nspares, why, sizeof why) != MU_FIT_YES)

@@ -119,7 +119,10 @@ struct mu_run_asked {
     char **names;            /* of nodes; shares have indexes of it */
     struct mu_share *shares; /* n with ranks, nspares without behind them */
     unsigned n, nspares;
-    char why[440]; /* "": they were chosen in the pool's order */
+    char why[440];   /* "": they were chosen in the pool's order */
+    bool starts;     /* at once */
+    double expected; /* if not, by then; 0: not known */
+    char waits[400]; /* and why not */
 };
 int mu_run_ask(struct mu_run_plan *p, struct mu_run_asked *out, struct mu_err *err);
 void mu_run_asked_free(struct mu_run_asked *);

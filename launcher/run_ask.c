@@ -50,6 +50,9 @@ static int take_answer(const char *text, struct mu_run_asked *out, struct mu_err
     const char *fits = mu_answer_str(root, "fits");
     snprintf(out->why, sizeof out->why, "%s%s",
              strcmp(fits, "later") ? "" : "it would be queued: ", mu_answer_str(root, "why"));
+    out->starts = json_is_true(json_object_get(root, "starts"));
+    out->expected = mu_answer_num(root, "expected_t");
+    snprintf(out->waits, sizeof out->waits, "%s", mu_answer_str(root, "waits"));
     if (!strcmp(fits, "never"))
         rc = mu_err_set(err, MUSTER_EARG, "%s", out->why);
     else

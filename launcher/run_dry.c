@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/answer.h"
 #include "launcher/dev_json.h"
 #include "launcher/run.h"
 #include "launcher/table.h"
@@ -113,10 +114,13 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
         json_array_append_new(each, json_string(set_for_each[i]));
     for (unsigned i = 0; i < w->nspares; i++)
         json_array_append_new(spares, json_string(host_of(p, w, w->spares[i].node)));
-    json_t *root = json_pack("{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?,s:s}", "schema", "muster.dry-run/1", "ranks", ranks,
-                             "spares", spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each,
-                             "output", text(p->output), "note", w->pin.note, "placed",
-                             *w->asked.why ? w->asked.why : NULL, "cpus_of", w->agent ? "agent" : "caller");
+    json_t *root = json_pack(
+        "{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?,s:o,s:s?,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "spares",
+        spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note",
+        w->pin.note, "placed", *w->asked.why ? w->asked.why : NULL, "starts",
+        w->asked.names ? json_boolean(w->asked.starts) : json_null(), "waits", *w->asked.waits ? w->asked.waits : NULL,
+        "expected_t", w->asked.expected > 0 ? json_real(w->asked.expected) : json_null(), "cpus_of",
+        w->agent ? "agent" : "caller");
     mu_auto_free char *out = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!out)
@@ -162,6 +166,21 @@ static bool differs(const struct mu_topo *topo)
     return differ;
 }
 
+static void print_turn(const struct mu_run_asked *a)
+{
+    char buf[64];
+
+    if (!a->names)
+        return;
+    if (a->starts)
+        printf("\nqueue: it would start at once\n");
+    else if (a->expected > 0)
+        printf("\nqueue: %s; it would start by %s at the latest\n", a->waits,
+               mu_answer_time(a->expected, buf, sizeof buf));
+    else
+        printf("\nqueue: %s; when it would start is not known\n", a->waits);
+}
+
 static int print_text(const struct mu_run_plan *p, const struct places *w, struct mu_err *err)
 {
     int rc = print_ranks(p, w, err);
@@ -172,6 +191,7 @@ static int print_text(const struct mu_run_plan *p, const struct places *w, struc
         printf("%s%s%s", i ? ", " : "\nspare: ", host_of(p, w, w->spares[i].node), i + 1 == w->nspares ? "\n" : "");
     if (w->asked.why[0])
         printf("\nplaced: %s\n", w->asked.why);
+    print_turn(&w->asked);
     if (w->agent && w->pin.ranks && differs(w->topo))
         printf("\nCPUs: of those that the agent of this machine may use (process %d), not this command\n", w->agent);
     if (w->pin.note[0])

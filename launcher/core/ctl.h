@@ -57,6 +57,15 @@ bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
 /* Another process that has this node's name: the connection of its agent, 0 when there is none. */
 mu_conn mu_ctl_rival(const struct mu_ctl *, mu_conn, const struct mu_m_agent *);
 
+/* What the queue would do with a job that came now. It is asked for, not changed. */
+struct mu_ctl_would {
+    bool starts;            /* at once */
+    uint64_t expected_wall; /* by the time limits of the others; 0: that is not known */
+    char why[400];          /* why it waits; "" */
+};
+/* 0 or MUSTER_ENOMEM. The spec has been checked. */
+int mu_ctl_would(struct mu_ctl *, const struct mu_m_spec *, uint64_t now, uint64_t wall, struct mu_ctl_would *);
+
 /* Names of states as JSON and tables show them. */
 const char *mu_job_state_name(unsigned state);
 /* "fast,rack3": letters, digits, '.', '_' and '-', at most 63 each and 255 in all. */

@@ -312,7 +312,8 @@ static bool by_policy(struct mu_ctl *c, struct job *j)
     return true;
 }
 
-static bool see(struct mu_ctl *c, struct mu_policy_view *view)
+/* more: one that is only asked about, or NULL. */
+static bool see(struct mu_ctl *c, struct job *more, struct mu_policy_view *view)
 {
     struct mu_ctl_queue *q = c->queue;
     unsigned nruns = 0;
@@ -331,6 +332,8 @@ static bool see(struct mu_ctl *c, struct mu_policy_view *view)
         if (waits(j) && !j->wants_hosts && by_policy(c, j) && !see_job(c, j, q->njobs++))
             return false;
     }
+    if (more && !see_job(c, more, q->njobs++))
+        return false;
     if (!room(&q->view_users, &q->capview, q->nusers, sizeof *q->view_users))
         return false;
     for (unsigned u = 0; u < q->nusers; u++)
@@ -397,7 +400,7 @@ void mu_ctl_queue_decide(struct mu_ctl *c)
         return;
     for (unsigned i = 0; i < c->njobs; i++)
         c->jobs[i]->turn = NULL;
-    q->decided = see(c, &view) && !mu_policy_decide(q->policy, settings(c), &view, &q->plan);
+    q->decided = see(c, NULL, &view) && !mu_policy_decide(q->policy, settings(c), &view, &q->plan);
     if (!q->decided) { /* out of memory: later */
         q->next = c->now + MU_SEC;
         return;
@@ -420,6 +423,49 @@ void mu_ctl_queue_decide(struct mu_ctl *c)
         if (j && act->what != MU_POLICY_PREEMPT)
             j->turn = act;
     }
+}
+
+int mu_ctl_would(struct mu_ctl *c, const struct mu_m_spec *spec, uint64_t now, uint64_t wall, struct mu_ctl_would *out)
+{
+    struct mu_ctl_queue *q = c->queue;
+    struct job j = {.spec = *spec,
+                    .row = {.id = c->next_id,
+                            .user = spec->user,
+                            .held = spec->hold ? spec->user : NULL,
+                            .submitted_wall = wall,
+                            .state = MU_JOB_QUEUED}};
+    struct mu_policy_view view;
+    struct mu_policy_plan plan;
+
+    *out = (struct mu_ctl_would){.starts = true};
+    if (has_hosts(&j) && !by_policy(c, &j))
+        goto out;
+    struct mu_policy *policy = mu_policy_new(); /* promises are made to those that are there */
+    c->now = now > c->now ? now : c->now;
+    c->wall = wall;
+    for (unsigned i = 0; i < c->njobs; i++)
+        c->jobs[i]->turn = NULL;
+    q->decided = false; /* the view is not that of the last decision any more */
+    if (!policy || !see(c, &j, &view) || mu_policy_decide(policy, settings(c), &view, &plan)) {
+        mu_policy_free(policy);
+        mu_hosts_free(&j.named);
+        return MUSTER_ENOMEM;
+    }
+    const struct mu_policy_wait *w = &plan.waits[view.njobs - 1];
+    out->starts = false;
+    for (unsigned a = 0; a < plan.nacts; a++)
+        out->starts = out->starts || (plan.acts[a].what == MU_POLICY_START && plan.acts[a].job == view.njobs - 1);
+    if (!out->starts) {
+        out->expected_wall = w->promised ? wall + (w->promised - view.now) : 0;
+        if (w->why == MU_WHY_HELD)
+            snprintf(out->why, sizeof out->why, "held until `muster release`");
+        else
+            mu_policy_reason(&view.jobs[view.njobs - 1], w, out->why, sizeof out->why);
+    }
+    mu_policy_free(policy);
+out:
+    mu_hosts_free(&j.named);
+    return 0;
 }
 
 uint64_t mu_ctl_queue_next(const struct mu_ctl *c)

@@ -24,6 +24,14 @@ like "$rc $out" "^0 job $all does not wait: it is running" "of one that runs"
 run_cmd "$muster" jobs --why 4711
 like "$rc $err" "^1 muster jobs: there is no job 4711" "of none"
 
+# what the queue would do
+run_cmd "$muster" submit -n 1 --dry-run true
+like "$rc $out" "queue: waiting .*; when it would start is not known|queue: waiting .*; it would start by 20.* at the latest" "--dry-run says that a job would wait, and for what"
+run_cmd "$muster" submit -n 1 --hold --dry-run --json true
+python3 -c 'import json,sys; d = json.loads(sys.argv[1]); sys.exit(not (d["starts"] is False and d["waits"].startswith("held until")))' "$out"
+ok $? "in JSON, too" || note "$out"
+is "$("$muster" jobs --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)["jobs"]))') $(key "$second" place)" "3 1" "and changes nothing"
+
 # held ones are passed
 run_cmd "$muster" hold "$second"
 is "$rc $out" "0 job $second is held" "hold"
@@ -74,9 +82,14 @@ if [ "$slots" -gt 1 ]; then
     ok $? "a short job goes before a wide one"
     is "$(key "$wide" state) $(key "$long" state)" "queued queued" "a long one does not"
     like "$(key "$long" reason)" "waiting behind job $wide, which has been promised" "which is its reason"
+    run_cmd "$muster" submit -n 1 --timeout 60 --dry-run true
+    like "$rc $out" "queue: it would start at once" "--dry-run knows that a short one would start"
+    run_cmd "$muster" submit -n "$slots" --priority 1 --timeout 60 --dry-run --json true
+    python3 -c 'import json,sys,time; d = json.loads(sys.argv[1]); sys.exit(not (d["starts"] is False and 0 < d["expected_t"] - time.time() < 700))' "$out"
+    ok $? "and when another one would, by the time limits of those before it" || note "$out"
     settled "$one" "$wide" "$long"
 else
-    skip "one slot alone" 3
+    skip "one slot alone" 5
 fi
 
 # one that runs waits again, and goes on from the next attempt
