@@ -192,11 +192,59 @@ static const char *judge_shares(struct trace *t)
     return NULL;
 }
 
+/* --- starvation ----------------------------------------------------------------------------------------------------
+ */
+
+#define CROWD_DAYS 10
+#define WIDE 128 /* all slots of the pool */
+
+/* Small jobs of a higher priority without end, and now and then one that needs the whole pool. */
+static void crowd_job(struct trace *t, struct tjob *j)
+{
+    bool wide = j->id % 997 == 7;
+
+    j->ranks = wide ? WIDE : 1 + (uint32_t)trace_random(t, 16);
+    j->priority = wide ? -1 : 1;
+    j->need[MU_RES_SLOTS] = 1;
+    j->length = log_uniform(t, 600, wide ? 7200 : 3600) * MU_SEC;
+    j->limit = (uint64_t)((double)j->length * (1 + trace_unit(t)));
+}
+
+static void make_crowd(struct trace *t, uint64_t seed)
+{
+    trace_new(t, seed, WIDE / 8, 20000, 4);
+    pool(t, 8, true);
+    t->backlog = 8;
+    t->more = crowd_job;
+    t->until = CROWD_DAYS * 24 * HOUR;
+    t->set.half_life_ns = 48 * HOUR;
+    t->set.share_weight_ns = 24 * HOUR;
+    t->set.priority_step_ns = 24 * HOUR;
+}
+
+/* Nobody is overtaken for longer than priority and fair share are worth, and what runs then has ended in 10 h. */
+static const char *judge_crowd(struct trace *t)
+{
+    uint64_t bound = 2 * t->set.priority_step_ns + t->set.share_weight_ns + 10 * HOUR, wides = 0;
+
+    for (unsigned i = 0; i < t->njobs; i++) {
+        const struct tjob *j = &t->jobs[i];
+        if (j->state == T_COMING || j->since + bound > t->until)
+            continue;
+        uint64_t waited = (j->state == T_QUEUED ? t->now : j->started) - j->since;
+        wides += j->ranks == WIDE;
+        if (waited > bound) {
+            snprintf(t->text, sizeof t->text, "job %u of %u ranks has waited %.1f h, %.1f h is the most", i + 1,
+                     j->ranks, (double)waited / (double)HOUR, (double)bound / (double)HOUR);
+            return t->text;
+        }
+    }
+    return wides ? NULL : "no wide job has come";
+}
+
 const struct trace_kind trace_kinds[] = {
-    {"steady", 1, make_steady, NULL},
-    {"mixed", 1, make_mixed, NULL},
-    {"flaky", 1, make_flaky, NULL},
-    {"shares", 100, make_shares, judge_shares},
+    {"steady", 1, make_steady, NULL},           {"mixed", 1, make_mixed, NULL},         {"flaky", 1, make_flaky, NULL},
+    {"shares", 100, make_shares, judge_shares}, {"crowd", 50, make_crowd, judge_crowd},
 };
 const unsigned trace_nkinds = MU_COUNT(trace_kinds);
 
