@@ -58,6 +58,29 @@ bad '--ckpt: keep=1 is not valid; keep takes .*at least 2' submit --ckpt keep=1 
 bad '--ckpt: unknown key "shield"; the keys are' run --ckpt shield=x true
 bad '--ckpt: protect=x is not valid; protect takes none, mirror, or rs:K' run --ckpt protect=x true
 bad '--ckpt-dir: cannot create directory /proc/nosuch' run --ckpt-dir /proc/nosuch/x true
+bad '--name: longer than 255 bytes' submit --name "$(printf 'x%.0s' {1..256})" -n 1 true
+bad '--gpus-per-rank takes a number from 0 to 1024' submit --gpus-per-rank 1025 true
+bad '--mem takes a size' run --mem 12Q true
+bad '--priority takes a number' submit --priority high true
+bad '--after: takes numbers of jobs' submit --after 1,,2 true
+script() { # LINE: a script of which that is the second line
+    printf '#!/bin/sh\n%s\ntrue\n' "$1" >"$tmp/job.sh"
+    chmod +x "$tmp/job.sh"
+}
+while IFS='|' read -r line want; do
+    script "#MUSTER $line"
+    bad "$tmp/job.sh:2: #MUSTER: $want" submit "$tmp/job.sh"
+done <<'ROWS'
+-n|-n needs a value
+-n 4 --nosuch|unknown option --nosuch
+--name "open|.*quote
+--help|an option such as -n 8 is wanted here
+-n 1 ./train|'./train' is no option
+ROWS
+script "#MUSTER --name $(printf 'x%.0s' {1..5000})"
+bad "job.sh:2: the line is longer than 4095 bytes" submit "$tmp/job.sh"
+script "#MUSTER -n 1 --name $(printf 'x%.0s' {1..256})"
+bad "--name: longer than 255 bytes" submit "$tmp/job.sh"
 bad '^muster nodes add: an argument is missing' nodes add
 bad 'hosts are words of their own' nodes add a,b
 bad "is this machine, which is always in its pool" nodes add localhost
