@@ -8,20 +8,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launcher/answer.h"
+#include "launcher/ckpt.h"
 #include "launcher/ckpt_export.h"
 #include "launcher/commands.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 #include "runtime/ckpt/verify.h"
 
-struct opts {
-    bool json, dry, quiet;
-    uint64_t keep, generation;
-};
-#define AT(f) offsetof(struct opts, f)
+#define AT(f) offsetof(struct mu_ckpt_opts, f)
 #define JSON_ROW                                                                                                       \
     {                                                                                                                  \
         "json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON, schema muster.ckpt/1", NULL, 0, 0, NULL                   \
@@ -42,15 +37,6 @@ static const struct mu_opt export_rows[] = {
     QUIET_ROW,
 };
 
-/* One generation of the list. */
-struct generation {
-    uint64_t number, step, bytes, wall;
-    uint32_t ranks, attempt;
-    bool complete, pinned;
-    int verified; /* -1: not looked at */
-    char job[MU_CKPT_JOB_MAX + 1], why[300];
-};
-
 static int absolute(const char *given, char dir[MU_CKPT_DIR_MAX], struct mu_err *err)
 {
     struct stat st;
@@ -65,10 +51,10 @@ static int absolute(const char *given, char dir[MU_CKPT_DIR_MAX], struct mu_err 
     return 0;
 }
 
-static struct generation look(const char *dir, uint64_t number)
+static struct mu_ckpt_seen look(const char *dir, uint64_t number)
 {
     struct mu_ckpt_path gendir = mu_ckpt_path("%s/g%08" PRIu64, dir, number), pin = mu_ckpt_path("%s/PIN", gendir.s);
-    struct generation g = {.number = number, .verified = -1, .pinned = access(pin.s, F_OK) == 0};
+    struct mu_ckpt_seen g = {.number = number, .verified = -1, .pinned = access(pin.s, F_OK) == 0};
     struct mu_ckpt_commit k;
     struct mu_err err;
 
@@ -90,94 +76,8 @@ static struct generation look(const char *dir, uint64_t number)
     return g;
 }
 
-static json_t *as_json(const struct generation *g)
-{
-    json_t *o = json_object();
-
-    json_object_set_new(o, "id", json_integer((json_int_t)g->number));
-    json_object_set_new(o, "step", g->ranks ? json_integer((json_int_t)g->step) : json_null());
-    json_object_set_new(o, "bytes", json_integer((json_int_t)g->bytes));
-    json_object_set_new(o, "level", json_string("store"));
-    json_object_set_new(o, "complete", json_boolean(g->complete));
-    json_object_set_new(o, "verified", g->verified < 0 ? json_null() : json_boolean(g->verified));
-    json_object_set_new(o, "ranks", g->ranks ? json_integer(g->ranks) : json_null());
-    json_object_set_new(o, "t", g->wall ? json_real((double)g->wall / 1e9) : json_null());
-    json_object_set_new(o, "pinned", json_boolean(g->pinned));
-    json_object_set_new(o, "job", g->job[0] ? json_string(g->job) : json_null());
-    json_object_set_new(o, "attempt", g->ranks ? json_integer(g->attempt) : json_null());
-    json_object_set_new(o, "why", g->why[0] ? json_string(g->why) : json_null());
-    return o;
-}
-
-static int print_json(json_t *root)
-{
-    mu_auto_free char *text = json_dumps(root, JSON_INDENT(1));
-
-    json_decref(root);
-    puts(text ? text : "{}");
-    return 0;
-}
-
-static json_t *document(json_t **list)
-{
-    json_t *root = json_object();
-
-    *list = json_array();
-    json_object_set_new(root, "schema", json_string("muster.ckpt/1"));
-    json_object_set_new(root, "generations", *list);
-    return root;
-}
-
-static const char *size_text(uint64_t bytes, char buf[32])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double v = (double)bytes;
-    size_t u = 0;
-
-    while (v >= 1024 && u + 1 < MU_COUNT(units)) {
-        v /= 1024;
-        u++;
-    }
-    snprintf(buf, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
-    return buf;
-}
-
-static void print_table(const struct generation *v, size_t n)
-{
-    static const struct mu_column columns[] = {{"GENERATION", MU_RIGHT}, {"STEP", MU_RIGHT}, {"RANKS", MU_RIGHT},
-                                               {"SIZE", MU_RIGHT},       {"TIME", 0},        {"STATE", 0}};
-    struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
-    char buf[64];
-
-    for (size_t i = 0; t && i < n; i++) {
-        const struct generation *g = &v[i];
-        bool good = g->complete && g->verified != 0;
-
-        mu_table_cellf(t, "%" PRIu64, g->number);
-        if (g->ranks) {
-            mu_table_cellf(t, "%" PRIu64, g->step);
-            mu_table_cellf(t, "%u", g->ranks);
-            mu_table_cell(t, size_text(g->bytes, buf));
-            mu_table_cell(t, mu_answer_time((double)g->wall / 1e9, buf, sizeof buf));
-        } else {
-            for (int c = 0; c < 4; c++)
-                mu_table_cell(t, "");
-        }
-        if (good)
-            mu_table_coloured(t, MU_GOOD,
-                              g->verified > 0 ? g->pinned ? "verified, pinned" : "verified"
-                              : g->pinned     ? "complete, pinned"
-                                              : "complete");
-        else
-            mu_table_coloured(t, MU_BAD, g->why);
-    }
-    if (t)
-        mu_table_print(t, stdout);
-    mu_table_free(t);
-}
-
 /* Those that are named, or all, newest first. *v is malloc'ed. */
-static int collect(const char *dir, int argc, char **argv, struct generation **v, size_t *n, struct mu_err *err)
+static int collect(const char *dir, int argc, char **argv, struct mu_ckpt_seen **v, size_t *n, struct mu_err *err)
 {
     mu_auto_free uint64_t *list = NULL;
     size_t found = 0;
@@ -212,26 +112,13 @@ static int collect(const char *dir, int argc, char **argv, struct generation **v
 
 /* --- subcommands -------------------------------------------------------------------------------------------------- */
 
-static int show_list(const struct opts *o, const struct generation *v, size_t n)
+static int do_list(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
-    if (o->json) {
-        json_t *list, *root = document(&list);
-
-        for (size_t i = 0; i < n; i++)
-            json_array_append_new(list, as_json(&v[i]));
-        return print_json(root);
-    }
-    print_table(v, n);
-    return 0;
-}
-
-static int do_list(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
-{
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     size_t n = 0;
     int rc = collect(dir, argc, argv, &v, &n, err);
 
-    return rc ? rc : show_list(o, v, n);
+    return rc ? rc : mu_ckpt_show_list(o, v, n);
 }
 
 static void shape_text(const struct mu_ckpt_shape *s, char *buf, size_t size)
@@ -242,10 +129,10 @@ static void shape_text(const struct mu_ckpt_shape *s, char *buf, size_t size)
         at += (size_t)snprintf(buf + at, size - at, "%s%" PRIu64, d ? " x " : "", s->global[d]);
 }
 
-static int do_show(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
+static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     static const struct mu_column columns[] = {{"TENSOR", 0}, {"TYPE", 0}, {"SHAPE", 0}, {"SIZE", MU_RIGHT}};
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     struct mu_ckpt_tensors tensors = {0};
     struct mu_ckpt_commit k;
     size_t n = 0;
@@ -257,7 +144,7 @@ static int do_show(const char *dir, const struct opts *o, int argc, char **argv,
         return rc;
     free(k.votes);
     if (o->json) {
-        json_t *list, *root = document(&list), *g = as_json(&v[0]), *ts = json_array();
+        json_t *list, *root = mu_ckpt_document(&list), *g = mu_ckpt_as_json(&v[0]), *ts = json_array();
 
         for (size_t i = 0; i < tensors.n; i++) {
             const struct mu_ckpt_tensor *t = &tensors.v[i];
@@ -273,19 +160,19 @@ static int do_show(const char *dir, const struct opts *o, int argc, char **argv,
         }
         json_object_set_new(g, "tensors", ts);
         json_array_append_new(list, g);
-        rc = print_json(root);
+        rc = mu_ckpt_print_json(root);
     } else {
         struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
         char buf[300], size[32];
 
-        print_table(v, 1);
+        mu_ckpt_print_table(v, 1);
         puts("");
         for (size_t i = 0; t && i < tensors.n; i++) {
             mu_table_cell(t, tensors.v[i].name);
             mu_table_cell(t, mu_ckpt_dtype_name(tensors.v[i].shape.dtype));
             shape_text(&tensors.v[i].shape, buf, sizeof buf);
             mu_table_cell(t, buf);
-            mu_table_cell(t, size_text(tensors.v[i].shape.bytes, size));
+            mu_table_cell(t, mu_ckpt_size_text(tensors.v[i].shape.bytes, size));
         }
         if (t)
             mu_table_print(t, stdout);
@@ -295,43 +182,9 @@ static int do_show(const char *dir, const struct opts *o, int argc, char **argv,
     return rc;
 }
 
-struct progress {
-    const char *what;
-    uint64_t total, done, began, shown;
-    bool on;
-};
-
-static int advance(void *arg, uint64_t n)
+static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
-    struct progress *p = arg;
-    uint64_t now = mu_now();
-    char a[32], b[32];
-
-    p->done += n;
-    if (!p->on || (now - p->shown < 100 * MU_MS && p->done < p->total) || now - p->began < 300 * MU_MS)
-        return 0;
-    p->shown = now;
-    double rate = (double)p->done / ((double)(now - p->began) / 1e9);
-    fprintf(stderr, "\r%s: %3.0f %%, %s of %s, %.0f s left \033[K", p->what,
-            p->total ? 100.0 * (double)p->done / (double)p->total : 100.0, size_text(p->done, a),
-            size_text(p->total, b), rate > 0 && p->total > p->done ? (double)(p->total - p->done) / rate : 0);
-    return 0;
-}
-
-static struct progress progress(const struct opts *o, const char *what, uint64_t total)
-{
-    return (struct progress){.what = what, .total = total, .began = mu_now(), .on = !o->quiet && isatty(STDERR_FILENO)};
-}
-
-static void finish(const struct progress *p)
-{
-    if (p->on && p->shown)
-        fputs("\r\033[K", stderr);
-}
-
-static int do_verify(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
-{
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     uint64_t total = 0;
     size_t n = 0;
     int rc = collect(dir, argc, argv, &v, &n, err), bad = 0;
@@ -340,31 +193,31 @@ static int do_verify(const char *dir, const struct opts *o, int argc, char **arg
         return rc;
     for (size_t i = 0; i < n; i++)
         total += v[i].bytes;
-    struct progress p = progress(o, "verify", total);
+    struct mu_ckpt_progress p = mu_ckpt_progress(o, "verify", total);
     for (size_t i = 0; i < n; i++) {
         struct mu_err why = {0};
 
-        v[i].verified = mu_ckpt_verify(dir, v[i].number, advance, &p, &why) == 0;
+        v[i].verified = mu_ckpt_verify(dir, v[i].number, mu_ckpt_advance, &p, &why) == 0;
         if (!v[i].verified) {
             snprintf(v[i].why, sizeof v[i].why, "%.299s", why.text);
             bad++;
         }
     }
-    finish(&p);
-    show_list(o, v, n);
+    mu_ckpt_finish(&p);
+    mu_ckpt_show_list(o, v, n);
     return bad ? mu_err_set(err, MUSTER_ECORRUPT, "%d of %zu generations cannot be restored", bad, n) : 0;
 }
 
 /* Only what is whole counts, and the newest that is whole stays in any case. */
-static int do_prune(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
+static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     uint64_t good = 0, keep = o->keep ? o->keep : 3;
     size_t n = 0;
     int rc = collect(dir, argc, argv, &v, &n, err);
 
     for (size_t i = 0; !rc && i < n; i++) {
-        const struct generation *g = &v[i];
+        const struct mu_ckpt_seen *g = &v[i];
         struct mu_ckpt_path from = mu_ckpt_path("%s/g%08" PRIu64, dir, g->number), del = mu_ckpt_path("%s.del", from.s);
 
         if (g->pinned)
@@ -387,7 +240,7 @@ static int do_prune(const char *dir, const struct opts *o, int argc, char **argv
 
 static int set_pin(const char *dir, int argc, char **argv, bool on, struct mu_err *err)
 {
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     size_t n = 0;
     int rc = collect(dir, argc, argv, &v, &n, err);
 
@@ -404,21 +257,21 @@ static int set_pin(const char *dir, int argc, char **argv, bool on, struct mu_er
     return rc;
 }
 
-static int do_pin(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
+static int do_pin(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     (void)o;
     return set_pin(dir, argc, argv, true, err);
 }
 
-static int do_unpin(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
+static int do_unpin(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     (void)o;
     return set_pin(dir, argc, argv, false, err);
 }
 
-static int do_export(const char *dir, const struct opts *o, int argc, char **argv, struct mu_err *err)
+static int do_export(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
-    mu_auto_free struct generation *v = NULL;
+    mu_auto_free struct mu_ckpt_seen *v = NULL;
     char number[24], *which[] = {number};
     size_t n = 0;
     int rc;
@@ -430,11 +283,11 @@ static int do_export(const char *dir, const struct opts *o, int argc, char **arg
     if (!n)
         return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
     for (size_t i = 0; i < n; i++) { /* the newest that can be had */
-        struct progress p = progress(o, "export", v[i].bytes);
+        struct mu_ckpt_progress p = mu_ckpt_progress(o, "export", v[i].bytes);
         struct mu_err why = {0};
 
-        rc = mu_ckpt_export(dir, v[i].number, argv[0], advance, &p, &why);
-        finish(&p);
+        rc = mu_ckpt_export(dir, v[i].number, argv[0], mu_ckpt_advance, &p, &why);
+        mu_ckpt_finish(&p);
         if (!rc) {
             printf("generation %" PRIu64 ", step %" PRIu64 "\n", v[i].number, v[i].step);
             return 0;
@@ -454,7 +307,7 @@ static const struct sub {
     const struct mu_opt *rows;
     size_t nrows;
     int min, max; /* operands behind the directory; -1: any number */
-    int (*run)(const char *dir, const struct opts *, int argc, char **argv, struct mu_err *);
+    int (*run)(const char *dir, const struct mu_ckpt_opts *, int argc, char **argv, struct mu_err *);
 } subs[] = {
     {"list", "list the generations", "muster ckpt list [OPTION]... DIR", json_rows, MU_COUNT(json_rows), 0, 0, do_list},
     {"show", "show the tensors of one", "muster ckpt show [OPTION]... DIR [GENERATION]", json_rows, MU_COUNT(json_rows),
@@ -489,7 +342,7 @@ static int complain(const struct sub *s, const struct mu_err *err, int code)
 static int run_sub(const struct sub *s, int argc, char **argv)
 {
     char dir[MU_CKPT_DIR_MAX];
-    struct opts o = {0};
+    struct mu_ckpt_opts o = {0};
     struct mu_err err = {0};
     int first = 0, rc = mu_opt_parse(s->rows, s->nrows, argc, argv, MU_OPT_PERMUTE, &o, &first, &err);
     int left = argc - first - 1;

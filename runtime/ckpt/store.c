@@ -348,33 +348,42 @@ bool mu_ckpt_same_id(const struct mu_ckpt_id *a, const struct mu_ckpt_id *b)
            a->world == b->world && a->attempt == b->attempt;
 }
 
-int mu_ckpt_store_manifest(const char *gendir, const struct mu_ckpt_id *id, uint32_t rank,
-                           const struct mu_ckpt_vote *vote, struct mu_ckpt_manifest *out, struct mu_err *err)
+int mu_ckpt_manifest_take(const unsigned char *buf, size_t n, const char *name, const struct mu_ckpt_id *id,
+                          uint32_t rank, const struct mu_ckpt_vote *vote, struct mu_ckpt_manifest *out,
+                          struct mu_err *err)
 {
-    struct mu_ckpt_path p = mu_ckpt_path("%s/man.%u", gendir, rank);
-    mu_auto_free unsigned char *buf = NULL;
     struct mu_ckpt_manifest m;
-    size_t n;
-    int rc = mu_ckpt_get_file(p.s, MU_CKPT_MANIFEST_MAX, &buf, &n, err);
+    int rc = mu_ckpt_manifest_decode(buf, n, &m, err);
 
-    if (rc)
-        return rc == MUSTER_ENOCKPT && vote ? mu_err_set(err, MUSTER_ECORRUPT, "%s is missing", p.s) : rc;
-    if ((rc = mu_ckpt_manifest_decode(buf, n, &m, err))) {
-        mu_err_prefix(err, "%s", p.s);
+    if (rc) {
+        mu_err_prefix(err, "%s", name);
         return rc;
     }
     if (!mu_ckpt_same_id(&m.id, id) || m.rank != rank)
         rc = mu_err_set(err, MUSTER_ECORRUPT,
-                        "%s belongs to another checkpoint (generation %" PRIu64 ", epoch %" PRIu64 ", rank %u)", p.s,
+                        "%s belongs to another checkpoint (generation %" PRIu64 ", epoch %" PRIu64 ", rank %u)", name,
                         m.id.generation, m.id.epoch, m.rank);
     else if (vote && (vote->manifest != m.bytes || vote->crc != m.crc || vote->segment != m.segment))
-        rc = mu_err_set(err, MUSTER_ECORRUPT, "%s is not the one that was committed", p.s);
+        rc = mu_err_set(err, MUSTER_ECORRUPT, "%s is not the one that was committed", name);
     if (rc) {
         mu_ckpt_manifest_free(&m);
         return rc;
     }
     *out = m;
     return 0;
+}
+
+int mu_ckpt_store_manifest(const char *gendir, const struct mu_ckpt_id *id, uint32_t rank,
+                           const struct mu_ckpt_vote *vote, struct mu_ckpt_manifest *out, struct mu_err *err)
+{
+    struct mu_ckpt_path p = mu_ckpt_path("%s/man.%u", gendir, rank);
+    mu_auto_free unsigned char *buf = NULL;
+    size_t n;
+    int rc = mu_ckpt_get_file(p.s, MU_CKPT_MANIFEST_MAX, &buf, &n, err);
+
+    if (rc)
+        return rc == MUSTER_ENOCKPT && vote ? mu_err_set(err, MUSTER_ECORRUPT, "%s is missing", p.s) : rc;
+    return mu_ckpt_manifest_take(buf, n, p.s, id, rank, vote, out, err);
 }
 
 int mu_ckpt_store_check(const char *dir, uint64_t generation, struct mu_err *err)

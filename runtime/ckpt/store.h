@@ -53,6 +53,9 @@ int mu_ckpt_store_commit(const char *gendir, uint64_t generation, struct mu_ckpt
  * ECORRUPT with a vote. */
 int mu_ckpt_store_manifest(const char *gendir, const struct mu_ckpt_id *, uint32_t rank, const struct mu_ckpt_vote *,
                            struct mu_ckpt_manifest *, struct mu_err *);
+/* The same of its bytes, wherever they are from; name: for texts. */
+int mu_ckpt_manifest_take(const unsigned char *, size_t n, const char *name, const struct mu_ckpt_id *, uint32_t rank,
+                          const struct mu_ckpt_vote *, struct mu_ckpt_manifest *, struct mu_err *);
 bool mu_ckpt_same_id(const struct mu_ckpt_id *, const struct mu_ckpt_id *);
 /* Everything but the data: COMMIT, all manifests, lengths of all segments. */
 int mu_ckpt_store_check(const char *dir, uint64_t generation, struct mu_err *);

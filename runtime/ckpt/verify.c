@@ -44,26 +44,33 @@ static int verify_segment(const char *gendir, const struct mu_ckpt_manifest *m, 
     return 0;
 }
 
-int mu_ckpt_verify(const char *dir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
-                   struct mu_err *err)
+int mu_ckpt_verify_in(const char *gendir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
+                      struct mu_err *err)
 {
-    struct mu_ckpt_path gendir = mu_ckpt_path("%s/g%08" PRIu64, dir, generation);
     mu_auto_free unsigned char *buf = malloc(MU_CKPT_EXTENT_MAX);
     struct mu_ckpt_commit k;
-    int rc = buf ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to read %s", gendir.s);
+    int rc = buf ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to read %s", gendir);
 
-    if (rc || (rc = mu_ckpt_store_commit(gendir.s, generation, &k, err)))
+    if (rc || (rc = mu_ckpt_store_commit(gendir, generation, &k, err)))
         return rc;
     for (uint32_t r = 0; !rc && r < k.id.world; r++) {
         struct mu_ckpt_manifest m;
 
-        if ((rc = mu_ckpt_store_manifest(gendir.s, &k.id, r, &k.votes[r], &m, err)))
+        if ((rc = mu_ckpt_store_manifest(gendir, &k.id, r, &k.votes[r], &m, err)))
             break;
-        rc = verify_segment(gendir.s, &m, &k.id, buf, bytes, arg, err);
+        rc = verify_segment(gendir, &m, &k.id, buf, bytes, arg, err);
         mu_ckpt_manifest_free(&m);
     }
     free(k.votes);
     return rc;
+}
+
+int mu_ckpt_verify(const char *dir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
+                   struct mu_err *err)
+{
+    struct mu_ckpt_path gendir = mu_ckpt_path("%s/g%08" PRIu64, dir, generation);
+
+    return mu_ckpt_verify_in(gendir.s, generation, bytes, arg, err);
 }
 
 static int add_whole(struct mu_ckpt_tensors *list, const struct mu_ckpt_block *b, struct mu_err *err)

@@ -8,6 +8,9 @@
  * been read since it was last called; nonzero: to be given up, EABORTED. ECORRUPT, EIO, EVERSION as for a restore. */
 int mu_ckpt_verify(const char *dir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
                    struct mu_err *);
+/* The same of a generation's directory, whatever its name. */
+int mu_ckpt_verify_in(const char *gendir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
+                      struct mu_err *);
 
 /* The tensors of a generation as wholes: what all ranks' blocks say of them. data is NULL. ECORRUPT when they do not
  * agree.

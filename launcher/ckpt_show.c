@@ -1,0 +1,141 @@
+/* What muster ckpt prints. */
+#include "launcher/ckpt.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launcher/answer.h"
+#include "launcher/table.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+json_t *mu_ckpt_as_json(const struct mu_ckpt_seen *g)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "id", json_integer((json_int_t)g->number));
+    json_object_set_new(o, "step", g->ranks ? json_integer((json_int_t)g->step) : json_null());
+    json_object_set_new(o, "bytes", json_integer((json_int_t)g->bytes));
+    json_object_set_new(o, "level", json_string("store"));
+    json_object_set_new(o, "complete", json_boolean(g->complete));
+    json_object_set_new(o, "verified", g->verified < 0 ? json_null() : json_boolean(g->verified));
+    json_object_set_new(o, "ranks", g->ranks ? json_integer(g->ranks) : json_null());
+    json_object_set_new(o, "t", g->wall ? json_real((double)g->wall / 1e9) : json_null());
+    json_object_set_new(o, "pinned", json_boolean(g->pinned));
+    json_object_set_new(o, "job", g->job[0] ? json_string(g->job) : json_null());
+    json_object_set_new(o, "attempt", g->ranks ? json_integer(g->attempt) : json_null());
+    json_object_set_new(o, "why", g->why[0] ? json_string(g->why) : json_null());
+    return o;
+}
+
+int mu_ckpt_print_json(json_t *root)
+{
+    mu_auto_free char *text = json_dumps(root, JSON_INDENT(1));
+
+    json_decref(root);
+    puts(text ? text : "{}");
+    return 0;
+}
+
+json_t *mu_ckpt_document(json_t **list)
+{
+    json_t *root = json_object();
+
+    *list = json_array();
+    json_object_set_new(root, "schema", json_string("muster.ckpt/1"));
+    json_object_set_new(root, "generations", *list);
+    return root;
+}
+
+const char *mu_ckpt_size_text(uint64_t bytes, char buf[32])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double v = (double)bytes;
+    size_t u = 0;
+
+    while (v >= 1024 && u + 1 < MU_COUNT(units)) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(buf, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return buf;
+}
+
+void mu_ckpt_print_table(const struct mu_ckpt_seen *v, size_t n)
+{
+    static const struct mu_column columns[] = {{"GENERATION", MU_RIGHT}, {"STEP", MU_RIGHT}, {"RANKS", MU_RIGHT},
+                                               {"SIZE", MU_RIGHT},       {"TIME", 0},        {"STATE", 0}};
+    struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
+    char buf[64];
+
+    for (size_t i = 0; t && i < n; i++) {
+        const struct mu_ckpt_seen *g = &v[i];
+        bool good = g->complete && g->verified != 0;
+
+        mu_table_cellf(t, "%" PRIu64, g->number);
+        if (g->ranks) {
+            mu_table_cellf(t, "%" PRIu64, g->step);
+            mu_table_cellf(t, "%u", g->ranks);
+            mu_table_cell(t, mu_ckpt_size_text(g->bytes, buf));
+            mu_table_cell(t, mu_answer_time((double)g->wall / 1e9, buf, sizeof buf));
+        } else {
+            for (int c = 0; c < 4; c++)
+                mu_table_cell(t, "");
+        }
+        if (good)
+            mu_table_coloured(t, MU_GOOD,
+                              g->verified > 0 ? g->pinned ? "verified, pinned" : "verified"
+                              : g->pinned     ? "complete, pinned"
+                                              : "complete");
+        else
+            mu_table_coloured(t, MU_BAD, g->why);
+    }
+    if (t)
+        mu_table_print(t, stdout);
+    mu_table_free(t);
+}
+
+int mu_ckpt_show_list(const struct mu_ckpt_opts *o, const struct mu_ckpt_seen *v, size_t n)
+{
+    if (o->json) {
+        json_t *list, *root = mu_ckpt_document(&list);
+
+        for (size_t i = 0; i < n; i++)
+            json_array_append_new(list, mu_ckpt_as_json(&v[i]));
+        return mu_ckpt_print_json(root);
+    }
+    mu_ckpt_print_table(v, n);
+    return 0;
+}
+
+int mu_ckpt_advance(void *arg, uint64_t n)
+{
+    struct mu_ckpt_progress *p = arg;
+    uint64_t now = mu_now();
+    char a[32], b[32];
+
+    p->done += n;
+    if (!p->on || (now - p->shown < 100 * MU_MS && p->done < p->total) || now - p->began < 300 * MU_MS)
+        return 0;
+    p->shown = now;
+    double rate = (double)p->done / ((double)(now - p->began) / 1e9);
+    fprintf(stderr, "\r%s: %3.0f %%, %s of %s, %.0f s left \033[K", p->what,
+            p->total ? 100.0 * (double)p->done / (double)p->total : 100.0, mu_ckpt_size_text(p->done, a),
+            mu_ckpt_size_text(p->total, b), rate > 0 && p->total > p->done ? (double)(p->total - p->done) / rate : 0);
+    return 0;
+}
+
+struct mu_ckpt_progress mu_ckpt_progress(const struct mu_ckpt_opts *o, const char *what, uint64_t total)
+{
+    return (struct mu_ckpt_progress){
+        .what = what, .total = total, .began = mu_now(), .on = !o->quiet && isatty(STDERR_FILENO)};
+}
+
+void mu_ckpt_finish(const struct mu_ckpt_progress *p)
+{
+    if (p->on && p->shown)
+        fputs("\r\033[K", stderr);
+}
