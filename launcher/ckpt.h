@@ -5,11 +5,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "runtime/base/opt.h"
 #include "runtime/ckpt/format.h"
 
 struct mu_ckpt_opts {
-    bool json, dry, quiet;
+    bool json, dry, quiet, all, read_back;
     uint64_t keep, generation;
+    const char *endpoint, *credentials; /* of an object store */
+    uint64_t patience, part;
+    int lanes;
 };
 
 /* One generation, as a list shows it. */
@@ -40,5 +44,15 @@ struct mu_ckpt_progress {
 struct mu_ckpt_progress mu_ckpt_progress(const struct mu_ckpt_opts *, const char *what, uint64_t total);
 int mu_ckpt_advance(void *progress, uint64_t n);
 void mu_ckpt_finish(const struct mu_ckpt_progress *);
+
+/* The same commands on s3:// (launcher/ckpt_remote.c); push takes the store's URL behind the directory, pull the
+ * directory behind the URL. */
+typedef int mu_ckpt_sub(const char *where, const struct mu_ckpt_opts *, int argc, char **argv, struct mu_err *);
+mu_ckpt_sub mu_ckpt_remote_list, mu_ckpt_remote_verify, mu_ckpt_remote_prune, mu_ckpt_remote_push, mu_ckpt_remote_pull,
+    mu_ckpt_remote_set_pin, mu_ckpt_remote_unset_pin;
+/* Of a directory: those that are named, or all, newest first. *v is malloc'ed. */
+int mu_ckpt_collect(const char *dir, int argc, char **argv, struct mu_ckpt_seen **v, size_t *n, struct mu_err *);
+/* "7", "g00000007" */
+int mu_ckpt_number(const char *text, uint64_t *number, struct mu_err *);
 
 #endif

@@ -14,6 +14,7 @@
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
+#include "runtime/ckpt/daemon/s3conf.h"
 #include "runtime/ckpt/verify.h"
 
 #define AT(f) offsetof(struct mu_ckpt_opts, f)
@@ -26,11 +27,55 @@
         "quiet", 'q', MU_OPT_FLAG, AT(quiet), NULL, "no progress on stderr", NULL, 0, 0, NULL                          \
     }
 
+#define DRY_ROW                                                                                                        \
+    {                                                                                                                  \
+        "dry-run", 0, MU_OPT_FLAG, AT(dry), NULL, "say what would go, remove nothing", NULL, 0, 0, NULL                \
+    }
+#define KEEP_ROW                                                                                                       \
+    {                                                                                                                  \
+        "keep", 0, MU_OPT_U64, AT(keep), "N", "newest generations that stay (3)", NULL, 1, 1000000, NULL               \
+    }
+#define STORE_ROWS                                                                                                     \
+    {"endpoint", 0, MU_OPT_STRING, AT(endpoint), "URL", "of the object store (AWS_ENDPOINT_URL, or Amazon)", NULL,     \
+     0,          0, NULL},                                                                                             \
+        {"credentials",                                                                                                \
+         0,                                                                                                            \
+         MU_OPT_STRING,                                                                                                \
+         AT(credentials),                                                                                              \
+         "FILE",                                                                                                       \
+         "with its key (AWS_ACCESS_KEY_ID, or ~/.aws/credentials)",                                                    \
+         NULL,                                                                                                         \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         NULL},                                                                                                        \
+    {                                                                                                                  \
+        "timeout", 0, MU_OPT_DURATION, AT(patience), "TIME", "for which a request may fail (60s)", NULL, 0, 0, NULL    \
+    }
+#define LANES_ROW                                                                                                      \
+    {                                                                                                                  \
+        "connections", 0, MU_OPT_INT, AT(lanes), "N", "connections at once (4)", NULL, 1, 64, NULL                     \
+    }
+
 static const struct mu_opt json_rows[] = {JSON_ROW};
-static const struct mu_opt verify_rows[] = {JSON_ROW, QUIET_ROW};
-static const struct mu_opt prune_rows[] = {
-    {"keep", 0, MU_OPT_U64, AT(keep), "N", "newest generations that stay (3)", NULL, 1, 1000000, NULL},
-    {"dry-run", 0, MU_OPT_FLAG, AT(dry), NULL, "say what would go, remove nothing", NULL, 0, 0, NULL},
+static const struct mu_opt list_rows[] = {JSON_ROW, STORE_ROWS};
+static const struct mu_opt verify_rows[] = {JSON_ROW, QUIET_ROW, STORE_ROWS, LANES_ROW};
+static const struct mu_opt prune_rows[] = {KEEP_ROW, DRY_ROW, STORE_ROWS};
+static const struct mu_opt pin_rows[] = {STORE_ROWS};
+static const struct mu_opt push_rows[] = {
+    {"all", 'a', MU_OPT_FLAG, AT(all), NULL, "all that are complete, not only the newest", NULL, 0, 0, NULL},
+    {"read-back", 0, MU_OPT_FLAG, AT(read_back), NULL, "read all of it back before it is committed", NULL, 0, 0, NULL},
+    JSON_ROW,
+    QUIET_ROW,
+    STORE_ROWS,
+    LANES_ROW,
+    {"part-size", 0, MU_OPT_SIZE, AT(part), "SIZE", "of the parts of large files (16M)", NULL, 0, 0, NULL},
+};
+static const struct mu_opt pull_rows[] = {
+    {"all", 'a', MU_OPT_FLAG, AT(all), NULL, "all that are complete, not only the newest", NULL, 0, 0, NULL},
+    JSON_ROW,
+    QUIET_ROW,
+    STORE_ROWS,
+    LANES_ROW,
 };
 static const struct mu_opt export_rows[] = {
     {"generation", 'g', MU_OPT_U64, AT(generation), "N", "which one (the newest)", NULL, 1, 0, NULL},
@@ -76,8 +121,14 @@ static struct mu_ckpt_seen look(const char *dir, uint64_t number)
     return g;
 }
 
-/* Those that are named, or all, newest first. *v is malloc'ed. */
-static int collect(const char *dir, int argc, char **argv, struct mu_ckpt_seen **v, size_t *n, struct mu_err *err)
+int mu_ckpt_number(const char *text, uint64_t *number, struct mu_err *err)
+{
+    if (mu_str_u64(text + (*text == 'g'), 0, UINT64_MAX, number))
+        return mu_err_set(err, MUSTER_EARG, "'%.80s' is not the number of a generation", text);
+    return 0;
+}
+
+int mu_ckpt_collect(const char *dir, int argc, char **argv, struct mu_ckpt_seen **v, size_t *n, struct mu_err *err)
 {
     mu_auto_free uint64_t *list = NULL;
     size_t found = 0;
@@ -89,12 +140,10 @@ static int collect(const char *dir, int argc, char **argv, struct mu_ckpt_seen *
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     *n = 0;
     for (int i = 0; i < argc; i++) {
-        uint64_t want;
-        const char *text = argv[i] + (argv[i][0] == 'g');
+        uint64_t want = 0;
         bool there = false;
 
-        if (mu_str_u64(text, 0, UINT64_MAX, &want))
-            rc = mu_err_set(err, MUSTER_EARG, "'%.80s' is not the number of a generation", argv[i]);
+        rc = mu_ckpt_number(argv[i], &want, err);
         for (size_t k = 0; !rc && k < found; k++)
             there |= list[k] == want;
         if (!rc && !there)
@@ -116,7 +165,7 @@ static int do_list(const char *dir, const struct mu_ckpt_opts *o, int argc, char
 {
     mu_auto_free struct mu_ckpt_seen *v = NULL;
     size_t n = 0;
-    int rc = collect(dir, argc, argv, &v, &n, err);
+    int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
     return rc ? rc : mu_ckpt_show_list(o, v, n);
 }
@@ -136,7 +185,7 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
     struct mu_ckpt_tensors tensors = {0};
     struct mu_ckpt_commit k;
     size_t n = 0;
-    int rc = collect(dir, argc, argv, &v, &n, err);
+    int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
     if (!rc && !n)
         rc = mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
@@ -187,7 +236,7 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     mu_auto_free struct mu_ckpt_seen *v = NULL;
     uint64_t total = 0;
     size_t n = 0;
-    int rc = collect(dir, argc, argv, &v, &n, err), bad = 0;
+    int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err), bad = 0;
 
     if (rc)
         return rc;
@@ -214,7 +263,7 @@ static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, cha
     mu_auto_free struct mu_ckpt_seen *v = NULL;
     uint64_t good = 0, keep = o->keep ? o->keep : 3;
     size_t n = 0;
-    int rc = collect(dir, argc, argv, &v, &n, err);
+    int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
     for (size_t i = 0; !rc && i < n; i++) {
         const struct mu_ckpt_seen *g = &v[i];
@@ -242,7 +291,7 @@ static int set_pin(const char *dir, int argc, char **argv, bool on, struct mu_er
 {
     mu_auto_free struct mu_ckpt_seen *v = NULL;
     size_t n = 0;
-    int rc = collect(dir, argc, argv, &v, &n, err);
+    int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
     for (size_t i = 0; !rc && i < n; i++) {
         struct mu_ckpt_path gendir = mu_ckpt_path("%s/g%08" PRIu64, dir, v[i].number),
@@ -278,7 +327,7 @@ static int do_export(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
 
     (void)argc;
     snprintf(number, sizeof number, "%" PRIu64, o->generation);
-    if ((rc = collect(dir, o->generation ? 1 : 0, which, &v, &n, err)))
+    if ((rc = mu_ckpt_collect(dir, o->generation ? 1 : 0, which, &v, &n, err)))
         return rc;
     if (!n)
         return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
@@ -306,25 +355,34 @@ static const struct sub {
     const char *name, *what, *usage;
     const struct mu_opt *rows;
     size_t nrows;
-    int min, max; /* operands behind the directory; -1: any number */
-    int (*run)(const char *dir, const struct mu_ckpt_opts *, int argc, char **argv, struct mu_err *);
+    int min, max;        /* operands behind the first one; -1: any number */
+    mu_ckpt_sub *run;    /* on a directory; NULL: not that */
+    mu_ckpt_sub *remote; /* on s3://; NULL: not that */
 } subs[] = {
-    {"list", "list the generations", "muster ckpt list [OPTION]... DIR", json_rows, MU_COUNT(json_rows), 0, 0, do_list},
-    {"show", "show the tensors of one", "muster ckpt show [OPTION]... DIR [GENERATION]", json_rows, MU_COUNT(json_rows),
-     0, 1, do_show},
-    {"verify", "read all of it and compare", "muster ckpt verify [OPTION]... DIR [GENERATION]...", verify_rows,
-     MU_COUNT(verify_rows), 0, -1, do_verify},
-    {"prune", "remove older ones", "muster ckpt prune [OPTION]... DIR", prune_rows, MU_COUNT(prune_rows), 0, 0,
-     do_prune},
-    {"pin", "keep one for ever", "muster ckpt pin DIR GENERATION...", NULL, 0, 1, -1, do_pin},
-    {"unpin", "keep it no longer", "muster ckpt unpin DIR GENERATION...", NULL, 0, 1, -1, do_unpin},
-    {"export", "write one as a safetensors file", "muster ckpt export [OPTION]... DIR FILE", export_rows,
-     MU_COUNT(export_rows), 1, 1, do_export},
+#define ROWS(r) r, MU_COUNT(r)
+    {"list", "list the generations", "muster ckpt list [OPTION]... DIR|URL", ROWS(list_rows), 0, 0, do_list,
+     mu_ckpt_remote_list},
+    {"show", "show the tensors of one", "muster ckpt show [OPTION]... DIR [GENERATION]", ROWS(json_rows), 0, 1, do_show,
+     NULL},
+    {"verify", "read all of it and compare", "muster ckpt verify [OPTION]... DIR|URL [GENERATION]...",
+     ROWS(verify_rows), 0, -1, do_verify, mu_ckpt_remote_verify},
+    {"prune", "remove older ones", "muster ckpt prune [OPTION]... DIR|URL", ROWS(prune_rows), 0, 0, do_prune,
+     mu_ckpt_remote_prune},
+    {"pin", "keep one for ever", "muster ckpt pin [OPTION]... DIR|URL GENERATION...", ROWS(pin_rows), 1, -1, do_pin,
+     mu_ckpt_remote_set_pin},
+    {"unpin", "keep it no longer", "muster ckpt unpin [OPTION]... DIR|URL GENERATION...", ROWS(pin_rows), 1, -1,
+     do_unpin, mu_ckpt_remote_unset_pin},
+    {"push", "copy to an object store", "muster ckpt push [OPTION]... DIR s3://BUCKET/PREFIX [GENERATION]...",
+     ROWS(push_rows), 1, -1, mu_ckpt_remote_push, NULL},
+    {"pull", "copy from an object store", "muster ckpt pull [OPTION]... s3://BUCKET/PREFIX DIR [GENERATION]...",
+     ROWS(pull_rows), 1, -1, NULL, mu_ckpt_remote_pull},
+    {"export", "write one as a safetensors file", "muster ckpt export [OPTION]... DIR FILE", ROWS(export_rows), 1, 1,
+     do_export, NULL},
 };
 
 static int help(FILE *f)
 {
-    fprintf(f, "usage: muster ckpt COMMAND [OPTION]... DIR\n\n");
+    fprintf(f, "usage: muster ckpt COMMAND [OPTION]... DIR|s3://BUCKET/PREFIX\n\n");
     for (size_t i = 0; i < MU_COUNT(subs); i++)
         fprintf(f, "  %-7s %s\n", subs[i].name, subs[i].what);
     return f == stdout ? 0 : MU_EXIT_USAGE;
@@ -353,11 +411,17 @@ static int run_sub(const struct sub *s, int argc, char **argv)
     }
     if (!rc && (left < s->min || (s->max >= 0 && left > s->max)))
         rc = mu_err_set(&err, MUSTER_EARG, "usage: %s", s->usage);
-    if (!rc)
+    bool remote = !rc && mu_s3_is_url(argv[first]);
+    if (!rc && remote && !s->remote)
+        rc = mu_err_set(&err, MUSTER_EARG, "this takes a directory; `muster ckpt pull` makes one of %.200s",
+                        argv[first]);
+    else if (!rc && !remote && !s->run)
+        rc = mu_err_set(&err, MUSTER_EARG, "%.200s: the first operand is s3://BUCKET/PREFIX", argv[first]);
+    else if (!rc && !remote)
         rc = absolute(argv[first], dir, &err);
     if (rc)
         return complain(s, &err, MU_EXIT_USAGE);
-    if ((rc = s->run(dir, &o, left, argv + first + 1, &err)))
+    if ((rc = (remote ? s->remote : s->run)(remote ? argv[first] : dir, &o, left, argv + first + 1, &err)))
         return complain(s, &err, rc == MUSTER_EARG ? MU_EXIT_USAGE : MU_EXIT_FAILED);
     return 0;
 }

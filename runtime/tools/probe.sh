@@ -51,6 +51,9 @@ feature HAVE_PIDFD_OPEN '#include <sys/syscall.h>
 int main(void){return syscall(SYS_pidfd_open,0,0);}'
 feature HAVE_MEMFD '#include <sys/mman.h>
 int main(void){return memfd_create("x",MFD_CLOEXEC);}'
+# Only its header: libcurl is loaded when it is needed, and s3:// is refused where it is not there.
+feature HAVE_CURL '#include <curl/curl.h>
+int main(void){return CURLOPT_UPLOAD_BUFFERSIZE==0;}'
 [ $fail = 0 ] || exit 1
 
 {

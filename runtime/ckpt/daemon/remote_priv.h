@@ -1,0 +1,47 @@
+/* Shared by remote.c, remote_push.c and remote_pull.c. */
+#ifndef MU_CKPT_REMOTE_PRIV_H
+#define MU_CKPT_REMOTE_PRIV_H
+
+#include "runtime/ckpt/daemon/lanes.h"
+#include "runtime/ckpt/daemon/remote.h"
+
+struct mu_remote {
+    struct mu_s3_conf conf;
+    struct mu_s3 *s;
+};
+
+struct mu_remote_key {
+    char s[MU_S3_KEY_MAX];
+};
+/* "PREFIX/g<N>.a<epoch>.<nonce>/NAME" */
+struct mu_remote_key mu_remote_key(const struct mu_remote *, uint64_t generation, uint64_t epoch, uint64_t nonce,
+                                   const char *name);
+/* Whether the key is one of ours: sets what is in it; *name points behind the last '/'. */
+bool mu_remote_key_parse(const struct mu_remote *, const char *key, uint64_t *generation, uint64_t *epoch,
+                         uint64_t *nonce, const char **name);
+/* In a sorted list; NULL: not there. */
+const struct mu_s3_item *mu_remote_find(const struct mu_s3_items *, const char *key);
+/* That all that was committed is listed with its length. */
+int mu_remote_check(const struct mu_remote *, const struct mu_ckpt_commit *, const struct mu_s3_items *,
+                    struct mu_err *);
+
+/* Extents in the order of the segment; malloc'ed, also when there are none. NULL: out of memory. */
+struct mu_ckpt_extent *mu_remote_sorted(const struct mu_ckpt_manifest *);
+/* Progress, told by the lanes and passed on by the caller's thread. */
+struct mu_remote_meter {
+    const struct mu_remote_way *way;
+    _Atomic uint64_t done, moved, there;
+    uint64_t told;
+};
+int mu_remote_tick(void *meter);
+
+/* A segment as ranges of extents, each read by a lane and compared with its CRCs. With a file it is written there, and
+ * what the file has already is left alone. */
+int mu_remote_read_segment(struct mu_lanes *, struct mu_remote_meter *, const char *key,
+                           const struct mu_ckpt_manifest *, int fd, const char *path, struct mu_err *);
+/* All segments of a generation, and its manifests; nothing is kept. */
+int mu_remote_read_all(struct mu_remote *, const struct mu_ckpt_commit *, struct mu_lanes *, struct mu_remote_meter *,
+                       struct mu_err *);
+#define MU_REMOTE_CHUNK (16u << 20) /* of what is read at once; lanes that read need such a buffer */
+
+#endif
