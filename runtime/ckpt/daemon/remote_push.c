@@ -60,10 +60,15 @@ static int check_feed(struct check *c, uint64_t at, const unsigned char *buf, si
 
 /* --- work of a lane ----------------------------------------------------------------------------------------------- */
 
+struct whole {
+    struct mu_remote_key key;
+    char meta[MU_S3_META_MAX];
+};
 struct piece {
     struct mu_remote_meter *meter;
-    const char *key, *upload, *meta; /* upload NULL: an object of its own */
-    char *etag;                      /* set; beforehand what the store has of it, or "" */
+    struct whole *whole; /* an object of its own, the lane's to free; or NULL, and a part: */
+    const char *key, *upload;
+    char *etag; /* set; beforehand what the store has of it, or "" */
     uint32_t part;
     size_t n;
 };
@@ -74,14 +79,15 @@ static int send_piece(struct mu_s3 *s, unsigned char *buf, void *arg, struct mu_
     char digest[33];
     int rc = 0;
 
-    if (p->upload && p->etag[0] && mu_sigv4_md5(buf, p->n, digest) == 0 && !strcmp(digest, p->etag)) {
+    if (!p->whole && p->etag[0] && mu_sigv4_md5(buf, p->n, digest) == 0 && !strcmp(digest, p->etag)) {
         atomic_fetch_add(&p->meter->there, p->n);
     } else {
-        rc = p->upload ? mu_s3_upload_part(s, p->key, p->upload, p->part, buf, p->n, p->etag, err)
-                       : mu_s3_put(s, p->key, buf, p->n, p->meta, err);
+        rc = p->whole ? mu_s3_put(s, p->whole->key.s, buf, p->n, p->whole->meta, err)
+                      : mu_s3_upload_part(s, p->key, p->upload, p->part, buf, p->n, p->etag, err);
         if (!rc)
             atomic_fetch_add(&p->meter->moved, p->n);
     }
+    free(p->whole);
     if (!rc)
         atomic_fetch_add(&p->meter->done, p->n);
     return rc;
@@ -176,8 +182,7 @@ static int send_parts(struct push *p, struct segment *g, struct check *c, struct
         struct piece piece = {.meter = &p->meter,
                               .key = g->key.s,
                               .upload = g->upload,
-                              .meta = g->meta,
-                              .etag = g->etags ? g->etags[i] : NULL,
+                              .etag = g->etags[i],
                               .part = (uint32_t)i + 1,
                               .n = g->bytes - at < g->part ? (size_t)(g->bytes - at) : (size_t)g->part};
         unsigned char *buf;
@@ -216,6 +221,29 @@ static int send_in_parts(struct push *p, struct segment *g, struct check *c, str
     return rc ? mu_err_set(err, rc == MUSTER_ENOCKPT ? MUSTER_EIO : rc, "%s", why.text) : 0;
 }
 
+/* In one piece: nobody waits for it but the commit, so that many small ones go at once. */
+static int send_whole(struct push *p, const struct segment *g, struct check *c, struct mu_err *err)
+{
+    mu_auto_fd int fd = open(g->path.s, O_RDONLY | O_CLOEXEC);
+    struct piece piece = {.meter = &p->meter, .n = (size_t)g->bytes};
+    unsigned char *buf;
+    uint64_t damage;
+    int rc;
+
+    if (fd < 0)
+        return mu_err_errno(err, MUSTER_EIO, "open %s", g->path.s);
+    if ((rc = mu_lanes_take(p->lanes, &buf, err)) || (rc = mu_ckpt_read_all(fd, buf, piece.n, 0, g->path.s, err)))
+        return rc;
+    if (check_feed(c, 0, buf, piece.n, &damage))
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s is damaged at byte %" PRIu64, g->path.s, damage);
+    if (!(piece.whole = malloc(sizeof *piece.whole)))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    piece.whole->key = g->key;
+    memcpy(piece.whole->meta, g->meta, sizeof g->meta);
+    mu_lanes_give(p->lanes, send_piece, &piece, sizeof piece);
+    return 0;
+}
+
 static int push_segment(struct push *p, const struct mu_ckpt_manifest *m, struct mu_err *err)
 {
     const struct mu_ckpt_id *id = &p->commit.id;
@@ -240,7 +268,7 @@ static int push_segment(struct push *p, const struct mu_ckpt_manifest *m, struct
         atomic_fetch_add(&p->meter.done, g.bytes);
         return mu_remote_tick(&p->meter) ? mu_err_set(err, MUSTER_EABORTED, "given up") : 0;
     }
-    return g.bytes > g.part ? send_in_parts(p, &g, &c, err) : send_parts(p, &g, &c, err);
+    return g.bytes > g.part ? send_in_parts(p, &g, &c, err) : send_whole(p, &g, &c, err);
 }
 
 /* --- a generation ------------------------------------------------------------------------------------------------- */
@@ -290,7 +318,7 @@ static int look_for_others(struct push *p, struct mu_err *err)
 
 static int push_parts(struct push *p, struct mu_err *err)
 {
-    int rc = 0;
+    int rc = 0, late;
 
     for (uint32_t r = 0; !rc && r < p->commit.id.world; r++) {
         struct mu_ckpt_manifest m;
@@ -303,7 +331,8 @@ static int push_parts(struct push *p, struct mu_err *err)
             rc = push_file(p, name, false, err);
         mu_ckpt_manifest_free(&m);
     }
-    return rc;
+    late = mu_lanes_wait(p->lanes, rc ? NULL : err);
+    return rc ? rc : late;
 }
 
 /* COMMIT as the last object, and read back: what the store says of itself is not enough for what all hangs on. */
