@@ -117,6 +117,11 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
             *value++ = 0;
         while (i < MU_COUNT(keys) && strcmp(keys[i].key, item))
             i++;
+        if (i == MU_COUNT(keys) && !strcmp(item, "store"))
+            return mu_err_set(err, MUSTER_EARG,
+                              "%s: store=%.60s: jobs do not save to an object store by themselves; `muster ckpt push` "
+                              "copies what they have saved there",
+                              where, value ? value : "");
         if (i == MU_COUNT(keys))
             return mu_err_set(err, MUSTER_EARG,
                               "%s: unknown key \"%.60s\"; the keys are dir, interval, keep and protect", where, item);

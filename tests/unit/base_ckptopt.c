@@ -38,6 +38,7 @@ int main(void)
         {"keep=3x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "keep"},
         {"dir=", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "dir"},
         {"kepp=3", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "unknown key \"kepp\""},
+        {"store=s3://b/p", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "`muster ckpt push` copies"},
         {NULL, "protekt=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
         {"protect=raid5", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
         {"protect=rs:0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
