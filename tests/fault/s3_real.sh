@@ -4,6 +4,8 @@
 #   down DIR                      ends what was started there
 port_base=$((20000 + RANDOM % 8000))
 
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # PORT
+
 down() { # DIR
     local p pid
     for p in "$1"/run/*.pid; do
@@ -82,7 +84,7 @@ C
             sleep 0.3
         done
         radosgw "${c[@]}" -n client.rgw.a
-        wait_for 60 curl -s -o /dev/null "127.0.0.1:$rgw" &&
+        wait_for 60 answers "$rgw" &&
             timeout 60 radosgw-admin "${c[@]}" user create --uid=muster --display-name=muster --access-key=AKMUSTER --secret-key=SKMUSTER
     } >"$d/log/up" 2>&1 || return 1
     export AWS_ENDPOINT_URL=http://127.0.0.1:$rgw AWS_ACCESS_KEY_ID=AKMUSTER AWS_SECRET_ACCESS_KEY=SKMUSTER
@@ -150,13 +152,12 @@ use = egg:swift#dlo
 [filter:versioned_writes]
 use = egg:swift#versioned_writes
 C
-    # In the swift directory no recon files of another's: they are written below /var/cache/swift, failing which a line is logged.
     memcached -u "$user" -l 127.0.0.1 -p "$cache" >"$d/log/memcached" 2>&1 &
     echo $! >"$d/run/memcached.pid"
     for n in account container object proxy; do
         swift-$n-server "$d/etc/$n-server.conf" >"$d/log/$n" 2>&1 &
         echo $! >"$d/run/$n.pid"
     done
-    wait_for 40 curl -s -o /dev/null "127.0.0.1:$proxy" || return 1
+    wait_for 40 answers "$proxy" || return 1
     export AWS_ENDPOINT_URL=http://127.0.0.1:$proxy AWS_ACCESS_KEY_ID=test:tester AWS_SECRET_ACCESS_KEY=testing
 }

@@ -305,7 +305,7 @@ static int refused(struct try *t, bool *again, struct mu_err *err)
 {
     struct mu_s3_reply *y = t->y;
     struct mu_s3_answer a = {0};
-    char text[400], shown[280];
+    char text[400], shown[110];
     int rc = MUSTER_EIO;
 
     if (y->answer.code[0])
@@ -426,7 +426,7 @@ int mu_s3_perform(struct mu_s3 *s, const struct mu_s3_request *r, struct mu_s3_r
     }
     if (r->xml && rc == MUSTER_ECORRUPT)
         rc = MUSTER_EIO;
-    mu_err_set(err, rc, "s3://%s%s%.250s: %s: %.180s", s->conf->bucket, r->key ? "/" : "", r->key ? r->key : "",
+    mu_err_set(err, rc, "s3://%s%s%.160s: %s: %.260s", s->conf->bucket, r->key ? "/" : "", r->key ? r->key : "",
                r->method, why.text);
     if (again && tries > 1)
         mu_err_prefix(err, "gave up after %d tries in %s", tries,
