@@ -11,6 +11,7 @@
 struct mu_ckpt_opts {
     bool json, dry, quiet, all, read_back;
     uint64_t keep, generation;
+    const char *step;
     const char *endpoint, *credentials; /* of an object store */
     uint64_t patience, part;
     int lanes;

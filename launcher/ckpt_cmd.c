@@ -82,6 +82,10 @@ static const struct mu_opt export_rows[] = {
     QUIET_ROW,
 };
 
+static const struct mu_opt import_rows[] = {
+    {"step", 0, MU_OPT_STRING, AT(step), "N", "step that it is from (that of its metadata, or 0)", NULL, 0, 0, NULL},
+};
+
 static int absolute(const char *given, char dir[MU_CKPT_DIR_MAX], struct mu_err *err)
 {
     struct stat st;
@@ -350,6 +354,21 @@ static int do_export(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     return mu_err_set(err, MUSTER_ECORRUPT, "none of %zu generations can be used", n);
 }
 
+static int do_import(const char *file, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
+{
+    uint64_t step = 0, generation = 0;
+    int rc;
+
+    (void)argc;
+    if (o->step && mu_str_u64(o->step, 0, UINT64_MAX, &step))
+        return mu_err_set(err, MUSTER_EARG, "--step takes a number, not '%.80s'", o->step);
+    if (mu_s3_is_url(argv[0]) || strlen(argv[0]) >= MU_CKPT_DIR_MAX)
+        return mu_err_set(err, MUSTER_EARG, "%.200s: the second operand is a directory", argv[0]);
+    if (!(rc = mu_ckpt_import(file, argv[0], o->step ? &step : NULL, &generation, &step, err)))
+        printf("generation %" PRIu64 ", step %" PRIu64 "\n", generation, step);
+    return rc;
+}
+
 /* To add one: a row, a section in muster-ckpt.1. */
 static const struct sub {
     const char *name, *what, *usage;
@@ -358,26 +377,29 @@ static const struct sub {
     int min, max;        /* operands behind the first one; -1: any number */
     mu_ckpt_sub *run;    /* on a directory; NULL: not that */
     mu_ckpt_sub *remote; /* on s3://; NULL: not that */
+    bool file;           /* the first operand is one, for run to look at */
 } subs[] = {
 #define ROWS(r) r, MU_COUNT(r)
     {"list", "list the generations", "muster ckpt list [OPTION]... DIR|URL", ROWS(list_rows), 0, 0, do_list,
-     mu_ckpt_remote_list},
+     mu_ckpt_remote_list, false},
     {"show", "show the tensors of one", "muster ckpt show [OPTION]... DIR [GENERATION]", ROWS(json_rows), 0, 1, do_show,
-     NULL},
+     NULL, false},
     {"verify", "read all of it and compare", "muster ckpt verify [OPTION]... DIR|URL [GENERATION]...",
-     ROWS(verify_rows), 0, -1, do_verify, mu_ckpt_remote_verify},
+     ROWS(verify_rows), 0, -1, do_verify, mu_ckpt_remote_verify, false},
     {"prune", "remove older ones", "muster ckpt prune [OPTION]... DIR|URL", ROWS(prune_rows), 0, 0, do_prune,
-     mu_ckpt_remote_prune},
+     mu_ckpt_remote_prune, false},
     {"pin", "keep one for ever", "muster ckpt pin [OPTION]... DIR|URL GENERATION...", ROWS(pin_rows), 1, -1, do_pin,
-     mu_ckpt_remote_set_pin},
+     mu_ckpt_remote_set_pin, false},
     {"unpin", "keep it no longer", "muster ckpt unpin [OPTION]... DIR|URL GENERATION...", ROWS(pin_rows), 1, -1,
-     do_unpin, mu_ckpt_remote_unset_pin},
+     do_unpin, mu_ckpt_remote_unset_pin, false},
     {"push", "copy to an object store", "muster ckpt push [OPTION]... DIR s3://BUCKET/PREFIX [GENERATION]...",
-     ROWS(push_rows), 1, -1, mu_ckpt_remote_push, NULL},
+     ROWS(push_rows), 1, -1, mu_ckpt_remote_push, NULL, false},
     {"pull", "copy from an object store", "muster ckpt pull [OPTION]... s3://BUCKET/PREFIX DIR [GENERATION]...",
-     ROWS(pull_rows), 1, -1, NULL, mu_ckpt_remote_pull},
+     ROWS(pull_rows), 1, -1, NULL, mu_ckpt_remote_pull, false},
     {"export", "write one as a safetensors file", "muster ckpt export [OPTION]... DIR FILE", ROWS(export_rows), 1, 1,
-     do_export, NULL},
+     do_export, NULL, false},
+    {"import", "make one of a safetensors file", "muster ckpt import [OPTION]... FILE DIR", ROWS(import_rows), 1, 1,
+     do_import, NULL, true},
 };
 
 static int help(FILE *f)
@@ -417,11 +439,11 @@ static int run_sub(const struct sub *s, int argc, char **argv)
                         argv[first]);
     else if (!rc && !remote && !s->run)
         rc = mu_err_set(&err, MUSTER_EARG, "%.200s: the first operand is s3://BUCKET/PREFIX", argv[first]);
-    else if (!rc && !remote)
+    else if (!rc && !remote && !s->file)
         rc = absolute(argv[first], dir, &err);
     if (rc)
         return complain(s, &err, MU_EXIT_USAGE);
-    if ((rc = (remote ? s->remote : s->run)(remote ? argv[first] : dir, &o, left, argv + first + 1, &err)))
+    if ((rc = (remote ? s->remote : s->run)(remote || s->file ? argv[first] : dir, &o, left, argv + first + 1, &err)))
         return complain(s, &err, rc == MUSTER_EARG ? MU_EXIT_USAGE : MU_EXIT_FAILED);
     return 0;
 }

@@ -12,8 +12,7 @@
 
 #define ALIGN 8u
 
-/* Indexed by muster_dtype. */
-static const char *const dtypes[] = {
+const char *const mu_safetensors_types[MU_SAFETENSORS_TYPES] = {
     [MUSTER_INT8] = "I8",     [MUSTER_UINT8] = "U8",    [MUSTER_INT32] = "I32",   [MUSTER_UINT32] = "U32",
     [MUSTER_INT64] = "I64",   [MUSTER_UINT64] = "U64",  [MUSTER_FLOAT16] = "F16", [MUSTER_BFLOAT16] = "BF16",
     [MUSTER_FLOAT32] = "F32", [MUSTER_FLOAT64] = "F64",
@@ -39,7 +38,7 @@ static char *header(const struct mu_ckpt_commit *k, const struct mu_ckpt_tensors
 
         for (int d = 0; d < s->ndim; d++)
             json_array_append_new(shape, json_integer((json_int_t)s->global[d]));
-        json_object_set_new(t, "dtype", json_string(dtypes[s->dtype]));
+        json_object_set_new(t, "dtype", json_string(mu_safetensors_types[s->dtype]));
         json_object_set_new(t, "shape", shape);
         json_object_set_new(t, "data_offsets", json_pack("[I,I]", (json_int_t)at, (json_int_t)(at + s->bytes)));
         at += s->bytes;

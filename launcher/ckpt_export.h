@@ -10,4 +10,13 @@
 int mu_ckpt_export(const char *dir, uint64_t generation, const char *file, int (*bytes)(void *arg, uint64_t n),
                    void *arg, struct mu_err *);
 
+/* The other way: the file becomes the next generation of the directory, which is made, and which no job may be using:
+ * EBUSY. step NULL: that of the file's metadata, or 0. Takes as much memory as the file has. EARG: it is not such a
+ * file, or has types that checkpoints do not have. */
+int mu_ckpt_import(const char *file, const char *dir, const uint64_t *step, uint64_t *generation, uint64_t *saved,
+                   struct mu_err *);
+
+enum { MU_SAFETENSORS_TYPES = MUSTER_FLOAT64 + 1 };
+extern const char *const mu_safetensors_types[MU_SAFETENSORS_TYPES]; /* by muster_dtype */
+
 #endif

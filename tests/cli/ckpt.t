@@ -59,6 +59,41 @@ ckpt export "$dir" "$tmp/x.safetensors"
 is "$rc $out" "0 generation 5, step 25" "export"
 is "$(python3 "$tmp/read.py" "$tmp/x.safetensors" 2>&1)" "25 [700000] muster" "what it writes is what was saved"
 
+ckpt import "$tmp/x.safetensors" "$tmp/imported"
+is "$rc $out" "0 generation 1, step 25" "import" || note "$err"
+ckpt export "$tmp/imported" "$tmp/again.safetensors"
+is "$rc $(python3 "$tmp/read.py" "$tmp/again.safetensors" 2>&1)" "0 25 [700000] muster" "what it makes can be exported"
+MUSTER_CKPT_DIR=$tmp/imported timeout 60 "$muster" run -n 2 --oversubscribe "$prog" restore 25 >"$tmp/o" 2>&1
+ok $? "and resumed from, by another number of ranks" || note "$(cat "$tmp/o")"
+ckpt import --step 77 "$tmp/x.safetensors" "$tmp/imported"
+is "$rc $out" "0 generation 2, step 77" "the next generation, of a step that is given" || note "$err"
+cat >"$tmp/write.py" <<'PY'
+import json, struct, sys
+out, header, data = sys.argv[1], sys.argv[2].encode(), b"x" * int(sys.argv[3])
+open(out, "wb").write(struct.pack("<Q", len(header)) + header + data)
+PY
+while IFS='|' read -r header bytes why; do
+    python3 "$tmp/write.py" "$tmp/bad.safetensors" "$header" "$bytes"
+    ckpt import "$tmp/bad.safetensors" "$tmp/notmade"
+    like "$rc $(wc -l <"$tmp/.err") $err" "^2 1 .*$why" "import refuses: $header"
+done <<'ROWS'
+{}|0|has no tensors
+[]|0|is not a safetensors file
+{"a":|0|is not a safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}|8|is not a safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}|7|its data is not in the file
+{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}|8|differ in size
+{"a":{"dtype":"BOOL","shape":[8],"data_offsets":[0,8]}}|8|of type BOOL, which checkpoints do not have
+{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}|8|a dimension that is no number
+{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}|8|a
+{"a":{"dtype":"F32","data_offsets":[0,8]}}|8|is missing
+ROWS
+head -c 100 "$tmp/x.safetensors" >"$tmp/bad.safetensors"
+ckpt import "$tmp/bad.safetensors" "$tmp/notmade"
+like "$rc $err" "^2 .*is not a safetensors file, or it is cut short" "and one that is cut short"
+[ ! -e "$tmp/notmade" ]
+ok $? "then no directory is made"
+
 printf '\xff' | dd of="$dir/g00000005/seg.1" bs=1 seek=6000 conv=notrunc status=none
 ckpt verify "$dir"
 like "$rc $out" "^1 .*seg.1 is damaged at byte" "verify finds a damage"
