@@ -181,7 +181,7 @@ ckpt list --credentials "$tmp/cred" $url
 like "$rc $out" "^0 .*complete" "a file of credentials, and ~/.aws/config" || note "$err"
 cp -p "$tmp/cred" "$tmp/.aws/credentials"
 ckpt list $url
-is "$rc" 0 "~/.aws/credentials"
+is "$rc" 0 "the account's own credentials"
 AWS_PROFILE=p ckpt list $url
 like "$rc $err" "^2 .*endpoint ftp://x: it is https://HOST or http://HOST" "a profile, with an endpoint that cannot be"
 for bad in "list s3://" "list s3:///x" "list s3://b/../x" "list s3://b//x" "show $url" "push $dir" "push $dir $dir" "push $url $url" "pull $dir $dir" "pull $url $url" \
