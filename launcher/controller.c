@@ -15,8 +15,8 @@
 #include "launcher/cabling.h"
 #include "launcher/core/checks.h"
 #include "launcher/engine.h"
-#include "launcher/labels.h"
 #include "launcher/listen.h"
+#include "launcher/node_files.h"
 #include "launcher/past.h"
 #include "launcher/policy_load.h"
 #include "launcher/probe.h"
@@ -417,28 +417,13 @@ static void on_pool_changed(void *arg, const char *hosts)
         mu_log(MU_LOG_ERROR, "controller", "the pool's hosts cannot be stored: %s", err.text);
 }
 
-/* STATE/marks: nodes that get no jobs, a mark message each. */
 static void on_marks(void *arg, const void *frames, size_t len)
 {
     struct controller *c = arg;
-    char path[PATH_MAX];
     struct mu_err err;
-    int rc = mu_path_join(path, sizeof path, c->paths.state, "marks", &err);
 
-    if (!rc && !len)
-        unlink(path);
-    else if (rc || (rc = mu_path_write_atomic(path, frames, len, 0600, &err)))
+    if (mu_marks_store(c->paths.state, frames, len, &err))
         mu_log(MU_LOG_ERROR, "controller", "which nodes are drained cannot be stored: %s", err.text);
-}
-
-static void load_marks(struct controller *c, struct mu_buf *out)
-{
-    char path[PATH_MAX];
-    struct mu_err err;
-
-    if (!mu_path_join(path, sizeof path, c->paths.state, "marks", NULL) && !access(path, F_OK) &&
-        mu_path_read(path, 16 << 20, out, &err))
-        mu_log(MU_LOG_ERROR, "controller", "which nodes are drained: %s", err.text);
 }
 
 static void on_labels(void *arg, const char *text)
@@ -629,7 +614,6 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_labels = on_labels,
         .state = c->paths.state,
         .arg = c};
-    mu_auto_buf struct mu_buf marks = {0};
     char file[PATH_MAX];
     int rc;
 
@@ -654,8 +638,6 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     cfg.ctl.files = mu_daemon_files();
     load_pool(c);
     cfg.pool_hosts = c->pool_nodes.hosts;
-    load_marks(c, &marks);
-    cfg.marks = &marks;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;
     if (getrandom(&cfg.ctl.incarnation, sizeof cfg.ctl.incarnation, GRND_NONBLOCK) < 0)
         cfg.ctl.incarnation = mu_wall();

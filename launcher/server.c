@@ -6,7 +6,7 @@
 
 #include "launcher/branch.h"
 #include "launcher/commit.h"
-#include "launcher/labels.h"
+#include "launcher/node_files.h"
 #include "launcher/query.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -643,18 +643,9 @@ static int load_row(void *arg, const struct mu_m_jobrow *row)
     return s->acts.failed ? MUSTER_ENOMEM : 0;
 }
 
-static void load_marks(struct mu_server *s, const struct mu_buf *b)
+static void load_mark(void *arg, const struct mu_msg *msg)
 {
-    for (size_t at = 0; at < b->len;) {
-        MU_AUTO_MSG struct mu_msg msg = {0};
-        int64_t len = mu_msg_frame(b->data + at, b->len - at);
-        if (len <= 0 || mu_msg_decode(b->data + at, (size_t)len, &msg, NULL) || msg.type != MU_MSG_mark) {
-            mu_log(MU_LOG_ERROR, "controller", "the marks of drained nodes are damaged; `muster nodes drain` anew");
-            return;
-        }
-        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
-        at += (size_t)len;
-    }
+    step_once(arg, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = msg});
 }
 
 static void load_labels(void *arg, const struct mu_m_nodes_label *m)
@@ -696,8 +687,8 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
         struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
         step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
     }
-    if (cfg->marks)
-        load_marks(s, cfg->marks);
+    if (cfg->state && mu_marks_load(cfg->state, load_mark, s, err))
+        mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
     if (cfg->state && mu_labels_load(cfg->state, load_labels, s, err))
         mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
     rc = mu_store_load(store, load_row, s, err);

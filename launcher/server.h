@@ -22,8 +22,7 @@ struct mu_server_config {
     void (*on_probe)(void *arg, const struct mu_act *);
     void (*on_nodes_add)(void *arg, const struct mu_m_nodes_add *); /* before the core hears of it */
     void (*on_pool_changed)(void *arg, const char *hosts);          /* to be stored: pool_hosts of the next start */
-    void (*on_marks)(void *arg, const void *frames, size_t len);    /* to be stored: marks of the next start */
-    const struct mu_buf *marks;                                     /* NULL: none; borrowed for the call */
+    void (*on_marks)(void *arg, const void *frames, size_t len);    /* to be stored: mu_marks_store */
     void (*on_labels)(void *arg, const char *text);                 /* to be stored, too: mu_labels_store */
     const char *state;                                              /* where that is; NULL: nowhere */
     const char *pool_hosts;                                         /* NULL: none; borrowed for the call */

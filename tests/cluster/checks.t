@@ -9,7 +9,8 @@ node_is() { "$muster" nodes --json | python3 -c "import json, sys; sys.exit(not 
 nodes_of() { "$muster" jobs --all --json | python3 -c "import json, sys; print(*[j['nodes'] for j in json.load(sys.stdin)['jobs'] if j['id'] == $1][0])"; }
 
 # each host has its own /tmp: what is wrong is said there
-mkdir -p -m 755 "$MUSTER_HOME/checks.d"
+mkdir -p "$MUSTER_HOME"
+mkdir -m 755 "$MUSTER_HOME/checks.d"
 printf '#!/bin/sh\n[ ! -e /tmp/sick ] || { echo "fan 2 of $(uname -n) stands"; exit 1; }\n' >"$MUSTER_HOME/checks.d/fans"
 printf '#!/bin/sh\n[ ! -e /tmp/stuck ] || { sleep 4712 & sleep 4712; }\n' >"$MUSTER_HOME/checks.d/stuck"
 chmod 755 "$MUSTER_HOME/checks.d/"*

@@ -1,4 +1,4 @@
-#include "launcher/labels.h"
+#include "launcher/node_files.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -50,4 +50,37 @@ int mu_labels_load(const char *state, void (*take)(void *arg, const struct mu_m_
         take(arg, &(struct mu_m_nodes_label){.hosts = host, .labels = space + 1});
     }
     return rc;
+}
+
+int mu_marks_store(const char *state, const void *frames, size_t len, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    int rc = mu_path_join(path, sizeof path, state, "marks", err);
+
+    if (rc || len)
+        return rc ? rc : mu_path_write_atomic(path, frames, len, 0600, err);
+    unlink(path);
+    return 0;
+}
+
+int mu_marks_load(const char *state, void (*take)(void *arg, const struct mu_msg *), void *arg, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    char path[PATH_MAX];
+    int rc = mu_path_join(path, sizeof path, state, "marks", err);
+
+    if (rc || access(path, F_OK))
+        return rc;
+    if ((rc = mu_path_read(path, 16 << 20, &b, err)))
+        return rc;
+    for (size_t at = 0; at < b.len;) {
+        MU_AUTO_MSG struct mu_msg msg = {0};
+        int64_t len = mu_msg_frame(b.data + at, b.len - at);
+        if (len <= 0 || mu_msg_decode(b.data + at, (size_t)len, &msg, NULL) || msg.type != MU_MSG_mark)
+            return mu_err_set(err, MUSTER_ECORRUPT,
+                              "%s: the marks of drained nodes are damaged; `muster nodes drain` anew", path);
+        take(arg, &msg);
+        at += (size_t)len;
+    }
+    return 0;
 }
