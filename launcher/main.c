@@ -16,6 +16,9 @@
 #include "runtime/base/str.h"
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/ram.h"
+#include "runtime/wire/daemon.h"
+
+#define STACK_NEEDED (512u << 10) /* paths and messages lie there */
 
 enum { HIDDEN = 1 };
 
@@ -135,6 +138,13 @@ int main(int argc, char **argv)
     /* Who has started us may ignore it; then nobody learns how a child ended. */
     signal(SIGCHLD, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN); /* a limit of files' sizes is an error of writing, which is told */
+    uint64_t stack = mu_daemon_stack();
+    if (stack < STACK_NEEDED) {
+        fprintf(stderr,
+                "muster: the limit of the stack is %llu KiB, %u are needed: raise the hard limit (ulimit -Hs)\n",
+                (unsigned long long)stack >> 10, STACK_NEEDED >> 10);
+        return MU_EXIT_USAGE;
+    }
     for (size_t i = 0; i < MU_COUNT(commands); i++)
         if (!strcmp(argv[1], commands[i].name))
             return flushed(commands[i].run(argc - 1, argv + 1));

@@ -172,6 +172,20 @@ uint64_t mu_daemon_files(void)
     return wanted_limit(&r) || r.rlim_cur == RLIM_INFINITY ? 0 : r.rlim_cur;
 }
 
+uint64_t mu_daemon_stack(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_STACK, &r))
+        return STACK;
+    /* no more: threads would get as much as is allowed */
+    if (r.rlim_cur < STACK && r.rlim_cur != r.rlim_max) {
+        r.rlim_cur = r.rlim_max < STACK ? r.rlim_max : STACK;
+        setrlimit(RLIMIT_STACK, &r);
+    }
+    return r.rlim_cur;
+}
+
 /* Of the shell that happened to start us: they are meant for what the user runs there, not for who keeps the job store.
  * The ranks get theirs of open files back. */
 static void raise_limits(void)
@@ -186,11 +200,7 @@ static void raise_limits(void)
             r.rlim_cur = r.rlim_max;
             setrlimit(whole[i], &r);
         }
-    /* no more: threads would get as much as is allowed */
-    if (!getrlimit(RLIMIT_STACK, &r) && r.rlim_cur < STACK && r.rlim_cur != r.rlim_max) {
-        r.rlim_cur = r.rlim_max < STACK ? r.rlim_max : STACK;
-        setrlimit(RLIMIT_STACK, &r);
-    }
+    mu_daemon_stack();
 }
 
 void mu_daemon_heap(void)

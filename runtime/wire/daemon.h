@@ -34,6 +34,10 @@ int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, 
 /* How many files a daemon that is set up here may have open; 0: any number. */
 uint64_t mu_daemon_files(void);
 
+/* Raises the soft limit of the stack to what we are built for, or as far as we may; at once in force for the first
+ * thread. What it is now, in bytes. */
+uint64_t mu_daemon_stack(void);
+
 /* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:
  * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
  * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */

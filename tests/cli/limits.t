@@ -22,13 +22,25 @@ done
 run_cmd limited -Sn 700 "$muster" run -n 1 sh -c 'ulimit -Sn'
 is "$rc $out" "0 700" "another shell's limit is another one"
 stop_pool
-for l in "-f 1" "-t 1" "-s 128" "-v 200000"; do # of the shell that happens to start the pool
+for l in "-f 1" "-t 1" "-s 64" "-v 200000"; do # of the shell that happens to start the pool
     MUSTER_HOME=$tmp/home${l// /}
     # shellcheck disable=SC2086
     run_cmd limited "-S${l:1:1}" "${l#* }" bash -c 'timeout 60 "$0" run -n 2 --oversubscribe seq 9999 | tail -n 1' "$muster"
     is "$rc $out" "0 9999" "a pool that is started under ulimit $l" || note "$err"
     stop_pool
 done
+
+export MUSTER_HOME=$tmp/home1
+run_cmd limited -s 64 "$muster" run -n 1 true
+is "$rc $err" "2 muster: the limit of the stack is 64 KiB, 512 are needed: raise the hard limit (ulimit -Hs)" "no stack"
+run_cmd limited -s 512 "$muster" run -n 2 --oversubscribe "$B/tests/mpi/hello"
+is "$rc $(grep -c 'of 2' <<<"$out")" "0 2" "as much stack as that line names does" || note "$err"
+stop_pool
+run_cmd bash -c '(ulimit -f 0 && exec "$0" run -n 1 true) 2>&1 | cat; exit "${PIPESTATUS[0]}"' "$muster"
+like "$rc $out" "^2 muster run: .*start.lock: File too large" "not a byte may be written"
+run_cmd timeout 60 "$muster" run -n 1 echo well
+is "$rc $out" "0 well" "what that leaves is in nobody's way" || note "$err"
+stop_pool
 
 export MUSTER_HOME=$tmp/home2
 run_cmd limited -n 60 "$muster" run -n 1 true
