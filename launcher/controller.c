@@ -490,8 +490,10 @@ static int take_lock(struct controller *c, struct mu_err *err)
         if (rc)
             return rc;
         c->lock = mu_path_lock(path, 0, err);
-        if (c->lock >= 0)
+        if (c->lock >= 0) {
+            mu_daemon_sweep(&c->paths);
             return 0;
+        }
         if (c->lock == MUSTER_ETIMEOUT) {
             /* One that answers stays; one that does not is ending, or starting and answers soon. */
             rc = mu_connect_unix(c->paths.run, "ctl.sock", &fd, err);

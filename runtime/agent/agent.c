@@ -639,6 +639,7 @@ static int set_up(struct agent *a, struct mu_err *err)
         return rc;
     if ((rc = mu_daemon_setup(&a->start.paths, "agent", a->start.foreground, err)))
         return rc;
+    mu_daemon_sweep(&a->start.paths);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     a->base = mu_loop_new();
     a->plan = mu_plan_new(a->start.paths.run);

@@ -389,6 +389,7 @@ bool mu_daemon_locked(const char *run, const char *name, pid_t *pid)
 }
 
 #define LEAVE_TRIES 30
+#define GONE ".gone." /* RUN.gone.PID: on its way out */
 
 static bool keeper_lives(const char *run)
 {
@@ -437,7 +438,7 @@ static bool leave_once(const struct mu_paths *paths)
     all = held == (int)MU_COUNT(names);
     if (all && !keeper_lives(paths->run)) {
         /* Moved away first: whoever starts anew meanwhile makes a new one and meets nothing of ours. */
-        snprintf(gone, sizeof gone, "%s.gone.%ld", paths->run, (long)getpid());
+        snprintf(gone, sizeof gone, "%s" GONE "%ld", paths->run, (long)getpid());
         if (!rename(paths->run, gone)) {
             mu_path_remove_tree(gone, NULL);
             remove_parents(paths->run);
@@ -456,6 +457,23 @@ void mu_daemon_leave(const struct mu_paths *paths, int *lock)
     *lock = -1;
     for (int i = 0; i < LEAVE_TRIES && !leave_once(paths); i++)
         nanosleep(&(struct timespec){.tv_nsec = (long)(5 + (getpid() + i) % 11) * MU_MS}, NULL);
+}
+
+void mu_daemon_sweep(const struct mu_paths *paths)
+{
+    char parent[PATH_MAX], path[PATH_MAX], own[PATH_MAX];
+
+    snprintf(parent, sizeof parent, "%s", paths->run);
+    char *slash = strrchr(parent, '/');
+    if (!slash || slash == parent)
+        return;
+    *slash = 0;
+    int n = snprintf(own, sizeof own, "%s" GONE, slash + 1);
+    mu_auto_dir DIR *d = opendir(parent);
+    /* one that is being removed right now may be removed by two */
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (!strncmp(e->d_name, own, (size_t)n) && !mu_path_join(path, sizeof path, parent, e->d_name, NULL))
+            mu_path_remove_tree(path, NULL);
 }
 
 /* --- readiness --------------------------------------------------------------------------------------------------- */

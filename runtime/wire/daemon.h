@@ -50,6 +50,9 @@ bool mu_daemon_locked(const char *run, const char *name, pid_t *pid);
  * started. lock: the caller's own, -1 if it has none; it is given back. Takes up to 0.3 s while others still live. */
 void mu_daemon_leave(const struct mu_paths *, int *lock);
 
+/* Removes what daemons of this pool have left that died while they removed the run directory. */
+void mu_daemon_sweep(const struct mu_paths *);
+
 /* Tells whoever started us: "ok", or the exit code and one line. Closes *fd; nothing when it is -1. */
 void mu_daemon_ready(int *fd, int code, const char *text);
 /* The other side: waits for that line until timeout_ms. 0 when it was "ok"; otherwise its text is in err and *code (may

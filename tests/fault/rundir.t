@@ -42,4 +42,14 @@ rm -rf "$MUSTER_RUN_ROOT"
 none() { [ -z "$(daemons)" ]; }
 wait_for 20 none
 ok $? "an idle pool without its run directory ends" || note "$(daemons)"
+
+mkdir -p "$MUSTER_RUN_ROOT"
+run_cmd "$muster" run -n 1 true
+run=$(echo "$MUSTER_RUN_ROOT"/*/*)
+mkdir -p "$run.gone.99999/k1" && : >"$run.gone.99999/ctl.lock"
+"$muster" controller --stop
+ls -d "$run".gone.* >"$tmp/o" 2>&1
+ok $? "a run directory whose removal a crash has ended"
+run_cmd timeout 60 "$muster" run -n 1 true
+is "$rc $(ls -d "$run".gone.* 2>/dev/null)" "0 " "is removed by the next start" || note "$err"
 done_testing

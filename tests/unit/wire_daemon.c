@@ -191,7 +191,19 @@ static void leaving(void)
     snprintf(host, sizeof host, "%s/run/%s", dir, paths.host);
     TAP_OK(access(host, F_OK) < 0, "with its parent");
     TAP_OK(!mu_paths_init(&paths, &err) && run_exists(), "it can be made anew");
+    char gone[3][PATH_MAX + 120];
+    snprintf(gone[0], sizeof gone[0], "%s.gone.1", paths.run);
+    snprintf(gone[1], sizeof gone[1], "%s.gone.4711/k3", paths.run);
+    snprintf(gone[2], sizeof gone[2], "%s/%08x.gone.1", host, ~paths.pool_hash);
+    for (size_t i = 0; i < MU_COUNT(gone); i++)
+        mu_path_mkdirs(gone[i], 0700, NULL);
+    *strrchr(gone[1], '/') = 0;
+    mu_daemon_sweep(&paths);
+    TAP_OK(access(gone[0], F_OK) < 0 && access(gone[1], F_OK) < 0, "what a crash has left of a removal is swept away");
+    TAP_OK(access(gone[2], F_OK) == 0 && run_exists(), "but not another pool's, nor what is in use");
+    mu_path_remove_tree(gone[2], NULL);
     mu_daemon_leave(&paths, &mine);
+    TAP_OK(access(host, F_OK) < 0, "then nothing is left");
 }
 
 /* In a child, because it gives its streams up. */
