@@ -38,6 +38,7 @@ struct mu_commit {
     uint64_t blocked_since, try_at;
     bool durable_waits; /* among rows there is a durable one */
     bool degraded;
+    bool lost; /* degraded for ever */
     uint64_t dropped;
     struct mu_err why;
 };
@@ -209,7 +210,13 @@ static int try_commit(struct mu_commit *c, struct mu_err *err)
 /* False: what follows must wait. */
 static bool stored(struct mu_commit *c, uint64_t now)
 {
-    if (!try_commit(c, &c->why) || c->degraded)
+    if (!try_commit(c, &c->why) || c->lost)
+        return true;
+    if (mu_store_removed(c->store)) {
+        mu_log(MU_LOG_ERROR, "store", "%s", c->why.text);
+        c->degraded = c->lost = true;
+    }
+    if (c->degraded)
         return true;
     if (!c->blocked_since) {
         c->blocked_since = now ? now : 1;
@@ -349,8 +356,20 @@ static void run_held(struct mu_commit *c, uint64_t now)
     c->nheld -= done;
 }
 
+/* After the steps that they belong to: what is refused is refused because its row waits. */
+static void drop_lost(struct mu_commit *c)
+{
+    for (size_t i = 0; i < c->nrows; i++)
+        mu_buf_free(&c->rows[i].act.frame);
+    c->nrows = 0;
+    c->durable_waits = false;
+    send_parked(c);
+}
+
 static void schedule(struct mu_commit *c, uint64_t now)
 {
+    if (c->lost && !c->nheld)
+        drop_lost(c);
     if (!c->nrows && !c->nheld) {
         c->try_at = UINT64_MAX;
         return;
@@ -400,6 +419,11 @@ void mu_commit_time(struct mu_commit *c, uint64_t now)
 uint64_t mu_commit_next(const struct mu_commit *c)
 {
     return c->try_at;
+}
+
+bool mu_commit_lost(const struct mu_commit *c)
+{
+    return c->lost;
 }
 
 bool mu_commit_waits(const struct mu_commit *c)

@@ -4,7 +4,8 @@
  * When the store refuses (full disk), the step and all later ones are held back and tried again for a while. After
  * that running jobs come first: what was held is sent although it is not stored, rows are kept and tried again, and
  * submissions that are not on the disk are answered with an error and given to the caller for cancelling. A keeper is
- * released only once the row of its job is stored. */
+ * released only once the row of its job is stored. When the store's file is removed there is nothing to wait for: the
+ * rows are dropped, keepers are released, and mu_commit_lost() says so from then on. */
 #ifndef MU_LAUNCHER_COMMIT_H
 #define MU_LAUNCHER_COMMIT_H
 
@@ -26,6 +27,7 @@ void mu_commit_step(struct mu_commit *, struct mu_acts *acts, uint64_t now, uint
 /* To be called at mu_commit_next(). */
 void mu_commit_time(struct mu_commit *, uint64_t now);
 uint64_t mu_commit_next(const struct mu_commit *); /* UINT64_MAX: nothing waits */
+bool mu_commit_lost(const struct mu_commit *);     /* nothing is ever stored again */
 bool mu_commit_waits(const struct mu_commit *);    /* something durable is not stored */
 /* Stores what waits, before a query or the end. */
 int mu_commit_flush(struct mu_commit *, struct mu_err *);

@@ -57,6 +57,7 @@ struct mu_server {
     uint64_t started;
     bool waits; /* maybe there is one that has not said hello, or waits for an answer */
     bool exiting, exit_told, closed;
+    bool ends_lost; /* the store was removed */
 };
 
 /* They are in the order of their numbers. */
@@ -188,6 +189,21 @@ static void step_once(struct mu_server *s, struct mu_ev *ev)
 
 static void answer_waiting(struct mu_server *s);
 
+/* Without its store it is of no use to anybody but the jobs that it has and who asks about them; the next controller
+ * begins a new one. */
+static void end_without_store(struct mu_server *s)
+{
+    if (!mu_commit_lost(s->commit) || s->ends_lost || mu_server_has_jobs(s))
+        return;
+    for (size_t i = 0; i < s->nconns; i++)
+        if (!mu_ctl_is_agent(s->core, s->conns[i]->id))
+            return;
+    s->ends_lost = true;
+    mu_log(MU_LOG_WARN, "controller", "the job store was removed and no job runs: ending");
+    mu_ctl_end(s->core);
+    step_once(s, &(struct mu_ev){.kind = MU_EV_TIME});
+}
+
 /* What steps leave behind until nothing is left, then the alarm. */
 static void settle(struct mu_server *s)
 {
@@ -213,6 +229,7 @@ static void settle(struct mu_server *s)
             more = true;
         }
     }
+    end_without_store(s);
     answer_waiting(s);
     uint64_t next = mu_ctl_next(s->core), at = mu_commit_next(s->commit);
     next = at < next ? at : next;

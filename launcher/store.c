@@ -60,6 +60,7 @@ struct mu_store {
     char path[4096];
     dev_t dev;
     ino_t ino;
+    int file; /* only to see whether it has a name: nothing that SQLite has locked is let go of when it is closed */
     struct mu_mark mark;
     struct mu_store_past past;
     uint64_t job, seq;         /* highest numbers: of a job that was ever committed, of an event that is */
@@ -281,7 +282,7 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
 
     if (!s)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    s->mark.fd = -1;
+    s->mark.fd = s->file = -1;
     if ((rc = take_path(s, path, err)))
         goto failed;
     rc = check_file(s, &fresh, err);
@@ -326,6 +327,7 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
         goto failed;
     s->dev = st.st_dev;
     s->ino = st.st_ino;
+    s->file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     *out = s;
     return 0;
 failed:
@@ -340,6 +342,8 @@ void mu_store_close(struct mu_store *s)
     for (int i = 0; i < Q_COUNT; i++)
         sqlite3_finalize(s->q[i]);
     sqlite3_close(s->db);
+    if (s->file >= 0)
+        close(s->file);
     mu_mark_close(&s->mark);
     free(s);
 }
@@ -368,6 +372,13 @@ static int or_rollback(struct mu_store *s, int rc)
     return rc;
 }
 
+bool mu_store_removed(const struct mu_store *s)
+{
+    struct stat st;
+
+    return s->file >= 0 && fstat(s->file, &st) == 0 && st.st_nlink == 0;
+}
+
 /* Rows that go into a file which has no name any more, or another one, are rows that the next controller does not find.
  */
 static int check_place(const struct mu_store *s, struct mu_err *err)
@@ -376,6 +387,11 @@ static int check_place(const struct mu_store *s, struct mu_err *err)
 
     if (stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
         return 0;
+    if (mu_store_removed(s))
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "job store %s: it was removed while a controller has it open, which takes no more jobs and "
+                          "ends when none runs; try again then",
+                          s->path);
     return mu_err_set(
         err, MUSTER_ECORRUPT,
         "job store %s: it was moved away or removed while a controller has it open; put it back, or end the "

@@ -22,6 +22,9 @@ int mu_store_open(const char *path, struct mu_store **out, struct mu_err *);
 int mu_store_look(const char *path, struct mu_err *);
 void mu_store_close(struct mu_store *); /* NULL is fine */
 
+/* Its file has no name any more: nothing is ever stored again. Moved away it may come back. */
+bool mu_store_removed(const struct mu_store *);
+
 /* Rows of all jobs that have not ended and of the latest MU_STORE_LIVE_MAX ended ones, by ascending id. The row is
  * borrowed for the call. A row that cannot be read is an error. */
 typedef int (*mu_store_row_fn)(void *arg, const struct mu_m_jobrow *);

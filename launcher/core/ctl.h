@@ -53,6 +53,8 @@ void mu_ctl_pool_hosts(const struct mu_ctl *, struct mu_buf *out);
 void mu_ctl_pool_labels(const struct mu_ctl *, struct mu_buf *out);
 /* While something waits for the store the core does not end for idleness: nobody else knows it. */
 void mu_ctl_hold(struct mu_ctl *, bool on);
+/* From now on it takes no jobs, and ends as soon as none is left and the agents have let go of theirs. */
+void mu_ctl_end(struct mu_ctl *);
 bool mu_ctl_is_agent(const struct mu_ctl *, mu_conn);
 /* Another process that has this node's name: the connection of its agent, 0 when there is none. */
 mu_conn mu_ctl_rival(const struct mu_ctl *, mu_conn, const struct mu_m_agent *);

@@ -164,6 +164,11 @@ void mu_ctl_pool_labels(const struct mu_ctl *c, struct mu_buf *out)
     }
 }
 
+void mu_ctl_end(struct mu_ctl *c)
+{
+    c->exiting = true;
+}
+
 void mu_ctl_pool_hosts(const struct mu_ctl *c, struct mu_buf *out)
 {
     const char *sep = "";

@@ -1,5 +1,8 @@
 /* Order of storing and telling, with a store that works, fills up and gets room again. */
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "launcher/commit.h"
 #include "runtime/base/clean.h"
@@ -266,6 +269,36 @@ static void lazy_shortage(void)
     mu_acts_free(&acts);
 }
 
+/* Not moved away: nobody can put it back. */
+static void removed(const char *file)
+{
+    char aside[PATH_MAX + 8];
+    struct mu_acts acts = {0};
+    uint64_t job = 0;
+
+    snprintf(aside, sizeof aside, "%s.aside", file);
+    rename(file, aside);
+    submission(800);
+    TAP_OK(seen.sends == 0 && !mu_commit_lost(commit), "moved away: a submission is held back");
+    rename(aside, file);
+    pass(MU_SEC);
+    TAP_OK(seen.sends == 2 && in_store(800), "put back: it is stored");
+    memset(&seen, 0, sizeof seen);
+    unlink(file);
+    add_row(&acts, 800, MU_JOB_COMPLETED, true);
+    mu_acts_send(&acts, 5, MU_MSG_release, &(struct mu_m_release){.job = 800});
+    mu_commit_step(commit, &acts, now, now);
+    TAP_OK(seen.sends == 1 && seen.order == 5 && mu_commit_lost(commit), "removed: keepers are released at once");
+    TAP_OK(!mu_commit_waits(commit) && mu_commit_next(commit) == UINT64_MAX && !mu_commit_flush(commit, NULL),
+           "and nothing waits");
+    submission(801);
+    TAP_OK(seen.errors == 1 && seen.sends == 1 && strstr(seen.text, "removed while") &&
+               mu_commit_refused(commit, &job) && job == 801,
+           "jobs are refused: %s", seen.text);
+    TAP_OK(!mu_commit_waits(commit), "nothing waits for that either");
+    mu_acts_free(&acts);
+}
+
 /* Left behind: what is held and what waits is freed. */
 static void abandoned(void)
 {
@@ -293,6 +326,14 @@ int main(void)
     long_shortage();
     lazy_shortage();
     abandoned();
+    mu_commit_free(commit);
+    mu_store_close(store);
+    mu_path_remove_tree(dir, NULL);
+    mkdir(dir, 0700);
+    if (mu_store_open(file, &store, &err))
+        return 99;
+    commit = mu_commit_new(store, &ops, NULL);
+    removed(file);
     mu_commit_free(commit);
     mu_store_close(store);
     mu_path_remove_tree(dir, NULL);
