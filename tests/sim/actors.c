@@ -85,7 +85,7 @@ static void check_pool(struct world *w)
     const struct mu_pool *pool = mu_ctl_pool(w->ctl);
 
     for (unsigned i = 0; i < pool->n; i++) {
-        uint64_t held = 0;
+        uint64_t held = 0, ranks = 0; /* which need a GPU each; a spare is kept for as many as it has slots */
         if (pool->v[i].state == MU_NODE_NONE)
             continue;
         for (unsigned k = 0; k < mu_ctl_job_count(w->ctl); k++) {
@@ -93,18 +93,25 @@ static void check_pool(struct world *w)
             if (mu_job_over(r->state) || mu_job_waits(r->state))
                 continue;
             for (unsigned n = 0; r->nodes && r->nodes[n]; n++)
-                if (!strcmp(r->nodes[n], pool->v[i].name))
+                if (!strcmp(r->nodes[n], pool->v[i].name)) {
                     held += r->node_slots.v[n];
+                    ranks += r->node_ranks.v[n];
+                }
             for (unsigned n = 0; r->spare_nodes && r->spare_nodes[n]; n++)
-                if (!strcmp(r->spare_nodes[n], pool->v[i].name))
+                if (!strcmp(r->spare_nodes[n], pool->v[i].name)) {
                     held += r->spare_slots.v[n];
+                    ranks += r->spare_slots.v[n];
+                }
         }
         if (held != pool->v[i].used)
             sim_violated(w, "node %s: jobs hold %llu slots, the pool counts %u", pool->v[i].name,
                          (unsigned long long)held, pool->v[i].used);
-        if (held != pool->v[i].gpus_used)
+        if (ranks != pool->v[i].gpus_used)
             sim_violated(w, "node %s: jobs hold %llu GPUs, the pool counts %llu", pool->v[i].name,
-                         (unsigned long long)held, (unsigned long long)pool->v[i].gpus_used);
+                         (unsigned long long)ranks, (unsigned long long)pool->v[i].gpus_used);
+        if (pool->v[i].state == MU_NODE_UP && pool->v[i].gpus_used > pool->v[i].gpus)
+            sim_violated(w, "node %s: %llu of %u GPUs given out", pool->v[i].name,
+                         (unsigned long long)pool->v[i].gpus_used, pool->v[i].gpus);
         if (pool->v[i].slots && pool->v[i].used > pool->v[i].slots)
             sim_violated(w, "node %s: %u of %u slots given out", pool->v[i].name, pool->v[i].used, pool->v[i].slots);
     }
