@@ -1,5 +1,5 @@
 /* The queue's policy as a file.
- * sources: launcher/core/policy_file.c
+ * sources: launcher/core/policy_file.c launcher/core/settings.c
  * sources: runtime/base/str.c runtime/base/buf.c runtime/base/path.c runtime/base/err.c -lm */
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 sim=$B/tests/sim/sim
 
 holds "$sim" --start "${SIM_START:-1}" --seconds "${SIM_SECONDS:-40}"
-each_caught "$sim" 20000
+each_caught "$sim" 60000
 replay() { "$sim" --start 7 --seeds 1 --trace | cksum; }
 is "$(replay)" "$(replay)" "a seed replays exactly"
 done_testing
