@@ -11,15 +11,15 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
 
 static int begin(struct muster_request *req, struct mu_err *err)
 {
-    size_t bytes = req->call.count * req->elem;
-    void *own = mu_at(req->call.recv, (size_t)req->comm->rank * bytes);
+    size_t bytes = req->call.count * req->elem, stride = req->part.stride ? req->part.stride * req->elem : bytes;
+    void *own = mu_at(req->call.recv, (size_t)req->comm->rank * stride);
 
     (void)err;
     for (unsigned i = 0; i < req->nin; i++) {
         int peer = mu_coll_peer(req->comm, i);
 
         mu_out_set(req, i, peer, 0, req->call.send, bytes, true);
-        mu_in_set(req, i, peer, 0, mu_at(req->call.recv, (size_t)peer * bytes), bytes);
+        mu_in_set(req, i, peer, 0, mu_at(req->call.recv, (size_t)peer * stride), bytes);
     }
     if (bytes && own != req->call.send)
         memcpy(own, req->call.send, bytes);

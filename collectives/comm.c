@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collectives/shm.h"
+#include "collectives/hier.h"
 #include "runtime/base/clean.h"
 
 int mu_comm_new(struct mu_engine *e, uint64_t ctx, int rank, int size, const int *world, struct muster_comm **out,
@@ -43,8 +43,10 @@ void mu_comm_delete(struct muster_comm *comm)
 {
     struct mu_engine *e = comm->engine;
     struct muster_comm **at = &e->comms;
-    uint64_t *retired = realloc(e->retired, (e->nretired + 1) * sizeof *retired);
+    uint64_t *retired;
 
+    mu_hier_detach(comm);
+    retired = realloc(e->retired, (e->nretired + 1) * sizeof *retired);
     if (retired) { /* without it a late frame is kept a little too long */
         e->retired = retired;
         e->retired[e->nretired++] = comm->ctx;
@@ -69,6 +71,11 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+uint64_t mu_comm_ctx(uint64_t parent, uint64_t number, uint64_t which)
+{
+    return mix(mix(mix(parent + 0x9e3779b97f4a7c15ull) + number) + which);
+}
+
 struct place {
     int32_t color, key;
     int32_t rank;    /* in the parent */
@@ -86,18 +93,13 @@ static int by_key(const void *a, const void *b)
 /* Ranks of one node use channels, where every member could spare one. */
 static int use_channels(struct muster_comm *made, const struct place *members, struct mu_err *err)
 {
-    struct mu_shm *shm = made->engine->shm;
     mu_auto_free struct mu_shm_ref *refs = calloc((size_t)made->size, sizeof *refs);
 
     if (!refs)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
     for (int i = 0; i < made->size; i++)
         refs[i] = (struct mu_shm_ref){made->world[i], members[i].channel, members[i].freed};
-    if (mu_shm_fits(shm, refs, made->size))
-        return mu_shm_attach(made, refs, err);
-    if (members[made->rank].channel >= 0)
-        mu_shm_return(shm, members[made->rank].channel);
-    return 0;
+    return mu_hier_attach(made, refs, members[made->rank].channel, err);
 }
 
 static int make_part(struct muster_comm *comm, const struct place *mine, uint64_t ctx, struct place *all,
@@ -118,7 +120,7 @@ static int make_part(struct muster_comm *comm, const struct place *mine, uint64_
             rank = i;
     }
     rc = mu_comm_new(comm->engine, ctx, rank, n, world, out, err);
-    return rc == 0 && comm->engine->shm ? use_channels(*out, all, err) : rc;
+    return rc == 0 && comm->engine->place ? use_channels(*out, all, err) : rc;
 }
 
 int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_comm **out, struct mu_err *err)
@@ -127,7 +129,7 @@ int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_co
     struct place mine = {.color = color < 0 ? -1 : color, .key = key, .rank = comm->rank, .channel = -1};
     struct muster_comm *made = NULL;
     struct mu_shm *shm = comm->engine->shm;
-    uint64_t ctx = mix(mix(mix(comm->ctx + 0x9e3779b97f4a7c15ull) + comm->seq) + (uint64_t)(uint32_t)mine.color);
+    uint64_t ctx = mu_comm_ctx(comm->ctx, comm->seq, (uint64_t)(uint32_t)mine.color);
     int rc;
 
     if (!all)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "collectives/algorithms.h"
+#include "collectives/hier.h"
 #include "runtime/base/clock.h"
 
 #define FRAMES_A_POLL 32
@@ -60,6 +61,8 @@ void mu_coll_end(struct muster_request *req, int status)
     for (unsigned i = 0; i < req->nin; i++)
         mu_frames_clear(&req->in[i].queue, &e->pool);
     req->status = status;
+    if (req->whole)
+        mu_coll_kick(req->whole);
 }
 
 static void fail_request(struct muster_request *req, const struct mu_err *why)
@@ -88,6 +91,8 @@ void mu_coll_settle(struct mu_engine *e)
             }
             if (c->broken.code && c->shm && !c->dead)
                 mu_shm_poison(c);
+            if (c->broken.code && !c->dead)
+                mu_hier_spread(c);
             if (c->broken.code)
                 c->dead = true;
         }
@@ -169,6 +174,11 @@ void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err 
 {
     struct mu_engine *e = comm->engine;
 
+    if (comm->whole) {
+        mu_coll_notify(comm->whole, seq, why);
+        mu_coll_break_comm(comm->whole, why);
+        return;
+    }
     for (int i = 0; i < comm->size && !comm->shm; i++) {
         struct mu_frame *f = i == comm->rank ? NULL : mu_frame_new(&e->pool, sizeof why->text);
 
@@ -394,6 +404,7 @@ static struct muster_request *new_channels(struct muster_comm *comm, bool quick,
 
 static void free_request(struct muster_request *req)
 {
+    mu_hier_free(req);
     free(req->acc);
     if (req == &req->comm->quick)
         req->comm->quick_used = false;
@@ -406,8 +417,10 @@ static void enlist(struct muster_request *req)
     struct muster_comm *comm = req->comm;
     struct mu_engine *e = comm->engine;
 
-    req->entered = ++e->entered;
-    atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+    if (!req->whole) {
+        req->entered = ++e->entered;
+        atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+    }
     req->next = comm->active;
     req->link = &comm->active;
     if (req->next)
@@ -418,40 +431,37 @@ static void enlist(struct muster_request *req)
         return;
     req->seq = comm->seq++;
     comm->history[req->seq % MU_HISTORY] = req->sig;
+    if (req->whole)
+        return;
     atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
     atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
 }
 
-/* quick: the caller waits for it at once. */
-static int start(struct muster_comm *comm, const struct mu_call *call, bool quick, struct muster_request **out,
-                 struct mu_err *err)
+/* quick: the caller waits for it at once. whole: what it is part of. */
+static int open_request(struct muster_comm *comm, const struct mu_call *call, bool quick, const struct mu_part *part,
+                        struct muster_request *whole, struct muster_request **out, struct mu_err *err)
 {
-    struct mu_engine *e = comm->engine;
     size_t elem = mu_dtype_size(call->dtype);
     bool p2p = mu_kinds[call->kind].has_peer, channels = comm->shm && !p2p;
     unsigned row = channels ? 0 : mu_algo_select(comm, call, call->count * elem);
-    struct muster_request *req;
+    struct muster_request *req = channels ? new_channels(comm, quick, err) : new_streams(comm, call, row, err);
     int rc;
 
-    mu_coll_watch(e);
-    mu_coll_settle(e);
-    rc = mu_comm_check(comm, err);
-    if (rc < 0)
-        return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
-
-    req = channels ? new_channels(comm, quick, err) : new_streams(comm, call, row, err);
     if (!req)
         return err->code;
     req->comm = comm;
+    req->whole = whole;
     req->status = MU_PENDING;
     req->call = *call;
     req->elem = elem;
-    req->sig = (struct mu_sig){.kind = p2p ? MU_OP_KIND_SEND : call->kind,
-                               .dtype = (uint8_t)call->dtype,
-                               .op = (uint8_t)call->op,
-                               .algo = p2p ? 0 : (uint8_t)row,
-                               .root = mu_kinds[call->kind].has_root ? call->root : 0,
-                               .count = call->count};
+    req->part = part ? *part : (struct mu_part){0};
+    req->sig = whole ? whole->sig
+                     : (struct mu_sig){.kind = p2p ? MU_OP_KIND_SEND : call->kind,
+                                       .dtype = (uint8_t)call->dtype,
+                                       .op = (uint8_t)call->op,
+                                       .root = mu_kinds[call->kind].has_root ? call->root : 0,
+                                       .count = call->count};
+    req->sig.algo = p2p ? 0 : (uint8_t)row;
     rc = channels ? 0 : req->algo->begin(req, err);
     if (rc < 0) {
         free_request(req);
@@ -473,8 +483,30 @@ static int start(struct muster_comm *comm, const struct mu_call *call, bool quic
         mu_p2p_bind(req);
     }
     mu_coll_kick(req);
-    mu_coll_progress(e);
     return 0;
+}
+
+static int start(struct muster_comm *comm, const struct mu_call *call, bool quick, struct muster_request **out,
+                 struct mu_err *err)
+{
+    struct mu_engine *e = comm->engine;
+    int rc;
+
+    mu_coll_watch(e);
+    mu_coll_settle(e);
+    rc = mu_comm_check(comm, err);
+    if (rc < 0)
+        return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
+    rc = open_request(comm, call, quick, NULL, NULL, out, err);
+    if (rc == 0 && !(*out)->shm.algo)
+        mu_coll_progress(e);
+    return rc;
+}
+
+int mu_coll_start_part(struct muster_comm *side, const struct mu_call *call, const struct mu_part *part,
+                       struct muster_request *whole, struct muster_request **out, struct mu_err *err)
+{
+    return open_request(side, call, false, part, whole, out, err);
 }
 
 int mu_coll_start(struct muster_comm *comm, const struct mu_call *call, struct muster_request **out, struct mu_err *err)

@@ -24,6 +24,8 @@
 #define MU_PENDING 1     /* request status */
 #define MU_TAG_MAX 32767 /* of muster_send */
 
+enum mu_side { MU_LOCAL, MU_CROSS, MU_SIDES }; /* of a communicator that spans nodes (hier.h) */
+
 struct mu_out { /* frames to one peer */
     int peer;
     uint16_t lane;
@@ -54,6 +56,12 @@ struct mu_call {
     size_t count;
     const void *send;
     void *recv;
+};
+
+/* What a call that is part of another one has beyond it. */
+struct mu_part {
+    unsigned ranks; /* AVG divides by them; 0: by the members */
+    size_t stride;  /* all-gather: elements from block to block; 0: they are side by side */
 };
 
 /* The part of a request that goes through channels (shm.h). */
@@ -100,6 +108,10 @@ struct muster_request {
     struct mu_in *in;
     uint64_t moved_at, looked_at; /* looked_at: by mu_coll_test */
 
+    struct mu_part part;
+    struct muster_request *whole; /* that this one is part of; NULL: none */
+    struct mu_hier_op *hier;      /* made of parts (hier.h); NULL: not */
+
     /* The ordered reduction (fold.c). */
     void *acc;
     uint32_t fold_frame, fold_rank;
@@ -123,7 +135,9 @@ struct muster_comm {
     struct mu_frames early[MU_BUCKETS], early_p2p[MU_BUCKETS];
     struct mu_err broken; /* code != 0: has failed; `dead` once that took effect */
     bool dead, told;
-    struct mu_shm_comm *shm;     /* NULL: its members are not all on this node */
+    struct mu_shm_comm *shm;   /* NULL: its members are not all on this node */
+    struct mu_hier_comm *hier; /* NULL: not all of its nodes' members share memory, or none has another one beside it */
+    struct muster_comm *whole; /* the communicator that this is a side of; NULL: the program's own */
     struct muster_request quick; /* for a blocking call: not allocated each time */
     bool quick_used;
 };
@@ -140,10 +154,12 @@ struct mu_engine {
     struct mu_transport *tp;
     struct mu_pool pool;
     char (*nodes)[MU_NODE_NAME];     /* of world ranks; NULL until known */
+    int *place;                      /* of world ranks: equal for those that share memory; NULL: not known */
     const struct mu_slot_head *head; /* the keeper's; NULL: unsupervised */
     struct mu_slot *slot;            /* never NULL */
     uint64_t timeout, nap_after;     /* ns */
     bool crowded;                    /* more ranks than CPUs on this node */
+    bool hier;                       /* collectives between nodes are made of parts */
     struct mu_shm *shm;              /* NULL: nobody else is on this node, or it cannot be used */
     size_t flat_max;                 /* bytes up to which an all-reduce goes directly to everybody; 0: chosen by size */
     struct muster_comm *comms, *world;
@@ -168,6 +184,10 @@ void mu_coll_wait(struct muster_request *req);
 bool mu_coll_test(struct muster_request *req);
 /* Frees an ended request; gives its status, and its error to err. */
 int mu_coll_release(struct muster_request *req, struct mu_err *err);
+/* Starts a part of a whole request on one of its sides; it is named and compared as the whole one. Nothing moves yet.
+ */
+int mu_coll_start_part(struct muster_comm *side, const struct mu_call *call, const struct mu_part *part,
+                       struct muster_request *whole, struct muster_request **out, struct mu_err *err);
 /* Start, wait and release. */
 int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
 
@@ -178,6 +198,8 @@ int mu_comm_new(struct mu_engine *e, uint64_t ctx, int rank, int size, const int
                 struct mu_err *err);
 void mu_comm_delete(struct muster_comm *comm);
 int mu_comm_split(struct muster_comm *comm, int color, int key, struct muster_comm **out, struct mu_err *err);
+/* Identity of a communicator that is made out of another one: the same on all members, of no other one. */
+uint64_t mu_comm_ctx(uint64_t parent, uint64_t number, uint64_t which);
 /* 0, or why calls on it cannot succeed: the cause once, MUSTER_EABORTED from then on. */
 int mu_comm_check(struct muster_comm *comm, struct mu_err *err);
 /* "rank 2 on nodeb"; peer: rank in the communicator. */

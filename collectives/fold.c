@@ -8,6 +8,7 @@ int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
     size_t frame = bytes < MU_CHUNK ? bytes : MU_CHUNK;
 
     req->red = mu_ops_reducer(req->call.dtype, req->call.op);
+    req->red.ranks = req->part.ranks;
     if (frame == 0)
         return 0;
     req->acc = aligned_alloc(64, (frame / req->elem * req->red.acc_size + 63) / 64 * 64);
@@ -47,7 +48,7 @@ bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t
         if (!gates_open(gates, ngates, req->fold_frame))
             return false;
         if (n)
-            req->red.store(mu_at(dst, at), req->acc, n, (unsigned)comm->size);
+            req->red.store(mu_at(dst, at), req->acc, n, req->red.ranks ? req->red.ranks : (unsigned)comm->size);
     }
     return true;
 }

@@ -118,10 +118,11 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
                    size_t n, bool away)
 {
     size_t block = BLOCK / red->acc_size;
+    unsigned ranks = red->ranks ? red->ranks : nsrc;
     _Alignas(64) char kept[BLOCK];
 
     if (nsrc == 2 && ndst == 1 && !away) {
-        red->pair(dst[0], src[0], src[1], n, nsrc);
+        red->pair(dst[0], src[0], src[1], n, ranks);
         return;
     }
     for (size_t i = 0; i < n; i += block) {
@@ -129,7 +130,7 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
         void *out = away ? kept : to(dst[0], offset);
 
         /* All of src has been read before the second of dst is written. */
-        reduce_block(red, out, src, nsrc, offset, m, nsrc);
+        reduce_block(red, out, src, nsrc, offset, m, ranks);
         for (unsigned k = away ? 0 : 1; k < ndst; k++)
             (away ? red->set->stream : red->set->copy)(to(dst[k], offset), out, m * red->size);
     }

@@ -27,6 +27,7 @@ struct mu_reducer {
     void (*two)(void *acc, const void *a, const void *b, size_t n);
     void (*pair)(void *out, const void *a, const void *b, size_t n, unsigned ranks);
     const struct mu_kernels *set;
+    unsigned ranks; /* AVG divides by them; 0: as many as there are inputs */
 };
 
 /* Instruction sets of this machine, the best one first: NULL behind the last one. */

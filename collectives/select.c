@@ -1,4 +1,5 @@
 #include "collectives/algorithms.h"
+#include "collectives/hier.h"
 
 /* In order: the first row that fits is taken. flat: only up to the flat limit. */
 static const struct {
@@ -6,6 +7,12 @@ static const struct {
     bool flat;
     const struct mu_algo *algo;
 } rows[] = {
+    {MU_OP_KIND_ALLREDUCE, false, &mu_hier},
+    {MU_OP_KIND_REDUCE, false, &mu_hier},
+    {MU_OP_KIND_REDUCE_SCATTER, false, &mu_hier},
+    {MU_OP_KIND_ALLGATHER, false, &mu_hier},
+    {MU_OP_KIND_BROADCAST, false, &mu_hier},
+    {MU_OP_KIND_BARRIER, false, &mu_hier},
     {MU_OP_KIND_ALLREDUCE, true, &mu_allreduce_flat},
     {MU_OP_KIND_ALLREDUCE, false, &mu_allreduce_direct},
     {MU_OP_KIND_REDUCE, false, &mu_reduce_root},
@@ -35,7 +42,8 @@ unsigned mu_algo_select(const struct muster_comm *comm, const struct mu_call *ca
 {
     unsigned i = 0;
 
-    while (rows[i].kind != call->kind || (rows[i].flat && bytes > flat_limit(comm)))
+    while (rows[i].kind != call->kind || (rows[i].flat && bytes > flat_limit(comm)) ||
+           (rows[i].algo == &mu_hier && !mu_hier_can(comm, call->kind)))
         i++;
     return i;
 }

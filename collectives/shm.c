@@ -83,17 +83,17 @@ static void disagree(struct muster_request *req, int k, const struct mu_sig *min
     mu_coll_agree(req->comm, mine, &f);
 }
 
-static void given_up(struct muster_request *req, int k)
+static void given_up(struct muster_comm *comm, int k)
 {
-    struct mu_err why = mu_shm_of(req)->ch[k]->why;
+    struct mu_err why = comm->shm->ch[k]->why;
 
     why.text[sizeof why.text - 1] = 0;
     if (why.code >= 0)
         why.code = MUSTER_EABORTED;
     if (why.code == MUSTER_EPEER)
-        mu_coll_break_all(req->comm->engine, &why);
+        mu_coll_break_all(comm->engine, &why);
     else
-        mu_coll_break_comm(req->comm, &why);
+        mu_coll_break_comm(comm, &why);
 }
 
 /* Operations in which nobody looked at k's post: it may have called something else in them. */
@@ -125,7 +125,7 @@ bool mu_shm_heard(struct muster_request *req, int k)
     }
     req->shm.wait = k;
     if (word == MU_POST_POISON)
-        given_up(req, k);
+        given_up(req->comm, k);
     else if (word >> 32 == (uint32_t)req->shm.s)
         disagree(req, k, &req->sig, i);
     return false;
@@ -244,6 +244,8 @@ void mu_shm_start(struct muster_request *req)
     op->word = op->s << 32 | hash_of(&req->sig);
     op->algo = mu_shm_select(req);
     op->algo->begin(req);
+    if (mu_kinds[req->call.kind].has_op)
+        req->red.ranks = req->part.ranks;
     op->base = sc->chunks;
     sc->chunks += op->nchunk;
     *sc->last = req;
@@ -316,6 +318,17 @@ void mu_shm_blame(struct muster_request *req, bool *blamed)
             req->shm.wait = k;
 }
 
+bool mu_shm_still(const struct muster_request *req)
+{
+    const struct mu_shm_comm *sc = mu_shm_of(req);
+
+    for (int k = 0; k < sc->p && req->shm.sampled; k++)
+        if (k != sc->me && load(&sc->ch[k]->counter[MU_DONE].value) < req->shm.s &&
+            load(&sc->ch[k]->counter[MU_BEAT].value) == sc->beats[k])
+            return true;
+    return false;
+}
+
 static void sample(struct muster_request *req, uint64_t idle)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
@@ -342,21 +355,21 @@ static bool is_dead(pid_t pid)
     return dead;
 }
 
-void mu_shm_look(struct muster_request *req, uint64_t idle)
+void mu_shm_look(struct muster_comm *comm, uint64_t idle)
 {
-    struct muster_comm *comm = req->comm;
     struct mu_shm_comm *sc = comm->shm;
-    int k = req->shm.algo ? req->shm.wait : -1;
+    struct muster_request *req = sc->first;
+    int k = req ? req->shm.wait : -1;
     struct mu_counter *beat = &sc->ch[sc->me]->counter[MU_BEAT];
     struct mu_err err;
     char who[100];
 
     atomic_store_explicit(&beat->value, load(&beat->value) + 1, memory_order_release);
-    if (req->shm.algo)
+    if (req)
         sample(req, idle);
     for (int i = 0; i < sc->p && !comm->engine->trouble; i++)
         if (i != sc->me && load(&sc->ch[i]->post[0].word) == MU_POST_POISON)
-            given_up(req, i);
+            given_up(comm, i);
     if (k < 0 || idle < LOOK_FOR_DEAD || comm->engine->head || comm->engine->trouble)
         return;
     if (sc->shm->peers[comm->world[k]].pid && is_dead(sc->shm->peers[comm->world[k]].pid)) {

@@ -62,9 +62,9 @@ struct mu_shm_comm {
 
 /* Collective over the world, with frames: finds out who is on this node, and gives the world its channel. Never fails
  * because of a node that cannot do it; then e->shm stays NULL. on: false where it is not wanted; reads: whether ranks
- * may read out of each other's processes. */
-int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *arg, struct mu_err *), void *arg,
-                   struct mu_err *err);
+ * may read out of each other's processes; name: ranks with another one do not count as of this node, may be NULL. */
+int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, int (*stop)(void *arg, struct mu_err *),
+                   void *arg, struct mu_err *err);
 void mu_shm_disconnect(struct mu_engine *e);
 
 /* A channel for a communicator that is being made; -1: none is free. */
@@ -83,7 +83,9 @@ void mu_shm_unlink(struct muster_request *req);
 /* The communicator has failed: its other members shall know. */
 void mu_shm_poison(struct muster_comm *comm);
 /* A member that has given up, or whose process has ended: breaks the communicator. idle: ns without progress. */
-void mu_shm_look(struct muster_request *req, uint64_t idle);
+void mu_shm_look(struct muster_comm *comm, uint64_t idle);
+/* Somebody else has not been waiting in this operation since half of the patience was over. */
+bool mu_shm_still(const struct muster_request *req);
 /* At the deadline, by rank: true for those who hold the others up. One that waits itself does not, unless it is in
  * another operation and nobody else is to blame. The first of them is the one it waits for, from now on. */
 void mu_shm_blame(struct muster_request *req, bool *blamed);

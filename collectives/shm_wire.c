@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "collectives/shm.h"
+#include "collectives/hier.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -29,6 +29,7 @@ struct result {
     int32_t channel;
     uint32_t freed;
     uint32_t small_reduction, reads;
+    uint32_t hier, zero;
 };
 
 struct letter {
@@ -52,7 +53,7 @@ static uint64_t mix(uint64_t h, uint64_t x)
 }
 
 /* The same for processes that share a kernel and the name space of abstract sockets. */
-static uint64_t host_key(void)
+static uint64_t host_key(const char *name)
 {
     mu_auto_file FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
     char id[64] = "";
@@ -64,6 +65,8 @@ static uint64_t host_key(void)
     for (const char *c = id; *c; c++)
         h = mix(h, (uint64_t)(unsigned char)*c);
     h = mix(h, (uint64_t)st.st_ino);
+    for (; name && *name; name++)
+        h = mix(h, (uint64_t)(unsigned char)*name);
     return h ? h : 1;
 }
 
@@ -258,6 +261,25 @@ static void check_groups(struct mu_shm *shm, const struct result *all, int me)
     }
 }
 
+/* Those of a group have the lowest of its ranks as their place. */
+static int note_places(struct mu_engine *e, const struct result *all, struct mu_err *err)
+{
+    int size = e->tp->size;
+
+    e->place = calloc((size_t)size, sizeof *e->place);
+    if (!e->place)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the places of ranks");
+    for (int r = 0; r < size; r++) {
+        int k = 0;
+
+        while (k < r && (!e->shm->group[r] || e->shm->group[k] != e->shm->group[r]))
+            k++;
+        e->place[r] = k;
+        e->hier &= all[r].hier != 0;
+    }
+    return 0;
+}
+
 static size_t cache_size(void)
 {
     long n = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -265,7 +287,7 @@ static size_t cache_size(void)
     return n > 0 ? (size_t)n : (size_t)32 << 20;
 }
 
-static struct mu_shm *prepare(int size, bool on, struct card *card, int *sock)
+static struct mu_shm *prepare(int size, bool on, const char *name, struct card *card, int *sock)
 {
     struct mu_shm *shm = calloc(1, sizeof *shm);
     struct mu_err err;
@@ -283,13 +305,13 @@ static struct mu_shm *prepare(int size, bool on, struct card *card, int *sock)
         card->nonce = shm->seg.head->nonce;
         card->uid = (uint32_t)geteuid();
         card->head = (uint64_t)(uintptr_t)shm->seg.head;
-        card->host = host_key();
+        card->host = host_key(name);
     }
     return shm;
 }
 
-int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *arg, struct mu_err *), void *arg,
-                   struct mu_err *err)
+int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, int (*stop)(void *arg, struct mu_err *),
+                   void *arg, struct mu_err *err)
 {
     int size = e->tp->size, me = e->tp->rank, rc;
     struct card card = {0};
@@ -303,7 +325,7 @@ int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *a
 
     if (size == 1)
         return 0;
-    e->shm = prepare(size, on, &card, &sock);
+    e->shm = prepare(size, on, name, &card, &sock);
     if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
     rc = gather(e, &card, sizeof card, cards, err);
@@ -319,21 +341,22 @@ int mu_shm_connect(struct mu_engine *e, bool on, bool reads, int (*stop)(void *a
     mine.group = group_of(e->shm, cards, me);
     mine.reads = reads && can_read(e->shm);
     mine.small_reduction = small_reduction(e);
+    mine.hier = e->hier;
     if (mine.group)
         mine.channel = mu_shm_lend(e->shm, &mine.freed);
     rc = gather(e, &mine, sizeof mine, results, err);
     if (rc < 0)
         return rc;
     check_groups(e->shm, results, me);
+    rc = note_places(e, results, err);
+    if (rc < 0)
+        return rc;
     for (int r = 0; r < size; r++)
         refs[r] = (struct mu_shm_ref){r, results[r].channel, results[r].freed};
-    if (mu_shm_fits(e->shm, refs, size))
-        return mu_shm_attach(e->world, refs, err);
-    if (mine.channel >= 0)
-        mu_shm_return(e->shm, mine.channel);
-    if (!e->shm->group[me])
+    rc = mu_hier_attach(e->world, refs, mine.channel, err);
+    if (rc == 0 && !e->shm->group[me])
         mu_shm_disconnect(e);
-    return 0;
+    return rc;
 }
 
 void mu_shm_disconnect(struct mu_engine *e)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "collectives/shm.h"
+#include "collectives/hier.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -17,8 +17,13 @@
 
 int mu_coll_missing(const struct muster_request *req)
 {
+    if (req->hier) {
+        const struct muster_request *part = mu_hier_current(req);
+
+        return part ? mu_hier_rank(req->comm, part->comm, mu_coll_missing(part)) : -1;
+    }
     if (req->shm.algo)
-        return req->shm.wait;
+        return req->comm->shm->first ? req->comm->shm->first->shm.wait : -1; /* the others come after it */
     for (unsigned i = 0; i < req->nin; i++)
         if (req->in[i].got < req->in[i].nframes)
             return req->in[i].peer;
@@ -49,26 +54,48 @@ static void tell_late(struct muster_request *req)
     atomic_store_explicit(&s->late_kind, req->call.kind, memory_order_release);
 }
 
+/* Members of req's communicator that have not done their part. */
+static void find_missing(struct muster_request *req, bool *missing)
+{
+    if (req->shm.algo && req->comm->shm->first)
+        mu_shm_blame(req->comm->shm->first, missing);
+    for (unsigned i = 0; i < req->nin; i++)
+        missing[req->in[i].peer] |= req->in[i].got < req->in[i].nframes;
+    for (unsigned i = 0; i < req->nout; i++)
+        missing[req->out[i].peer] |= req->out[i].open && req->out[i].sent < req->out[i].nframes;
+}
+
+/* The same for one that is made of parts. */
+static void find_missing_in(struct muster_request *req, bool *missing)
+{
+    const struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
+    struct muster_request *part = mu_hier_current(req);
+    mu_auto_free bool *side = NULL;
+
+    if (local->shm && local->shm->first && mu_shm_still(local->shm->first))
+        part = local->shm->first;
+    side = part ? calloc((size_t)part->comm->size, sizeof *side) : NULL;
+    if (!side)
+        return;
+    find_missing(part, side);
+    for (int r = 0; r < part->comm->size; r++)
+        if (side[r])
+            missing[mu_hier_rank(req->comm, part->comm, r)] = true;
+}
+
 void mu_coll_late(struct muster_request *req)
 {
     const struct muster_comm *comm = req->comm;
-    mu_auto_free bool *blamed = calloc((size_t)comm->size, sizeof *blamed);
+    mu_auto_free bool *missing = calloc((size_t)comm->size, sizeof *missing);
     char who[100], list[300] = "";
     size_t used = 0;
     unsigned n = 0;
     struct mu_err err;
 
-    if (req->shm.algo && blamed)
-        mu_shm_blame(req, blamed);
-    /* Every peer once: streams of a peer lie `size - 1` apart or there is only one. */
-    for (int r = 0; r < comm->size; r++) {
-        bool missing = req->shm.algo && blamed && blamed[r];
-
-        for (unsigned i = 0; i < req->nin && !missing; i++)
-            missing = req->in[i].peer == r && req->in[i].got < req->in[i].nframes;
-        for (unsigned i = 0; i < req->nout && !missing; i++)
-            missing = req->out[i].peer == r && req->out[i].open && req->out[i].sent < req->out[i].nframes;
-        if (!missing)
+    if (missing)
+        (req->hier ? find_missing_in : find_missing)(req, missing);
+    for (int r = 0; r < comm->size && missing; r++) {
+        if (!missing[r])
             continue;
         if (n++ < 4 && used < sizeof list)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", n > 1 ? ", " : "",
@@ -91,6 +118,9 @@ void mu_coll_late(struct muster_request *req)
 void mu_coll_probe(struct muster_request *req)
 {
     req->probed = true;
+    for (unsigned i = 0; req->hier && i < req->hier->plan.n; i++)
+        if (req->hier->plan.items[i].req && req->hier->plan.items[i].req->status == MU_PENDING)
+            mu_coll_probe(req->hier->plan.items[i].req);
     if (mu_kinds[req->call.kind].has_peer)
         return;
     for (unsigned i = 0; i < req->nin; i++) {
@@ -133,10 +163,12 @@ static uint64_t look(struct muster_request *req, bool polled)
     idle = now - req->moved_at;
     mu_coll_watch(e);
     if (req->comm->shm)
-        mu_shm_look(req, idle);
+        mu_shm_look(req->comm, idle);
+    if (req->hier)
+        mu_hier_look(req, idle);
     if (idle > PROBE_AFTER && !req->probed)
         mu_coll_probe(req);
-    if (idle > e->timeout)
+    if (idle > e->timeout && (!req->hier || idle > e->timeout + mu_hier_grace(req)))
         mu_coll_late(req);
     mu_coll_settle(e);
     return idle;

@@ -94,8 +94,11 @@ typedef enum {
 } muster_dtype;
 
 /* AVG is the sum divided by the number of ranks; integers truncate towards zero. 16-bit floats accumulate in float32
- * and are rounded once, to nearest even. The order of a reduction is rank 0, 1, 2, ...: equal inputs give equal
- * bits, whatever the sizes, timings and algorithms. */
+ * and are rounded to nearest even. The order of a reduction is rank 0, 1, 2, ... Where a communicator spans nodes and
+ * two of its ranks are on one, it is that inside each node, rounded once, and then node by node, in the order of their
+ * lowest ranks, rounded again (16-bit averages are divided inside the nodes); a reduce-scatter has this order only
+ * where all nodes have as many ranks, one after another. Equal inputs on equal places give equal bits, whatever the
+ * sizes and timings. */
 typedef enum { MUSTER_SUM, MUSTER_PROD, MUSTER_MIN, MUSTER_MAX, MUSTER_AVG } muster_op;
 
 /* Counts are in elements. Host memory: the call blocks. Device memory: it is enqueued on the communicator's stream.

@@ -66,6 +66,11 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "MUSTER_SHM=%s: 0, copy or 1 is needed", s);
     e.shm = !s || *s != '0';
     e.shm_reads = !s || *s != 'c';
+    e.shm_host = getenv("MUSTER_SHM_HOST");
+    s = getenv("MUSTER_HIER");
+    if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_HIER=%s: 0 or 1 is needed", s);
+    e.hier = !s || *s != '0';
     s = getenv("MUSTER_PROGRESS");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_PROGRESS=%s: 0 or 1 is needed", s);

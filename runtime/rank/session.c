@@ -270,6 +270,7 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     e->timeout = (uint64_t)(session.env.timeout * (double)MU_SEC);
     e->nap_after = 50 * MU_MS;
     e->flat_max = session.env.flat_max;
+    e->hier = session.env.hier;
     session.join_deadline = mu_now() + e->timeout;
     mu_slot_wait(e->slot, &(struct mu_slot_op){.kind = MU_OP_KIND_INIT, .peer = MU_OP_PEER_NONE, .since = mu_now()});
 
@@ -290,7 +291,7 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
     if (rc == 0)
-        rc = mu_shm_connect(e, session.env.shm, session.env.shm_reads, joining_stops, e, err);
+        rc = mu_shm_connect(e, session.env.shm, session.env.shm_reads, session.env.shm_host, joining_stops, e, err);
     if (rc < 0)
         return rc;
     session.live = true;
@@ -349,14 +350,16 @@ static int part(struct mu_engine *e, struct mu_err *err)
 static void forget(struct mu_engine *e)
 {
     while (e->comms)
-        mu_comm_delete(e->comms);
+        mu_comm_delete(e->comms->whole ? e->comms->whole : e->comms);
     mu_shm_disconnect(e);
     mu_frames_clear(&e->stray, &e->pool);
     mu_pool_clear(&e->pool);
     free(e->nodes);
+    free(e->place);
     free(e->retired);
     e->world = NULL;
     e->nodes = NULL;
+    e->place = NULL;
     e->retired = NULL;
     e->nretired = 0;
 }

@@ -18,14 +18,21 @@ run() { # NAME RANKS [VAR=value...] -- PROGRAM ARGS...
     local vars=()
     while [ "$1" != -- ]; do vars+=("$1"); shift; done
     shift
-    local cmd=(env "${vars[@]}")
+    local cmd=(env "${vars[@]}") prog=("$B/tests/mpi/$1" "${@:2}") v
+    for v in "${vars[@]}"; do # ranks with other letters are on other nodes
+        # shellcheck disable=SC2016
+        case $v in COLL_NODES=*)
+            prog=(bash -c 'export MUSTER_SHM_HOST=${COLL_NODES:$OMPI_COMM_WORLD_RANK:1}; exec "$@"' nodes "${prog[@]}")
+            ;;
+        esac
+    done
     if [ "$ranks" != 0 ]; then
         cmd+=("${launch[@]}")
         [ -z "${COLL_SHORT-}" ] || cmd+=(-x COLL_SHORT)
         for v in "${vars[@]}"; do cmd+=(-x "${v%%=*}"); done
         cmd+=(-np "$ranks")
     fi
-    timeout -k 10 300 "${cmd[@]}" "$B/tests/mpi/$1" "${@:2}" >"$out" 2>&1 </dev/null || rc=$?
+    timeout -k 10 300 "${cmd[@]}" "${prog[@]}" >"$out" 2>&1 </dev/null || rc=$?
     [ $rc = 0 ] && grep -q '^1\.\.[1-9]' "$out" && ! grep -q '^not ok' "$out" || good=0
     ! grep -qE '^ +#[0-9]+ .* in (mu_|muster_)' "$out" || good=0
     n=$((n + 1))
@@ -65,6 +72,24 @@ for max in 1 1000000000; do
     run "all collectives, 3 ranks, over MPI, algorithms changed at $max bytes" 3 MUSTER_SHM=0 MUSTER_FLAT_MAX=$max -- \
         coll_all
     same
+done
+run "all collectives, nodes of 2 and 2 ranks" 4 COLL_NODES=0011 -- coll_all
+digest=$(grep '^# digest' "$out")
+for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
+    run "all collectives, nodes of 2 and 2 ranks, $v" 4 COLL_NODES=0011 $v -- coll_all
+    same
+done
+for nodes in 0001 0101 01122; do
+    run "all collectives, nodes $nodes" ${#nodes} COLL_NODES=$nodes -- coll_all
+done
+run "all collectives, nodes 0011 that are not used" 4 COLL_NODES=0011 MUSTER_HIER=0 COLL_STRICT=1 -- coll_all
+for c in count sizes dtype op root function leaf finalize elsewhere; do
+    run "disagreement: $c over nodes" 4 COLL_NODES=0011 -- coll_errors $c
+done
+for nodes in 001 011; do
+    for c in late late-request; do
+        run "deadline: $c over nodes $nodes" 3 MUSTER_TIMEOUT=1 COLL_NODES=$nodes -- coll_errors $c
+    done
 done
 for shm in 1 0; do
     over=$([ $shm = 1 ] && echo "" || echo ", over MPI")

@@ -122,30 +122,90 @@ static int64_t sign_extended(uint64_t u, size_t w)
     return w == 8 ? (int64_t)u : (int64_t)(u << (64 - 8 * w)) >> (64 - 8 * w);
 }
 
+/* COLL_NODES: a letter for each rank, the same for those of one node; they are said to be on one when it is not set. */
+static const char *nodes;
+static int nnodes;
+
+static int node_of(int r)
+{
+    return nodes && r < nnodes ? nodes[r] : 0;
+}
+
+/* Every node has as many ranks, one after another. */
+static int in_a_row(void)
+{
+    int each = 0;
+
+    while (each < size && node_of(each) == node_of(0))
+        each++;
+    for (int r = 0; r < size; r++)
+        for (int k = 0; k < size; k++)
+            if ((node_of(r) == node_of(k)) != (r / each == k / each))
+                return 0;
+    return size % each == 0;
+}
+
+static double step_float(muster_dtype t, muster_op op, double a, double x)
+{
+    double v = op == MUSTER_SUM || op == MUSTER_AVG ? a + x
+               : op == MUSTER_PROD                  ? a * x
+               : isnan(a) || isnan(x)               ? NAN
+               : op == MUSTER_MIN                   ? (x < a ? x : a)
+                                                    : (x > a ? x : a);
+
+    return t == MUSTER_FLOAT64 ? v : (double)(float)v;
+}
+
+static double divided(muster_dtype t, double a, int n)
+{
+    return t == MUSTER_FLOAT64 ? a / n : (double)(float)(a / n);
+}
+
+/* Rank by rank, or node by node: inside a node rank by rank, then rounded to the type. */
+static double expected_float(muster_dtype t, muster_op op, const int *members, int n, size_t i, int by_node)
+{
+    int narrow = t == MUSTER_FLOAT16 || t == MUSTER_BFLOAT16;
+    double all = 0, a = 0;
+    int done = 0;
+
+    for (int first = 0; first < n; first++) {
+        int begun = 0, known = 0;
+
+        for (int k = 0; k < first; k++)
+            known |= !by_node || node_of(members[k]) == node_of(members[first]);
+        if (known)
+            continue;
+        for (int r = first; r < n; r++) {
+            double x = to_double(t, bits(t, members[r], i));
+
+            if (by_node && node_of(members[r]) != node_of(members[first]))
+                continue;
+            a = begun++ ? step_float(t, op, a, x) : x;
+        }
+        if (by_node && narrow && op == MUSTER_AVG) /* 16 bits are divided inside the nodes */
+            a = divided(t, a, n);
+        if (by_node)
+            a = to_double(t, from_double(t, a));
+        all = done++ ? step_float(t, op, all, a) : a;
+    }
+    return op == MUSTER_AVG && !(by_node && narrow) ? divided(t, all, n) : all;
+}
+
 /* members: world ranks in the order of the communicator. */
-static uint64_t expected(muster_dtype t, muster_op op, const int *members, int n, size_t i)
+static uint64_t expected(muster_dtype t, muster_op op, const int *members, int n, size_t i, int by_node)
 {
     uint64_t mask = width[t] == 8 ? UINT64_MAX : (1ull << 8 * width[t]) - 1, acc = bits(t, members[0], i);
-    int is_signed = t < MUSTER_FLOAT16 && t % 2 == 0;
-    double a = 0;
+    int is_signed = t < MUSTER_FLOAT16 && t % 2 == 0, several = 0, beside = 0;
 
+    for (int r = 1; r < n && by_node && nodes; r++)
+        for (int k = 0; k < r; k++)
+            *(node_of(members[r]) == node_of(members[k]) ? &beside : &several) = 1;
     if (t >= MUSTER_FLOAT16)
-        a = to_double(t, acc);
+        return from_double(t, expected_float(t, op, members, n, i, by_node && several && beside));
     for (int r = 1; r < n; r++) {
         uint64_t u = bits(t, members[r], i);
 
-        if (t >= MUSTER_FLOAT16) {
-            double x = to_double(t, u);
-
-            if (op == MUSTER_SUM || op == MUSTER_AVG)
-                a += x;
-            else if (op == MUSTER_PROD)
-                a *= x;
-            else
-                a = isnan(a) || isnan(x) ? NAN : op == MUSTER_MIN ? (x < a ? x : a) : (x > a ? x : a);
-            if (t != MUSTER_FLOAT64)
-                a = (float)a;
-        } else if (op == MUSTER_SUM || op == MUSTER_AVG) {
+        if (op == MUSTER_SUM || op == MUSTER_AVG) {
             acc = (acc + u) & mask;
         } else if (op == MUSTER_PROD) {
             acc = (acc * u) & mask;
@@ -154,11 +214,6 @@ static uint64_t expected(muster_dtype t, muster_op op, const int *members, int n
 
             acc = (op == MUSTER_MIN) == less ? u : acc;
         }
-    }
-    if (t >= MUSTER_FLOAT16) {
-        if (op == MUSTER_AVG)
-            a = t == MUSTER_FLOAT64 ? a / n : (float)(a / n);
-        return from_double(t, a);
     }
     if (op == MUSTER_AVG)
         acc = (is_signed ? (uint64_t)(sign_extended(acc, width[t]) / n) : acc / (uint64_t)n) & mask;
@@ -256,7 +311,7 @@ static int do_allreduce(size_t n, muster_dtype t, muster_op op, int in_place)
     memcpy(out.p, in.p, in_place ? n * width[t] : 0);
     ok = muster_allreduce(in_place ? out.p : in.p, out.p, n, t, op, world) == 0;
     for (size_t i = 0; i < n; i++)
-        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i));
+        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i, 1));
     ok &= is_input(in.p, t, rank, 0, n);
     return buf_free(&in) & buf_free(&out) & ok;
 }
@@ -273,7 +328,7 @@ static int do_reduce(size_t n, muster_dtype t, muster_op op, int in_place)
     ok =
         muster_reduce(rank == root && in_place ? out.p : in.p, rank == root ? out.p : NULL, n, t, op, root, world) == 0;
     for (size_t i = 0; i < n && rank == root; i++)
-        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i));
+        ok &= holds(out.p, t, i, expected(t, op, everybody(), size, i, 1));
     ok &= is_input(in.p, t, rank, 0, n);
     return buf_free(&in) & buf_free(&out) & ok;
 }
@@ -288,7 +343,7 @@ static int do_reduce_scatter(size_t n, muster_dtype t, muster_op op, int in_plac
     fill(in.p, t, rank, 0, n * (size_t)size);
     ok = muster_reduce_scatter(in.p, at, n, t, op, world) == 0;
     for (size_t i = 0; i < n; i++)
-        ok &= holds(at, t, i, expected(t, op, everybody(), size, (size_t)rank * n + i));
+        ok &= holds(at, t, i, expected(t, op, everybody(), size, (size_t)rank * n + i, in_a_row()));
     return buf_free(&in) & buf_free(&out) & ok;
 }
 
@@ -381,6 +436,17 @@ static void thresholds(void)
     }
 }
 
+static void chunks(void)
+{
+    int ok = 1;
+
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++)
+        if (c < 2 || c == 5)
+            ok &=
+                calls[c].run(700001, MUSTER_FLOAT32, MUSTER_SUM, 0) & calls[c].run(1600000, MUSTER_INT8, MUSTER_AVG, 1);
+    check(ok, "several chunks on their way at once");
+}
+
 static void large(void)
 {
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
@@ -408,7 +474,7 @@ static void splits(void)
     mine = bits(MUSTER_INT64, rank, 0);
     memcpy(&x, &mine, 8);
     ok = ok && muster_allreduce(&x, &y, 1, MUSTER_INT64, MUSTER_MAX, half) == 0;
-    ok = ok && (uint64_t)y == expected(MUSTER_INT64, MUSTER_MAX, members, n, 0);
+    ok = ok && (uint64_t)y == expected(MUSTER_INT64, MUSTER_MAX, members, n, 0, 1);
     check(ok, "split into halves, each with its own result");
 
     ok = muster_comm_split(world, 7, -rank, &back) == 0 && muster_rank(back) == size - 1 - rank;
@@ -650,8 +716,11 @@ int main(int argc, char **argv)
     world = muster_world();
     rank = muster_rank(world);
     size = muster_size(world);
+    nodes = getenv("COLL_STRICT") ? NULL : getenv("COLL_NODES");
+    nnodes = nodes ? (int)strlen(nodes) : 0;
     small_sizes();
     thresholds();
+    chunks();
     if (!getenv("COLL_SHORT"))
         large();
     splits();

@@ -1,0 +1,406 @@
+#include "collectives/plan.h"
+
+#include <stdlib.h>
+
+#define SHARED ((size_t)32 << 10) /* bytes from which an all-reduce is shared out among the lanes */
+#define SLICE ((size_t)256 << 10) /* of a lane, at a time */
+#define CHUNK ((size_t)512 << 10) /* of the leaders */
+#define DEPTH 3u                  /* chunks that are on their way */
+
+int mu_layout_make(struct mu_layout *out, const int *node, int rank, int size, struct mu_err *err)
+{
+    struct mu_layout l = {.size = size, .in_a_row = true};
+    int *count = calloc((size_t)size, sizeof *count);
+
+    l.node_of = calloc((size_t)size, sizeof *l.node_of);
+    l.local_of = calloc((size_t)size, sizeof *l.local_of);
+    if (!count || !l.node_of || !l.local_of) {
+        free(count);
+        mu_layout_clear(&l);
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
+    }
+    for (int r = 0; r < size; r++) {
+        int first = 0;
+
+        while (node[first] != node[r])
+            first++;
+        l.node_of[r] = first == r ? l.nodes++ : l.node_of[first];
+        l.local_of[r] = count[l.node_of[r]]++;
+    }
+    l.node = l.node_of[rank];
+    l.local = l.local_of[rank];
+    l.nlocal = count[l.node];
+    l.lanes = count[0];
+    for (int n = 1; n < l.nodes; n++)
+        if (count[n] != count[0])
+            l.lanes = 0;
+    for (int r = 0; r < size; r++)
+        l.in_a_row &= l.lanes && r == l.node_of[r] * l.lanes + l.local_of[r];
+    free(count);
+    *out = l;
+    return 0;
+}
+
+void mu_layout_clear(struct mu_layout *l)
+{
+    free(l->node_of);
+    free(l->local_of);
+    l->node_of = l->local_of = NULL;
+}
+
+/* --- building --- */
+
+struct draft {
+    struct mu_plan *plan;
+    const struct mu_layout *l;
+    const struct mu_call *call;
+    size_t elem;
+    muster_op inside, between; /* see split_avg */
+    unsigned ranks_inside, ranks_between;
+};
+
+static int add(struct draft *d, enum mu_side side, int after, struct mu_call call)
+{
+    struct mu_item *i = &d->plan->items[d->plan->n];
+
+    *i = (struct mu_item){.side = (uint8_t)side, .call = call, .after = after};
+    i->call.dtype = d->call->dtype;
+    i->call.op = side == MU_LOCAL ? d->inside : d->between;
+    i->part.ranks = side == MU_LOCAL ? d->ranks_inside : d->ranks_between;
+    return (int)d->plan->n++;
+}
+
+static void *at(const struct draft *d, const void *p, size_t elements)
+{
+    return mu_at(p, elements * d->elem);
+}
+
+/* An average is a sum that is divided once, at the end; 16-bit floats are divided inside the nodes, where sums have not
+ * been rounded yet, so that what is between nodes does not grow beyond the type. */
+static void split_avg(struct draft *d)
+{
+    bool avg = mu_kinds[d->call->kind].has_op && d->call->op == MUSTER_AVG;
+    unsigned p = (unsigned)d->l->size;
+    bool early = avg && (d->call->dtype == MUSTER_FLOAT16 || d->call->dtype == MUSTER_BFLOAT16);
+    d->inside = avg && !early ? MUSTER_SUM : d->call->op;
+    d->between = early ? MUSTER_SUM : d->call->op;
+    d->ranks_inside = early ? p : 0;
+    d->ranks_between = avg && !early ? p : 0;
+}
+
+/* --- operations; room: how many items there are at most, and bytes of scratch --- */
+
+struct size {
+    size_t items, scratch;
+};
+
+static size_t parts(size_t count, size_t each)
+{
+    return count ? (count - 1) / each + 1 : 1;
+}
+
+static bool shared(const struct draft *d)
+{
+    return d->l->lanes > 1 && d->call->count * d->elem > SHARED;
+}
+
+static size_t slice_of(const struct draft *d)
+{
+    return SLICE / d->elem;
+}
+
+static size_t whole_of(const struct draft *d) /* elements of a chunk that is shared out */
+{
+    return slice_of(d) * (size_t)d->l->lanes;
+}
+
+static struct size allreduce_size(const struct draft *d)
+{
+    if (!shared(d))
+        return (struct size){3 * parts(d->call->count, CHUNK / d->elem), 0};
+    return (struct size){3 * parts(d->call->count, whole_of(d)), whole_of(d) * d->elem};
+}
+
+/* Where chunk c is worked on: in place of the result, or in the scratch when it does not divide. */
+static size_t chunk_of(const struct draft *d, size_t c, size_t *from, char **work, size_t *each)
+{
+    size_t whole = whole_of(d), lanes = (size_t)d->l->lanes, left = d->call->count - c * whole;
+    size_t n = left < whole ? left : whole;
+
+    *from = c * whole;
+    *each = (n + lanes - 1) / lanes;
+    *work = n % lanes ? d->plan->scratch : at(d, d->call->recv, *from);
+    return n;
+}
+
+static int scatter_chunk(struct draft *d, size_t c)
+{
+    size_t from, each, n;
+    char *work, *mine;
+    bool odd;
+    int i;
+
+    n = chunk_of(d, c, &from, &work, &each);
+    mine = at(d, work, (size_t)d->l->local * each);
+    odd = n % (size_t)d->l->lanes != 0;
+    i = add(d, MU_LOCAL, -1,
+            (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER,
+                             .count = each,
+                             .send = odd ? work : at(d, d->call->send, from),
+                             .recv = mine});
+    if (odd)
+        d->plan->items[i].before = (struct mu_move){work, at(d, d->call->send, from), n * d->elem};
+    return add(d, MU_CROSS, i,
+               (struct mu_call){.kind = MU_OP_KIND_ALLREDUCE, .count = each, .send = mine, .recv = mine});
+}
+
+static void gather_chunk(struct draft *d, size_t c, int after)
+{
+    size_t from, each, n;
+    char *work;
+    int i;
+
+    n = chunk_of(d, c, &from, &work, &each);
+    i = add(d, MU_LOCAL, after,
+            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER,
+                             .count = each,
+                             .send = at(d, work, (size_t)d->l->local * each),
+                             .recv = work});
+    if (n % (size_t)d->l->lanes)
+        d->plan->items[i].then = (struct mu_move){at(d, d->call->recv, from), work, n * d->elem};
+}
+
+/* Chunk by chunk to the leaders, between them, and back to everybody. */
+static void allreduce_led(struct draft *d)
+{
+    size_t each = CHUNK / d->elem, n = parts(d->call->count, each);
+    int last[DEPTH];
+
+    for (size_t c = 0; c < n + DEPTH; c++) {
+        if (c >= DEPTH) {
+            size_t k = c - DEPTH, left = d->call->count - k * each;
+
+            if (k < n)
+                add(d, MU_LOCAL, last[k % DEPTH],
+                    (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
+                                     .count = left < each ? left : each,
+                                     .recv = at(d, d->call->recv, k * each)});
+        }
+        if (c < n) {
+            size_t left = d->call->count - c * each, m = left < each ? left : each;
+            void *recv = at(d, d->call->recv, c * each);
+
+            last[c % DEPTH] = add(d, MU_LOCAL, -1,
+                                  (struct mu_call){.kind = MU_OP_KIND_REDUCE,
+                                                   .count = m,
+                                                   .send = at(d, d->call->send, c * each),
+                                                   .recv = d->l->local ? NULL : recv});
+            if (d->l->local == 0)
+                last[c % DEPTH] =
+                    add(d, MU_CROSS, last[c % DEPTH],
+                        (struct mu_call){.kind = MU_OP_KIND_ALLREDUCE, .count = m, .send = recv, .recv = recv});
+        }
+    }
+}
+
+static void allreduce(struct draft *d)
+{
+    size_t n = parts(d->call->count, shared(d) ? whole_of(d) : 1);
+    int last[DEPTH];
+
+    if (!shared(d)) {
+        allreduce_led(d);
+        return;
+    }
+    for (size_t c = 0; c < n + DEPTH; c++) {
+        if (c >= DEPTH && c - DEPTH < n)
+            gather_chunk(d, c - DEPTH, last[c % DEPTH]);
+        if (c < n)
+            last[c % DEPTH] = scatter_chunk(d, c);
+    }
+}
+
+static struct size reduce_size(const struct draft *d)
+{
+    size_t bytes = d->call->count * d->elem;
+
+    return (struct size){3 * parts(d->call->count, CHUNK / d->elem), DEPTH * (bytes < CHUNK ? bytes : CHUNK)};
+}
+
+/* The result comes to the leader of the root's node. When the root is another rank there, all of its node hear it: that
+ * is cheap beside what goes between nodes. */
+static void reduce(struct draft *d)
+{
+    size_t each = CHUNK / d->elem, n = parts(d->call->count, each);
+    int home = d->l->node_of[d->call->root], there = d->l->local_of[d->call->root], last[DEPTH];
+    bool here = d->l->node == home, root = here && d->l->local == there, leader = d->l->local == 0;
+
+    for (size_t c = 0; c < n + DEPTH; c++) {
+        size_t k = c - DEPTH, m, left;
+
+        if (c >= DEPTH && k < n && here && there) {
+            left = d->call->count - k * each;
+            m = left < each ? left : each;
+            add(d, MU_LOCAL, last[k % DEPTH],
+                (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
+                                 .count = m,
+                                 .recv = root ? at(d, d->call->recv, k * each)
+                                              : at(d, d->plan->scratch, k % DEPTH * each)});
+        }
+        if (c < n) {
+            void *work = root ? at(d, d->call->recv, c * each)
+                              : mu_at(d->plan->scratch, d->plan->scratch ? c % DEPTH * each * d->elem : 0);
+
+            left = d->call->count - c * each;
+            m = left < each ? left : each;
+            /* Where it is worked on has been sent from. */
+            last[c % DEPTH] = add(d, MU_LOCAL, leader && c >= DEPTH ? last[c % DEPTH] : -1,
+                                  (struct mu_call){.kind = MU_OP_KIND_REDUCE,
+                                                   .count = m,
+                                                   .send = at(d, d->call->send, c * each),
+                                                   .recv = leader ? work : NULL});
+            if (leader)
+                last[c % DEPTH] = add(
+                    d, MU_CROSS, last[c % DEPTH],
+                    (struct mu_call){
+                        .kind = MU_OP_KIND_REDUCE, .root = home, .count = m, .send = work, .recv = here ? work : NULL});
+        }
+    }
+}
+
+static struct size broadcast_size(const struct draft *d)
+{
+    return (struct size){2 * parts(d->call->count, CHUNK / d->elem), 0};
+}
+
+/* The root's lane carries it between nodes, or the leaders. */
+static void broadcast(struct draft *d)
+{
+    size_t each = CHUNK / d->elem, n = parts(d->call->count, each);
+    int home = d->l->node_of[d->call->root], there = d->l->local_of[d->call->root];
+    int carrier = d->l->lanes ? there : 0;
+    bool here = d->l->node == home, carries = d->l->local == carrier;
+
+    for (size_t c = 0; c < n; c++) {
+        size_t left = d->call->count - c * each, m = left < each ? left : each;
+        struct mu_call local = {.kind = MU_OP_KIND_BROADCAST,
+                                .root = here ? there : carrier,
+                                .count = m,
+                                .recv = at(d, d->call->recv, c * each)};
+        struct mu_call cross = local;
+        int i = -1;
+
+        cross.root = home;
+        if (!here && carries)
+            i = add(d, MU_CROSS, -1, cross);
+        i = add(d, MU_LOCAL, i, local);
+        if (here && carries)
+            add(d, MU_CROSS, d->l->local == there ? -1 : i, cross);
+    }
+}
+
+static struct size barrier_size(const struct draft *d)
+{
+    (void)d;
+    return (struct size){3, 0};
+}
+
+static void barrier(struct draft *d)
+{
+    int i = add(d, MU_LOCAL, -1, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
+
+    if (d->l->local == 0)
+        i = add(d, MU_CROSS, i, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
+    add(d, MU_LOCAL, i, (struct mu_call){.kind = MU_OP_KIND_BROADCAST});
+}
+
+static struct size reduce_scatter_size(const struct draft *d)
+{
+    size_t nodes = (size_t)d->l->nodes;
+
+    return (struct size){2 * nodes, nodes * d->call->count * d->elem};
+}
+
+/* Node by node: its blocks are reduced here, and each lane sends its own there. */
+static void reduce_scatter(struct draft *d)
+{
+    size_t n = d->call->count, lanes = (size_t)d->l->lanes;
+
+    for (int j = 0; j < d->l->nodes; j++) {
+        void *part = at(d, d->plan->scratch, (size_t)j * n);
+        int i = add(d, MU_LOCAL, -1,
+                    (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER,
+                                     .count = n,
+                                     .send = at(d, d->call->send, (size_t)j * lanes * n),
+                                     .recv = part});
+
+        add(d, MU_CROSS, i,
+            (struct mu_call){.kind = MU_OP_KIND_REDUCE,
+                             .root = j,
+                             .count = n,
+                             .send = part,
+                             .recv = j == d->l->node ? d->call->recv : NULL});
+    }
+}
+
+static struct size allgather_size(const struct draft *d)
+{
+    return (struct size){1 + (size_t)d->l->nodes, 0};
+}
+
+static void allgather(struct draft *d)
+{
+    size_t n = d->call->count, lanes = (size_t)d->l->lanes;
+    void *lane = at(d, d->call->recv, (size_t)d->l->local * n);
+    int i = add(d, MU_CROSS, -1,
+                (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = n, .send = d->call->send, .recv = lane});
+
+    d->plan->items[i].part.stride = lanes * n;
+    for (int k = 0; k < d->l->nodes; k++) {
+        size_t j = (size_t)((d->l->node + k) % d->l->nodes);
+
+        add(d, MU_LOCAL, k ? i : -1,
+            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER,
+                             .count = n,
+                             .send = k ? at(d, lane, j * lanes * n) : d->call->send,
+                             .recv = at(d, d->call->recv, j * lanes * n)});
+    }
+}
+
+static const struct {
+    struct size (*size)(const struct draft *);
+    void (*fill)(struct draft *);
+} rows[MU_OP_KIND_COUNT] = {
+    [MU_OP_KIND_ALLREDUCE] = {allreduce_size, allreduce},
+    [MU_OP_KIND_REDUCE] = {reduce_size, reduce},
+    [MU_OP_KIND_REDUCE_SCATTER] = {reduce_scatter_size, reduce_scatter},
+    [MU_OP_KIND_ALLGATHER] = {allgather_size, allgather},
+    [MU_OP_KIND_BROADCAST] = {broadcast_size, broadcast},
+    [MU_OP_KIND_BARRIER] = {barrier_size, barrier},
+};
+
+int mu_plan_make(struct mu_plan *out, const struct mu_layout *layout, const struct mu_call *call, size_t elem,
+                 struct mu_err *err)
+{
+    struct mu_plan plan = {0};
+    struct draft d = {.plan = &plan, .l = layout, .call = call, .elem = elem ? elem : 1};
+    struct size size = rows[call->kind].size(&d);
+
+    plan.items = calloc(size.items, sizeof *plan.items);
+    plan.scratch = size.scratch ? calloc(1, size.scratch) : NULL;
+    if (!plan.items || (size.scratch && !plan.scratch)) {
+        mu_plan_clear(&plan);
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the parts of a muster_%s", mu_kinds[call->kind].name);
+    }
+    split_avg(&d);
+    rows[call->kind].fill(&d);
+    *out = plan;
+    return 0;
+}
+
+void mu_plan_clear(struct mu_plan *plan)
+{
+    free(plan->items);
+    free(plan->scratch);
+    *plan = (struct mu_plan){0};
+}
