@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Kills or stops a rank at a random moment inside random collectives, and looks at what the others are told, when, and
-whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed."""
+whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed.
+HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own."""
 import mmap
 import os
 import random
@@ -18,7 +19,10 @@ BOUND_MS = float(os.environ.get("BOUND_MS", "2000"))  # a death is known
 TIMEOUT = 1.0
 EPEER, ETIMEOUT, EABORTED = -4, -5, -6
 DIR = tempfile.mkdtemp(prefix="muster-coll-kill-")
-ENV = dict(os.environ, MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2")
+HOSTS = os.environ.get("HOSTS")
+ENV = dict(os.environ)
+if not HOSTS:
+    ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2")
 count = failed = 0
 
 
@@ -41,12 +45,15 @@ def seen(m, rank):
 def round_of(n, times):
     rng = random.Random(SEED * 100003 + n)
     ranks, how = rng.choice([2, 3, 4, 5]), rng.choice(["kill", "stop"])
+    if HOSTS:
+        ranks = sum(int(h.split(":")[1]) for h in HOSTS.split(","))
     victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
     path = DIR + "/seen"
     with open(path, "wb") as f:
         f.truncate(16 + 640 * 16)
     env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
-    args = [B + "/bin/muster", "run", "-n", str(ranks), "--oversubscribe", "--on-failure=keep",
+    where = ["-H", HOSTS] if HOSTS else ["-n", str(ranks)]
+    args = [B + "/bin/muster", "run"] + where + ["--oversubscribe", "--on-failure=keep",
             B + "/tests/fault/coll_kill", path, str(seed), how, str(victim), str(delay)]
     try:
         p = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

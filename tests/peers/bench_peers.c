@@ -240,6 +240,18 @@ static const char *verdict(const struct cell *c)
     return c->against.ci_high < SLOWER ? "slower" : c->against.ci_low > 1 / SLOWER ? "faster" : "even";
 }
 
+/* WIRE: MB/s of a host's link, each way; HOSTS: how many. What an all-reduce has to move over each link, as a part. */
+static void wire_share(const struct op *op, size_t bytes, double ours, double peer)
+{
+    const char *wire = getenv("WIRE"), *hosts = getenv("HOSTS");
+    double h = hosts ? atof(hosts) : 0, ns;
+
+    if (!wire || h < 2 || op->peer != peer_allreduce)
+        return;
+    ns = 2 * (h - 1) / h * (double)bytes / atof(wire) * 1e3;
+    printf("  of the wire: private %.0f %%, MPI %.0f %%", 100 * ns / ours, 100 * ns / peer);
+}
+
 /* Returns wrong elements. */
 static long measure(const struct op *op, size_t bytes, int trials, bool *slower)
 {
@@ -284,6 +296,7 @@ static long measure(const struct op *op, size_t bytes, int trials, bool *slower)
         printf("  bound %.2f GB/s, mapped at %.0f %% (%.0f %% of minima)",
                2.0 * (double)bytes * size / cells[BOUND].time.p50, 100 * cells[BOUND].time.p50 / cells[MAPPED].time.p50,
                100 * cells[BOUND].time.min / cells[MAPPED].time.min);
+    wire_share(op, bytes, cells[PRIVATE].time.p50, cells[PEER].time.p50);
     printf("%s\n", bad ? "  WRONG" : "");
     fflush(stdout);
     return bad;

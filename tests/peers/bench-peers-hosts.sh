@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# make bench-peers-hosts: all-reduce over two and four hosts (network namespaces) with links of 1 Gbit/s, beside Open
+# MPI's own, turn by turn in the same processes, after both were found right. Columns as of make bench-peers; "of the wire"
+# is the time that 2 (n - 1) / n of the vector takes on each link, through the median.
+#   HOSTS="2 4" PPN=2 OPS=allreduce MIN=8 MAX=64M TRIALS=11 RATE=1000 (Mbit/s); QUICK=1: few and small
+set -u
+. "$(dirname "${BASH_SOURCE[0]}")/../cluster/cluster.sh"
+if [ -n "${QUICK-}" ]; then
+    : "${HOSTS:=2}" "${MAX:=64K}" "${TRIALS:=3}"
+fi
+: "${HOSTS:=2 4}" "${PPN:=2}" "${OPS:=allreduce}" "${MIN:=8}" "${MAX:=64M}" "${TRIALS:=11}" "${RATE:=1000}"
+export OPS MIN MAX TRIALS WIRE
+WIRE=$((RATE / 8))
+sizes=$HOSTS most=0
+for n in $sizes; do [ "$n" -le $most ] || most=$n; done
+cluster_up "$most" || exit
+echo "# $(mpirun --version | head -n 1); $(nproc) CPUs for all hosts, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+if unshare --net tc qdisc add dev lo root tbf rate 1gbit burst 256kb latency 50ms 2>/dev/null; then
+    for ((i = 1; i <= most; i++)); do
+        tc qdisc replace dev "h$i" root tbf rate "${RATE}mbit" burst 256kb latency 50ms &&
+            cluster_exec "h$i" tc qdisc replace dev eth0 root tbf rate "${RATE}mbit" burst 256kb latency 50ms || exit
+    done
+    echo "# links of $RATE Mbit/s each way"
+else
+    echo "# links of $RATE Mbit/s: skipped, this kernel has no token bucket (tbf); the links are as fast as the machine"
+    unset WIRE
+fi
+rc=0
+for n in $sizes; do
+    where=$(for ((i = 1; i <= n; i++)); do printf '%sh%d:%d' "$([ $i = 1 ] || echo ,)" $i "$PPN"; done)
+    echo "# $n hosts, $PPN ranks each"
+    export HOSTS=$n
+    cluster_mpirun --oversubscribe -H "$where" -x MIN -x MAX -x TRIALS -x OPS -x HOSTS ${WIRE:+-x WIRE} -np $((n * PPN)) \
+        "$B/tests/peers/bench_peers" || rc=1
+done
+exit $rc
