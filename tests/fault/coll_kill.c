@@ -1,5 +1,6 @@
 /* A rank that does collectives until one fails, and one rank that is killed or stopped at some moment inside one:
- * coll_kill FILE SEED kill|stop VICTIM DELAY_US. What everybody saw is in FILE, for coll_kill.t. */
+ * coll_kill FILE SEED kill|stop|halt VICTIM DELAY_US. One that was stopped is continued by another rank, unless it is
+ * halt. What everybody saw is in FILE, for coll_kill.t. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -112,6 +113,7 @@ static void wait_for_all(int me, int victim, int size)
 
 int main(int argc, char **argv)
 {
+    bool continues;
     int fd = argc == 6 ? open(argv[1], O_RDWR | O_CLOEXEC) : -1, victim, me, rc = 0;
     float *a[2], *b[2];
     struct seen *s;
@@ -122,7 +124,8 @@ int main(int argc, char **argv)
     }
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     state = strtoull(argv[2], NULL, 10) * 2654435761u + 1;
-    how = strcmp(argv[3], "stop") ? SIGKILL : SIGSTOP;
+    how = strcmp(argv[3], "kill") ? SIGSTOP : SIGKILL;
+    continues = !strcmp(argv[3], "stop");
     victim = atoi(argv[4]);
     me = muster_rank(muster_world());
     s = &shared->rank[me];
@@ -160,7 +163,7 @@ int main(int argc, char **argv)
     s->later_ns = mu_now() - s->later_ns;
     s->intact = intact();
     atomic_store(&s->done, 1);
-    if (how == SIGSTOP && me == (victim ? 0 : 1)) {
+    if (continues && me == (victim ? 0 : 1)) {
         wait_for_all(me, victim, muster_size(muster_world()));
         kill((pid_t)atomic_load(&shared->victim), SIGCONT);
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills or stops a rank at a random moment inside random collectives, and looks at what the others are told, when, and
 whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed.
-HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own."""
+HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own, and stops only with STOPS."""
 import mmap
 import os
 import random
@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 B = os.path.abspath(os.environ.get("B", "build/default"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
@@ -42,11 +43,23 @@ def seen(m, rank):
     return done, ns, code, later, later_ns, intact, calls, text
 
 
+def go_on(path, p, others):
+    """Ranks elsewhere do not see the process that was stopped; from here all are seen."""
+    end = time.monotonic() + 50
+    while p.poll() is None and time.monotonic() < end:
+        with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+            if all(seen(m, r)[0] for r in others):
+                subprocess.run(["pkill", "-CONT", "-f", "coll_kill " + path])
+                return
+        time.sleep(0.02)
+
+
 def round_of(n, times):
     rng = random.Random(SEED * 100003 + n)
     ranks, how = rng.choice([2, 3, 4, 5]), rng.choice(["kill", "stop"])
     if HOSTS:
         ranks = sum(int(h.split(":")[1]) for h in HOSTS.split(","))
+        how = how if "STOPS" in os.environ else "kill"
     victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
     path = DIR + "/seen"
     with open(path, "wb") as f:
@@ -54,12 +67,14 @@ def round_of(n, times):
     env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
     where = ["-H", HOSTS] if HOSTS else ["-n", str(ranks)]
     args = [B + "/bin/muster", "run"] + where + ["--oversubscribe", "--on-failure=keep",
-            B + "/tests/fault/coll_kill", path, str(seed), how, str(victim), str(delay)]
+            B + "/tests/fault/coll_kill", path, str(seed), "halt" if HOSTS and how == "stop" else how, str(victim), str(delay)]
     try:
-        p = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           timeout=60)
-        said, code = p.stdout.decode(), p.returncode
+        p = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if HOSTS and how == "stop":
+            go_on(path, p, [r for r in range(ranks) if r != victim])
+        said, code = p.communicate(timeout=60)[0].decode(), p.returncode
     except subprocess.TimeoutExpired as e:
+        p.kill()
         said, code = (e.stdout or b"").decode(), "none after 60 s"
     wrong = []
     with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
