@@ -156,8 +156,10 @@ void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struc
     f->owner = owner;
     rc = e->tp->ops->send(e->tp, world_peer, f, &err);
     if (rc == MU_SEND_PENDING) {
-        if (owner)
+        if (owner) {
             owner->inflight++;
+            owner->out[f->out].inflight++;
+        }
         return;
     }
     mu_frame_free(&e->pool, f);
@@ -226,6 +228,8 @@ static void collective(struct muster_comm *comm, struct mu_frame *f)
     uint64_t seq = f->head.seq;
     const struct mu_sig *mine;
 
+    if (f->head.type == MU_FRAME_PROBE)
+        mu_coll_answer(comm, f);
     if (seq >= comm->seq) {
         mu_frames_push(&comm->early[seq % MU_BUCKETS], mu_frame_compact(&comm->engine->pool, f));
         return;
@@ -234,6 +238,9 @@ static void collective(struct muster_comm *comm, struct mu_frame *f)
         r = r->next;
     if (r && f->head.type == MU_FRAME_CREDIT) {
         mu_coll_credit(r, f);
+    } else if (f->head.type == MU_FRAME_HERE) {
+        if (r)
+            mu_coll_here(r, (int)f->head.src);
     } else if (f->head.type != MU_FRAME_CREDIT) {
         /* An operation that has ended here may still have puzzled a rank that waits for more. */
         mine = r ? &r->sig : seq + MU_HISTORY >= comm->seq ? &comm->history[seq % MU_HISTORY] : NULL;
@@ -252,7 +259,7 @@ void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f)
     while (comm && comm->ctx != f->head.ctx)
         comm = comm->next;
     if (!comm) {
-        bool gone = f->head.type == MU_FRAME_CREDIT;
+        bool gone = f->head.type == MU_FRAME_CREDIT || f->head.type == MU_FRAME_HERE;
 
         for (size_t i = 0; i < e->nretired && !gone; i++)
             gone = e->retired[i] == f->head.ctx;
@@ -326,6 +333,7 @@ bool mu_coll_progress(struct mu_engine *e)
         for (struct mu_frame *f; (f = mu_frames_pop(&sent));) {
             if (f->owner) {
                 f->owner->inflight--;
+                f->owner->out[f->out].inflight--;
                 f->owner->moved = true;
                 mu_coll_kick(f->owner);
             }

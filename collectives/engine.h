@@ -32,7 +32,8 @@ struct mu_out { /* frames to one peer */
     bool open; /* the algorithm lets it go */
     const char *src;
     size_t total, ready; /* bytes; ready: may be sent now */
-    uint32_t nframes, sent, credit;
+    uint32_t nframes, sent, credit, inflight;
+    bool here; /* the peer has answered a probe of late */
 };
 
 struct mu_in { /* frames from one peer */
@@ -43,6 +44,7 @@ struct mu_in { /* frames from one peer */
     const struct mu_out *gate; /* dst may be written only as far as this one has been sent */
     size_t total;
     uint32_t nframes, got, used, granted;
+    bool here; /* as above */
     struct mu_frames queue;
 };
 
@@ -96,8 +98,9 @@ struct muster_request {
     struct muster_comm *comm;
     struct muster_request *next, **link; /* in comm->active */
     struct muster_request *run_next;
-    bool queued, moved, bound, probed;
-    int status; /* MU_PENDING, 0, or the code in err */
+    bool queued, moved, bound;
+    uint8_t probed; /* times since it has moved */
+    int status;     /* MU_PENDING, 0, or the code in err */
     struct mu_call call;
     struct mu_sig sig;
     uint64_t seq, entered; /* entered: number of this operation in this process, for people */
@@ -266,9 +269,13 @@ void mu_coll_credit(struct muster_request *req, const struct mu_frame *f);
 void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why);
 /* True when the two agree; else breaks the communicator on all its ranks and is false. */
 bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f);
-void mu_coll_late(
-    struct muster_request *req); /* the deadline has passed: breaks its communicator, naming who is missing */
-void mu_coll_probe(struct muster_request *req);
+/* After idle ns in which it has not moved: asks who is there; beyond the deadline breaks its communicator, naming who
+ * is missing. */
+void mu_coll_patience(struct muster_request *req, uint64_t idle);
+void mu_coll_answer(struct muster_comm *comm, const struct mu_frame *probe);
+void mu_coll_here(struct muster_request *req, int peer); /* it has answered */
+/* Does it wait for somebody who does not answer? Those who do wait themselves, and can say better whose fault it is. */
+bool mu_coll_silent(const struct muster_request *req);
 int mu_coll_missing(const struct muster_request *req); /* a peer that it waits for; -1: none */
 /* An operation was started that nobody waits for yet: the thread, if it is wanted, works on it. */
 void mu_progress_kick(struct mu_engine *e);

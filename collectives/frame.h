@@ -12,7 +12,8 @@
 enum mu_frame_type {
     MU_FRAME_DATA,   /* offset: of the payload in its stream */
     MU_FRAME_CREDIT, /* offset: how many frames of the stream may be sent altogether */
-    MU_FRAME_PROBE,  /* "I wait for you in this operation": only the signature matters */
+    MU_FRAME_PROBE,  /* "I wait for you in this operation"; offset: number of the program's operation that it is of */
+    MU_FRAME_HERE,   /* the answer: "I have entered it, or wait in one before it" */
     MU_FRAME_NOTICE, /* the operation failed at the sender; offset: the code, negated; payload: the text */
 };
 
@@ -34,6 +35,7 @@ struct muster_request;
 struct mu_frame {
     struct mu_frame *next;
     struct muster_request *owner; /* whose sending this is; NULL: nobody waits for it */
+    unsigned out;                 /* the owner's stream that it is of */
     size_t room;                  /* bytes of payload that fit */
     _Alignas(64) struct mu_frame_head head;
     char data[];

@@ -230,7 +230,7 @@ static bool begin_parts(struct muster_request *req, enum mu_side side)
             mu_coll_break_comm(req->comm, &err);
             return false;
         }
-        item->begun = any = true;
+        item->begun = any = req->moved = true;
     }
     pass_on(req, side);
     return any;
@@ -266,11 +266,22 @@ const struct mu_algo mu_hier = {"nodes", shape, begin, step};
 struct muster_request *mu_hier_current(const struct muster_request *req)
 {
     const struct mu_hier_op *op = req->hier;
+    const struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
+    struct muster_request *first = NULL;
 
-    for (unsigned i = op->first; i < op->plan.n; i++)
-        if (op->plan.items[i].req && op->plan.items[i].req->status == MU_PENDING)
-            return op->plan.items[i].req;
-    return NULL;
+    if (local->shm && local->shm->first && mu_shm_still(local->shm->first))
+        return local->shm->first;
+    for (unsigned i = op->first; i < op->plan.n; i++) {
+        struct muster_request *r = op->plan.items[i].req;
+
+        if (!r || r->status != MU_PENDING)
+            continue;
+        if (!r->shm.algo && mu_coll_silent(r))
+            return r;
+        if (!first)
+            first = r;
+    }
+    return first;
 }
 
 int mu_hier_rank(const struct muster_comm *whole, const struct muster_comm *side, int rank)
@@ -296,20 +307,4 @@ void mu_hier_look(struct muster_request *req, uint64_t idle)
     }
     if (local->shm)
         mu_shm_look(local, idle);
-}
-
-uint64_t mu_hier_grace(const struct muster_request *req)
-{
-    const struct mu_hier_op *op = req->hier;
-    const struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
-    uint64_t g = req->comm->engine->timeout / 8;
-
-    if (g > MU_SEC)
-        g = MU_SEC;
-    if (local->shm && local->shm->first && mu_shm_still(local->shm->first))
-        return 0;
-    for (unsigned i = op->first; i < op->plan.n; i++)
-        if (op->plan.items[i].side == MU_CROSS && op->plan.items[i].req)
-            return g;
-    return 2 * g;
 }

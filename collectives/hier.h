@@ -35,10 +35,8 @@ void mu_hier_spread(struct muster_comm *comm);
 
 /* Beats, deaths and poison inside the node; moves of parts are moves of the whole. */
 void mu_hier_look(struct muster_request *req, uint64_t idle);
-/* A part that goes on, the one to be waited for first; NULL: none. */
+/* A part that goes on, first one that waits for somebody who is silent; NULL: none. */
 struct muster_request *mu_hier_current(const struct muster_request *req);
 int mu_hier_rank(const struct muster_comm *whole, const struct muster_comm *side, int rank); /* in the whole; -1 */
-/* Who waits for somebody that waits himself leaves it to him to say whose fault it is: ns beyond the deadline. */
-uint64_t mu_hier_grace(const struct muster_request *req);
 
 #endif

@@ -73,6 +73,7 @@ static bool send_next(struct muster_request *req, struct mu_out *o)
     if (!f)
         return false;
     f->head.offset = at;
+    f->out = (unsigned)(o - req->out);
     if (n)
         memcpy(f->data, o->src + at, n);
     o->sent++;

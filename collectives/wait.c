@@ -10,7 +10,6 @@
 #define NEAR_CROWDED 4u
 #define POLLS_A_LOOK 64u
 #define YIELDS_A_LOOK 8u /* others may take a time slice each time */
-#define PROBE_AFTER (100 * MU_MS)
 #define NAP_NS 20000
 
 static void publish(const struct muster_request *req, bool polled)
@@ -27,6 +26,20 @@ static void publish(const struct muster_request *req, bool polled)
                                       .number = req->seq + 1});
 }
 
+/* Time that the program spends elsewhere, or for which its process is stopped, is not time without an answer. */
+static void be_fair(struct muster_request *req, uint64_t now)
+{
+    uint64_t away = now - req->looked_at, most = req->comm->engine->timeout / 4;
+
+    if (most > MU_SEC)
+        most = MU_SEC;
+    if (!req->looked_at)
+        req->moved_at = now;
+    else if (away > most)
+        req->moved_at += away - most;
+    req->looked_at = now;
+}
+
 /* Returns how long nothing has moved, in ns. */
 static uint64_t look(struct muster_request *req, bool polled)
 {
@@ -34,9 +47,11 @@ static uint64_t look(struct muster_request *req, bool polled)
     uint64_t now = mu_now(), idle;
 
     mu_coll_beat(e);
+    be_fair(req, now);
     if (req->moved) {
         req->moved = false;
         req->moved_at = now;
+        req->probed = 0;
     }
     publish(req, polled);
     idle = now - req->moved_at;
@@ -45,10 +60,7 @@ static uint64_t look(struct muster_request *req, bool polled)
         mu_shm_look(req->comm, idle);
     if (req->hier)
         mu_hier_look(req, idle);
-    if (idle > PROBE_AFTER && !req->probed)
-        mu_coll_probe(req);
-    if (idle > e->timeout && (!req->hier || idle > e->timeout + mu_hier_grace(req)))
-        mu_coll_late(req);
+    mu_coll_patience(req, idle);
     mu_coll_settle(e);
     return idle;
 }
@@ -60,17 +72,8 @@ bool mu_coll_test(struct muster_request *req)
     if (req->status != MU_PENDING)
         return true;
     mu_coll_progress(e);
-    if (req->status == MU_PENDING) {
-        uint64_t now = mu_now(), away = now - req->looked_at;
-
-        /* Time that the program spends elsewhere is not time without an answer. */
-        if (!req->looked_at)
-            req->moved_at = now;
-        else if (away > MU_SEC)
-            req->moved_at += away - MU_SEC;
-        req->looked_at = now;
+    if (req->status == MU_PENDING)
         look(req, true);
-    }
     if (req->status != MU_PENDING)
         mu_slot_go(e->slot);
     return req->status != MU_PENDING;
@@ -115,7 +118,7 @@ void mu_coll_wait(struct muster_request *req)
         mu_coll_beat(e);
         return;
     }
-    req->moved_at = mu_now();
+    req->moved_at = req->looked_at = mu_now();
     publish(req, false);
     while (req->status == MU_PENDING) {
         bool nap = idle > e->nap_after;

@@ -71,6 +71,10 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_HIER=%s: 0 or 1 is needed", s);
     e.hier = !s || *s != '0';
+    s = getenv("MUSTER_YIELD");
+    if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_YIELD=%s: 0 or 1 is needed", s);
+    e.yield = s && *s ? *s == '1' : -1;
     s = getenv("MUSTER_PROGRESS");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_PROGRESS=%s: 0 or 1 is needed", s);

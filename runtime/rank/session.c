@@ -192,7 +192,7 @@ static void set_patience(struct mu_engine *e)
 
     for (int i = 0; i < e->tp->size; i++)
         here += !strcmp(e->nodes[i], e->nodes[e->tp->rank]);
-    e->crowded = here > cpus;
+    e->crowded = session.env.yield < 0 ? here > cpus : session.env.yield;
     e->progress.wanted = session.env.progress == 1 || (session.env.progress < 0 && cpus >= 2 * here && own_cpus() > 1);
     e->nap_after = e->crowded ? MU_MS : 50 * MU_MS;
 }

@@ -41,6 +41,7 @@ struct mu_rank_env {
     size_t flat_max;
     bool shm;             /* ranks of one node use memory that they share */
     int progress;         /* a thread gets requests on: 1, 0, -1: if a CPU is free */
+    int yield;            /* who waits leaves the CPU at once: 1, 0, -1: if ranks are more than CPUs */
     bool shm_reads;       /* and read out of each other's processes */
     const char *shm_host; /* ranks with another one count as on another node; may be NULL */
     bool hier;            /* collectives between nodes are made of parts */
