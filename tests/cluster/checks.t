@@ -66,5 +66,7 @@ wait $check
 like "$? $(cat "$tmp/check.out")" '^1 .*h3 +- +failed +it has not answered' "a host that dies over its check" || note "$(cat "$tmp/check.out")"
 run_cmd "$muster" nodes remove h1 h2 h3 --force
 is "$rc" 0 "hosts leave the pool" || note "$err"
+wait_for 15 eval '! pgrep -f "[m]uster agent --join"'
+ok $? "and their agents end" || note "$(pgrep -af "[m]uster agent")"
 run_cmd "$muster" controller --stop --force
 done_testing

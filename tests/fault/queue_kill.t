@@ -72,14 +72,19 @@ def kill_controller():
         pass
 
 
+def once(*args, env=ENV):
+    p = subprocess.run([MUSTER, *map(str, args)], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                       timeout=60)
+    return p.returncode, p.stdout if p.returncode == 0 else p.stdout + p.stderr
+
+
 def muster(*args, env=ENV):
     """(code, output), asked again until there is an answer: a controller that dies takes some with it."""
     end = time.time() + 30
     while True:
-        p = subprocess.run([MUSTER, *map(str, args)], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                           timeout=60)
-        if p.returncode == 0 or NO.search(p.stderr) or time.time() > end:
-            return p.returncode, p.stdout + p.stderr
+        code, text = once(*args, env=env)
+        if code == 0 or NO.search(text) or time.time() > end:
+            return code, text
         time.sleep(0.05)
 
 
@@ -102,10 +107,16 @@ class Job:
         words += ["--timeout", 60] if rng.random() < 0.5 else []
         # of several ranks the first one speaks
         script = PROGRAM if ranks == 1 else '[ "$RANK" = 0 ] || exec sleep "$1"\n' + PROGRAM
-        code, text = muster(*words, "sh", "-c", script, "job", "%.2f" % (0.4 * rng.random()), self.code,
-                            env=dict(ENV, TOKEN=self.token, DIR=DIR))
-        self.id = int(text) if code == 0 else None
-        return self.id is not None or note(text)
+        words += ["--name", self.token, "sh", "-c", script, "job", "%.2f" % (0.4 * rng.random()), self.code]
+        env = dict(ENV, TOKEN=self.token, DIR=DIR)
+        # whoever has no answer looks before asking again
+        for _ in range(20):
+            code, text = once(*words, env=env)
+            ids = [int(text)] if code == 0 else [i for i, j in rows().items() if j["name"] == self.token]
+            if ids:
+                self.id = ids[0]
+                return True
+        return note(text)
 
     def ends(self, is_now):
         """How it may end. What has ended when it is to be cancelled keeps its end."""
@@ -219,7 +230,7 @@ def main():
     if ended:
         for j in jobs:
             muster("release", j.id)
-        ok(wide.submit(slots), "one more job")
+        ok(wide.submit(slots, True), "one more job")
         jobs.append(wide)
 
         def over():
