@@ -75,6 +75,7 @@ int main(void)
             cut++;
         }
     TAP_OK(!cut, "cut off anywhere it is refused");
+    TAP_OK(mu_s3_answer_parse("<\0/>", 4, &a, &err) == MUSTER_ECORRUPT, "a zero byte is no name");
 
     TAP_OK(!mu_s3_answer_parse(parts, sizeof parts - 1, &a, &err) && a.n == 2 && a.items[1].part == 2 &&
                a.items[1].bytes == 6 && !strcmp(a.upload, "up") && !strcmp(a.marker, "2") && !a.more,

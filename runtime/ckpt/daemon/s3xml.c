@@ -265,7 +265,8 @@ int mu_s3_answer_parse(const char *text, size_t n, struct mu_s3_answer *out, str
 {
     struct mu_s3_answer a = {0};
 
-    if (parse(text, text + n, &a)) {
+    if ((n && memchr(text, 0, n)) ||
+        parse(text, text + n, &a)) { /* no zero byte is in XML; names are kept as strings */
         mu_s3_answer_free(&a);
         return mu_err_set(err, MUSTER_ECORRUPT, "the answer is not that of an object store, or it is cut off");
     }
