@@ -23,6 +23,11 @@ run_cmd limited -Sn 700 "$muster" run -n 1 sh -c 'ulimit -Sn'
 is "$rc $out" "0 700" "another shell's limit is another one"
 stop_pool
 for l in "-f 1" "-t 1" "-s 64" "-v 200000"; do # of the shell that happens to start the pool
+    case $B$l in */san-*-v*)
+        skip "a sanitizer build needs more address space"
+        continue
+        ;;
+    esac
     MUSTER_HOME=$tmp/home${l// /}
     # shellcheck disable=SC2086
     run_cmd limited "-S${l:1:1}" "${l#* }" bash -c 'timeout 60 "$0" run -n 2 --oversubscribe seq 9999 | tail -n 1' "$muster"
