@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/checked.h"
 
 #define ANSWER_NS (MU_CHECK_ALL_NS + 10 * MU_SEC)
 #define AFTER_NS (5 * MU_SEC) /* after a failure: what restarts is not to be held up */
@@ -155,24 +156,6 @@ bool mu_ctl_checks_passed(struct mu_ctl *c, const struct mu_share *shares, unsig
 /* --- answers -------------------------------------------------------------------------------------------------------
  */
 
-static bool add_row(struct mu_m_checked *m, const char *name, uint32_t level, const char *reason)
-{
-    uint32_t n = m->levels.n;
-    uint32_t *levels = realloc(m->levels.v, (n + 1u) * sizeof *levels);
-
-    if (levels)
-        m->levels.v = levels;
-    uint32_t *took = realloc(m->took_ms.v, (n + 1u) * sizeof *took);
-    if (took)
-        m->took_ms.v = took;
-    if (!levels || !took || mu_strv_append(&m->names, name) || mu_strv_append(&m->reasons, reason))
-        return false;
-    levels[n] = level;
-    took[n] = 0;
-    m->levels.n = m->took_ms.n = n + 1;
-    return true;
-}
-
 /* The agent's clock against ours. It was asked after check_wall and has answered before now: its clock is off by no
  * less than what remains. */
 static bool add_clock(struct mu_ctl *c, const struct mu_node *n, struct mu_m_checked *m)
@@ -191,7 +174,7 @@ static bool add_clock(struct mu_ctl *c, const struct mu_node *n, struct mu_m_che
     else
         snprintf(text, sizeof text, "it agrees with the controller's to %s",
                  mu_str_fmt_duration(shown, sizeof shown, s->clock_ns));
-    return add_row(m, "clock", size >= s->clock_ns ? MU_LEVEL_FAIL : MU_LEVEL_OK, text);
+    return mu_checked_add(m, "clock", size >= s->clock_ns ? MU_LEVEL_FAIL : MU_LEVEL_OK, text, 0);
 }
 
 static void tell(struct mu_ctl *c, int node, const char *was)

@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/proc.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/checked.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
 
@@ -32,29 +33,6 @@ struct mu_checkup {
     struct mu_m_checked rows;
     char why[300]; /* it could not be started */
 };
-
-static void add(struct mu_checkup *u, const char *name, uint32_t level, const char *reason, uint32_t ms)
-{
-    struct mu_m_checked *r = &u->rows;
-    uint32_t n = r->levels.n;
-    uint32_t *levels = realloc(r->levels.v, (n + 1u) * sizeof *levels);
-
-    if (levels)
-        r->levels.v = levels;
-    uint32_t *took = realloc(r->took_ms.v, (n + 1u) * sizeof *took);
-    if (took)
-        r->took_ms.v = took;
-    if (!levels || !took || mu_strv_append(&r->names, name))
-        return;
-    if (mu_strv_append(&r->reasons, reason)) { /* rows stay whole */
-        size_t last = mu_strv_len(r->names) - 1;
-        free(MU_STEAL(r->names[last], NULL));
-        return;
-    }
-    levels[n] = level;
-    took[n] = ms;
-    r->levels.n = r->took_ms.n = n + 1;
-}
 
 static void end_process(struct mu_checkup *u)
 {
@@ -84,12 +62,12 @@ static void on_alarm(void *arg)
     char limit[32], why[200];
 
     if (u->why[0]) {
-        add(u, "checks", MU_LEVEL_WARN, u->why, 0);
+        mu_checked_add(&u->rows, "checks", MU_LEVEL_WARN, u->why, 0);
     } else {
         snprintf(why, sizeof why, "it has not ended within %s: what it looks at hangs, or all took too long",
                  mu_str_fmt_duration(limit, sizeof limit, u->limit + OVER));
         mu_log(MU_LOG_WARN, "agent", "health check %s: %s", u->name, why);
-        add(u, *u->name ? u->name : "checks", *u->name ? MU_LEVEL_FAIL : MU_LEVEL_WARN, why, 0);
+        mu_checked_add(&u->rows, *u->name ? u->name : "checks", *u->name ? MU_LEVEL_FAIL : MU_LEVEL_WARN, why, 0);
     }
     finish(u);
 }
@@ -115,8 +93,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
         return;
     }
     u->name[0] = 0;
-    add(u, m->names[0], m->levels.v[0], m->reasons && m->reasons[0] ? m->reasons[0] : "",
-        m->took_ms.n ? m->took_ms.v[0] : 0);
+    mu_checked_add(&u->rows, m->names[0], m->levels.v[0], m->reasons && m->reasons[0] ? m->reasons[0] : "",
+                   m->took_ms.n ? m->took_ms.v[0] : 0);
 }
 
 static void on_down(void *arg, struct mu_link *link)
@@ -125,7 +103,7 @@ static void on_down(void *arg, struct mu_link *link)
 
     (void)link;
     if (*u->name)
-        add(u, u->name, MU_LEVEL_WARN, "the process that makes the checks has died over it", 0);
+        mu_checked_add(&u->rows, u->name, MU_LEVEL_WARN, "the process that makes the checks has died over it", 0);
     finish(u);
 }
 
