@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,8 @@ int main(int argc, char **argv)
     char dashed[] = "--help";
 
     fill_standard_fds();
+    /* A relay's thread may still use OpenSSL while the process ends: nothing of it is taken down. */
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     if (argc < 2) {
         help(stderr);
         return MU_EXIT_USAGE;
