@@ -6,7 +6,7 @@ grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
 unset "${!AWS_@}"
 export HOME=$tmp
 trap 'down "$tmp/ceph"; down "$tmp/swift"; tap_exit' EXIT
-ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 100 "$muster" ckpt "$@"; }
+ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 40 "$muster" ckpt "$@"; }
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
 "$B/tests/fault/generations" "$tmp/small" 3 200 3 && "$B/tests/fault/generations" "$tmp/large" 2 12000 1
 ok $? "directories of checkpoints"
@@ -14,7 +14,7 @@ ok $? "directories of checkpoints"
 try_store() { # NAME
     local url=s3://ckpt/job
     python3 tests/fault/s3_bucket.py ckpt >"$tmp/bucket"
-    ok $? "$1: a bucket" || note "$(cat "$tmp/bucket")"
+    ok $? "$1: a bucket" || { note "$(cat "$tmp/bucket")" "$(tail -n 5 "$tmp/$1"/log/*)"; return; }
     ckpt push --all "$tmp/small" $url/small
     is "$rc $(grep -c sent <<<"$out")" "0 3" "$1: push" || note "$err"
     ckpt push --all --json "$tmp/small" $url/small
