@@ -6,8 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+from tap import wait_for
 
 B = os.path.abspath(os.environ.get("B", "build/default"))
 MUSTER, TRAIN = B + "/bin/muster", B + "/examples/train_lm"
@@ -37,15 +42,6 @@ def verb(*words):
     if rc != "0":
         raise Fault("cluster_%s: %s" % (" ".join(words), text))
     return text
-
-
-def wait_for(what, seconds, pause=0.02):
-    end = time.time() + seconds
-    while True:
-        value = what()
-        if value or time.time() > end:
-            return value
-        time.sleep(pause)
 
 
 # --- processes ------------------------------------------------------------------------------------------------------

@@ -13,8 +13,14 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+import tap
+from tap import ok
+
 B = os.path.abspath(os.environ.get("B", "build/default"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "12"))
 BOUND_MS = float(os.environ.get("BOUND_MS", "2000"))  # a death is known
 TIMEOUT = 1.0
@@ -26,17 +32,6 @@ HOSTS = os.environ.get("HOSTS")
 ENV = dict(os.environ)
 if not HOSTS:
     ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2")
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what))
-    if not good:
-        failed += 1
-        print("# " + str(detail).replace("\n", "\n# "))
-    sys.stdout.flush()
 
 
 def seen(m, rank):
@@ -128,5 +123,4 @@ try:
                   (how, t[len(t) // 2], t[len(t) * 99 // 100], t[-1], len(t)))
 finally:
     shutil.rmtree(DIR, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(failed > 0)
+tap.done()

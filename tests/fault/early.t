@@ -14,9 +14,15 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+import tap
+from tap import ok, wait_for
+
 B = os.path.abspath(os.environ.get("B", "build/default"))
 MUSTER, HELLO = B + "/bin/muster", B + "/tests/mpi/hello"
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "25"))
 AGENT_ROUNDS = int(os.environ.get("AGENT_ROUNDS", "5"))
 WINDOW = 0.150
@@ -27,18 +33,6 @@ DIR = tempfile.mkdtemp(prefix="muster-early-")
 ENV = dict(os.environ, MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="3",
            TMPDIR=DIR + "/tmp")
 os.mkdir(DIR + "/tmp")
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what))
-    if not good:
-        failed += 1
-        print("# seed %d %s" % (SEED, str(detail).replace("\n", "\n# ")))
-    sys.stdout.flush()
-    return good
 
 
 def children(parent):
@@ -62,15 +56,6 @@ def keepers():
         except (OSError, ValueError):
             pass
     return [p for p in pids if p > 1]
-
-
-def wait_for(what, seconds):
-    end = time.time() + seconds
-    while True:
-        value = what()
-        if value or time.time() > end:
-            return value
-        time.sleep(0.002)
 
 
 def ranks():
@@ -101,7 +86,7 @@ def one_round(n):
     p = subprocess.Popen([MUSTER, "run", "-n", "4", "--oversubscribe", "--bind", "none", "--restarts", str(restarts),
                           HELLO, "150"], env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     start = time.time()
-    up = wait_for(lambda: ranks() or p.poll() is not None, BOUND)
+    up = wait_for(lambda: ranks() or p.poll() is not None, BOUND, 0.002)
     at, killed = rng.uniform(0, WINDOW), 0
     time.sleep(at)
     mine = ranks() if up else []
@@ -151,7 +136,7 @@ def agent_round(n):
                          env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     at = rng.uniform(0, AGENT_WINDOW)
     if rng.random() < 0.5:  # from the first sign of the keeper on, or of the client
-        wait_for(lambda: glob.glob(DIR + "/run/*/*/keeper.2.lock") or p.poll() is not None, BOUND)
+        wait_for(lambda: glob.glob(DIR + "/run/*/*/keeper.2.lock") or p.poll() is not None, BOUND, 0.002)
     time.sleep(at)
     os.kill(agent, signal.SIGKILL)
     try:
@@ -206,5 +191,4 @@ finally:
         except OSError:
             pass
     shutil.rmtree(DIR, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(1 if failed else 0)
+tap.done()

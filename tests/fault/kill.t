@@ -12,27 +12,21 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+import tap
+from tap import ok, wait_for
+
 B = os.path.abspath(os.environ.get("B", "build/default"))
 MUSTER, TRAIN = B + "/bin/muster", B + "/examples/train_lm"
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
 rng = random.Random(SEED)
 DIR = tempfile.mkdtemp(prefix="muster-fault-")
 ENV = dict(os.environ, MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2")
 UID = os.getuid()
 before = set(glob.glob("/dev/shm/*") + glob.glob("/tmp/ompi.*") + glob.glob("/tmp/pmix-*"))
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what))
-    if not good:
-        failed += 1
-        print("# seed %d %s" % (SEED, str(detail).replace("\n", "\n# ")))
-    sys.stdout.flush()
-    return good
 
 
 def processes(role=None):
@@ -56,15 +50,6 @@ def processes(role=None):
         if role in (None, kind):
             found[int(p)] = kind
     return found
-
-
-def wait_for(what, seconds):
-    end = time.time() + seconds
-    while True:
-        value = what()
-        if value or time.time() > end:
-            return value
-        time.sleep(0.02)
 
 
 pools = set()  # hashes of our pools: the directories that another one makes meanwhile are its own
@@ -233,5 +218,4 @@ finally:
         except OSError:
             pass
     shutil.rmtree(DIR, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(1 if failed else 0)
+tap.done()

@@ -15,9 +15,15 @@ import tempfile
 import threading
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+import tap
+from tap import ok, wait_for
+
 B = os.path.abspath(os.environ.get("B", "build/default"))
 MUSTER, TRAIN = B + "/bin/muster", B + "/examples/train_lm"
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
 OPS = int(os.environ.get("OPS", "70"))
 rng = random.Random(SEED)
 DIR = tempfile.mkdtemp(prefix="muster-queue-")
@@ -27,27 +33,7 @@ NO = re.compile("only a job that waits|has already|has ended|is ending|does not 
 # One line as it starts, one as it ends; another attempt that still lives has the lock.
 PROGRAM = """exec 9>"$DIR/lock.$TOKEN"; flock -n 9 || echo "twice $TOKEN $MUSTER_ATTEMPT" >>"$DIR/log"
 echo "start $TOKEN $MUSTER_ATTEMPT" >>"$DIR/log"; sleep "$1"; echo "end $TOKEN $MUSTER_ATTEMPT" >>"$DIR/log"; exit "$2" """
-count = failed = kills = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what))
-    if not good:
-        failed += 1
-        print("# seed %d %s" % (SEED, str(detail)[:6000].replace("\n", "\n# ")))
-    sys.stdout.flush()
-    return good
-
-
-def wait_for(what, seconds):
-    end = time.time() + seconds
-    while True:
-        value = what()
-        if value or time.time() > end:
-            return value
-        time.sleep(0.05)
+kills = 0
 
 
 def controller():
@@ -236,7 +222,7 @@ def main():
         def over():
             now = rows()
             return now if now and all(j["state"] in ("completed", "failed", "cancelled") for j in now.values()) else None
-        is_now = wait_for(over, PATIENCE)
+        is_now = wait_for(over, PATIENCE, 0.05)
         if ok(is_now, "all jobs end", muster("jobs")[1]):
             judge(jobs, is_now)
             judge_trainer(trainer, is_now, steps)
@@ -260,14 +246,13 @@ def ours():
 try:
     main()
 finally:
-    if failed:
+    if tap.failed:
         log = glob.glob(DIR + "/home/*/log/controller.log")
         note("\n".join(open(log[0]).read().splitlines()[-40:]) if log else "no log")
         subprocess.run([MUSTER, "controller", "--stop", "--force"], env=ENV, capture_output=True, timeout=60)
     ok(wait_for(lambda: not ours(), 20), "nothing is left", ours())
     for pid in ours():
         os.kill(pid, signal.SIGKILL)
-    if not failed or not os.environ.get("KEEP"):
+    if not tap.failed or not os.environ.get("KEEP"):
         shutil.rmtree(DIR, ignore_errors=True)
-    print("1..%d" % count)
-sys.exit(1 if failed else 0)
+    tap.done()

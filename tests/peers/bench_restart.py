@@ -16,6 +16,10 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+from tap import wait_for
+
 B, TRIALS, SEED = os.path.abspath(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 MUSTER, TRAIN = B + "/bin/muster", B + "/examples/train_lm"
 RANKS = 4
@@ -54,16 +58,6 @@ def steps(path):
         return []
 
 
-def wait_for(what, seconds):
-    end = time.time() + seconds
-    while time.time() < end:
-        value = what()
-        if value:
-            return value
-        time.sleep(0.002)
-    return None
-
-
 def trial(kind, rng, dir):
     path = tempfile.mkdtemp(dir=dir)
     marker = path + "/steps"
@@ -75,7 +69,7 @@ def trial(kind, rng, dir):
         cmd = ["sh", "-c", "until " + loop + "; do :; done"]
     job = subprocess.Popen(cmd, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        if not wait_for(lambda: len(steps(marker)) >= 25, 60):
+        if not wait_for(lambda: len(steps(marker)) >= 25, 60, 0.002):
             raise RuntimeError(kind + ": does not train")
         time.sleep(rng.uniform(0, 1.5))
         victims = pids_of(marker)
@@ -96,7 +90,7 @@ def trial(kind, rng, dir):
                      (i and s[1] <= got[i - 1][1])]
             return fresh[0] if fresh else None
 
-        first = wait_for(restarted, 60)
+        first = wait_for(restarted, 60, 0.002)
         if not first:
             raise RuntimeError(kind + ": did not come back in 60 s")
         KILLS.append((kind, t))

@@ -9,19 +9,11 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../cluster")
 import faults as f
+import tap
+from tap import ok
 
 MINUTES, LOOPS = float(os.environ.get("MINUTES", "30")), int(os.environ.get("LOOPS", "64"))
 CALM = {"submitted", "started", "attempt-start", "first-step", "checkpoint"}
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    failed += not good
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        print("# " + str(detail).replace("\n", "\n# "), flush=True)
 
 
 def complaints():
@@ -55,10 +47,9 @@ def main():
             p.wait()
         job.stop()
         f.muster("controller", "--stop", "--force", check=False)
-    f.wait_for(lambda: not f.verb("orphans"), 30, 0.5)
+    tap.wait_for(lambda: not f.verb("orphans"), 30, 0.5)
     ok(not f.verb("orphans"), "nothing is left", f.verb("orphans"))
 
 
 main()
-print("1..%d" % count)
-sys.exit(1 if failed else 0)
+tap.done()

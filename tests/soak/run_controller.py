@@ -9,20 +9,12 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../cluster")
 import faults as f
+import tap
+from tap import ok
 
 MINUTES = float(os.environ.get("MINUTES", "5"))
 EVERY, PATIENCE, BOUND = 5.0, 4.0, 0.5
 TMP = os.environ["MUSTER_HOME"] + "/../controller"
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    failed += not good
-    print("%sok %d - %s" % ("" if good else "not ", count, what), flush=True)
-    if not good:
-        print("# " + str(detail).replace("\n", "\n# "), flush=True)
 
 
 def job_row():
@@ -55,14 +47,14 @@ def case(name, what, where, foreground):
 
             def new():
                 return set(f.processes("controller", "head")) - set(old)
-            if f.wait_for(new, PATIENCE, 0.005):
+            if tap.wait_for(new, PATIENCE, 0.005):
                 back.append(time.time() - t)
             else:
                 alone += 1
                 t = time.time()
-            f.wait_for(lambda: (job_row() or {}).get("state") == "running", 30, 0.005)
+            tap.wait_for(lambda: (job_row() or {}).get("state") == "running", 30, 0.005)
             answers.append(time.time() - t)
-            f.wait_for(rebuilt, 30, 0.005)
+            tap.wait_for(rebuilt, 30, 0.005)
             known.append(time.time() - t)
             time.sleep(max(0, t + EVERY - time.time()))
         steps = job.steps()
@@ -76,7 +68,7 @@ def case(name, what, where, foreground):
         ok(statistics.median(known) < BOUND, "%s: the state is rebuilt in %g s" % (what, BOUND), numbers(known))
     finally:
         job.stop()
-    f.wait_for(lambda: not f.processes("rank"), 20)
+    tap.wait_for(lambda: not f.processes("rank"), 20)
 
 
 def main():
@@ -86,10 +78,9 @@ def main():
     case("local", "a submitted job, ranks on the controller's host too", ["-H", "head:2,h1:2,h2:2,h3:2,h4:2"], False)
     case("remote", "a submitted job on other hosts only", hosts, False)
     f.muster("controller", "--stop", "--force", check=False)
-    f.wait_for(lambda: not f.verb("orphans") and not f.processes("controller", "head"), 30, 0.5)
+    tap.wait_for(lambda: not f.verb("orphans") and not f.processes("controller", "head"), 30, 0.5)
     ok(not f.verb("orphans"), "nothing is left", f.verb("orphans"))
 
 
 main()
-print("1..%d" % count)
-sys.exit(1 if failed else 0)
+tap.done()

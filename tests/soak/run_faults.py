@@ -13,26 +13,17 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/../cluster")
 import faults as f
+import tap
+from tap import ok
 
 ROUNDS = int(os.environ.get("ROUNDS", "200"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
 STEPS = int(os.environ.get("STEPS", "0")) or max(600, 250 * ROUNDS)
 INTERVAL, HANG = 25, 4
 KEPT = "%s/soak-faults-%d" % (f.B, SEED)
 TMP = os.environ["MUSTER_HOME"] + "/../soak"
 rng = random.Random(SEED)
-count = failed = 0
-
-
-def ok(good, what, detail=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if good else "not ", count, what))
-    if not good:
-        failed += 1
-        print("# seed %d\n# %s" % (SEED, str(detail).replace("\n", "\n# ")))
-    sys.stdout.flush()
-    return good
 
 
 def note(text):
@@ -158,7 +149,7 @@ def one_round(i, job, names):
         patience = rng.choice((0.3, 1, 4, 4 + HANG)) if heals else 1.5
         if alone and rng.random() < 0.5:
             patience = 30
-        if not f.wait_for(lambda: job.last()[0] > attempt or not job.running(), patience) and patience == 30:
+        if not tap.wait_for(lambda: job.last()[0] > attempt or not job.running(), patience) and patience == 30:
             raise f.Fault("round %d (%s): the job has not gone on with its spare host" % (i, ", ".join(struck)))
     finally:
         for heal in heals:
@@ -169,7 +160,7 @@ def one_round(i, job, names):
     def stepping():
         last = job.last()
         return (last[2] > before[2] and last[1] > healed and in_order()) or not job.running()
-    if not f.wait_for(stepping, limit, 0.05):
+    if not tap.wait_for(stepping, limit, 0.05):
         raise f.Fault("round %d (%s): the job has not gone on %d s after it was healed; it is at %s, it was at %s" %
                       (i, ", ".join(struck), limit, job.last(), before))
     if job.running():
@@ -230,11 +221,11 @@ def main():
             if got != want:
                 break
         ok(done == ROUNDS, "%d faults in a row" % done)
-        f.wait_for(lambda: not leftovers(), 15, 0.5)
+        tap.wait_for(lambda: not leftovers(), 15, 0.5)
         ok(not leftovers(), "nothing of the jobs is left on any host", "\n".join(leftovers()))
     except f.Fault as e:
         ok(False, "round %d of %d: the job goes on" % (done + 1, ROUNDS), diagnose(job, str(e)))
-    if failed:
+    if tap.failed:
         f.verb("heal")
     if job:
         job.stop()
@@ -242,7 +233,7 @@ def main():
 
     def gone():
         return not f.verb("orphans") and not any(f.processes(k) for k in ("rank", "keeper", "agent", "controller"))
-    f.wait_for(gone, 30, 0.5)
+    tap.wait_for(gone, 30, 0.5)
     ok(gone(), "nothing at all is left once the pool has ended", f.verb("orphans"))
 
 
@@ -258,9 +249,8 @@ def keep():
 try:
     main()
 finally:
-    if failed or sys.exc_info()[0]:
+    if tap.failed or sys.exc_info()[0]:
         keep()
     else:
         shutil.rmtree(KEPT, ignore_errors=True)
-print("1..%d" % count)
-sys.exit(1 if failed else 0)
+tap.done()
