@@ -60,6 +60,27 @@ static inline void ready(mu_conn c)
     hear(c, MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
 }
 
+/* An agent from another host, that has everything. */
+static inline mu_conn join_as(char *name, uint32_t slots)
+{
+    static char addr[] = "10.0.0.1";
+    mu_conn c = introduce((struct mu_m_agent){.node = name, .slots = slots, .incarnation = 1, .port = 7, .addr = addr});
+
+    ready(c);
+    return c;
+}
+
+static inline const struct mu_node *pool_node(const char *name)
+{
+    return &mu_ctl_pool(ctl)->v[mu_pool_find(mu_ctl_pool(ctl), name)];
+}
+
+static inline void free_ctl(void)
+{
+    mu_ctl_free(ctl);
+    mu_acts_free(&acts);
+}
+
 /* A job of one program. token: NULL, none */
 static inline void hand_in(mu_conn client, const char *token, struct mu_m_spec spec)
 {

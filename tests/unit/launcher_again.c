@@ -439,7 +439,6 @@ int main(void)
     test_successor();
     test_unread();
     mu_msg_free(&stored);
-    mu_ctl_free(ctl);
-    mu_acts_free(&acts);
+    free_ctl();
     return tap_done();
 }

@@ -65,9 +65,7 @@ static char *name_of(int node)
 
 static void join(int i)
 {
-    agents[i] = introduce((struct mu_m_agent){
-        .node = name_of(i), .slots = 2, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
-    ready(agents[i]);
+    agents[i] = join_as(name_of(i), 2);
 }
 
 static void begin(void)
@@ -83,15 +81,9 @@ static void begin(void)
     client = up("client");
 }
 
-static void end(void)
-{
-    mu_ctl_free(ctl);
-    mu_acts_free(&acts);
-}
-
 static const struct mu_node *node(int i)
 {
-    return &mu_ctl_pool(ctl)->v[mu_pool_find(mu_ctl_pool(ctl), name_of(i))];
+    return pool_node(name_of(i));
 }
 
 static void later(uint64_t ms)
@@ -160,7 +152,7 @@ static void on_demand(void)
     asked[1].id = first;
     answer(1, "memory", MU_LEVEL_FAIL, 0);
     TAP_OK(!mu_pool_out(node(1)) && node(1)->check_id == submitted, "a late answer to another question does not count");
-    end();
+    free_ctl();
 }
 
 static void consequences(void)
@@ -212,7 +204,7 @@ static void consequences(void)
     later(140000);
     TAP_OK(node(3)->quarantine_until > now && !strcmp(node(3)->out_by, "health check answer"),
            "a node in quarantine that does not answer stays there");
-    end();
+    free_ctl();
 
     char text[] = "check memory = tell\ncheck stray = off\ncheck mine = quarantine\n";
     struct mu_err err = {0};
@@ -226,7 +218,7 @@ static void consequences(void)
     answer(2, "mine", MU_LEVEL_FAIL, 0);
     TAP_OK(!mu_pool_out(node(1)) && *node(1)->unwell && node(2)->quarantine_until && !node(2)->drained,
            "what a failure leads to can be set");
-    end();
+    free_ctl();
     mu_check_settings_free(&settings);
 }
 
@@ -253,7 +245,7 @@ static void before_jobs(void)
     TAP_OK(nstarted == 3, "and then it starts");
     ask("h1:1");
     TAP_OK(!strcmp(dirs, "/ckpt"), "a node with a job looks at the job's directory, too");
-    end();
+    free_ctl();
 
     begin();
     later(101000);
@@ -262,7 +254,7 @@ static void before_jobs(void)
     TAP_OK(!nstarted, "a check that does not come back is waited for");
     later(31000);
     TAP_OK(nstarted == 1 && !strcmp(node(0)->unwell, "its health checks have not come back"), "not for ever");
-    end();
+    free_ctl();
 
     begin();
     later(101000);
@@ -272,7 +264,7 @@ static void before_jobs(void)
     TAP_OK(nasked[0] == 2 && !nstarted, "when its agent comes again it is asked again");
     answer(0, "memory", MU_LEVEL_OK, 0);
     TAP_OK(nstarted == 1, "and the job starts");
-    end();
+    free_ctl();
 }
 
 static void report(uint32_t blame)
@@ -302,7 +294,7 @@ static void after_failures(void)
     report(MU_BLAME_CODE);
     later(6000);
     TAP_OK(!nasked[0], "a rank that ends with a code says nothing of its node");
-    end();
+    free_ctl();
 
     begin();
     submit(1);
@@ -312,7 +304,7 @@ static void after_failures(void)
     TAP_OK(nasked[0] == 1 && !nasked[1], "then the node is checked");
     answer(0, "memory", MU_LEVEL_FAIL, 0);
     TAP_OK(strstr(events, "unwell") || strstr(events, "quarantined"), "its jobs are told: %s", events);
-    end();
+    free_ctl();
 
     begin();
     submit(1);
@@ -323,7 +315,7 @@ static void after_failures(void)
     TAP_OK(nstarted == 2, "then it starts");
     later(6000);
     TAP_OK(nasked[0] == 1, "once is enough");
-    end();
+    free_ctl();
 
     settings.after_failure = 0;
     begin();
@@ -331,7 +323,7 @@ static void after_failures(void)
     report(MU_BLAME_SIGNAL);
     later(6000);
     TAP_OK(!nasked[0], "unless that is switched off");
-    end();
+    free_ctl();
 }
 
 static void by_the_clock(void)
@@ -354,7 +346,7 @@ static void by_the_clock(void)
     }
     TAP_OK(nasked[1] >= 3 && nasked[1] <= 5, "again and again (%u)", nasked[1]);
     TAP_OK(mu_ctl_next(ctl) > now, "nothing is due for ever");
-    end();
+    free_ctl();
 }
 
 static void files(void)

@@ -110,9 +110,7 @@ static void report(int node, uint32_t phase)
 
 static void join(int i)
 {
-    agents[i] = introduce((struct mu_m_agent){
-        .node = name_of(i), .slots = EACH, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
-    ready(agents[i]);
+    agents[i] = join_as(name_of(i), EACH);
 }
 
 /* A pool of three nodes and a job of four ranks that runs on two of them. */
@@ -143,8 +141,7 @@ static void begin(void)
 static void end(void)
 {
     mu_msg_free(&row);
-    mu_acts_free(&acts);
-    mu_ctl_free(ctl);
+    free_ctl();
 }
 
 /* Of two nodes that an attempt had, one has been replaced, the other cannot be. */

@@ -42,9 +42,7 @@ static char *name_of(int node)
 
 static void join(int i)
 {
-    agents[i] = introduce((struct mu_m_agent){
-        .node = name_of(i), .slots = 2, .incarnation = 1, .port = 7, .addr = (char *)(uintptr_t) "10.0.0.1"});
-    ready(agents[i]);
+    agents[i] = join_as(name_of(i), 2);
 }
 
 static void load(void)
@@ -70,15 +68,9 @@ static void begin(uint32_t percent)
     client = up("client");
 }
 
-static void end(void)
-{
-    mu_ctl_free(ctl);
-    mu_acts_free(&acts);
-}
-
 static const struct mu_node *node(int i)
 {
-    return &mu_ctl_pool(ctl)->v[mu_pool_find(mu_ctl_pool(ctl), name_of(i))];
+    return pool_node(name_of(i));
 }
 
 /* Falls silent, is given up, and comes back. */
@@ -123,18 +115,18 @@ static void drains(void)
     hear(client, MU_MSG_nodes_resume,
          &(struct mu_m_nodes_resume){.hosts = (char *)(uintptr_t) "h3:1,h4:1,h5:1,h6:1,h7:1,h0:1"});
     later(100000);
-    end();
+    free_ctl();
 
     begin(25);
     TAP_OK(node(1)->drained && !strcmp(node(1)->out_why, "fan") && out() == 2, "the next controller knows it");
     hear(client, MU_MSG_nodes_resume, &(struct mu_m_nodes_resume){.hosts = one});
     TAP_OK(!node(1)->drained && out() == 1, "one is resumed");
-    end();
+    free_ctl();
     begin(25);
     TAP_OK(out() == 1, "which the next one knows, too");
     hear(client, MU_MSG_nodes_resume, &(struct mu_m_nodes_resume){.hosts = (char *)(uintptr_t) "h2:1"});
     TAP_OK(!marks.len, "nothing is kept of nodes that are resumed");
-    end();
+    free_ctl();
 }
 
 static void quarantines(void)
@@ -156,7 +148,7 @@ static void quarantines(void)
     fails(2);
     fails(3);
     TAP_OK(out() == 2 && !mu_pool_out(node(3)), "not more than a quarter of the pool goes at once");
-    end();
+    free_ctl();
 
     begin(25);
     TAP_OK(out() == 2 && node(1)->quarantines == 3, "the next controller knows it");
@@ -164,13 +156,13 @@ static void quarantines(void)
     TAP_OK(out() == 1 && node(2)->quarantine_over, "and when it ends");
     hear(client, MU_MSG_nodes_resume, &(struct mu_m_nodes_resume){.hosts = (char *)(uintptr_t) "h1:1"});
     TAP_OK(!out() && !node(1)->quarantines && !marks.len, "people end it");
-    end();
+    free_ctl();
 
     begin(0);
     for (int i = 0; i < NODES; i++)
         fails(i);
     TAP_OK(out() == NODES, "without a limit all may go");
-    end();
+    free_ctl();
 }
 
 int main(void)
