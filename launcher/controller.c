@@ -260,12 +260,17 @@ static void pruned(void *arg, uint64_t id)
     }
 }
 
+static bool needed(void *arg, uint64_t id)
+{
+    return mu_server_needs_job(((struct controller *)arg)->server, id);
+}
+
 static void on_prune(void *arg)
 {
     struct controller *c = arg;
     struct mu_err err;
 
-    if (mu_store_prune(c->store, MU_STORE_KEEP_JOBS, MU_STORE_KEEP_EVENTS, pruned, c, &err))
+    if (mu_store_prune(c->store, MU_STORE_KEEP_JOBS, MU_STORE_KEEP_EVENTS, needed, pruned, c, &err))
         mu_log(MU_LOG_WARN, "store", "%s; old jobs stay for now", err.text);
     mu_alarm_set(c->prune_alarm, mu_now() + PRUNE_EVERY);
 }

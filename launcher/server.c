@@ -660,6 +660,22 @@ static int load_row(void *arg, const struct mu_m_jobrow *row)
     return s->acts.failed ? MUSTER_ENOMEM : 0;
 }
 
+/* Those that have ended long ago, as far as a job that waits is to come after them. */
+static int load_needed(struct mu_server *s, struct mu_err *err)
+{
+    struct mu_m_jobrow row;
+    int rc = 0;
+
+    for (uint64_t id = 0; !rc && (id = mu_ctl_missing(s->core, id));) {
+        if (!(rc = mu_store_job(s->store, id, &row, err))) {
+            rc = load_row(s, &row);
+            mu_msg_free_body(MU_MSG_jobrow, &row);
+        }
+        rc = rc == MUSTER_EJOB ? 0 : rc; /* the core takes it for one that has not completed */
+    }
+    return rc;
+}
+
 static void load_mark(void *arg, const struct mu_msg *msg)
 {
     step_once(arg, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = msg});
@@ -709,6 +725,8 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     if (cfg->state && mu_labels_load(cfg->state, load_labels, s, err))
         mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
     rc = mu_store_load(store, load_row, s, err);
+    if (!rc)
+        rc = load_needed(s, err);
     if (s->acts.failed)
         mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");
     if (rc)
@@ -734,6 +752,11 @@ bool mu_server_has_jobs(const struct mu_server *s)
         if (!mu_job_over(row->state))
             return true;
     return false;
+}
+
+bool mu_server_needs_job(const struct mu_server *s, uint64_t id)
+{
+    return mu_ctl_needs(s->core, id);
 }
 
 void mu_server_close(struct mu_server *s)

@@ -576,7 +576,8 @@ int mu_store_events(struct mu_store *s, uint64_t job, unsigned limit, mu_store_e
 }
 
 /* Ids of the ended jobs past the newest `keep`; at most 1000 a call. */
-static int old_jobs(struct mu_store *s, unsigned keep, uint64_t ids[1000], unsigned *n, struct mu_err *err)
+static int old_jobs(struct mu_store *s, unsigned keep, bool (*needed)(void *arg, uint64_t id), void *arg,
+                    uint64_t ids[1000], unsigned *n, struct mu_err *err)
 {
     sqlite3_stmt *q = s->q[Q_OLD];
     int step;
@@ -584,18 +585,22 @@ static int old_jobs(struct mu_store *s, unsigned keep, uint64_t ids[1000], unsig
     *n = 0;
     sqlite3_bind_int64(q, 1, MU_JOB_COMPLETED);
     sqlite3_bind_int64(q, 2, keep);
-    while ((step = sqlite3_step(q)) == SQLITE_ROW && *n < 1000)
-        ids[(*n)++] = (uint64_t)sqlite3_column_int64(q, 0);
+    while ((step = sqlite3_step(q)) == SQLITE_ROW && *n < 1000) {
+        uint64_t id = (uint64_t)sqlite3_column_int64(q, 0);
+        if (!needed || !needed(arg, id))
+            ids[(*n)++] = id;
+    }
     sqlite3_reset(q);
     return step == SQLITE_DONE || *n == 1000 ? 0 : fail(s, step, err);
 }
 
 int mu_store_prune(struct mu_store *s, unsigned keep_jobs, unsigned keep_events,
-                   void (*dropped)(void *arg, uint64_t id), void *arg, struct mu_err *err)
+                   bool (*needed)(void *arg, uint64_t id), void (*dropped)(void *arg, uint64_t id), void *arg,
+                   struct mu_err *err)
 {
     mu_auto_free uint64_t *ids = calloc(1000, sizeof *ids);
     unsigned n = 0;
-    int rc = ids ? old_jobs(s, keep_jobs, ids, &n, err) : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    int rc = ids ? old_jobs(s, keep_jobs, needed, arg, ids, &n, err) : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
 
     if (!rc)
         rc = mu_store_begin(s, err);

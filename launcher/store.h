@@ -59,9 +59,10 @@ void mu_store_rollback(struct mu_store *);
 typedef int (*mu_store_event_fn)(void *arg, const struct mu_store_event *);
 int mu_store_events(struct mu_store *, uint64_t job, unsigned limit, mu_store_event_fn, void *arg, struct mu_err *);
 
-/* Forgets old ended jobs with their events, and old events. dropped (may be NULL) is told each job's id. */
-int mu_store_prune(struct mu_store *, unsigned keep_jobs, unsigned keep_events, void (*dropped)(void *arg, uint64_t id),
-                   void *arg, struct mu_err *);
+/* Forgets old ended jobs with their events, but those that are needed, and old events. dropped is told each job's id.
+ * Both functions may be NULL. */
+int mu_store_prune(struct mu_store *, unsigned keep_jobs, unsigned keep_events, bool (*needed)(void *arg, uint64_t id),
+                   void (*dropped)(void *arg, uint64_t id), void *arg, struct mu_err *);
 /* For tests: the file cannot grow past so many pages; 0 = no limit. */
 int mu_store_limit_pages(struct mu_store *, unsigned pages);
 

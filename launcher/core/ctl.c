@@ -534,7 +534,7 @@ static void forget(struct mu_ctl *c)
         over += mu_job_over(c->jobs[i]->row.state);
     for (unsigned i = 0; i < c->njobs; i++) {
         struct job *j = c->jobs[i];
-        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client && !mu_ctl_queue_needs(c, j->row.id)) {
+        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client && !mu_ctl_needs(c, j->row.id)) {
             mu_ctl_job_free(j);
             over--;
         } else {

@@ -44,6 +44,10 @@ uint64_t mu_ctl_next(const struct mu_ctl *); /* monotonic ns; UINT64_MAX: nothin
 unsigned mu_ctl_job_count(const struct mu_ctl *);
 const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const struct mu_m_spec **spec);
 const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
+/* A job waits that is to come after that one. */
+bool mu_ctl_needs(const struct mu_ctl *, uint64_t job);
+/* While jobs are loaded: the lowest number above that one of a job which is needed and not there; 0: none. */
+uint64_t mu_ctl_missing(const struct mu_ctl *, uint64_t above);
 /* The node through which another one reaches us, by their places in the pool; -1: it does so directly, or not at all.
  */
 int mu_ctl_tree_via(const struct mu_ctl *, int node);

@@ -703,7 +703,7 @@ void mu_ctl_queue_preempt(struct mu_ctl *c)
     }
 }
 
-bool mu_ctl_queue_needs(const struct mu_ctl *c, uint64_t job)
+bool mu_ctl_needs(const struct mu_ctl *c, uint64_t job)
 {
     char text[24];
 
@@ -713,4 +713,16 @@ bool mu_ctl_queue_needs(const struct mu_ctl *c, uint64_t job)
             if (!strcmp(*v, text))
                 return true;
     return false;
+}
+
+uint64_t mu_ctl_missing(const struct mu_ctl *c, uint64_t above)
+{
+    uint64_t least = 0, id;
+
+    for (unsigned i = 0; i < c->njobs; i++)
+        for (char **v = waits(c->jobs[i]) ? c->jobs[i]->spec.after : NULL; v && *v; v++)
+            if (!mu_str_u64(*v, above + 1, UINT64_MAX, &id) && (!least || id < least) &&
+                !mu_ctl_find((struct mu_ctl *)(uintptr_t)c, id))
+                least = id;
+    return least;
 }

@@ -27,7 +27,5 @@ void mu_ctl_queue_requeue(struct mu_ctl *, mu_conn, const struct mu_m_requeue *)
 void mu_ctl_queue_back(struct mu_ctl *, struct job *); /* its ranks are gone: it waits again, once that is possible */
 void mu_ctl_queue_preempt(struct mu_ctl *);            /* ends jobs for others, as was decided */
 uint64_t mu_ctl_queue_next(const struct mu_ctl *);
-/* A job waits for that one. */
-bool mu_ctl_queue_needs(const struct mu_ctl *, uint64_t job);
 
 #endif

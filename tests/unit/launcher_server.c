@@ -321,6 +321,52 @@ static void idling(void)
     stop();
 }
 
+static bool put(uint64_t id, uint32_t state, char **after)
+{
+    char prog[] = "true", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL};
+    uint32_t one = 1, zero = 0;
+    struct mu_m_jobrow row = {.id = id, .state = state, .submitted_wall = 1};
+    struct mu_m_spec spec = {.ranks = 1,
+                             .app_ranks = {.v = &one, .n = 1},
+                             .app_argc = {.v = &one, .n = 1},
+                             .app_envc = {.v = &zero, .n = 1},
+                             .argv = argv,
+                             .app_wdir = wdirs,
+                             .after = after};
+    struct mu_err err;
+
+    bool good = !mu_msg_pack(&row.spec, MU_MSG_spec, &spec) && !mu_store_put_job(store, &row, &err);
+    free(row.spec.data);
+    return good;
+}
+
+/* What a job is to come after may have ended long before many others. */
+static void long_ago(void)
+{
+    char one[] = "1", two[] = "2", three[] = "3", *after_both[] = {one, three, NULL}, *after_failed[] = {two, NULL};
+    struct peer client;
+    struct mu_err err;
+    bool good;
+
+    snprintf(file, sizeof file, "%s/long.db", dir);
+    good = !mu_store_open(file, &store, &err) && !mu_store_begin(store, &err);
+    good = good && put(1, MU_JOB_COMPLETED, NULL) && put(2, MU_JOB_FAILED, NULL) && put(3, MU_JOB_QUEUED, NULL) &&
+           put(4, MU_JOB_QUEUED, after_both) && put(5, MU_JOB_QUEUED, after_failed);
+    for (uint64_t id = 6; id <= MU_STORE_LIVE_MAX + 10 && good; id++)
+        good = put(id, MU_JOB_COMPLETED, NULL);
+    TAP_OK(good && !mu_store_commit(store, &err), "a store with jobs that wait, and many that have ended since");
+    mu_store_close(store);
+    start(60 * MU_SEC);
+    join(&client, "client");
+    const char *text = query(&client, "status", 4, false);
+    TAP_OK(strstr(text, "\"state\":\"queued\"") && strstr(text, "waiting for job 3 to complete"),
+           "one that comes after a job that completed long ago waits for the other one only");
+    TAP_OK(strstr(query(&client, "status", 5, false), "\"state\":\"cancelled\""), "one whose job failed is cancelled");
+    TAP_OK(mu_server_needs_job(server, 1) && !mu_server_needs_job(server, 2), "and what is needed is known");
+    part(&client);
+    stop();
+}
+
 int main(void)
 {
     if (!mkdtemp(dir))
@@ -332,6 +378,7 @@ int main(void)
     full_disk();
     bad_clients();
     idling();
+    long_ago();
     event_base_free(base);
     mu_path_remove_tree(dir, NULL);
     return tap_done();
