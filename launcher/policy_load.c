@@ -10,27 +10,15 @@
 
 #define SIZE_MAX_OF_FILE (1u << 20)
 
-/* 1: there is none. */
+/* 1: there is none. A pipe without a writer would stop the controller: only a file is read. */
 static int read_file(const char *home, const char *name, char path[PATH_MAX], struct mu_buf *text, struct mu_err *err)
 {
-    char piece[4096];
     int rc = mu_path_join(path, PATH_MAX, home, name, err);
-    size_t n;
 
-    if (rc)
-        return rc;
-    mu_auto_file FILE *f = fopen(path, "re");
-    if (!f && errno == ENOENT)
+    errno = 0;
+    if (!rc && (rc = mu_path_read_regular(path, SIZE_MAX_OF_FILE, text, err)) && errno == ENOENT)
         return 1;
-    if (!f)
-        return mu_err_errno(err, 0, "%s", path);
-    while ((n = fread(piece, 1, sizeof piece, f)) && text->len < SIZE_MAX_OF_FILE)
-        mu_buf_append(text, piece, n);
-    if (ferror(f))
-        return mu_err_errno(err, MUSTER_EIO, "%s", path);
-    if (text->len >= SIZE_MAX_OF_FILE)
-        return mu_err_set(err, MUSTER_EARG, "%s: a file of more than a mebibyte has no settings", path);
-    return text->failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : 0;
+    return rc;
 }
 
 int mu_policy_load(const char *home, struct mu_policy_settings *out, struct mu_err *err)

@@ -1,6 +1,7 @@
 #include "launcher/script.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,9 +55,11 @@ static int program(const struct mu_opt *table, size_t n, int argc, char **argv)
 static char *read_script(const char *path, size_t *len)
 {
     struct stat st;
-    mu_auto_file FILE *f = fopen(path, "re");
-    char *text = f && !fstat(fileno(f), &st) && S_ISREG(st.st_mode) ? malloc(TEXT_MAX + 2) : NULL;
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's writer is not awaited */
+    mu_auto_file FILE *f = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    char *text = f ? malloc(TEXT_MAX + 2) : NULL;
 
+    fd = f ? -1 : fd; /* it is f's */
     *len = text ? fread(text, 1, TEXT_MAX + 1, f) : 0;
     if (*len < 2 || memcmp(text, "#!", 2) != 0) {
         free(text);

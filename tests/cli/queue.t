@@ -122,6 +122,13 @@ echo 'depht = 7' >"$MUSTER_HOME/policy"
 kill -HUP "$(cat "$MUSTER_RUN_ROOT/$(uname -n)"/*/ctl.lock)"
 wait_for 10 grep -q "policy:1:1: there is no setting 'depht'; the nearest is 'depth'; the policy stays as it is" "$MUSTER_HOME/$(uname -n)/log/controller.log"
 ok $? "a mistake in the file is logged with its place"
+rm "$MUSTER_HOME/policy"
+mkfifo "$MUSTER_HOME/policy" "$tmp/pipe"
+kill -HUP "$(cat "$MUSTER_RUN_ROOT/$(uname -n)"/*/ctl.lock)"
+wait_for 10 grep -q "policy is a pipe: .*; the policy stays as it is" "$MUSTER_HOME/$(uname -n)/log/controller.log"
+ok $? "a pipe in its place is not waited for"
+run_cmd timeout 10 "$muster" submit "$tmp/pipe"
+like "$rc $err" "^2 muster submit: " "nor one in place of a program"
 
 # scripts
 cat >"$tmp/job.sh" <<'SCRIPT'
