@@ -6,6 +6,7 @@
 #include "launcher/answer.h"
 #include "launcher/history.h"
 #include "launcher/table.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
@@ -58,34 +59,49 @@ static bool count(struct line *l, const json_t *job, double part)
         l->useful += mu_answer_num(job, "stepping_s") * step / done;
         l->stepped += mu_answer_num(job, "ran_s");
     }
-    l->restarts += mu_answer_num(job, "restarts") - mu_answer_num(job, "requeues");
+    /* those of an earlier version have no count of their own */
+    double mended = mu_answer_num(job, "mended"),
+           again = mu_answer_num(job, "restarts") - mu_answer_num(job, "requeues");
+    l->restarts += again > mended ? again : mended;
     l->requeues += mu_answer_num(job, "requeues");
     l->steps += step;
     l->done += done;
     return true;
 }
 
-static bool add(struct book *b, const json_t *job, int by)
+static bool add_nodes(struct book *b, const json_t *job)
 {
-    const json_t *nodes = json_object_get(job, "nodes"), *node;
+    json_t *used = json_object_get(job, "node_rank_s"), *nodes = json_object_get(job, "nodes"), *v;
+    double all = mu_answer_num(job, "rank_s");
+    const char *name;
     bool ok = true;
     size_t i;
 
-    if (by != MU_HISTORY_NODE)
-        return count(by == MU_HISTORY_USER ? line_of(b, mu_answer_str(job, "user")) : append(b, ""), job, 1);
-    json_array_foreach(nodes, i, node)
-    {
-        ok = ok && json_string_value(node) &&
-             count(line_of(b, json_string_value(node)), job, 1.0 / (double)json_array_size(nodes));
-    }
+    json_object_foreach(used, name, v) ok =
+        ok && count(line_of(b, name), job, all > 0 ? json_number_value(v) / all : 0);
+    if (json_object_size(used))
+        return ok;
+    json_array_foreach(nodes, i, v) /* of an earlier version */
+        ok = ok && json_string_value(v) &&
+             count(line_of(b, json_string_value(v)), job, 1.0 / (double)json_array_size(nodes));
     return ok;
 }
 
-/* A field of CSV (RFC 4180), and nothing that a spreadsheet would take for a formula. */
+static bool add(struct book *b, const json_t *job, int by)
+{
+    if (by == MU_HISTORY_NODE)
+        return add_nodes(b, job);
+    return count(by == MU_HISTORY_USER ? line_of(b, mu_answer_str(job, "user")) : append(b, ""), job, 1);
+}
+
+/* A field of CSV (RFC 4180) on one line, and nothing that a terminal would obey or a spreadsheet take for a formula. */
 static void field(const char *s, bool last)
 {
-    bool quote = strpbrk(s, ",\"\r\n") != NULL;
+    mu_auto_buf struct mu_buf b = {0};
 
+    mu_str_printable(&b, s, strlen(s));
+    s = mu_buf_str(&b);
+    bool quote = strpbrk(s, ",\"") != NULL;
     if (quote)
         putchar('"');
     if (*s && strchr("=+-@", *s))

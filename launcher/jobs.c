@@ -53,7 +53,7 @@ static void row(struct mu_table *t, const json_t *job)
 static void explain(const json_t *job)
 {
     char buf[64];
-    double waited = (double)mu_wall() / (double)MU_SEC - mu_answer_num(job, "submitted_t");
+    double waited = (double)mu_wall() / (double)MU_SEC - mu_answer_num(job, "waits_since_t");
 
     if (strcmp(mu_answer_str(job, "state"), "queued") != 0 && strcmp(mu_answer_str(job, "state"), "suspended") != 0) {
         printf("job %.0f does not wait: it is %s, %s\n", mu_answer_num(job, "id"), mu_answer_str(job, "state"),

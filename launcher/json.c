@@ -142,6 +142,19 @@ static json_t *failure(struct mu_json *j, const struct mu_m_jobrow *r)
     return o;
 }
 
+static json_t *by_node(struct mu_json *j, const struct mu_m_jobrow *r)
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; o && r->used_nodes && r->used_nodes[i] && 2 * i + 1 < r->used_ns.n; i++) {
+        uint64_t ns = r->used_ns.v[2 * i] | (uint64_t)r->used_ns.v[2 * i + 1] << 32;
+        json_t *name = text(r->used_nodes[i]); /* keys are UTF-8, too */
+        put(j, o, name ? json_string_value(name) : "", json_real((double)ns / 1e9));
+        json_decref(name);
+    }
+    return o;
+}
+
 int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
 {
     json_t *o = json_object(), *nodes = json_array();
@@ -174,6 +187,7 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
         return add(j, o);
     put(j, o, "failure", failure(j, r));
     put(j, o, "restarts", json_integer(r->attempt ? (json_int_t)r->attempt - 1 : 0));
+    put(j, o, "mended", json_integer(r->mended));
     put(j, o, "checkpoint_step", step(r->ckpt_plus1));
     put(j, o, "restored_step", step(r->restored_plus1));
     put(j, o, "log_dir", text_or_null(r->log_dir));
@@ -185,6 +199,7 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
     put(j, o, "waited_s", json_real((double)r->waited_ns / 1e9));
     put(j, o, "ran_s", json_real((double)r->ran_ns / 1e9));
     put(j, o, "rank_s", json_real((double)r->rank_ns / 1e9));
+    put(j, o, "node_rank_s", by_node(j, r));
     put(j, o, "steps_done", json_integer((json_int_t)r->steps_done));
     put(j, o, "stepping_s", json_real((double)r->stepping_ns / 1e9));
     put(j, o, "gpus", json_integer(r->gpus));
@@ -192,6 +207,7 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
     put(j, o, "requeues", json_integer(r->requeues));
     put(j, o, "priority", json_integer(r->priority));
     put(j, o, "held_by", text_or_null(waits ? r->held : NULL));
+    put(j, o, "waits_since_t", waits ? seconds(r->since_wall ? r->since_wall : r->submitted_wall) : json_null());
     put(j, o, "place", waits && r->place ? json_integer(r->place) : json_null());
     put(j, o, "expected_t", waits ? seconds(r->expected_wall) : json_null());
     put(j, o, "waits_for", waits && r->waits_for ? json_integer((json_int_t)r->waits_for) : json_null());

@@ -41,7 +41,7 @@ void mu_server_probed(struct mu_server *, const char *node, int status);
 /* The pool's fabric, from now on. */
 void mu_server_fabric(struct mu_server *, const struct mu_fabric_state *);
 const struct mu_pool *mu_server_pool(const struct mu_server *);
-bool mu_server_has_jobs(const struct mu_server *); /* that have not ended */
+bool mu_server_has_jobs(const struct mu_server *);               /* that have not ended */
 bool mu_server_needs_job(const struct mu_server *, uint64_t id); /* one that waits is to come after it */
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */
 void mu_server_close(struct mu_server *);

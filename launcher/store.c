@@ -594,9 +594,8 @@ static int old_jobs(struct mu_store *s, unsigned keep, bool (*needed)(void *arg,
     return step == SQLITE_DONE || *n == 1000 ? 0 : fail(s, step, err);
 }
 
-int mu_store_prune(struct mu_store *s, unsigned keep_jobs, unsigned keep_events,
-                   bool (*needed)(void *arg, uint64_t id), void (*dropped)(void *arg, uint64_t id), void *arg,
-                   struct mu_err *err)
+int mu_store_prune(struct mu_store *s, unsigned keep_jobs, unsigned keep_events, bool (*needed)(void *arg, uint64_t id),
+                   void (*dropped)(void *arg, uint64_t id), void *arg, struct mu_err *err)
 {
     mu_auto_free uint64_t *ids = calloc(1000, sizeof *ids);
     unsigned n = 0;

@@ -319,16 +319,61 @@ static void account_steps(const struct mu_ctl *c, struct job *j)
     r->first_step_wall = 0;
 }
 
-void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
+/* A node's part of rank_ns. at: where it most probably is. */
+static bool account_node(struct mu_m_jobrow *r, const char *node, size_t at, uint64_t ns)
+{
+    size_t n = r->used_ns.n / 2;
+
+    if (at >= n || strcmp(r->used_nodes[at], node) != 0)
+        for (at = 0; at < n && strcmp(r->used_nodes[at], node) != 0;)
+            at++;
+    if (at == n) {
+        uint32_t *v = realloc(r->used_ns.v, 2 * (n + 1) * sizeof *v);
+        if (!v)
+            return false;
+        r->used_ns.v = v;
+        if (mu_strv_append(&r->used_nodes, node))
+            return false;
+        v[2 * n] = v[2 * n + 1] = 0;
+        r->used_ns.n += 2;
+    }
+    uint32_t *v = &r->used_ns.v[2 * at];
+    ns += v[0] | (uint64_t)v[1] << 32;
+    v[0] = (uint32_t)ns;
+    v[1] = (uint32_t)(ns >> 32);
+    return true;
+}
+
+/* Up to now, before its ranks or nodes change. */
+static void account_run(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *r = &j->row;
 
-    if (r->resumed_wall && c->wall > r->resumed_wall) {
-        r->ran_ns += c->wall - r->resumed_wall;
-        r->rank_ns += (c->wall - r->resumed_wall) * r->ranks;
-    }
+    if (!r->resumed_wall || c->wall <= r->resumed_wall)
+        return;
+    uint64_t ns = c->wall - r->resumed_wall;
+    r->resumed_wall = c->wall;
+    r->ran_ns += ns;
+    r->rank_ns += ns * r->ranks;
+    for (unsigned i = 0; i < j->nparts; i++)
+        if (!account_node(r, c->pool.v[j->parts[i].share.node].name, i, ns * j->parts[i].share.ranks))
+            c->acts->failed = true;
+}
+
+static void account_waiting(const struct mu_ctl *c, struct mu_m_jobrow *r)
+{
+    uint64_t since = r->since_wall ? r->since_wall : r->submitted_wall;
+
+    r->waited_ns += c->wall > since ? c->wall - since : 0;
+}
+
+void mu_ctl_job_account(struct mu_ctl *c, struct job *j)
+{
+    if (mu_job_waits(j->row.state))
+        account_waiting(c, &j->row);
+    account_run(c, j);
     account_steps(c, j);
-    r->resumed_wall = 0;
+    j->row.resumed_wall = 0;
 }
 
 /* For the next controller. */
@@ -367,9 +412,10 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     mu_strv_free(row->lapsed_nodes);
     row->lapsed_nodes = NULL;
     row->started_wall = row->started_wall ? row->started_wall : c->wall;
-    if (!row->resumed_wall) {
-        uint64_t since = row->since_wall ? row->since_wall : row->submitted_wall;
-        row->waited_ns += c->wall > since ? c->wall - since : 0;
+    if (row->resumed_wall) {
+        row->mended++;
+    } else {
+        account_waiting(c, row);
         row->resumed_wall = c->wall;
         j->kill_at = !j->spec.timeout_ns                ? 0
                      : j->spec.timeout_ns > row->ran_ns ? c->now + (j->spec.timeout_ns - row->ran_ns)
@@ -665,6 +711,7 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         await_client(c, j);
         return;
     }
+    account_run(c, j);
     if (mu_ctl_place_again(c, j) && !mu_job_over(j->row.state))
         start_attempt(c, j);
 }

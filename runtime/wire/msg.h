@@ -267,12 +267,14 @@ struct mu_u32v {
         F(u64, waits_for)                                                                                              \
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)                   \
-        F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns)
+        F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns) F(u32, mended) F(strv, used_nodes)                       \
+        F(u32v, used_ns)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
- * its newest checkpoint. waited_ns: all of its waiting, up to its newest start; rank_ns: time of all ranks, and
+ * its newest checkpoint. waited_ns: all of its waiting, up to its newest start or its end; rank_ns: time of all ranks, and
  * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before.
  * node_boots: of each node as its start was sent, the lower half first; a node that has not been booted since has marks
- * of all that began there. gpus: of each rank. stepping_ns: of ran_ns, between first steps of attempts and their ends. */
+ * of all that began there. gpus: of each rank. stepping_ns: of ran_ns, between first steps of attempts and their ends.
+ * mended: attempts that followed a failure. used_nodes, used_ns: where rank_ns was used, lower halves first. */
 /* place, expected_wall, waits_for, share_permille: of one that waits, as the policy said last: place in the order (1: the
  * first), when it starts at the latest, the job that it waits for, its user's fair share (1000: nothing used). */
 /* clang-format on */

@@ -104,6 +104,18 @@ is "$(key "$run" requeues) $(key "$next" state)" "1 completed" "it is counted"
 run_cmd "$muster" requeue "$run"
 like "$rc $err" "^1 muster requeue: job $run has ended; submit it again" "not when it has ended"
 
+# one that is cancelled while it waits again
+gone=$("$muster" submit -n "$slots" sleep 600)
+wait_for 10 state_is "$gone" running
+next=$("$muster" submit -n "$slots" --name $'=a,"b\n\e[31m' --priority 1 sleep 600)
+"$muster" requeue "$gone" >"$tmp/.gone"
+wait_for 10 state_is "$next" running
+sleep 0.3
+run_cmd "$muster" jobs --why "$gone"
+python3 -c 'import json,re,sys,time; j = json.loads(sys.argv[2])["jobs"][0]; sys.exit(not (j["waits_since_t"] > j["submitted_t"] + 0.1 and "has waited" in sys.argv[1]))' "$out" "$("$muster" status "$gone" --json)"
+ok $? "it has waited since it was put back" || note "$out"
+settled "$gone" "$next"
+
 # preemption: what the policy's file says
 cat >"$MUSTER_HOME/policy" <<'POLICY'
 preempt = force
@@ -157,6 +169,14 @@ like "$out" "^job,name,state,exit_code,submitted_t,started_t,ended_t,user,jobs,w
 line=$(grep "^$run," <<<"$out")
 python3 -c 'import sys; f = sys.argv[1].split(","); n = int(sys.argv[2]); sys.exit(not (f[2] == "completed" and f[12:14] == ["0", "1"] and float(f[9]) > 0 and float(f[11]) >= float(f[10]) * n * 0.99))' "$line" "$slots"
 ok $? "waited twice, ran twice, was put back once" || note "$line"
+line=$(grep "^$gone," <<<"$out")
+python3 -c 'import sys; f = sys.argv[1].split(","); sys.exit(not (f[2] == "cancelled" and f[12:14] == ["0", "1"] and float(f[9]) > 0.3 and float(f[11]) > 0))' "$line"
+ok $? "one that ended while it waited has waited for that time, too, and was not restarted" || note "$line"
+like "$out" $'\n'"$next,\"'=a,\"\"b.n.x1b\\[31m\",cancelled," "names do no harm to spreadsheets and terminals"
+"$muster" jobs --history --json --by user >"$tmp/users"
+"$muster" jobs --history --json --by node >"$tmp/nodes"
+python3 -c 'import json,sys; u, n = [sum(r["rank_s"] for r in json.load(open(f))["rows"]) for f in sys.argv[1:]]; sys.exit(not abs(u - n) < 0.001)' "$tmp/users" "$tmp/nodes"
+ok $? "users and nodes have used the same" || note "$(cat "$tmp/users" "$tmp/nodes")"
 run_cmd "$muster" jobs --history --csv --by user
 is "$(wc -l <<<"$out") $(cut -d, -f1 <<<"$out" | head -n 1)" "2 user" "by user"
 run_cmd "$muster" jobs --history --json --by user

@@ -407,6 +407,11 @@ static void test_hosts(void)
     TAP_OK(starts == 1 && newest_job()->state == MU_JOB_STARTING, "then it starts");
 }
 
+static uint64_t used(const struct mu_m_jobrow *r, unsigned n)
+{
+    return 2 * n + 1 < r->used_ns.n ? r->used_ns.v[2 * n] | (uint64_t)r->used_ns.v[2 * n + 1] << 32 : 0;
+}
+
 static void test_account(void)
 {
     mu_conn agent[2];
@@ -424,6 +429,42 @@ static void test_account(void)
     TAP_OK(newest_job()->state == MU_JOB_COMPLETED && newest_job()->steps_done == 20 &&
                newest_job()->stepping_ns == 4 * MU_SEC,
            "the time of steps is counted from the first one");
+
+    /* two ranks for 10 s, then one for 20 s */
+    submit(2, agent);
+    report(agent[0], 1, MU_PHASE_GONE);
+    report(agent[1], 1, MU_PHASE_GONE);
+    hand_in(client, "m0", (struct mu_m_spec){.ranks = 2, .min_ranks = 1});
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    report(agent[1], 1, MU_PHASE_RUNNING);
+    now += 10 * MU_SEC;
+    struct mu_pool *pool = (struct mu_pool *)(uintptr_t)mu_ctl_pool(ctl);
+    pool->v[mu_pool_find(pool, "n1")].leaving = true;
+    report(agent[1], 1, MU_PHASE_LOST);
+    report(agent[0], 1, MU_PHASE_GONE);
+    report(agent[0], 2, MU_PHASE_RUNNING);
+    now += 20 * MU_SEC;
+    report(agent[0], 2, MU_PHASE_GONE);
+    const struct mu_m_jobrow *r = newest_job();
+    TAP_OK(r->state == MU_JOB_COMPLETED && r->ranks == 1 && r->ran_ns == 30 * MU_SEC && r->rank_ns == 40 * MU_SEC,
+           "with fewer ranks, the time of those that were lost counts up to then: %.1f s", (double)r->rank_ns / 1e9);
+    TAP_OK(r->used_ns.n == 4 && !strcmp(r->used_nodes[1], "n1") && used(r, 0) == 30 * MU_SEC &&
+               used(r, 1) == 10 * MU_SEC,
+           "by its node, too");
+    TAP_OK(r->mended == 1 && !r->waited_ns, "and one failure was mended");
+
+    /* it is put back, and ends while it waits */
+    submit(1, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    now += 10 * MU_SEC;
+    hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
+    report(agent[0], 1, MU_PHASE_GONE);
+    now += 5 * MU_SEC;
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job});
+    r = newest_job();
+    TAP_OK(r->state == MU_JOB_CANCELLED && r->requeues == 1 && !r->mended && r->rank_ns == 10 * MU_SEC &&
+               r->waited_ns == 5 * MU_SEC && used(r, 0) == 10 * MU_SEC,
+           "what ends while it waits again has waited and run, and was not mended");
 }
 
 int main(void)
