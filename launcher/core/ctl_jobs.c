@@ -660,8 +660,10 @@ void mu_ctl_job_cancel(struct mu_ctl *c, struct job *j, unsigned ending, int cod
         mu_ctl_job_finish(c, j, ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, code, why);
         return;
     }
-    if (!again)
+    if (!again) {
+        mu_ctl_set_state(c, j, j->row.state, "%s", why);
         mu_ctl_put(c, j, true);
+    }
     if (force)
         mu_ctl_kill_parts(c, j, SIGKILL, 0, why);
     else if (!again)

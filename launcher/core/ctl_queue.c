@@ -39,6 +39,7 @@ struct mu_ctl_queue {
     int32_t *over; /* by node: slots taken by starts of this decision beyond what it planned */
     unsigned capnodes, capruns, capjobs, capview, capshares, capafter, caponly, capover;
     unsigned nshares, nafter, nonly, njobs;
+    unsigned nout, ndown; /* nodes that are drained or in quarantine; that are not up */
 };
 
 struct mu_ctl_queue *mu_ctl_queue_new(void)
@@ -163,9 +164,12 @@ static uint64_t policy_time(const struct mu_ctl *c, uint64_t wall)
 
 static void see_nodes(struct mu_ctl *c)
 {
+    c->queue->nout = c->queue->ndown = 0;
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
         bool there = n->ready && !n->stale;
+        c->queue->nout += n->state == MU_NODE_UP && !n->owner && mu_pool_out(n);
+        c->queue->ndown += n->state != MU_NODE_UP && n->state != MU_NODE_NONE && !n->owner;
         c->queue->nodes[i] = (struct mu_policy_node){.has = {n->slots, n->gpus, n->memory},
                                                      .labels = n->labels,
                                                      .usable = mu_pool_usable(n, 0),
@@ -425,6 +429,22 @@ void mu_ctl_queue_decide(struct mu_ctl *c)
     }
 }
 
+static void reason(const struct mu_ctl *c, const struct mu_policy_job *j, const struct mu_policy_wait *w, char *buf,
+                   size_t n)
+{
+    const struct mu_ctl_queue *q = c->queue;
+
+    mu_policy_reason(j, w, buf, n);
+    if (w->why != MU_WHY_NODES || (!q->nout && !q->ndown))
+        return;
+    size_t len = strlen(buf);
+    if (q->nout)
+        len += (size_t)snprintf(buf + len, n - len, "; %u %s drained or in quarantine", q->nout,
+                                q->nout == 1 ? "is" : "are");
+    if (q->ndown && len < n)
+        snprintf(buf + len, n - len, "%s %u %s not up", q->nout ? "," : ";", q->ndown, q->ndown == 1 ? "is" : "are");
+}
+
 int mu_ctl_would(struct mu_ctl *c, const struct mu_m_spec *spec, uint64_t now, uint64_t wall, struct mu_ctl_would *out)
 {
     struct mu_ctl_queue *q = c->queue;
@@ -460,7 +480,7 @@ int mu_ctl_would(struct mu_ctl *c, const struct mu_m_spec *spec, uint64_t now, u
         if (w->why == MU_WHY_HELD)
             snprintf(out->why, sizeof out->why, "held until `muster release`");
         else
-            mu_policy_reason(&view.jobs[view.njobs - 1], w, out->why, sizeof out->why);
+            reason(c, &view.jobs[view.njobs - 1], w, out->why, sizeof out->why);
     }
     mu_policy_free(policy);
 out:
@@ -544,7 +564,7 @@ bool mu_ctl_queue_turn(struct mu_ctl *c, struct job *j)
         mu_ctl_job_finish(c, j, MU_JOB_FAILED, 2, why);
         return false;
     }
-    mu_policy_reason(&q->jobs[j->in_view_plus1 - 1], &q->plan.waits[j->in_view_plus1 - 1], why, sizeof why);
+    reason(c, &q->jobs[j->in_view_plus1 - 1], &q->plan.waits[j->in_view_plus1 - 1], why, sizeof why);
     mu_ctl_set_state(c, j, j->row.state, "%s", why);
     return false;
 }

@@ -205,8 +205,10 @@ static void decide(struct mu_ctl *c, struct job *j)
         return;
     }
     if (r->ending != MU_END_NONE) {
-        mu_ctl_job_finish(c, j, r->ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, r->ending_code,
-                          r->ending < sizeof endings / sizeof endings[0] ? endings[r->ending] : "ended");
+        const char *said = r->ending < sizeof endings / sizeof endings[0] ? endings[r->ending] : "ended";
+        bool by = r->ending == MU_END_CANCEL && r->reason && !strncmp(r->reason, said, strlen(said));
+        snprintf(reason, sizeof reason, "%s", by ? r->reason : said); /* "cancelled by somebody" */
+        mu_ctl_job_finish(c, j, r->ending == MU_END_TIMEOUT ? MU_JOB_FAILED : MU_JOB_CANCELLED, r->ending_code, reason);
         return;
     }
     if (!j->failed_now) /* no rank failed: a keeper or a node did */
@@ -367,6 +369,14 @@ static void last_words(struct job *j, const struct mu_m_report *m)
         return;
     memcpy(r->fail_tail.data, m->first_tail.data, m->first_tail.len);
     r->fail_tail.len = m->first_tail.len;
+}
+
+static void started(struct mu_ctl *c, struct job *j)
+{
+    if (j->row.ending != MU_END_NONE)
+        mu_ctl_set_state(c, j, MU_JOB_RUNNING, "%s", j->row.reason ? j->row.reason : "");
+    else
+        mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
 }
 
 static void progress(struct mu_ctl *c, struct job *j)
@@ -532,7 +542,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         for (unsigned i = 0; i < j->nparts && running; i++)
             running = j->parts[i].phase >= MU_PHASE_RUNNING;
         if (running)
-            mu_ctl_set_state(c, j, MU_JOB_RUNNING, "attempt %u", j->row.attempt);
+            started(c, j);
     }
     if (p->phase == MU_PHASE_LOST) {
         char missing[100];

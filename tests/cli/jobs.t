@@ -85,7 +85,15 @@ run_cmd "$muster" cancel "$run"
 is "$rc" 0 "cancel"
 wait_for 10 state_is "$run" cancelled
 ok $? "ends it"
-like "$("$muster" events "$run")" ' cancelled, exit code 143' "once said is enough"
+like "$("$muster" events "$run")" " cancelled by $(id -un), exit code 143" "once said is enough"
+slow=$("$muster" submit -n 1 --grace 60 sh -c 'trap "" TERM; echo ready; while :; do sleep 0.1; done')
+follow() { "$muster" logs "$slow" 2>&1 | grep -q ready; }
+wait_for 10 follow
+"$muster" cancel "$slow" >"$tmp/slow"
+like "$("$muster" status "$slow" --json)" "\"state\":\"running\",\"reason\":\"cancelled by $(id -un)\"" "while it ends, its reason says by whom"
+"$muster" cancel --force "$slow" >"$tmp/slow"
+wait_for 10 state_is "$slow" cancelled
+like "$("$muster" status "$slow" --json)" "\"reason\":\"cancelled by $(id -un)\"" "and in the end, too"
 run_cmd "$muster" cancel "$run"
 is "$rc" 1 "twice does not work"
 is "$err" "muster cancel: job $run has already been cancelled" "and says why"

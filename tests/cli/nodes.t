@@ -34,6 +34,7 @@ job=$out
 sleep 0.5
 state_is "$job" queued
 ok $? "no job gets it" || note "$("$muster" jobs --all)"
+like "$("$muster" jobs --why "$job")" "have no room for it; 1 is drained or in quarantine" "and is told why"
 kill -9 "$(pgrep -f "^[^ ]*muster controller" | while read -r p; do grep -qz "^MUSTER_HOME=$MUSTER_HOME\$" "/proc/$p/environ" && echo "$p"; done)"
 run_cmd "$muster" nodes
 like "$out" "$here +drained .*: fan 2" "the next controller knows"
