@@ -125,23 +125,38 @@ void mu_ctl_queue_charge(struct mu_ctl *c, struct job *j, bool on)
     mu_usage_rate(&user->usage, settings(c)->half_life_ns, EPOCH + c->now, user->slots);
 }
 
+/* So many slots for so long, up to some time ago. */
+static void used_before(struct mu_ctl *c, int user, double slots, uint64_t ran, uint64_t ago)
+{
+    uint64_t half = settings(c)->half_life_ns;
+    struct mu_usage *sum = &c->queue->users[user].usage, used = {0};
+
+    if (!ran || ago / 64 > half)
+        return;
+    mu_usage_rate(&used, half, 1, slots);
+    mu_usage_rate(&used, half, 1 + ran, 0);
+    mu_usage_rate(sum, half, EPOCH + c->now, sum->rate);
+    sum->value += mu_usage_get(&used, half, 1 + ran + ago);
+}
+
 void mu_ctl_queue_load(struct mu_ctl *c, const struct job *j)
 {
     const struct mu_m_jobrow *r = &j->row;
-    uint64_t half = settings(c)->half_life_ns, ended = c->wall > r->ended_wall ? c->wall - r->ended_wall : 0;
-    double slots = 0;
     int u = user_of(c, r->user);
+    double slots = 0;
 
-    if (u < 0 || !r->started_wall || r->ended_wall <= r->started_wall || ended / 64 > half)
+    if (u < 0 || !r->started_wall)
         return;
     for (uint32_t i = 0; i < r->node_slots.n; i++)
         slots += r->node_slots.v[i];
-    struct mu_usage used = {0};
-    mu_usage_rate(&used, half, 1, slots);
-    mu_usage_rate(&used, half, 1 + r->ended_wall - r->started_wall, 0);
-    struct mu_usage *sum = &c->queue->users[u].usage;
-    mu_usage_rate(sum, half, EPOCH + c->now, sum->rate);
-    sum->value += mu_usage_get(&used, half, 1 + r->ended_wall - r->started_wall + ended);
+    for (uint32_t i = 0; i < r->spare_slots.n; i++)
+        slots += r->spare_slots.v[i];
+    double mean = slots > 0 || !r->ran_ns ? slots : (double)r->rank_ns / (double)r->ran_ns;
+    uint64_t until = mu_job_over(r->state) ? r->ended_wall : r->resumed_wall ? r->resumed_wall : r->since_wall;
+    uint64_t ago = c->wall > until ? c->wall - until : 0;
+    used_before(c, u, mean, r->ran_ns, ago);
+    if (r->resumed_wall) /* it runs */
+        used_before(c, u, slots, ago, 0);
 }
 
 /* --- the view ------------------------------------------------------------------------------------------------------

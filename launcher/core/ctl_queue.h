@@ -17,7 +17,7 @@ void mu_ctl_queue_keep(struct mu_ctl *, const struct job *, bool on);
 void mu_ctl_queue_started(struct mu_ctl *, const struct job *); /* its shares are its parts and spares */
 /* The job's slots count as used by its user from now on, or not any more. */
 void mu_ctl_queue_charge(struct mu_ctl *, struct job *, bool on);
-void mu_ctl_queue_load(struct mu_ctl *, const struct job *); /* what a job has used that has ended */
+void mu_ctl_queue_load(struct mu_ctl *, const struct job *); /* what it had used before we started */
 /* It ends in order to wait again. */
 static inline bool mu_ctl_requeues(const struct job *j)
 {

@@ -467,10 +467,38 @@ static void test_account(void)
            "what ends while it waits again has waited and run, and was not mended");
 }
 
+/* What users have used outlives the controller, also that of a job that still runs or waits again. */
+static void test_share(void)
+{
+    static char a[] = "a", b[] = "b";
+    mu_conn agent[2];
+    uint32_t share;
+
+    for (unsigned waits = 0; waits < 2; waits++) {
+        submit(1, agent);
+        report(agent[0], 1, MU_PHASE_GONE);
+        hand_in(client, "s0", (struct mu_m_spec){.ranks = 1, .user = a});
+        report(agent[0], 1, MU_PHASE_RUNNING);
+        now += 1000 * MU_SEC;
+        hear(client, MU_MSG_requeue, &(struct mu_m_requeue){.job = job});
+        if (waits)
+            report(agent[0], 1, MU_PHASE_GONE);
+        successor(1, agent);
+        client = up("client");
+        ready(agent[0]);
+        hand_in(client, "s1", (struct mu_m_spec){.ranks = 1, .user = b, .hold = 1});
+        share = newest_job()->share_permille;
+        hand_in(client, "s2", (struct mu_m_spec){.ranks = 1, .user = a});
+        TAP_OK(share == 1000 && newest_job()->share_permille == 250, "the share of who has used all there was: %u, %u",
+               share, newest_job()->share_permille);
+    }
+}
+
 int main(void)
 {
     test_hosts();
     test_account();
+    test_share();
     test_requeue();
     test_late();
     test_one();
