@@ -450,10 +450,15 @@ static void reason(const struct mu_ctl *c, const struct mu_policy_job *j, const 
     const struct mu_ctl_queue *q = c->queue;
 
     mu_policy_reason(j, w, buf, n);
-    if (w->why != MU_WHY_NODES || (!q->nout && !q->ndown))
+    if (w->why != MU_WHY_NODES)
         return;
     size_t len = strlen(buf);
-    if (q->nout)
+    bool labelled = !j->label;
+    for (unsigned i = 0; i < c->pool.n && !labelled; i++)
+        labelled = mu_pool_has_label(c->pool.v[i].labels, j->label);
+    if (!labelled)
+        len += (size_t)snprintf(buf + len, n - len, "; no node has that label");
+    if (q->nout && len < n)
         len += (size_t)snprintf(buf + len, n - len, "; %u %s drained or in quarantine", q->nout,
                                 q->nout == 1 ? "is" : "are");
     if (q->ndown && len < n)

@@ -35,6 +35,12 @@ sleep 0.5
 state_is "$job" queued
 ok $? "no job gets it" || note "$("$muster" jobs --all)"
 like "$("$muster" jobs --why "$job")" "have no room for it; 1 is drained or in quarantine" "and is told why"
+"$muster" nodes label fast localhost
+lame=$("$muster" submit -n 1 --label fast true)
+"$muster" nodes label --none localhost
+wait_for 10 sh -c "$muster jobs --why $lame | grep -q 'no node has that label'"
+ok $? "also when its label is taken away" || note "$("$muster" jobs --why "$lame")"
+"$muster" cancel "$lame" >"$tmp/.lame"
 kill -9 "$(pgrep -f "^[^ ]*muster controller" | while read -r p; do grep -qz "^MUSTER_HOME=$MUSTER_HOME\$" "/proc/$p/environ" && echo "$p"; done)"
 run_cmd "$muster" nodes
 like "$out" "$here +drained .*: fan 2" "the next controller knows"
