@@ -65,7 +65,8 @@ static char *name_of(int node)
 
 static void join(int i)
 {
-    agents[i] = join_as(name_of(i), 2);
+    agents[i] = last_conn + 1; /* it may be asked while it joins */
+    join_as(name_of(i), 2);
 }
 
 static void begin(void)
