@@ -166,7 +166,7 @@ int mu_rankfile_parse(const char *text, size_t len, const char *origin, struct m
 int mu_rankfile_read(const char *path, struct mu_rankfile *out, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read_regular(path, FILE_MAX, &text, err);
+    int rc = mu_path_read_text(path, FILE_MAX, &text, err);
 
     if (rc)
         return mu_err_prefix(err, "rank file");

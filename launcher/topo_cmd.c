@@ -11,6 +11,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/hosts.h"
 #include "runtime/base/opt.h"
+#include "runtime/base/path.h"
 #include "runtime/base/str.h"
 #include "topo/draw.h"
 
@@ -234,12 +235,13 @@ static json_t *json_ranks(const struct mu_topo *t, const struct mu_pin *p)
 
 static int draw_file(const struct mu_topo *t, const struct mu_pin *p, const char *path, struct mu_err *err)
 {
-    mu_auto_file FILE *f = fopen(path, "we");
+    mu_auto_file FILE *f = NULL;
+    int rc = mu_path_create(path, &f, err);
 
-    if (!f)
-        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+    if (rc)
+        return mu_err_prefix(err, "--svg"), rc;
     if (mu_topo_draw_svg(t, p, f) || fclose(MU_STEAL(f, NULL)))
-        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+        return mu_err_errno(err, MUSTER_EIO, "--svg: cannot write %s", path);
     return 0;
 }
 

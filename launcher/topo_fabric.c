@@ -15,7 +15,7 @@
 #include "topo/export.h"
 #include "topo/fabric_svg.h"
 
-enum { OCCUPIED_MAX_BYTES = 64 << 20 };
+enum { OCCUPIED_MAX_BYTES = 64 << 20, OCCUPIED_MAX_NAMES = 4 << 20 };
 enum { AS_HOSTFILE, AS_TOPOLOGY };
 
 struct opts {
@@ -142,10 +142,13 @@ static const char *leaf_name(const struct mu_fabric *f, int host)
 
 static int draw_file(const struct mu_fabric *f, const struct mu_units *u, const char *path, struct mu_err *err)
 {
-    mu_auto_file FILE *out = fopen(path, "we");
+    mu_auto_file FILE *out = NULL;
+    int rc = mu_path_create(path, &out, err);
 
-    if (!out || mu_fabric_draw_svg(f, u, out) || fclose(MU_STEAL(out, NULL)))
-        return mu_err_errno(err, MUSTER_EIO, "--svg %s", path);
+    if (rc)
+        return mu_err_prefix(err, "--svg"), rc;
+    if (mu_fabric_draw_svg(f, u, out) || fclose(MU_STEAL(out, NULL)))
+        return mu_err_errno(err, MUSTER_EIO, "--svg: cannot write %s", path);
     return 0;
 }
 
@@ -228,8 +231,9 @@ static int unusable(int rc)
 static int read_occupied(const char *path, const struct mu_fabric *f, int *size, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read_regular(path, OCCUPIED_MAX_BYTES, &text, err), line = 0, unknown = 0;
+    int rc = mu_path_read_text(path, OCCUPIED_MAX_BYTES, &text, err), line = 0, unknown = 0;
     char first[80] = "";
+    size_t all = 0;
 
     if (rc)
         return mu_err_prefix(err, "--occupied"), unusable(rc);
@@ -251,6 +255,8 @@ static int read_occupied(const char *path, const struct mu_fabric *f, int *size,
             free(names[i]);
         }
         free(names);
+        if (!rc && (all += count) > OCCUPIED_MAX_NAMES) /* lists of a few bytes are long to go through */
+            rc = mu_err_set(err, MUSTER_EARG, "more than %d names in all", OCCUPIED_MAX_NAMES);
         if (rc)
             return mu_err_prefix(err, "%s:%d", path, line), rc;
         p += n + (p[n] == '\n');

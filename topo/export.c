@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 #include "topo/fabric_impl.h"
 #include "topo/place_impl.h"
 
@@ -22,11 +23,14 @@ static bool plain(const char *name)
 int mu_export_slurm(const struct mu_place *p, struct mu_buf *out, struct mu_err *err)
 {
     mu_auto_free int *level = calloc((size_t)p->nv + 1, sizeof(int)), *hosts = calloc((size_t)p->nv + 1, sizeof(int));
+    char source[256];
     bool any = false;
 
     if (!level || !hosts)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    mu_buf_appendf(out, "# from %s%s\n", p->f->source, p->tree ? "" : "; it is no tree: levels are what comes closest");
+    /* Quotes: a backslash at the end would make the next line a part of this one. */
+    mu_buf_appendf(out, "# from '%s'%s\n", mu_str_show(source, sizeof source, p->f->source),
+                   p->tree ? "" : "; it is no tree: levels are what comes closest");
     for (int v = 0; v < p->nv; v++) {
         hosts[v] += p->first_host[v + 1] - p->first_host[v];
         if (hosts[v] && p->parent[v] >= 0) {

@@ -339,7 +339,7 @@ static int parse_guids(const char *text, const char *path, struct mu_guids *g, s
 static int read_guids(const char *path, struct mu_guids *out, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    int rc = mu_path_read_regular(path, FILE_MAX_BYTES, &text, err);
+    int rc = mu_path_read_text(path, FILE_MAX_BYTES, &text, err);
 
     if (rc)
         return mu_err_prefix(err, "GUID file"), rc == MUSTER_ENOMEM ? rc : MUSTER_EARG;

@@ -208,28 +208,39 @@ static int children(struct mu_fabric *f, int sw, const char *list, size_t len, b
 
 static int read_line(struct mu_fabric *f, const char *text, int line, int *known, struct mu_err *err)
 {
-    const char *name = NULL, *nodes = NULL, *switches = NULL;
-    size_t nname = 0, nnodes = 0, nswitches = 0;
+    const char *name = NULL, *nodes = NULL, *switches = NULL, *other = NULL;
+    size_t nname = 0, nnodes = 0, nswitches = 0, nother = 0;
+    const struct {
+        const char *word, **value;
+        size_t *len;
+    } keys[] = {{"SwitchName", &name, &nname},
+                {"Nodes", &nodes, &nnodes},
+                {"Switches", &switches, &nswitches},
+                {"LinkSpeed", &other, &nother}};
 
     for (const char *p = text + strspn(text, " \t\r"); *p && *p != '#'; p += strspn(p, " \t\r")) {
-        size_t key = strcspn(p, "= \t\r"), len;
+        size_t key = strcspn(p, "= \t\r"), len, k = 0;
         if (p[key] != '=')
             return mu_err_set(err, MUSTER_EARG, "%s:%d: expected KEY=VALUE", f->origin, line);
         const char *v = p + key + 1;
-        len = strcspn(v, " \t\r#");
-        if (key == 10 && !strncasecmp(p, "SwitchName", key))
-            name = v, nname = len;
-        else if (key == 5 && !strncasecmp(p, "Nodes", key))
-            nodes = v, nnodes = len;
-        else if (key == 8 && !strncasecmp(p, "Switches", key))
-            switches = v, nswitches = len;
-        else if (key >= 5 && !strncasecmp(p, "Block", 5))
+        bool quoted = *v == '"'; /* as anywhere in Slurm's files */
+        v += quoted;
+        len = strcspn(v, quoted ? "\"" : " \t\r#");
+        if (quoted && !v[len])
+            return mu_err_set(err, MUSTER_EARG, "%s:%d: a quote is not closed", f->origin, line);
+        if (key >= 5 && !strncasecmp(p, "Block", 5))
             return mu_err_set(err, MUSTER_EARG, "%s:%d: block topologies are not understood, only trees of switches",
                               f->origin, line);
-        else if (key != 9 || strncasecmp(p, "LinkSpeed", key))
+        while (k < MU_COUNT(keys) && (strlen(keys[k].word) != key || strncasecmp(p, keys[k].word, key)))
+            k++;
+        if (k == MU_COUNT(keys))
             return mu_err_set(err, MUSTER_EARG, "%s:%d: expected SwitchName, Nodes, Switches or LinkSpeed, not '%.*s'",
                               f->origin, line, (int)(key < 40 ? key : 40), p);
-        p = v + len;
+        if (*keys[k].value)
+            return mu_err_set(err, MUSTER_EARG, "%s:%d: two times %s on a line", f->origin, line, keys[k].word);
+        *keys[k].value = v;
+        *keys[k].len = len;
+        p = v + len + quoted;
     }
     if (!name && !nodes && !switches)
         return 0;

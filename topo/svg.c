@@ -29,7 +29,12 @@ static void put_escaped(FILE *f, const char *text)
     mu_auto_buf struct mu_buf b = {0};
 
     mu_str_printable(&b, text, strlen(text));
-    for (const char *p = mu_buf_str(&b); *p; p++)
+    for (const char *p = mu_buf_str(&b); *p; p++) {
+        if (!strncmp(p, "\xef\xbf\xbe", 3) || !strncmp(p, "\xef\xbf\xbf", 3)) { /* U+FFFE and U+FFFF are not XML's */
+            fputs("\xef\xbf\xbd", f);
+            p += 2;
+            continue;
+        }
         switch (*p) {
         case '<':
             fputs("&lt;", f);
@@ -43,6 +48,7 @@ static void put_escaped(FILE *f, const char *text)
         default:
             fputc(*p, f);
         }
+    }
 }
 
 void mu_svg_begin(FILE *f, int width, int height, const char *title)

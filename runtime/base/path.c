@@ -162,6 +162,41 @@ int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struc
     return read_all(fd, path, max, out, err);
 }
 
+int mu_path_read_text(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+{
+    static const char bom[] = "\xef\xbb\xbf";
+    int rc = mu_path_read_regular(path, max, out, err);
+
+    if (rc || !out->len)
+        return rc;
+    if (memchr(out->data, '\0', out->len))
+        return mu_err_set(err, MUSTER_EARG, "%s: is not text", path);
+    if (out->len >= 3 && !memcmp(out->data, bom, 3)) {
+        out->len -= 3;
+        memmove(out->data, out->data + 3, out->len + 1);
+    }
+    return 0;
+}
+
+int mu_path_create(const char *path, FILE **out, struct mu_err *err)
+{
+    struct stat st;
+
+    if (!*path)
+        return mu_err_set(err, MUSTER_EARG, "the name of the file is empty");
+    mu_auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    int e = errno;
+    if (fd < 0 && e == ENXIO && !stat(path, &st) && S_ISFIFO(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%s is a pipe that nobody reads: name a file", path);
+    errno = e;
+    FILE *f = fd < 0 || fcntl(fd, F_SETFL, 0) ? NULL : fdopen(fd, "w");
+    if (!f)
+        return mu_err_errno(err, MUSTER_EIO, "cannot write %s", path);
+    fd = -1;
+    *out = f;
+    return 0;
+}
+
 /* --- durable files ---------------------------------------------------------------------------------------------- */
 
 static int sync_parent(const char *path, struct mu_err *err)

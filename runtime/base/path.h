@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -49,6 +50,12 @@ int mu_path_join(char *out, size_t n, const char *dir, const char *name, struct 
 int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
 /* The same for files that somebody names: EARG for pipes and devices, which may never end, and for an empty name. */
 int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
+/* The same for text, into an empty buffer, without the byte-order mark that some editors begin it with: EARG for a zero
+ * byte, where readers of text would stop and never say so. */
+int mu_path_read_text(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
+/* Creates or empties a file that somebody names, for writing. EARG for an empty name and for a pipe that nobody reads,
+ * which would be waited for; else EIO. */
+int mu_path_create(const char *path, FILE **out, struct mu_err *err);
 /* A reader sees the old or the new contents, also after a crash: temporary file, fsync, rename, directory fsync. */
 int mu_path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct mu_err *err);
 /* Removes a file or a whole directory. Follows no symbolic link, stays on the file system, at most 64 levels. What is

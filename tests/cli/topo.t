@@ -86,7 +86,7 @@ END
 check "show draws into a file" svg "$tmp/node.svg" 'NUMA node 4, 8 GiB' 'GPU cuda1' 'adapter mlx5_1' 'rank 2-3'
 check "and prints nothing then" [ "$rc:$out:$err" = 0:: ]
 run topo show --node-file $gpus --svg "$tmp/nowhere/node.svg"
-check "a file that cannot be written is an error" [ "$rc:$err" = "1:muster topo show: --svg $tmp/nowhere/node.svg: No such file or directory" ]
+check "a file that cannot be written is an error" [ "$rc:$err" = "1:muster topo show: --svg: cannot write $tmp/nowhere/node.svg: No such file or directory" ]
 printf 'rank 1=a slot=1:0\nrank 0=a slot=p1,2\n' >"$tmp/ranks"
 run topo pin --node-file $data --rankfile "$tmp/ranks" --json
 check "a rank file" json "j['bind'] == 'rankfile' and [(r['cpuset'], r['nodeset']) for r in j['ranks']] == [('1-2', '0'), ('3', '8')]"
@@ -130,6 +130,8 @@ pin -n x|from 1
 pin -n 1 --bind socket|core, numa, gpu or none
 pin -n 1 --map socket|slot, node, numa or gpu
 show --bind gpu|Give -n N, or leave --bind out
+show --node-file $data --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody reads
+show --node-file $data --svg=|--svg: the name of the file is empty
 show --json --svg $tmp/both.svg|--json and --svg are two outputs
 pin -n 1 --bind none --smt|leave --smt out
 pin --rankfile $tmp/far|far:2: slot=7:0: this node has no package 7 with core 0

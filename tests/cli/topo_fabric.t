@@ -40,6 +40,11 @@ got = count("rect", "switch"), count("rect", "gpu"), count("rect", "box"), count
 sys.exit(None if got == (7, 16, 4, 12 + 4, True, True) else str(got))
 END
 ok $? "with 7 switches, 16 hosts in 4 units and their cables" || note "$(<"$tmp/why")"
+sed $'s/"leaf3"/"<b>\\&\xef\xbf\xbe\xef\xbf\xbf\xed\xa0\x80\x07\xff"/' "$tmp/net" >"$tmp/odd-net"
+run_cmd "$muster" topo fabric --fabric-file "$tmp/odd-net" --svg "$tmp/odd.svg"
+python3 -c 'import sys, xml.etree.ElementTree as ET
+sys.exit(not any((e.text or "").startswith("<b>&") for e in ET.parse(sys.argv[1]).iter()))' "$tmp/odd.svg"
+ok $? "names cannot make a drawing that is no XML" || note "$err"
 run_cmd "$muster" topo audit --fabric-file "$tmp/net" --svg x
 is "$rc" 2 "only fabric draws"
 run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 6 --json
@@ -49,6 +54,10 @@ run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 8 --occupied "$tmp/occu
 json "not {'n0','n1','n2','n5'} & set(j['nodes']) and j['cost'] == 4 and j['groups_split'] == 0"
 ok $? "occupied nodes are left out, groups of four stay on their leaf" || note "$out"
 like "$err" 'occupied: 1 name is not in the fabric \(ghost\)' "a name that is not there is said"
+printf '\xef\xbb\xbfn0\r\nn1\r\n' >"$tmp/windows"
+run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 14 --occupied "$tmp/windows" --json
+json "not {'n0','n1'} & set(j['nodes'])"
+ok $? "a byte-order mark and CRLF are no part of a name" || note "$out" "$err"
 run_cmd "$muster" topo place --fabric-file "$tmp/net" -N 1 --occupied "$tmp/occupied"
 is "$out" "$(printf '1 node, cost 0, optimal: bound 0\nRANK  NODE  LEAF   HOPS\n   0  n3    leaf0     0')" \
     "one node: the leaf that it fills, as a table"
@@ -61,6 +70,17 @@ is "$(sed -n 2p <<<"$out")" "SwitchName=l1-0 Nodes=n0,n1,n2,n3" "a topology.conf
 run_cmd "$muster" topo place --fabric-file "$tmp/topology.conf" -N 6 --json
 json "j['nodes'] == ['n0','n1','n2','n3','n4','n5'] and j['cost'] == j['bound'] == 4"
 ok $? "and read" || note "$out"
+
+name=$'x\nSwitchName=q Nodes=z\\'
+cp "$tmp/net" "$tmp/$name"
+run_cmd "$muster" topo export --as topology.conf --fabric-file "$tmp/$name"
+printf '%s\n' "$out" >"$tmp/named.conf"
+run_cmd "$muster" topo fabric --fabric-file "$tmp/named.conf"
+like "$out" ': 16 hosts, 16 adapters, 5 switches' "whatever the fabric's file is called" || note "$err"
+printf 'SwitchName="a" Nodes="n0,n1" # two\n' >"$tmp/quoted.conf"
+run_cmd "$muster" topo place --fabric-file "$tmp/quoted.conf" -N 2 --json
+json "j['nodes'] == ['n0','n1']"
+ok $? "values may be quoted" || note "$out" "$err"
 
 while read -r name; do
     sed "s/\"n3\"/\"$name\"/" "$tmp/net" >"$tmp/odd"
@@ -107,6 +127,11 @@ printf 'SwitchName=a Switches=b\nSwitchName=b Switches=a\n' >"$tmp/cycle"
 cat "$tmp/net" "$tmp/net" >"$tmp/twice"
 printf 'n[0-\n' >"$tmp/badlist"
 printf 'x y\n' >"$tmp/badguids"
+printf 'n0\0n1\nn2\n' >"$tmp/zero"
+printf '0x5 a\0b\n0x6 c\n' >"$tmp/zeroguids"
+yes 'n[1-500000]' | head -n 50 >"$tmp/many"
+printf 'SwitchName=a Nodes=n0 Nodes=n1\n' >"$tmp/again.conf"
+printf 'SwitchName=a Nodes="n0\n' >"$tmp/open.conf"
 mkfifo "$tmp/pipe"
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
@@ -130,6 +155,13 @@ fabric --fabric-file $tmp/net --json --svg $tmp/both.svg|--json and --svg are tw
 fabric --fabric-file $tmp/topology.conf --guids $tmp/guids|--guids: nothing in $tmp/topology.conf has a GUID
 export --as topology.conf --fabric-file $tmp/net --group-size 2|are for a hostfile
 place --fabric-file $tmp/net|Give -N NODES
+fabric --fabric-file $tmp/again.conf|again.conf:1: two times Nodes on a line
+fabric --fabric-file $tmp/open.conf|open.conf:1: a quote is not closed
+fabric --fabric-file $tmp/net --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody reads
+fabric --fabric-file $tmp/net --svg=|--svg: the name of the file is empty
+fabric --fabric-file $tmp/net --guids $tmp/zeroguids|GUID file: $tmp/zeroguids: is not text
+place --fabric-file $tmp/net -N 2 --occupied $tmp/zero|--occupied: $tmp/zero: is not text
+place --fabric-file $tmp/net -N 2 --occupied $tmp/many|many:9: more than 4194304 names in all
 place --fabric-file $tmp/net -N 2 --occupied $tmp/badlist|is not a list of names
 place --fabric-file $tmp/net -N 2 --occupied $tmp/absent|--occupied: cannot read $tmp/absent: No such file
 place --fabric-file $tmp/net -N 2 --occupied $tmp/pipe|--occupied: $tmp/pipe is a pipe

@@ -85,7 +85,23 @@ static void files(void)
     TAP_OK(mu_path_read_regular(at("a/none", ""), 9, &b, &err) < 0 && errno == ENOENT, "nor what is not there");
     TAP_OK(mu_path_read_regular("", 9, &b, &err) == MUSTER_EARG && strstr(err.text, "is empty"),
            "nor what has no name");
+    FILE *f = NULL;
+    TAP_OK(mu_path_create(at("a/fifo", ""), &f, &err) == MUSTER_EARG && !f &&
+               strstr(err.text, "a pipe that nobody reads"),
+           "a pipe that nobody reads is not written: %s", strrchr(err.text, '/'));
+    TAP_OK(mu_path_create("", &f, &err) == MUSTER_EARG && mu_path_create(at("a", ""), &f, &err) == MUSTER_EIO && !f &&
+               strstr(err.text, "Is a directory"),
+           "nor what has no name, nor a directory");
+    TAP_OK(mu_path_create(at("a/g", ""), &f, &err) == 0 && fputs("\xef\xbb\xbfyes", f) > 0 && fclose(f) == 0,
+           "a file is");
     TAP_OK(!strcmp(mu_buf_str(&b), "bye") && !unlink(at("a/fifo", "")), "the buffer is as it was then");
+    mu_buf_clear(&b);
+    TAP_OK(mu_path_read_text(at("a/g", ""), 9, &b, &err) == 0 && b.len == 3 && !strcmp(mu_buf_str(&b), "yes"),
+           "text has no byte-order mark");
+    mu_buf_clear(&b);
+    TAP_OK(mu_path_write_atomic(at("a/g", ""), "y\0s", 3, 0600, &err) == 0 &&
+               mu_path_read_text(at("a/g", ""), 9, &b, &err) == MUSTER_EARG && strstr(err.text, "is not text"),
+           "nor zero bytes");
     TAP_OK(mu_path_write_atomic(at("none/f", ""), "x", 1, 0600, &err) < 0, "write_atomic without a directory");
     TAP_OK(mu_path_write_atomic(at("a/b", ""), "x", 1, 0600, &err) < 0 && temps(at("a", "")) == 0,
            "write_atomic onto a directory");
