@@ -574,11 +574,70 @@ static int group_switches(struct audit *a, struct level *l, int rank, int *ngrou
     return 0;
 }
 
-static int report_switch(struct audit *a, const struct level *l, const struct rule *rules, int s, struct differs *d)
+static bool lacks_half(const struct differs *d)
+{
+    return d->nlacks > 2 && d->nlacks > d->nextra && 2 * d->has <= d->should;
+}
+
+/* Cables from a switch of the level downwards. */
+static int load_of(const struct audit *a, int s)
+{
+    const struct mu_fabric_node *n = &a->f->nodes[s];
+    int down = 0;
+
+    for (int k = 0; k < n->nout; k++) {
+        int peer = a->f->ports[n->first + k].peer;
+        down +=
+            a->rank[s] == 1 ? a->f->nodes[peer].kind == MU_FABRIC_ADAPTER : a->rank[peer] && a->rank[peer] < a->rank[s];
+    }
+    return down;
+}
+
+/* For each group the load that most of its switches have, of which few may lack half of the uplinks; -1 where these are
+ * more than a few: they are meant to be so. */
+static int usual_loads(struct audit *a, const struct level *l, const struct rule *rules, int rank, int ngroups,
+                       const int *ups, const int *start, struct differs *d, int *usual)
+{
+    mu_auto_free int *loads = calloc((size_t)a->f->nnodes + 1, sizeof(int));
+
+    if (!loads)
+        return no_memory(a->err);
+    mu_auto_free int *at = calloc((size_t)ngroups + 2, sizeof(int)), *n = calloc((size_t)ngroups + 1, sizeof(int)),
+                     *half = calloc((size_t)ngroups + 1, sizeof(int));
+    if (!at || !n || !half)
+        return no_memory(a->err);
+    for (int g = 0; g < ngroups; g++)
+        at[g + 1] = at[g] + l->members[g];
+    for (int s = 0; s < a->f->nnodes; s++) {
+        int g = a->rank[s] == rank ? l->group_of_low[s] : -1;
+        if (g >= 0)
+            loads[at[g] + n[g]++] = load_of(a, s);
+    }
+    for (int g = 0; g < ngroups; g++) {
+        int times;
+        usual[g] = mode(loads + at[g], n[g], &times);
+        if (2 * times <= n[g])
+            usual[g] = -1;
+    }
+    for (int s = 0; s < a->f->nnodes; s++) {
+        int g = a->rank[s] == rank ? l->group_of_low[s] : -1;
+        if (g < 0 || load_of(a, s) != usual[g])
+            continue;
+        compare(l, rules, s, ups + start[g], start[g + 1] - start[g], d);
+        half[g] += lacks_half(d);
+    }
+    for (int g = 0; g < ngroups; g++)
+        if (4 * half[g] > l->members[g])
+            usual[g] = -1;
+    return 0;
+}
+
+static int report_switch(struct audit *a, const struct level *l, const struct rule *rules, int s, int usual,
+                         struct differs *d)
 {
     int rc = 0, i = 0, members = l->members[l->group_of_low[s]];
 
-    if (d->nlacks > 2 && d->nlacks > d->nextra && 2 * d->has <= d->should)
+    if (lacks_half(d) && load_of(a, s) != usual)
         return 0; /* another kind of switch */
     for (; !rc && i < d->nlacks && i < d->nextra; i++)
         rc = found(a, MU_MISCABLED, name_of(a, s), d->extra[i].port, -1,
@@ -598,12 +657,12 @@ static int audit_rank(struct audit *a, int rank)
     struct level l = {.nlow = f->nnodes};
     mu_auto_free struct rule *rules = calloc(nn, sizeof *rules);
     mu_auto_free struct differs *d = calloc(1, sizeof *d);
-    mu_auto_free int *ups = NULL, *start = NULL;
+    mu_auto_free int *ups = NULL, *start = NULL, *usual = calloc(nn, sizeof(int));
     int rc = 0, ngroups = 0;
 
     l.group_of_up = malloc(nn * sizeof(int));
     l.group_of_low = malloc(nn * sizeof(int));
-    if (!rules || !d || !l.group_of_up || !l.group_of_low)
+    if (!rules || !d || !usual || !l.group_of_up || !l.group_of_low)
         rc = no_memory(a->err);
     for (int s = 0; !rc && s < f->nnodes; s++) {
         const struct mu_fabric_node *n = &f->nodes[s];
@@ -614,14 +673,14 @@ static int audit_rank(struct audit *a, int rank)
                 rc = add_edge(a, &l, s, f->ports[n->first + k].peer, f->ports[n->first + k].port);
     }
     if (!rc && !(rc = index_edges(a, &l)) && !(rc = group_switches(a, &l, rank, &ngroups)) &&
-        !(rc = make_rules(a, &l, ngroups, rules)))
-        rc = list_ups(a, &l, ngroups, &ups, &start);
+        !(rc = make_rules(a, &l, ngroups, rules)) && !(rc = list_ups(a, &l, ngroups, &ups, &start)))
+        rc = usual_loads(a, &l, rules, rank, ngroups, ups, start, d, usual);
     for (int s = 0; !rc && s < f->nnodes; s++) {
         int g = a->rank[s] == rank ? l.group_of_low[s] : -1;
         if (g < 0)
             continue;
         compare(&l, rules, s, ups + start[g], start[g + 1] - start[g], d);
-        rc = report_switch(a, &l, rules, s, d);
+        rc = report_switch(a, &l, rules, s, usual[g], d);
     }
     level_free(&l);
     return rc;

@@ -296,6 +296,26 @@ int main(void)
     cable[find_cable("leaf0.3.0", "spine0.2")].gone = 1;
     reads("a dead uplink and its port",
           "dead-link leaf0.3.0:3 lacks a cable to spine0.2; 7 of 8 switches like it have 1");
+    build(1, 8, 1, 4, 4, 0);
+    for (int s = 0; s < 3; s++) {
+        char spine[32];
+        snprintf(spine, sizeof spine, "spine0.%d", s);
+        cable[find_cable("leaf0.3.0", spine)].gone = 1;
+    }
+    reads("a leaf that has as many hosts as its like, but a quarter of the uplinks",
+          "dead-link leaf0.3.0:1 lacks a cable to spine0.0; 7 of 8 switches like it have 1; "
+          "dead-link leaf0.3.0:2 lacks a cable to spine0.1; 7 of 8 switches like it have 1; "
+          "dead-link leaf0.3.0:3 lacks a cable to spine0.2; 7 of 8 switches like it have 1");
+    cable[find_cable("h0.3.0-0", "leaf0.3.0")].gone = 1;
+    reads("one with fewer hosts, too, is of another kind", "");
+    build(1, 8, 1, 4, 4, 0);
+    for (int s = 0; s < 9; s++) {
+        char leaf[32], spine[32];
+        snprintf(leaf, sizeof leaf, "leaf0.%d.0", s / 3);
+        snprintf(spine, sizeof spine, "spine0.%d", s % 3);
+        cable[find_cable(leaf, spine)].gone = 1;
+    }
+    reads("three such leaves of eight are meant to be so", "");
 
     struct mu_fabric *f = NULL;
     struct mu_audit a = {0};
