@@ -127,12 +127,10 @@ static int build_ports(struct mu_fabric *f, struct mu_err *err)
     }
     if (!f->tree) /* an end that was added, seen from the other */
         for (size_t i = 0; i < f->nhalves; i++)
-            if (!f->halves[i].line)
-                for (int k = 0; k < f->nodes[f->halves[i].peer].nout; k++) {
-                    struct mu_fabric_port *p = &f->ports[f->nodes[f->halves[i].peer].first + k];
-                    if (p->port == f->halves[i].peer_port)
-                        p->one_sided = 1;
-                }
+            if (!f->halves[i].line) {
+                const struct mu_half *h = &f->halves[i], want = {h->peer, h->peer_port, h->node, h->port, 0};
+                f->ports[place_of(f, f->nhalves, &want)].one_sided = 1;
+            }
     f->nports = (int)f->nhalves;
     free(f->halves);
     f->halves = NULL;
@@ -186,6 +184,9 @@ static size_t host_in_text(const char *text)
 
     if (n && text[0] == '(')
         return 0; /* "(none)" */
+    /* What hosts are called whose driver was loaded before they had a name. */
+    if (n >= 9 && !strncasecmp(text, "localhost", 9) && (n == 9 || text[9] == '.'))
+        return 0;
     return is_device(text, n) ? 0 : n;
 }
 
@@ -197,8 +198,10 @@ static const char *device_of(const struct mu_fabric_node *n)
 }
 
 /* mlx5_2 comes before mlx5_10. */
-static int by_device(const struct mu_fabric_node *a, const struct mu_fabric_node *b)
+static int by_device(const void *p, const void *q, void *nodes)
 {
+    const struct mu_fabric_node *a = (struct mu_fabric_node *)nodes + *(const int *)p,
+                                *b = (struct mu_fabric_node *)nodes + *(const int *)q;
     const char *x = device_of(a), *y = device_of(b);
     size_t n = strlen(x), m = strlen(y);
 
@@ -255,11 +258,10 @@ static int build_hosts(struct mu_fabric *f, const struct mu_guids *guids, struct
         if (f->nodes[i].host < 0)
             continue;
         struct mu_fabric_host *h = &f->hosts[f->nodes[i].host];
-        int *nic = f->nics + h->first, k = h->nnics++;
-        for (; k > 0 && by_device(&f->nodes[i], &f->nodes[nic[k - 1]]) < 0; k--)
-            nic[k] = nic[k - 1];
-        nic[k] = i;
+        f->nics[h->first + h->nnics++] = i;
     }
+    for (int h = 0; h < f->nhosts; h++)
+        qsort_r(f->nics + f->hosts[h].first, (size_t)f->hosts[h].nnics, sizeof *f->nics, by_device, f->nodes);
     return 0;
 }
 

@@ -16,6 +16,7 @@ struct drawing {
     FILE *out;
     int *order, nswitches; /* by level, leaves by unit */
     int *x;                /* middle of each switch, by node */
+    int *cables;           /* of the switch that is being drawn to each node */
     int level_y[LEVELS + 1], count[LEVELS + 1], top;
     int w, width, height;
     bool faint;        /* so many cables that they would be one grey area */
@@ -50,9 +51,10 @@ static int arrange(struct drawing *d)
 
     d->order = calloc((size_t)nodes + 1, sizeof *d->order);
     d->x = calloc((size_t)nodes + 1, sizeof *d->x);
+    d->cables = calloc((size_t)nodes + 1, sizeof *d->cables);
     d->left = calloc((size_t)d->u->n + 1, sizeof *d->left);
     d->right = calloc((size_t)d->u->n + 1, sizeof *d->right);
-    if (!d->order || !d->x || !d->left || !d->right)
+    if (!d->order || !d->x || !d->cables || !d->left || !d->right)
         return MUSTER_ENOMEM;
     for (int i = 0; i < nodes; i++)
         if (mu_fabric_node(d->f, i)->kind == MU_FABRIC_SWITCH) {
@@ -100,17 +102,13 @@ static void put_cables(const struct drawing *d, int node)
     const struct mu_fabric_port *p = mu_fabric_ports(d->f) + n->first;
     int y1 = d->level_y[level_of(n)];
 
+    for (int i = 0; i < n->nout; i++)
+        d->cables[p[i].peer]++;
     for (int i = 0; i < n->nout; i++) {
         const struct mu_fabric_node *peer = mu_fabric_node(d->f, p[i].peer);
-        int many = 0, before = 0;
-        if (peer->kind != MU_FABRIC_SWITCH || p[i].peer <= node)
-            continue;
-        for (int k = 0; k < n->nout; k++)
-            if (p[k].peer == p[i].peer) {
-                many++;
-                before += k < i;
-            }
-        if (before)
+        int many = d->cables[p[i].peer];
+        d->cables[p[i].peer] = 0; /* drawn */
+        if (!many || peer->kind != MU_FABRIC_SWITCH || p[i].peer <= node)
             continue;
         int y2 = d->level_y[level_of(peer)];
         char weight[20];
@@ -204,6 +202,7 @@ int mu_fabric_draw_svg(const struct mu_fabric *f, const struct mu_units *u, FILE
     }
     free(d.order);
     free(d.x);
+    free(d.cables);
     free(d.left);
     free(d.right);
     return rc ? rc : ferror(out) ? MUSTER_EIO : 0;

@@ -78,6 +78,22 @@ static void discovered(void)
     mu_fabric_free(f);
 }
 
+static void nameless(void)
+{
+    struct mu_fabric *f = NULL;
+    struct mu_err err = {0};
+    int rc = parse("Switch 4 \"s\"\n[1] \"H-1\"[1]\n[2] \"H-2\"[1]\n[3] \"H-3\"[1]\n[4] \"H-4\"[1]\n"
+                   "Ca 1 \"H-1\" # \"localhost mlx5_0\"\n[1] \"s\"[1]\n"
+                   "Ca 1 \"H-2\" # \"localhost mlx5_0\"\n[1] \"s\"[2]\n"
+                   "Ca 1 \"H-3\" # \"localhost.localdomain HCA-1\"\n[1] \"s\"[3]\n"
+                   "Ca 1 \"H-4\" # \"localhosts mlx5_0\"\n[1] \"s\"[4]\n",
+                   &f, &err);
+    TAP_OK(!rc && mu_fabric_nhosts(f) == 4 && mu_fabric_find_host(f, "H-1") >= 0 &&
+               mu_fabric_find_host(f, "localhosts") >= 0,
+           "adapters of 'localhost' are not all in one host: %s", err.text);
+    mu_fabric_free(f);
+}
+
 static void two_subnets(void)
 {
     struct mu_fabric *f = NULL;
@@ -171,6 +187,7 @@ static const struct {
 int main(void)
 {
     discovered();
+    nameless();
     two_subnets();
     slurm();
     for (size_t i = 0; i < MU_COUNT(bad); i++) {
