@@ -184,6 +184,27 @@ static int slots_of(const struct opts *o, const struct mu_topo *t, char ***slots
     return rc;
 }
 
+/* What other jobs hold of this node; indexes that it has not are a mistake, or another node's. */
+static int read_occupied(const struct opts *o, const struct mu_topo *t, struct mu_cpuset *out, struct mu_err *err)
+{
+    char shown[80], source[200];
+    int rc = mu_cpuset_parse(o->occupied, out, err);
+
+    if (rc)
+        return mu_err_prefix(err, "--occupied");
+    if (o->bind && !strcmp(o->bind, "none") && !(o->map && !strcmp(o->map, "gpu")))
+        return mu_err_set(err, MUSTER_EARG, "--bind none leaves ranks all CPUs: leave --occupied out");
+    for (int i = 0; i < mu_topo_ncores(t); i++) {
+        const struct mu_topo_core *c = mu_topo_core(t, i);
+        for (int k = 0; k < c->npus; k++)
+            if (mu_cpuset_isset(out, c->pus[k]))
+                return 0;
+    }
+    return mu_err_set(err, MUSTER_EARG, "--occupied: %s has none of the CPUs '%s'",
+                      mu_str_show(source, sizeof source, mu_topo_source(t)),
+                      mu_str_show(shown, sizeof shown, o->occupied));
+}
+
 static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin *p, struct mu_err *err)
 {
     struct mu_pin_request r = {.nranks = o->ranks, .policy = MU_PIN_CORE, .smt = o->smt};
@@ -202,8 +223,8 @@ static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin 
     if (o->smt && o->bind && !strcmp(o->bind, "none"))
         return mu_err_set(err, MUSTER_EARG, "--bind none leaves ranks all hardware threads: leave --smt out");
     if (o->occupied) {
-        if ((rc = mu_cpuset_parse(o->occupied, &occupied, err)))
-            return mu_err_prefix(err, "--occupied");
+        if ((rc = read_occupied(o, t, &occupied, err)))
+            return rc;
         r.occupied = &occupied;
     }
     rc = o->rankfile ? slots_of(o, t, &slots, &r.nranks, err) : 0;

@@ -134,6 +134,9 @@ show --node-file $data --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody re
 show --node-file $data --svg=|--svg: the name of the file is empty
 show --json --svg $tmp/both.svg|--json and --svg are two outputs
 pin -n 1 --bind none --smt|leave --smt out
+pin -n 1 --bind none --occupied 0|leave --occupied out
+pin -n 1 --node-file $data --occupied 500,600-700|--occupied: $data has none of the CPUs '500,600-700'
+pin -n 1 --node-file $data --occupied=|has none of the CPUs ''
 pin --rankfile $tmp/far|far:2: slot=7:0: this node has no package 7 with core 0
 pin --rankfile $tmp/beyond|beyond:1: '+n4294967296' is no host, and none of a list, +n0 to +n65535
 pin --rankfile $tmp/nohost|nohost:1: 'a+b' is no host
