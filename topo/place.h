@@ -13,7 +13,8 @@
  * exact); the answer is the smallest j over all v with F_v[j] >= N. The bound is 2j, and it is attained.
  *
  * Fat trees count as trees, level by level (a group of level k: what hangs together through switches of rank <= k),
- * when all distances between leaves, by breadth-first search, are those of that tree. What is no tree (dragonfly,
+ * when all distances between leaves, by breadth-first search, are those of that tree. A few hosts on a switch above the
+ * leaves count as hosts of its group, when the distances are right then. What is no tree (dragonfly,
  * miscabled) is placed by these distances: exactly with up to 13 groups that have free nodes (Held-Karp over all
  * subsets), otherwise by growing clusters and 2-opt, with a bound that holds for every choice of nodes: N nodes need
  * at least m groups (the fullest ones), and a ring over m groups is at least as long as the m smallest distances from

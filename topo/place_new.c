@@ -184,8 +184,9 @@ static int measure(struct mu_place *p, const struct mu_units *u, struct mu_err *
     return 0;
 }
 
-/* Vertices 0..units-1 are the units; then the groups of each higher level. */
-static int from_levels(struct mu_place *p, const struct mu_units *u, struct mu_err *err)
+/* Vertices 0..units-1 are the units; then the groups of each higher level. rank: of switches. at: the vertex of each
+ * unit, itself; or -1, for those whose switch is one of the groups of its level: it is set to this group then. */
+static int from_levels(struct mu_place *p, const struct mu_units *u, const int *rank, int *at, struct mu_err *err)
 {
     const struct mu_fabric *f = p->f;
     int top = 1;
@@ -194,8 +195,8 @@ static int from_levels(struct mu_place *p, const struct mu_units *u, struct mu_e
     mu_auto_free int *seen = calloc((size_t)f->nnodes + 1, sizeof(int));
 
     for (int i = 0; i < f->nnodes; i++)
-        if (f->nodes[i].kind == MU_FABRIC_SWITCH && f->nodes[i].rank > top)
-            top = f->nodes[i].rank;
+        if (rank[i] > top)
+            top = rank[i];
     if (top > MAX_LEVELS)
         top = MAX_LEVELS;
     /* Also a level for leaves that are cabled to one another. */
@@ -219,16 +220,18 @@ static int from_levels(struct mu_place *p, const struct mu_units *u, struct mu_e
         for (int i = 0; i < f->nnodes; i++) {
             const struct mu_fabric_node *s = &f->nodes[i];
             seen[i] = -1;
-            if (s->kind != MU_FABRIC_SWITCH || !s->rank || s->rank > level)
+            if (!rank[i] || rank[i] > level)
                 continue;
             for (int k = 0; k < s->nout; k++) {
-                const struct mu_fabric_node *t = &f->nodes[f->ports[s->first + k].peer];
-                if (t->kind == MU_FABRIC_SWITCH && t->rank && t->rank <= level)
-                    up[find(up, i)] = find(up, f->ports[s->first + k].peer);
+                int t = f->ports[s->first + k].peer;
+                if (rank[t] && rank[t] <= level)
+                    up[find(up, i)] = find(up, t);
             }
         }
         for (int i = 0; i < u->n; i++) {
             int root = find(up, leaf[i]);
+            if (at[i] != i)
+                continue;
             if (seen[root] < 0) {
                 seen[root] = p->nv;
                 p->parent[p->nv++] = -1;
@@ -236,7 +239,12 @@ static int from_levels(struct mu_place *p, const struct mu_units *u, struct mu_e
             p->parent[now[i]] = seen[root];
             now[i] = seen[root];
         }
+        for (int i = 0; i < u->n; i++)
+            if (at[i] < 0 && rank[leaf[i]] == level)
+                at[i] = seen[find(up, leaf[i])];
     }
+    for (int h = 0; h < f->nhosts; h++)
+        p->of_host[h] = u->of_host[h] < 0 ? -1 : at[u->of_host[h]];
     return finish(p, err);
 }
 
@@ -256,15 +264,84 @@ static int tree_distance(const struct mu_place *p, int a, int b)
     return hops;
 }
 
-static bool same_distances(const struct mu_place *p)
+/* at: the vertex of each unit. */
+static bool same_distances(const struct mu_place *p, const uint16_t *dist, int nunits, const int *at)
 {
-    for (int a = 0; a < p->nunits; a++)
+    for (int a = 0; a < nunits; a++)
         for (int b = 0; b < a; b++) {
-            int d = p->dist[(size_t)a * (size_t)p->nunits + (size_t)b];
-            if (tree_distance(p, a, b) != (d == MU_FAR ? -1 : d))
+            int d = dist[(size_t)a * (size_t)nunits + (size_t)b];
+            if (at[a] < 0 || at[b] < 0 || tree_distance(p, at[a], at[b]) != (d == MU_FAR ? -1 : d))
                 return false;
         }
     return true;
+}
+
+/* A few hosts on a switch above the leaves, as those that manage a fabric often are, make a leaf of it, and what was a
+ * tree none. Marks the units of such hosts with -1 and ranks switches as if they were not there; how many they are. */
+static int find_strays(const struct mu_fabric *f, const struct mu_units *u, int *rank, int *at, int *queue)
+{
+    int head = 0, tail = 0, strays = 0;
+
+    for (int i = 0; i < u->n; i++)
+        at[i] = -1;
+    for (int i = 0; i < f->nnodes; i++) {
+        const struct mu_fabric_node *n = &f->nodes[i];
+        int hosts = 0, switches = 0;
+        rank[i] = 0;
+        for (int k = 0; u->of_leaf[i] >= 0 && k < n->nout; k++) {
+            hosts += f->nodes[f->ports[n->first + k].peer].kind == MU_FABRIC_ADAPTER;
+            switches += f->nodes[f->ports[n->first + k].peer].kind == MU_FABRIC_SWITCH;
+        }
+        if (u->of_leaf[i] >= 0 && 4 * hosts >= switches)
+            at[u->of_leaf[i]] = u->of_leaf[i];
+    }
+    for (int i = 0; i < u->n; i++)
+        strays += at[i] < 0;
+    for (int i = 0; i < f->nnodes; i++)
+        if (u->of_leaf[i] >= 0 && at[u->of_leaf[i]] >= 0)
+            rank[i] = 1, queue[tail++] = i;
+    while (head < tail) {
+        int v = queue[head++];
+        for (int k = 0; k < f->nodes[v].nout; k++) {
+            int w = f->ports[f->nodes[v].first + k].peer;
+            if (f->nodes[w].kind == MU_FABRIC_SWITCH && !rank[w])
+                rank[w] = rank[v] + 1, queue[tail++] = w;
+        }
+    }
+    return strays;
+}
+
+static void clean_place(struct mu_place **p)
+{
+    mu_place_free(*p);
+}
+
+/* The tree that there is but for strays, if it has all the distances; p stays as it is otherwise. */
+static int without_strays(struct mu_place *p, const struct mu_units *u, struct mu_err *err)
+{
+    __attribute__((cleanup(clean_place))) struct mu_place *q = calloc(1, sizeof *q);
+    size_t n = (size_t)p->f->nnodes + 1;
+    mu_auto_free int *rank = calloc(n, sizeof(int)), *queue = calloc(n, sizeof(int)),
+                     *at = calloc((size_t)u->n + 1, sizeof(int));
+    int rc;
+
+    if (!q || !rank || !queue || !at || !(q->of_host = calloc((size_t)p->f->nhosts + 1, sizeof(int))))
+        return no_memory(err);
+    q->f = p->f;
+    int strays = find_strays(p->f, u, rank, at, queue);
+    if (!strays || strays == u->n)
+        return 0;
+    if ((rc = from_levels(q, u, rank, at, err)))
+        return rc;
+    if (same_distances(q, p->dist, p->nunits, at)) {
+        struct mu_place was = *p;
+        *p = *q;
+        p->tree = true;
+        p->nunits = was.nunits;
+        p->dist = MU_STEAL(was.dist, NULL);
+        *q = was;
+    }
+    return 0;
 }
 
 /* --- both ------------------------------------------------------------------------------------------------------- */
@@ -304,10 +381,16 @@ static int build(struct mu_place *p, struct mu_err *err)
     if (u.n > MAX_UNITS)
         rc = mu_err_set(err, MUSTER_ENOSYS, "%s: %d groups of hosts; up to %d can be placed on what is no plain tree",
                         f->source, u.n, MAX_UNITS);
-    for (int h = 0; h < f->nhosts; h++)
-        p->of_host[h] = u.of_host[h];
-    if (!rc && !(rc = from_levels(p, &u, err)) && !(rc = measure(p, &u, err)))
-        p->tree = same_distances(p);
+    for (int i = 0; i < f->nnodes; i++)
+        parent[i] = f->nodes[i].kind == MU_FABRIC_SWITCH ? f->nodes[i].rank : 0;
+    mu_auto_free int *at = calloc((size_t)u.n + 1, sizeof(int));
+    for (int i = 0; at && i < u.n; i++)
+        at[i] = i;
+    if (!rc && !at)
+        rc = no_memory(err);
+    if (!rc && !(rc = from_levels(p, &u, parent, at, err)) && !(rc = measure(p, &u, err)) &&
+        !(p->tree = same_distances(p, p->dist, p->nunits, at)))
+        rc = without_strays(p, &u, err);
     mu_units_free(&u);
     return rc;
 }

@@ -284,6 +284,43 @@ static void fat_tree(void)
     mu_fabric_free(f);
 }
 
+/* Hosts on spines make leaves of them, but no leaf that jobs go to. */
+static void strays(void)
+{
+    for (int n = 1; n <= 2; n++) {
+        mu_auto_buf struct mu_buf b = {0};
+        struct mu_fabric *f = NULL;
+        struct mu_place *p = NULL;
+        struct mu_place_result r = {0};
+        struct mu_err err = {0};
+        int size[34] = {0};
+
+        clos(&b, 8, 4, 3, 1);
+        for (int i = 0; i < n; i++)
+            mu_buf_appendf(&b, "Ca 1 \"ufm%d\"\n[1] \"spine%d\"[60]\n", i, i + 1);
+        int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "stray", &f, &err);
+        rc = rc ? rc : mu_place_new(f, &p, &err);
+        TAP_OK(!rc && mu_place_is_tree(p) == (n == 1),
+               n == 1 ? "a fat tree with a host on a spine is a tree: %s" : "hosts on two spines make none of it: %s",
+               err.text);
+        if (rc)
+            return;
+        int ufm = mu_fabric_find_host(f, "ufm0"), last = mu_fabric_find_host(f, "n31");
+        TAP_OK(mu_place_distance(p, ufm, last) == 1 && mu_place_distance(p, 0, last) == 2,
+               "it is one hop from any leaf");
+        rc = mu_place_choose(p, &(struct mu_place_request){32 + n, NULL, 0}, &r, &err);
+        TAP_OK(!rc && r.cost == 16 && r.bound <= 16 && mu_place_cost(p, r.hosts, r.n) == 16,
+               "all hosts: the ring passes the spine anyhow: cost %ld", r.cost);
+        mu_place_result_free(&r);
+        size[ufm] = size[last] = 1;
+        rc = mu_place_choose(p, &(struct mu_place_request){2, size, 0}, &r, &err);
+        TAP_OK(!rc && r.cost == 2 && mu_place_cost(p, r.hosts, r.n) == 2, "such a host and another: cost %ld", r.cost);
+        mu_place_result_free(&r);
+        mu_place_free(p);
+        mu_fabric_free(f);
+    }
+}
+
 /* Switches in a circle, each with some hosts: no tree. */
 static void circle(struct mu_buf *b, int switches, int hosts)
 {
@@ -354,6 +391,7 @@ int main(int argc, char **argv)
 {
     by_hand();
     fat_tree();
+    strays();
     no_tree(6, 2, 0);
     no_tree(6, 4, 2);
     no_tree(6, 7, 6);
