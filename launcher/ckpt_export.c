@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/base/clean.h"
 #include "runtime/ckpt/reader.h"
@@ -85,10 +86,15 @@ int mu_ckpt_export(const char *dir, uint64_t generation, const char *file, int (
     struct mu_ckpt_commit k;
     unsigned char head[8];
     uint64_t at;
+    struct stat st;
     size_t len = 0;
-    int fd, rc = mu_ckpt_whole(dir, generation, &k, &list, err);
+    int fd, rc;
 
-    if (rc)
+    /* the file is put in the place of what has its name: root would take a device away from everybody */
+    if (!stat(file, &st) && !S_ISREG(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%.200s is %s: give the name of a file", file,
+                          S_ISDIR(st.st_mode) ? "a directory" : "not a plain file");
+    if ((rc = mu_ckpt_whole(dir, generation, &k, &list, err)))
         return rc;
     free(MU_STEAL(k.votes, NULL));
     if (!(text = header(&k, &list, &len))) {

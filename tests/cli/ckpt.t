@@ -59,6 +59,14 @@ ckpt export "$dir" "$tmp/x.safetensors"
 is "$rc $out" "0 generation 5, step 25" "export"
 is "$(python3 "$tmp/read.py" "$tmp/x.safetensors" 2>&1)" "25 [700000] muster" "what it writes is what was saved"
 
+mkfifo "$tmp/fifo"
+ckpt export "$dir" "$tmp/fifo"
+is "$rc $out$err" "2 muster ckpt export: $tmp/fifo is not a plain file: give the name of a file" "a FIFO is not replaced, nor a device"
+[ -p "$tmp/fifo" ] && [ ! -e "$tmp/fifo.part" ]
+ok $? "it is still there, and nothing else"
+ckpt export "$dir" "$tmp"
+is "$rc $out$err" "2 muster ckpt export: $tmp is a directory: give the name of a file" "a directory is no file"
+
 ckpt import "$tmp/x.safetensors" "$tmp/imported"
 is "$rc $out" "0 generation 1, step 25" "import" || note "$err"
 ckpt export "$tmp/imported" "$tmp/again.safetensors"
