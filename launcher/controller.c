@@ -643,6 +643,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     cfg.ctl.checks = &c->checks;
     cfg.ctl.node = c->paths.host;
     cfg.ctl.files = mu_daemon_files();
+    cfg.ctl.boot = mu_daemon_boot();
     load_pool(c);
     cfg.pool_hosts = c->pool_nodes.hosts;
     cfg.ctl.quarantine = cfg.ctl.cooldown_ns ? NODE_STRIKES : 0;

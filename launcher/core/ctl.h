@@ -14,6 +14,7 @@ struct mu_check_settings;
 struct mu_policy_settings;
 struct mu_ctl_config {
     uint64_t incarnation;     /* differs at each start */
+    uint64_t boot;            /* of the machine; `now` goes on from one controller to the next in it; 0 = not known */
     uint64_t last_job;        /* no job that comes has a number up to this one */
     uint64_t idle_ns;         /* nothing to do for so long: exit; 0 = never */
     uint64_t client_grace_ns; /* a foreground client may be away so long before its job is cancelled */

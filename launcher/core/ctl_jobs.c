@@ -267,8 +267,6 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
 {
     const struct mu_m_jobrow *row = &j->row;
 
-    uint64_t left = j->spec.timeout_ns > row->ran_ns ? j->spec.timeout_ns - row->ran_ns : 1;
-
     return (struct mu_m_start){.job = row->id,
                                .attempt = row->attempt,
                                .spec = o->smaller.data ? o->smaller : row->spec,
@@ -277,7 +275,9 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
                                .stream = j->client || j->spec.foreground,
                                .log_dir = row->log_dir,
                                .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, o->dir, sizeof o->dir),
-                               .deadline_wall = j->spec.timeout_ns ? row->resumed_wall + left : 0,
+                               .limit_ns = !j->kill_at           ? 0
+                                           : j->kill_at > c->now ? j->kill_at - c->now
+                                                                 : 1,
                                .mark = job_mark(row)};
 }
 
@@ -307,15 +307,35 @@ static uint64_t steps_of(const struct job *j)
     return least;
 }
 
+uint64_t mu_ctl_job_runs(const struct mu_ctl *c, const struct job *j)
+{
+    const struct mu_m_jobrow *r = &j->row;
+
+    if (!r->resumed_wall)
+        return 0;
+    if (c->cfg.boot && r->resumed_boot == c->cfg.boot && r->resumed_now <= c->now)
+        return c->now - r->resumed_now;
+    return c->wall > r->resumed_wall ? c->wall - r->resumed_wall : 0;
+}
+
+static void resumes(const struct mu_ctl *c, struct mu_m_jobrow *r)
+{
+    r->resumed_wall = c->wall;
+    r->resumed_now = c->now;
+    r->resumed_boot = c->cfg.boot;
+}
+
 /* The attempt's steps are over. */
 static void account_steps(const struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *r = &j->row;
     uint64_t end = r->fail_attempt == r->attempt && r->fail_wall ? r->fail_wall : c->wall;
+    uint64_t all = r->ran_ns + mu_ctl_job_runs(c, j); /* the clock may have been set */
+    uint64_t most = all > r->stepping_ns ? all - r->stepping_ns : 0;
 
     r->steps_done += steps_of(j);
     if (r->first_step_wall && end > r->first_step_wall)
-        r->stepping_ns += end - r->first_step_wall;
+        r->stepping_ns += end - r->first_step_wall < most ? end - r->first_step_wall : most;
     r->first_step_wall = 0;
 }
 
@@ -348,11 +368,11 @@ static bool account_node(struct mu_m_jobrow *r, const char *node, size_t at, uin
 static void account_run(struct mu_ctl *c, struct job *j)
 {
     struct mu_m_jobrow *r = &j->row;
+    uint64_t ns = mu_ctl_job_runs(c, j);
 
-    if (!r->resumed_wall || c->wall <= r->resumed_wall)
+    if (!ns)
         return;
-    uint64_t ns = c->wall - r->resumed_wall;
-    r->resumed_wall = c->wall;
+    resumes(c, r);
     r->ran_ns += ns;
     r->rank_ns += ns * r->ranks;
     for (unsigned i = 0; i < j->nparts; i++)
@@ -416,7 +436,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         row->mended++;
     } else {
         account_waiting(c, row);
-        row->resumed_wall = c->wall;
+        resumes(c, row);
         j->kill_at = !j->spec.timeout_ns                ? 0
                      : j->spec.timeout_ns > row->ran_ns ? c->now + (j->spec.timeout_ns - row->ran_ns)
                                                         : c->now + 1;

@@ -89,7 +89,7 @@ void mu_ctl_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     if (j->row.retry_wall)
         j->retry_at = c->now;
     if (j->spec.timeout_ns && j->row.resumed_wall) {
-        uint64_t ran = j->row.ran_ns + (c->wall > j->row.resumed_wall ? c->wall - j->row.resumed_wall : 0);
+        uint64_t ran = j->row.ran_ns + mu_ctl_job_runs(c, j);
         j->kill_at = c->now + (ran < j->spec.timeout_ns ? j->spec.timeout_ns - ran : 1);
     }
 }

@@ -152,11 +152,11 @@ void mu_ctl_queue_load(struct mu_ctl *c, const struct job *j)
     for (uint32_t i = 0; i < r->spare_slots.n; i++)
         slots += r->spare_slots.v[i];
     double mean = slots > 0 || !r->ran_ns ? slots : (double)r->rank_ns / (double)r->ran_ns;
-    uint64_t until = mu_job_over(r->state) ? r->ended_wall : r->resumed_wall ? r->resumed_wall : r->since_wall;
-    uint64_t ago = c->wall > until ? c->wall - until : 0;
+    uint64_t until = mu_job_over(r->state) ? r->ended_wall : r->since_wall, runs = mu_ctl_job_runs(c, j);
+    uint64_t ago = r->resumed_wall ? runs : c->wall > until ? c->wall - until : 0;
     used_before(c, u, mean, r->ran_ns, ago);
     if (r->resumed_wall) /* it runs */
-        used_before(c, u, slots, ago, 0);
+        used_before(c, u, slots, runs, 0);
 }
 
 /* --- the view ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define MU_SLOT_MAGIC 0x31544f4c5355554dull /* "MUUSLOT1" */
-#define MU_SLOT_VERSION 1u
+#define MU_SLOT_VERSION 2u
 
 /* X(name, text): what a rank may be inside of, for op_kind and for people. CKPT: waiting for files, not for ranks. */
 #define MU_OP_KINDS(X)                                                                                                 \
@@ -46,8 +46,8 @@ struct mu_slot_head {
     uint64_t magic;
     uint32_t version, nslots;
     uint32_t attempt, world_size;
-    uint64_t deadline_wall; /* the job's time limit, 0 = none */
-    uint64_t hang_ns;       /* after so long the controller looks for whoever holds up the others; 0 = never */
+    uint64_t deadline_ns; /* the job's time limit, CLOCK_MONOTONIC, 0 = none */
+    uint64_t hang_ns;     /* after so long the controller looks for whoever holds up the others; 0 = never */
     /* Abort word: a peer failed and this rank was told to live on (--on-failure=keep). The keeper fills the rest, then
      * stores abort = 1 (release). */
     _Alignas(64) _Atomic uint32_t abort;

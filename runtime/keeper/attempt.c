@@ -299,7 +299,7 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     mu_auto_order struct mu_order order = {0};
     struct mu_m_spec spec = {0};
     struct mu_attempt *a = NULL;
-    uint64_t born = mu_now();
+    uint64_t born = mu_now(), limit = start->limit_ns;
     int rc = mu_msg_unpack(&start->spec, MU_MSG_spec, &spec, err);
 
     if (rc)
@@ -337,7 +337,7 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
         mu_feed_detach(host->feed);
     rc = make_dirs(a, err);
     if (!rc)
-        rc = mu_slots_new(n, a->number, a->world, a->start.start.deadline_wall, &a->slots, err);
+        rc = mu_slots_new(n, a->number, a->world, limit ? born + limit : 0, &a->slots, err);
     if (!rc && (!(a->watch = mu_watch_new(n, a->first, mu_hang_ns(a->spec.hang_ns_plus1))) ||
                 !(a->bound = mu_bound_new(&a->start.start, n))))
         rc = mu_err_set(err, MUSTER_ENOMEM, "cannot start ranks: out of memory");

@@ -22,7 +22,7 @@ struct mu_slots {
     char path[48];
 };
 
-int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_wall, struct mu_slots **out,
+int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_ns, struct mu_slots **out,
                  struct mu_err *err)
 {
     size_t bytes = (size_t)mu_slot_bytes(nslots);
@@ -48,7 +48,7 @@ int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_
     s->head->nslots = nslots;
     s->head->attempt = attempt;
     s->head->world_size = world_size;
-    s->head->deadline_wall = deadline_wall;
+    s->head->deadline_ns = deadline_ns;
     snprintf(s->path, sizeof s->path, "/proc/%ld/fd/%d", (long)getpid(), fd);
     s->fd = MU_STEAL(fd, -1);
     *out = MU_STEAL(s, NULL);

@@ -11,7 +11,7 @@
 struct mu_slots;
 struct mu_hang_rank;
 
-int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_wall, struct mu_slots **out,
+int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_t deadline_ns, struct mu_slots **out,
                  struct mu_err *err);
 void mu_slots_free(struct mu_slots *); /* NULL is fine */
 /* Value of MUSTER_SLOTS; valid for other processes as long as the slots live. */

@@ -706,15 +706,15 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
 
 /* --- due -------------------------------------------------------------------------------------------------------- */
 
-static bool time_limit_near(muster_ckpt *c, uint64_t deadline_wall)
+static bool time_limit_near(muster_ckpt *c, uint64_t deadline_ns)
 {
     uint64_t cost = mu_ckpt_writer_cost(c->writer);
 
-    if (!deadline_wall)
+    if (!deadline_ns)
         return false;
     if (!cost)
         cost = c->tensors.bytes / SLOW_STORE * MU_SEC;
-    return mu_wall() + LIMIT_MARGIN + 2 * cost >= deadline_wall;
+    return mu_now() + LIMIT_MARGIN + 2 * cost >= deadline_ns;
 }
 
 static bool halt_file(muster_ckpt *c)
@@ -743,7 +743,7 @@ static int decide(muster_ckpt *c)
         {MUSTER_DUE_EVICTION, notice & MU_NOTICE_EVICTION},
         {MUSTER_DUE_SIGNAL, notice & MU_NOTICE_SIGNAL},
         {MUSTER_DUE_HALT, notice & MU_NOTICE_HALT || halt_file(c)},
-        {MUSTER_DUE_TIME_LIMIT, head && time_limit_near(c, head->deadline_wall)},
+        {MUSTER_DUE_TIME_LIMIT, head && time_limit_near(c, head->deadline_ns)},
     };
 
     c->seen = 0;

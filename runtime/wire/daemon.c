@@ -172,6 +172,13 @@ uint64_t mu_daemon_files(void)
     return wanted_limit(&r) || r.rlim_cur == RLIM_INFINITY ? 0 : r.rlim_cur;
 }
 
+uint64_t mu_daemon_boot(void)
+{
+    mu_auto_buf struct mu_buf id = {0};
+
+    return mu_path_read("/proc/sys/kernel/random/boot_id", 256, &id, NULL) ? 0 : mu_str_hash(id.data, id.len) | 1;
+}
+
 uint64_t mu_daemon_stack(void)
 {
     struct rlimit r;

@@ -283,12 +283,12 @@ static void supervised(muster_ckpt *c)
         good(muster_ckpt_save(c, ++step), "save");
         check(muster_ckpt_due(c, &why) == 0, "met by the save");
     }
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     if (rank == 0)
-        head->deadline_wall = ((uint64_t)now.tv_sec + 3600) * 1000000000ull;
+        head->deadline_ns = ((uint64_t)now.tv_sec + 3600) * 1000000000ull;
     check(muster_ckpt_due(c, &why) == 0, "a time limit in an hour");
     if (rank == 0)
-        head->deadline_wall = ((uint64_t)now.tv_sec + 2) * 1000000000ull;
+        head->deadline_ns = ((uint64_t)now.tv_sec + 2) * 1000000000ull;
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_TIME_LIMIT, "a time limit in two seconds");
     good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "durable");
     check(atomic_load(&slot->ckpt_plus1) == step + 1, "the supervisor sees what is durable");
@@ -328,7 +328,7 @@ static void notices(void)
           "open with a short interval");
     if (head) {
         atomic_store(&head->notice, 0);
-        head->deadline_wall = 0;
+        head->deadline_ns = 0;
     }
     check(muster_ckpt_due(c, &why) == 0, "not due at once");
     usleep(60000);

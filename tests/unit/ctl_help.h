@@ -12,13 +12,15 @@
 static struct mu_ctl *ctl;
 static struct mu_acts acts;
 static uint64_t now = 1000 * MU_SEC;
+static uint64_t clock_set; /* the time of the day is so far ahead of `now` */
 static mu_conn last_conn;
 
 static void note(const struct mu_act *a); /* the test's own: what it makes of an action */
 
 static void step(struct mu_ev ev)
 {
-    ev.now = ev.wall = now;
+    ev.now = now;
+    ev.wall = now + clock_set;
     mu_ctl_step(ctl, &ev, &acts);
     for (size_t i = 0; i < acts.n; i++)
         note(&acts.v[i]);

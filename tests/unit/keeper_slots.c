@@ -22,7 +22,7 @@ int main(void)
     TAP_OK(ftruncate(fd, 10) < 0 && ftruncate(fd, 1 << 20) < 0, "and cannot change their size");
     struct mu_slot_head *h = mmap(NULL, mu_slot_bytes(3), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     TAP_OK(h != MAP_FAILED && h->magic == MU_SLOT_MAGIC && h->version == MU_SLOT_VERSION && h->nslots == 3 &&
-               h->attempt == 4 && h->world_size == 8 && h->deadline_wall == 99,
+               h->attempt == 4 && h->world_size == 8 && h->deadline_ns == 99,
            "the head says what they are");
 
     TAP_OK(!mu_slots_read(s, &r) && !r.njoined && r.nlive == 77, "nothing has happened");
