@@ -236,9 +236,10 @@ static void clear(struct mu_client *c)
 
 int mu_client_open(struct mu_client *c, struct mu_err *err)
 {
-    int rc = MUSTER_EPEER;
-
     clear(c);
+    /* What is missing is made for a controller that begins. One that is there may have lost its state directory, and
+     * who puts that back must not find another one in its place; a pool elsewhere needs none. */
+    int rc = open_once(c, false, err);
     /* a controller that was just about to end when we came is followed by another one */
     for (int i = 0; i < TRIES && rc == MUSTER_EPEER; i++) {
         if (i)

@@ -47,7 +47,7 @@ far submit -n 1 sleep 100
 job=$out
 far cancel "$job"
 is "$rc" 0 "cancelling"
-is "$(find "$tmp/far" -name jobs.db)" '' "nothing of it is kept there"
+is "$(ls "$tmp/far") $(find "$MUSTER_RUN_ROOT" -mindepth 2 -maxdepth 2 -empty)" 'pool.key ' "nothing of it is kept there, nor is a place for daemons made"
 MUSTER_HOME=$tmp/far MUSTER_POOL=127.0.0.1:$port timeout 60 "$muster" run -n 1 sh -c "until [ -e $tmp/go ]; do echo tick; sleep 0.1; done; echo done" >"$tmp/run.out" 2>"$tmp/run.err" &
 run=$!
 wait_for 10 test -s "$tmp/run.out"

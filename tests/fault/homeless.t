@@ -16,6 +16,8 @@ rm -rf "$MUSTER_HOME"
 run_cmd timeout 60 "$muster" run -n 1 --oversubscribe true
 like "$rc $err" "^2 .*jobs.db: it was removed while a controller has it open, .* ends when none runs; try again then" \
     "its state directory removed, the pool takes no more jobs"
+[ ! -e "$MUSTER_HOME" ]
+ok $? "and the command makes no other one: this one may only have been moved, and is put back"
 kill -0 "$keeper"
 ok $? "but the one that runs goes on"
 touch "$tmp/go"
