@@ -123,7 +123,11 @@ static int make_dir(const char *path, mode_t mode, struct mu_err *err)
         return rc;
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return mu_err_errno(err, 0, "cannot make %s", path);
-    if (chmod(path, 0700 | mode | (mode & 0444) >> 2) < 0)
+    /* one that was there already may be a link to what is not ours to change */
+    mu_auto_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return mu_err_errno(err, 0, "cannot open %s", path);
+    if (fchmod(fd, 0700 | mode | (mode & 0444) >> 2) < 0)
         return mu_err_errno(err, 0, "cannot set the mode of %s", path);
     return 0;
 }

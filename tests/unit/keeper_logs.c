@@ -61,6 +61,23 @@ static void end_all(struct mu_logs *l, uint32_t n)
         mu_logs_end(l, i / 2, i % 2 + 1);
 }
 
+static void linked(void)
+{
+    struct mu_logs *l = mu_logs_new(3);
+    char path[200], other[200];
+    struct mu_err err;
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/attempt-70", dir);
+    snprintf(other, sizeof other, "%s/other", dir);
+    TAP_OK(!mkdir(other, 0700) && !symlink("other", path) && mu_logs_begin(l, dir, 70, 4, 2, 0644, true, &err) &&
+               !stat(other, &st) && (st.st_mode & 0777) == 0700,
+           "a link in an attempt's place is not followed: what it points to keeps its mode");
+    mu_logs_free(l);
+    unlink(path);
+    rmdir(other);
+}
+
 static void files(void)
 {
     struct mu_logs *l = mu_logs_new(3);
@@ -496,6 +513,7 @@ int main(void)
 {
     if (!mkdtemp(dir))
         return 1;
+    linked();
     files();
     done_with();
     live();
