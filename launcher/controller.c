@@ -449,7 +449,7 @@ static void load_pool(struct controller *c)
 
     if (mu_path_join(path, sizeof path, c->paths.state, "nodes", NULL) || access(path, F_OK))
         return;
-    int rc = mu_path_read(path, 16 << 20, &b, &err);
+    int rc = mu_path_read_regular(path, 16 << 20, &b, &err);
     if (!rc && mu_msg_frame(b.data, b.len) != (int64_t)b.len)
         rc = mu_err_set(&err, MUSTER_ECORRUPT, "%s is damaged; add the hosts again with `muster nodes add`", path);
     rc = rc ? rc : mu_msg_decode(b.data, b.len, &m, &err);

@@ -78,7 +78,7 @@ static uint16_t kept_port(const struct mu_listen *l)
     char path[PATH_MAX], number[8];
     uint64_t port = 0;
 
-    if (port_file(l, path, NULL) || mu_path_read(path, 64, &b, NULL))
+    if (port_file(l, path, NULL) || mu_path_read_regular(path, 64, &b, NULL))
         return 0;
     snprintf(number, sizeof number, "%.*s", (int)strcspn(mu_buf_str(&b), "\n"), mu_buf_str(&b));
     return mu_str_u64(number, 1, 65535, &port) ? 0 : (uint16_t)port;

@@ -34,7 +34,7 @@ int mu_labels_load(const char *state, void (*take)(void *arg, const struct mu_m_
 
     if (rc || access(path, F_OK))
         return rc;
-    if ((rc = mu_path_read(path, 16 << 20, &b, err)))
+    if ((rc = mu_path_read_regular(path, 16 << 20, &b, err)))
         return rc;
     for (char *line = strtok_r((char *)(uintptr_t)mu_buf_str(&b), "\n", &save); line;
          line = strtok_r(NULL, "\n", &save), number++) {
@@ -71,7 +71,7 @@ int mu_marks_load(const char *state, void (*take)(void *arg, const struct mu_msg
 
     if (rc || access(path, F_OK))
         return rc;
-    if ((rc = mu_path_read(path, 16 << 20, &b, err)))
+    if ((rc = mu_path_read_regular(path, 16 << 20, &b, err)))
         return rc;
     for (size_t at = 0; at < b.len;) {
         MU_AUTO_MSG struct mu_msg msg = {0};
