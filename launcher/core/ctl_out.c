@@ -47,13 +47,16 @@ static void take(struct mu_ctl *c, struct mu_node *n, const struct mu_m_mark *m)
     n->drained = m->kind == MU_OUT_DRAIN;
     if (!n->drained && m->until_wall <= c->wall)
         return;
+    /* no longer than it was meant to be: the clock may have been set back */
+    uint64_t left = m->until_wall - c->wall, most = m->until_wall - m->since_wall;
+    left = m->since_wall < m->until_wall && left > most ? most : left;
     n->out_wall = m->since_wall;
-    n->out_until_wall = m->until_wall;
+    n->out_until_wall = n->drained ? m->until_wall : c->wall + left;
     n->quarantines = m->times;
     snprintf(n->out_by, sizeof n->out_by, "%s", m->by ? m->by : "");
     snprintf(n->out_why, sizeof n->out_why, "%s", m->reason ? m->reason : "");
     if (!n->drained)
-        n->quarantine_until = mu_ctl_node_due(c, c->now + (m->until_wall - c->wall));
+        n->quarantine_until = mu_ctl_node_due(c, c->now + left);
 }
 
 static void forget(struct mu_ctl *c, unsigned i)

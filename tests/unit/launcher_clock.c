@@ -134,8 +134,38 @@ static void test_successor(void)
     }
 }
 
+/* Set back by a year between two controllers. */
+static void test_quarantine(void)
+{
+    static char node[] = "n0", by[] = "muster", why[] = "failed too often";
+    const struct mu_ctl_config cfg = {.node = "n0", .quarantine = 3, .cooldown_ns = 900 * MU_SEC};
+    MU_AUTO_MSG struct mu_msg m = {.type = MU_MSG_mark};
+    const struct mu_m_mark mark = {.node = node,
+                                   .kind = MU_OUT_QUARANTINE,
+                                   .by = by,
+                                   .reason = why,
+                                   .since_wall = now + 2 * YEAR,
+                                   .until_wall = now + 2 * YEAR + 900 * MU_SEC,
+                                   .times = 1};
+
+    if (mu_msg_copy(MU_MSG_mark, &m.mark, &mark))
+        exit(99);
+    mu_ctl_free(ctl);
+    clock_set = YEAR;
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    joins();
+    ready(agent);
+    const struct mu_node *n = mu_ctl_pool(ctl)->v;
+    TAP_OK(n->quarantine_until > now && n->quarantine_until <= now + 901 * MU_SEC &&
+               n->out_until_wall == now + clock_set + 900 * MU_SEC,
+           "a quarantine of 15 minutes is no longer after the clock was set back");
+}
+
 int main(void)
 {
+    test_quarantine();
     test_limit();
     test_successor();
     mu_msg_free(&stored);
