@@ -490,7 +490,7 @@ static int state_base(char *out, size_t n, struct mu_err *err)
         k = snprintf(out, n, "%s/.local/state/muster", dir);
     }
     if (k < 0 || (size_t)k >= n)
-        return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long; choose a shorter one");
     return 0;
 }
 
@@ -506,7 +506,7 @@ static int joined_dir(char path[PATH_MAX], struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, MU_PATHS_JOINED " is set by muster itself; unset it");
     return snprintf(path + n, PATH_MAX - n, "/joined-%s", id) < (int)(PATH_MAX - n)
                ? 0
-               : mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+               : mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long; choose a shorter one");
 }
 
 /* realpath, also of what is not there: the real path of what is, and the rest behind it. *there: all of it is. */
@@ -516,7 +516,7 @@ static int real_path(const char *path, char out[PATH_MAX], bool *there, struct m
 
     *there = true;
     if (mu_str_copy(part, sizeof part, path) < 0)
-        return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long; choose a shorter one");
     for (size_t n = strlen(part);;) {
         if (realpath(n ? part : path[0] == '/' ? "/" : ".", out))
             break;
@@ -536,7 +536,7 @@ static int real_path(const char *path, char out[PATH_MAX], bool *there, struct m
             out[0] = 0;
         size_t have = strlen(out);
         if (len && snprintf(out + have, PATH_MAX - have, "/%s", room) >= (int)(PATH_MAX - have))
-            return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long");
+            return mu_err_set(err, MUSTER_EARG, "MUSTER_HOME is too long; choose a shorter one");
         rest += len + (rest[len] == '/');
     }
     return 0;

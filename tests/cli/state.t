@@ -16,4 +16,7 @@ for file in "$MUSTER_HOME/policy" "$MUSTER_HOME/checks" "$state/nodes" "$state/l
     fi
     rm -f "$file"
 done
+
+run_cmd env MUSTER_HOME="/tmp$(printf '/%0250d' {1..17})" "$muster" run true
+is "$rc $err" "2 muster run: MUSTER_HOME is too long; choose a shorter one" "a path that is too long is named, with what helps"
 done_testing
