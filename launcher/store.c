@@ -632,3 +632,46 @@ int mu_store_limit_pages(struct mu_store *s, unsigned pages)
     snprintf(sql, sizeof sql, "PRAGMA max_page_count = %u", pages ? pages : 1073741823u);
     return run(s, sql, NULL);
 }
+
+/* The table is made when it is first needed: a store without it is one of version 1 as well. */
+int mu_store_put_anchor(struct mu_store *s, uint64_t n, const char *hash, struct mu_err *err)
+{
+    static const char sql[] = "INSERT INTO audit(id, n, hash) VALUES(1, ?1, ?2)"
+                              " ON CONFLICT(id) DO UPDATE SET n = ?1, hash = ?2";
+    sqlite3_stmt *q = NULL;
+    int rc = check_place(s, err);
+
+    if (rc ||
+        (rc = run(s, "CREATE TABLE IF NOT EXISTS audit(id INTEGER PRIMARY KEY, n INTEGER NOT NULL, hash TEXT NOT NULL)",
+                  err)))
+        return rc;
+    rc = sqlite3_prepare_v2(s->db, sql, -1, &q, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_bind_int64(q, 1, (sqlite3_int64)n);
+        sqlite3_bind_text(q, 2, hash, -1, SQLITE_STATIC);
+        rc = sqlite3_step(q);
+    }
+    rc = rc == SQLITE_DONE ? 0 : fail(s, rc, err);
+    sqlite3_finalize(q);
+    return rc;
+}
+
+int mu_store_anchor(struct mu_store *s, uint64_t *n, char *hash, size_t size, struct mu_err *err)
+{
+    sqlite3_stmt *q = NULL;
+    int64_t tables = 0;
+    int rc = number(s, "SELECT count(*) FROM sqlite_schema WHERE name = 'audit'", &tables, err);
+
+    *n = 0;
+    if (rc || !tables)
+        return rc;
+    rc = sqlite3_prepare_v2(s->db, "SELECT n, hash FROM audit WHERE id = 1", -1, &q, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        const unsigned char *text = sqlite3_column_text(q, 1);
+        if (text && !mu_str_copy(hash, size, (const char *)text))
+            *n = (uint64_t)sqlite3_column_int64(q, 0);
+    }
+    rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(s, rc, err);
+    sqlite3_finalize(q);
+    return rc;
+}

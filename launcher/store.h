@@ -59,6 +59,10 @@ void mu_store_rollback(struct mu_store *);
 typedef int (*mu_store_event_fn)(void *arg, const struct mu_store_event *);
 int mu_store_events(struct mu_store *, uint64_t job, unsigned limit, mu_store_event_fn, void *arg, struct mu_err *);
 
+/* The newest line of the audit log (audit.h) that is known to be on the disk; n 0: none. Committed when put returns. */
+int mu_store_put_anchor(struct mu_store *, uint64_t n, const char *hash, struct mu_err *);
+int mu_store_anchor(struct mu_store *, uint64_t *n, char *hash, size_t size, struct mu_err *);
+
 /* Forgets old ended jobs with their events, but those that are needed, and old events. dropped is told each job's id.
  * Both functions may be NULL. */
 int mu_store_prune(struct mu_store *, unsigned keep_jobs, unsigned keep_events, bool (*needed)(void *arg, uint64_t id),
