@@ -70,7 +70,7 @@ static int each(const struct change *what, int argc, char **argv)
         }
         fflush(stdout);
         fprintf(stderr, "muster %s: %s\n", argv[0], err.text);
-        code = MU_EXIT_FAILED;
+        code = rc == MUSTER_EPERM ? MU_EXIT_USAGE : MU_EXIT_FAILED;
         if (!none && !mu_client_is_open(&c))
             break;
     }

@@ -6,7 +6,7 @@
 
 int mu_cmd_fail(const char *name, const struct mu_err *err)
 {
-    static const int mend[] = {MUSTER_EARG, MUSTER_ENOSPC, MUSTER_ECORRUPT, MUSTER_EVERSION};
+    static const int mend[] = {MUSTER_EARG, MUSTER_ENOSPC, MUSTER_ECORRUPT, MUSTER_EVERSION, MUSTER_EPERM};
 
     fflush(stdout);
     fprintf(stderr, "muster %s: %s\n", name, err->text[0] ? err->text : muster_strerror(err->code));

@@ -87,6 +87,8 @@ int mu_controller_connect(const struct mu_paths *paths, bool start, int *fd, str
     struct mu_paths fresh;
     int rc = MUSTER_EPEER;
 
+    if (pool && *pool == '/') /* of another account of this host */
+        return (rc = mu_connect_unix_all(pool, fd, err)) ? mu_err_prefix(err, "MUSTER_POOL") : 0;
     if (pool && *pool)
         return connect_far(paths, pool, fd, err);
     for (int i = 0; i < 5; i++) {

@@ -620,6 +620,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .on_marks = on_marks,
         .on_labels = on_labels,
         .state = c->paths.state,
+        .paths = &c->paths,
         .arg = c};
     char file[PATH_MAX];
     int rc;
@@ -748,7 +749,7 @@ static int stop_running(bool force)
     if (gone)
         return 0;
     fprintf(stderr, "muster controller: %s%s\n", err.text, rc == MUSTER_EJOB ? ", or add --force" : "");
-    return 1;
+    return rc == MUSTER_EPERM ? 2 : 1;
 }
 
 int mu_controller_main(int argc, char **argv)

@@ -33,6 +33,7 @@ void mu_doctor_limits(struct mu_finding *, const char *sys);
 void mu_doctor_shm(struct mu_finding *, const char *sys);
 void mu_doctor_tmp(struct mu_finding *, const char *sys);
 void mu_doctor_state(struct mu_finding *, const char *sys);
+void mu_doctor_access(struct mu_finding *, const char *sys);
 void mu_doctor_cgroup(struct mu_finding *, const char *sys);
 void mu_doctor_ptrace(struct mu_finding *, const char *sys);
 void mu_doctor_governor(struct mu_finding *, const char *sys);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/access_load.h"
 #include "launcher/doctor.h"
 #include "launcher/store.h"
 #include "runtime/base/clean.h"
@@ -376,6 +377,33 @@ void mu_doctor_state(struct mu_finding *f, const char *sys)
     check_state(f);
     while (there != SIZE_MAX && strlen(p.state) > there && !rmdir(p.state))
         *strrchr(p.state, '/') = '\0';
+}
+
+/* What the controller would make of the file now; what it has made of it is in its log. */
+void mu_doctor_access(struct mu_finding *f, const char *sys)
+{
+    struct mu_access_stamp stamp;
+    struct mu_err err = {0};
+    struct mu_access a;
+    struct mu_paths p;
+
+    (void)sys;
+    mu_access_defaults(&a);
+    int rc = mu_paths_find(&p, &err) ? 1 : mu_access_load(p.home, &a, &stamp, &err);
+    const char *unknown = rc ? NULL : mu_access_unknown(&a);
+    if (rc < 0) {
+        mu_found(f, MU_HEALTH_BAD, "%s", err.text);
+        mu_found_fix(f,
+                     "mend the file: until then the controller keeps the rules that it had, or lets its own account in "
+                     "alone");
+    } else if (rc || !stamp.there) {
+        mu_found(f, MU_HEALTH_NONE, "none: the pool's own account alone is let in");
+    } else {
+        mu_found(f, MU_HEALTH_OK, "%s/access: %u rule%s, others: %s, %s%s%s%s%s", p.home, a.n, a.n == 1 ? "" : "s",
+                 mu_role_name((enum mu_role)a.others), *a.socket ? "at " : "no socket", a.socket,
+                 unknown ? "; nobody here is called '" : "", unknown ? unknown : "", unknown ? "'" : "");
+    }
+    mu_access_free(&a);
 }
 
 /* --- kernel ----------------------------------------------------------------------------------------------------- */

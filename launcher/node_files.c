@@ -84,3 +84,17 @@ int mu_marks_load(const char *state, void (*take)(void *arg, const struct mu_msg
     }
     return 0;
 }
+
+void mu_pool_told(const struct mu_ctl *core, void (*labels)(void *arg, const char *text),
+                  void (*hosts)(void *arg, const char *text), void *arg)
+{
+    mu_auto_buf struct mu_buf text = {0};
+
+    mu_ctl_pool_labels(core, &text);
+    if (labels && !text.failed)
+        labels(arg, mu_buf_str(&text));
+    mu_buf_clear(&text);
+    mu_ctl_pool_hosts(core, &text);
+    if (hosts && !text.failed)
+        hosts(arg, mu_buf_str(&text));
+}

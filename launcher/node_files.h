@@ -3,6 +3,7 @@
 #ifndef MU_LAUNCHER_NODE_FILES_H
 #define MU_LAUNCHER_NODE_FILES_H
 
+#include "launcher/core/ctl.h"
 #include "runtime/base/err.h"
 #include "runtime/wire/msg.h"
 
@@ -16,5 +17,10 @@ int mu_labels_load(const char *state, void (*take)(void *arg, const struct mu_m_
 int mu_marks_store(const char *state, const void *frames, size_t len, struct mu_err *);
 /* Each of them to `take`, up to what is damaged. */
 int mu_marks_load(const char *state, void (*take)(void *arg, const struct mu_msg *), void *arg, struct mu_err *);
+
+/* What the core has been told of the pool, to whoever stores it: hosts as nodes_add has them, and labels. Either may be
+ * NULL. */
+void mu_pool_told(const struct mu_ctl *, void (*labels)(void *arg, const char *text),
+                  void (*hosts)(void *arg, const char *text), void *arg);
 
 #endif

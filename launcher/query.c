@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/gate.h"
 #include "launcher/json.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -15,7 +16,7 @@ static int add_jobs(const struct mu_query_env *e, struct mu_json *j, bool all, b
     const struct mu_m_jobrow *row;
 
     for (unsigned i = 0; (row = mu_ctl_job(e->core, i, NULL)); i++)
-        if (all || !mu_job_over(row->state))
+        if ((all || !mu_job_over(row->state)) && !mu_gate_hides(e->who, row->user))
             mu_json_add_job(j, row, brief);
     return 0;
 }
@@ -141,6 +142,8 @@ static int list_events(const struct mu_query_env *e, struct mu_json *j, const st
         if (rc)
             return rc;
     }
+    if (!q->job && mu_gate_hides(e->who, NULL))
+        return mu_err_set(err, MUSTER_EPERM, "name a job: events of all jobs are not for users here");
     return mu_store_events(e->store, q->job, EVENTS_MAX, add_event, j, err);
 }
 
@@ -157,6 +160,8 @@ static const struct {
 
 int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)
 {
+    if (q->what && e->who && !strcmp(q->what, "audit"))
+        return (*text = mu_gate_audit(e->who, q->all, err)) ? 0 : err->code;
     for (size_t i = 0; i < MU_COUNT(queries); i++) {
         if (!q->what || strcmp(q->what, queries[i].what))
             continue;

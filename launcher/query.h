@@ -7,7 +7,9 @@
 #include "launcher/core/ctl.h"
 #include "launcher/store.h"
 
+struct mu_who;
 struct mu_query_env {
+    const struct mu_who *who; /* asks; NULL: somebody who may see everything */
     struct mu_ctl *core;
     struct mu_store *store;
     struct mu_commit *commit;

@@ -6,6 +6,7 @@
 
 #include "launcher/branch.h"
 #include "launcher/commit.h"
+#include "launcher/gate.h"
 #include "launcher/node_files.h"
 #include "launcher/query.h"
 #include "runtime/base/clean.h"
@@ -33,6 +34,7 @@ struct conn {
     bool beats;  /* and its agent */
     struct mu_beat beat;
     struct mu_guard *guard; /* it is this host's agent */
+    struct mu_who who;
     uint64_t since;
     uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
 };
@@ -44,6 +46,7 @@ struct mu_server {
     struct mu_ctl *core;
     struct mu_commit *commit;
     struct mu_branches *branches;
+    struct mu_gate *gate; /* NULL: all are let in */
     struct mu_fabric_state fabric;
     struct mu_alarm *alarm, *beater;
     uint64_t beat_at; /* the beater is set to */
@@ -85,6 +88,7 @@ static void forget(struct mu_server *s, struct conn *k)
     if (i < s->nconns)
         memmove(&s->conns[i], &s->conns[i + 1], (--s->nconns - i) * sizeof s->conns[0]);
     mu_guard_free(k->guard);
+    mu_who_free(&k->who);
     free(k);
 }
 
@@ -110,6 +114,8 @@ static void send_frame(struct mu_server *s, struct conn *k, const void *frame, s
 {
     if (k->closing || !k->link)
         return;
+    if (frame)
+        mu_gate_answered(&k->who, frame, len);
     if (!frame || mu_link_send(k->link, frame, len) == MUSTER_ENOMEM) {
         mu_log(MU_LOG_ERROR, "controller", "out of memory: closing connection %u", k->id);
         close_conn(s, k);
@@ -395,7 +401,8 @@ static void send_error(struct conn *k, int code, const char *text)
 
 static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
 {
-    const struct mu_query_env env = {.core = s->core, .store = s->store, .commit = s->commit, .fabric = &s->fabric};
+    const struct mu_query_env env = {
+        .core = s->core, .store = s->store, .commit = s->commit, .fabric = &s->fabric, .who = &k->who};
     mu_auto_free char *text = NULL;
     struct mu_err err = {0};
     int rc = mu_query_answer(&env, q, &text, &err);
@@ -470,7 +477,13 @@ static bool has_rival(struct conn *k, const struct mu_m_agent *m)
 static void take(struct conn *k, const struct mu_msg *msg)
 {
     struct mu_server *s = k->server;
+    MU_AUTO_MSG struct mu_msg own = {0};
+    struct mu_err err;
 
+    if (!(msg = mu_gate_pass(&k->who, msg, &own, &err))) {
+        send_error(k, err.code, err.text);
+        return;
+    }
     if (msg->type == MU_MSG_hello && !k->hello) {
         const char *role = msg->hello.role ? msg->hello.role : "peer";
         k->hello = true;
@@ -499,18 +512,8 @@ static void take(struct conn *k, const struct mu_msg *msg)
     }
     bool pool = msg->type == MU_MSG_nodes_add || msg->type == MU_MSG_nodes_remove;
     step(s, &(struct mu_ev){.kind = MU_EV_MSG, .conn = k->id, .msg = msg});
-    if ((pool || msg->type == MU_MSG_nodes_label) && s->cfg.on_labels) {
-        mu_auto_buf struct mu_buf labels = {0};
-        mu_ctl_pool_labels(s->core, &labels);
-        if (!labels.failed)
-            s->cfg.on_labels(s->cfg.arg, mu_buf_str(&labels));
-    }
-    if (pool && s->cfg.on_pool_changed) {
-        mu_auto_buf struct mu_buf hosts = {0};
-        mu_ctl_pool_hosts(s->core, &hosts);
-        if (!hosts.failed)
-            s->cfg.on_pool_changed(s->cfg.arg, mu_buf_str(&hosts));
-    }
+    if (pool || msg->type == MU_MSG_nodes_label)
+        mu_pool_told(s->core, s->cfg.on_labels, pool ? s->cfg.on_pool_changed : NULL, s->cfg.arg);
 }
 
 static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
@@ -564,6 +567,7 @@ static struct conn *new_conn(struct mu_server *s)
         return NULL;
     }
     *k = (struct conn){.server = s, .id = ++s->last_id, .since = mu_now()};
+    mu_who_init(&k->who, s->gate, "another host");
     s->waits = true;
     return k;
 }
@@ -614,6 +618,7 @@ static void branch_down(void *arg, mu_conn id, int status, uint64_t age)
 static void add_conn(struct mu_server *s, struct conn *k, struct mu_link *link)
 {
     if (!link) {
+        mu_who_free(&k->who);
         free(k);
         return;
     }
@@ -622,17 +627,29 @@ static void add_conn(struct mu_server *s, struct conn *k, struct mu_link *link)
     step(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->id});
 }
 
-void mu_server_accept(struct mu_server *s, int fd, int pid)
+static void accept_unix(void *arg, int fd, struct mu_who *who)
 {
+    struct mu_server *s = arg;
     struct conn *k = new_conn(s);
 
     if (!k) {
+        mu_who_free(who);
         close(fd);
         return;
     }
-    k->pid = pid;
-    snprintf(k->name, sizeof k->name, "pid %d", pid);
+    k->pid = who->pid;
+    k->who = *who;
+    snprintf(k->name, sizeof k->name, "pid %d", k->pid);
     add_conn(s, k, mu_link_new(s->base, fd, on_msg, on_down, k));
+}
+
+void mu_server_accept(struct mu_server *s, int fd, int pid)
+{
+    struct mu_who who;
+
+    mu_who_init(&who, s->gate, "socket");
+    who.pid = pid;
+    accept_unix(s, fd, &who);
 }
 
 void mu_server_accept_tls(struct mu_server *s, struct mu_tls_conn *conn)
@@ -645,6 +662,7 @@ void mu_server_accept_tls(struct mu_server *s, struct mu_tls_conn *conn)
     }
     k->remote = true;
     snprintf(k->name, sizeof k->name, "%.40s", mu_tls_conn_peer(conn));
+    mu_who_init(&k->who, s->gate, k->name);
     add_conn(s, k, mu_link_new_tls(conn, on_msg, on_down, k));
 }
 
@@ -715,6 +733,9 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
         mu_err_set(err, rc, "out of memory");
         goto failed;
     }
+    const struct mu_gate_config gate = {cfg->paths, store, s->core, accept_unix, s};
+    if (cfg->paths && (rc = mu_gate_new(base, &gate, &s->gate, err)))
+        goto failed;
     /* before the jobs: a job that names one of the pool's hosts does not bring it with it */
     if (cfg->pool_hosts) {
         struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
@@ -774,6 +795,7 @@ void mu_server_close(struct mu_server *s)
         mu_link_close_after_flush(s->conns[0]->link);
         forget(s, s->conns[0]);
     }
+    mu_gate_free(MU_STEAL(s->gate, NULL)); /* while there is a store */
 }
 
 void mu_server_free(struct mu_server *s)
@@ -788,6 +810,7 @@ void mu_server_free(struct mu_server *s)
     mu_alarm_free(s->beater);
     mu_commit_free(s->commit);
     mu_branches_free(s->branches);
+    mu_gate_free(s->gate);
     mu_ctl_free(s->core);
     mu_acts_free(&s->acts);
     free(s->conns);

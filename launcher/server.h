@@ -26,6 +26,7 @@ struct mu_server_config {
     void (*on_labels)(void *arg, const char *text);                 /* to be stored, too: mu_labels_store */
     const char *state;                                              /* where that is; NULL: nowhere */
     const char *pool_hosts;                                         /* NULL: none; borrowed for the call */
+    const struct mu_paths *paths; /* of access rules and audit log (gate.h); NULL: nobody is asked who he is */
     void *arg;
 };
 struct mu_tls_conn;

@@ -45,7 +45,8 @@ extern "C" {
     X(ECORRUPT, -14, "data is corrupt")                                                                                \
     X(EVERSION, -15, "format or protocol version is not supported")                                                    \
     X(ENOSYS, -16, "not available here")                                                                               \
-    X(EBUSY, -17, "in use by another job")
+    X(EBUSY, -17, "in use by another job")                                                                             \
+    X(EPERM, -18, "not permitted")
 
 enum {
 #define MUSTER_ERRORS_ENUM(name, value, text) MUSTER_##name = value,

@@ -424,6 +424,7 @@ struct mu_listener {
     mu_accept_fn on_accept;
     void *arg;
     int fd;
+    bool all; /* accounts */
 };
 
 /* 1: the peer is of our account. */
@@ -459,7 +460,7 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
         }
         return;
     }
-    if (!ours(fd, &peer)) {
+    if (!ours(fd, &peer) && !l->all) {
         if (may_log())
             mu_log(MU_LOG_WARN, "wire", "refused a connection of uid %ld (pid %ld)", (long)peer.uid, (long)peer.pid);
         close(fd);
@@ -469,7 +470,7 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
 }
 
 /* In its place under its final name only once it listens, so that nobody meets a socket that refuses. */
-static int bound_socket(const char *dir, const char *name, int *out, struct mu_err *err)
+static int bound_socket(const char *dir, const char *name, bool all, int *out, struct mu_err *err)
 {
     mu_auto_fd int dirfd = -1;
     mu_auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -488,7 +489,7 @@ static int bound_socket(const char *dir, const char *name, int *out, struct mu_e
     if (rc)
         return rc;
     unlink(tmp.sun_path);
-    mode_t mask = umask(0177);
+    mode_t mask = umask(all ? 0111 : 0177);
     rc = bind(fd, (struct sockaddr *)&tmp, tmplen);
     int e = errno;
     umask(mask);
@@ -504,11 +505,11 @@ static int bound_socket(const char *dir, const char *name, int *out, struct mu_e
     return 0;
 }
 
-int mu_listen_unix(struct event_base *base, const char *dir, const char *name, mu_accept_fn on_accept, void *arg,
-                   struct mu_listener **out, struct mu_err *err)
+static int listen_at(struct event_base *base, const char *dir, const char *name, bool all, mu_accept_fn on_accept,
+                     void *arg, struct mu_listener **out, struct mu_err *err)
 {
     mu_auto_fd int fd = -1;
-    int rc = bound_socket(dir, name, &fd, err);
+    int rc = bound_socket(dir, name, all, &fd, err);
 
     if (rc)
         return rc;
@@ -516,6 +517,7 @@ int mu_listen_unix(struct event_base *base, const char *dir, const char *name, m
     if (!l)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     l->fd = MU_STEAL(fd, -1);
+    l->all = all;
     l->on_accept = on_accept;
     l->arg = arg;
     l->ev = event_new(base, l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
@@ -526,6 +528,49 @@ int mu_listen_unix(struct event_base *base, const char *dir, const char *name, m
     }
     *out = l;
     return 0;
+}
+
+int mu_listen_unix(struct event_base *base, const char *dir, const char *name, mu_accept_fn on_accept, void *arg,
+                   struct mu_listener **out, struct mu_err *err)
+{
+    return listen_at(base, dir, name, false, on_accept, arg, out, err);
+}
+
+/* Into the directory of an absolute path and the name there, when nobody but root and `owner` could change what the
+ * name means. */
+static int split_safe(const char *path, uid_t owner, char dir[PATH_MAX], const char **name, struct mu_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat st;
+
+    if (!slash || *path != '/' || !slash[1] || slash - path >= PATH_MAX)
+        return mu_err_set(err, MUSTER_EARG, "%.200s is not the absolute path of a socket", path);
+    snprintf(dir, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    *name = slash + 1;
+    if (stat(dir, &st))
+        return mu_err_errno(err, errno == ENOENT ? MUSTER_EPEER : 0, "%s", dir);
+    if ((st.st_uid && st.st_uid != owner) || st.st_mode & 022)
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "%s: others than the pool's account could put another socket there; take a directory that only "
+            "that account or root can write",
+            path);
+    return 0;
+}
+
+int mu_listen_unix_all(struct event_base *base, const char *path, mu_accept_fn on_accept, void *arg,
+                       struct mu_listener **out, struct mu_err *err)
+{
+    char dir[PATH_MAX];
+    const char *name;
+    struct stat st;
+    int rc = split_safe(path, geteuid(), dir, &name, err);
+
+    if (rc)
+        return rc;
+    if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%s is there already, and is no socket", path);
+    return listen_at(base, dir, name, true, on_accept, arg, out, err);
 }
 
 void mu_listener_free(struct mu_listener *l)
@@ -540,12 +585,12 @@ void mu_listener_free(struct mu_listener *l)
     free(l);
 }
 
-int mu_connect_unix(const char *dir, const char *name, int *out, struct mu_err *err)
+/* all: of whatever account the listener is, the caller looks at it. */
+static int connect_at(const char *dir, const char *name, bool all, int *out, struct ucred *peer, struct mu_err *err)
 {
     mu_auto_fd int dirfd = -1;
     mu_auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un sa;
-    struct ucred peer;
     socklen_t len;
 
     if (fd < 0)
@@ -557,8 +602,32 @@ int mu_connect_unix(const char *dir, const char *name, int *out, struct mu_err *
         return mu_err_errno(
             err, errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN || errno == ENOTSOCK ? MUSTER_EPEER : 0,
             "cannot connect to %s/%s", dir, name);
-    if (!ours(fd, &peer))
-        return mu_err_set(err, MUSTER_EARG, "%s/%s belongs to another account (uid %ld)", dir, name, (long)peer.uid);
+    if (!ours(fd, peer) && !all)
+        return mu_err_set(err, MUSTER_EARG, "%s/%s belongs to another account (uid %ld)", dir, name, (long)peer->uid);
+    *out = MU_STEAL(fd, -1);
+    return 0;
+}
+
+int mu_connect_unix(const char *dir, const char *name, int *out, struct mu_err *err)
+{
+    struct ucred peer = {0};
+
+    return connect_at(dir, name, false, out, &peer, err);
+}
+
+int mu_connect_unix_all(const char *path, int *out, struct mu_err *err)
+{
+    struct ucred peer = {.uid = (uid_t)-1};
+    mu_auto_fd int fd = -1;
+    char dir[PATH_MAX];
+    const char *name = strrchr(path, '/');
+    int rc = MUSTER_EARG;
+
+    if (!name || *path != '/' || name - path >= PATH_MAX)
+        return mu_err_set(err, rc, "%.200s is not the absolute path of a socket", path);
+    snprintf(dir, sizeof dir, "%.*s", name == path ? 1 : (int)(name - path), path);
+    if ((rc = connect_at(dir, name + 1, true, &fd, &peer, err)) || (rc = split_safe(path, peer.uid, dir, &name, err)))
+        return rc;
     *out = MU_STEAL(fd, -1);
     return 0;
 }

@@ -48,10 +48,17 @@ struct mu_listener;
 typedef void (*mu_accept_fn)(void *arg, int fd, int pid);
 int mu_listen_unix(struct event_base *, const char *dir, const char *name, mu_accept_fn, void *arg,
                    struct mu_listener **out, struct mu_err *);
+/* The same at an absolute path, for all accounts of the host: the callback finds out whose a connection is. EARG where
+ * others than we and root could put another socket in its place, or something else lies there. */
+int mu_listen_unix_all(struct event_base *, const char *path, mu_accept_fn, void *arg, struct mu_listener **out,
+                       struct mu_err *);
 void mu_listener_free(struct mu_listener *); /* leaves the file; NULL is fine */
 
 /* Connects without waiting. EPEER when nobody listens there (or his queue is full); EARG when the listener is not of
  * our account. *fd is nonblocking, CLOEXEC. */
 int mu_connect_unix(const char *dir, const char *name, int *fd, struct mu_err *);
+/* To one that listens for all accounts: EARG when others than the listener's account and root could have put it there.
+ */
+int mu_connect_unix_all(const char *path, int *fd, struct mu_err *);
 
 #endif

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# Who may do what: every command for every role, the jobs of others, the file and its mistakes.
+. "$(dirname "$0")/../lib.sh"
+log=$MUSTER_HOME/$(uname -n)/log/controller.log
+logged() { grep -Eq "$1" "$log"; }
+rules() { # of the file; waits until the controller has looked
+    local n=0
+    [ ! -e "$log" ] || n=$(grep -c ' access ' "$log")
+    cat >"$MUSTER_HOME/.access.new"
+    mv "$MUSTER_HOME/.access.new" "$MUSTER_HOME/access"
+    wait_for 10 eval "[ -e '$log' ] && [ \$(grep -c ' access ' '$log') -gt $n ]" || note "the file is not looked at"
+}
+mkdir -p "$MUSTER_HOME" "$tmp/open"
+chmod 700 "$MUSTER_HOME"
+export MUSTER_IDLE=5
+mine=$("$muster" submit -n 1 --oversubscribe sleep 300)
+
+# the file, of which the pool's account needs nothing
+rules <<'END'
+others = viewer
+user ada = boss
+END
+like "$(tail -n 1 "$log")" "access error: .*/access:2:12: 'boss' is no role: none, viewer, user, operator or admin; the rules stay as they are" "a mistake is said with its place"
+run_cmd "$muster" doctor --json
+like "$out" '"name":"access","ok":false,"found":"[^"]*/access:2:12: .boss. is no role' "by doctor, too"
+rules <<<"user no-such-account-here = admin"
+logged "nobody here is called 'no-such-account-here': the rule of that name holds for nobody"
+ok $? "a name that nobody has"
+run_cmd "$muster" doctor
+like "$out" "access +ok +.*1 rule.*nobody here is called 'no-such-account-here'" "by doctor, too"
+run_cmd "$muster" jobs
+is "$rc" 0 "and the pool's account is let in, whatever it says"
+chmod 666 "$MUSTER_HOME/access"
+touch "$MUSTER_HOME/access"
+wait_for 10 logged "access: others than the pool's account could have written it"
+ok $? "one that others could have written is not believed"
+rm "$MUSTER_HOME/access"
+rules <<<"socket = $tmp/open/ctl"
+like "$(tail -n 2 "$log")" "listening for other accounts at $tmp/open/ctl" "a socket for other accounts"
+run_cmd env MUSTER_POOL="$tmp/open/ctl" "$muster" jobs
+like "$rc $out" "^0 .*sleep" "serves the pool's own account, too"
+run_cmd env MUSTER_POOL="$tmp/none" "$muster" jobs
+like "$rc $err" "^[12] muster jobs: .*$tmp/none" "no socket"
+chmod 777 "$tmp/open"
+run_cmd env MUSTER_POOL="$tmp/open/ctl" "$muster" jobs
+like "$rc $err" "^2 muster jobs: MUSTER_POOL: .*others than the pool's account could put another socket there" "in a place that others could write it is not believed"
+chmod 755 "$tmp/open"
+
+roles() { # ROLE of daemon, which is the other account of these tests
+    rules <<END
+socket = $tmp/open/ctl
+user daemon = $1
+${2:-}
+END
+}
+as() { # COMMAND...: as that one
+    run_cmd setpriv --reuid daemon --regid daemon --clear-groups env MUSTER_POOL="$tmp/open/ctl" MUSTER_HOME="$tmp/other" \
+        MUSTER_RUN_ROOT="$tmp/other" "$@"
+}
+prepare() {
+    chmod 755 "$tmp"
+    mkdir -p "$tmp/other"
+    chown daemon "$tmp/other"
+    chmod 700 "$tmp/other"
+}
+
+# what is asked, the least role, what it says when it may: an exit code that is not a refusal
+table() {
+    cat <<'END'
+jobs	viewer	muster jobs
+status	viewer	muster status JOB
+events	viewer	muster events JOB
+nodes	viewer	muster nodes
+submit --dry-run	viewer	muster submit -n 1 --dry-run true
+submit	user	muster submit -n 1 true
+run	user	muster run -n 1 --oversubscribe true
+cancel	user	muster cancel OWN
+hold, release	user	muster hold OWN
+requeue	user	muster requeue OWN
+nodes drain	operator	muster nodes drain --reason r nosuch
+nodes resume	operator	muster nodes resume nosuch
+nodes check	operator	muster nodes check nosuch
+nodes label	operator	muster nodes label x nosuch
+nodes add	admin	muster nodes add --ssh false nosuch
+nodes remove	admin	muster nodes remove nosuch
+controller --stop	admin	STOP
+audit	admin	muster audit
+END
+}
+rank() { case $1 in none) echo 0 ;; viewer) echo 1 ;; user) echo 2 ;; operator) echo 3 ;; admin) echo 4 ;; esac }
+
+if [ "$(id -u)" != 0 ]; then
+    skip "needs root to be another user"
+elif ! command -v setpriv >/dev/null; then
+    skip "setpriv is not installed"
+else
+    prepare
+    roles user
+    as "$muster" submit -n 1 --hold true
+    own=$out
+    is "$rc $("$muster" status "$own" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobs"][0]["user"])')" "0 daemon" "a job has the name that the kernel knows"
+    as env USER=root LOGNAME=root "$muster" submit -n 1 --hold true
+    is "$("$muster" status "$out" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobs"][0]["held_by"])')" "daemon" "whatever its environment says"
+    # jobs of others
+    for cmd in cancel hold requeue; do
+        as "$muster" $cmd "$mine"
+        is "$rc $err" "2 muster $cmd: job $mine is root's, and daemon has the role user in this pool: ask an operator" "$cmd of somebody else's job"
+    done
+    logged "access warn: refused, uid $(id -u daemon), pid [0-9]+: job $mine is root's"
+    ok $? "is in the log"
+    is "$(table | cut -f1 | sort)" "$(sed -n '/^| command | least role/,/^$/s/^| `\([^`]*\)`.*/\1/p' docs/operations.md | sort)" "all commands of the documentation are tried here"
+    for role in none viewer user operator admin; do
+        roles $role
+        wrong=
+        while IFS=$'\t' read -r name least words; do
+            words=${words//JOB/$mine}
+            words=${words//OWN/$own}
+            if [ "$words" = STOP ]; then # one that ends would be in the way: jobs run, so that it says
+                as "$muster" controller --stop
+            else
+                read -ra args <<<"${words#muster }"
+                as "$muster" "${args[@]}"
+            fi
+            if [ "$(rank $role)" -ge "$(rank "$least")" ]; then
+                [[ $err != *"has the role"* && $err != *"no role"* ]] || wrong+="$name is refused: $err"$'\n'
+            elif [ "$rc" = 0 ] || [[ $err != *"daemon has the role $role in this pool: "*" takes $least"* && $err != *"daemon has no role in this pool"* ]]; then
+                wrong+="$name: $rc $err"$'\n'
+            elif [ "$rc" != 2 ] && [ "$name" != "controller --stop" ]; then
+                wrong+="$name: exit code $rc"$'\n'
+            fi
+        done < <(table)
+        is "$wrong" "" "$(table | wc -l) commands as $role"
+    done
+
+    roles user
+    as "$muster" jobs
+    like "$out" "^.*root.*" "they are seen"
+    roles user "users-see = own"
+    as "$muster" jobs --all --json
+    like "$out" '"user":"daemon"' "where users see their own jobs"
+    unlike "$out" '"user":"root"' "they see no others"
+    as "$muster" status "$mine"
+    like "$rc $err" "^1 muster status: there is no job $mine" "not by their number"
+    as "$muster" events "$mine"
+    like "$rc $err" "^1 muster events: there is no job $mine" "nor by what has happened to them"
+    as "$muster" cancel "$mine"
+    like "$rc $err" "^1 muster cancel: there is no job $mine" "nor by what can be done to them"
+    as "$muster" cancel 4711
+    like "$rc $err" "^1 muster cancel: there is no job 4711" "which is what is said of none"
+    roles user "users-touch = all"
+    as "$muster" hold "$mine"
+    like "$rc $err" "^1 muster hold: job $mine is running" "where users touch all jobs they are let through"
+    roles operator
+    as "$muster" hold "$mine"
+    like "$rc $err" "^1 muster hold: job $mine is running" "and so are operators"
+
+    # groups, others, and rules that change
+    rules <<END
+socket = $tmp/open/ctl
+group daemon = viewer
+END
+    as "$muster" jobs
+    is "$rc" 0 "a role by group"
+    rules <<END
+socket = $tmp/open/ctl
+group daemon = admin
+user daemon = none
+others = admin
+END
+    as "$muster" jobs
+    like "$rc $err" "^2 muster jobs: daemon has no role in this pool; its owner gives one" "which a rule for the user takes away"
+    rules <<<"nonsense"
+    as "$muster" jobs
+    like "$rc $err" "^2 muster jobs: daemon has no role" "a broken file leaves the last good rules"
+    like "$(tail -n 20 "$log")" "access:1:1: 'nonsense' has no '='.*the rules stay as they are" "and is said"
+
+    # no other account's daemon joins
+    roles admin
+    as "$muster" agent --run "$tmp/other" --local
+    logged "no daemon of another account joins it" || [ "$rc" != 0 ]
+    ok $? "an agent of another account is not let in"
+    rules <<<"others = admin"
+    as "$muster" jobs
+    like "$rc $err" "^[12] muster jobs: MUSTER_POOL: .*$tmp/open/ctl" "without a socket nobody comes in"
+fi
+read -ra left <<<"$("$muster" jobs --json | python3 -c 'import json,sys; print(*(j["id"] for j in json.load(sys.stdin)["jobs"]))')"
+"$muster" cancel --force "${left[@]}" >/dev/null
+stop_pool
+[ ! -e "$tmp/open/ctl" ]
+ok $? "the socket goes with the controller"
+done_testing
