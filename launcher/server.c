@@ -482,6 +482,7 @@ static void take(struct conn *k, const struct mu_msg *msg)
 
     if (!(msg = mu_gate_pass(&k->who, msg, &own, &err))) {
         send_error(k, err.code, err.text);
+        settle(s);
         return;
     }
     if (msg->type == MU_MSG_hello && !k->hello) {
