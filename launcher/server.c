@@ -7,6 +7,7 @@
 #include "launcher/branch.h"
 #include "launcher/commit.h"
 #include "launcher/gate.h"
+#include "launcher/load.h"
 #include "launcher/node_files.h"
 #include "launcher/query.h"
 #include "runtime/base/clean.h"
@@ -669,44 +670,6 @@ void mu_server_accept_tls(struct mu_server *s, struct mu_tls_conn *conn)
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
-static int load_row(void *arg, const struct mu_m_jobrow *row)
-{
-    struct mu_server *s = arg;
-    struct mu_msg msg = {.type = MU_MSG_jobrow, .jobrow = *row};
-    struct mu_ev ev = {.kind = MU_EV_LOAD, .now = mu_now(), .wall = mu_wall(), .msg = &msg};
-
-    mu_ctl_step(s->core, &ev, &s->acts);
-    return s->acts.failed ? MUSTER_ENOMEM : 0;
-}
-
-/* Those that have ended long ago, as far as a job that waits is to come after them. */
-static int load_needed(struct mu_server *s, struct mu_err *err)
-{
-    struct mu_m_jobrow row;
-    int rc = 0;
-
-    for (uint64_t id = 0; !rc && (id = mu_ctl_missing(s->core, id));) {
-        if (!(rc = mu_store_job(s->store, id, &row, err))) {
-            rc = load_row(s, &row);
-            mu_msg_free_body(MU_MSG_jobrow, &row);
-        }
-        rc = rc == MUSTER_EJOB ? 0 : rc; /* the core takes it for one that has not completed */
-    }
-    return rc;
-}
-
-static void load_mark(void *arg, const struct mu_msg *msg)
-{
-    step_once(arg, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = msg});
-}
-
-static void load_labels(void *arg, const struct mu_m_nodes_label *m)
-{
-    struct mu_msg msg = {.type = MU_MSG_nodes_label, .nodes_label = *m};
-
-    step_once(arg, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
-}
-
 int mu_server_new(struct event_base *base, struct mu_store *store, const struct mu_server_config *cfg,
                   struct mu_server **out, struct mu_err *err)
 {
@@ -737,20 +700,7 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     const struct mu_gate_config gate = {cfg->paths, store, s->core, accept_unix, s};
     if (cfg->paths && (rc = mu_gate_new(base, &gate, &s->gate, err)))
         goto failed;
-    /* before the jobs: a job that names one of the pool's hosts does not bring it with it */
-    if (cfg->pool_hosts) {
-        struct mu_msg msg = {.type = MU_MSG_nodes_add, .nodes_add = {.hosts = (char *)(uintptr_t)cfg->pool_hosts}};
-        step_once(s, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &msg});
-    }
-    if (cfg->state && mu_marks_load(cfg->state, load_mark, s, err))
-        mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
-    if (cfg->state && mu_labels_load(cfg->state, load_labels, s, err))
-        mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
-    rc = mu_store_load(store, load_row, s, err);
-    if (!rc)
-        rc = load_needed(s, err);
-    if (s->acts.failed)
-        mu_err_set(err, rc, "a job of the job store cannot be taken up; move the store away and start again");
+    rc = mu_load(&(struct mu_load){s->core, store, cfg->state, cfg->pool_hosts, &s->acts}, err);
     if (rc)
         goto failed;
     step(s, &(struct mu_ev){.kind = MU_EV_LOADED});

@@ -66,7 +66,7 @@ stopped=$(drains)
 kill -STOP "$stopped"
 touch "$dir/go"
 other() { [ -n "$(drains)" ] && [ "$(drains)" != "$stopped" ]; }
-wait_for 30 other
+wait_for 90 other
 ok $? "a drain that is stopped is killed, and another one takes its place" || note "$(cat "$tmp/e")"
 kill -KILL "$stopped" 2>/dev/null
 wait $job

@@ -4,11 +4,18 @@
 hangs=$B/tests/fault/hangs
 mkdir "$tmp/o"
 
-# Several at once, each with a pool of its own.
-run_case() { # CASE SECONDS OPTIONS...: in the background; its output in $tmp/o/CASE
-    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none "${@:3}" "$hangs" "$1" "$2" >"$tmp/o/$1" 2>&1 \
-        </dev/null &
+# Several at once, each with a pool of its own. A shell forgets how a child ended once its number is used again.
+begin() { # CASE OPTIONS AND PROGRAM...
+    (
+        MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none "${@:2}" >"$tmp/o/$1" 2>&1 </dev/null &
+        echo $! >"$tmp/o/$1.pid"
+        wait $!
+        echo $? >"$tmp/o/$1.rc"
+    ) &
     pids[$1]=$!
+}
+run_case() { # CASE SECONDS OPTIONS...: in the background; its output in $tmp/o/CASE
+    begin "$1" "${@:3}" "$hangs" "$1" "$2"
 }
 event() { # CASE KIND: rank and detail of its first one
     MUSTER_HOME=$tmp/o/$1.home "$muster" events 1 --json | python3 -c 'import json, sys
@@ -16,8 +23,8 @@ print(*[(e["rank"], e["detail"]) for e in json.load(sys.stdin)["events"] if e["k
 }
 trains() { [ -n "$(event "$1" first-step 2>/dev/null)" ]; } # CASE
 ended() { # CASE: sets rc
-    wait "${pids[$1]}"
-    rc=$?
+    wait "${pids[$1]}" 2>/dev/null
+    rc=$(cat "$tmp/o/$1.rc")
 }
 named() { # CASE RANK PATTERN WHAT: it was named so, and the job has ended well in its second attempt
     local e
@@ -46,9 +53,7 @@ gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # --- daemons that ranks do not need: not a step is lost; looked at in the end, as it takes a while ------------------
 steps_of() { # NAME
-    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none --hang-timeout 2 "$hangs" steps 900 \
-        >"$tmp/o/$1" 2>&1 </dev/null &
-    pids[$1]=$!
+    begin "$1" --hang-timeout 2 "$hangs" steps 900
 }
 steps_of undisturbed
 steps_of agent
@@ -93,18 +98,17 @@ is "$rc $(event stops hang)" '0 ' "with --hang-timeout 0 nobody is judged" || no
 # stopped on purpose
 run_case steps 250 --hang-timeout 2
 wait_for 30 trains steps
-kill -TSTP "${pids[steps]}"
+kill -TSTP "$(cat "$tmp/o/steps.pid")"
 sleep 4
-kill -CONT "${pids[steps]}"
+kill -CONT "$(cat "$tmp/o/steps.pid")"
 ended steps
 is "$rc $(event steps hang)" '0 ' "Ctrl-Z and fg are no hang" || note "$(cat "$tmp/o/steps")"
 
 # --- SIGSTOP --------------------------------------------------------------------------------------------------------
 small=(--hidden 64 --embed 8 --context 8 --batch 64 --ckpt interval=50steps --steps 700)
 train() { # NAME OPTIONS...: in the background; its steps in $tmp/o/NAME.steps
-    MUSTER_HOME=$tmp/o/$1.home "$muster" run -n 4 --oversubscribe --bind none --hang-timeout 2 --ckpt-dir "$tmp/o/$1.ckpt" \
-        "$B/examples/train_lm" "${small[@]}" "${@:2}" --step-time-file "$tmp/o/$1.steps" >"$tmp/o/$1" 2>&1 </dev/null &
-    pids[$1]=$!
+    begin "$1" --hang-timeout 2 --ckpt-dir "$tmp/o/$1.ckpt" "$B/examples/train_lm" "${small[@]}" "${@:2}" \
+        --step-time-file "$tmp/o/$1.steps"
 }
 steps() { # NAME N: so many at least
     [ -e "$tmp/o/$1.steps" ] && [ "$(wc -l <"$tmp/o/$1.steps")" -ge "$2" ]
