@@ -1,8 +1,5 @@
 #include "launcher/controller.h"
 
-#include "launcher/client.h"
-#include "launcher/connect.h"
-
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,6 +13,7 @@
 #include "launcher/core/checks.h"
 #include "launcher/engine.h"
 #include "launcher/listen.h"
+#include "launcher/metrics.h"
 #include "launcher/node_files.h"
 #include "launcher/past.h"
 #include "launcher/policy_load.h"
@@ -36,8 +34,6 @@
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
-#define STOP_WAIT (30 * MU_SEC)
-#define ENDING_NS (5 * MU_SEC)
 #define STORE_WAIT_MS 5000
 #define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
@@ -50,7 +46,7 @@ struct options {
     int ready_fd;
     bool foreground;
     uint64_t idle_ns;
-    const char *listen, *fabric;
+    const char *listen, *fabric, *metrics;
     int fanout;
 };
 static const struct mu_opt options[] = {
@@ -65,6 +61,8 @@ static const struct mu_opt options[] = {
      "agents that it, and each agent, has directly below it; default: 32", .min = 1, .max = 1000},
     {"fabric", 0, MU_OPT_STRING, offsetof(struct options, fabric), "FILE[:FILE]...|live[:ADAPTER]",
      "the fabric by which jobs get nodes; default: MUSTER_FABRIC", .aliases = NULL},
+    {"metrics", 0, MU_OPT_STRING, offsetof(struct options, metrics), "[ADDR:]PORT",
+     "serve /metrics for Prometheus there, on loopback by default; default: MUSTER_METRICS", .aliases = NULL},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -92,7 +90,8 @@ struct controller {
     struct mu_listener *listener;
     struct mu_listen *listen; /* for other hosts */
     struct mu_probes *probes;
-    struct mu_cabling *cabling; /* NULL: no fabric is named */
+    struct mu_cabling *cabling;      /* NULL: no fabric is named */
+    struct mu_metrics_page *metrics; /* NULL: not served */
     struct mu_starter *starter;
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct mu_policy_settings policy;
@@ -226,6 +225,7 @@ static void leave(struct controller *c)
     char socket[PATH_MAX];
 
     mu_listener_free(MU_STEAL(c->listener, NULL));
+    mu_metrics_close(MU_STEAL(c->metrics, NULL)); /* its port is the next controller's */
     if (!mu_path_join(socket, sizeof socket, c->paths.run, "ctl.sock", NULL))
         unlink(socket);
     mu_server_close(c->server);
@@ -671,7 +671,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         return rc;
     if ((rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
         return rc;
-    if (mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err)))
+    if ((mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err))) ||
+        (rc = mu_metrics_open(c->base, &c->paths, c->server, o->metrics, &c->metrics, err)))
         return rc;
     return mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &c->listener, err);
 }
@@ -680,6 +681,7 @@ static void tear_down(struct controller *c)
 {
     struct event *events[] = {c->sigchld, c->sigterm, c->sigint, c->sighup};
 
+    mu_metrics_close(c->metrics);
     mu_listener_free(c->listener);
     mu_listen_free(c->listen);
     mu_probes_free(c->probes);
@@ -712,46 +714,6 @@ static int refuse(struct options *o, int code, const char *text)
     return code;
 }
 
-/* Asks the controller that runs to end, and waits for it. */
-static int stop_running(bool force)
-{
-    MU_AUTO_MSG struct mu_msg reply = {0};
-    struct mu_client client;
-    struct mu_paths paths;
-    struct mu_err err = {0};
-    int fd;
-
-    if (mu_paths_find(&paths, &err)) {
-        fprintf(stderr, "muster controller: %s\n", err.text);
-        return 2;
-    }
-    if (mu_controller_connect(&paths, false, &fd, &err)) {
-        if (access(paths.run, F_OK) == 0)
-            mu_daemon_leave(&paths, &(int){-1});
-        return 0; /* none runs */
-    }
-    close(fd);
-    int rc = mu_client_look(&client, &err);
-    if (rc == MU_CLIENT_NO_POOL)
-        return 0;
-    if (rc) {
-        fprintf(stderr, "muster controller: %s\n", err.text);
-        return 1;
-    }
-    rc = mu_client_call(&client, MU_MSG_stop, &(struct mu_m_stop){.force = force}, MU_MSG_bye, &reply, STOP_WAIT, &err);
-    bool gone = rc == MUSTER_EPEER;
-    mu_client_close(&client);
-    for (uint64_t until = mu_now() + ENDING_NS; gone && mu_daemon_locked(paths.run, "ctl.lock", NULL);) {
-        if (mu_now() > until)
-            break; /* it has said goodbye; what it still does concerns nobody */
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* its port is free for the next one then */
-    }
-    if (gone)
-        return 0;
-    fprintf(stderr, "muster controller: %s%s\n", err.text, rc == MUSTER_EJOB ? ", or add --force" : "");
-    return rc == MUSTER_EPERM ? 2 : 1;
-}
-
 int mu_controller_main(int argc, char **argv)
 {
     struct options o = {.ready_fd = -1, .idle_ns = UINT64_MAX};
@@ -767,7 +729,7 @@ int mu_controller_main(int argc, char **argv)
     if (!rc && first < argc)
         rc = mu_err_set(&err, MUSTER_EARG, "controller takes no operand: %.100s", argv[first]);
     if (!rc && o.stop)
-        return stop_running(o.force);
+        return mu_controller_stop(o.force);
     if (rc || (rc = mu_paths_init(&c.paths, &err)))
         return refuse(&o, 2, err.text);
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */

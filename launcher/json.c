@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "launcher/core/ctl.h"
+#include "launcher/core/metrics.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
 
@@ -234,18 +235,6 @@ int mu_json_add_event(struct mu_json *j, const struct mu_store_event *e)
     return add(j, o);
 }
 
-static const char *node_state(const struct mu_node *n)
-{
-    static const char *const names[] = {
-        [MU_NODE_AWAY] = "away", [MU_NODE_STARTING] = "starting", [MU_NODE_LOST] = "lost"};
-
-    if (n->state != MU_NODE_UP)
-        return n->state < MU_COUNT(names) && names[n->state] ? names[n->state] : "unknown";
-    if (n->ready && n->drained)
-        return n->used ? "draining" : "drained";
-    return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
-}
-
 static const char *node_reason(const struct mu_node *n, char *buf, size_t size)
 {
     if (n->state == MU_NODE_UP && n->ready && mu_pool_out(n)) {
@@ -312,7 +301,7 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
         return MUSTER_ENOMEM;
     }
     put(j, o, "name", text(n->name));
-    put(j, o, "state", json_string(node_state(n)));
+    put(j, o, "state", json_string(mu_node_state_name(n)));
     put(j, o, "reason", text(node_reason(n, why, sizeof why)));
     put(j, o, "out", out(j, n));
     put(j, o, "slots", json_integer(n->slots));
@@ -350,7 +339,7 @@ int mu_json_add_checks(struct mu_json *j, const struct mu_node *n)
         return MUSTER_ENOMEM;
     }
     put(j, o, "name", text(n->name));
-    put(j, o, "state", json_string(node_state(n)));
+    put(j, o, "state", json_string(mu_node_state_name(n)));
     put(j, o, "id", m ? json_integer((json_int_t)m->id) : json_null());
     put(j, o, "t", seconds(m ? n->checked_wall : 0));
     put(j, o, "under_way", n->check_id ? json_integer((json_int_t)n->check_id) : json_null());

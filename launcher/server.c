@@ -65,7 +65,7 @@ struct mu_server {
 };
 
 /* They are in the order of their numbers. */
-static struct conn *find(struct mu_server *s, mu_conn id)
+static struct conn *find(const struct mu_server *s, mu_conn id)
 {
     size_t lo = 0, hi = s->nconns;
 
@@ -714,6 +714,23 @@ failed:
 const struct mu_pool *mu_server_pool(const struct mu_server *s)
 {
     return mu_ctl_pool(s->core);
+}
+
+const struct mu_ctl *mu_server_core(const struct mu_server *s)
+{
+    return s->core;
+}
+
+uint64_t mu_server_heard(const struct mu_server *s, mu_conn id)
+{
+    const struct conn *k = find(s, id);
+
+    return k && k->beats ? k->beat.heard : 0;
+}
+
+size_t mu_server_connections(const struct mu_server *s)
+{
+    return s->nconns;
 }
 
 bool mu_server_has_jobs(const struct mu_server *s)

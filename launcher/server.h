@@ -42,6 +42,10 @@ void mu_server_probed(struct mu_server *, const char *node, int status);
 /* The pool's fabric, from now on. */
 void mu_server_fabric(struct mu_server *, const struct mu_fabric_state *);
 const struct mu_pool *mu_server_pool(const struct mu_server *);
+const struct mu_ctl *mu_server_core(const struct mu_server *); /* to be read */
+/* When something came last on a connection that has beats; 0: it has none. */
+uint64_t mu_server_heard(const struct mu_server *, mu_conn);
+size_t mu_server_connections(const struct mu_server *);
 bool mu_server_has_jobs(const struct mu_server *);               /* that have not ended */
 bool mu_server_needs_job(const struct mu_server *, uint64_t id); /* one that waits is to come after it */
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */

@@ -133,6 +133,7 @@ machine_has() { # KIND: whether this machine is of that kind
     no-data) [ ! -d ../shared/data ] ;;
     no-cluster) [ -n "$(bash tests/cluster/cluster.sh missing)" ] ;;
     no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;
+    no-microhttpd) ! grep -q 'define HAVE_MICROHTTPD 1' "$B/config.h" ;;
     no-libcurl) ! grep -q 'define HAVE_CURL 1' "$B/config.h" ;;
     no-netem) ! bash tests/cluster/cluster.sh can_delay ;;
     san) case $B in */san-*) true ;; *) false ;; esac ;;

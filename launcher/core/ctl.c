@@ -122,6 +122,7 @@ void mu_ctl_event(struct mu_ctl *c, const struct job *j, const char *kind, int r
     struct mu_act *act = mu_acts_add(c->acts, MU_ACT_EVENT);
     va_list ap;
 
+    mu_ctl_told(c, kind);
     act->job = j->row.id;
     act->attempt = j->row.attempt;
     act->rank = rank;

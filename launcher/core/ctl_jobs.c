@@ -628,6 +628,7 @@ void mu_ctl_job_finish(struct mu_ctl *c, struct job *j, unsigned state, int code
     j->retry_at = j->kill_at = 0;
     mu_fences_end(c->fences, j->row.id);
     mu_ctl_set_state(c, j, state, "%s", reason);
+    c->ended[state]++;
     if (MU_MUTANT(RELEASE_EARLY))
         mu_ctl_send_agents(c, j, MU_MSG_release, &(struct mu_m_release){.job = j->row.id});
     j->row.draining = j->nparts && !mu_ctl_job_drained(j) && (j->client || j->client_until);

@@ -5,6 +5,7 @@
 #include "launcher/core/checks.h"
 #include "launcher/core/ctl.h"
 #include "launcher/core/fences.h"
+#include "launcher/core/metrics.h"
 #include "runtime/base/hosts.h"
 
 #define MU_CTL_GRACE (5000000000ull) /* between the first signal and SIGKILL, ns */
@@ -135,7 +136,8 @@ struct mu_ctl {
     uint64_t fabric_until;                   /* jobs wait for the fabric; 0 = not any more */
     bool leaving;                            /* some node is */
     bool exiting, hold;
-    uint64_t next; /* as mu_ctl_next says it */
+    uint64_t told[MU_METRICS_EVENTS], ended[MU_METRICS_STATES]; /* events by kind, jobs by state: ctl_metrics.c */
+    uint64_t next;                                              /* as mu_ctl_next says it */
     /* of the step under way */
     uint64_t now, wall;
     struct mu_acts *acts;
@@ -149,6 +151,7 @@ struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);
+void mu_ctl_told(struct mu_ctl *, const char *kind); /* ctl_metrics.c: counts it */
 void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char *fmt, ...) MU_PRINTF(4, 5);
 
 void mu_ctl_load(struct mu_ctl *, const struct mu_m_jobrow *); /* ctl_load.c: a row of the store */

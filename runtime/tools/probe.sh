@@ -54,6 +54,9 @@ int main(void){return memfd_create("x",MFD_CLOEXEC);}'
 # Only its header: libcurl is loaded when it is needed, and s3:// is refused where it is not there.
 feature HAVE_CURL '#include <curl/curl.h>
 int main(void){return CURLOPT_UPLOAD_BUFFERSIZE==0;}'
+# Likewise: without it the controller refuses --metrics by name.
+feature HAVE_MICROHTTPD '#include <microhttpd.h>
+int main(void){return MHD_VERSION < 0x00097100;}'
 [ $fail = 0 ] || exit 1
 
 {

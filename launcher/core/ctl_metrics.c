@@ -1,0 +1,136 @@
+/* The core as numbers, and what it has told so far, counted. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/core/ctl_priv.h"
+#include "launcher/core/metrics.h"
+#include "runtime/base/clean.h"
+
+/* Kinds of events that are counted, so that each is there from the start, with 0. To add one: a row here. */
+static const char *const kinds[] = {
+    "submitted",  "started",     "attempt-start", "first-step", "checkpoint", "restored",      "rank-exit", "rank-lost",
+    "agent-lost", "keeper-lost", "lease-lost",    "node-lost",  "hang",       "node-replaced", "shrunk",    "unwell",
+    "suspended",  "held",        "cancelled",     "finished",   "misbound",   "output-lost",   NULL};
+_Static_assert(MU_COUNT(kinds) <= MU_METRICS_EVENTS, "room for all kinds");
+
+void mu_ctl_told(struct mu_ctl *c, const char *kind)
+{
+    for (unsigned i = 0; kinds[i]; i++)
+        if (!strcmp(kinds[i], kind)) {
+            c->told[i]++;
+            return;
+        }
+}
+
+const char *mu_node_state_name(const struct mu_node *n)
+{
+    static const char *const names[] = {
+        [MU_NODE_AWAY] = "away", [MU_NODE_STARTING] = "starting", [MU_NODE_LOST] = "lost"};
+
+    if (n->state != MU_NODE_UP)
+        return n->state < MU_COUNT(names) && names[n->state] ? names[n->state] : "unknown";
+    if (n->ready && n->drained)
+        return n->used ? "draining" : "drained";
+    return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
+}
+
+static double seconds(uint64_t ns)
+{
+    return (double)ns / 1e9;
+}
+
+static double since(uint64_t from, uint64_t to)
+{
+    return to > from ? seconds(to - from) : 0;
+}
+
+static void waits(struct mu_metrics *m, const struct job *j, uint64_t wall)
+{
+    const struct mu_m_jobrow *r = &j->row;
+    double wait = since(r->since_wall ? r->since_wall : r->submitted_wall, wall);
+
+    m->ranks_wanted += j->spec.ranks;
+    m->oldest_wait = wait > m->oldest_wait ? wait : m->oldest_wait;
+    m->held += r->held && *r->held;
+}
+
+static void job(struct mu_metrics_job *o, const struct job *j, uint64_t wall)
+{
+    const struct mu_m_jobrow *r = &j->row;
+    uint64_t steps = j->nparts ? UINT64_MAX : 0;
+
+    *o = (struct mu_metrics_job){.id = r->id,
+                                 .name = r->name ? r->name : "",
+                                 .user = r->user ? r->user : "",
+                                 .state = r->state,
+                                 .ranks = r->ranks,
+                                 .nodes = j->nparts,
+                                 .attempt = r->attempt,
+                                 .failures = r->failures,
+                                 .noprogress = r->noprogress,
+                                 .gpus = r->gpus,
+                                 .step = r->step_plus1 ? (double)(r->step_plus1 - 1) : -1,
+                                 .ckpt_step = r->ckpt_plus1 ? (double)(r->ckpt_plus1 - 1) : -1,
+                                 .ckpt_age = r->ckpt_wall ? since(r->ckpt_wall, wall) : -1,
+                                 .waited = seconds(r->waited_ns),
+                                 .running = seconds(r->ran_ns) + (r->resumed_wall ? since(r->resumed_wall, wall) : 0),
+                                 .stepping = seconds(r->stepping_ns)};
+    for (unsigned i = 0; i < j->nparts; i++) {
+        o->joined += j->parts[i].njoined;
+        steps = j->parts[i].steps < steps ? j->parts[i].steps : steps;
+    }
+    o->steps_done = (double)(r->steps_done + steps);
+    if (r->first_step_wall) /* what comes after a failure of the attempt is no time of steps */
+        o->stepping += since(r->first_step_wall, r->fail_attempt == r->attempt && r->fail_wall ? r->fail_wall : wall);
+}
+
+static double heard_age(const struct mu_node *n, uint64_t wall)
+{
+    return n->state == MU_NODE_UP ? 0 : n->away_wall ? since(n->away_wall, wall) : -1;
+}
+
+int mu_ctl_metrics(const struct mu_ctl *c, uint64_t wall, struct mu_metrics *m)
+{
+    *m = (struct mu_metrics){.kinds = kinds, .nodes = calloc(c->pool.n + 1u, sizeof *m->nodes)};
+    m->jobs = calloc((c->njobs < MU_METRICS_JOBS ? c->njobs : MU_METRICS_JOBS) + 1u, sizeof *m->jobs);
+    if (!m->nodes || !m->jobs) {
+        mu_metrics_free(m);
+        return MUSTER_ENOMEM;
+    }
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        const struct mu_node *n = &c->pool.v[i];
+        if (n->state == MU_NODE_NONE)
+            continue;
+        m->nodes[m->nnodes++] = (struct mu_metrics_node){.node = n, .heard_age = heard_age(n, wall)};
+        if (n->state == MU_NODE_UP) {
+            m->slots += n->slots;
+            m->slots_used += n->used;
+        }
+    }
+    for (unsigned i = 0; i < c->njobs; i++) {
+        const struct job *j = c->jobs[i];
+        if (j->row.state < MU_METRICS_STATES)
+            m->jobs_in[j->row.state]++;
+        if (mu_job_waits(j->row.state))
+            waits(m, j, wall);
+        if (!j->row.attempt || mu_job_over(j->row.state))
+            continue;
+        if (m->njobs < MU_METRICS_JOBS)
+            job(&m->jobs[m->njobs++], j, wall);
+        else
+            m->hidden++;
+    }
+    for (unsigned i = 0; kinds[i]; i++)
+        m->events[i] = c->told[i];
+    memcpy(m->ended, c->ended, sizeof m->ended);
+    return 0;
+}
+
+void mu_metrics_free(struct mu_metrics *m)
+{
+    free(m->nodes);
+    free(m->jobs);
+    m->nodes = NULL;
+    m->jobs = NULL;
+    m->nnodes = m->njobs = 0;
+}

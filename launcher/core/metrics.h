@@ -1,0 +1,50 @@
+/* What the controller knows, as numbers for whoever watches the pool over time (docs/formats.md, "Metrics"). The core
+ * fills it in (ctl_metrics.c), the shell adds what only a process knows of itself, launcher/metrics_text.c makes text
+ * of it. Strings are borrowed: it is read before the core's next step. */
+#ifndef MU_LAUNCHER_CORE_METRICS_H
+#define MU_LAUNCHER_CORE_METRICS_H
+
+#include "launcher/core/ctl.h"
+
+/* Jobs with families of their own are those that have started and not ended, the oldest of them where there are more.
+ */
+enum { MU_METRICS_JOBS = 1000, MU_METRICS_STATES = MU_JOB_SUSPENDED + 1, MU_METRICS_EVENTS = 32 };
+
+struct mu_metrics_node {
+    const struct mu_node *node;
+    double heard_age; /* s since it was heard of last; < 0: it has never been */
+};
+
+struct mu_metrics_job {
+    uint64_t id;
+    const char *name, *user;
+    unsigned state;
+    uint32_t ranks, joined, nodes, attempt, failures, noprogress, gpus;
+    double step, ckpt_step, ckpt_age; /* < 0: there is none */
+    double steps_done, stepping, running, waited;
+};
+
+struct mu_metrics {
+    uint64_t jobs_in[MU_METRICS_STATES]; /* by MU_JOB_ */
+    uint64_t ended[MU_METRICS_STATES];   /* since the controller's start, likewise */
+    uint64_t held;                       /* of those that wait */
+    double oldest_wait, ranks_wanted;
+    uint64_t slots, slots_used; /* of nodes that are up */
+    struct mu_metrics_node *nodes;
+    unsigned nnodes;
+    struct mu_metrics_job *jobs;
+    unsigned njobs, hidden;   /* hidden: running, but beyond MU_METRICS_JOBS */
+    const char *const *kinds; /* of events; NULL at the end */
+    uint64_t events[MU_METRICS_EVENTS];
+    /* The shell's; negative: not known. */
+    const char *version, *host;
+    double started_wall, cpu_seconds, resident, open_files, store_bytes, state_size, state_free, connections;
+};
+
+/* mu_metrics_free it. MUSTER_ENOMEM. The shell's part is left zero. */
+int mu_ctl_metrics(const struct mu_ctl *, uint64_t wall, struct mu_metrics *);
+void mu_metrics_free(struct mu_metrics *);
+/* A node's state as tables and JSON show it. */
+const char *mu_node_state_name(const struct mu_node *);
+
+#endif

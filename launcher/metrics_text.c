@@ -1,0 +1,358 @@
+#include "launcher/metrics_text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+#include "runtime/base/str.h"
+
+/* Numbers that are not known have no sample. */
+#define UNKNOWN NAN
+
+static void head(struct mu_buf *out, const char *name, const char *type, const char *help)
+{
+    mu_buf_appendf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void number(struct mu_buf *out, double v)
+{
+    if (v >= 0 && v < 1e15 && v == (double)(uint64_t)v)
+        mu_buf_appendf(out, " %llu\n", (unsigned long long)v);
+    else
+        mu_buf_appendf(out, " %.16g\n", v);
+}
+
+static void label(struct mu_buf *out, char before, const char *name, const char *value)
+{
+    char shown[200];
+
+    mu_buf_putc(out, before);
+    mu_buf_puts(out, name);
+    mu_buf_puts(out, "=\"");
+    mu_str_show(shown, sizeof shown, value);
+    for (const char *s = shown; *s; s++) { /* it is one line already */
+        if (*s == '"' || *s == '\\')
+            mu_buf_putc(out, '\\');
+        mu_buf_putc(out, *s);
+    }
+    mu_buf_putc(out, '"');
+}
+
+/* --- the controller ------------------------------------------------------------------------------------------------
+ */
+
+static double known(double v)
+{
+    return v < 0 ? UNKNOWN : v;
+}
+static double c_started(const struct mu_metrics *m)
+{
+    return m->started_wall;
+}
+static double c_cpu(const struct mu_metrics *m)
+{
+    return known(m->cpu_seconds);
+}
+static double c_resident(const struct mu_metrics *m)
+{
+    return known(m->resident);
+}
+static double c_files(const struct mu_metrics *m)
+{
+    return known(m->open_files);
+}
+static double c_conns(const struct mu_metrics *m)
+{
+    return known(m->connections);
+}
+static double c_store(const struct mu_metrics *m)
+{
+    return known(m->store_bytes);
+}
+static double c_state(const struct mu_metrics *m)
+{
+    return known(m->state_size);
+}
+static double c_free(const struct mu_metrics *m)
+{
+    return known(m->state_free);
+}
+static double c_slots(const struct mu_metrics *m)
+{
+    return (double)m->slots;
+}
+static double c_used(const struct mu_metrics *m)
+{
+    return (double)m->slots_used;
+}
+static double c_held(const struct mu_metrics *m)
+{
+    return (double)m->held;
+}
+static double c_oldest(const struct mu_metrics *m)
+{
+    return m->oldest_wait;
+}
+static double c_wanted(const struct mu_metrics *m)
+{
+    return m->ranks_wanted;
+}
+static double c_hidden(const struct mu_metrics *m)
+{
+    return m->hidden;
+}
+
+/* To add a family: a row here, or in one of the next two tables, and in docs/formats.md. */
+static const struct {
+    const char *name, *type, *help;
+    double (*get)(const struct mu_metrics *);
+} of_pool[] = {
+    {"muster_controller_start_time_seconds", "gauge", "When the controller started, since the epoch.", c_started},
+    {"muster_controller_cpu_seconds_total", "counter", "CPU time that the controller has used.", c_cpu},
+    {"muster_controller_resident_memory_bytes", "gauge", "Memory of the controller.", c_resident},
+    {"muster_controller_open_files", "gauge", "Open files of the controller.", c_files},
+    {"muster_controller_connections", "gauge", "Agents, keepers and clients that are connected.", c_conns},
+    {"muster_store_size_bytes", "gauge", "The job store on the disk, its write-ahead log included.", c_store},
+    {"muster_state_size_bytes", "gauge", "The file system that the store is on.", c_state},
+    {"muster_state_free_bytes", "gauge", "What of it is free for the pool's account.", c_free},
+    {"muster_slots", "gauge", "Slots of all nodes that are up.", c_slots},
+    {"muster_slots_used", "gauge", "Those of them that jobs hold.", c_used},
+    {"muster_queue_held", "gauge", "Jobs that wait because somebody holds them.", c_held},
+    {"muster_queue_oldest_wait_seconds", "gauge", "The longest that a job of the queue waits by now.", c_oldest},
+    {"muster_queue_ranks", "gauge", "Ranks of all jobs that wait.", c_wanted},
+    {"muster_jobs_not_shown", "gauge", "Jobs that run but have no families of their own: there are too many.",
+     c_hidden},
+};
+
+/* --- nodes ---------------------------------------------------------------------------------------------------------
+ */
+
+static double n_up(const struct mu_metrics_node *n)
+{
+    return n->node->state == MU_NODE_UP && n->node->ready;
+}
+static double n_age(const struct mu_metrics_node *n)
+{
+    return known(n->heard_age);
+}
+static double n_slots(const struct mu_metrics_node *n)
+{
+    return n->node->slots;
+}
+static double n_used(const struct mu_metrics_node *n)
+{
+    return n->node->used;
+}
+static double n_gpus(const struct mu_metrics_node *n)
+{
+    return n->node->gpus ? n->node->gpus : UNKNOWN;
+}
+static double n_gpus_used(const struct mu_metrics_node *n)
+{
+    return n->node->gpus ? (double)n->node->gpus_used : UNKNOWN;
+}
+static double n_memory(const struct mu_metrics_node *n)
+{
+    return n->node->memory ? (double)n->node->memory : UNKNOWN;
+}
+static double n_memory_used(const struct mu_metrics_node *n)
+{
+    return n->node->memory ? (double)n->node->memory_used : UNKNOWN;
+}
+static double n_unwell(const struct mu_metrics_node *n)
+{
+    return n->node->checked_wall ? *n->node->unwell != 0 : UNKNOWN;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    double (*get)(const struct mu_metrics_node *);
+} of_node[] = {
+    {"muster_node_up", "gauge", "Whether the node's agent is connected and has told all that runs there.", n_up},
+    {"muster_node_heartbeat_age_seconds", "gauge", "How long ago the node was heard of last.", n_age},
+    {"muster_node_slots", "gauge", "Slots of the node.", n_slots},
+    {"muster_node_slots_used", "gauge", "Those of them that jobs hold.", n_used},
+    {"muster_node_gpus", "gauge", "GPUs of the node.", n_gpus},
+    {"muster_node_gpus_used", "gauge", "Those of them that jobs have asked for.", n_gpus_used},
+    {"muster_node_memory_bytes", "gauge", "Memory of the node.", n_memory},
+    {"muster_node_memory_reserved_bytes", "gauge", "What of it jobs have asked for.", n_memory_used},
+    {"muster_node_unwell", "gauge", "Whether the node's newest health checks have found something.", n_unwell},
+};
+
+/* --- jobs ----------------------------------------------------------------------------------------------------------
+ */
+
+static double j_ranks(const struct mu_metrics_job *j)
+{
+    return j->ranks;
+}
+static double j_joined(const struct mu_metrics_job *j)
+{
+    return j->joined;
+}
+static double j_nodes(const struct mu_metrics_job *j)
+{
+    return j->nodes;
+}
+static double j_gpus(const struct mu_metrics_job *j)
+{
+    return (double)j->gpus * j->ranks;
+}
+static double j_attempt(const struct mu_metrics_job *j)
+{
+    return j->attempt;
+}
+static double j_restarts(const struct mu_metrics_job *j)
+{
+    return j->attempt - 1.0;
+}
+static double j_failures(const struct mu_metrics_job *j)
+{
+    return j->failures;
+}
+static double j_noprogress(const struct mu_metrics_job *j)
+{
+    return j->noprogress;
+}
+static double j_step(const struct mu_metrics_job *j)
+{
+    return known(j->step);
+}
+static double j_steps(const struct mu_metrics_job *j)
+{
+    return j->steps_done;
+}
+static double j_stepping(const struct mu_metrics_job *j)
+{
+    return j->stepping;
+}
+static double j_running(const struct mu_metrics_job *j)
+{
+    return j->running;
+}
+static double j_waited(const struct mu_metrics_job *j)
+{
+    return j->waited;
+}
+static double j_ckpt_step(const struct mu_metrics_job *j)
+{
+    return known(j->ckpt_step);
+}
+static double j_ckpt_age(const struct mu_metrics_job *j)
+{
+    return known(j->ckpt_age);
+}
+static double j_step_time(const struct mu_metrics_job *j)
+{
+    return j->steps_done > 0 ? j->stepping / j->steps_done : UNKNOWN;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    double (*get)(const struct mu_metrics_job *);
+} of_job[] = {
+    {"muster_job_ranks", "gauge", "Ranks of the present attempt.", j_ranks},
+    {"muster_job_ranks_joined", "gauge", "Those of them that have called muster_init.", j_joined},
+    {"muster_job_nodes", "gauge", "Nodes of the present attempt.", j_nodes},
+    {"muster_job_gpus", "gauge", "GPUs that the job has asked for.", j_gpus},
+    {"muster_job_attempt", "gauge", "The present attempt, from 1.", j_attempt},
+    {"muster_job_restarts_total", "counter", "Attempts after the first one.", j_restarts},
+    {"muster_job_failures_total", "counter", "Failures of attempts.", j_failures},
+    {"muster_job_failures_without_progress", "gauge", "Failures in a row without progress between them.", j_noprogress},
+    {"muster_job_step", "gauge", "The newest step that all ranks have done.", j_step},
+    {"muster_job_steps_total", "counter", "Steps of all attempts, those that were lost again among them.", j_steps},
+    {"muster_job_stepping_seconds_total", "counter", "Time from first steps of attempts to their ends.", j_stepping},
+    {"muster_job_running_seconds_total", "counter", "Time since the job got its nodes.", j_running},
+    {"muster_job_waiting_seconds_total", "counter", "Time that it waited for them.", j_waited},
+    {"muster_job_step_seconds", "gauge", "Mean time of a step since the job began.", j_step_time},
+    {"muster_job_checkpoint_step", "gauge", "Step of the newest durable checkpoint.", j_ckpt_step},
+    {"muster_job_checkpoint_age_seconds", "gauge", "How old that checkpoint is.", j_ckpt_age},
+};
+
+static void add_pool(const struct mu_metrics *m, struct mu_buf *out)
+{
+    static const unsigned living[] = {MU_JOB_QUEUED, MU_JOB_SUSPENDED, MU_JOB_STARTING, MU_JOB_RUNNING,
+                                      MU_JOB_RECOVERING},
+                          over[] = {MU_JOB_COMPLETED, MU_JOB_FAILED, MU_JOB_CANCELLED};
+
+    head(out, "muster_build_info", "gauge", "1; the labels say which build it is and where it runs.");
+    mu_buf_puts(out, "muster_build_info");
+    label(out, '{', "version", m->version ? m->version : "");
+    label(out, ',', "host", m->host ? m->host : "");
+    mu_buf_puts(out, "} 1\n");
+    for (size_t i = 0; i < MU_COUNT(of_pool); i++) {
+        double v = of_pool[i].get(m);
+        head(out, of_pool[i].name, of_pool[i].type, of_pool[i].help);
+        if (!isnan(v)) {
+            mu_buf_puts(out, of_pool[i].name);
+            number(out, v);
+        }
+    }
+    head(out, "muster_jobs", "gauge", "Jobs that have not ended, by state.");
+    for (size_t i = 0; i < MU_COUNT(living); i++)
+        mu_buf_appendf(out, "muster_jobs{state=\"%s\"} %llu\n", mu_job_state_name(living[i]),
+                       (unsigned long long)m->jobs_in[living[i]]);
+    head(out, "muster_jobs_ended_total", "counter", "Jobs that have ended since the controller started, by state.");
+    for (size_t i = 0; i < MU_COUNT(over); i++)
+        mu_buf_appendf(out, "muster_jobs_ended_total{state=\"%s\"} %llu\n", mu_job_state_name(over[i]),
+                       (unsigned long long)m->ended[over[i]]);
+    head(out, "muster_events_total", "counter", "Events of jobs since the controller started, by kind.");
+    for (unsigned i = 0; m->kinds && m->kinds[i]; i++)
+        mu_buf_appendf(out, "muster_events_total{kind=\"%s\"} %llu\n", m->kinds[i], (unsigned long long)m->events[i]);
+}
+
+static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
+{
+    head(out, "muster_node_state", "gauge", "1 for the state that the node is in.");
+    for (unsigned i = 0; i < m->nnodes; i++) {
+        mu_buf_puts(out, "muster_node_state");
+        label(out, '{', "node", m->nodes[i].node->name);
+        label(out, ',', "state", mu_node_state_name(m->nodes[i].node));
+        mu_buf_puts(out, "} 1\n");
+    }
+    for (size_t f = 0; f < MU_COUNT(of_node); f++) {
+        head(out, of_node[f].name, of_node[f].type, of_node[f].help);
+        for (unsigned i = 0; i < m->nnodes; i++) {
+            double v = of_node[f].get(&m->nodes[i]);
+            if (isnan(v))
+                continue;
+            mu_buf_puts(out, of_node[f].name);
+            label(out, '{', "node", m->nodes[i].node->name);
+            mu_buf_putc(out, '}');
+            number(out, v);
+        }
+    }
+}
+
+static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)
+{
+    head(out, "muster_job_info", "gauge", "1 for each job that runs; the labels say whose it is.");
+    for (unsigned i = 0; i < m->njobs; i++) {
+        mu_buf_appendf(out, "muster_job_info{job=\"%llu\"", (unsigned long long)m->jobs[i].id);
+        label(out, ',', "name", m->jobs[i].name);
+        label(out, ',', "user", m->jobs[i].user);
+        mu_buf_puts(out, "} 1\n");
+    }
+    head(out, "muster_job_state", "gauge", "1 for the state that the job is in.");
+    for (unsigned i = 0; i < m->njobs; i++)
+        mu_buf_appendf(out, "muster_job_state{job=\"%llu\",state=\"%s\"} 1\n", (unsigned long long)m->jobs[i].id,
+                       mu_job_state_name(m->jobs[i].state));
+    for (size_t f = 0; f < MU_COUNT(of_job); f++) {
+        head(out, of_job[f].name, of_job[f].type, of_job[f].help);
+        for (unsigned i = 0; i < m->njobs; i++) {
+            double v = of_job[f].get(&m->jobs[i]);
+            if (isnan(v))
+                continue;
+            mu_buf_appendf(out, "%s{job=\"%llu\"}", of_job[f].name, (unsigned long long)m->jobs[i].id);
+            number(out, v);
+        }
+    }
+}
+
+void mu_metrics_text(const struct mu_metrics *m, struct mu_buf *out)
+{
+    add_pool(m, out);
+    add_nodes(m, out);
+    add_jobs(m, out);
+}

@@ -1,0 +1,13 @@
+/* A snapshot as the text that Prometheus scrapes: exposition format 0.0.4. */
+#ifndef MU_LAUNCHER_METRICS_TEXT_H
+#define MU_LAUNCHER_METRICS_TEXT_H
+
+#include "launcher/core/metrics.h"
+#include "runtime/base/buf.h"
+
+#define MU_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* Appends it. Names come out on one line and as UTF-8, whatever they are made of; out->failed: out of memory. */
+void mu_metrics_text(const struct mu_metrics *, struct mu_buf *out);
+
+#endif
