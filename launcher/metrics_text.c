@@ -329,14 +329,14 @@ static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)
 {
     head(out, "muster_job_info", "gauge", "1 for each job that runs; the labels say whose it is.");
     for (unsigned i = 0; i < m->njobs; i++) {
-        mu_buf_appendf(out, "muster_job_info{job=\"%llu\"", (unsigned long long)m->jobs[i].id);
+        mu_buf_appendf(out, "muster_job_info{job_id=\"%llu\"", (unsigned long long)m->jobs[i].id);
         label(out, ',', "name", m->jobs[i].name);
         label(out, ',', "user", m->jobs[i].user);
         mu_buf_puts(out, "} 1\n");
     }
     head(out, "muster_job_state", "gauge", "1 for the state that the job is in.");
     for (unsigned i = 0; i < m->njobs; i++)
-        mu_buf_appendf(out, "muster_job_state{job=\"%llu\",state=\"%s\"} 1\n", (unsigned long long)m->jobs[i].id,
+        mu_buf_appendf(out, "muster_job_state{job_id=\"%llu\",state=\"%s\"} 1\n", (unsigned long long)m->jobs[i].id,
                        mu_job_state_name(m->jobs[i].state));
     for (size_t f = 0; f < MU_COUNT(of_job); f++) {
         head(out, of_job[f].name, of_job[f].type, of_job[f].help);
@@ -344,7 +344,7 @@ static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)
             double v = of_job[f].get(&m->jobs[i]);
             if (isnan(v))
                 continue;
-            mu_buf_appendf(out, "%s{job=\"%llu\"}", of_job[f].name, (unsigned long long)m->jobs[i].id);
+            mu_buf_appendf(out, "%s{job_id=\"%llu\"}", of_job[f].name, (unsigned long long)m->jobs[i].id);
             number(out, v);
         }
     }

@@ -49,9 +49,9 @@ is "$(get -I "$url" | head -n 1 | tr -d '\r')" "HTTP/1.1 200 OK" "HEAD"
 name=$(printf 'a "b"\\ \n{}=\033[31m\xff')
 job=$("$muster" submit -n 2 --oversubscribe --name "$name" sh -c "until [ -e $tmp/go ]; do sleep 0.05; done")
 shows() { get "$url" | grep -qaF -- "$1"; }
-wait_for 20 shows "muster_job_state{job=\"$job\",state=\"running\"} 1"
+wait_for 20 shows "muster_job_state{job_id=\"$job\",state=\"running\"} 1"
 ok $? "a job that runs has families"
-shows "muster_job_ranks{job=\"$job\"} 2"
+shows "muster_job_ranks{job_id=\"$job\"} 2"
 ok $? "with its ranks"
 get "$url" >"$tmp/text"
 is "$(grep -a "^muster_job_info" "$tmp/text" | wc -l)" 1 "a hostile name stays a label"
@@ -65,7 +65,7 @@ else
     skip "promtool is not installed" 2
 fi
 touch "$tmp/go"
-gone() { ! shows "{job=\"$job\""; }
+gone() { ! shows "{job_id=\"$job\""; }
 wait_for 20 gone
 ok $? "they vanish with it"
 shows 'muster_jobs_ended_total{state="completed"} 1'

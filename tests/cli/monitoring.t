@@ -49,6 +49,7 @@ run_cmd promtool test rules docs/monitoring/muster.rules.test.yml
 is "$rc" 0 "the alerts fire when they should, and not before" || note "$out$err"
 cp docs/monitoring/*.yml "$tmp"
 sed -i 's/state="lost"} == 1/state="away"} == 1/' "$tmp/muster.rules.yml"
+sed -i '/^  - name: the controller/,$d' "$tmp/muster.rules.test.yml"
 run_cmd promtool test rules "$tmp/muster.rules.test.yml"
 isnt "$rc" 0 "(a rule that is wrong would be found)"
 done_testing

@@ -154,7 +154,7 @@ static void pool(void)
     uint64_t job = newest_job()->id;
     has("muster_slots_used 6", true);
     has("muster_jobs{state=\"starting\"} 1", true);
-    has("muster_job_info{job=\"1\",name=\"a \\\"b\\\\\\\\n\\\\xff{}\",user=\"u\"} 1", true);
+    has("muster_job_info{job_id=\"1\",name=\"a \\\"b\\\\\\\\n\\\\xff{}\",user=\"u\"} 1", true);
     has("muster_job_step{", false);
     has("muster_job_checkpoint_age_seconds{", false);
     has("muster_events_total{kind=\"attempt-start\"} 1", true);
@@ -164,7 +164,7 @@ static void pool(void)
     has("muster_jobs{state=\"queued\"} 1", true);
     has("muster_queue_oldest_wait_seconds 30", true);
     has("muster_queue_ranks 3", true);
-    has("muster_job_state{job=\"2\"", false);
+    has("muster_job_state{job_id=\"2\"", false);
 
     struct mu_m_report m = {.attempt = 1, .phase = MU_PHASE_RUNNING, .keeper = 1, .seq = 1};
     m.njoined = 2, m.steps = 5, m.step = 104, m.first_step_wall = now, m.ckpt_plus1 = 101;
@@ -172,16 +172,16 @@ static void pool(void)
     m.njoined = 4, m.steps = 4, m.step = 103;
     report(a2, h2, job, m);
     now += 8 * MU_SEC;
-    has("muster_job_state{job=\"1\",state=\"running\"} 1", true);
-    has("muster_job_ranks_joined{job=\"1\"} 6", true);
-    has("muster_job_step{job=\"1\"} 103", true);
-    has("muster_job_steps_total{job=\"1\"} 4", true);
-    has("muster_job_stepping_seconds_total{job=\"1\"} 8", true);
-    has("muster_job_step_seconds{job=\"1\"} 2", true);
-    has("muster_job_running_seconds_total{job=\"1\"} 38", true);
-    has("muster_job_checkpoint_step{job=\"1\"} 100", true);
-    has("muster_job_checkpoint_age_seconds{job=\"1\"} 8", true);
-    has("muster_job_restarts_total{job=\"1\"} 0", true);
+    has("muster_job_state{job_id=\"1\",state=\"running\"} 1", true);
+    has("muster_job_ranks_joined{job_id=\"1\"} 6", true);
+    has("muster_job_step{job_id=\"1\"} 103", true);
+    has("muster_job_steps_total{job_id=\"1\"} 4", true);
+    has("muster_job_stepping_seconds_total{job_id=\"1\"} 8", true);
+    has("muster_job_step_seconds{job_id=\"1\"} 2", true);
+    has("muster_job_running_seconds_total{job_id=\"1\"} 38", true);
+    has("muster_job_checkpoint_step{job_id=\"1\"} 100", true);
+    has("muster_job_checkpoint_age_seconds{job_id=\"1\"} 8", true);
+    has("muster_job_restarts_total{job_id=\"1\"} 0", true);
 
     /* a node falls silent */
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = a2, .status = MU_DOWN_SILENT, .at = now});
@@ -197,16 +197,16 @@ static void pool(void)
     has("muster_events_total{kind=\"node-lost\"} 1", true);
     m.phase = MU_PHASE_GONE, m.seq = 9;
     report(a1, h1, job, m);
-    has("muster_job_failures_total{job=\"1\"} 1", true);
-    has("muster_job_stepping_seconds_total{job=\"1\"} 8", true); /* until its node was heard of last */
+    has("muster_job_failures_total{job_id=\"1\"} 1", true);
+    has("muster_job_stepping_seconds_total{job_id=\"1\"} 8", true); /* until its node was heard of last */
 
     /* its end takes its families along */
     hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job, .force = 1});
     now += 30 * MU_SEC;
     step((struct mu_ev){.kind = MU_EV_TIME});
     has("muster_jobs_ended_total{state=\"cancelled\"} 1", true);
-    has("muster_job_info{job=\"1\"", false);
-    has("muster_job_steps_total{job=\"1\"", false);
+    has("muster_job_info{job_id=\"1\"", false);
+    has("muster_job_steps_total{job_id=\"1\"", false);
 }
 
 /* --- anything at all is a text that can be read ---------------------------------------------------------------------

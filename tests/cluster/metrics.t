@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# A Prometheus that scrapes a pool, as docs/monitoring sets it up: each query of the dashboard has an answer, and a host that
+# is cut off raises an alert.
+. "$(dirname "$0")/cluster.sh"
+
+command -v prometheus >/dev/null || skip_all "prometheus is not installed"
+grep -q 'define HAVE_MICROHTTPD 1' "$B/config.h" || skip_all "built without libmicrohttpd"
+cluster_up 2
+ok $? "two hosts" || done_testing
+export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=0 MUSTER_METRICS=9470
+run_cmd "$muster" nodes add h1:2 h2:2
+is "$rc:$err" "0:" "a pool"
+job=$("$muster" submit -n 2 --oversubscribe --name 'a "name"' --ckpt-dir "$tmp/ckpt" --ckpt interval=200steps,keep=2 \
+    "$B/examples/train_lm" --steps 100000000 --hidden 32 --layers 1 --embed 8 --context 4 --batch 64)
+
+cp docs/monitoring/*.yml "$tmp"
+(cd "$tmp" && exec prometheus --config.file=prometheus.yml --storage.tsdb.path=tsdb --web.listen-address=127.0.0.1:9090 \
+    --log.level=warn) >"$tmp/prometheus.log" 2>&1 &
+prometheus=$!
+cat >"$tmp/ask.py" <<'PY'
+import json, sys, time, urllib.parse, urllib.request
+
+def get(path, **args):
+    url = "http://127.0.0.1:9090/api/v1/" + path + "?" + urllib.parse.urlencode(args)
+    return json.load(urllib.request.urlopen(url, timeout=5))["data"]
+
+def firing():
+    try:
+        return sorted(a["labels"]["alertname"] + " " + a["labels"].get("node", "") for a in get("alerts")["alerts"] if a["state"] == "firing")
+    except OSError:
+        return []
+
+if sys.argv[1] == "alert":
+    end = time.monotonic() + float(sys.argv[3])
+    while sys.argv[2] not in firing():
+        if time.monotonic() > end:
+            sys.exit("firing: %s" % firing())
+        time.sleep(0.2)
+elif sys.argv[1] == "queries":
+    queries = [l.rstrip("\n") for l in open(sys.argv[2])]
+    end = time.monotonic() + float(sys.argv[3])
+    while queries:
+        left = []
+        for q in queries:
+            try:
+                if not get("query", query=q)["result"]:
+                    left.append(q)
+            except OSError as e:
+                left.append("%s: %s" % (q, e))
+        queries = left
+        if queries and time.monotonic() > end:
+            sys.exit("\n".join(queries))
+        time.sleep(0.5)
+else:
+    print(firing())
+PY
+python3 - >"$tmp/queries" <<'PY'
+import json
+for p in json.load(open("docs/monitoring/dashboard.json"))["panels"]:
+    for t in p.get("targets", []):
+        print(t["expr"].replace("$__rate_interval", "20s").replace("$job", ".*").replace("$node", ".*"))
+PY
+run_cmd python3 "$tmp/ask.py" queries "$tmp/queries" 45
+is "$rc" 0 "each query of the dashboard returns a series" || note "$err" "$(cat "$tmp/prometheus.log")" "$("$muster" jobs --all)"
+run_cmd python3 "$tmp/ask.py" firing
+is "$out" "[]" "no alert fires"
+
+began=${EPOCHREALTIME/./}
+cluster_cut h2
+run_cmd python3 "$tmp/ask.py" alert "MusterNodeLost h2" 40
+took=$(((${EPOCHREALTIME/./} - began) / 1000))
+[ "$rc" = 0 ] && [ $took -lt 15000 ]
+ok $? "a host is cut off: its alert is firing within 15 s" || note "after $took ms" "$err"
+note "after $took ms"
+cluster_heal
+quiet() { [ "$(python3 "$tmp/ask.py" firing)" = "[]" ]; }
+wait_for 40 quiet
+ok $? "it comes back: the alert is over" || note "$("$muster" nodes)"
+kill $prometheus
+{ wait $prometheus; } 2>/dev/null
+run_cmd timeout 60 "$muster" controller --stop --force
+is "$rc" 0 "the pool ends" || note "$err"
+done_testing
