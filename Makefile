@@ -195,7 +195,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-topo bench-topo-place bench-policy bench-queue format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d
