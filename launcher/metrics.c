@@ -126,7 +126,7 @@ static int refresh(struct mu_metrics_page *p)
 
     if (p->made && now - p->made < FRESH_NS)
         return 0;
-    if (mu_ctl_metrics(mu_server_core(p->server), mu_wall(), &m))
+    if (mu_ctl_metrics(mu_server_core(p->server), now, mu_wall(), &m))
         return MUSTER_ENOMEM;
     add_process(p, &m);
     add_beats(p, &m);

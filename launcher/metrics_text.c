@@ -165,6 +165,23 @@ static double n_unwell(const struct mu_metrics_node *n)
     return n->node->checked_wall ? *n->node->unwell != 0 : UNKNOWN;
 }
 
+static double n_load(const struct mu_metrics_node *n)
+{
+    return n->vitals ? n->vitals->load_milli / 1000.0 : UNKNOWN;
+}
+static double n_cpu(const struct mu_metrics_node *n)
+{
+    return n->vitals && n->vitals->busy_ns ? (double)n->vitals->busy_ns / 1e9 : UNKNOWN;
+}
+static double n_cpus(const struct mu_metrics_node *n)
+{
+    return n->node->pus ? n->node->pus : UNKNOWN;
+}
+static double n_memory_free(const struct mu_metrics_node *n)
+{
+    return n->vitals && n->vitals->memory_free ? (double)n->vitals->memory_free : UNKNOWN;
+}
+
 static const struct {
     const char *name, *type, *help;
     double (*get)(const struct mu_metrics_node *);
@@ -177,8 +194,34 @@ static const struct {
     {"muster_node_gpus_used", "gauge", "Those of them that jobs have asked for.", n_gpus_used},
     {"muster_node_memory_bytes", "gauge", "Memory of the node.", n_memory},
     {"muster_node_memory_reserved_bytes", "gauge", "What of it jobs have asked for.", n_memory_used},
+    {"muster_node_memory_free_bytes", "gauge", "Memory of the node that programs could have.", n_memory_free},
+    {"muster_node_cpus", "gauge", "Hardware threads of the node.", n_cpus},
+    {"muster_node_cpu_seconds_total", "counter", "CPU time that all of it has used, of all hardware threads.", n_cpu},
+    {"muster_node_load1", "gauge", "Load average of the last minute.", n_load},
     {"muster_node_unwell", "gauge", "Whether the node's newest health checks have found something.", n_unwell},
 };
+
+static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char *family, const char *help, bool free)
+{
+    head(out, family, "gauge", help);
+    for (unsigned i = 0; i < m->nnodes; i++) {
+        const struct mu_m_vitals *v = m->nodes[i].vitals;
+        const struct {
+            const char *name;
+            uint64_t size, free;
+        } disks[] = {{"home", v ? v->home_size : 0, v ? v->home_free : 0},
+                     {"run", v ? v->run_size : 0, v ? v->run_free : 0}};
+        for (size_t k = 0; k < MU_COUNT(disks); k++) {
+            if (!disks[k].size)
+                continue;
+            mu_buf_puts(out, family);
+            label(out, '{', "node", m->nodes[i].node->name);
+            label(out, ',', "disk", disks[k].name);
+            mu_buf_putc(out, '}');
+            number(out, (double)(free ? disks[k].free : disks[k].size));
+        }
+    }
+}
 
 /* --- jobs ----------------------------------------------------------------------------------------------------------
  */
@@ -323,6 +366,9 @@ static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
             number(out, v);
         }
     }
+    add_disks(m, out, "muster_node_disk_size_bytes",
+              "File systems of MUSTER_HOME (home) and of the run directory (run).", false);
+    add_disks(m, out, "muster_node_disk_free_bytes", "What of them is free for the pool's account.", true);
 }
 
 static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)

@@ -417,6 +417,10 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     case MU_MSG_checked:
         mu_ctl_checked(c, k->node, &m->checked);
         return;
+    case MU_MSG_vitals:
+        c->pool.v[k->node].vitals = m->vitals;
+        c->pool.v[k->node].vitals_at = c->now;
+        return;
     case MU_MSG_stay:
         mu_ctl_tree_stay(c, k->node, m->stay.tried);
         return;
@@ -636,8 +640,9 @@ static uint64_t next_time(const struct mu_ctl *c)
  * large pool it must cost no look at all nodes. */
 static bool routine(const struct mu_ev *ev)
 {
-    return ev->kind == MU_EV_MSG && (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence ||
-                                     ev->msg->type == MU_MSG_modex || ev->msg->type == MU_MSG_output);
+    return ev->kind == MU_EV_MSG &&
+           (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence || ev->msg->type == MU_MSG_modex ||
+            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_output);
 }
 
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)

@@ -5,6 +5,9 @@
 #include "launcher/core/ctl_priv.h"
 #include "launcher/core/metrics.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+#define VITALS_NS (60 * MU_SEC) /* older ones are news of the past */
 
 /* Kinds of events that are counted, so that each is there from the start, with 0. To add one: a row here. */
 static const char *const kinds[] = {
@@ -89,7 +92,7 @@ static double heard_age(const struct mu_node *n, uint64_t wall)
     return n->state == MU_NODE_UP ? 0 : n->away_wall ? since(n->away_wall, wall) : -1;
 }
 
-int mu_ctl_metrics(const struct mu_ctl *c, uint64_t wall, struct mu_metrics *m)
+int mu_ctl_metrics(const struct mu_ctl *c, uint64_t now, uint64_t wall, struct mu_metrics *m)
 {
     *m = (struct mu_metrics){.kinds = kinds, .nodes = calloc(c->pool.n + 1u, sizeof *m->nodes)};
     m->jobs = calloc((c->njobs < MU_METRICS_JOBS ? c->njobs : MU_METRICS_JOBS) + 1u, sizeof *m->jobs);
@@ -101,7 +104,10 @@ int mu_ctl_metrics(const struct mu_ctl *c, uint64_t wall, struct mu_metrics *m)
         const struct mu_node *n = &c->pool.v[i];
         if (n->state == MU_NODE_NONE)
             continue;
-        m->nodes[m->nnodes++] = (struct mu_metrics_node){.node = n, .heard_age = heard_age(n, wall)};
+        m->nodes[m->nnodes++] = (struct mu_metrics_node){
+            .node = n,
+            .heard_age = heard_age(n, wall),
+            .vitals = n->state == MU_NODE_UP && n->vitals_at && now < n->vitals_at + VITALS_NS ? &n->vitals : NULL};
         if (n->state == MU_NODE_UP) {
             m->slots += n->slots;
             m->slots_used += n->used;

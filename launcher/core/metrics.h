@@ -12,7 +12,8 @@ enum { MU_METRICS_JOBS = 1000, MU_METRICS_STATES = MU_JOB_SUSPENDED + 1, MU_METR
 
 struct mu_metrics_node {
     const struct mu_node *node;
-    double heard_age; /* s since it was heard of last; < 0: it has never been */
+    const struct mu_m_vitals *vitals; /* NULL: its agent has not said how it is, or not lately */
+    double heard_age;                 /* s since it was heard of last; < 0: it has never been */
 };
 
 struct mu_metrics_job {
@@ -42,7 +43,7 @@ struct mu_metrics {
 };
 
 /* mu_metrics_free it. MUSTER_ENOMEM. The shell's part is left zero. */
-int mu_ctl_metrics(const struct mu_ctl *, uint64_t wall, struct mu_metrics *);
+int mu_ctl_metrics(const struct mu_ctl *, uint64_t now, uint64_t wall, struct mu_metrics *);
 void mu_metrics_free(struct mu_metrics *);
 /* A node's state as tables and JSON show it. */
 const char *mu_node_state_name(const struct mu_node *);

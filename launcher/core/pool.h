@@ -49,9 +49,11 @@ struct mu_node {
     struct mu_m_checked *checked;                 /* its newest health checks, the node's own; NULL: none */
     uint64_t check_id, check_asked, check_wall;   /* those that are under way; 0: none are */
     uint64_t checked_at, checked_wall, check_due; /* 0: never */
-    uint64_t idle_since;                          /* no job has had it since, unless one has it */
-    bool check_wanted, check_again;               /* something failed on it; its quarantine is over if it passes */
-    char unwell[300];                             /* what the newest checks have found; "": nothing */
+    struct mu_m_vitals vitals;                    /* how it said that it was, at vitals_at; 0: it has not */
+    uint64_t vitals_at;
+    uint64_t idle_since;            /* no job has had it since, unless one has it */
+    bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
+    char unwell[300];               /* what the newest checks have found; "": nothing */
     uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
     uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */

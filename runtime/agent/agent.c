@@ -15,6 +15,7 @@
 #include "runtime/agent/plan.h"
 #include "runtime/agent/revive.h"
 #include "runtime/agent/start.h"
+#include "runtime/agent/vitals.h"
 #include "runtime/agent/way.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -70,6 +71,7 @@ struct agent {
     struct mu_keepers *keepers;
     struct mu_plan *plan;
     struct mu_checkup *checkup;
+    struct mu_vitals *vitals;
     struct mu_listener *listener;
     struct event *sigchld, *sigterm, *sigint, *sighup;
     struct mu_alarm *alarm, *join_alarm, *cleaner;
@@ -677,8 +679,9 @@ static int set_up(struct agent *a, struct mu_err *err)
     a->cleaner = mu_alarm_new(a->base, on_cleaner, a);
     a->hold = mu_hold_new(a->base, a->start.paths.run, "agent.lock", a->lock, MU_HOLD_PATIENCE, on_lost, a);
     a->checkup = mu_checkup_new(a->base, on_checked, a);
+    a->vitals = mu_vitals_new(a->base, &a->start.paths, &a->ctl);
     if (!a->hold || !a->core || !a->keepers || !a->sigchld || !a->sigterm || !a->sigint || !a->sighup || !a->alarm ||
-        !a->join_alarm || !a->cleaner || !a->checkup)
+        !a->join_alarm || !a->cleaner || !a->checkup || !a->vitals)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     a->revive.base = a->base;
     a->revive.run = a->start.paths.run;
@@ -738,6 +741,7 @@ static void tear_down(struct agent *a)
         free(c);
     }
     mu_checkup_free(a->checkup);
+    mu_vitals_free(a->vitals);
     mu_keepers_free(a->keepers);
     mu_agent_free(a->core);
     mu_acts_free(&a->acts);

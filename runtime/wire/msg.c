@@ -74,6 +74,7 @@ struct row {
 #define FIELD_OF_checked(t, n) FIELD(checked, t, n)
 #define FIELD_OF_spec(t, n) FIELD(spec, t, n)
 #define FIELD_OF_jobrow(t, n) FIELD(jobrow, t, n)
+#define FIELD_OF_vitals(t, n) FIELD(vitals, t, n)
 #define FIELD_OF_mark(t, n) FIELD(mark, t, n)
 MU_MESSAGES(FIELDS)
 

@@ -77,6 +77,12 @@ struct mu_u32v {
  * when it answers. */
 #define MU_F_checked(F)                                                                                                \
     F(u64, id) F(u64, got_wall) F(u64, sent_wall) F(strv, names) F(u32v, levels) F(strv, reasons) F(u32v, took_ms)
+/* Agent to controller, now and then: how its node is. load_milli: of the last minute; busy_ns: of all CPUs, since the boot.
+ * Of the file systems of MUSTER_HOME and of the run directory, size 0: not known, or on the network, where asking could
+ * take for ever. */
+#define MU_F_vitals(F)                                                                                                 \
+    F(u32, load_milli) F(u64, busy_ns) F(u64, memory_free) F(u64, home_size) F(u64, home_free) F(u64, run_size)        \
+        F(u64, run_free)
 /* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
@@ -331,6 +337,7 @@ struct mu_u32v {
     M(55, shard)                                                                                                       \
     M(56, check)                                                                                                       \
     M(57, checked)                                                                                                     \
+    M(58, vitals)                                                                                                      \
     M(60, spec)                                                                                                        \
     M(61, jobrow)                                                                                                      \
     M(62, mark)                                                                                                        \

@@ -72,8 +72,8 @@ shows 'muster_jobs_ended_total{state="completed"} 1'
 ok $? "and it is counted"
 
 # The tables of docs/formats.md and of the code are the same
-get "$url" | sed -n 's/^# TYPE \([a-z_]*\) \([a-z]*\)$/\1 \2/p' | sort >"$tmp/served"
-sed -n '/^## Metrics/,/^## /s/^| `\(muster_[a-z_]*\)`[^|]*| \([a-z]*\) |.*/\1 \2/p' docs/formats.md | sort >"$tmp/described"
+get "$url" | sed -n 's/^# TYPE \([a-z0-9_]*\) \([a-z]*\)$/\1 \2/p' | sort >"$tmp/served"
+sed -n '/^## Metrics/,/^## /s/^| `\(muster_[a-z0-9_]*\)`[^|]*| \([a-z]*\) |.*/\1 \2/p' docs/formats.md | sort >"$tmp/described"
 is "$(diff "$tmp/served" "$tmp/described")" "" "docs/formats.md describes each family"
 
 # Those who mean no good: silent and slow connections, and too many of them

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # docs/monitoring: rules, and a dashboard that asks for nothing that is not served.
 . "$(dirname "$0")/../lib.sh"
-families=$(sed -n '/^## Metrics/,/^## JSON/s/^| `\(muster_[a-z_]*\)`.*/\1/p' docs/formats.md)
+families=$(sed -n '/^## Metrics/,/^## JSON/s/^| `\(muster_[a-z0-9_]*\)`.*/\1/p' docs/formats.md)
 [ "$(wc -l <<<"$families")" -gt 40 ]
 ok $? "docs/formats.md lists the families"
 unknown() { # NAMES: those that are no family
@@ -33,8 +33,8 @@ queries=$(python3 "$tmp/board.py" 2>"$tmp/why")
 ok $? "the dashboard is sound" || note "$(tail -n 1 "$tmp/why")"
 [ "$(wc -l <<<"$queries")" -ge 25 ]
 ok $? "it has queries"
-is "$(unknown "$(grep -oE 'muster_[a-z_]+' <<<"$queries" | sort -u)")" "" "all of families that are served"
-is "$(unknown "$(grep -oE 'muster_[a-z_]+' docs/monitoring/muster.rules.yml | sort -u)")" "" "those of the rules, too"
+is "$(unknown "$(grep -oE 'muster_[a-z0-9_]+' <<<"$queries" | sort -u)")" "" "all of families that are served"
+is "$(unknown "$(grep -oE 'muster_[a-z0-9_]+' docs/monitoring/muster.rules.yml | sort -u)")" "" "those of the rules, too"
 is "$(unknown muster_no_such_family)" muster_no_such_family "(and others would be found)"
 alerts=$(sed -n 's/.*- alert: //p' docs/monitoring/muster.rules.yml | sort)
 is "$(comm -23 <(echo "$alerts") <(grep -oE 'alertname: [A-Za-z]+' docs/monitoring/muster.rules.test.yml | sed 's/.*: //' | sort -u))" "" "each alert is tested"

@@ -108,7 +108,7 @@ static char *text_now(void)
     struct mu_buf b = {0};
     struct mu_metrics m;
 
-    if (mu_ctl_metrics(ctl, now, &m))
+    if (mu_ctl_metrics(ctl, now, now, &m))
         exit(99);
     m.started_wall = 1700000000.5;
     m.cpu_seconds = -1;
@@ -183,9 +183,20 @@ static void pool(void)
     has("muster_job_checkpoint_age_seconds{job_id=\"1\"} 8", true);
     has("muster_job_restarts_total{job_id=\"1\"} 0", true);
 
+    /* how its nodes are */
+    has("muster_node_load1{", false);
+    hear(a2, MU_MSG_vitals,
+         &(struct mu_m_vitals){.load_milli = 1500, .busy_ns = 90 * MU_SEC, .home_size = 100, .home_free = 7});
+    has("muster_node_load1{node=\"h2\"} 1.5", true);
+    has("muster_node_cpu_seconds_total{node=\"h2\"} 90", true);
+    has("muster_node_disk_free_bytes{node=\"h2\",disk=\"home\"} 7", true);
+    has("muster_node_disk_size_bytes{node=\"h2\",disk=\"run\"}", false);
+    has("muster_node_memory_free_bytes{", false);
+
     /* a node falls silent */
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = a2, .status = MU_DOWN_SILENT, .at = now});
     has("muster_node_up{node=\"h2\"} 0", true);
+    has("muster_node_load1{", false);
     has("muster_node_state{node=\"h2\",state=\"away\"} 1", true);
     has("muster_slots 2", true);
     for (unsigned i = 0; i < 20; i++) {
@@ -207,6 +218,11 @@ static void pool(void)
     has("muster_jobs_ended_total{state=\"cancelled\"} 1", true);
     has("muster_job_info{job_id=\"1\"", false);
     has("muster_job_steps_total{job_id=\"1\"", false);
+
+    hear(a1, MU_MSG_vitals, &(struct mu_m_vitals){.load_milli = 1000});
+    has("muster_node_load1{node=\"h1\"} 1", true);
+    now += 61 * MU_SEC;
+    has("muster_node_load1{", false);
 }
 
 /* --- anything at all is a text that can be read ---------------------------------------------------------------------

@@ -1,0 +1,156 @@
+#include "runtime/agent/vitals.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "runtime/agent/way.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/wire/daemon.h"
+
+#define EVERY (10 * MU_SEC)
+#define FIRST (500 * MU_MS)
+
+struct mu_vitals {
+    const struct mu_paths *paths;
+    struct mu_way *const *way;
+    struct mu_alarm *alarm;
+};
+
+/* The text's next line that begins with name, behind it; NULL: there is none. */
+static const char *line_of(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; text; text = (text = strchr(text, '\n')) ? text + 1 : NULL)
+        if (!strncmp(text, name, n))
+            return text + n;
+    return NULL;
+}
+
+static bool read_proc(const char *root, const char *name, struct mu_buf *out)
+{
+    char path[PATH_MAX];
+
+    mu_buf_clear(out);
+    snprintf(path, sizeof path, "%s/proc/%s", root, name);
+    return !mu_path_read(path, 1 << 20, out, NULL);
+}
+
+/* "/a\040b" as /proc has it, into out. */
+static void unescape(const char *in, size_t len, char *out, size_t n)
+{
+    size_t k = 0;
+
+    for (size_t i = 0; i < len && k + 1 < n; i++) {
+        unsigned c;
+        if (in[i] == '\\' && i + 3 < len && sscanf(in + i + 1, "%3o", &c) == 1) {
+            out[k++] = (char)c;
+            i += 3;
+        } else {
+            out[k++] = in[i];
+        }
+    }
+    out[k] = 0;
+}
+
+bool mu_vitals_local(const char *mountinfo, const char *path)
+{
+    static const char *const kinds[] = {"ext2", "ext3", "ext4",  "xfs",   "btrfs",   "zfs",      "f2fs",
+                                        "jfs",  "vfat", "tmpfs", "ramfs", "overlay", "bcachefs", "reiserfs"};
+    size_t longest = 0;
+    bool local = false;
+
+    for (const char *line = mountinfo, *end; line && *line; line = *end ? end + 1 : end) {
+        char dir[PATH_MAX], kind[32];
+        int from = 0, to = 0;
+        end = line + strcspn(line, "\n");
+        const char *rest = strstr(line, " - ");
+        if (sscanf(line, "%*s %*s %*s %*s %n%*s%n", &from, &to) < 0 || !to || !rest || rest > end ||
+            sscanf(rest, " - %31s", kind) != 1)
+            continue;
+        unescape(line + from, (size_t)(to - from), dir, sizeof dir);
+        size_t n = strlen(dir);
+        bool below = !strncmp(path, dir, n) && (n == 1 || !path[n] || path[n] == '/');
+        if (!below || n < longest)
+            continue;
+        longest = n; /* what was mounted later lies above */
+        local = false;
+        for (size_t i = 0; i < MU_COUNT(kinds); i++)
+            local = local || !strcmp(kind, kinds[i]);
+    }
+    return local;
+}
+
+static void disk(const char *mountinfo, const char *path, uint64_t *size, uint64_t *free)
+{
+    struct statvfs v;
+
+    if (!mu_vitals_local(mountinfo, path) || statvfs(path, &v))
+        return;
+    *size = (uint64_t)v.f_blocks * v.f_frsize;
+    *free = (uint64_t)v.f_bavail * v.f_frsize;
+}
+
+void mu_vitals_read(const char *root, const struct mu_paths *paths, struct mu_m_vitals *m)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    unsigned long long t[8] = {0}, kib;
+    const char *at;
+    double load;
+
+    *m = (struct mu_m_vitals){0};
+    if (read_proc(root, "loadavg", &b) && sscanf(mu_buf_str(&b), "%lf", &load) == 1 && load >= 0 && load < 1e6)
+        m->load_milli = (uint32_t)(load * 1000);
+    /* user nice system idle iowait irq softirq steal */
+    if (read_proc(root, "stat", &b) && (at = line_of(mu_buf_str(&b), "cpu ")) &&
+        sscanf(at, "%llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]) >=
+            4)
+        m->busy_ns = (t[0] + t[1] + t[2] + t[5] + t[6] + t[7]) * (MU_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
+    if (read_proc(root, "meminfo", &b) && (at = line_of(mu_buf_str(&b), "MemAvailable:")) &&
+        sscanf(at, "%llu", &kib) == 1)
+        m->memory_free = (uint64_t)kib << 10;
+    if (read_proc(root, "self/mountinfo", &b)) {
+        disk(mu_buf_str(&b), paths->home, &m->home_size, &m->home_free);
+        disk(mu_buf_str(&b), paths->run, &m->run_size, &m->run_free);
+    }
+}
+
+static void on_alarm(void *arg)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_vitals *v = arg;
+    struct mu_m_vitals m;
+
+    mu_alarm_set(v->alarm, mu_now() + EVERY);
+    if (!*v->way)
+        return;
+    mu_vitals_read("", v->paths, &m);
+    if (!mu_msg_encode(&b, MU_MSG_vitals, &m))
+        mu_way_send(*v->way, b.data, b.len); /* who is not there now hears the next one */
+}
+
+struct mu_vitals *mu_vitals_new(struct event_base *base, const struct mu_paths *paths, struct mu_way *const *way)
+{
+    struct mu_vitals *v = calloc(1, sizeof *v);
+
+    if (!v || !(v->alarm = mu_alarm_new(base, on_alarm, v))) {
+        free(v);
+        return NULL;
+    }
+    v->paths = paths;
+    v->way = way;
+    mu_alarm_set(v->alarm, mu_now() + FIRST);
+    return v;
+}
+
+void mu_vitals_free(struct mu_vitals *v)
+{
+    if (!v)
+        return;
+    mu_alarm_free(v->alarm);
+    free(v);
+}

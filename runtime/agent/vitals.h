@@ -1,0 +1,22 @@
+/* How the node is: load, CPU time, memory, disks, told to the controller every 10 s. Nothing in it waits: it reads
+ * /proc, and asks file systems only where they are the node's own. Loop thread only. */
+#ifndef MU_AGENT_VITALS_H
+#define MU_AGENT_VITALS_H
+
+#include "runtime/base/path.h"
+#include "runtime/wire/msg.h"
+
+struct event_base;
+struct mu_way;
+struct mu_vitals;
+
+/* NULL: out of memory. Paths are borrowed, and *way is looked at each time: NULL, there is none yet. */
+struct mu_vitals *mu_vitals_new(struct event_base *, const struct mu_paths *, struct mu_way *const *way);
+void mu_vitals_free(struct mu_vitals *); /* NULL is fine */
+
+/* What there is below `root` ("" but in tests). */
+void mu_vitals_read(const char *root, const struct mu_paths *, struct mu_m_vitals *);
+/* By a text as /proc/self/mountinfo: whether asking about the file system of path cannot take for ever. */
+bool mu_vitals_local(const char *mountinfo, const char *path);
+
+#endif

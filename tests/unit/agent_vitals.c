@@ -1,0 +1,90 @@
+/* How a node is: what is read of /proc, and which file systems are not asked. */
+#include "runtime/agent/vitals.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/clean.h"
+#include "tests/unit/tap.h"
+
+static const char mounts[] = "21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+                             "30 21 0:26 / /proc rw - proc proc rw\n"
+                             "31 21 0:40 / /home rw shared:9 - nfs4 server:/home rw\n"
+                             "32 31 8:1 / /home/scratch rw - xfs /dev/sda1 rw\n"
+                             "33 21 0:41 / /with\\040blank rw - fuse.sshfs somebody rw\n"
+                             "34 21 0:42 / /tmp rw - tmpfs tmpfs rw\n"
+                             "35 34 0:43 / /over rw - nfs server:/x rw\n"
+                             "36 34 0:44 / /over rw - tmpfs tmpfs rw\n"
+                             "37 21 0:45 / /new rw - somethingnew x rw\n"
+                             "damaged\n"
+                             "38 21 0:46 / /late";
+
+static void local(void)
+{
+    static const struct {
+        const char *path;
+        bool local;
+    } rows[] = {{"/", true},           {"/var/x", true},          {"/home/u", false},   {"/home", false},
+                {"/homes", true},      {"/home/scratch/a", true}, {"/home/scr", false}, {"/with blank/x", false},
+                {"/with", true},       {"/tmp/muster-0", true},   {"/over/a", true},    {"/new/a", false},
+                {"/proc/self", false}, {"/late/x", true}};
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++)
+        TAP_OK(mu_vitals_local(mounts, rows[i].path) == rows[i].local, "%s is %s", rows[i].path,
+               rows[i].local ? "the node's own" : "not");
+    TAP_OK(!mu_vitals_local("", "/") && !mu_vitals_local("\n\n - \n", "/"), "without a list none is");
+}
+
+static void put(const char *dir, const char *name, const char *text)
+{
+    char path[300];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs(text, f) < 0 || fclose(f))
+        exit(99);
+}
+
+static void numbers(void)
+{
+    char dir[] = "/tmp/vitals.XXXXXX", path[100];
+    struct mu_paths paths = {.home = "/tmp", .run = "/home/u"};
+    struct mu_m_vitals m;
+
+    if (!mkdtemp(dir))
+        exit(99);
+    snprintf(path, sizeof path, "%s/proc", dir);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/proc/self", dir);
+    mkdir(path, 0700);
+    mu_vitals_read(dir, &paths, &m);
+    TAP_OK(!m.load_milli && !m.busy_ns && !m.memory_free && !m.home_size, "nothing to read: nothing is known");
+    put(dir, "proc/loadavg", "12.34 1.00 0.50 2/300 4711\n");
+    put(dir, "proc/stat", "cpu  100 20 30 4000 500 6 7 8 9 10\ncpu0 1 2 3 4\n");
+    put(dir, "proc/meminfo", "MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    600 kB\n");
+    put(dir, "proc/self/mountinfo", mounts);
+    mu_vitals_read(dir, &paths, &m);
+    uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+    TAP_OK(m.load_milli == 12340, "the load (%u)", m.load_milli);
+    TAP_OK(m.busy_ns == 171 * tick, "CPU time, without what was idle (%llu)", (unsigned long long)m.busy_ns);
+    TAP_OK(m.memory_free == 600 << 10, "free memory");
+    TAP_OK(m.home_size && m.home_free <= m.home_size, "a disk of its own is asked");
+    TAP_OK(!m.run_size && !m.run_free, "one on the network is not");
+    put(dir, "proc/stat", "cpu  x\n");
+    put(dir, "proc/meminfo", "MemAvailable\n");
+    put(dir, "proc/loadavg", "-\n");
+    mu_vitals_read(dir, &paths, &m);
+    TAP_OK(!m.load_milli && !m.busy_ns && !m.memory_free, "what is damaged is not known");
+    mu_path_remove_tree(dir, NULL);
+    mu_vitals_read("", &paths, &m);
+    TAP_OK(m.busy_ns && m.memory_free, "this machine");
+}
+
+int main(void)
+{
+    local();
+    numbers();
+    return tap_done();
+}
