@@ -179,7 +179,9 @@ static double n_cpus(const struct mu_metrics_node *n)
 }
 static double n_memory_free(const struct mu_metrics_node *n)
 {
-    return n->vitals && n->vitals->memory_free ? (double)n->vitals->memory_free : UNKNOWN;
+    uint64_t all = n->node->memory, free = n->vitals ? n->vitals->memory_free : 0;
+
+    return !free ? UNKNOWN : (double)(all && all < free ? all : free); /* a cgroup may give the pool less of it */
 }
 
 static const struct {

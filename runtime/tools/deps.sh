@@ -50,7 +50,7 @@ try || { "${sudo[@]}" apt-get update -q >"$log" 2>&1 && try; } || {
     exit 1
 }
 # Debian starts what it installs. The tests do not need that.
-for service in openssh-server:ssh:sshd munge:munge:munged; do
+for service in openssh-server:ssh:sshd munge:munge:munged prometheus:prometheus:prometheus; do
     IFS=: read -r package unit daemon <<<"$service"
     if [[ " ${missing[*]} " == *" $package "* ]] && pgrep -x "$daemon" >/dev/null; then
         echo "note: $package has started $daemon; if this machine does not need it: systemctl disable --now $unit"

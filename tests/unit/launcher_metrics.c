@@ -219,7 +219,8 @@ static void pool(void)
     has("muster_job_info{job_id=\"1\"", false);
     has("muster_job_steps_total{job_id=\"1\"", false);
 
-    hear(a1, MU_MSG_vitals, &(struct mu_m_vitals){.load_milli = 1000});
+    hear(a1, MU_MSG_vitals, &(struct mu_m_vitals){.load_milli = 1000, .memory_free = 500});
+    has("muster_node_memory_free_bytes{node=\"h1\"} 500", true);
     has("muster_node_load1{node=\"h1\"} 1", true);
     now += 61 * MU_SEC;
     has("muster_node_load1{", false);
