@@ -5,7 +5,8 @@ export MUSTER_IDLE=0
 command -v curl >/dev/null || skip_all "curl is not installed"
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 controller() { run_cmd timeout 20 "$muster" controller "$@"; }
-stop() { timeout 60 "$muster" controller --stop --force; }
+end() { timeout 60 "$muster" controller --stop --force && wait_for 8 no_leftovers; }
+stop() { end || end; } # one that an agent has started may have waited for the lock of this one
 serve() { # OPTIONS: a controller of one's own, until it serves
     rm -f "$tmp/ctl.err"
     "$muster" controller --foreground "$@" 2>"$tmp/ctl.err" &
