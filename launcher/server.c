@@ -711,11 +711,6 @@ failed:
     return rc;
 }
 
-const struct mu_pool *mu_server_pool(const struct mu_server *s)
-{
-    return mu_ctl_pool(s->core);
-}
-
 const struct mu_ctl *mu_server_core(const struct mu_server *s)
 {
     return s->core;
@@ -731,21 +726,6 @@ uint64_t mu_server_heard(const struct mu_server *s, mu_conn id)
 size_t mu_server_connections(const struct mu_server *s)
 {
     return s->nconns;
-}
-
-bool mu_server_has_jobs(const struct mu_server *s)
-{
-    const struct mu_m_jobrow *row;
-
-    for (unsigned i = 0; (row = mu_ctl_job(s->core, i, NULL)); i++)
-        if (!mu_job_over(row->state))
-            return true;
-    return false;
-}
-
-bool mu_server_needs_job(const struct mu_server *s, uint64_t id)
-{
-    return mu_ctl_needs(s->core, id);
 }
 
 void mu_server_close(struct mu_server *s)
