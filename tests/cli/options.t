@@ -115,7 +115,7 @@ for home in /proc/nosuch "$tmp/plain" "$tmp/plain/below"; do
     export MUSTER_HOME=$home
     for words in 'run true' 'submit true' nodes 'bench coll'; do
         # shellcheck disable=SC2086
-        bad "state directory: cannot create directory $home.*: (No such file|Not a dir).*; set MUSTER_HOME to a" $words
+        bad "state directory:? .*$home.*: (No such file|Not a dir).*; set MUSTER_HOME to a" $words
     done
     [ "$home" != /proc/nosuch ] || continue # nothing is there, and who looks need not make it
     for words in jobs 'cancel 1' 'status 1' 'events 1' 'logs 1'; do
