@@ -1,6 +1,5 @@
 /* Checks of the machine: devices, limits, file systems, kernel settings. */
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -17,6 +16,7 @@
 #include "launcher/doctor.h"
 #include "launcher/store.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/nvlib.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/room.h"
@@ -70,7 +70,8 @@ struct nvml {
 
 static bool open_nvml(struct nvml *n, char *why, size_t len)
 {
-    void *h = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
+    struct mu_err err;
+    void *h;
     const struct {
         void *fn;
         const char *name;
@@ -83,16 +84,14 @@ static bool open_nvml(struct nvml *n, char *why, size_t len)
         {&n->error, "nvmlErrorString"},
     };
 
-    if (!h) {
-        snprintf(why, len, "%s", dlerror());
-        return false;
-    }
-    for (size_t i = 0; i < MU_COUNT(rows); i++)
-        if (!(*(void **)rows[i].fn = dlsym(h, rows[i].name))) {
-            snprintf(why, len, "libnvidia-ml.so.1 has no %s", rows[i].name);
-            return false;
-        }
-    return true;
+    int rc;
+
+    rc = mu_nvlib_open(MU_NVLIB_NVML, &h, &err);
+    for (size_t i = 0; rc == 0 && i < MU_COUNT(rows); i++)
+        rc = mu_nvlib_symbol(MU_NVLIB_NVML, h, rows[i].name, rows[i].fn, &err);
+    if (rc < 0)
+        snprintf(why, len, "%.299s", err.text);
+    return rc == 0;
 }
 
 /* "8 x NVIDIA H200, 1 x ..." of neighbouring equal names. */

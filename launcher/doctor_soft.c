@@ -14,6 +14,7 @@
 #include "launcher/doctor.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/nvlib.h"
 #include "runtime/base/str.h"
 #include "topo/topo.h"
 
@@ -24,18 +25,6 @@ struct lib {
     void *handle;
     char path[PATH_MAX];
 };
-
-/* Where the object that holds this address was loaded from. */
-static void path_of(const void *address, char *out, size_t n)
-{
-    Dl_info info;
-    mu_auto_free char *real = NULL;
-
-    if (!address || !dladdr(address, &info) || !info.dli_fname)
-        snprintf(out, n, "?");
-    else
-        snprintf(out, n, "%s", (real = realpath(info.dli_fname, NULL)) ? real : info.dli_fname);
-}
 
 /* Loads the library and finds one symbol in it. NULL: f says why, "none" when there is no such file at all. A file
  * that is there and does not load, for want of another one, is broken. */
@@ -57,7 +46,7 @@ static void *open_lib(struct mu_finding *f, struct lib *l, const char *name, con
         mu_found_fix(f, "another library bears this name, or it is too old; mend LD_LIBRARY_PATH or reinstall it");
         return NULL;
     }
-    path_of(sym, l->path, sizeof l->path);
+    mu_nvlib_path(sym, l->path, sizeof l->path);
     return sym;
 }
 
@@ -200,7 +189,7 @@ void mu_doctor_hwloc(struct mu_finding *f, const char *sys)
     char version[32] = "", path[PATH_MAX], memory[32];
 
     (void)sys;
-    path_of(dlsym(RTLD_DEFAULT, "hwloc_topology_init"), path, sizeof path);
+    mu_nvlib_path(dlsym(RTLD_DEFAULT, "hwloc_topology_init"), path, sizeof path);
     if (mu_topo_hwloc_version(version, sizeof version)) {
         mu_found(f, MU_HEALTH_BAD, "%s does not start", path);
         mu_found_fix(f, "reinstall hwloc (Debian: apt install --reinstall libhwloc15)");
@@ -231,22 +220,56 @@ void mu_doctor_ucx(struct mu_finding *f, const char *sys)
         mu_found(f, MU_HEALTH_OK, "%.40s, %s", get(), l.path);
 }
 
+/* The library as a rank would load it, and one symbol in it. NULL: f says why. */
+static void *open_nv(struct mu_finding *f, enum mu_nvlib which, const char *symbol, struct lib *l)
+{
+    struct mu_err err;
+    void *sym;
+
+    if (mu_nvlib_open(which, &l->handle, &err) < 0) {
+        bool absent = err.code == MUSTER_ENOSYS;
+        mu_found(f, absent ? MU_HEALTH_NONE : MU_HEALTH_BAD, "%s%s", absent ? "none: " : "", err.text);
+        return NULL;
+    }
+    if (mu_nvlib_symbol(which, l->handle, symbol, &sym, &err) < 0) {
+        mu_found(f, MU_HEALTH_BAD, "%s", err.text);
+        mu_found_fix(f, "mend LD_LIBRARY_PATH or reinstall it");
+        return NULL;
+    }
+    mu_nvlib_path(sym, l->path, sizeof l->path);
+    return sym;
+}
+
 void mu_doctor_nccl(struct mu_finding *f, const char *sys)
 {
+    static const char *const needed[] = {"ncclCommInitRankConfig", "ncclCommAbort", "ncclCommGetAsyncError",
+                                         "ncclAllReduce"};
     struct lib l;
+    struct mu_err err;
+    char text[32];
     int (*get)(int *), v = 0;
+    void *sym;
 
     (void)sys;
-    *(void **)&get = open_lib(f, &l, "libnccl.so.2", "ncclGetVersion");
+    *(void **)&get = open_nv(f, MU_NVLIB_NCCL, "ncclGetVersion", &l);
     if (!get)
         return;
     if (get(&v)) {
         mu_found(f, MU_HEALTH_BAD, "%s does not tell its version", l.path);
         return;
     }
-    /* 2.9 changed the encoding: 2804 is 2.8.4, 21805 is 2.18.5. */
-    int unit = v >= 10000 ? 10000 : 1000;
-    mu_found(f, MU_HEALTH_OK, "%d.%d.%d, %s", v / unit, v % unit / 100, v % 100, l.path);
+    if (mu_nvlib_nccl_version(v, l.path, text, sizeof text, &err) < 0) {
+        mu_found(f, MU_HEALTH_BAD, "%s", err.text);
+        mu_found_fix(f, "install NCCL 2.18 or later; another one may be named with MUSTER_NCCL_LIB");
+        return;
+    }
+    for (size_t i = 0; i < MU_COUNT(needed); i++)
+        if (mu_nvlib_symbol(MU_NVLIB_NCCL, l.handle, needed[i], &sym, &err) < 0) {
+            mu_found(f, MU_HEALTH_BAD, "%s", err.text);
+            mu_found_fix(f, "mend LD_LIBRARY_PATH or reinstall it");
+            return;
+        }
+    mu_found(f, MU_HEALTH_OK, "%s, %s", text, l.path);
 }
 
 void mu_doctor_cuda(struct mu_finding *f, const char *sys)
@@ -256,7 +279,7 @@ void mu_doctor_cuda(struct mu_finding *f, const char *sys)
     int (*version)(int *), (*init)(unsigned), (*name)(int, const char **), v = 0;
 
     (void)sys;
-    *(void **)&version = open_lib(f, &l, "libcuda.so.1", "cuDriverGetVersion");
+    *(void **)&version = open_nv(f, MU_NVLIB_CUDA, "cuDriverGetVersion", &l);
     if (!version)
         return;
     int rc = version(&v);

@@ -57,6 +57,11 @@ int main(void){return CURLOPT_UPLOAD_BUFFERSIZE==0;}'
 # Likewise: without it the controller refuses --metrics by name.
 feature HAVE_MICROHTTPD '#include <microhttpd.h>
 int main(void){return MHD_VERSION < 0x00097100;}'
+# Only to compare our own prototypes with: the libraries are loaded when they are needed.
+feature HAVE_CUDA_H '#include <cuda.h>
+int main(void){return sizeof(CUdevice)==1;}'
+feature HAVE_NCCL_H '#include <nccl.h>
+int main(void){return NCCL_VERSION_CODE==1;}'
 [ $fail = 0 ] || exit 1
 
 {

@@ -29,6 +29,7 @@ mkdir "$tmp/lib" "$tmp/run"
 run --json
 check "exit 0 here" [ $rc = 0 ]
 check "schema, and the keys of every check" json "j['schema'] == 'muster.doctor/1' and all(type(x['ok']) is bool and x['found'] and type(x['fix']) is str for x in j['checks'])"
+check "NCCL that is not there is named" json "c['nccl']['found'].startswith('none: NCCL: not found (libnccl.so.2: ') or 'libnccl' in c['nccl']['found']"
 check "what the contract names is there" json "{'mpi','pmix','hwloc','ucx','nccl','cuda','gpus','infiniband','limits'} <= set(c)"
 check "Open MPI with version and path" json "c['mpi']['ok'] and 'Open MPI v' in c['mpi']['found'] and '/libmpi.so' in c['mpi']['found']"
 check "PMIx and hwloc too" json "all(c[k]['ok'] and '.so' in c[k]['found'] for k in ('pmix', 'hwloc'))"
@@ -39,7 +40,10 @@ check "a table for people" grep -Eq '^mpi +ok +Open MPI' "$tmp/out"
 check "with a verdict" grep -q 'Everything that muster needs is here' "$tmp/out"
 
 fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 0;}'
-fake libnccl.so.2 'int ncclGetVersion(int *v){*v=21805;return 0;}'
+fake libnccl.so.2 'int ncclGetVersion(int *v){*v=21805;return 0;}
+int ncclCommInitRankConfig,ncclCommAbort,ncclCommGetAsyncError,ncclAllReduce;'
+fake libnccl-old.so 'int ncclGetVersion(int *v){*v=21701;return 0;}'
+fake libnccl-other.so 'int ncclGetVersion(int *v){*v=21901;return 0;}'
 fake libnvidia-ml.so.1 '#include <stdio.h>
 int nvmlInit_v2(void){return 0;} int nvmlDeviceGetCount_v2(unsigned *n){*n=3;return 0;}
 int nvmlDeviceGetHandleByIndex_v2(unsigned i,void **h){*h=(void*)(long)i;return 0;}
@@ -50,6 +54,13 @@ LD_LIBRARY_PATH=$tmp/lib run --json
 check "a CUDA driver" json "c['cuda']['ok'] and c['cuda']['found'].startswith('CUDA 12.4, $tmp/lib')"
 check "NCCL's encoded version" json "c['nccl']['ok'] and c['nccl']['found'].startswith('2.18.5, ')"
 check "GPUs by name, with the driver" json "c['gpus']['found'].startswith('2 x NVIDIA H200, 1 x NVIDIA L4, driver 550.54.15')"
+
+MUSTER_NCCL_LIB=$tmp/lib/libnccl-old.so run --json
+check "one that is too old" json "not c['nccl']['ok'] and c['nccl']['found'] == 'NCCL: 2.17.1 is too old, 2.18 or later is needed ($tmp/lib/libnccl-old.so)' and '2.18' in c['nccl']['fix']"
+MUSTER_NCCL_LIB=$tmp/lib/libnccl-other.so run --json
+check "one that lacks what is needed" json "not c['nccl']['ok'] and 'libnccl-other.so has no ncclCommInitRankConfig' in c['nccl']['found']"
+MUSTER_NCCL_LIB=$tmp/lib/gone.so MUSTER_CUDA_LIB=$tmp/lib/gone.so MUSTER_NVML_LIB=$tmp/lib/gone.so run --json
+check "files that were asked for and are not there" json "all(not c[k]['ok'] and v in c[k]['found'] and 'gone.so' in c[k]['found'] for k, v in (('nccl', 'MUSTER_NCCL_LIB'), ('cuda', 'MUSTER_CUDA_LIB')))"
 
 fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 802;}
 int cuGetErrorName(int e,const char **s){*s="CUDA_ERROR_SYSTEM_NOT_READY";return 0;}'

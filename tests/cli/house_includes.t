@@ -36,7 +36,8 @@ openssl/.*	(runtime/wire/.*|runtime/ckpt/daemon/.*|launcher/.*|docs/examples/.*)
 microhttpd\.h	launcher/.*
 curl/.*	runtime/ckpt/daemon/.*
 isa-l.*\.h	runtime/ckpt/daemon/.*
-(nccl|cuda|cuda_runtime.*|nvml|ucp/.*|infiniband/.*)(\.h)?	nowhere
+(nccl|cuda)\.h	collectives/nccl/asserts\.c
+(cuda_runtime.*|nvml|ucp/.*|infiniband/.*)(\.h)?	nowhere
 ROWS
 )
 
@@ -147,6 +148,7 @@ launcher/planted.c	<pmix_server.h>
 runtime/agent/planted.c	<sqlite3.h>
 runtime/rank/planted.c	<jansson.h>
 collectives/planted.c	<cuda_runtime.h>
+collectives/planted.c	<nccl.h>
 ROWS
 mkdir -p "$copy/attic"
 echo 'int x;' >"$copy/attic/a.c"

@@ -1,0 +1,72 @@
+#include "runtime/base/nvlib.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clean.h"
+
+static const struct row {
+    const char *name, *file, *variable;
+} rows[] = {
+    [MU_NVLIB_NCCL] = {"NCCL", "libnccl.so.2", "MUSTER_NCCL_LIB"},
+    [MU_NVLIB_CUDA] = {"CUDA driver", "libcuda.so.1", "MUSTER_CUDA_LIB"},
+    [MU_NVLIB_NVML] = {"NVML", "libnvidia-ml.so.1", "MUSTER_NVML_LIB"},
+};
+
+int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
+{
+    const struct row *r = &rows[which];
+    const char *asked = getenv(r->variable), *file = asked && *asked ? asked : r->file, *why;
+    void *h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
+    size_t len = strlen(file);
+
+    if (h) {
+        *handle = h;
+        return 0;
+    }
+    why = dlerror();
+    if (!why)
+        why = "it cannot be loaded";
+    if (file == asked)
+        return mu_err_set(err, MUSTER_ENODE, "%s: cannot be loaded as %s says (%s)", r->name, r->variable, why);
+    /* A file that is there and does not load, for want of another one, is broken. */
+    if (!strncmp(why, file, len) && strstr(why + len, "No such file or directory"))
+        return mu_err_set(err, MUSTER_ENOSYS, "%s: not found (%s)", r->name, why);
+    return mu_err_set(err, MUSTER_ENODE, "%s: cannot be loaded (%s)", r->name, why);
+}
+
+int mu_nvlib_symbol(enum mu_nvlib which, void *handle, const char *symbol, void **out, struct mu_err *err)
+{
+    void *found = dlsym(handle, symbol);
+    const char *asked = getenv(rows[which].variable);
+
+    if (!found)
+        return mu_err_set(err, MUSTER_ENODE, "%s: %s has no %s: another library bears this name, or it is too old",
+                          rows[which].name, asked && *asked ? asked : rows[which].file, symbol);
+    *out = found;
+    return 0;
+}
+
+void mu_nvlib_path(const void *address, char *out, size_t size)
+{
+    Dl_info info;
+    mu_auto_free char *real = NULL;
+
+    if (!address || !dladdr(address, &info) || !info.dli_fname)
+        snprintf(out, size, "?");
+    else
+        snprintf(out, size, "%s", (real = realpath(info.dli_fname, NULL)) ? real : info.dli_fname);
+}
+
+int mu_nvlib_nccl_version(int version, const char *path, char *out, size_t size, struct mu_err *err)
+{
+    /* 2.9 changed the encoding: 2804 is 2.8.4, 21805 is 2.18.5. */
+    int unit = version >= 10000 ? 10000 : 1000;
+
+    snprintf(out, size, "%d.%d.%d", version / unit, version % unit / 100, version % 100);
+    if (version < MU_NCCL_OLDEST)
+        return mu_err_set(err, MUSTER_ENODE, "NCCL: %s is too old, 2.18 or later is needed (%s)", out, path);
+    return 0;
+}

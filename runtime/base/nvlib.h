@@ -1,0 +1,24 @@
+/* NVIDIA's libraries come by dlopen, so that one binary serves machines with and without GPUs. Loaded libraries stay
+ * loaded. The environment may name another file (MUSTER_NCCL_LIB, MUSTER_CUDA_LIB, MUSTER_NVML_LIB). */
+#ifndef MU_BASE_NVLIB_H
+#define MU_BASE_NVLIB_H
+
+#include <stddef.h>
+
+#include "runtime/base/err.h"
+
+enum mu_nvlib { MU_NVLIB_NCCL, MU_NVLIB_CUDA, MU_NVLIB_NVML };
+
+#define MU_NCCL_OLDEST 21800 /* as ncclGetVersion says it: 2.18.0 */
+
+/* ENOSYS: there is no such file; ENODE: there is one that cannot be loaded, or one that was asked for is missing. The
+ * text is one line that begins with the library's name. */
+int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err);
+/* ENODE with one line when the library lacks it. */
+int mu_nvlib_symbol(enum mu_nvlib which, void *handle, const char *symbol, void **out, struct mu_err *err);
+/* Where an address was loaded from; "?" when that is unknown. */
+void mu_nvlib_path(const void *address, char *out, size_t size);
+/* "2.28.9" of 22809; ENODE with one line when it is older than MU_NCCL_OLDEST. path: of the library. */
+int mu_nvlib_nccl_version(int version, const char *path, char *out, size_t size, struct mu_err *err);
+
+#endif
