@@ -41,6 +41,7 @@ EXAMPLES := $(patsubst docs/examples/%.c,$(B)/examples/%,$(wildcard docs/example
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 MPITEST := $(patsubst tests/mpi/%.c,$(B)/tests/mpi/%,$(wildcard tests/mpi/*.c))
 HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cli/*.c tests/fault/*.c tests/peers/*.c))
+GPUTEST := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 SIM_SRC := $(wildcard tests/sim/*.c)
 POLICY_SRC := $(wildcard tests/policy/*.c)
@@ -53,7 +54,7 @@ lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
 DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1)
-tests: all $(SHIM) $(DOUBLES) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
+tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -109,6 +110,12 @@ $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
+
+# Without MPI: machines with GPUs may have none.
+$(GPUTEST): $(B)/tests/gpu/%: tests/gpu/%.c $(B)/libmu.a $(wildcard tests/gpu/*.h)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) -lm
 
 $(SHIM): tests/fault/shim/io.c tests/fault/shim/io.h $(B)/config.mk
 	@mkdir -p $(@D)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collectives/hier.h"
+#include "collectives/nccl/backend.h"
 #include "runtime/base/clean.h"
 
 int mu_comm_new(struct mu_engine *e, uint64_t ctx, int rank, int size, const int *world, struct muster_comm **out,
@@ -45,6 +46,7 @@ void mu_comm_delete(struct muster_comm *comm)
     struct muster_comm **at = &e->comms;
     uint64_t *retired;
 
+    mu_gpu_detach(comm);
     mu_hier_detach(comm);
     retired = realloc(e->retired, (e->nretired + 1) * sizeof *retired);
     if (retired) { /* without it a late frame is kept a little too long */

@@ -110,15 +110,14 @@ const char *mu_comm_who(const struct muster_comm *comm, int peer, char *text, si
     return text;
 }
 
-void mu_coll_watch(struct mu_engine *e)
+bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err)
 {
     const struct mu_slot_head *h = e->head;
     char node[sizeof h->abort_node + 1] = "", how[64];
-    struct mu_err err;
     int st;
 
-    if (!h || e->broken.code || !atomic_load_explicit(&h->abort, memory_order_acquire))
-        return;
+    if (!h || !atomic_load_explicit(&h->abort, memory_order_acquire))
+        return false;
     memcpy(node, h->abort_node, sizeof h->abort_node);
     st = h->abort_status;
     if (st < 0)
@@ -127,8 +126,16 @@ void mu_coll_watch(struct mu_engine *e)
         snprintf(how, sizeof how, "ended with code %d", st >> 8 & 0xff);
     else
         snprintf(how, sizeof how, "was killed by signal %d", st & 0x7f);
-    mu_err_set(&err, MUSTER_EPEER, "rank %u on %s %s", h->abort_rank, node[0] ? node : "an unknown node", how);
-    mu_coll_break_all(e, &err);
+    mu_err_set(err, MUSTER_EPEER, "rank %u on %s %s", h->abort_rank, node[0] ? node : "an unknown node", how);
+    return true;
+}
+
+void mu_coll_watch(struct mu_engine *e)
+{
+    struct mu_err err;
+
+    if (!e->broken.code && mu_coll_abort_word(e, &err))
+        mu_coll_break_all(e, &err);
 }
 
 int mu_comm_check(struct muster_comm *comm, struct mu_err *err)

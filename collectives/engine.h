@@ -111,6 +111,7 @@ struct muster_request {
     struct mu_in *in;
     uint64_t moved_at, looked_at; /* looked_at: by mu_coll_test */
 
+    uint64_t gpu_at; /* the operation in GPU memory that it stands for (nccl/backend.h); 0: none */
     struct mu_part part;
     struct muster_request *whole; /* that this one is part of; NULL: none */
     struct mu_hier_op *hier;      /* made of parts (hier.h); NULL: not */
@@ -141,6 +142,9 @@ struct muster_comm {
     struct mu_shm_comm *shm;   /* NULL: its members are not all on this node */
     struct mu_hier_comm *hier; /* NULL: not all of its nodes' members share memory, or none has another one beside it */
     struct muster_comm *whole; /* the communicator that this is a side of; NULL: the program's own */
+    struct mu_gpu_comm *gpu;   /* NULL: nothing in GPU memory so far (nccl/backend.h) */
+    struct mu_gpu_group *gpu_group;
+    void *stream;                /* of CUDA, for operations in GPU memory */
     struct muster_request quick; /* for a blocking call: not allocated each time */
     bool quick_used;
 };
@@ -249,6 +253,8 @@ static inline void mu_coll_beat(struct mu_engine *e)
 }
 
 bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
+/* True when the supervisor says that a rank is dead; err names it. Needs no lock. */
+bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err);
 /* Looks at the abort word; mu_coll_break_all when it is set. */
 void mu_coll_watch(struct mu_engine *e);
 void mu_coll_kick(struct muster_request *req); /* it is stepped at the next progress */

@@ -29,7 +29,7 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most (760 in all, on two cores of one's own), seconds for one test, how many at
+# suite, seconds that it should take at most (820 in all, on two cores of one's own, without GPUs), seconds for one test, how many at
 # once: most tests wait most of the time, those of MPI and the simulator compute
 suites() {
     cat <<'ROWS'
@@ -41,6 +41,8 @@ fault      130 600 3
 cluster    170 300 3
 fuzz-smoke 70  120 1
 scale      20  120 1
+doubles    60  120 2
+gpu        600 600 1
 ROWS
 }
 

@@ -76,8 +76,15 @@ MUSTER_API int muster_size(const muster_comm *);
  * *out = NULL. */
 MUSTER_API int muster_comm_split(muster_comm *, int color, int key, muster_comm **out);
 MUSTER_API int muster_comm_free(muster_comm *);
-/* The CUstream / cudaStream_t on which operations on device buffers are enqueued. */
+/* The CUstream / cudaStream_t on which operations on device buffers are enqueued; NULL, as at first, is the default
+ * one. It must live until another one is set or the communicator is freed. */
 MUSTER_API int muster_comm_set_stream(muster_comm *, void *cuda_stream);
+/* Waits until the operations on device buffers of this communicator have ended, and returns what has failed. */
+MUSTER_API int muster_comm_sync(muster_comm *);
+/* Operations on device buffers between the two are enqueued together, by the end of the outermost pair: so messages may
+ * cross. */
+MUSTER_API int muster_group_start(muster_comm *);
+MUSTER_API int muster_group_end(muster_comm *);
 
 /* --- collectives ------------------------------------------------------------------------------------------------ */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/nccl/backend.h"
 #include "runtime/rank/session.h"
 
 #define DEFAULT_BYTES ((size_t)4 << 20)
@@ -60,12 +61,18 @@ int muster_bucket_open(muster_comm *comm, muster_dtype dtype, muster_op op, size
 int muster_bucket_add(muster_bucket *b, void *data, size_t count)
 {
     struct tensor *t;
+    bool device = false;
 
     if (!b || b->closed || (!data && count) || (b && count > (size_t)PTRDIFF_MAX / b->elem))
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: %s",
                             !b          ? "no buckets"
                             : b->closed ? "tensors are added before the first one is ready"
                                         : "no such data");
+    if (mu_gpu_where(b->comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .count = count, .recv = data}, &device,
+                     NULL) == 0 &&
+        device)
+        return mu_rank_fail(MUSTER_ENOSYS, "muster_bucket_add: the tensor is in GPU memory, where buckets are not "
+                                           "available; use muster_iallreduce");
     t = realloc(b->tensors, (b->ntensors + 1) * sizeof *t);
     if (!t)
         return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_add: no memory");

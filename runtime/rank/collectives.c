@@ -1,6 +1,8 @@
 /* The public collectives: check the arguments, run, report. */
 #include <stdint.h>
+#include <stdlib.h>
 
+#include "collectives/nccl/backend.h"
 #include "runtime/rank/session.h"
 
 static bool overlap(const void *a, size_t na, const void *b, size_t nb)
@@ -57,12 +59,15 @@ static int run(muster_comm *comm, struct mu_call call)
 {
     struct mu_err err;
     int rc = mu_rank_enter(comm, false, mu_kinds[call.kind].name);
+    bool device = false;
 
     if (rc < 0)
         return rc;
     rc = check(comm, &call, &err);
     if (rc == 0)
-        rc = mu_coll_run(comm, &call, &err);
+        rc = mu_gpu_where(comm, &call, &device, &err);
+    if (rc == 0)
+        rc = device ? mu_gpu_run(comm, &call, &err) : mu_coll_run(comm, &call, &err);
     return mu_rank_leave(rc, &err);
 }
 
@@ -113,11 +118,41 @@ int muster_recv(void *buf, size_t count, muster_dtype dtype, int peer, int tag, 
     return run(comm, (struct mu_call){MU_OP_KIND_RECV, dtype, 0, peer, tag, count, NULL, buf});
 }
 
+/* A request for what was enqueued on the GPU. */
+static int start_device(muster_comm *comm, const struct mu_call *call, struct muster_request **out, struct mu_err *err)
+{
+    struct muster_request *req = calloc(1, sizeof *req);
+    int rc;
+
+    if (!req)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
+    rc = mu_gpu_run(comm, call, err);
+    if (rc < 0) {
+        free(req);
+        return rc;
+    }
+    req->comm = comm;
+    req->gpu_at = mu_gpu_issued(comm);
+    comm->requests++;
+    *out = req;
+    return 0;
+}
+
+static int wait_device(struct muster_request *req, struct mu_err *err)
+{
+    int rc = mu_gpu_wait(req->comm, req->gpu_at, err);
+
+    req->comm->requests--;
+    free(req);
+    return rc;
+}
+
 int muster_iallreduce(const void *send, void *recv, size_t count, muster_dtype dtype, muster_op op, muster_comm *comm,
                       muster_request **out)
 {
     struct mu_call call = {MU_OP_KIND_ALLREDUCE, dtype, op, 0, 0, count, send, recv};
     struct muster_request *req = NULL;
+    bool device = false;
     struct mu_err err;
     int rc = mu_rank_enter(comm, false, "iallreduce");
 
@@ -125,7 +160,9 @@ int muster_iallreduce(const void *send, void *recv, size_t count, muster_dtype d
         return rc;
     rc = out ? check(comm, &call, &err) : mu_err_set(&err, MUSTER_EARG, "muster_iallreduce: the request is NULL");
     if (rc == 0)
-        rc = mu_coll_start(comm, &call, &req, &err);
+        rc = mu_gpu_where(comm, &call, &device, &err);
+    if (rc == 0)
+        rc = device ? start_device(comm, &call, &req, &err) : mu_coll_start(comm, &call, &req, &err);
     if (rc == 0)
         *out = req;
     return mu_rank_leave(rc, &err);
@@ -141,7 +178,7 @@ int muster_test(muster_request *req, int *done)
     if (!req || !done)
         rc = mu_err_set(&err, MUSTER_EARG, "muster_test: the request or done is NULL");
     else
-        *done = mu_coll_test(req);
+        *done = req->gpu_at ? mu_gpu_ended(req->comm, req->gpu_at) : mu_coll_test(req);
     return mu_rank_leave(rc, &err);
 }
 
@@ -154,6 +191,9 @@ int muster_wait(muster_request **req)
         return rc;
     if (!req) {
         rc = mu_err_set(&err, MUSTER_EARG, "muster_wait: the request is NULL");
+    } else if (*req && (*req)->gpu_at) {
+        rc = wait_device(*req, &err);
+        *req = NULL;
     } else if (*req) {
         mu_coll_wait(*req);
         rc = mu_coll_release(*req, &err);
@@ -195,9 +235,36 @@ int muster_comm_set_stream(muster_comm *comm, void *cuda_stream)
     int rc = mu_rank_enter(comm, false, "comm_set_stream");
     struct mu_err err;
 
-    (void)cuda_stream;
     if (rc < 0)
         return rc;
-    rc = mu_err_set(&err, MUSTER_ENOSYS, "muster_comm_set_stream: this build has no GPU backend");
+    rc = mu_gpu_set_stream(comm, cuda_stream, &err);
+    if (rc == MUSTER_ENOSYS)
+        mu_err_prefix(&err, "muster_comm_set_stream");
     return mu_rank_leave(rc, &err);
+}
+
+int muster_comm_sync(muster_comm *comm)
+{
+    int rc = mu_rank_enter(comm, false, "comm_sync");
+    struct mu_err err;
+
+    if (rc < 0)
+        return rc;
+    return mu_rank_leave(mu_gpu_wait(comm, mu_gpu_issued(comm), &err), &err);
+}
+
+int muster_group_start(muster_comm *comm)
+{
+    int rc = mu_rank_enter(comm, false, "group_start");
+    struct mu_err err;
+
+    return rc < 0 ? rc : mu_rank_leave(mu_gpu_group_start(comm, &err), &err);
+}
+
+int muster_group_end(muster_comm *comm)
+{
+    int rc = mu_rank_enter(comm, false, "group_end");
+    struct mu_err err;
+
+    return rc < 0 ? rc : mu_rank_leave(mu_gpu_group_end(comm, &err), &err);
 }

@@ -1,0 +1,32 @@
+/* Collectives on GPU memory, by NCCL. A communicator gets an NCCL communicator with its first operation on GPU memory,
+ * which is therefore collective; operations are enqueued on its stream and waited for by whoever synchronises with
+ * that. A thread, the watchdog, looks at what is enqueued: when a rank has died, does not come, or NCCL or the GPU says
+ * that something failed, it aborts NCCL's communicator, so that the streams go on, and the next call returns the cause.
+ * Callers hold engine->lock unless it is said otherwise. */
+#ifndef MU_COLLECTIVES_NCCL_BACKEND_H
+#define MU_COLLECTIVES_NCCL_BACKEND_H
+
+#include "collectives/engine.h"
+
+/* Where the buffers of a call are: *device false for the host, and always where there is no CUDA. EARG when one is here
+ * and the other there. Needs no lock. */
+int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err);
+/* Enqueues it, or puts it to the open group. An error of NCCL's breaks the communicator. */
+int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
+/* Operations between the two are enqueued together, at the end. They nest. */
+int mu_gpu_group_start(struct muster_comm *comm, struct mu_err *err);
+int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err);
+/* What is enqueued before stays before what comes after. The stream must live until another one is set or the
+ * communicator is freed. */
+int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err);
+/* A failure that was found since: breaks the communicator, so that mu_comm_check returns it. */
+void mu_gpu_check(struct muster_comm *comm);
+/* How many operations have been enqueued; has the n-th one ended (or failed)? */
+uint64_t mu_gpu_issued(const struct muster_comm *comm);
+bool mu_gpu_ended(struct muster_comm *comm, uint64_t n);
+/* Waits for it, without the lock; the watchdog bounds it. */
+int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err);
+/* Frees what the communicator has of it; bounded. */
+void mu_gpu_detach(struct muster_comm *comm);
+
+#endif

@@ -1,0 +1,81 @@
+/* Inside the NCCL backend. */
+#ifndef MU_COLLECTIVES_NCCL_GPU_H
+#define MU_COLLECTIVES_NCCL_GPU_H
+
+#include <stdatomic.h>
+
+#include "collectives/nccl/api.h"
+#include "collectives/nccl/backend.h"
+
+#define MU_GPU_RING 256u
+
+struct mu_gpu_record { /* of a collective */
+    _Atomic uint64_t number;
+    uint64_t since; /* when it was enqueued */
+    struct mu_sig sig;
+    char pad[32];
+};
+_Static_assert(sizeof(struct mu_gpu_record) == 64, "a cache line");
+
+/* What the ranks of a node see of one another, in memory that they share (segment.h). */
+struct mu_gpu_board {
+    _Atomic uint64_t ctx;   /* of the communicator; 0: this rank has left it */
+    _Atomic uint64_t colls; /* collectives enqueued so far */
+    _Atomic int pid;
+    _Atomic int failed; /* code; text was written before */
+    char text[400];
+    struct mu_gpu_record ring[MU_GPU_RING];
+};
+
+enum mu_gpu_state { MU_GPU_UP, MU_GPU_FAILED };
+
+struct mu_gpu_comm {
+    struct muster_comm *comm;
+    struct mu_engine *engine;
+    struct mu_gpu_comm *next; /* of those that the watchdog looks at */
+    const struct mu_nccl_api *n;
+    const struct mu_cuda_api *c;
+    mu_nccl_comm nccl;
+    bool safe; /* calls of NCCL do not block */
+    int device;
+    mu_cu_ctx ctx;
+    struct mu_gpu_board *own, **boards; /* by rank; NULL: of another node */
+    uint64_t *checked;                  /* by rank: collectives whose signatures were compared */
+
+    pthread_mutex_t lock; /* who has it may call NCCL with this communicator; taken after engine->lock */
+    mu_cu_stream stream;
+    mu_cu_event event; /* recorded by the watchdog, or by who waits */
+    bool event_out;
+    uint64_t issued, marked;    /* operations; marked: those before the event */
+    uint64_t marked_colls;      /* collectives among them */
+    _Atomic uint64_t completed; /* operations that have ended */
+    uint64_t completed_colls, moved_at, looked_at;
+    struct mu_sig last; /* the newest operation */
+    _Atomic int state;
+    struct mu_err broken; /* written before state */
+    struct mu_gpu_abort *abort;
+};
+
+/* --- start.c --- */
+int mu_gpu_start(struct muster_comm *comm, const void *buffer, struct mu_err *err);
+/* NCCL's text for a result. */
+int mu_gpu_nccl_err(const struct mu_nccl_api *n, mu_nccl_comm comm, mu_nccl_result rc, const char *what,
+                    struct mu_err *err);
+/* Aborts in a thread of its own; the caller holds g->lock, or is the only one who knows g. */
+void mu_gpu_abort(struct mu_gpu_comm *g);
+
+/* --- issue.c --- */
+void mu_gpu_drop_group(struct muster_comm *comm);
+
+/* --- watch.c --- */
+/* The supervisor's word that a rank is dead; code 0: none. Needs no lock. */
+bool mu_gpu_dead_peer(const struct mu_engine *e, struct mu_err *err);
+/* Looks once; the caller holds g->lock. */
+void mu_gpu_look(struct mu_gpu_comm *g);
+/* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
+ * first that has not ended. */
+void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why);
+int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err);
+void mu_gpu_unwatch(struct mu_gpu_comm *g);
+
+#endif

@@ -1,0 +1,358 @@
+/* Operations are enqueued here. */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "collectives/nccl/gpu.h"
+#include "runtime/base/clock.h"
+
+#define BARE_POLLS 100u
+#define NAP_NS 50000
+
+struct mu_gpu_group {
+    unsigned depth, n, room;
+    struct mu_call *calls;
+};
+
+static const mu_nccl_dtype dtypes[] = {
+    [MUSTER_INT8] = MU_NCCL_INT8,       [MUSTER_UINT8] = MU_NCCL_UINT8,       [MUSTER_INT32] = MU_NCCL_INT32,
+    [MUSTER_UINT32] = MU_NCCL_UINT32,   [MUSTER_INT64] = MU_NCCL_INT64,       [MUSTER_UINT64] = MU_NCCL_UINT64,
+    [MUSTER_FLOAT16] = MU_NCCL_FLOAT16, [MUSTER_BFLOAT16] = MU_NCCL_BFLOAT16, [MUSTER_FLOAT32] = MU_NCCL_FLOAT32,
+    [MUSTER_FLOAT64] = MU_NCCL_FLOAT64,
+};
+static const mu_nccl_op ops[] = {
+    [MUSTER_SUM] = MU_NCCL_SUM, [MUSTER_PROD] = MU_NCCL_PROD, [MUSTER_MIN] = MU_NCCL_MIN,
+    [MUSTER_MAX] = MU_NCCL_MAX, [MUSTER_AVG] = MU_NCCL_AVG,
+};
+
+/* --- which memory --- */
+
+static bool on_device(const struct mu_cuda_api *c, const void *p)
+{
+    unsigned type = 0;
+
+    /* What CUDA does not know is memory of the host; so is everything as long as nobody has started CUDA. */
+    return p && c->cuPointerGetAttribute(&type, MU_CU_POINTER_MEMORY_TYPE, (mu_cu_ptr)(uintptr_t)p) == MU_CU_OK &&
+           type == MU_CU_MEMORY_DEVICE;
+}
+
+int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err)
+{
+    static _Atomic int have; /* 0: not known, 1: no CUDA here */
+    const struct mu_kind *k = &mu_kinds[call->kind];
+    bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root), s, r;
+    const struct mu_cuda_api *c;
+
+    *device = false;
+    if (atomic_load_explicit(&have, memory_order_relaxed) || !call->count)
+        return 0;
+    if (mu_cuda_load(&c, NULL) < 0) {
+        atomic_store_explicit(&have, 1, memory_order_relaxed);
+        return 0;
+    }
+    s = k->send && on_device(c, call->send);
+    r = takes && on_device(c, call->recv);
+    if (k->send && takes && s != r)
+        return mu_err_set(err, MUSTER_EARG, "muster_%s: the %s buffer is in GPU memory and the other one is not",
+                          k->name, s ? "send" : "receive");
+    *device = s || r;
+    return 0;
+}
+
+/* --- one call --- */
+
+static mu_nccl_result all_to_all(struct mu_gpu_comm *g, const struct mu_call *call, mu_nccl_dtype t)
+{
+    size_t block = call->count * mu_dtype_size(call->dtype);
+    mu_nccl_result rc = g->n->ncclGroupStart(), end;
+
+    if (rc != MU_NCCL_OK)
+        return rc;
+    for (int p = 0; p < g->comm->size && rc == MU_NCCL_OK; p++) {
+        rc = g->n->ncclSend(mu_at(call->send, (size_t)p * block), call->count, t, p, g->nccl, g->stream);
+        if (rc == MU_NCCL_OK)
+            rc = g->n->ncclRecv(mu_at(call->recv, (size_t)p * block), call->count, t, p, g->nccl, g->stream);
+    }
+    end = g->n->ncclGroupEnd();
+    return rc == MU_NCCL_OK ? end : rc;
+}
+
+static mu_nccl_result issue(struct mu_gpu_comm *g, const struct mu_call *call)
+{
+    const struct mu_nccl_api *n = g->n;
+    mu_nccl_dtype t = dtypes[call->dtype];
+    mu_nccl_op op = ops[call->op];
+
+    switch (call->kind) {
+    case MU_OP_KIND_ALLREDUCE:
+        return n->ncclAllReduce(call->send, call->recv, call->count, t, op, g->nccl, g->stream);
+    case MU_OP_KIND_REDUCE:
+        return n->ncclReduce(call->send, call->recv, call->count, t, op, call->root, g->nccl, g->stream);
+    case MU_OP_KIND_REDUCE_SCATTER:
+        return n->ncclReduceScatter(call->send, call->recv, call->count, t, op, g->nccl, g->stream);
+    case MU_OP_KIND_ALLGATHER:
+        return n->ncclAllGather(call->send, call->recv, call->count, t, g->nccl, g->stream);
+    case MU_OP_KIND_BROADCAST:
+        return n->ncclBroadcast(call->recv, call->recv, call->count, t, call->root, g->nccl, g->stream);
+    case MU_OP_KIND_ALLTOALL:
+        if (!n->ncclAlltoAll)
+            return all_to_all(g, call, t);
+        return n->ncclAlltoAll(call->send, call->recv, call->count, t, g->nccl, g->stream);
+    case MU_OP_KIND_SEND:
+        return n->ncclSend(call->send, call->count, t, call->root, g->nccl, g->stream);
+    case MU_OP_KIND_RECV:
+        return n->ncclRecv(call->recv, call->count, t, call->root, g->nccl, g->stream);
+    default:
+        return MU_NCCL_INVALID_USAGE;
+    }
+}
+
+/* The others look at this while the call is still being made. */
+static void note(struct mu_gpu_comm *g, const struct mu_call *call)
+{
+    const struct mu_kind *k = &mu_kinds[call->kind];
+    struct mu_gpu_record *r;
+    uint64_t number;
+
+    g->last = (struct mu_sig){.kind = call->kind,
+                              .dtype = (uint8_t)call->dtype,
+                              .op = k->has_op ? (uint8_t)call->op : 0,
+                              .root = k->has_root ? call->root : 0,
+                              .count = call->count};
+    if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
+        g->moved_at = mu_now();
+    g->issued++;
+    if (k->has_peer)
+        return;
+    number = atomic_load_explicit(&g->own->colls, memory_order_relaxed) + 1;
+    r = &g->own->ring[number % MU_GPU_RING];
+    atomic_store_explicit(&r->number, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    r->since = g->moved_at;
+    r->sig = g->last;
+    atomic_store_explicit(&r->number, number, memory_order_release);
+    atomic_store_explicit(&g->own->colls, number, memory_order_release);
+}
+
+/* In safe mode NCCL may still be at work when it returns; the next call must wait for it. */
+static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
+{
+    uint64_t deadline = mu_now() + g->engine->timeout;
+
+    for (unsigned polls = 0; rc == MU_NCCL_IN_PROGRESS; polls++) {
+        mu_nccl_result got = g->n->ncclCommGetAsyncError(g->nccl, &rc);
+
+        if (got != MU_NCCL_OK)
+            return got;
+        if (rc != MU_NCCL_IN_PROGRESS)
+            break;
+        if (mu_gpu_dead_peer(g->engine, err))
+            return rc;
+        if (mu_now() > deadline) {
+            mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s", (double)g->engine->timeout / 1e9);
+            return rc;
+        }
+        if (polls < BARE_POLLS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    }
+    return rc;
+}
+
+static int checked(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+{
+    const struct mu_kind *k = &mu_kinds[call->kind];
+
+    if (call->kind == MU_OP_KIND_ALLTOALL && call->send == call->recv)
+        return mu_err_set(err, MUSTER_EARG, "muster_alltoall: in place is not available in GPU memory");
+    if (k->has_peer && call->tag)
+        return mu_err_set(err, MUSTER_EARG, "muster_%s: tag %d, but in GPU memory it must be 0", k->name, call->tag);
+    if (!comm->gpu) {
+        int rc = mu_gpu_start(comm, k->send ? call->send : call->recv, err);
+
+        if (rc < 0)
+            return mu_err_prefix(err, "muster_%s in GPU memory", k->name);
+    }
+    return 0;
+}
+
+static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsigned n, bool group, struct mu_err *err)
+{
+    struct mu_gpu_comm *g = comm->gpu;
+    struct mu_err why = {0};
+    mu_nccl_result rc = MU_NCCL_OK, end;
+
+    pthread_mutex_lock(&g->lock);
+    if (atomic_load(&g->state) == MU_GPU_UP) {
+        for (unsigned i = 0; i < n; i++)
+            note(g, &calls[i]);
+        if (group)
+            rc = g->n->ncclGroupStart();
+        for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
+            rc = issue(g, &calls[i]);
+        if (group) {
+            end = g->n->ncclGroupEnd();
+            rc = rc == MU_NCCL_OK ? end : rc;
+        }
+        rc = settle(g, rc, &why);
+        if (rc != MU_NCCL_OK && !why.code)
+            mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
+        if (why.code)
+            mu_gpu_fail(g, &why);
+    }
+    pthread_mutex_unlock(&g->lock);
+    mu_gpu_check(comm);
+    return mu_comm_check(comm, err);
+}
+
+int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+{
+    struct mu_gpu_group *group = comm->gpu_group;
+    int rc;
+
+    mu_gpu_check(comm);
+    mu_coll_watch(comm->engine);
+    mu_coll_settle(comm->engine);
+    rc = mu_comm_check(comm, err);
+    if (rc < 0)
+        return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
+    if (!group || !group->depth) {
+        rc = checked(comm, call, err);
+        return rc < 0 ? rc : issue_all(comm, call, 1, false, err);
+    }
+    if (group->n == group->room) {
+        unsigned room = group->room ? 2 * group->room : 16;
+        struct mu_call *more = realloc(group->calls, room * sizeof *more);
+
+        if (!more)
+            return mu_err_set(err, MUSTER_ENOMEM, "no memory for a group of %u operations", room);
+        group->calls = more;
+        group->room = room;
+    }
+    group->calls[group->n++] = *call;
+    return 0;
+}
+
+int mu_gpu_group_start(struct muster_comm *comm, struct mu_err *err)
+{
+    if (!comm->gpu_group)
+        comm->gpu_group = calloc(1, sizeof *comm->gpu_group);
+    if (!comm->gpu_group)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a group");
+    comm->gpu_group->depth++;
+    return 0;
+}
+
+int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err)
+{
+    struct mu_gpu_group *group = comm->gpu_group;
+    int rc = 0;
+    unsigned n;
+
+    if (!group || !group->depth)
+        return mu_err_set(err, MUSTER_EARG, "muster_group_end: no group is open");
+    if (--group->depth || !group->n)
+        return 0;
+    n = group->n;
+    group->n = 0;
+    mu_gpu_check(comm);
+    rc = mu_comm_check(comm, err);
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = checked(comm, &group->calls[i], err);
+    return rc < 0 ? rc : issue_all(comm, group->calls, n, true, err);
+}
+
+/* --- streams and waiting --- */
+
+int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err)
+{
+    struct mu_gpu_comm *g = comm->gpu;
+    const struct mu_cuda_api *c;
+    mu_cu_result cu = MU_CU_OK;
+    int rc = mu_cuda_load(&c, err);
+
+    if (rc < 0)
+        return rc;
+    comm->stream = stream;
+    if (!g)
+        return 0;
+    pthread_mutex_lock(&g->lock);
+    if (g->issued > g->completed && atomic_load(&g->state) == MU_GPU_UP) {
+        cu = c->cuEventRecord(g->event, g->stream);
+        if (cu == MU_CU_OK)
+            cu = c->cuStreamWaitEvent(stream, g->event, 0);
+        g->event_out = cu == MU_CU_OK;
+        g->marked = g->issued;
+        g->marked_colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    }
+    g->stream = stream;
+    pthread_mutex_unlock(&g->lock);
+    return cu == MU_CU_OK
+               ? 0
+               : mu_err_set(err, MUSTER_EARG, "muster_comm_set_stream: CUDA refused a stream (error %d)", (int)cu);
+}
+
+void mu_gpu_check(struct muster_comm *comm)
+{
+    struct mu_gpu_comm *g = comm->gpu;
+
+    struct mu_err err;
+
+    if (!g || comm->dead)
+        return;
+    if (atomic_load_explicit(&g->state, memory_order_acquire) == MU_GPU_UP) {
+        if (!mu_gpu_dead_peer(comm->engine, &err)) /* its text names the operation, too */
+            return;
+        pthread_mutex_lock(&g->lock);
+        mu_gpu_look(g);
+        pthread_mutex_unlock(&g->lock);
+    }
+    mu_coll_break_comm(comm, &g->broken);
+    mu_coll_settle(comm->engine);
+}
+
+uint64_t mu_gpu_issued(const struct muster_comm *comm)
+{
+    return comm->gpu ? comm->gpu->issued : 0;
+}
+
+bool mu_gpu_ended(struct muster_comm *comm, uint64_t n)
+{
+    struct mu_gpu_comm *g = comm->gpu;
+
+    if (!g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP)
+        return true;
+    pthread_mutex_lock(&g->lock);
+    mu_gpu_look(g);
+    pthread_mutex_unlock(&g->lock);
+    return atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
+}
+
+int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
+{
+    struct mu_engine *e = comm->engine;
+
+    for (unsigned polls = 0; !mu_gpu_ended(comm, n); polls++) {
+        mu_coll_beat(e);
+        pthread_mutex_unlock(&e->lock);
+        if (polls < BARE_POLLS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+        pthread_mutex_lock(&e->lock);
+    }
+    if (comm->gpu && atomic_load(&comm->gpu->completed) >= n && !comm->dead)
+        return 0;
+    mu_gpu_check(comm);
+    return mu_comm_check(comm, err);
+}
+
+void mu_gpu_drop_group(struct muster_comm *comm)
+{
+    if (comm->gpu_group)
+        free(comm->gpu_group->calls);
+    free(comm->gpu_group);
+    comm->gpu_group = NULL;
+}

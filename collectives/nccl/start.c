@@ -1,0 +1,468 @@
+/* How a communicator gets its NCCL communicator, and how it loses it. Each of the two is done by a thread of its own,
+ * because no call of NCCL can be relied on to return: whoever waits for it waits until a deadline, and what has not
+ * returned by then is left alone. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collectives/nccl/gpu.h"
+#include "collectives/segment.h"
+#include "collectives/shm.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/nvlib.h"
+
+#define TRIES 3
+#define NAP_NS 1000000
+#define MOST_START (60 * MU_SEC) /* of one try */
+#define MOST_END (5 * MU_SEC)
+#define STUCK (2 * MU_SEC) /* beyond its deadline */
+
+int mu_gpu_nccl_err(const struct mu_nccl_api *n, mu_nccl_comm comm, mu_nccl_result rc, const char *what,
+                    struct mu_err *err)
+{
+    const char *more = comm ? n->ncclGetLastError(comm) : NULL;
+
+    return mu_err_set(err, rc == MU_NCCL_REMOTE_ERROR ? MUSTER_EPEER : MUSTER_ENODE, "NCCL %s: %s: %s%s%.200s", n->text,
+                      what, n->ncclGetErrorString(rc), more && *more ? ": " : "", more ? more : "");
+}
+
+/* --- threads that may never return --- */
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+}
+
+static bool spawn(void *(*fn)(void *), void *arg)
+{
+    pthread_attr_t attr;
+    sigset_t all, was;
+    pthread_t t;
+    bool ok;
+
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &was);
+    ok = pthread_create(&t, &attr, fn, arg) == 0;
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    pthread_attr_destroy(&attr);
+    return ok;
+}
+
+struct mu_gpu_abort { /* also an end in peace */
+    _Atomic int owners;
+    _Atomic bool done;
+    const struct mu_nccl_api *n;
+    const struct mu_cuda_api *c;
+    mu_nccl_comm nccl;
+    mu_cu_ctx ctx;
+    bool finalize;
+};
+
+static void disown(struct mu_gpu_abort *a)
+{
+    if (a && atomic_fetch_sub(&a->owners, 1) == 1)
+        free(a);
+}
+
+static void *end(void *arg)
+{
+    struct mu_gpu_abort *a = arg;
+    mu_nccl_result rc;
+
+    a->c->cuCtxSetCurrent(a->ctx);
+    if (a->finalize) {
+        rc = a->n->ncclCommFinalize(a->nccl);
+        while (rc == MU_NCCL_IN_PROGRESS && a->n->ncclCommGetAsyncError(a->nccl, &rc) == MU_NCCL_OK)
+            nap();
+        a->n->ncclCommDestroy(a->nccl);
+    } else {
+        a->n->ncclCommAbort(a->nccl);
+    }
+    atomic_store(&a->done, true);
+    disown(a);
+    return NULL;
+}
+
+static struct mu_gpu_abort *begin_end(struct mu_gpu_comm *g, bool finalize)
+{
+    struct mu_gpu_abort *a = calloc(1, sizeof *a);
+
+    if (!a)
+        return NULL;
+    atomic_store(&a->owners, 2);
+    a->n = g->n;
+    a->c = g->c;
+    a->nccl = g->nccl;
+    a->ctx = g->ctx;
+    a->finalize = finalize;
+    if (spawn(end, a))
+        return a;
+    free(a);
+    return NULL;
+}
+
+void mu_gpu_abort(struct mu_gpu_comm *g)
+{
+    g->abort = begin_end(g, false);
+}
+
+/* --- coming up --- */
+
+struct birth {
+    _Atomic int owners;
+    _Atomic bool done, given_up;
+    const struct mu_nccl_api *n;
+    const struct mu_cuda_api *c;
+    mu_nccl_id id;
+    int rank, size;
+    bool safe;
+    uint64_t deadline;
+    mu_cu_ctx ctx;
+    mu_nccl_comm nccl; /* NULL: err */
+    struct mu_err err;
+};
+
+static void leave(struct birth *b)
+{
+    if (atomic_fetch_sub(&b->owners, 1) == 1)
+        free(b);
+}
+
+static void *give_birth(void *arg)
+{
+    struct birth *b = arg;
+    mu_nccl_config config = {.size = sizeof config,
+                             .magic = MU_NCCL_CONFIG_MAGIC,
+                             .version = MU_NCCL_OLDEST,
+                             .blocking = !b->safe,
+                             .cga_cluster_size = MU_NCCL_UNDEF,
+                             .min_ctas = MU_NCCL_UNDEF,
+                             .max_ctas = MU_NCCL_UNDEF,
+                             .split_share = MU_NCCL_UNDEF};
+    mu_nccl_comm comm = NULL;
+    mu_nccl_result rc;
+
+    b->c->cuCtxSetCurrent(b->ctx);
+    rc = b->n->ncclCommInitRankConfig(&comm, b->size, b->id, b->rank, &config);
+    while (rc == MU_NCCL_IN_PROGRESS && !atomic_load(&b->given_up)) {
+        mu_nccl_result got = b->n->ncclCommGetAsyncError(comm, &rc);
+
+        if (got != MU_NCCL_OK)
+            rc = got;
+        if (rc != MU_NCCL_IN_PROGRESS)
+            break;
+        if (mu_now() > b->deadline)
+            atomic_store(&b->given_up, true);
+        nap();
+    }
+    if (rc == MU_NCCL_OK && comm && !atomic_load(&b->given_up)) {
+        b->nccl = comm;
+    } else {
+        if (rc == MU_NCCL_OK || rc == MU_NCCL_IN_PROGRESS)
+            mu_err_set(&b->err, MUSTER_ETIMEOUT, "NCCL %s has not come up in time", b->n->text);
+        else
+            mu_gpu_nccl_err(b->n, comm, rc, "it does not come up", &b->err);
+        if (comm)
+            b->n->ncclCommAbort(comm);
+    }
+    atomic_store(&b->done, true);
+    leave(b);
+    return NULL;
+}
+
+/* The engine is unlocked while its caller sleeps; a supervisor's word ends the wait. */
+static bool doze(struct mu_engine *e)
+{
+    struct mu_err err;
+
+    mu_coll_beat(e);
+    pthread_mutex_unlock(&e->lock);
+    nap();
+    pthread_mutex_lock(&e->lock);
+    return !mu_gpu_dead_peer(e, &err);
+}
+
+struct hello { /* what ranks tell before a try */
+    int32_t code;
+    int32_t version;
+    uint64_t board; /* + 1 in the segment; 0: private */
+    mu_nccl_id id;
+    char why[200];
+};
+
+struct result {
+    int32_t code; /* 0: up */
+    int32_t stuck;
+    char why[200];
+};
+
+static int gather(struct muster_comm *comm, const void *mine, size_t bytes, void *all, struct mu_err *err)
+{
+    return mu_coll_run(
+        comm,
+        &(struct mu_call){
+            .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = bytes, .send = mine, .recv = all},
+        err);
+}
+
+static void try_once(struct mu_gpu_comm *g, const mu_nccl_id *id, uint64_t most, struct result *result)
+{
+    struct muster_comm *comm = g->comm;
+    struct birth *b = calloc(1, sizeof *b);
+    bool alive = true;
+
+    *result = (struct result){.code = MUSTER_ENOMEM, .why = "no memory or thread to bring NCCL up"};
+    if (!b)
+        return;
+    atomic_store(&b->owners, 2);
+    b->n = g->n;
+    b->c = g->c;
+    b->id = *id;
+    b->rank = comm->rank;
+    b->size = comm->size;
+    b->safe = g->safe;
+    b->deadline = mu_now() + most;
+    b->ctx = g->ctx;
+    if (!spawn(give_birth, b)) {
+        free(b);
+        return;
+    }
+    while (!atomic_load(&b->done) && alive && mu_now() < b->deadline + STUCK)
+        alive = doze(g->engine);
+    if (!atomic_load(&b->done)) {
+        atomic_store(&b->given_up, true);
+        *result = (struct result){.code = MUSTER_ETIMEOUT, .stuck = true};
+        snprintf(result->why, sizeof result->why, "NCCL %s has not come up in time and does not return", g->n->text);
+    } else if (b->nccl) {
+        g->nccl = b->nccl;
+        result->code = 0;
+    } else {
+        result->code = b->err.code;
+        snprintf(result->why, sizeof result->why, "%.199s", b->err.text);
+    }
+    leave(b);
+}
+
+/* Who has not come up says why; one who has merely waited for the others says less. */
+static int worst(const struct muster_comm *comm, const struct result *all, bool *stuck, struct mu_err *err)
+{
+    int at = -1, late = 0;
+    char who[100];
+
+    *stuck = false;
+    for (int r = 0; r < comm->size; r++) {
+        *stuck |= all[r].stuck != 0;
+        late += all[r].code == MUSTER_ETIMEOUT;
+        if (all[r].code && (at < 0 || (all[at].code == MUSTER_ETIMEOUT && all[r].code != MUSTER_ETIMEOUT)))
+            at = r;
+    }
+    if (at < 0)
+        return 0;
+    if (all[at].code == MUSTER_ETIMEOUT)
+        return mu_err_set(err, MUSTER_ETIMEOUT, "%d of %d ranks: %s", late, comm->size, all[at].why);
+    return mu_err_set(err, at == comm->rank ? all[at].code : MUSTER_EPEER, "%s: %s",
+                      mu_comm_who(comm, at, who, sizeof who), all[at].why);
+}
+
+static uint64_t start_most(const struct mu_engine *e)
+{
+    const char *s = getenv("MUSTER_NCCL_START");
+    double v = s ? strtod(s, NULL) : 0;
+    uint64_t most = e->timeout / 4 < MOST_START ? e->timeout / 4 : MOST_START;
+
+    return v > 0 && v < 1e6 ? (uint64_t)(v * 1e9) : most;
+}
+
+static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err)
+{
+    struct muster_comm *comm = g->comm;
+    mu_auto_free struct hello *hellos = calloc((size_t)comm->size, sizeof *hellos);
+    mu_auto_free struct result *results = calloc((size_t)comm->size, sizeof *results);
+    char who[100];
+    int rc = 0;
+
+    if (!hellos || !results)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
+    for (int t = 0; t < TRIES; t++) {
+        struct result result;
+        bool stuck = false;
+
+        if (comm->rank == 0 && !mine->code) { /* a fresh id for each try */
+            mu_nccl_result got = g->n->ncclGetUniqueId(&mine->id);
+
+            if (got != MU_NCCL_OK) {
+                struct mu_err why;
+
+                mine->code = mu_gpu_nccl_err(g->n, NULL, got, "no unique id", &why);
+                snprintf(mine->why, sizeof mine->why, "%.199s", why.text);
+            }
+        }
+        rc = gather(comm, mine, sizeof *mine, hellos, err);
+        if (rc < 0)
+            return rc;
+        for (int r = 0; r < comm->size; r++)
+            if (hellos[r].code)
+                return mu_err_set(err, hellos[r].code, "%s: %.199s", mu_comm_who(comm, r, who, sizeof who),
+                                  hellos[r].why);
+        for (int r = 0; r < comm->size; r++)
+            if (hellos[r].version != hellos[0].version)
+                return mu_err_set(err, MUSTER_EVERSION, "%s has another version of NCCL than %s (%d, %d)",
+                                  mu_comm_who(comm, r, who, sizeof who), "rank 0 of the communicator",
+                                  hellos[r].version, hellos[0].version);
+        try_once(g, &hellos[0].id, start_most(g->engine), &result);
+        rc = gather(comm, &result, sizeof result, results, err);
+        if (rc == 0)
+            rc = worst(comm, results, &stuck, err);
+        if (rc == 0) {
+            for (int r = 0; r < comm->size; r++)
+                if (r == comm->rank)
+                    g->boards[r] = g->own;
+                else if (hellos[r].board && g->engine->shm)
+                    g->boards[r] =
+                        mu_seg_at(&g->engine->shm->peers[comm->world[r]].seg, hellos[r].board, sizeof *g->own);
+            return 0;
+        }
+        if (g->nccl) {
+            g->abort = begin_end(g, false);
+            for (uint64_t until = mu_now() + STUCK; g->abort && !atomic_load(&g->abort->done) && mu_now() < until;)
+                doze(g->engine);
+            disown(g->abort);
+            g->abort = NULL;
+            g->nccl = NULL;
+        }
+        if (stuck || comm->dead || g->engine->dead)
+            return rc;
+    }
+    return mu_err_prefix(err, "in %d tries", TRIES);
+}
+
+static int read_mode(bool *safe, struct mu_err *err)
+{
+    const char *s = getenv("MUSTER_NCCL_MODE");
+
+    if (s && *s && strcmp(s, "safe") && strcmp(s, "fast"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_NCCL_MODE=%s: safe or fast is needed", s);
+    *safe = !s || strcmp(s, "fast") != 0;
+    return 0;
+}
+
+static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine, struct mu_err *err)
+{
+    int rc = read_mode(&g->safe, err);
+
+    if (rc == 0)
+        rc = mu_cuda_load(&g->c, err);
+    if (rc == 0)
+        rc = mu_nccl_load(&g->n, err);
+    if (rc < 0)
+        return rc;
+    mine->version = g->n->version;
+    if (g->c->cuPointerGetAttribute(&g->device, MU_CU_POINTER_DEVICE, (mu_cu_ptr)(uintptr_t)buffer) != MU_CU_OK ||
+        g->c->cuDevicePrimaryCtxRetain(&g->ctx, g->device) != MU_CU_OK)
+        return mu_err_set(err, MUSTER_ENODE, "CUDA does not give the context of the buffer's GPU");
+    return 0;
+}
+
+/* Frees what never came up, or is down; NCCL's own is gone or given up. */
+static void drop(struct mu_gpu_comm *g)
+{
+    mu_cu_ctx was = NULL;
+
+    if (g->own) {
+        atomic_store(&g->own->ctx, 0);
+        if (!mu_seg_free(g->own))
+            free(g->own);
+    }
+    if (g->ctx) {
+        g->c->cuCtxGetCurrent(&was);
+        g->c->cuCtxSetCurrent(g->ctx);
+        if (g->event)
+            g->c->cuEventDestroy_v2(g->event);
+        g->c->cuCtxSetCurrent(was);
+        g->c->cuDevicePrimaryCtxRelease_v2(g->device);
+    }
+    pthread_mutex_destroy(&g->lock);
+    free(g->boards);
+    free(g->checked);
+    free(g);
+}
+
+static int make_event(struct mu_gpu_comm *g, struct mu_err *err)
+{
+    mu_cu_ctx was = NULL;
+    mu_cu_result rc;
+
+    g->c->cuCtxGetCurrent(&was);
+    g->c->cuCtxSetCurrent(g->ctx);
+    rc = g->c->cuEventCreate(&g->event, MU_CU_EVENT_NO_TIMING);
+    g->c->cuCtxSetCurrent(was);
+    return rc == MU_CU_OK ? 0 : mu_err_set(err, MUSTER_ENODE, "CUDA gives no event (error %d)", (int)rc);
+}
+
+int mu_gpu_start(struct muster_comm *comm, const void *buffer, struct mu_err *err)
+{
+    struct mu_engine *e = comm->engine;
+    struct mu_gpu_comm *g = calloc(1, sizeof *g);
+    struct hello mine = {0};
+    struct mu_err why;
+    int rc;
+
+    if (!g)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
+    pthread_mutex_init(&g->lock, NULL);
+    g->comm = comm;
+    g->engine = e;
+    g->stream = comm->stream;
+    g->boards = calloc((size_t)comm->size, sizeof *g->boards);
+    g->checked = calloc((size_t)comm->size, sizeof *g->checked);
+    g->own = e->shm ? mu_seg_alloc(sizeof *g->own) : NULL;
+    if (g->own)
+        mine.board = mu_seg_offset(g->own, sizeof *g->own);
+    else
+        g->own = calloc(1, sizeof *g->own);
+    if (!g->boards || !g->checked || !g->own) {
+        drop(g);
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
+    }
+    atomic_store(&g->own->ctx, comm->ctx);
+    rc = prepare(g, buffer, &mine, &why);
+    if (rc == 0)
+        rc = make_event(g, &why);
+    if (rc < 0) { /* the others shall hear of it */
+        mine.code = rc;
+        snprintf(mine.why, sizeof mine.why, "%.199s", why.text);
+    }
+    rc = come_up(g, &mine, err);
+    if (rc == 0)
+        rc = mu_gpu_watch(g, err);
+    if (rc < 0) {
+        drop(g);
+        return rc;
+    }
+    comm->gpu = g;
+    return 0;
+}
+
+void mu_gpu_detach(struct muster_comm *comm)
+{
+    struct mu_gpu_comm *g = comm->gpu;
+    struct mu_gpu_abort *a;
+    uint64_t until;
+
+    mu_gpu_drop_group(comm);
+    if (!g)
+        return;
+    comm->gpu = NULL;
+    mu_gpu_unwatch(g);
+    a = g->abort;
+    if (atomic_load(&g->state) == MU_GPU_UP)
+        a = begin_end(g, !comm->dead);
+    for (until = mu_now() + (comm->dead ? STUCK : MOST_END); a && !atomic_load(&a->done) && mu_now() < until;)
+        nap();
+    disown(a);
+    drop(g);
+}

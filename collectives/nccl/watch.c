@@ -1,0 +1,321 @@
+/* The watchdog: what is enqueued, whether it ends, and who is to blame if it does not. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "collectives/nccl/gpu.h"
+#include "collectives/shm.h"
+#include "runtime/base/clock.h"
+
+#define TICK (10 * MU_MS)
+#define PEERS_AFTER (5 * MU_MS) /* others are looked at no more often */
+
+static struct {
+    pthread_mutex_t lock; /* taken before that of a communicator */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool running, stop;
+    struct mu_gpu_comm *first;
+} watch = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+/* --- failures --- */
+
+bool mu_gpu_dead_peer(const struct mu_engine *e, struct mu_err *err)
+{
+    return mu_coll_abort_word(e, err);
+}
+
+static const struct mu_sig *sig_of(const struct mu_gpu_board *b, uint64_t number, struct mu_sig *room)
+{
+    const struct mu_gpu_record *r = &b->ring[number % MU_GPU_RING];
+
+    if (!number || atomic_load_explicit(&r->number, memory_order_acquire) != number)
+        return NULL;
+    *room = r->sig;
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&r->number, memory_order_relaxed) == number ? room : NULL;
+}
+
+static void fail_at(struct mu_gpu_comm *g, uint64_t number, const struct mu_err *why)
+{
+    struct mu_sig room;
+    const struct mu_sig *sig = sig_of(g->own, number, &room);
+    int up = MU_GPU_UP;
+
+    if (atomic_load(&g->state) != up)
+        return;
+    mu_err_set(&g->broken, why->code, "muster_%s in GPU memory, operation %llu of rank %d: %s",
+               mu_kinds[(sig ? sig : &g->last)->kind].name, (unsigned long long)number, g->engine->tp->rank, why->text);
+    snprintf(g->own->text, sizeof g->own->text, "%.399s", why->text);
+    atomic_store_explicit(&g->own->failed, why->code, memory_order_release);
+    mu_gpu_abort(g);
+    atomic_store_explicit(&g->state, MU_GPU_FAILED, memory_order_release);
+}
+
+void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why)
+{
+    uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+
+    fail_at(g, g->completed_colls < colls ? g->completed_colls + 1 : colls, why);
+}
+
+/* --- what has ended --- */
+
+static bool cuda_err(const struct mu_cuda_api *c, mu_cu_result rc, struct mu_err *err)
+{
+    const char *name = NULL;
+
+    if (c->cuGetErrorName(rc, &name) != MU_CU_OK || !name)
+        name = "unknown";
+    mu_err_set(err, MUSTER_ENODE, "the GPU has failed: %s (%d)", name, (int)rc);
+    return false;
+}
+
+/* An event behind everything that was enqueued tells when it has ended; the caller of the operations pays nothing for
+ * it. False: err says what has failed. */
+static bool mark(struct mu_gpu_comm *g, struct mu_err *err)
+{
+    mu_cu_capture capture = MU_CU_NOT_CAPTURING;
+    mu_cu_result rc;
+
+    if (g->event_out) {
+        rc = g->c->cuEventQuery(g->event);
+        if (rc == MU_CU_NOT_READY)
+            return true;
+        if (rc != MU_CU_OK)
+            return cuda_err(g->c, rc, err);
+        g->event_out = false;
+        g->completed_colls = g->marked_colls;
+        g->moved_at = mu_now();
+        atomic_store_explicit(&g->completed, g->marked, memory_order_release);
+    }
+    if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
+        return true;
+    rc = g->c->cuStreamIsCapturing(g->stream, &capture);
+    if (rc == MU_CU_OK && capture != MU_CU_NOT_CAPTURING) {
+        g->moved_at = mu_now(); /* nothing runs while a graph is being made */
+        return true;
+    }
+    if (rc == MU_CU_OK)
+        rc = g->c->cuEventRecord(g->event, g->stream);
+    if (rc != MU_CU_OK)
+        return cuda_err(g->c, rc, err);
+    g->event_out = true;
+    g->marked = g->issued;
+    g->marked_colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    return true;
+}
+
+/* --- the others --- */
+
+/* Ranks enqueue the same collectives in the same order. False: one does not. */
+static bool compare(struct mu_gpu_comm *g, int r, const struct mu_gpu_board *b, uint64_t *number, struct mu_err *err)
+{
+    uint64_t mine = atomic_load_explicit(&g->own->colls, memory_order_acquire),
+             theirs = atomic_load_explicit(&b->colls, memory_order_acquire), end = mine < theirs ? mine : theirs;
+    char what[120], me[100], they[100], my_call[120], their_call[120];
+    struct mu_sig room[2];
+
+    if (g->checked[r] + MU_GPU_RING < end)
+        g->checked[r] = end - MU_GPU_RING;
+    while (g->checked[r] < end) {
+        const struct mu_sig *a, *x;
+
+        *number = ++g->checked[r];
+        a = sig_of(g->own, *number, &room[0]);
+        x = sig_of(b, *number, &room[1]);
+        if (!a || !x || !mu_sig_differs(a, x, what, sizeof what))
+            continue;
+        mu_err_set(err, MUSTER_EMISMATCH, "%s calls %s where %s calls %s; different: %s",
+                   mu_comm_who(g->comm, g->comm->rank, me, sizeof me), mu_sig_text(a, my_call, sizeof my_call),
+                   mu_comm_who(g->comm, r, they, sizeof they), mu_sig_text(x, their_call, sizeof their_call), what);
+        return false;
+    }
+    return true;
+}
+
+static bool is_gone(const struct mu_gpu_comm *g, int r)
+{
+    const struct mu_shm_peer *p = &g->engine->shm->peers[g->comm->world[r]];
+
+    return !g->engine->head && p->pid && kill(p->pid, 0) < 0 && errno == ESRCH;
+}
+
+/* False: one of them has failed, or disagrees. */
+static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+{
+    char who[100];
+
+    for (int r = 0; r < g->comm->size; r++) {
+        const struct mu_gpu_board *b = g->boards[r];
+        int code;
+
+        if (!b || b == g->own || atomic_load_explicit(&b->ctx, memory_order_acquire) != g->comm->ctx)
+            continue;
+        code = atomic_load_explicit(&b->failed, memory_order_acquire);
+        if (code == MUSTER_EPEER || code == MUSTER_ETIMEOUT || code == MUSTER_EMISMATCH) { /* names its cause */
+            mu_err_set(err, code, "%.399s", b->text);
+            return false;
+        }
+        if (code) {
+            mu_err_set(err, MUSTER_EPEER, "%s: %.399s", mu_comm_who(g->comm, r, who, sizeof who), b->text);
+            return false;
+        }
+        if (!compare(g, r, b, number, err))
+            return false;
+        if (is_gone(g, r)) {
+            mu_err_set(err, MUSTER_EPEER, "%s is gone", mu_comm_who(g->comm, r, who, sizeof who));
+            return false;
+        }
+    }
+    return true;
+}
+
+/* At the deadline: who has enqueued least holds the others up, in the operation after his last one. */
+static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+{
+    uint64_t mine = atomic_load_explicit(&g->own->colls, memory_order_relaxed), least = mine;
+    double s = (double)g->engine->timeout / 1e9;
+    int late = -1, seen = 1;
+    char who[100];
+
+    for (int r = 0; r < g->comm->size; r++) {
+        const struct mu_gpu_board *b = g->boards[r];
+        uint64_t n;
+
+        if (!b || b == g->own || atomic_load(&b->ctx) != g->comm->ctx)
+            continue;
+        seen++;
+        n = atomic_load(&b->colls);
+        if (n < least) {
+            least = n;
+            late = r;
+        }
+    }
+    if (late >= 0) {
+        *number = least + 1;
+        mu_err_set(err, MUSTER_ETIMEOUT, "%s has not enqueued it in %.3g s, nor any after its operation %llu",
+                   mu_comm_who(g->comm, late, who, sizeof who), s, (unsigned long long)least);
+    } else if (seen < g->comm->size) {
+        mu_err_set(err, MUSTER_ETIMEOUT,
+                   "it has not ended in %.3g s; the ranks of this node have enqueued it, so it is one of another node, "
+                   "the network or a GPU",
+                   s);
+    } else {
+        mu_err_set(err, MUSTER_ETIMEOUT,
+                   "it has not ended in %.3g s, although all ranks have enqueued it: a GPU or the network hangs", s);
+    }
+}
+
+/* --- looking --- */
+
+static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+{
+    mu_nccl_result async = MU_NCCL_OK, rc;
+    uint64_t now;
+
+    if (mu_gpu_dead_peer(g->engine, err) || !mark(g, err))
+        return false;
+    now = mu_now();
+    if (now - g->looked_at < PEERS_AFTER)
+        return true;
+    g->looked_at = now;
+    rc = g->n->ncclCommGetAsyncError(g->nccl, &async);
+    if (rc != MU_NCCL_OK || (async != MU_NCCL_OK && async != MU_NCCL_IN_PROGRESS)) {
+        mu_gpu_nccl_err(g->n, g->nccl, rc != MU_NCCL_OK ? rc : async, "it has failed", err);
+        return false;
+    }
+    if (!look_at_others(g, number, err))
+        return false;
+    if (g->issued == atomic_load(&g->completed) || now - g->moved_at <= g->engine->timeout)
+        return true;
+    blame(g, number, err);
+    return false;
+}
+
+void mu_gpu_look(struct mu_gpu_comm *g)
+{
+    uint64_t number = 0;
+    struct mu_err why = {0};
+    mu_cu_ctx was = NULL;
+
+    if (atomic_load(&g->state) != MU_GPU_UP)
+        return;
+    g->c->cuCtxGetCurrent(&was);
+    if (was != g->ctx)
+        g->c->cuCtxSetCurrent(g->ctx);
+    if (!is_well(g, &number, &why)) {
+        if (number)
+            fail_at(g, number, &why);
+        else
+            mu_gpu_fail(g, &why);
+    }
+    if (was != g->ctx)
+        g->c->cuCtxSetCurrent(was);
+}
+
+static void *run(void *arg)
+{
+    struct timespec t;
+
+    pthread_mutex_lock(&watch.lock);
+    while (!watch.stop) {
+        for (struct mu_gpu_comm *g = watch.first; g; g = g->next)
+            if (pthread_mutex_trylock(&g->lock) == 0) { /* else its caller looks itself */
+                mu_gpu_look(g);
+                pthread_mutex_unlock(&g->lock);
+            }
+        clock_gettime(CLOCK_REALTIME, &t);
+        t.tv_nsec += (long)TICK;
+        t.tv_sec += t.tv_nsec / (long)MU_SEC;
+        t.tv_nsec %= (long)MU_SEC;
+        pthread_cond_timedwait(&watch.wake, &watch.lock, &t);
+    }
+    pthread_mutex_unlock(&watch.lock);
+    return arg;
+}
+
+int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err)
+{
+    sigset_t all, was;
+    int rc = 0;
+
+    pthread_mutex_lock(&watch.lock);
+    if (!watch.running) {
+        watch.stop = false;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &was);
+        watch.running = pthread_create(&watch.thread, NULL, run, NULL) == 0;
+        pthread_sigmask(SIG_SETMASK, &was, NULL);
+    }
+    if (watch.running) {
+        g->next = watch.first;
+        watch.first = g;
+    } else {
+        rc = mu_err_set(err, MUSTER_ENOMEM, "no thread for the watchdog");
+    }
+    pthread_mutex_unlock(&watch.lock);
+    return rc;
+}
+
+void mu_gpu_unwatch(struct mu_gpu_comm *g)
+{
+    bool last;
+
+    pthread_mutex_lock(&watch.lock);
+    for (struct mu_gpu_comm **at = &watch.first; *at; at = &(*at)->next)
+        if (*at == g) {
+            *at = g->next;
+            break;
+        }
+    last = watch.running && !watch.first;
+    if (last) {
+        watch.stop = true;
+        watch.running = false;
+        pthread_cond_signal(&watch.wake);
+    }
+    pthread_mutex_unlock(&watch.lock);
+    if (last)
+        pthread_join(watch.thread, NULL);
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Operations in GPU memory on the test doubles of NCCL and CUDA: the conformance suite of tests/gpu, and the public
+# functions under muster run.
+. "$(dirname "$0")/../lib.sh"
+d=$B/tests/doubles
+export MUSTER_CUDA_LIB=$d/libcuda.so.1 MUSTER_NCCL_LIB=$d/libnccl.so.2 MUSTER_NVML_LIB=$d/libnvidia-ml.so.1
+
+conform() { # NAME VAR=value...
+    run_cmd timeout 110 env "${@:2}" "$B/tests/gpu/conformance"
+    is "$rc" 0 "$1" || note "$out"
+}
+for n in 1 2 3 4; do conform "$n ranks" RANKS=$n; done
+conform "fast mode" MUSTER_NCCL_MODE=fast
+conform "NCCL 2.18, which has no all-to-all" "MUSTER_NCCL_LIB=$d/libnccl-2.18.so"
+conform "NCCL that is still at work when its calls return" RANKS=2 MUSTER_DOUBLE=in-progress,ms=1
+conform "every rank slow at times" RANKS=3 'MUSTER_DOUBLE=slow,rank=0,op=7,times=5,ms=20;slow,rank=1,op=100,times=5,ms=20'
+
+ranks() { # VAR=value... -- ARGS...
+    local vars=()
+    while [ "$1" != -- ]; do vars+=("$1"); shift; done
+    run_cmd timeout 60 env "${vars[@]}" "$muster" run --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" "${@:2}"
+}
+ranks MUSTER_TIMEOUT=20 -- good
+is "$rc:$out" "0:good
+good" "the public functions, requests and groups" || note "$err"
+ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$d/libnccl-2.17.so" -- first
+like "$out" "-9 .*muster_allreduce in GPU memory: rank 0 on .*: NCCL: 2\.17\.1 is too old, 2\.18 or later is needed" \
+    "an NCCL that is too old is named, and who has it"
+like "$out" "host 0" "and host memory works on"
+ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$tmp/libnccl.so.2" -- first
+like "$out" "-9 .*NCCL: cannot be loaded as MUSTER_NCCL_LIB says \($tmp/libnccl\.so\.2: " "so is one that is missing"
+ranks MUSTER_TIMEOUT=20 MUSTER_NCCL_MODE=quick -- first
+like "$out" "-1 .*MUSTER_NCCL_MODE=quick: safe or fast is needed" "a mode that there is not"
+done_testing

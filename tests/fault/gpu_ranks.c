@@ -1,0 +1,130 @@
+/* A rank that uses GPU memory through the public functions: gpu_ranks MODE.
+ *   good     every way to wait, groups, and host memory beside them
+ *   first    one all-reduce; prints its code and text, then whether host memory still works
+ *   loop N   all-reduces until one fails, at most N; then "FAILED code=C ms=T later=L text"; T since the time in WAS_AT
+ *   late R N the same, but rank R does not make its N-th call
+ *   differs R N  rank R makes another call as its N-th one */
+#include <muster.h>
+
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/gpu/cuda.h"
+
+enum { COUNT = 4096 };
+static float *dev, host[COUNT];
+static muster_comm *world;
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static bool good(void)
+{
+    muster_request *req[3];
+    float *other = cuda_alloc(sizeof host);
+    int n = muster_size(world), me = muster_rank(world), done = 0;
+    void *stream = NULL;
+
+    for (int i = 0; i < COUNT; i++)
+        host[i] = 1;
+    cuda_put(dev, host, sizeof host);
+    if (muster_comm_sync(world) || cuda.cuStreamCreate(&stream, 1) || muster_comm_set_stream(world, stream))
+        return false;
+    for (int i = 0; i < 3; i++)
+        if (muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world, &req[i]))
+            return false;
+    while (!done)
+        if (muster_test(req[0], &done))
+            return false;
+    for (int i = 2; i >= 0; i--)
+        if (muster_wait(&req[i]) || req[i])
+            return false;
+    cuda_get(host, dev, sizeof host);
+    if (host[0] != (float)(n * n * n) || host[COUNT - 1] != host[0])
+        return false;
+    if (muster_allreduce(host, host, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world) || host[5] != (float)(n * n * n))
+        return false;
+    if (muster_group_start(world) || muster_send(dev, COUNT, MUSTER_FLOAT32, (me + 1) % n, 0, world) ||
+        muster_recv(other, COUNT, MUSTER_FLOAT32, (me + n - 1) % n, 0, world) || muster_group_end(world) ||
+        muster_comm_sync(world))
+        return false;
+    memset(host, 0, sizeof host);
+    cuda_get(host, other, sizeof host);
+    if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
+        return false;
+    return host[7] == (float)(n * n * n) && muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
+}
+
+static int first(void)
+{
+    int rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world), one = 1;
+
+    printf("%d %s\n", rc, rc ? muster_last_error() : "");
+    printf("host %d\n", muster_allreduce(&one, &one, 1, MUSTER_INT32, MUSTER_SUM, world));
+    return 0;
+}
+
+static int loop(int times, int odd, int at, bool differs)
+{
+    int rc = 0, later;
+    char text[600];
+    double began = now();
+
+    for (int i = 1; i <= times && rc == 0; i++) {
+        if (muster_rank(world) == odd && i == at && !differs)
+            for (double until = now() + 60; now() < until && getppid() > 1;)
+                usleep(10000);
+        began = now();
+        rc = muster_rank(world) == odd && i == at
+                 ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
+                 : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
+        if (rc == 0)
+            rc = muster_comm_sync(world);
+    }
+    if (rc == 0) {
+        printf("ALL WELL\n");
+        return muster_finalize() ? 1 : 0;
+    }
+    snprintf(text, sizeof text, "%s", muster_last_error());
+    later = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
+    printf("FAILED rank=%d code=%d ms=%.0f later=%d %s\n", muster_rank(world), rc, (now() - began) * 1e3, later, text);
+    fflush(stdout);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *why, *mode = argc > 1 ? argv[1] : "good";
+    int rc;
+
+    if (muster_init(&argc, &argv)) {
+        fprintf(stderr, "%s\n", muster_last_error());
+        return 1;
+    }
+    world = muster_world();
+    why = cuda_up(muster_rank(world));
+    if (why || !(dev = cuda_alloc(sizeof host))) {
+        fprintf(stderr, "%s\n", why ? why : "no memory on the GPU");
+        return 1;
+    }
+    if (!strcmp(mode, "first")) {
+        rc = first();
+    } else if (!strcmp(mode, "good")) {
+        bool ok = good();
+
+        printf("%s\n", ok ? "good" : muster_last_error());
+        rc = !ok;
+    } else {
+        int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
+
+        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"));
+    }
+    return muster_finalize() ? 1 : rc;
+}
