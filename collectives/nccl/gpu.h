@@ -21,8 +21,8 @@ _Static_assert(sizeof(struct mu_gpu_record) == 64, "a cache line");
 struct mu_gpu_board {
     _Atomic uint64_t ctx;   /* of the communicator; 0: this rank has left it */
     _Atomic uint64_t colls; /* collectives enqueued so far */
-    _Atomic int pid;
-    _Atomic int failed; /* code; text was written before */
+    _Atomic int failed;     /* code; the rest was written before */
+    uint64_t failed_at;     /* operation */
     char text[400];
     struct mu_gpu_record ring[MU_GPU_RING];
 };

@@ -139,6 +139,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
 {
     uint64_t deadline = mu_now() + g->engine->timeout;
+    char who[100];
 
     for (unsigned polls = 0; rc == MU_NCCL_IN_PROGRESS; polls++) {
         mu_nccl_result got = g->n->ncclCommGetAsyncError(g->nccl, &rc);
@@ -150,7 +151,8 @@ static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu
         if (mu_gpu_dead_peer(g->engine, err))
             return rc;
         if (mu_now() > deadline) {
-            mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s", (double)g->engine->timeout / 1e9);
+            mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s on %s",
+                       (double)g->engine->timeout / 1e9, mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
             return rc;
         }
         if (polls < BARE_POLLS)
@@ -309,6 +311,8 @@ void mu_gpu_check(struct muster_comm *comm)
         mu_gpu_look(g);
         pthread_mutex_unlock(&g->lock);
     }
+    if (mu_gpu_dead_peer(comm->engine, &err)) /* that is the end of all communicators */
+        mu_coll_break_all(comm->engine, &g->broken);
     mu_coll_break_comm(comm, &g->broken);
     mu_coll_settle(comm->engine);
 }

@@ -370,9 +370,10 @@ static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine
 /* Frees what never came up, or is down; NCCL's own is gone or given up. */
 static void drop(struct mu_gpu_comm *g)
 {
+    bool failed = atomic_load(&g->state) != MU_GPU_UP;
     mu_cu_ctx was = NULL;
 
-    if (g->own) {
+    if (g->own && !(failed && mu_seg_offset(g->own, sizeof *g->own))) { /* others may still want to know why */
         atomic_store(&g->own->ctx, 0);
         if (!mu_seg_free(g->own))
             free(g->own);

@@ -41,13 +41,16 @@ static void fail_at(struct mu_gpu_comm *g, uint64_t number, const struct mu_err 
 {
     struct mu_sig room;
     const struct mu_sig *sig = sig_of(g->own, number, &room);
-    int up = MU_GPU_UP;
 
-    if (atomic_load(&g->state) != up)
+    if (atomic_load(&g->state) != MU_GPU_UP)
         return;
+    for (int r = 0; r < g->comm->size && !sig; r++) /* this rank may be the one that has not called it */
+        if (g->boards[r])
+            sig = sig_of(g->boards[r], number, &room);
     mu_err_set(&g->broken, why->code, "muster_%s in GPU memory, operation %llu of rank %d: %s",
                mu_kinds[(sig ? sig : &g->last)->kind].name, (unsigned long long)number, g->engine->tp->rank, why->text);
     snprintf(g->own->text, sizeof g->own->text, "%.399s", why->text);
+    g->own->failed_at = number;
     atomic_store_explicit(&g->own->failed, why->code, memory_order_release);
     mu_gpu_abort(g);
     atomic_store_explicit(&g->state, MU_GPU_FAILED, memory_order_release);
@@ -74,27 +77,32 @@ static bool cuda_err(const struct mu_cuda_api *c, mu_cu_result rc, struct mu_err
 
 /* An event behind everything that was enqueued tells when it has ended; the caller of the operations pays nothing for
  * it. False: err says what has failed. */
-static bool mark(struct mu_gpu_comm *g, struct mu_err *err)
+static bool ask_event(struct mu_gpu_comm *g, bool *ended, struct mu_err *err)
+{
+    mu_cu_result rc = g->event_out ? g->c->cuEventQuery(g->event) : MU_CU_NOT_READY;
+
+    *ended = g->event_out && rc == MU_CU_OK;
+    return rc == MU_CU_NOT_READY || rc == MU_CU_OK || cuda_err(g->c, rc, err);
+}
+
+static void note_end(struct mu_gpu_comm *g, uint64_t now)
+{
+    g->event_out = false;
+    g->completed_colls = g->marked_colls;
+    g->moved_at = now;
+    atomic_store_explicit(&g->completed, g->marked, memory_order_release);
+}
+
+static bool mark(struct mu_gpu_comm *g, uint64_t now, struct mu_err *err)
 {
     mu_cu_capture capture = MU_CU_NOT_CAPTURING;
     mu_cu_result rc;
 
-    if (g->event_out) {
-        rc = g->c->cuEventQuery(g->event);
-        if (rc == MU_CU_NOT_READY)
-            return true;
-        if (rc != MU_CU_OK)
-            return cuda_err(g->c, rc, err);
-        g->event_out = false;
-        g->completed_colls = g->marked_colls;
-        g->moved_at = mu_now();
-        atomic_store_explicit(&g->completed, g->marked, memory_order_release);
-    }
-    if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
+    if (g->event_out || g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         return true;
     rc = g->c->cuStreamIsCapturing(g->stream, &capture);
     if (rc == MU_CU_OK && capture != MU_CU_NOT_CAPTURING) {
-        g->moved_at = mu_now(); /* nothing runs while a graph is being made */
+        g->moved_at = now; /* nothing runs while a graph is being made */
         return true;
     }
     if (rc == MU_CU_OK)
@@ -132,6 +140,7 @@ static bool compare(struct mu_gpu_comm *g, int r, const struct mu_gpu_board *b, 
                    mu_comm_who(g->comm, r, they, sizeof they), mu_sig_text(x, their_call, sizeof their_call), what);
         return false;
     }
+    *number = 0;
     return true;
 }
 
@@ -154,6 +163,7 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
         if (!b || b == g->own || atomic_load_explicit(&b->ctx, memory_order_acquire) != g->comm->ctx)
             continue;
         code = atomic_load_explicit(&b->failed, memory_order_acquire);
+        *number = code ? b->failed_at : 0;
         if (code == MUSTER_EPEER || code == MUSTER_ETIMEOUT || code == MUSTER_EMISMATCH) { /* names its cause */
             mu_err_set(err, code, "%.399s", b->text);
             return false;
@@ -210,23 +220,37 @@ static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 
 /* --- looking --- */
 
+/* What the others say comes before the supervisor's word: a rank that has failed may have ended since. And it comes
+ * before the end of an operation is known, because ranks that did not call the same have not ended it well. */
 static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 {
     mu_nccl_result async = MU_NCCL_OK, rc;
-    uint64_t now;
+    struct mu_err word = {0};
+    char who[100];
+    bool ended = false, dead = mu_gpu_dead_peer(g->engine, &word);
+    uint64_t now = mu_now();
 
-    if (mu_gpu_dead_peer(g->engine, err) || !mark(g, err))
+    if (!dead && !ask_event(g, &ended, err))
         return false;
-    now = mu_now();
-    if (now - g->looked_at < PEERS_AFTER)
-        return true;
+    if (!dead && !ended && now - g->looked_at < PEERS_AFTER)
+        return mark(g, now, err);
     g->looked_at = now;
+    if (!look_at_others(g, number, err))
+        return false;
+    if (dead) {
+        *err = word;
+        return false;
+    }
     rc = g->n->ncclCommGetAsyncError(g->nccl, &async);
     if (rc != MU_NCCL_OK || (async != MU_NCCL_OK && async != MU_NCCL_IN_PROGRESS)) {
         mu_gpu_nccl_err(g->n, g->nccl, rc != MU_NCCL_OK ? rc : async, "it has failed", err);
+        if (err->code == MUSTER_EPEER) /* the others pass it on as it is */
+            mu_err_prefix(err, "%s", mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
         return false;
     }
-    if (!look_at_others(g, number, err))
+    if (ended)
+        note_end(g, now);
+    if (!mark(g, now, err))
         return false;
     if (g->issued == atomic_load(&g->completed) || now - g->moved_at <= g->engine->timeout)
         return true;

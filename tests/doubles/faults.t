@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Faults of the test doubles of NCCL and CUDA, at random ranks and operations under muster run --on-failure=keep: every
+survivor gets the typed error, with the rank and the operation, in time; nobody hangs. TAP. ROUNDS of each kind and SEED
+in the environment; ONLY: a regular expression of kinds."""
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + "/..")
+import tap
+from tap import ok
+
+B = os.path.abspath(os.environ.get("B", "build/default"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+tap.seed = SEED
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
+ENODE, EPEER, ETIMEOUT, EMISMATCH, EABORTED = -9, -4, -5, -3, -6
+TIMEOUT, START, NOISE = 1.0, 0.4, 1500  # s, s, ms
+DIR = tempfile.mkdtemp(prefix="muster-gpu-faults-")
+ENV = dict(os.environ)
+ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2", MUSTER_TIMEOUT=str(TIMEOUT),
+           MUSTER_NCCL_START=str(START), MUSTER_CUDA_LIB=B + "/tests/doubles/libcuda.so.1",
+           MUSTER_NCCL_LIB=B + "/tests/doubles/libnccl.so.2")
+WHO = r"rank %d on \S+"
+DEAD, HANG = 1000, TIMEOUT * 1000 + 1000
+
+# kind: fault of the doubles, mode of the program, (code, text) of survivors and of the rank itself (None: it is dead, or
+# as the others), ms at most, whether the operation is named. R: the rank, K: the operation.
+KINDS = {
+    "die": ("die,rank=R,op=K", "loop 50", (EPEER, WHO + " was killed by signal 9"), None, DEAD, True),
+    "late": ("", "late R K", (ETIMEOUT, WHO + " has not enqueued it in 1 s"), (ETIMEOUT, WHO + " has not enq"), HANG, True),
+    "late, and the abort hangs": ("abort-hang", "late R K", (ETIMEOUT, WHO + " has not enqueued it"), (ETIMEOUT, WHO), HANG, True),
+    "differs": ("", "differs R K", (EMISMATCH, WHO + " calls "), (EMISMATCH, WHO + " calls muster_broadcast"), DEAD, True),
+    "never-arrives": ("never-arrives,rank=R,op=K", "loop 50", (ETIMEOUT, "all ranks have enqueued it"), (ETIMEOUT, ""), HANG, True),
+    "async-error": ("async-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: .*remote"), (EPEER, WHO), DEAD, True),
+    "cuda-error": ("cuda-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": the GPU has failed: CUDA_ERROR_LAUNCH_FAILED"), (ENODE, "the GPU"), DEAD, True),
+    "enqueue-error": ("enqueue-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
+    "enqueue-hang": ("enqueue-hang,rank=R,op=K,ms=2500", "loop 50", (ETIMEOUT, "it has not ended in 1 s"), (ETIMEOUT, ""), 2500 + DEAD, True),
+    "in-progress": ("in-progress,rank=R,op=K,ms=2500", "loop 50", (ETIMEOUT, "in 1 s on " + WHO), (ETIMEOUT, WHO), HANG, None),
+    "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
+    "init-error": ("init-error,rank=R", "loop 50", (EPEER, "in 3 tries: " + WHO), (ENODE, "in 3 tries: " + WHO), 3 * START * 1000 + 2000, False),
+    "init-hang once": ("init-hang,rank=R,times=1", "loop 50", None, None, 0, False),
+    "slow": ("slow,rank=R,op=K,times=3,ms=150", "loop 50", None, None, 0, False),
+}
+
+
+def run(args, fault, limit):
+    return subprocess.run([B + "/bin/muster", "run", "--oversubscribe"] + args, env=dict(ENV, MUSTER_DOUBLE=fault),
+                          capture_output=True, text=True, timeout=limit)
+
+
+def round_of(kind, n):
+    fault, mode, others, own, bound, named = KINDS[kind]
+    rng = random.Random("%d %s %d" % (SEED, kind, n))
+    ranks = rng.choice([2, 3, 4])
+    victim, op = rng.randrange(ranks), rng.randrange(1, 30)
+    fault, mode = [t.replace("R", str(victim)).replace("K", str(op)) for t in (fault, mode)]
+    try:
+        p = run(["-n", str(ranks), "--on-failure=keep", B + "/tests/fault/gpu_ranks"] + mode.split(), fault, 40)
+    except subprocess.TimeoutExpired as e:
+        return "hangs: %s" % e.stdout
+    said = {int(m[0]): (int(m[1]), int(m[2]), int(m[3]), m[4]) for m in
+            re.findall(r"FAILED rank=(\d+) code=(-\d+) ms=(\d+) later=(-?\d+) (.*)", p.stdout)}
+    what = "%s %s, %d ranks: " % (fault, mode, ranks) + p.stdout + p.stderr
+    if others is None:
+        return None if p.stdout.count("ALL WELL") == ranks and p.returncode == 0 else what
+    want = {r: others for r in range(ranks)}
+    want[victim] = own
+    for r, w in want.items():
+        if w is None:
+            continue
+        if r not in said:
+            return "rank %d says nothing: " % r + what
+        code, ms, later, text = said[r]
+        pattern = w[1] % victim if "%d" in w[1] else w[1]
+        if code != w[0] or not re.search(pattern, text) or ms > bound + NOISE or later != (code if named is False else EABORTED):
+            return "rank %d, %s: " % (r, pattern) + what
+        if named and not re.search(r"operation %d of rank %d: " % (op, r), text):
+            return "rank %d names another operation: " % r + what
+    return None
+
+
+def main():
+    for kind in KINDS:
+        if not re.search(os.environ.get("ONLY", "."), kind):
+            continue
+        bad = None
+        for n in range(ROUNDS):
+            bad = round_of(kind, n)
+            if bad:
+                break
+        ok(not bad, "%s, %d times" % (kind, ROUNDS), "round %d: %s" % (n, bad))
+    began = time.monotonic()
+    p = run(["-n", "3", "--restarts", "1", B + "/tests/fault/gpu_ranks", "loop", "50"], "die,rank=1,op=20", 40)
+    took = time.monotonic() - began
+    ok(p.returncode == 0 and p.stdout.count("ALL WELL") == 3 and took < 10,
+       "a rank dies, the next attempt computes what it should", "%.1f s\n" % took + p.stdout + p.stderr)
+
+
+try:
+    main()
+finally:
+    shutil.rmtree(DIR, ignore_errors=True)
+tap.done()
