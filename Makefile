@@ -53,7 +53,7 @@ all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnull.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -125,6 +125,7 @@ $(SHIM): tests/fault/shim/io.c tests/fault/shim/io.h $(B)/config.mk
 # Test doubles of NVIDIA's libraries; that of NCCL as the versions that tests ask for.
 $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c
 $(B)/tests/doubles/libnvidia-ml.so.1: tests/doubles/nvml.c
+$(B)/tests/doubles/libnull.so: tests/doubles/null.c
 $(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \
     $(B)/libmu.a $(B)/tests/doubles/libcuda.so.1
 $(B)/tests/doubles/libnccl-2.18.so: DOUBLE := -DDOUBLE_VERSION=21805
@@ -132,7 +133,7 @@ $(B)/tests/doubles/libnccl-2.17.so: DOUBLE := -DDOUBLE_VERSION=21701
 $(DOUBLES): tests/doubles/double.h $(B)/config.mk
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes $(DOUBLE) -shared -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' -o $@ $(filter %.c %.a %.so.1,$^) $(ALL_LDFLAGS)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Wno-unused-parameter $(DOUBLE) -shared -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' -o $@ $(filter %.c %.a %.so.1,$^) $(ALL_LDFLAGS)
 $(B)/tests/unit/collectives_nccl_load: $(DOUBLES)
 
 # The simulator links the cores twice: as they are, and with the planted mutations compiled in.
@@ -216,7 +217,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue format lint tags fuzz install uninstall coverage clean'
+	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead format lint tags fuzz install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

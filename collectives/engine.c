@@ -110,14 +110,12 @@ const char *mu_comm_who(const struct muster_comm *comm, int peer, char *text, si
     return text;
 }
 
-bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err)
+bool mu_coll_read_abort(const struct mu_engine *e, struct mu_err *err)
 {
     const struct mu_slot_head *h = e->head;
     char node[sizeof h->abort_node + 1] = "", how[64];
     int st;
 
-    if (!h || !atomic_load_explicit(&h->abort, memory_order_acquire))
-        return false;
     memcpy(node, h->abort_node, sizeof h->abort_node);
     st = h->abort_status;
     if (st < 0)

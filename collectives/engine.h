@@ -254,7 +254,11 @@ static inline void mu_coll_beat(struct mu_engine *e)
 
 bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
 /* True when the supervisor says that a rank is dead; err names it. Needs no lock. */
-bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err);
+bool mu_coll_read_abort(const struct mu_engine *e, struct mu_err *err);
+static inline bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err)
+{
+    return e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire) && mu_coll_read_abort(e, err);
+}
 /* Looks at the abort word; mu_coll_break_all when it is set. */
 void mu_coll_watch(struct mu_engine *e);
 void mu_coll_kick(struct muster_request *req); /* it is stepped at the next progress */

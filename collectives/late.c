@@ -142,21 +142,15 @@ void mu_coll_here(struct muster_request *req, int peer)
 /* For the keeper, which may know more of those that did not come. */
 static void tell_late(struct muster_request *req)
 {
-    struct mu_slot *s = req->comm->engine->slot;
-    uint32_t seq = (uint32_t)req->comm->engine->entered;
+    struct mu_engine *e = req->comm->engine;
     int peer = mu_coll_missing(req);
 
-    if (atomic_load_explicit(&s->late_kind, memory_order_relaxed) &&
-        atomic_load_explicit(&s->late_seq, memory_order_relaxed) == seq)
-        return;
-    atomic_store_explicit(&s->late_kind, 0, memory_order_release);
-    atomic_store_explicit(&s->late_seq, seq, memory_order_relaxed);
-    atomic_store_explicit(&s->late_ctx, req->comm->ctx, memory_order_relaxed);
-    atomic_store_explicit(&s->late_number, req->seq + 1, memory_order_relaxed);
-    atomic_store_explicit(&s->late_ns, req->comm->engine->timeout, memory_order_relaxed);
-    atomic_store_explicit(&s->late_peer, peer < 0 ? MU_OP_PEER_NONE : (uint32_t)req->comm->world[peer],
-                          memory_order_relaxed);
-    atomic_store_explicit(&s->late_kind, req->call.kind, memory_order_release);
+    mu_slot_late(e->slot, (uint32_t)e->entered,
+                 &(struct mu_slot_op){.kind = req->call.kind,
+                                      .peer = peer < 0 ? MU_OP_PEER_NONE : (uint32_t)req->comm->world[peer],
+                                      .ctx = req->comm->ctx,
+                                      .number = req->seq + 1},
+                 e->timeout);
 }
 
 /* Members of req's communicator that have not done their part; silent: those who have not answered either. */

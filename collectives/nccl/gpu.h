@@ -54,6 +54,7 @@ struct mu_gpu_comm {
     _Atomic int state;
     struct mu_err broken; /* written before state */
     struct mu_gpu_abort *abort;
+    uint64_t slot_ctx; /* what the keeper knows its operations by */
 };
 
 /* --- start.c --- */
@@ -68,13 +69,13 @@ void mu_gpu_abort(struct mu_gpu_comm *g);
 void mu_gpu_drop_group(struct muster_comm *comm);
 
 /* --- watch.c --- */
-/* The supervisor's word that a rank is dead; code 0: none. Needs no lock. */
-bool mu_gpu_dead_peer(const struct mu_engine *e, struct mu_err *err);
 /* Looks once; the caller holds g->lock. */
 void mu_gpu_look(struct mu_gpu_comm *g);
 /* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
  * first that has not ended. */
 void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why);
+/* Says in the slot what this rank waits in, and for whom; the caller holds engine->lock. */
+void mu_gpu_publish(struct mu_gpu_comm *g);
 int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err);
 void mu_gpu_unwatch(struct mu_gpu_comm *g);
 

@@ -39,18 +39,19 @@ static bool on_device(const struct mu_cuda_api *c, const void *p)
 
 int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err)
 {
-    static _Atomic int have; /* 0: not known, 1: no CUDA here */
+    static const struct mu_cuda_api none, *_Atomic known; /* NULL: not tried; &none: no CUDA here */
     const struct mu_kind *k = &mu_kinds[call->kind];
     bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root), s, r;
-    const struct mu_cuda_api *c;
+    const struct mu_cuda_api *c = atomic_load_explicit(&known, memory_order_acquire);
 
     *device = false;
-    if (atomic_load_explicit(&have, memory_order_relaxed) || !call->count)
-        return 0;
-    if (mu_cuda_load(&c, NULL) < 0) {
-        atomic_store_explicit(&have, 1, memory_order_relaxed);
-        return 0;
+    if (!c) {
+        if (mu_cuda_load(&c, NULL) < 0)
+            c = &none;
+        atomic_store_explicit(&known, c, memory_order_release);
     }
+    if (c == &none || !call->count)
+        return 0;
     s = k->send && on_device(c, call->send);
     r = takes && on_device(c, call->recv);
     if (k->send && takes && s != r)
@@ -138,7 +139,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 /* In safe mode NCCL may still be at work when it returns; the next call must wait for it. */
 static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
 {
-    uint64_t deadline = mu_now() + g->engine->timeout;
+    uint64_t deadline = rc == MU_NCCL_IN_PROGRESS ? mu_now() + g->engine->timeout : 0;
     char who[100];
 
     for (unsigned polls = 0; rc == MU_NCCL_IN_PROGRESS; polls++) {
@@ -148,7 +149,7 @@ static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu
             return got;
         if (rc != MU_NCCL_IN_PROGRESS)
             break;
-        if (mu_gpu_dead_peer(g->engine, err))
+        if (mu_coll_abort_word(g->engine, err))
             return rc;
         if (mu_now() > deadline) {
             mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s on %s",
@@ -183,13 +184,20 @@ static int checked(struct muster_comm *comm, const struct mu_call *call, struct 
 static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsigned n, bool group, struct mu_err *err)
 {
     struct mu_gpu_comm *g = comm->gpu;
-    struct mu_err why = {0};
+    struct mu_engine *e = comm->engine;
     mu_nccl_result rc = MU_NCCL_OK, end;
+    struct mu_err why;
 
+    why.code = 0; /* its text is long, and most often not needed */
     pthread_mutex_lock(&g->lock);
     if (atomic_load(&g->state) == MU_GPU_UP) {
         for (unsigned i = 0; i < n; i++)
             note(g, &calls[i]);
+        e->entered += n;
+        atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+        atomic_store_explicit(&e->slot->last_ctx, g->slot_ctx, memory_order_relaxed);
+        atomic_store_explicit(&e->slot->last_number, atomic_load_explicit(&g->own->colls, memory_order_relaxed),
+                              memory_order_relaxed);
         if (group)
             rc = g->n->ncclGroupStart();
         for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
@@ -305,13 +313,13 @@ void mu_gpu_check(struct muster_comm *comm)
     if (!g || comm->dead)
         return;
     if (atomic_load_explicit(&g->state, memory_order_acquire) == MU_GPU_UP) {
-        if (!mu_gpu_dead_peer(comm->engine, &err)) /* its text names the operation, too */
+        if (!mu_coll_abort_word(comm->engine, &err)) /* its text names the operation, too */
             return;
         pthread_mutex_lock(&g->lock);
         mu_gpu_look(g);
         pthread_mutex_unlock(&g->lock);
     }
-    if (mu_gpu_dead_peer(comm->engine, &err)) /* that is the end of all communicators */
+    if (mu_coll_abort_word(comm->engine, &err)) /* that is the end of all communicators */
         mu_coll_break_all(comm->engine, &g->broken);
     mu_coll_break_comm(comm, &g->broken);
     mu_coll_settle(comm->engine);
@@ -340,6 +348,8 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
 
     for (unsigned polls = 0; !mu_gpu_ended(comm, n); polls++) {
         mu_coll_beat(e);
+        if (polls >= BARE_POLLS)
+            mu_gpu_publish(comm->gpu);
         pthread_mutex_unlock(&e->lock);
         if (polls < BARE_POLLS)
             sched_yield();
@@ -347,6 +357,7 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
             nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
         pthread_mutex_lock(&e->lock);
     }
+    mu_slot_go(e->slot);
     if (comm->gpu && atomic_load(&comm->gpu->completed) >= n && !comm->dead)
         return 0;
     mu_gpu_check(comm);

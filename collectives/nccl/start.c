@@ -14,6 +14,7 @@
 #include "runtime/base/nvlib.h"
 
 #define TRIES 3
+#define SLOT_CTX 0x475055 /* "GPU" */
 #define NAP_NS 1000000
 #define MOST_START (60 * MU_SEC) /* of one try */
 #define MOST_END (5 * MU_SEC)
@@ -183,7 +184,7 @@ static bool doze(struct mu_engine *e)
     pthread_mutex_unlock(&e->lock);
     nap();
     pthread_mutex_lock(&e->lock);
-    return !mu_gpu_dead_peer(e, &err);
+    return !mu_coll_abort_word(e, &err);
 }
 
 struct hello { /* what ranks tell before a try */
@@ -418,6 +419,7 @@ int mu_gpu_start(struct muster_comm *comm, const void *buffer, struct mu_err *er
     g->comm = comm;
     g->engine = e;
     g->stream = comm->stream;
+    g->slot_ctx = mu_comm_ctx(comm->ctx, 1, SLOT_CTX);
     g->boards = calloc((size_t)comm->size, sizeof *g->boards);
     g->checked = calloc((size_t)comm->size, sizeof *g->checked);
     g->own = e->shm ? mu_seg_alloc(sizeof *g->own) : NULL;

@@ -21,11 +21,6 @@ static struct {
 
 /* --- failures --- */
 
-bool mu_gpu_dead_peer(const struct mu_engine *e, struct mu_err *err)
-{
-    return mu_coll_abort_word(e, err);
-}
-
 static const struct mu_sig *sig_of(const struct mu_gpu_board *b, uint64_t number, struct mu_sig *room)
 {
     const struct mu_gpu_record *r = &b->ring[number % MU_GPU_RING];
@@ -182,31 +177,68 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
     return true;
 }
 
-/* At the deadline: who has enqueued least holds the others up, in the operation after his last one. */
-static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+/* Who has enqueued least holds the others up, in the operation after his last one; -1: nobody is seen to. */
+static int behind(const struct mu_gpu_comm *g, uint64_t *number, int *seen)
 {
-    uint64_t mine = atomic_load_explicit(&g->own->colls, memory_order_relaxed), least = mine;
-    double s = (double)g->engine->timeout / 1e9;
-    int late = -1, seen = 1;
-    char who[100];
+    uint64_t least = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    int late = -1;
 
+    *number = g->completed_colls + 1;
+    *seen = 1;
     for (int r = 0; r < g->comm->size; r++) {
         const struct mu_gpu_board *b = g->boards[r];
         uint64_t n;
 
         if (!b || b == g->own || atomic_load(&b->ctx) != g->comm->ctx)
             continue;
-        seen++;
+        ++*seen;
         n = atomic_load(&b->colls);
         if (n < least) {
             least = n;
             late = r;
+            *number = n + 1;
         }
     }
+    return late;
+}
+
+static struct mu_slot_op wait_of(const struct mu_gpu_comm *g, int late, uint64_t number)
+{
+    return (struct mu_slot_op){.kind = g->last.kind,
+                               .peer = late < 0 ? MU_OP_PEER_NONE : (uint32_t)g->comm->world[late],
+                               .since = g->moved_at,
+                               .ctx = g->slot_ctx,
+                               .number = number};
+}
+
+void mu_gpu_publish(struct mu_gpu_comm *g)
+{
+    struct mu_slot_op op;
+    uint64_t number;
+    int seen, late;
+
+    pthread_mutex_lock(&g->lock);
+    late = behind(g, &number, &seen);
+    op = wait_of(g, late, number);
+    pthread_mutex_unlock(&g->lock);
+    mu_slot_wait(g->engine->slot, &op);
+}
+
+static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+{
+    struct mu_slot *slot = g->engine->slot;
+    double s = (double)g->engine->timeout / 1e9;
+    uint64_t at;
+    int seen, late = behind(g, &at, &seen);
+    struct mu_slot_op op = wait_of(g, late, at);
+    char who[100];
+
+    /* For the keeper, which may know more of those that did not come. */
+    mu_slot_late(slot, (uint32_t)atomic_load_explicit(&slot->op_seq, memory_order_relaxed), &op, g->engine->timeout);
     if (late >= 0) {
-        *number = least + 1;
+        *number = at;
         mu_err_set(err, MUSTER_ETIMEOUT, "%s has not enqueued it in %.3g s, nor any after its operation %llu",
-                   mu_comm_who(g->comm, late, who, sizeof who), s, (unsigned long long)least);
+                   mu_comm_who(g->comm, late, who, sizeof who), s, (unsigned long long)at - 1);
     } else if (seen < g->comm->size) {
         mu_err_set(err, MUSTER_ETIMEOUT,
                    "it has not ended in %.3g s; the ranks of this node have enqueued it, so it is one of another node, "
@@ -227,7 +259,7 @@ static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
     mu_nccl_result async = MU_NCCL_OK, rc;
     struct mu_err word = {0};
     char who[100];
-    bool ended = false, dead = mu_gpu_dead_peer(g->engine, &word);
+    bool ended = false, dead = mu_coll_abort_word(g->engine, &word);
     uint64_t now = mu_now();
 
     if (!dead && !ask_event(g, &ended, err))

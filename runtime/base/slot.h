@@ -123,6 +123,20 @@ static inline void mu_slot_go(struct mu_slot *s)
 {
     atomic_store_explicit(&s->op_kind, MU_OP_KIND_NONE, memory_order_release);
 }
+/* A wait that was given up after ns, in the operation that op_seq was at seq; the first of it counts. */
+static inline void mu_slot_late(struct mu_slot *s, uint32_t seq, const struct mu_slot_op *op, uint64_t ns)
+{
+    if (atomic_load_explicit(&s->late_kind, memory_order_relaxed) &&
+        atomic_load_explicit(&s->late_seq, memory_order_relaxed) == seq)
+        return;
+    atomic_store_explicit(&s->late_kind, 0, memory_order_release);
+    atomic_store_explicit(&s->late_seq, seq, memory_order_relaxed);
+    atomic_store_explicit(&s->late_ctx, op->ctx, memory_order_relaxed);
+    atomic_store_explicit(&s->late_number, op->number, memory_order_relaxed);
+    atomic_store_explicit(&s->late_ns, ns, memory_order_relaxed);
+    atomic_store_explicit(&s->late_peer, op->peer, memory_order_relaxed);
+    atomic_store_explicit(&s->late_kind, op->kind, memory_order_release);
+}
 /* False: it was being written, again and again. */
 static inline bool mu_slot_op(const struct mu_slot *s, struct mu_slot_op *op)
 {

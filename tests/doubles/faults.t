@@ -103,8 +103,19 @@ def main():
        "a rank dies, the next attempt computes what it should", "%.1f s\n" % took + p.stdout + p.stderr)
 
 
+def blamed():
+    """Without --on-failure=keep the launcher says who it was: at the library's deadline, and at its own."""
+    args = ["-n", "3", "--restarts", "0", B + "/tests/fault/gpu_ranks", "late", "1", "7"]
+    p = run(args, "", 40)
+    ok(p.returncode and re.search(r"failed first +rank 1 on ", p.stderr), "who is late is the failure", p.stdout + p.stderr)
+    ENV["MUSTER_TIMEOUT"] = "30"
+    p = run(["--hang-timeout", "1s"] + args, "", 40)
+    ok(p.returncode and re.search(r"failed first +rank 1 on .*all-reduce", p.stderr), "who hangs is found", p.stdout + p.stderr)
+
+
 try:
     main()
+    blamed()
 finally:
     shutil.rmtree(DIR, ignore_errors=True)
 tap.done()
