@@ -27,7 +27,11 @@ struct mu_gpu_board {
     struct mu_gpu_record ring[MU_GPU_RING];
 };
 
-enum mu_gpu_state { MU_GPU_UP, MU_GPU_FAILED };
+enum mu_gpu_state {
+    MU_GPU_UP,
+    MU_GPU_FAILED,
+    MU_GPU_LEFT /* the watchdog hangs in it: nobody touches it any more */
+};
 
 struct mu_gpu_comm {
     struct muster_comm *comm;
@@ -69,14 +73,17 @@ void mu_gpu_abort(struct mu_gpu_comm *g);
 void mu_gpu_drop_group(struct muster_comm *comm);
 
 /* --- watch.c --- */
-/* Looks once; the caller holds g->lock. */
-void mu_gpu_look(struct mu_gpu_comm *g);
+/* Looks once; the caller holds g->lock. Only the watchdog asks NCCL, which may not return. */
+void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog);
+/* False: somebody else holds it for so long. */
+bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns);
 /* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
  * first that has not ended. */
 void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why);
 /* Says in the slot what this rank waits in, and for whom; the caller holds engine->lock. */
 void mu_gpu_publish(struct mu_gpu_comm *g);
 int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err);
-void mu_gpu_unwatch(struct mu_gpu_comm *g);
+/* False: the watchdog hangs, and may still come back to g. */
+bool mu_gpu_unwatch(struct mu_gpu_comm *g);
 
 #endif

@@ -9,6 +9,7 @@
 
 #define BARE_POLLS 100u
 #define NAP_NS 50000
+#define AT_DEATH (100 * MU_MS) /* the watchdog looks no longer, unless it hangs */
 
 struct mu_gpu_group {
     unsigned depth, n, room;
@@ -164,6 +165,21 @@ static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu
     return rc;
 }
 
+/* The watchdog has been in NCCL for too long: nothing more will be heard of this communicator. */
+static void give_up(struct muster_comm *comm)
+{
+    int up = MU_GPU_UP;
+    struct mu_err why;
+    char who[100];
+
+    if (!atomic_compare_exchange_strong(&comm->gpu->state, &up, MU_GPU_LEFT))
+        return;
+    mu_err_set(&why, MUSTER_ETIMEOUT, "muster_%s in GPU memory: NCCL does not answer on %s",
+               mu_kinds[comm->gpu->last.kind].name, mu_comm_who(comm, comm->rank, who, sizeof who));
+    mu_coll_break_comm(comm, &why);
+    mu_coll_settle(comm->engine);
+}
+
 static int checked(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
@@ -189,7 +205,10 @@ static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsi
     struct mu_err why;
 
     why.code = 0; /* its text is long, and most often not needed */
-    pthread_mutex_lock(&g->lock);
+    if (!mu_gpu_lock(&g->lock, e->timeout)) {
+        give_up(comm);
+        return mu_comm_check(comm, err);
+    }
     if (atomic_load(&g->state) == MU_GPU_UP) {
         for (unsigned i = 0; i < n; i++)
             note(g, &calls[i]);
@@ -288,7 +307,10 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
     comm->stream = stream;
     if (!g)
         return 0;
-    pthread_mutex_lock(&g->lock);
+    if (!mu_gpu_lock(&g->lock, comm->engine->timeout)) {
+        give_up(comm);
+        return mu_comm_check(comm, err);
+    }
     if (g->issued > g->completed && atomic_load(&g->state) == MU_GPU_UP) {
         cu = c->cuEventRecord(g->event, g->stream);
         if (cu == MU_CU_OK)
@@ -304,6 +326,20 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
                : mu_err_set(err, MUSTER_EARG, "muster_comm_set_stream: CUDA refused a stream (error %d)", (int)cu);
 }
 
+static bool is_over(const struct mu_gpu_comm *g, uint64_t n)
+{
+    return !g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
+}
+
+static bool look_if_free(struct mu_gpu_comm *g)
+{
+    if (pthread_mutex_trylock(&g->lock))
+        return false;
+    mu_gpu_look(g, false);
+    pthread_mutex_unlock(&g->lock);
+    return true;
+}
+
 void mu_gpu_check(struct muster_comm *comm)
 {
     struct mu_gpu_comm *g = comm->gpu;
@@ -315,10 +351,13 @@ void mu_gpu_check(struct muster_comm *comm)
     if (atomic_load_explicit(&g->state, memory_order_acquire) == MU_GPU_UP) {
         if (!mu_coll_abort_word(comm->engine, &err)) /* its text names the operation, too */
             return;
-        pthread_mutex_lock(&g->lock);
-        mu_gpu_look(g);
-        pthread_mutex_unlock(&g->lock);
+        if (mu_gpu_lock(&g->lock, AT_DEATH)) {
+            mu_gpu_look(g, false);
+            pthread_mutex_unlock(&g->lock);
+        }
     }
+    if (atomic_load_explicit(&g->state, memory_order_acquire) != MU_GPU_FAILED)
+        return;
     if (mu_coll_abort_word(comm->engine, &err)) /* that is the end of all communicators */
         mu_coll_break_all(comm->engine, &g->broken);
     mu_coll_break_comm(comm, &g->broken);
@@ -332,21 +371,25 @@ uint64_t mu_gpu_issued(const struct muster_comm *comm)
 
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n)
 {
-    struct mu_gpu_comm *g = comm->gpu;
-
-    if (!g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP)
-        return true;
-    pthread_mutex_lock(&g->lock);
-    mu_gpu_look(g);
-    pthread_mutex_unlock(&g->lock);
-    return atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
+    if (!is_over(comm->gpu, n))
+        look_if_free(comm->gpu);
+    return is_over(comm->gpu, n);
 }
 
 int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
 {
     struct mu_engine *e = comm->engine;
+    uint64_t busy = 0;
 
-    for (unsigned polls = 0; !mu_gpu_ended(comm, n); polls++) {
+    for (unsigned polls = 0; !is_over(comm->gpu, n); polls++) {
+        if (look_if_free(comm->gpu))
+            busy = 0;
+        else if (!busy)
+            busy = mu_now();
+        else if (mu_now() - busy > e->timeout)
+            give_up(comm);
+        if (is_over(comm->gpu, n))
+            break;
         mu_coll_beat(e);
         if (polls >= BARE_POLLS)
             mu_gpu_publish(comm->gpu);

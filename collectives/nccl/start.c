@@ -460,9 +460,12 @@ void mu_gpu_detach(struct muster_comm *comm)
     if (!g)
         return;
     comm->gpu = NULL;
-    mu_gpu_unwatch(g);
+    if (!mu_gpu_unwatch(g)) { /* what it has is left alone */
+        atomic_store(&g->state, MU_GPU_LEFT);
+        return;
+    }
     a = g->abort;
-    if (atomic_load(&g->state) == MU_GPU_UP)
+    if (atomic_load(&g->state) != MU_GPU_FAILED)
         a = begin_end(g, !comm->dead);
     for (until = mu_now() + (comm->dead ? STUCK : MOST_END); a && !atomic_load(&a->done) && mu_now() < until;)
         nap();

@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 
 #define TICK (10 * MU_MS)
+#define MOST_HELD (2 * MU_SEC)
 #define PEERS_AFTER (5 * MU_MS) /* others are looked at no more often */
 
 static struct {
@@ -217,7 +218,8 @@ void mu_gpu_publish(struct mu_gpu_comm *g)
     uint64_t number;
     int seen, late;
 
-    pthread_mutex_lock(&g->lock);
+    if (pthread_mutex_trylock(&g->lock)) /* the watchdog looks; next time */
+        return;
     late = behind(g, &number, &seen);
     op = wait_of(g, late, number);
     pthread_mutex_unlock(&g->lock);
@@ -254,7 +256,7 @@ static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 
 /* What the others say comes before the supervisor's word: a rank that has failed may have ended since. And it comes
  * before the end of an operation is known, because ranks that did not call the same have not ended it well. */
-static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, struct mu_err *err)
 {
     mu_nccl_result async = MU_NCCL_OK, rc;
     struct mu_err word = {0};
@@ -273,7 +275,9 @@ static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
         *err = word;
         return false;
     }
-    rc = g->n->ncclCommGetAsyncError(g->nccl, &async);
+    rc = watchdog ? g->n->ncclCommGetAsyncError(g->nccl, &async) : MU_NCCL_OK;
+    if (atomic_load(&g->state) != MU_GPU_UP) /* it has been given up meanwhile */
+        return true;
     if (rc != MU_NCCL_OK || (async != MU_NCCL_OK && async != MU_NCCL_IN_PROGRESS)) {
         mu_gpu_nccl_err(g->n, g->nccl, rc != MU_NCCL_OK ? rc : async, "it has failed", err);
         if (err->code == MUSTER_EPEER) /* the others pass it on as it is */
@@ -290,7 +294,7 @@ static bool is_well(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
     return false;
 }
 
-void mu_gpu_look(struct mu_gpu_comm *g)
+void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog)
 {
     uint64_t number = 0;
     struct mu_err why = {0};
@@ -301,7 +305,7 @@ void mu_gpu_look(struct mu_gpu_comm *g)
     g->c->cuCtxGetCurrent(&was);
     if (was != g->ctx)
         g->c->cuCtxSetCurrent(g->ctx);
-    if (!is_well(g, &number, &why)) {
+    if (!is_well(g, watchdog, &number, &why)) {
         if (number)
             fail_at(g, number, &why);
         else
@@ -309,6 +313,19 @@ void mu_gpu_look(struct mu_gpu_comm *g)
     }
     if (was != g->ctx)
         g->c->cuCtxSetCurrent(was);
+}
+
+bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns)
+{
+    struct timespec t;
+
+    if (pthread_mutex_trylock(lock) == 0)
+        return true;
+    clock_gettime(CLOCK_REALTIME, &t);
+    ns += (uint64_t)t.tv_nsec;
+    t.tv_sec += (time_t)(ns / MU_SEC);
+    t.tv_nsec = (long)(ns % MU_SEC);
+    return pthread_mutex_timedlock(lock, &t) == 0;
 }
 
 static void *run(void *arg)
@@ -319,7 +336,7 @@ static void *run(void *arg)
     while (!watch.stop) {
         for (struct mu_gpu_comm *g = watch.first; g; g = g->next)
             if (pthread_mutex_trylock(&g->lock) == 0) { /* else its caller looks itself */
-                mu_gpu_look(g);
+                mu_gpu_look(g, true);
                 pthread_mutex_unlock(&g->lock);
             }
         clock_gettime(CLOCK_REALTIME, &t);
@@ -337,7 +354,8 @@ int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err)
     sigset_t all, was;
     int rc = 0;
 
-    pthread_mutex_lock(&watch.lock);
+    if (!mu_gpu_lock(&watch.lock, g->engine->timeout))
+        return mu_err_set(err, MUSTER_ETIMEOUT, "the watchdog hangs in NCCL");
     if (!watch.running) {
         watch.stop = false;
         sigfillset(&all);
@@ -355,11 +373,12 @@ int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err)
     return rc;
 }
 
-void mu_gpu_unwatch(struct mu_gpu_comm *g)
+bool mu_gpu_unwatch(struct mu_gpu_comm *g)
 {
     bool last;
 
-    pthread_mutex_lock(&watch.lock);
+    if (!mu_gpu_lock(&watch.lock, MOST_HELD))
+        return false;
     for (struct mu_gpu_comm **at = &watch.first; *at; at = &(*at)->next)
         if (*at == g) {
             *at = g->next;
@@ -374,4 +393,5 @@ void mu_gpu_unwatch(struct mu_gpu_comm *g)
     pthread_mutex_unlock(&watch.lock);
     if (last)
         pthread_join(watch.thread, NULL);
+    return true;
 }

@@ -31,4 +31,7 @@ ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$tmp/libnccl.so.2" -- first
 like "$out" "-9 .*NCCL: cannot be loaded as MUSTER_NCCL_LIB says \($tmp/libnccl\.so\.2: " "so is one that is missing"
 ranks MUSTER_TIMEOUT=20 MUSTER_NCCL_MODE=quick -- first
 like "$out" "-1 .*MUSTER_NCCL_MODE=quick: safe or fast is needed" "a mode that there is not"
+run_cmd timeout 60 env MUSTER_TIMEOUT=1 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
+like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 1 s; the ranks of this node have enqueued it" \
+    "who is late on another node is not seen, and that is said"
 done_testing

@@ -17,6 +17,7 @@
  *   slow           it begins it ms late
  *   async-error    ncclCommGetAsyncError says ncclRemoteError, and the operation does not end
  *   cuda-error     the operation fails on the GPU: its stream and all events of it say error 719
+ *   query-hang     ncclCommGetAsyncError does not return for ms
  *   abort-hang     ncclCommAbort does not return
  *   die            the process kills itself when the GPU begins the operation */
 #ifndef TESTS_DOUBLES_DOUBLE_H

@@ -360,6 +360,10 @@ DOUBLE_API int ncclCommInitRankConfig(struct ncclComm **out, int size, struct id
 }
 DOUBLE_API int ncclCommGetAsyncError(struct ncclComm *c, int *error)
 {
+    const struct fault *f = c->ops ? fault("query-hang", c->rank, c->ops) : NULL;
+
+    if (f)
+        double_sleep(f->ms);
     if (c->failed)
         *error = SYSTEM_ERROR;
     else if (!is_up(c) || atomic_load(&c->busy_until) > now_ms())
