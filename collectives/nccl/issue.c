@@ -168,14 +168,18 @@ static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu
 /* The watchdog has been in NCCL for too long: nothing more will be heard of this communicator. */
 static void give_up(struct muster_comm *comm)
 {
+    struct mu_gpu_comm *g = comm->gpu;
     int up = MU_GPU_UP;
     struct mu_err why;
     char who[100];
 
-    if (!atomic_compare_exchange_strong(&comm->gpu->state, &up, MU_GPU_LEFT))
+    if (!atomic_compare_exchange_strong(&g->state, &up, MU_GPU_LEFT))
         return;
-    mu_err_set(&why, MUSTER_ETIMEOUT, "muster_%s in GPU memory: NCCL does not answer on %s",
-               mu_kinds[comm->gpu->last.kind].name, mu_comm_who(comm, comm->rank, who, sizeof who));
+    mu_err_set(&why, MUSTER_ETIMEOUT, "NCCL does not answer on %s", mu_comm_who(comm, comm->rank, who, sizeof who));
+    snprintf(g->own->text, sizeof g->own->text, "%.399s", why.text);
+    g->own->failed_at = 0; /* the others know better in which */
+    atomic_store_explicit(&g->own->failed, why.code, memory_order_release);
+    mu_err_prefix(&why, "muster_%s in GPU memory", mu_kinds[g->last.kind].name);
     mu_coll_break_comm(comm, &why);
     mu_coll_settle(comm->engine);
 }

@@ -2,7 +2,7 @@
  *   good     every way to wait, groups, and host memory beside them
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
- *   late R N the same, but rank R makes its N-th call three seconds late
+ *   late R N the same, but rank R makes its N-th call five seconds late
  *   differs R N  rank R makes another call as its N-th one
  * Faults of the test doubles are left to the first attempt. */
 #include <muster.h>
@@ -14,7 +14,7 @@
 
 #include "tests/gpu/cuda.h"
 
-enum { COUNT = 4096, LATE = 3 /* s */ };
+enum { COUNT = 4096, LATE = 5 /* s */ };
 static float *dev, host[COUNT];
 static muster_comm *world;
 
