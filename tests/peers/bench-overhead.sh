@@ -10,5 +10,9 @@ trap 'rm -rf "$home"' EXIT
 export MUSTER_HOME=$home/home MUSTER_RUN_ROOT=$home/run MUSTER_IDLE=1 MUSTER_CUDA_LIB=$null MUSTER_NCCL_LIB=$null
 "$B/bin/muster" run -n 1 "$B/tests/peers/gpu_overhead" "${BOUND:-100}"
 rc=$?
-while pgrep -f "controller.*$home" >/dev/null; do sleep 0.2; done
+# The idle pool ends by itself; until then it would make its directories again.
+for _ in {1..50}; do
+    env -u MUSTER_HOME grep -lszqxF "MUSTER_HOME=$MUSTER_HOME" /proc/[0-9]*/environ || break
+    sleep 0.2
+done
 exit $rc
