@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # Who may do what: every command for every role, the jobs of others, the file and its mistakes.
 . "$(dirname "$0")/../lib.sh"
 log=$MUSTER_HOME/$(uname -n)/log/controller.log

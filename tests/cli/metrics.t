@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # /metrics of the controller: who may read it, and how it bears those who mean it no good.
 . "$(dirname "$0")/../lib.sh"
 export MUSTER_IDLE=0

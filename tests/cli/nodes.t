@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # muster nodes: the list, nodes that are drained and resumed, health checks.
 . "$(dirname "$0")/../lib.sh"
 json() { # EXPRESSION NAME: about n, the first node of the last output

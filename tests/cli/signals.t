@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # Signals to muster run, and a controller that is killed under it.
 . "$(dirname "$0")/../lib.sh"
 

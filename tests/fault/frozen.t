@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # Ranks that hang, ranks and daemons that are stopped: who is named, when, and what it costs.
 . "$(dirname "$0")/../lib.sh"
 hangs=$B/tests/fault/hangs

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# slow
 """Kills each kind of process while a real job trains, and looks at what is left. TAP. SEED= and ROUNDS= in the
 environment; a failing run prints its seed."""
 import glob

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # Checkpoints in real object stores: Ceph's radosgw and OpenStack Swift, each where it is installed.
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/s3_real.sh"

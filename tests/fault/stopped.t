@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# slow
 # Controller and agent are stopped at once, so that neither looks after the other: who waits for them sees to it.
 . "$(dirname "$0")/../lib.sh"
 hangs=$B/tests/fault/hangs

@@ -62,7 +62,7 @@ for delay in 0.35 0.5 0.62 0.71; do
     $LAUNCH -n 3 "$prog" train 1000000 interval=5steps,keep=2 >"$tmp/log" 2>&1 &
     launcher=$!
     for _ in $(seq 200); do
-        [ -e "$MUSTER_CKPT_DIR/g00000002" ] && break
+        [ "$(generations)" -ge 2 ] && break
         sleep 0.05
     done
     sleep "$delay"
