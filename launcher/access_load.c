@@ -39,6 +39,12 @@ static struct mu_access_stamp stamp_of(const struct stat *st)
     return (struct mu_access_stamp){.changed = st->st_ctim, .size = st->st_size, .inode = st->st_ino, .there = true};
 }
 
+/* It is there, and nobody can look at it: a link to itself. */
+static struct mu_access_stamp unreadable(void)
+{
+    return (struct mu_access_stamp){.size = -1, .there = true};
+}
+
 int mu_access_load(const char *home, struct mu_access *out, struct mu_access_stamp *stamp, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
@@ -51,8 +57,11 @@ int mu_access_load(const char *home, struct mu_access *out, struct mu_access_sta
     if (rc)
         return rc;
     if (stat(path, &st)) {
-        if (errno != ENOENT)
+        if (errno != ENOENT) {
+            if (stamp)
+                *stamp = unreadable();
             return mu_err_errno(err, 0, "%s", path);
+        }
         mu_access_free(out);
         mu_access_defaults(out);
         return 0;
@@ -83,7 +92,7 @@ bool mu_access_changed(const char *home, const struct mu_access_stamp *was)
     if (!stat(path, &st))
         is = stamp_of(&st);
     else if (errno != ENOENT)
-        return false;
+        is = unreadable();
     return is.there != was->there || is.size != was->size || is.inode != was->inode ||
            is.changed.tv_sec != was->changed.tv_sec || is.changed.tv_nsec != was->changed.tv_nsec;
 }

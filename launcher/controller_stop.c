@@ -1,5 +1,6 @@
 /* `muster controller --stop`. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,19 +20,37 @@ int mu_controller_stop(bool force)
     struct mu_client client;
     struct mu_paths paths;
     struct mu_err err = {0};
+    const char *far = getenv("MUSTER_POOL");
+    pid_t pid = 0;
     int fd;
 
     if (mu_paths_find(&paths, &err)) {
         fprintf(stderr, "muster controller: %s\n", err.text);
         return 2;
     }
-    if (mu_controller_connect(&paths, false, &fd, &err)) {
+    int rc = mu_controller_connect(&paths, false, &fd, &err);
+    if (rc && far && *far) {
+        fprintf(stderr, "muster controller: %s\n", err.text);
+        return rc == MUSTER_EARG || rc == MUSTER_EVERSION ? 2 : 1;
+    }
+    /* it may just begin or end */
+    for (uint64_t until = mu_now() + ENDING_NS; rc && mu_daemon_locked(paths.run, "ctl.lock", &pid);) {
+        if (mu_now() > until) {
+            fprintf(stderr,
+                    "muster controller: process %ld is the controller, and cannot be asked to end: %s; kill it\n",
+                    (long)pid, err.text);
+            return 1;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        rc = mu_controller_connect(&paths, false, &fd, &err);
+    }
+    if (rc) {
         if (access(paths.run, F_OK) == 0)
             mu_daemon_leave(&paths, &(int){-1});
         return 0; /* none runs */
     }
     close(fd);
-    int rc = mu_client_look(&client, &err);
+    rc = mu_client_look(&client, &err);
     if (rc == MU_CLIENT_NO_POOL)
         return 0;
     if (rc) {

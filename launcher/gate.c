@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "launcher/access_load.h"
 #include "launcher/audit.h"
@@ -22,7 +24,7 @@
 
 #define LOOK_NS (1 * MU_SEC) /* the file is looked at, and the audit log is brought to the disk, so often */
 #define DENIED_NS (10 * MU_SEC)
-enum { GUESTS_MAX = 256, GROUPS_MAX = 65536, DENIED_MAX = 20, TAIL_LINES = 5000 };
+enum { GUESTS_MAX = 256, GUESTS_EACH = 64, GUESTS_NONE = 4, GROUPS_MAX = 65536, DENIED_MAX = 20, TAIL_LINES = 5000 };
 
 struct mu_gate {
     struct event_base *base;
@@ -31,10 +33,14 @@ struct mu_gate {
     struct mu_access_stamp stamp;
     struct mu_listener *listener;
     char socket[MU_ACCESS_SOCKET]; /* it listens at */
+    dev_t socket_dev;
+    ino_t socket_ino;
     struct mu_alarm *alarm;
     struct mu_audit *audit;
     char account[MU_ACCESS_NAME];
+    uint32_t uids[GUESTS_MAX]; /* whose connections are open */
     unsigned guests;
+    bool socket_told;              /* that it does not listen */
     uint64_t lost;                 /* changes that have no line: the disk was full */
     uint64_t denied_since, denied; /* refusals since then; not all of them are logged */
     bool looked, anchor_told;      /* looked: the log is there, and the file has been read */
@@ -53,8 +59,14 @@ void mu_who_init(struct mu_who *w, struct mu_gate *g, const char *from)
 
 void mu_who_free(struct mu_who *w)
 {
-    if (w->guest && w->gate)
-        w->gate->guests--;
+    struct mu_gate *g = w->gate;
+
+    for (unsigned i = 0; g && w->guest && i < g->guests; i++) {
+        if (g->uids[i] != w->uid)
+            continue;
+        g->uids[i] = g->uids[--g->guests];
+        break;
+    }
     free(w->gids);
     *w = (struct mu_who){0};
 }
@@ -85,6 +97,30 @@ static bool take_groups(int fd, struct mu_who *w, gid_t gid)
     return true;
 }
 
+static unsigned guests_of(const struct mu_gate *g, uint32_t uid)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < g->guests; i++)
+        n += g->uids[i] == uid;
+    return n;
+}
+
+/* Said again by a thousand requests it would fill the logs. */
+static bool may_log_denied(struct mu_gate *g)
+{
+    uint64_t now = mu_now();
+
+    if (now - g->denied_since >= DENIED_NS) {
+        if (g->denied > DENIED_MAX)
+            mu_log(MU_LOG_WARN, "access", "%llu more requests were refused",
+                   (unsigned long long)(g->denied - DENIED_MAX));
+        g->denied_since = now;
+        g->denied = 0;
+    }
+    return g->denied++ < DENIED_MAX;
+}
+
 static void on_guest(void *arg, int fd, int pid)
 {
     struct mu_gate *g = arg;
@@ -92,26 +128,30 @@ static void on_guest(void *arg, int fd, int pid)
     struct mu_who w = {0};
     socklen_t len = sizeof peer;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || len != sizeof peer || g->guests >= GUESTS_MAX) {
-        mu_log(MU_LOG_WARN, "access", "a connection of uid %ld is refused: %s", (long)peer.uid,
-               g->guests >= GUESTS_MAX ? "there are too many" : "the kernel does not tell whose it is");
-        close(fd);
-        return;
-    }
+    bool known = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && len == sizeof peer;
     mu_who_init(&w, g, "access socket");
     w.pid = pid;
-    if (peer.uid != geteuid()) {
-        w.uid = peer.uid;
-        if (!take_groups(fd, &w, peer.gid)) {
-            mu_who_free(&w);
-            close(fd);
+    w.uid = peer.uid;
+    if (known && peer.uid == geteuid()) {
+        w.uid = 0;
+        g->cfg.accept(g->cfg.arg, fd, &w);
+        return;
+    }
+    if (known && g->guests < GUESTS_MAX && take_groups(fd, &w, peer.gid)) {
+        w.guest = true; /* who has no role is told so, and has no use for more */
+        if (guests_of(g, w.uid) < (role_of(&w) == MU_ROLE_NONE ? GUESTS_NONE : GUESTS_EACH)) {
+            g->uids[g->guests++] = w.uid;
+            mu_access_user(w.uid, w.name, sizeof w.name);
+            g->cfg.accept(g->cfg.arg, fd, &w);
             return;
         }
-        w.guest = true;
-        g->guests++;
-        mu_access_user(w.uid, w.name, sizeof w.name);
+        w.guest = false;
     }
-    g->cfg.accept(g->cfg.arg, fd, &w);
+    if (may_log_denied(g))
+        mu_log(MU_LOG_WARN, "access", "a connection of uid %ld is refused: %s", (long)peer.uid,
+               known ? "there are too many" : "the kernel does not tell whose it is");
+    mu_who_free(&w);
+    close(fd);
 }
 
 /* --- the audit log ----------------------------------------------------------------------------------------------- */
@@ -244,28 +284,47 @@ char *mu_gate_audit(const struct mu_who *w, bool lines, struct mu_err *err)
 
 /* --- the rules --------------------------------------------------------------------------------------------------- */
 
+/* What is there is still ours. */
+static bool socket_there(const struct mu_gate *g)
+{
+    struct stat st;
+
+    return !lstat(g->socket, &st) && st.st_dev == g->socket_dev && st.st_ino == g->socket_ino;
+}
+
 static void close_socket(struct mu_gate *g)
 {
     if (!g->listener)
         return;
     mu_listener_free(MU_STEAL(g->listener, NULL));
-    unlink(g->socket);
+    if (socket_there(g))
+        unlink(g->socket);
 }
 
+/* At each look: its directory may come late, and somebody may have removed it. */
 static void open_socket(struct mu_gate *g)
 {
     struct mu_err err = {0};
+    struct stat st = {0};
 
-    if (g->listener && !strcmp(g->socket, g->access.socket))
+    if (g->listener && !strcmp(g->socket, g->access.socket) && socket_there(g))
         return;
     close_socket(g);
     if (!*g->access.socket)
         return;
     mu_str_copy(g->socket, sizeof g->socket, g->access.socket);
-    if (mu_listen_unix_all(g->base, g->socket, on_guest, g, &g->listener, &err))
-        mu_log(MU_LOG_ERROR, "access", "%s; other accounts do not reach this pool", err.text);
-    else
-        mu_log(MU_LOG_INFO, "access", "listening for other accounts at %s", g->socket);
+    if (mu_listen_unix_all(g->base, g->socket, on_guest, g, &g->listener, &err)) {
+        if (!g->socket_told)
+            mu_log(MU_LOG_ERROR, "access", "%s; other accounts do not reach this pool", err.text);
+        g->socket_told = true;
+        return;
+    }
+    if (!lstat(g->socket, &st)) {
+        g->socket_dev = st.st_dev;
+        g->socket_ino = st.st_ino;
+    }
+    g->socket_told = false;
+    mu_log(MU_LOG_INFO, "access", "listening for other accounts at %s", g->socket);
 }
 
 static void reread(struct mu_gate *g, bool first)
@@ -283,7 +342,7 @@ static void reread(struct mu_gate *g, bool first)
     }
     for (unsigned i = 0; (unknown = mu_access_unknown(&g->access)) && !i; i++)
         mu_log(MU_LOG_WARN, "access", "nobody here is called '%s': the rule of that name holds for nobody", unknown);
-    open_socket(g);
+    g->socket_told = false;
     if (!first) {
         snprintf(text, sizeof text, "read again: %u rule%s, others: %s", g->access.n, g->access.n == 1 ? "" : "s",
                  mu_role_name(g->access.others));
@@ -305,26 +364,18 @@ static void on_alarm(void *arg)
         mu_gate_note(g, "controller", "starts, version " MUSTER_VERSION);
     if (first || mu_access_changed(g->cfg.paths->home, &g->stamp))
         reread(g, first);
+    open_socket(g);
     keep(g);
     mu_alarm_set(g->alarm, mu_now() + LOOK_NS);
 }
 
 /* --- passing ----------------------------------------------------------------------------------------------------- */
 
-/* Said again by a thousand requests it would fill the logs. */
 static void log_denied(struct mu_who *w, const struct mu_msg *m, const struct mu_access_row *row, const char *why)
 {
     struct mu_gate *g = w->gate;
-    uint64_t now = mu_now();
 
-    if (now - g->denied_since >= DENIED_NS) {
-        if (g->denied > DENIED_MAX)
-            mu_log(MU_LOG_WARN, "access", "%llu more requests were refused",
-                   (unsigned long long)(g->denied - DENIED_MAX));
-        g->denied_since = now;
-        g->denied = 0;
-    }
-    if (g->denied++ >= DENIED_MAX)
+    if (!may_log_denied(g))
         return;
     mu_log(MU_LOG_WARN, "access", "refused, uid %u, pid %d: %s", w->uid, w->pid, why);
     add(g, entry_of(w,

@@ -33,7 +33,7 @@ int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, 
 
 /* How many files a daemon that is set up here may have open; 0: any number. */
 uint64_t mu_daemon_files(void);
-/* Tells this boot of the machine from others; 0: the kernel does not say. */
+/* Tells this boot of the machine, and its time namespace, from others; 0: the kernel does not say. */
 uint64_t mu_daemon_boot(void);
 
 /* Raises the soft limit of the stack to what we are built for, or as far as we may; at once in force for the first

@@ -558,9 +558,12 @@ static int split_safe(const char *path, uid_t owner, char dir[PATH_MAX], const c
     return 0;
 }
 
+static int connect_at(const char *dir, const char *name, bool all, int *out, struct ucred *peer, struct mu_err *err);
+
 int mu_listen_unix_all(struct event_base *base, const char *path, mu_accept_fn on_accept, void *arg,
                        struct mu_listener **out, struct mu_err *err)
 {
+    struct ucred peer = {.uid = (uid_t)-1};
     char dir[PATH_MAX];
     const char *name;
     struct stat st;
@@ -570,6 +573,9 @@ int mu_listen_unix_all(struct event_base *base, const char *path, mu_accept_fn o
         return rc;
     if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
         return mu_err_set(err, MUSTER_EARG, "%s is there already, and is no socket", path);
+    mu_auto_fd int other = -1;
+    if (!connect_at(dir, name, true, &other, &peer, NULL))
+        return mu_err_set(err, MUSTER_EARG, "%s: somebody listens there already (uid %ld)", path, (long)peer.uid);
     return listen_at(base, dir, name, true, on_accept, arg, out, err);
 }
 

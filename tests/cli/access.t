@@ -47,6 +47,34 @@ run_cmd env MUSTER_POOL="$tmp/open/ctl" "$muster" jobs
 like "$rc $err" "^2 muster jobs: MUSTER_POOL: .*others than the pool's account could put another socket there" "in a place that others could write it is not believed"
 chmod 755 "$tmp/open"
 
+# the socket's place
+rm "$tmp/open/ctl"
+wait_for 10 test -S "$tmp/open/ctl"
+ok $? "a socket that was removed is made again"
+rules <<<"socket = $tmp/later/ctl"
+like "$(tail -n 1 "$log")" "later: No such file.*other accounts do not reach this pool" "no directory for it: said"
+[ ! -e "$tmp/open/ctl" ]
+ok $? "and the one before is gone"
+mkdir -m 755 "$tmp/later"
+wait_for 10 test -S "$tmp/later/ctl"
+ok $? "one that comes later is found"
+python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)' "$tmp/open/other" &
+other=$!
+wait_for 10 test -S "$tmp/open/other"
+rules <<<"socket = $tmp/open/other"
+like "$(tail -n 1 "$log")" "$tmp/open/other: somebody listens there already" "a socket of somebody else is left alone"
+rules <<<"socket = $(echo "$MUSTER_RUN_ROOT"/*/*/ctl.sock)"
+like "$(tail -n 1 "$log")" "ctl.sock: somebody listens there already" "so is the pool's own"
+run_cmd "$muster" jobs
+is "$rc" 0 "which still answers"
+kill "$other"
+wait "$other" 2>/dev/null
+ln -sf access "$MUSTER_HOME/access"
+wait_for 10 logged 'access error: .*/access: Too many levels of symbolic links'
+ok $? "a link to itself is told of"
+rm "$MUSTER_HOME/access"
+
 roles() { # ROLE of daemon, which is the other account of these tests
     rules <<END
 socket = $tmp/open/ctl
@@ -206,6 +234,36 @@ END
     as "$muster" release "$own"
     python3 "$tmp/liar.py" "$tmp/open/ctl" client "$own" >"$tmp/.liar" 2>&1 || note "$(cat "$tmp/.liar")"
     like "$("$muster" status "$own" --json)" '"held_by":"daemon"' "the name that somebody says he has is not believed" || note "$(cat "$tmp/.liar")"
+    # who has no role cannot keep others out
+    roles none "user nobody = admin"
+    python3 -c 'import os, pwd, socket, sys, time
+me = pwd.getpwnam("daemon")
+os.setgroups([])
+os.setgid(me.pw_gid)
+os.setuid(me.pw_uid)
+v = []
+for i in range(1000):
+    s = socket.socket(socket.AF_UNIX)
+    s.setblocking(False)
+    try:
+        s.connect(sys.argv[1])
+    except OSError:
+        time.sleep(0.01)
+    v.append(s)
+    if i > 400: v.pop(0).close()
+time.sleep(60)' "$tmp/open/ctl" &
+    many=$!
+    wait_for 20 logged 'there are too many'
+    ok $? "more connections than one may have are refused"
+    run_cmd setpriv --reuid nobody --clear-groups --regid "$(id -g nobody)" env MUSTER_POOL="$tmp/open/ctl" \
+        MUSTER_HOME="$tmp/nobody" MUSTER_RUN_ROOT="$tmp/nobody" timeout 60 "$muster" jobs
+    is "$rc" 0 "a thousand connections of somebody without a role keep nobody else out" || note "$err"
+    run_cmd env MUSTER_POOL="$tmp/open/ctl" timeout 60 "$muster" jobs
+    is "$rc" 0 "nor the pool's own account" || note "$err"
+    kill "$many"
+    wait "$many" 2>/dev/null
+    [ "$(grep -c 'there are too many' "$log")" -le 60 ]
+    ok $? "and the log is not filled with them"
     roles admin
     python3 "$tmp/liar.py" "$tmp/open/ctl" agent >"$tmp/.liar" 2>&1
     like "$(cat "$tmp/.liar")" "no daemon of another account joins" "an agent of another account is not let in"

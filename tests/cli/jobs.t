@@ -52,6 +52,15 @@ like "$out" 'TIME +EVENT.*submitted.*finished' "events as a table"
 
 run_cmd "$muster" logs "$id"
 is "$out/$err" 'out 1/err 1' "logs: output on output, errors on errors"
+dir=$("$muster" status "$id" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobs"][0]["log_dir"])')
+mv "$dir/attempt-1/rank-0.err" "$tmp/kept.err"
+for how in 'mkfifo' 'ln -s /dev/zero'; do
+    $how "$dir/attempt-1/rank-0.err"
+    run_cmd timeout 20 "$muster" logs "$id"
+    like "$rc $err" "^1 .*rank-0.err" "logs: $how in the place of a file is not waited for"
+    rm "$dir/attempt-1/rank-0.err"
+done
+mv "$tmp/kept.err" "$dir/attempt-1/rank-0.err"
 run_cmd "$muster" logs "$id" --stream err
 is "$out/$err" '/err 1' "--stream"
 run_cmd "$muster" logs "$id" --rank 5

@@ -5,7 +5,8 @@
 run_cmd timeout 60 "$muster" run -n 1 --oversubscribe echo well
 is "$rc $out" "0 well" "a pool" || note "$err"
 state=$MUSTER_HOME/$(uname -n)
-for file in "$MUSTER_HOME/policy" "$MUSTER_HOME/checks" "$state/nodes" "$state/labels" "$state/marks" "$state/port"; do
+for file in "$MUSTER_HOME/policy" "$MUSTER_HOME/checks" "$state/nodes" "$state/labels" "$state/marks" "$state/port" \
+    "$state/audit/00000000000000009999.log"; do
     wait_for 20 no_leftovers
     mkfifo "$file"
     run_cmd timeout 9 "$muster" run -n 1 --oversubscribe echo well
@@ -15,6 +16,21 @@ for file in "$MUSTER_HOME/policy" "$MUSTER_HOME/checks" "$state/nodes" "$state/l
         like "$rc $err" "^2 .*the controller did not start: .*/${file##*/} is a pipe" "${file##*/}: a pipe in its place is named"
     fi
     rm -f "$file"
+done
+
+# whoever is to be ended cannot be reached
+"$muster" submit -n 1 --oversubscribe sleep 300 >/dev/null
+pid=$(cat "$MUSTER_RUN_ROOT"/*/*/ctl.lock)
+rm "$MUSTER_RUN_ROOT"/*/*/ctl.sock
+run_cmd timeout 60 "$muster" controller --stop --force
+like "$rc $err" "^1 .*process $pid is the controller, and cannot be asked to end: .*; kill it$" "a controller without its socket is named"
+kill "$pid"
+wait_for 20 eval "! kill -0 $pid 2>/dev/null"
+run_cmd timeout 60 "$muster" controller --stop --force
+is "$rc" 0 "the next one is ended"
+for far in x /tmp /dev/null 127.0.0.1:1; do
+    run_cmd env MUSTER_POOL="$far" timeout 60 "$muster" controller --stop
+    like "$rc $err" "^[12] muster controller: .*$far" "nor is MUSTER_POOL=$far"
 done
 
 run_cmd env MUSTER_HOME="/tmp$(printf '/%0250d' {1..17})" "$muster" run true
