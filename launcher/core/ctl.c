@@ -537,14 +537,16 @@ static void forget(struct mu_ctl *c)
 
     for (unsigned i = 0; i < c->njobs; i++)
         over += mu_job_over(c->jobs[i]->row.state);
-    for (unsigned i = 0; i < c->njobs; i++) {
+    for (unsigned i = 0; i < c->njobs && over > 1000; i++) {
         struct job *j = c->jobs[i];
-        if (over > 1000 && mu_job_over(j->row.state) && !j->parts && !j->client && !mu_ctl_needs(c, j->row.id)) {
-            mu_ctl_job_free(j);
-            over--;
-        } else {
-            c->jobs[kept++] = j;
-        }
+        j->forgotten = mu_job_over(j->row.state) && !j->parts && !j->client && !mu_ctl_needs(c, j->row.id);
+        over -= j->forgotten;
+    }
+    for (unsigned i = 0; i < c->njobs; i++) {
+        if (c->jobs[i]->forgotten)
+            mu_ctl_job_free(c->jobs[i]);
+        else
+            c->jobs[kept++] = c->jobs[i];
     }
     c->njobs = kept;
 }

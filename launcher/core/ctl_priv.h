@@ -77,6 +77,7 @@ struct job {
     uint32_t doubted_plus1, avoid_plus1; /* nodes: named as one that waits in a circle; to be replaced if possible */
     bool first_step;                     /* of this attempt, already told */
     bool ended_sent, restored_told;
+    bool forgotten; /* the store has it, and nobody asks for it */
     mu_conn client;
     uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */
     uint64_t kill_at;      /* time limit, monotonic; 0 = none */

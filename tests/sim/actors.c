@@ -697,6 +697,7 @@ void sim_client_send(struct world *w, unsigned who, enum mu_msg_type type, const
 
     if (mu_msg_encode(&b, type, body))
         sim_violated(w, "a client's message cannot be encoded");
+    w->job[who].unanswered += type == MU_MSG_submit || type == MU_MSG_hold || type == MU_MSG_requeue;
     sim_transmit(w, w->job[who].conn, 1, &b);
     mu_buf_free(&b);
 }
@@ -713,6 +714,7 @@ void sim_client_dial(struct world *w, unsigned who)
         sim_at(w, w->now + 50 * MU_MS, CLIENT_DIAL)->who = who;
         return;
     }
+    t->unanswered = 0;
     t->conn = sim_dial(w, CLIENT, who, 0, CTL, 0, w->ctl_gen);
     if (!t->conn)
         return;
@@ -757,9 +759,11 @@ void sim_client_msg(struct world *w, unsigned who, const struct mu_msg *m)
 {
     struct truth *t = &w->job[who];
 
+    if (t->unanswered && (m->type == MU_MSG_submitted || m->type == MU_MSG_error))
+        t->unanswered--;
     if (m->type == MU_MSG_submitted && t->acked && t->holds) {
-        int s = sim_stored(w, t->acked);
-        t->held = w->ctl_alive && t->asked_hold && s >= 0 && mu_job_waits(w->store[s].row.state);
+        int s = sim_stored(w, t->acked); /* an earlier request's answer says nothing about the newest */
+        t->held = !t->unanswered && w->ctl_alive && t->asked_hold && s >= 0 && mu_job_waits(w->store[s].row.state);
     }
     if (m->type == MU_MSG_submitted && !t->cancelled) {
         if (sim_stored(w, m->submitted.job) < 0)

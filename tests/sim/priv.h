@@ -124,6 +124,7 @@ struct truth { /* what really happened to a job */
     bool holds;     /* its client will hold it and release it */
     bool held;      /* which it was told has happened */
     bool asked_hold;
+    unsigned unanswered; /* requests on its connection */
     bool submitted;
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
