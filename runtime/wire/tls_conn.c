@@ -62,20 +62,26 @@ static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
     return cmd == BIO_CTRL_FLUSH;
 }
 
-/* For the life of the process. */
-static const BIO_METHOD *method(void)
-{
-    static BIO_METHOD *m;
+static BIO_METHOD *the_method;
 
-    if (m)
-        return m;
+static void make_method(void)
+{
     BIO_METHOD *fresh = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "muster buffers");
     if (!fresh || !BIO_meth_set_read_ex(fresh, bio_read) || !BIO_meth_set_write_ex(fresh, bio_write) ||
         !BIO_meth_set_ctrl(fresh, bio_ctrl)) {
         BIO_meth_free(fresh);
-        return NULL;
+        return;
     }
-    return m = fresh;
+    the_method = fresh;
+}
+
+/* For the life of the process and all of its threads. */
+static const BIO_METHOD *method(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, make_method);
+    return the_method;
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */

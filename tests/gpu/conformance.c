@@ -237,7 +237,7 @@ static void streams(struct muster_comm *c)
         if (rc == 0)
             rc = mu_gpu_run(c, &(struct mu_call){MU_OP_KIND_ALLREDUCE, MUSTER_INT64, MUSTER_SUM, 0, 0, N, dev, dev},
                             &err);
-        want *= c->size;
+        want = (int64_t)((uint64_t)want * (uint64_t)c->size);
     }
     if (rc == 0)
         rc = mu_gpu_wait(c, mu_gpu_issued(c), &err);
