@@ -5,6 +5,7 @@
 #include <event2/event.h>
 #include <openssl/err.h>
 #include <openssl/sslerr.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 
