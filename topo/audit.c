@@ -593,52 +593,68 @@ static int load_of(const struct audit *a, int s)
     return down;
 }
 
-/* For each group the load that most of its switches have, of which few may lack half of the uplinks; -1 where these are
- * more than a few: they are meant to be so. */
-static int usual_loads(struct audit *a, const struct level *l, const struct rule *rules, int rank, int ngroups,
-                       const int *ups, const int *start, struct differs *d, int *usual)
-{
-    mu_auto_free int *loads = calloc((size_t)a->f->nnodes + 1, sizeof(int));
+struct shape { /* of a switch of the level */
+    int group, load, nlacks, should;
+    uint64_t lacks; /* the same for those that lack the same */
+    bool half, kind;
+};
 
-    if (!loads)
-        return no_memory(a->err);
-    mu_auto_free int *at = calloc((size_t)ngroups + 2, sizeof(int)), *n = calloc((size_t)ngroups + 1, sizeof(int)),
-                     *half = calloc((size_t)ngroups + 1, sizeof(int));
-    if (!at || !n || !half)
-        return no_memory(a->err);
-    for (int g = 0; g < ngroups; g++)
-        at[g + 1] = at[g] + l->members[g];
-    for (int s = 0; s < a->f->nnodes; s++) {
-        int g = a->rank[s] == rank ? l->group_of_low[s] : -1;
-        if (g >= 0)
-            loads[at[g] + n[g]++] = load_of(a, s);
+/* Whether what lacks half of the uplinks is meant to be so. It is not, it is half dead, when it carries what a quarter
+ * of the others do, give or take one, or when it has lost at most two thirds as much below as above: hosts that are
+ * down are nothing unusual. Several that carry as little and lack the same are a kind. */
+static bool other_kind(const struct shape *v, int n, const struct shape *s)
+{
+    int peers = 0, exact = 0, near = 0, more = 0, bears = 0, twins = -1;
+
+    for (int i = 0; i < n; i++) {
+        if (v[i].group != s->group)
+            continue;
+        if (v[i].half) {
+            twins += v[i].load == s->load && v[i].nlacks == s->nlacks && v[i].lacks == s->lacks;
+            continue;
+        }
+        peers++;
+        exact += v[i].load == s->load;
+        near += abs(v[i].load - s->load) <= 1;
+        more += v[i].load + 1 >= s->load;
+        bears += (long)v[i].load * (3 * s->should - 2 * s->nlacks) <= 3L * s->should * s->load;
     }
-    for (int g = 0; g < ngroups; g++) {
-        int times;
-        usual[g] = mode(loads + at[g], n[g], &times);
-        if (2 * times <= n[g])
-            usual[g] = -1;
-    }
-    for (int s = 0; s < a->f->nnodes; s++) {
-        int g = a->rank[s] == rank ? l->group_of_low[s] : -1;
-        if (g < 0 || load_of(a, s) != usual[g])
+    if (4 * exact >= peers)
+        return false;
+    if (4 * near >= peers)
+        return twins > 1;
+    return twins > 0 || 4 * more < peers || 2 * bears < peers;
+}
+
+static int shape_switches(struct audit *a, const struct level *l, const struct rule *rules, int rank, int ngroups,
+                          const int *ups, const int *start, struct differs *d, struct shape *v)
+{
+    mu_auto_free int *half = calloc((size_t)ngroups + 1, sizeof(int));
+    int n = a->f->nnodes;
+
+    if (!half)
+        return no_memory(a->err);
+    for (int s = 0; s < n; s++) {
+        int g = v[s].group = a->rank[s] == rank ? l->group_of_low[s] : -1;
+        if (g < 0)
             continue;
         compare(l, rules, s, ups + start[g], start[g + 1] - start[g], d);
-        half[g] += lacks_half(d);
+        v[s] = (struct shape){g, load_of(a, s), d->nlacks, d->should, 0, lacks_half(d), false};
+        for (int i = 0; i < d->nlacks; i++)
+            v[s].lacks = (v[s].lacks ^ (uint64_t)d->lacks[i]) * 0x100000001b3u;
     }
-    for (int g = 0; g < ngroups; g++)
-        if (4 * half[g] > l->members[g])
-            usual[g] = -1;
+    for (int s = 0; s < n; s++)
+        if (v[s].group >= 0 && v[s].half && !(v[s].kind = other_kind(v, n, &v[s])))
+            half[v[s].group]++;
+    for (int s = 0; s < n; s++) /* more than a few, and not one alone: these are meant to be so */
+        v[s].kind |= v[s].half && half[v[s].group] > 1 && 4 * half[v[s].group] > l->members[v[s].group];
     return 0;
 }
 
-static int report_switch(struct audit *a, const struct level *l, const struct rule *rules, int s, int usual,
-                         struct differs *d)
+static int report_switch(struct audit *a, const struct level *l, const struct rule *rules, int s, struct differs *d)
 {
     int rc = 0, i = 0, members = l->members[l->group_of_low[s]];
 
-    if (lacks_half(d) && load_of(a, s) != usual)
-        return 0; /* another kind of switch */
     for (; !rc && i < d->nlacks && i < d->nextra; i++)
         rc = found(a, MU_MISCABLED, name_of(a, s), d->extra[i].port, -1,
                    "is cabled to %s; %d of %d switches like it are cabled to %s there, it is not",
@@ -657,12 +673,13 @@ static int audit_rank(struct audit *a, int rank)
     struct level l = {.nlow = f->nnodes};
     mu_auto_free struct rule *rules = calloc(nn, sizeof *rules);
     mu_auto_free struct differs *d = calloc(1, sizeof *d);
-    mu_auto_free int *ups = NULL, *start = NULL, *usual = calloc(nn, sizeof(int));
+    mu_auto_free int *ups = NULL, *start = NULL;
+    mu_auto_free struct shape *shapes = calloc(nn, sizeof *shapes);
     int rc = 0, ngroups = 0;
 
     l.group_of_up = malloc(nn * sizeof(int));
     l.group_of_low = malloc(nn * sizeof(int));
-    if (!rules || !d || !usual || !l.group_of_up || !l.group_of_low)
+    if (!rules || !d || !shapes || !l.group_of_up || !l.group_of_low)
         rc = no_memory(a->err);
     for (int s = 0; !rc && s < f->nnodes; s++) {
         const struct mu_fabric_node *n = &f->nodes[s];
@@ -674,13 +691,13 @@ static int audit_rank(struct audit *a, int rank)
     }
     if (!rc && !(rc = index_edges(a, &l)) && !(rc = group_switches(a, &l, rank, &ngroups)) &&
         !(rc = make_rules(a, &l, ngroups, rules)) && !(rc = list_ups(a, &l, ngroups, &ups, &start)))
-        rc = usual_loads(a, &l, rules, rank, ngroups, ups, start, d, usual);
+        rc = shape_switches(a, &l, rules, rank, ngroups, ups, start, d, shapes);
     for (int s = 0; !rc && s < f->nnodes; s++) {
         int g = a->rank[s] == rank ? l.group_of_low[s] : -1;
-        if (g < 0)
+        if (g < 0 || shapes[s].kind)
             continue;
         compare(&l, rules, s, ups + start[g], start[g + 1] - start[g], d);
-        rc = report_switch(a, &l, rules, s, usual[g], d);
+        rc = report_switch(a, &l, rules, s, d);
     }
     level_free(&l);
     return rc;

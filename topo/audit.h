@@ -7,7 +7,9 @@
  *
  *     missing-rail  a host without a cable to one of its unit's leaves, though it has at least half of them; or a whole
  *                   unit with fewer rails than most units
- *     dead-link     a switch without a cable to a switch above it that its peers have
+ *     dead-link     a switch without a cable to a switch above it that its peers have; when it lacks half of them,
+ *                   only if it has not also lost hosts in about that measure, nor do many lack so much: such switches
+ *                   are another kind
  *     miscabled     such a cable is missing, and there is one to where there should be none
  *     one-sided     a cable that one end does not know of */
 #ifndef MU_TOPO_AUDIT_H

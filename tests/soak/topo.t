@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # make soak-topo: a simulated fabric of 10,240 hosts is discovered and placed on; with 1 to 100 dead links and swapped cables
-# planted each of them is found and nothing else; and brute force agrees with placement on ROUNDS times as many random trees.
+# planted each of them is found and nothing else, as on random fabrics with hosts down; and brute force agrees with placement on
+# ROUNDS times as many random trees.
 . "$(dirname "$0")/../lib.sh"
 
 "$B/tests/unit/topo_place" $((${ROUNDS:-20} * 20000)) >"$tmp/trees"
 ok $? "$(grep 'random trees' "$tmp/trees" | sed 's/^ok [0-9]* - //')"
+
+"$B/tests/unit/topo_audit" $((${ROUNDS:-20} * 1000)) >"$tmp/audits"
+ok $? "$(grep 'random fabrics' "$tmp/audits" | sed 's/^ok [0-9]* - //')"
 
 preload=$(ls /usr/lib/*/umad2sim/libumad2sim.so 2>/dev/null)
 if ! command -v ibsim >/dev/null || [ -z "$preload" ]; then

@@ -1,5 +1,6 @@
 #include "topo/audit.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/buf.h"
@@ -132,11 +133,15 @@ static int touch(int n)
     return first;
 }
 
-static void plant(int dead, int swaps, int rails)
+static void clear(void)
 {
     memset(touched, 0, sizeof touched);
     memset(want, 0, sizeof want);
     memset(host_of_want, 0, sizeof host_of_want);
+}
+
+static void plant(int dead, int swaps, int rails)
+{
     for (int tries = 0; dead && tries < 10000; tries++) {
         int k = rnd(ncables), at;
         if (cable[k].gone || (node[cable[k].a].ca && rails < 2) || (at = touch(cable[k].a)) < 0)
@@ -162,7 +167,8 @@ static void plant(int dead, int swaps, int rails)
     }
 }
 
-static void check(const char *what, int dead, int swaps)
+/* Whether the audit says what is wanted; if not, prints both. */
+static int holds(const char *what)
 {
     struct mu_fabric *f = NULL;
     struct mu_audit a = {0};
@@ -178,9 +184,8 @@ static void check(const char *what, int dead, int swaps)
         if (at == nnodes || !host_of_want[a.v[i].kind][at]--)
             bad = 1;
     }
-    TAP_OK(!bad, "%s, %d dead and %d swapped: all are found, and nothing else", what, dead, swaps);
     if (bad) {
-        printf("# %d wanted, %zu found; %s\n", total, a.n, err.text);
+        printf("# %s: %d wanted, %zu found; %s\n", what, total, a.n, err.text);
         for (int k = 0; k < 3; k++)
             for (int i = 0; i < nnodes; i++)
                 if (host_of_want[k][i])
@@ -192,6 +197,12 @@ static void check(const char *what, int dead, int swaps)
     }
     mu_audit_free(&a);
     mu_fabric_free(f);
+    return !bad;
+}
+
+static void check(const char *what, int dead, int swaps)
+{
+    TAP_OK(holds(what), "%s, %d dead and %d swapped: all are found, and nothing else", what, dead, swaps);
 }
 
 static void planted(void)
@@ -215,18 +226,86 @@ static void planted(void)
                 seed = 88172645463325252ull + 1000 * i + 100 * k + (unsigned)round;
                 build(fabrics[i].pods, fabrics[i].units, fabrics[i].rails, fabrics[i].hosts, fabrics[i].spines,
                       fabrics[i].cores);
+                clear();
                 plant(faults[k].dead, faults[k].swaps, fabrics[i].rails);
                 check(fabrics[i].what, faults[k].dead, faults[k].swaps);
             }
     for (unsigned round = 0; round < 3; round++) {
         seed = 1181783497276652981ull + round;
         build(8, 16, 1, 8, 8, 4);
+        clear();
         plant(60, 20, 1);
         check("1024 hosts on three levels", 60, 20);
         build(1, 16, 8, 16, 16, 0);
+        clear();
         plant(60, 20, 8);
         check("256 hosts with 8 rails", 60, 20);
     }
+}
+
+/* A host that is down is not in the file at all. */
+static void take_down(int unit_of_pod, int pod, int h)
+{
+    char host[32];
+    int len = snprintf(host, sizeof host, "h%d.%d.%d ", pod, unit_of_pod, h);
+
+    for (int k = 0; k < ncables; k++)
+        if (!strncmp(node[cable[k].a].text, host, (size_t)len))
+            cable[k].gone = 1;
+}
+
+/* Half or more of the uplinks of a leaf, never all. */
+static void half_dead(int pod, int unit, int rail, int spines)
+{
+    char leaf[32];
+    int left = spines / 2 + rnd(spines - spines / 2 - 1) + (spines < 6), at = -1;
+
+    snprintf(leaf, sizeof leaf, "leaf%d.%d.%d", pod, unit, rail);
+    for (int s = rnd(spines), k = 0; left > 0 && k < ncables * spines; k++) {
+        int c = k % ncables;
+        if (cable[c].gone || strcmp(node[cable[c].a].name, leaf))
+            continue;
+        if (s-- > 0)
+            continue;
+        if (at < 0 && (at = touch(cable[c].a)) < 0)
+            return;
+        s = rnd(spines);
+        cable[c].gone = 1;
+        expect(MU_DEAD_LINK, at);
+        left--;
+    }
+}
+
+static void hosts_down(long rounds)
+{
+    long bad = 0;
+    char what[120];
+
+    for (long round = 0; round < rounds && bad < 5; round++) {
+        seed = 88172645463325252ull + 7919u * (uint64_t)round;
+        for (int i = 0; i < 8; i++)
+            rnd(2);
+        int pods = rnd(4) ? 1 : 5 + rnd(2), rails = pods > 1 || rnd(2) ? 1 : 2 + rnd(7), units = 7 + rnd(10),
+            hosts = 5 + rnd(8), spines = 4 + rnd(9), cores = pods > 1 ? 4 : 0;
+        int down[16] = {0}, many = rnd(3), half = rnd(3), u = rnd(units), p = rnd(pods);
+        build(pods, units, rails, hosts, spines, cores);
+        clear();
+        for (int k = 0; many && k < (many == 1 ? 3 : units); k++) {
+            int x = rnd(units), most = hosts < 8 || rails > 1 ? 1 : 2;
+            if ((x != u || !half) && down[x]++ < most)
+                take_down(x, rnd(pods), down[x]);
+        }
+        for (int k = half ? rnd(hosts < 8 ? 2 : 3) : 0; k > 0; k--)
+            take_down(u, p, k);
+        if (half)
+            half_dead(p, u, rnd(rails), spines);
+        int dead = half ? 0 : rnd(3), swaps = rnd(2);
+        plant(dead, swaps, rails);
+        snprintf(what, sizeof what, "round %ld: %d pods, %d units, %d rails, %d hosts, %d spines; half %d", round, pods,
+                 units, rails, hosts, spines, half);
+        bad += !holds(what);
+    }
+    TAP_OK(!bad, "%ld random fabrics with hosts down, dead links, swapped cables and half dead leaves", rounds);
 }
 
 /* --- by hand ---------------------------------------------------------------------------------------------------- */
@@ -265,9 +344,63 @@ static void reads(const char *what, const char *wanted)
     mu_fabric_free(f);
 }
 
-int main(void)
+static void lacks(int leaf, int from, int to)
+{
+    char low[32], up[32];
+
+    for (int s = from; s < to; s++) {
+        snprintf(low, sizeof low, "leaf0.%d.0", leaf);
+        snprintf(up, sizeof up, "spine0.%d", s);
+        cable[find_cable(low, up)].gone = 1;
+        expect(MU_DEAD_LINK, cable[find_cable(low, up)].a);
+    }
+}
+
+/* Half dead, or another kind of switch. */
+static void kinds(void)
+{
+    build(1, 16, 1, 8, 8, 0), clear();
+    lacks(3, 0, 5);
+    for (int u = 3; u < 6; u++)
+        take_down(u, 0, u);
+    TAP_OK(holds("5 of 8"), "a leaf lacks 5 of 8 uplinks, it and two more a host");
+    build(1, 64, 1, 8, 16, 0), clear();
+    lacks(3, 0, 15);
+    take_down(3, 0, 0);
+    TAP_OK(holds("15 of 16"), "one of 64 leaves lacks 15 of 16 uplinks and a host");
+    build(1, 16, 1, 8, 8, 0), clear();
+    lacks(3, 0, 4);
+    for (int u = 5; u < 14; u++)
+        take_down(u, 0, u % 8);
+    TAP_OK(holds("the full load"), "a leaf lacks half of the uplinks, and most others a host");
+    for (int u = 5; u < 14; u++)
+        take_down(u, 0, (u + 1) % 8);
+    clear();
+    for (int k = 0; k < 4; k++)
+        expect(MU_DEAD_LINK, cable[find_cable("leaf0.3.0", "spine0.0")].a);
+    TAP_OK(holds("two hosts"), "and most others two hosts");
+    build(1, 3, 1, 4, 8, 0), clear();
+    lacks(1, 0, 4);
+    TAP_OK(holds("three"), "one of three leaves lacks half of its uplinks");
+    build(1, 16, 1, 8, 8, 0), clear();
+    for (int u = 4; u < 7; u++) {
+        lacks(u, 4, 8);
+        take_down(u, 0, 6), take_down(u, 0, 7);
+    }
+    clear();
+    TAP_OK(holds("three alike"), "three leaves with 6 of 8 hosts and the same 4 of 8 uplinks are of another kind");
+    build(1, 16, 1, 8, 8, 0), clear();
+    lacks(4, 4, 8);
+    for (int h = 1; h < 8; h++)
+        take_down(4, 0, h);
+    clear();
+    TAP_OK(holds("a host"), "so is one with one host and half of the uplinks");
+}
+
+int main(int argc, char **argv)
 {
     planted();
+    hosts_down(argc > 1 ? atol(argv[1]) : 200);
 
     build(1, 4, 4, 4, 4, 0);
     cable[find_cable("h0.1.2-3", "leaf0.1.3")].gone = 1;
@@ -306,8 +439,13 @@ int main(void)
           "dead-link leaf0.3.0:1 lacks a cable to spine0.0; 7 of 8 switches like it have 1; "
           "dead-link leaf0.3.0:2 lacks a cable to spine0.1; 7 of 8 switches like it have 1; "
           "dead-link leaf0.3.0:3 lacks a cable to spine0.2; 7 of 8 switches like it have 1");
-    cable[find_cable("h0.3.0-0", "leaf0.3.0")].gone = 1;
-    reads("one with fewer hosts, too, is of another kind", "");
+    take_down(3, 0, 0);
+    reads("and with a host down", "dead-link leaf0.3.0:1 lacks a cable to spine0.0; 7 of 8 switches like it have 1; "
+                                  "dead-link leaf0.3.0:2 lacks a cable to spine0.1; 7 of 8 switches like it have 1; "
+                                  "dead-link leaf0.3.0:3 lacks a cable to spine0.2; 7 of 8 switches like it have 1");
+    take_down(3, 0, 1);
+    take_down(3, 0, 2);
+    reads("one with a quarter of the hosts, too, is of another kind", "");
     build(1, 8, 1, 4, 4, 0);
     for (int s = 0; s < 9; s++) {
         char leaf[32], spine[32];
@@ -316,6 +454,8 @@ int main(void)
         cable[find_cable(leaf, spine)].gone = 1;
     }
     reads("three such leaves of eight are meant to be so", "");
+
+    kinds();
 
     struct mu_fabric *f = NULL;
     struct mu_audit a = {0};
