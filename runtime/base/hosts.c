@@ -277,6 +277,8 @@ int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct
     unsigned line = 1;
     int rc = 0;
 
+    if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) /* the byte-order mark of some editors */
+        text += 3;
     for (const char *p = text; p < end && rc == 0; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         const char *stop = nl ? nl : end;

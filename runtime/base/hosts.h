@@ -23,8 +23,9 @@ struct mu_hosts {
 
 /* "a:4,b" ; a host without a number is one slot, `host:*` leaves it to the node. On an error *out is untouched. */
 int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err);
-/* Lines "HOST", "HOST:4", "HOST slots=4 max_slots=8"; # comments. origin is for messages. A host named once without a
- * number is left to the node, one named k times without has k slots. */
+/* Lines "HOST", "HOST:4", "HOST slots=4 max_slots=8"; # comments; a byte-order mark at the begin is
+ * no part of a name. origin is for messages. A host named once without a number is left to the node, one named k times
+ * without has k slots. */
 int mu_hosts_parse_file(const char *text, size_t len, const char *origin, struct mu_hosts *out, struct mu_err *err);
 int mu_hosts_read_file(const char *path, struct mu_hosts *out, struct mu_err *err);
 void mu_hosts_free(struct mu_hosts *h);

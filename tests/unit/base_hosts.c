@@ -44,6 +44,13 @@ static const struct {
       {"# all\n\n  a:4  # four\r\n\tb slots=2 max_slots=8", "a=4 b=2/8", 0},
       {"a\na\nb\n", "a=2 b=0", 0},
       {"a slots=2\na\n", "a=3", 0},
+      {"\xef\xbb\xbf"
+       "a slots=2\r\nb\r\n",
+       "a=2 b=0", 0},
+      {"\xef\xbb\xbf", "hf names no host", MUSTER_EARG},
+      {"a\n\xef\xbb\xbf"
+       "b\n",
+       "hf:2: '\\xef\\xbb\\xbfb' is not a host name", MUSTER_EARG},
       {"a SLOTS=3 max-slots=4\n", "a=3/4", 0},
       {"", "hf names no host", MUSTER_EARG},
       {"# nothing\n", "hf names no host", MUSTER_EARG},
