@@ -184,25 +184,48 @@ static int slots_of(const struct opts *o, const struct mu_topo *t, char ***slots
     return rc;
 }
 
-/* What other jobs hold of this node; indexes that it has not are a mistake, or another node's. */
+static bool has_gpu(const struct mu_topo *t)
+{
+    for (int i = 0; i < mu_topo_ngpus(t); i++)
+        if (!mu_topo_gpu(t, i)->hidden)
+            return true;
+    return false;
+}
+
+/* What other jobs hold of this node. Indexes that it has not are a mistake, or another node's; what ranks may not use
+ * anyway changes nothing. */
 static int read_occupied(const struct opts *o, const struct mu_topo *t, struct mu_cpuset *out, struct mu_err *err)
 {
     char shown[80], source[200];
+    struct mu_cpuset none, known = {{0}};
     int rc = mu_cpuset_parse(o->occupied, out, err);
+    bool any = false;
 
     if (rc)
         return mu_err_prefix(err, "--occupied");
-    if (o->bind && !strcmp(o->bind, "none") && !(o->map && !strcmp(o->map, "gpu")))
+    if (o->bind && !strcmp(o->bind, "none") && !(o->map && !strcmp(o->map, "gpu") && has_gpu(t)))
         return mu_err_set(err, MUSTER_EARG, "--bind none leaves ranks all CPUs: leave --occupied out");
     for (int i = 0; i < mu_topo_ncores(t); i++) {
         const struct mu_topo_core *c = mu_topo_core(t, i);
-        for (int k = 0; k < c->npus; k++)
-            if (mu_cpuset_isset(out, c->pus[k]))
-                return 0;
+        bool taken = false, usable = false;
+        for (int k = 0; k < c->npus; k++) {
+            mu_cpuset_set(&known, c->pus[k]);
+            taken |= mu_cpuset_isset(out, c->pus[k]);
+            usable |= mu_cpuset_isset(mu_topo_allowed(t), c->pus[k]);
+        }
+        any |= taken && usable;
     }
-    return mu_err_set(err, MUSTER_EARG, "--occupied: %s has none of the CPUs '%s'",
-                      mu_str_show(source, sizeof source, mu_topo_source(t)),
-                      mu_str_show(shown, sizeof shown, o->occupied));
+    mu_str_show(source, sizeof source, mu_topo_source(t));
+    mu_str_show(shown, sizeof shown, o->occupied);
+    none = *out;
+    mu_cpuset_andnot(&none, &known);
+    if (!mu_cpuset_intersects(out, &known))
+        return mu_err_set(err, MUSTER_EARG, "--occupied: %s has none of the CPUs '%s'", source, shown);
+    if (!mu_cpuset_empty(&none))
+        return mu_err_set(err, MUSTER_EARG, "--occupied: %s has no CPU %d", source, mu_cpuset_next(&none, -1));
+    return any ? 0
+               : mu_err_set(err, MUSTER_EARG, "--occupied: ranks may use no core of the CPUs '%s' anyway: leave it out",
+                            shown);
 }
 
 static int compute(const struct opts *o, const struct mu_topo *t, struct mu_pin *p, struct mu_err *err)

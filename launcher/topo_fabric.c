@@ -433,17 +433,19 @@ static int idle_options(const struct opts *o, struct mu_err *err)
     return 0;
 }
 
-/* So is a list of GUIDs where no adapter has one. */
+/* So is a list of GUIDs that says nothing of this fabric. */
 static int idle_guids(const struct opts *o, const struct mu_fabric *f, struct mu_err *err)
 {
     char source[200];
+    bool any = false;
 
-    for (int i = 0; o->guids && i < mu_fabric_nnodes(f); i++)
-        if (mu_fabric_node(f, i)->guid)
-            return 0;
-    return o->guids ? mu_err_set(err, MUSTER_EARG, "--guids: nothing in %s has a GUID",
-                                 mu_str_show(source, sizeof source, mu_fabric_source(f)))
-                    : 0;
+    if (!o->guids || mu_fabric_listed(f))
+        return 0;
+    for (int i = 0; i < mu_fabric_nnodes(f); i++)
+        any |= mu_fabric_node(f, i)->guid != 0;
+    mu_str_show(source, sizeof source, mu_fabric_source(f));
+    return any ? mu_err_set(err, MUSTER_EARG, "--guids: %s names no adapter of %s", o->guids, source)
+               : mu_err_set(err, MUSTER_EARG, "--guids: nothing in %s has a GUID", source);
 }
 
 static int load(const struct opts *o, struct mu_fabric **out, struct mu_err *err)

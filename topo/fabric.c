@@ -456,3 +456,8 @@ int mu_fabric_nsubnets(const struct mu_fabric *f)
 {
     return f->nsubnets;
 }
+
+int mu_fabric_listed(const struct mu_fabric *f)
+{
+    return f->listed;
+}

@@ -79,6 +79,7 @@ int mu_fabric_find_host(const struct mu_fabric *, const char *name); /* -1: none
 /* The switch that the host's first connected adapter is on; NULL: it is on none. */
 const struct mu_fabric_node *mu_fabric_leaf(const struct mu_fabric *, int host);
 int mu_fabric_nsubnets(const struct mu_fabric *);
+int mu_fabric_listed(const struct mu_fabric *); /* adapters whose host a list of GUIDs says */
 
 /* Appends the words of Slurm's host lists, "n[1-3,7],m", each to the vector. EARG: not such a list, or more than
  * 1048576 hosts. */

@@ -242,6 +242,7 @@ static int build_hosts(struct mu_fabric *f, const struct mu_guids *guids, struct
             continue;
         const char *name = f->tree ? n->name : host_in_map(guids, n->guid);
         size_t len = name ? strlen(name) : host_in_text(n->name);
+        f->listed += !f->tree && name;
         if (!name)
             name = len ? n->name : n->id;
         if ((n->host = host_index(f, name, len ? len : strlen(name), err)) < 0)

@@ -47,6 +47,7 @@ struct mu_fabric {
     int nports;
     struct mu_fabric_host *hosts;
     int nhosts, *nics, nsubnets;
+    int listed; /* adapters whose host is known from a list of GUIDs */
     struct mu_names names;
     int nfiles;
     const char *origin; /* of the file that is being read */

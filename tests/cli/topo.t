@@ -136,6 +136,10 @@ show --json --svg $tmp/both.svg|--json and --svg are two outputs
 pin -n 1 --bind none --smt|leave --smt out
 pin -n 1 --bind none --occupied 0|leave --occupied out
 pin -n 1 --node-file $data --occupied 500,600-700|--occupied: $data has none of the CPUs '500,600-700'
+pin -n 1 --node-file $data --occupied 1,700|--occupied: $data has no CPU 700
+pin -n 1 --node-file $data --occupied 0-8192|--occupied: $data has no CPU 12
+pin -n 1 --node-file $data --occupied 5 --cpus 1-2|--occupied: ranks may use no core of the CPUs '5' anyway: leave it out
+show -n 1 --node-file $data --occupied 1-2 --bind none --map gpu|leave --occupied out
 pin -n 1 --node-file $data --occupied=|has none of the CPUs ''
 pin --rankfile $tmp/far|far:2: slot=7:0: this node has no package 7 with core 0
 pin --rankfile $tmp/beyond|beyond:1: '+n4294967296' is no host, and none of a list, +n0 to +n65535

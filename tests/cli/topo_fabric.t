@@ -129,6 +129,7 @@ printf 'n[0-\n' >"$tmp/badlist"
 printf 'x y\n' >"$tmp/badguids"
 printf 'n0\0n1\nn2\n' >"$tmp/zero"
 printf '0x5 a\0b\n0x6 c\n' >"$tmp/zeroguids"
+printf '0x77 host1\n0x10 host2\n' >"$tmp/otherguids" # 0x10 is a switch's
 yes 'n[1-500000]' | head -n 50 >"$tmp/many"
 printf 'SwitchName=a Nodes=n0 Nodes=n1\n' >"$tmp/again.conf"
 printf 'SwitchName=a Nodes="n0\n' >"$tmp/open.conf"
@@ -153,6 +154,7 @@ audit --fabric-file $tmp/net --timeout 5s|--timeout is for the running fabric
 export --fabric-file $tmp/net -N 2 --timeout 5s|--timeout is for the running fabric
 fabric --fabric-file $tmp/net --json --svg $tmp/both.svg|--json and --svg are two outputs
 fabric --fabric-file $tmp/topology.conf --guids $tmp/guids|--guids: nothing in $tmp/topology.conf has a GUID
+fabric --fabric-file $tmp/rail0 --guids $tmp/otherguids|--guids: $tmp/otherguids names no adapter of $tmp/rail0
 export --as topology.conf --fabric-file $tmp/net --group-size 2|are for a hostfile
 place --fabric-file $tmp/net|Give -N NODES
 fabric --fabric-file $tmp/again.conf|again.conf:1: two times Nodes on a line
