@@ -469,6 +469,26 @@ static int complain(const struct sub *s, const struct mu_err *err, int code)
     return code;
 }
 
+/* What is printed has their ids for hosts' names: nobody should find out by ssh. */
+static void say_unnamed(const struct sub *s, const struct mu_fabric *f)
+{
+    const char *first = NULL;
+    char shown[80];
+    int n = 0;
+
+    for (int h = 0; h < mu_fabric_nhosts(f); h++)
+        if (mu_fabric_host(f, h)->unnamed && !n++)
+            first = mu_fabric_host(f, h)->name;
+    if (n == 1)
+        fprintf(stderr, "muster topo %s: adapter %s has no host name and counts as a host; --guids names its host\n",
+                s->name, mu_str_show(shown, sizeof shown, first));
+    else if (n)
+        fprintf(stderr,
+                "muster topo %s: %d adapters have no host name (%s, ...) and each counts as a host; --guids names "
+                "their hosts\n",
+                s->name, n, mu_str_show(shown, sizeof shown, first));
+}
+
 static int run_sub(const struct sub *s, struct opts *o, int argc, char **argv)
 {
     auto_fabric struct mu_fabric *f = NULL;
@@ -487,6 +507,7 @@ static int run_sub(const struct sub *s, struct opts *o, int argc, char **argv)
         rc = s->run(o, f, &err);
     if (rc)
         return complain(s, &err, rc == MUSTER_EARG ? MU_EXIT_USAGE : MU_EXIT_FAILED);
+    say_unnamed(s, f);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #ifndef MU_TOPO_FABRIC_H
 #define MU_TOPO_FABRIC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,7 @@ struct mu_fabric_port {
 struct mu_fabric_host {
     char *name;
     int first, nnics; /* its adapters: mu_fabric_nics(f) + first, in the order of their device names */
+    bool unnamed;     /* nothing says which host the adapter is in: its own id stands for one */
 };
 
 /* One file or several; their kinds (ibnetdiscover's text, or topology.conf) are told by what is in them and cannot be

@@ -184,9 +184,12 @@ static size_t host_in_text(const char *text)
 
     if (n && text[0] == '(')
         return 0; /* "(none)" */
-    /* What hosts are called whose driver was loaded before they had a name. */
-    if (n >= 9 && !strncasecmp(text, "localhost", 9) && (n == 9 || text[9] == '.'))
-        return 0;
+    /* What hosts are called whose driver was loaded before they had a name: localhost, localhost6.localdomain6. */
+    if (n >= 9 && !strncasecmp(text, "localhost", 9)) {
+        size_t k = 9 + (n > 9 && (text[9] == '4' || text[9] == '6'));
+        if (n == k || text[k] == '.')
+            return 0;
+    }
     return is_device(text, n) ? 0 : n;
 }
 
@@ -248,6 +251,7 @@ static int build_hosts(struct mu_fabric *f, const struct mu_guids *guids, struct
         if ((n->host = host_index(f, name, len ? len : strlen(name), err)) < 0)
             return n->host;
         f->hosts[n->host].nnics++;
+        f->hosts[n->host].unnamed = !len;
     }
     int at = 0;
     for (int h = 0; h < f->nhosts; h++) {

@@ -121,6 +121,14 @@ for h in 1 2 3; do printf '0000:0000:0000:0a0%d host%d\n0xa1%d host%d\n' $h $h $
 run_cmd "$muster" topo fabric --fabric-file "$tmp/rail0" --fabric-file "$tmp/rail1" --guids "$tmp/guids" --json
 json "j['hosts'] == 3 and j['subnets'] == 2 and j['units'] == [{'hosts': ['host1', 'host2', 'host3'], 'rails': 2}]"
 ok $? "several subnets, hosts by GUID" || note "$out" "$err"
+is "$err" "" "all of them are named"
+run_cmd "$muster" topo export --fabric-file "$tmp/rail0" -N 2
+is "$(wc -l <<<"$out"):$err" "2:muster topo export: 3 adapters have no host name (H01, ...) and each counts as a host; --guids names their hosts" \
+    "adapters that stand for hosts are said"
+head -n 1 "$tmp/guids" >"$tmp/someguids"
+sed -n 3p "$tmp/guids" >>"$tmp/someguids"
+run_cmd "$muster" topo export --as topology.conf --fabric-file "$tmp/rail0" --guids "$tmp/someguids"
+is "$err" "muster topo export: adapter H03 has no host name and counts as a host; --guids names its host" "and a single one"
 
 head -c 300 "$tmp/net" >"$tmp/cut"
 printf 'SwitchName=a Switches=b\nSwitchName=b Switches=a\n' >"$tmp/cycle"

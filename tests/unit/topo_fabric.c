@@ -82,14 +82,22 @@ static void nameless(void)
 {
     struct mu_fabric *f = NULL;
     struct mu_err err = {0};
-    int rc = parse("Switch 4 \"s\"\n[1] \"H-1\"[1]\n[2] \"H-2\"[1]\n[3] \"H-3\"[1]\n[4] \"H-4\"[1]\n"
+    int rc = parse("Switch 8 \"s\"\n[1] \"H-1\"[1]\n[2] \"H-2\"[1]\n[3] \"H-3\"[1]\n[4] \"H-4\"[1]\n"
+                   "[5] \"H-5\"[1]\n[6] \"H-6\"[1]\n[7] \"H-7\"[1]\n"
                    "Ca 1 \"H-1\" # \"localhost mlx5_0\"\n[1] \"s\"[1]\n"
                    "Ca 1 \"H-2\" # \"localhost mlx5_0\"\n[1] \"s\"[2]\n"
                    "Ca 1 \"H-3\" # \"localhost.localdomain HCA-1\"\n[1] \"s\"[3]\n"
-                   "Ca 1 \"H-4\" # \"localhosts mlx5_0\"\n[1] \"s\"[4]\n",
+                   "Ca 1 \"H-4\" # \"localhosts mlx5_0\"\n[1] \"s\"[4]\n"
+                   "Ca 1 \"H-5\" # \"localhost4 mlx5_0\"\n[1] \"s\"[5]\n"
+                   "Ca 1 \"H-6\" # \"localhost6.localdomain6 mlx5_0\"\n[1] \"s\"[6]\n"
+                   "Ca 1 \"H-7\" # \"localhost44 mlx5_0\"\n[1] \"s\"[7]\n",
                    &f, &err);
-    TAP_OK(!rc && mu_fabric_nhosts(f) == 4 && mu_fabric_find_host(f, "H-1") >= 0 &&
-               mu_fabric_find_host(f, "localhosts") >= 0,
+    int unnamed = 0;
+    for (int h = 0; !rc && h < mu_fabric_nhosts(f); h++)
+        unnamed += mu_fabric_host(f, h)->unnamed;
+    TAP_OK(!rc && mu_fabric_nhosts(f) == 7 && unnamed == 5 && mu_fabric_find_host(f, "H-1") >= 0 &&
+               mu_fabric_find_host(f, "H-6") >= 0 && mu_fabric_find_host(f, "localhosts") >= 0 &&
+               mu_fabric_find_host(f, "localhost44") >= 0,
            "adapters of 'localhost' are not all in one host: %s", err.text);
     mu_fabric_free(f);
 }
