@@ -228,6 +228,9 @@ static int read_line(struct mu_fabric *f, const char *text, int line, int *known
         len = strcspn(v, quoted ? "\"" : " \t\r#");
         if (quoted && !v[len])
             return mu_err_set(err, MUSTER_EARG, "%s:%d: a quote is not closed", f->origin, line);
+        if (quoted ? !strchr(" \t\r#", v[len + 1]) : memchr(v, '"', len) != NULL)
+            return mu_err_set(err, MUSTER_EARG, "%s:%d: a quote stands around all of a value or not at all", f->origin,
+                              line);
         if (key >= 5 && !strncasecmp(p, "Block", 5))
             return mu_err_set(err, MUSTER_EARG, "%s:%d: block topologies are not understood, only trees of switches",
                               f->origin, line);
@@ -238,6 +241,9 @@ static int read_line(struct mu_fabric *f, const char *text, int line, int *known
                               f->origin, line, (int)(key < 40 ? key : 40), p);
         if (*keys[k].value)
             return mu_err_set(err, MUSTER_EARG, "%s:%d: two times %s on a line", f->origin, line, keys[k].word);
+        if (keys[k].value != &other && strcspn(v, " \t\r") < len)
+            return mu_err_set(err, MUSTER_EARG, "%s:%d: a blank in %s: names are separated by commas", f->origin, line,
+                              keys[k].word);
         *keys[k].value = v;
         *keys[k].len = len;
         p = v + len + quoted;

@@ -77,7 +77,7 @@ run_cmd "$muster" topo export --as topology.conf --fabric-file "$tmp/$name"
 printf '%s\n' "$out" >"$tmp/named.conf"
 run_cmd "$muster" topo fabric --fabric-file "$tmp/named.conf"
 like "$out" ': 16 hosts, 16 adapters, 5 switches' "whatever the fabric's file is called" || note "$err"
-printf 'SwitchName="a" Nodes="n0,n1" # two\n' >"$tmp/quoted.conf"
+printf 'SwitchName="a" Nodes="n0,n1"\tLinkSpeed="2 x"# two\n' >"$tmp/quoted.conf"
 run_cmd "$muster" topo place --fabric-file "$tmp/quoted.conf" -N 2 --json
 json "j['nodes'] == ['n0','n1']"
 ok $? "values may be quoted" || note "$out" "$err"
@@ -141,6 +141,9 @@ printf '0x77 host1\n0x10 host2\n' >"$tmp/otherguids" # 0x10 is a switch's
 yes 'n[1-500000]' | head -n 50 >"$tmp/many"
 printf 'SwitchName=a Nodes=n0 Nodes=n1\n' >"$tmp/again.conf"
 printf 'SwitchName=a Nodes="n0\n' >"$tmp/open.conf"
+printf 'SwitchName=a Nodes="n0 n1"\n' >"$tmp/blank.conf"
+printf 'SwitchName=a\nSwitchName=b Switches="a"Nodes=n1\n' >"$tmp/joined.conf"
+printf 'SwitchName=a Nodes=n"0"\n' >"$tmp/inner.conf"
 mkfifo "$tmp/pipe"
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
@@ -166,6 +169,9 @@ fabric --fabric-file $tmp/rail0 --guids $tmp/otherguids|--guids: $tmp/otherguids
 export --as topology.conf --fabric-file $tmp/net --group-size 2|are for a hostfile
 place --fabric-file $tmp/net|Give -N NODES
 fabric --fabric-file $tmp/again.conf|again.conf:1: two times Nodes on a line
+fabric --fabric-file $tmp/blank.conf|blank.conf:1: a blank in Nodes: names are separated by commas
+fabric --fabric-file $tmp/joined.conf|joined.conf:2: a quote stands around all of a value or not at all
+fabric --fabric-file $tmp/inner.conf|inner.conf:1: a quote stands around all of a value or not at all
 fabric --fabric-file $tmp/open.conf|open.conf:1: a quote is not closed
 fabric --fabric-file $tmp/net --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody reads
 fabric --fabric-file $tmp/net --svg=|--svg: the name of the file is empty
