@@ -346,6 +346,10 @@ static int show(const struct opts *o, struct mu_topo *t, struct mu_err *err)
 
     if (o->json && o->svg)
         return mu_err_set(err, MUSTER_EARG, "--json and --svg are two outputs: give one of them");
+    if (o->svg && o->node_file && mu_path_same_file(o->svg, o->node_file))
+        return mu_err_set(err, MUSTER_EARG, "--svg: %s is the node's file: name another one", o->svg);
+    if (o->svg && o->rankfile && mu_path_same_file(o->svg, o->rankfile))
+        return mu_err_set(err, MUSTER_EARG, "--svg: %s is the rank file: name another one", o->svg);
     if (o->ranks || o->rankfile) {
         if ((rc = compute(o, t, &pin, err)))
             return rc;

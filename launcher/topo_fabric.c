@@ -421,6 +421,11 @@ static int idle_options(const struct opts *o, struct mu_err *err)
 {
     if (o->json && o->svg)
         return mu_err_set(err, MUSTER_EARG, "--json and --svg are two outputs: give one of them");
+    for (char **file = o->files; o->svg && file && *file; file++)
+        if (mu_path_same_file(o->svg, *file))
+            return mu_err_set(err, MUSTER_EARG, "--svg: %s is the fabric's file: name another one", o->svg);
+    if (o->svg && o->guids && mu_path_same_file(o->svg, o->guids))
+        return mu_err_set(err, MUSTER_EARG, "--svg: %s is the file of --guids: name another one", o->svg);
     if (o->files && o->device)
         return mu_err_set(err, MUSTER_EARG, "--device is for the running fabric, --fabric-file is another one");
     if (o->files && o->timeout != TIMEOUT_UNSAID)

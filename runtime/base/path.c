@@ -178,6 +178,13 @@ int mu_path_read_text(const char *path, size_t max, struct mu_buf *out, struct m
     return 0;
 }
 
+bool mu_path_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int mu_path_create(const char *path, FILE **out, struct mu_err *err)
 {
     struct stat st;
@@ -188,6 +195,8 @@ int mu_path_create(const char *path, FILE **out, struct mu_err *err)
     int e = errno;
     if (fd < 0 && e == ENXIO && !stat(path, &st) && S_ISFIFO(st.st_mode))
         return mu_err_set(err, MUSTER_EARG, "%s is a pipe that nobody reads: name a file", path);
+    if (fd < 0 && e == ENXIO && !stat(path, &st))
+        return mu_err_set(err, MUSTER_EARG, "%s is %s: name a file", path, kind_of(st.st_mode));
     errno = e;
     FILE *f = fd < 0 || fcntl(fd, F_SETFL, 0) ? NULL : fdopen(fd, "w");
     if (!f)

@@ -53,8 +53,10 @@ int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struc
 /* The same for text, into an empty buffer, without the byte-order mark that some editors begin it with: EARG for a zero
  * byte, where readers of text would stop and never say so. */
 int mu_path_read_text(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
-/* Creates or empties a file that somebody names, for writing. EARG for an empty name and for a pipe that nobody reads,
- * which would be waited for; else EIO. */
+/* Whether both are there and are one regular file, by whatever names. */
+bool mu_path_same_file(const char *a, const char *b);
+/* Creates or empties a file that somebody names, for writing. EARG for an empty name, a socket, and a pipe that nobody
+ * reads, which would be waited for; else EIO. */
 int mu_path_create(const char *path, FILE **out, struct mu_err *err);
 /* A reader sees the old or the new contents, also after a crash: temporary file, fsync, rename, directory fsync. */
 int mu_path_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct mu_err *err);

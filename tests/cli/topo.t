@@ -119,6 +119,7 @@ $tmp/absent.xml|No such file or directory
 $tmp|Is a directory
 $tmp/pipe|$tmp/pipe is a pipe
 END
+cp $data "$tmp/own.xml"
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
     run topo $args
@@ -131,6 +132,8 @@ pin -n 1 --bind socket|core, numa, gpu or none
 pin -n 1 --map socket|slot, node, numa or gpu
 show --bind gpu|Give -n N, or leave --bind out
 show --node-file $data --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody reads
+show --node-file $tmp/own.xml --svg $tmp/../${tmp##*/}/own.xml|own.xml is the node's file: name another one
+show --rankfile $tmp/odd --svg $tmp/odd|--svg: $tmp/odd is the rank file: name another one
 show --node-file $data --svg=|--svg: the name of the file is empty
 show --json --svg $tmp/both.svg|--json and --svg are two outputs
 pin -n 1 --bind none --smt|leave --smt out

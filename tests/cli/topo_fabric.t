@@ -145,6 +145,9 @@ printf 'SwitchName=a Nodes="n0 n1"\n' >"$tmp/blank.conf"
 printf 'SwitchName=a\nSwitchName=b Switches="a"Nodes=n1\n' >"$tmp/joined.conf"
 printf 'SwitchName=a Nodes=n"0"\n' >"$tmp/inner.conf"
 mkfifo "$tmp/pipe"
+ln "$tmp/net" "$tmp/same"
+ln -s guids "$tmp/sameguids"
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$tmp/socket"
 while IFS='|' read -r args says; do
     # shellcheck disable=SC2086
     run_cmd "$muster" topo $args
@@ -174,6 +177,9 @@ fabric --fabric-file $tmp/joined.conf|joined.conf:2: a quote stands around all o
 fabric --fabric-file $tmp/inner.conf|inner.conf:1: a quote stands around all of a value or not at all
 fabric --fabric-file $tmp/open.conf|open.conf:1: a quote is not closed
 fabric --fabric-file $tmp/net --svg $tmp/pipe|--svg: $tmp/pipe is a pipe that nobody reads
+fabric --fabric-file $tmp/net --svg $tmp/socket|--svg: $tmp/socket is a socket: name a file
+fabric --fabric-file $tmp/rail0 --fabric-file $tmp/net --svg $tmp/same|--svg: $tmp/same is the fabric's file: name another one
+fabric --fabric-file $tmp/rail0 --guids $tmp/guids --svg $tmp/sameguids|--svg: $tmp/sameguids is the file of --guids
 fabric --fabric-file $tmp/net --svg=|--svg: the name of the file is empty
 fabric --fabric-file $tmp/net --guids $tmp/zeroguids|GUID file: $tmp/zeroguids: is not text
 place --fabric-file $tmp/net -N 2 --occupied $tmp/zero|--occupied: $tmp/zero: is not text

@@ -94,6 +94,11 @@ static void files(void)
            "nor what has no name, nor a directory");
     TAP_OK(mu_path_create(at("a/g", ""), &f, &err) == 0 && fputs("\xef\xbb\xbfyes", f) > 0 && fclose(f) == 0,
            "a file is");
+    char link_to[PATH_MAX];
+    snprintf(link_to, sizeof link_to, "%s", at("a/link", ""));
+    TAP_OK(!symlink("g", link_to) && mu_path_same_file(link_to, at("a/g", "")) &&
+               !mu_path_same_file(link_to, at("a/fifo", "")) && !mu_path_same_file("", "") && !unlink(link_to),
+           "one file by two names");
     TAP_OK(!strcmp(mu_buf_str(&b), "bye") && !unlink(at("a/fifo", "")), "the buffer is as it was then");
     mu_buf_clear(&b);
     TAP_OK(mu_path_read_text(at("a/g", ""), 9, &b, &err) == 0 && b.len == 3 && !strcmp(mu_buf_str(&b), "yes"),
