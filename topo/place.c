@@ -326,16 +326,15 @@ static int largest(const void *a, const void *b)
     return fullest(a, b);
 }
 
-/* Hosts of v for `take`: all sizes alike, the first ones; otherwise the largest, and at the end the smallest that is
- * enough. Returns how many. */
-static int pick_hosts(const struct work *w, int v, int take, int *out, struct full *scratch)
+/* Of the hosts those for `take`: all sizes alike, the first ones; otherwise the largest, and at the end the smallest
+ * that is enough. Returns how many. */
+static int pick_hosts(const struct work *w, const int *host, int nhosts, int take, int *out, struct full *scratch)
 {
-    const struct mu_place *p = w->p;
     int n = 0, k = 0;
 
-    for (int i = p->first_host[v]; i < p->first_host[v + 1]; i++)
-        if (size_of(w, p->host[i]) > 0)
-            scratch[n++] = (struct full){size_of(w, p->host[i]), p->host[i]};
+    for (int i = 0; i < nhosts; i++)
+        if (size_of(w, host[i]) > 0)
+            scratch[n++] = (struct full){size_of(w, host[i]), host[i]};
     if (n)
         qsort(scratch, (size_t)n, sizeof *scratch, largest);
     for (int i = 0; i < n && take > 0; i++) {
@@ -388,7 +387,8 @@ static int put_in_order(const struct work *w, int apex, int group, struct mu_pla
         if (w->need[v] < 0)
             continue;
         start[v] = n;
-        int own = w->take[v] ? pick_hosts(w, v, w->take[v], picked + n, scratch) : 0;
+        int own = pick_hosts(w, p->host + p->first_host[v], p->first_host[v + 1] - p->first_host[v], w->take[v],
+                             picked + n, scratch);
         n += own;
         left[v] = own; /* for now: how many are its own */
         count[v] += own;
@@ -427,20 +427,23 @@ static int put_in_order(const struct work *w, int apex, int group, struct mu_pla
 }
 
 /* As the shares say, one after the other. */
-static int put_shares(const struct work *w, const struct mu_share *s, int ns, struct mu_place_result *r,
-                      struct mu_err *err)
+static int put_shares(const struct work *w, const struct mu_share *s, int ns, const int *host,
+                      struct mu_place_result *r, struct mu_err *err)
 {
     mu_auto_free int *hosts = calloc((size_t)w->p->f->nhosts + 1, sizeof(int));
     mu_auto_free struct full *scratch = calloc((size_t)w->p->f->nhosts + 1, sizeof *scratch);
+    mu_auto_free int *took = calloc((size_t)w->p->nunits + 1, sizeof(int));
     int n = 0;
 
-    if (!hosts || !scratch)
+    if (!hosts || !scratch || !took)
         return no_memory(err);
     for (int i = 0; i < ns; i++) {
-        n += pick_hosts(w, s[i].v, s[i].take, hosts + n, scratch);
-        if (w->direct[s[i].v] - s[i].take > r->left)
-            r->left = w->direct[s[i].v] - s[i].take;
+        n += pick_hosts(w, host + s[i].first, s[i].n, s[i].take, hosts + n, scratch);
+        took[s[i].v] += s[i].take;
     }
+    for (int i = 0; i < ns; i++)
+        if (w->direct[s[i].v] - took[s[i].v] > r->left)
+            r->left = w->direct[s[i].v] - took[s[i].v];
     r->n = n;
     r->hosts = MU_STEAL(hosts, NULL);
     return 0;
@@ -502,17 +505,18 @@ static int choose(struct work *w, const struct mu_place_request *q, struct mu_pl
     }
 
     mu_auto_free struct mu_share *seed = calloc((size_t)p->nunits + 1, sizeof *seed);
-    mu_auto_free struct mu_share *shares = calloc((size_t)p->nunits + 1, sizeof *shares);
+    mu_auto_free struct mu_share *shares = calloc((size_t)p->f->nhosts + 1, sizeof *shares);
+    mu_auto_free int *host = calloc((size_t)p->f->nhosts + 1, sizeof *host);
     int nseed = 0, n = 0;
-    if (!seed || !shares)
+    if (!seed || !shares || !host)
         return no_memory(err);
     for (int v = 0; v < p->nunits; v++)
         if (w->need[v] >= 0 && w->take[v])
-            seed[nseed++] = (struct mu_share){v, w->take[v]};
+            seed[nseed++] = (struct mu_share){v, w->take[v], 0, 0};
     r->left = 0;
-    if ((rc = mu_place_graph(p, w->direct, q, seed, nseed, shares, &n, &r->bound, &r->optimal, err)))
+    if ((rc = mu_place_graph(p, q, seed, nseed, shares, &n, host, &r->bound, &r->optimal, err)))
         return rc;
-    return put_shares(w, shares, n, r, err);
+    return put_shares(w, shares, n, host, r, err);
 }
 
 int mu_place_choose(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *out,

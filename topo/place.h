@@ -18,7 +18,9 @@
  * miscabled) is placed by these distances: exactly with up to 13 groups that have free nodes (Held-Karp over all
  * subsets), otherwise by growing clusters and 2-opt, with a bound that holds for every choice of nodes: N nodes need
  * at least m groups (the fullest ones), and a ring over m groups is at least as long as the m smallest distances from
- * a group to its nearest.
+ * a group to its nearest. With several rails the way over a third group can be shorter than the direct one, or the only
+ * one; a ring may pass a group more than once then, and single nodes take the place of groups in all of this but the
+ * bound. A choice that could spare a node is none.
  *
  * Ties: of the parts of the tree with equal cost the one with fewest free nodes; at most one leaf is used in part, and
  * it is the one that then has the fewest free nodes left. */

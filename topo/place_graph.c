@@ -8,18 +8,28 @@
 #include "topo/fabric_impl.h"
 #include "topo/place_impl.h"
 
-enum { EXACT = 13 };
+enum {
+    EXACT = 13,
+    SINGLES = 512,  /* so many hosts are looked at one by one where a ring may have to pass units more than once */
+    VERTICES = 4096 /* of more than that many parts no unit is made */
+};
+
+/* A unit with something free, or a part of it. */
+struct vertex {
+    int unit, capacity;
+    int first, n; /* its hosts */
+};
 
 struct graph {
     const struct mu_place *p;
-    const int *capacity;
-    int want, *unit, n; /* units with something free, fullest first */
-    long *effort;       /* distances that may still be looked at */
+    int want, n;
+    struct vertex *v; /* fullest first */
+    long *effort;     /* distances that may still be looked at */
 };
 
 static int dist(const struct graph *g, int a, int b)
 {
-    return g->p->dist[(size_t)g->unit[a] * (size_t)g->p->nunits + (size_t)g->unit[b]];
+    return g->p->dist[(size_t)g->v[a].unit * (size_t)g->p->nunits + (size_t)g->v[b].unit];
 }
 
 static long ring(const struct graph *g, const int *tour, int n)
@@ -31,10 +41,24 @@ static long ring(const struct graph *g, const int *tour, int n)
     return sum;
 }
 
+static bool closed(const struct graph *g, const int *tour, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (dist(g, tour[i], tour[(i + 1) % n]) >= MU_FAR)
+            return false;
+    return true;
+}
+
+static int no_ring(const struct graph *g, struct mu_err *err)
+{
+    return mu_err_set(err, MUSTER_ENODE, "%s: no ring of %d free nodes was found in which neighbours are connected",
+                      g->p->f->source, g->want);
+}
+
 /* --- exact ------------------------------------------------------------------------------------------------------ */
 
-/* Held and Karp's table over all subsets: path[s][k] is the shortest path from the lowest unit of s over all of s to k.
- */
+/* Held and Karp's table over all subsets: path[s][k] is the shortest path from the lowest vertex of s over all of s to
+ * k. Sets that could spare a vertex do not count: no shorter ring makes up for nodes that nobody wants. */
 static long exact(const struct graph *g, int *tour, int *ntour, struct mu_err *err)
 {
     size_t sets = (size_t)1 << g->n, n = (size_t)g->n;
@@ -47,13 +71,14 @@ static long exact(const struct graph *g, int *tour, int *ntour, struct mu_err *e
     if (!path)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     for (size_t s = 1; s < sets; s++) {
-        int low = __builtin_ctzl(s), free = 0;
+        int low = __builtin_ctzl(s), free = 0, least = 0;
         for (size_t k = 0; k < n; k++) {
             long *to = &path[s * n + k];
             *to = far;
             if (!(s >> k & 1))
                 continue;
-            free += g->capacity[g->unit[k]];
+            free += g->v[k].capacity;
+            least = g->v[k].capacity; /* the last one's */
             if ((int)k == low) {
                 if (s == (size_t)1 << k)
                     *to = 0;
@@ -67,7 +92,7 @@ static long exact(const struct graph *g, int *tour, int *ntour, struct mu_err *e
                         *to = d;
                 }
         }
-        if (free < g->want)
+        if (free < g->want || free - least >= g->want)
             continue;
         for (size_t k = 0; k < n; k++) {
             if (path[s * n + k] >= far || dist(g, (int)k, low) >= MU_FAR)
@@ -78,7 +103,7 @@ static long exact(const struct graph *g, int *tour, int *ntour, struct mu_err *e
         }
     }
     if (best_last < 0)
-        return mu_err_set(err, MUSTER_ENODE, "%d connected nodes are not free", g->want);
+        return no_ring(g, err);
     *ntour = 0;
     for (size_t s = best_set; best_last >= 0;) {
         tour[(*ntour)++] = best_last;
@@ -138,6 +163,23 @@ static long make_tour(const struct graph *g, const char *in, int start, int *tou
     return ring(g, tour, n);
 }
 
+/* Takes out what can be spared, the emptiest first. False: not enough. */
+static bool prune(const struct graph *g, char *in)
+{
+    int have = 0;
+
+    for (int k = 0; k < g->n; k++)
+        have += in[k] ? g->v[k].capacity : 0;
+    if (have < g->want)
+        return false;
+    for (int k = g->n - 1; k >= 0; k--)
+        if (in[k] && have - g->v[k].capacity >= g->want) {
+            in[k] = 0;
+            have -= g->v[k].capacity;
+        }
+    return true;
+}
+
 /* A cluster around `start`: always the unit that is nearest to it, of those the fullest. False: not enough in reach. */
 static bool grow(const struct graph *g, int start, char *in, int *near)
 {
@@ -149,7 +191,7 @@ static bool grow(const struct graph *g, int start, char *in, int *near)
     for (int at = start; at >= 0;) {
         int next = -1;
         in[at] = 1;
-        if ((have += g->capacity[g->unit[at]]) >= g->want)
+        if ((have += g->v[at].capacity) >= g->want)
             break;
         *g->effort -= g->n;
         for (int k = 0; k < g->n; k++) {
@@ -162,14 +204,7 @@ static bool grow(const struct graph *g, int start, char *in, int *near)
         }
         at = next;
     }
-    if (have < g->want)
-        return false;
-    for (int k = g->n - 1; k >= 0; k--) /* the emptiest first */
-        if (in[k] && have - g->capacity[g->unit[k]] >= g->want) {
-            in[k] = 0;
-            have -= g->capacity[g->unit[k]];
-        }
-    return true;
+    return prune(g, in);
 }
 
 static int first_in(const struct graph *g, const char *in)
@@ -193,11 +228,12 @@ static int grown(const struct graph *g, const char *seed, int *best, int *nbest,
     for (int i = -1; i < starts && i < g->n; i++) {
         if (least >= 0 && *g->effort <= 0)
             break;
-        if (i < 0 && first_in(g, seed) < 0)
-            continue;
-        if (i < 0)
+        if (i < 0) {
             memcpy(in, seed, (size_t)g->n);
-        else if (!grow(g, g->n <= starts ? i : i * (g->n / starts), in, near))
+            if (!prune(g, in))
+                continue;
+        }
+        if (i >= 0 && !grow(g, g->n <= starts ? i : i * (g->n / starts), in, near))
             continue;
         long cost = make_tour(g, in, first_in(g, in), tour, &ntour, seen);
         if (least < 0 || cost < least) {
@@ -206,7 +242,7 @@ static int grown(const struct graph *g, const char *seed, int *best, int *nbest,
             memcpy(best, tour, (size_t)ntour * sizeof(int));
         }
     }
-    return least < 0 ? mu_err_set(err, MUSTER_ENODE, "%d connected nodes are not free", g->want) : 0;
+    return least < 0 || !closed(g, best, *nbest) ? no_ring(g, err) : 0;
 }
 
 /* --- bound ------------------------------------------------------------------------------------------------------ */
@@ -222,7 +258,7 @@ static long bound_of(const struct graph *g, int *near)
     long sum = 0;
 
     while (m < g->n && have < g->want)
-        have += g->capacity[g->unit[m++]];
+        have += g->v[m++].capacity;
     if (m < 2)
         return 0;
     for (int a = 0; a < g->n; a++) {
@@ -239,64 +275,96 @@ static long bound_of(const struct graph *g, int *near)
 
 /* --- all of it -------------------------------------------------------------------------------------------------- */
 
-static void sort_units(struct graph *g)
+static int fuller(const void *a, const void *b)
 {
-    for (int i = 1; i < g->n; i++) { /* up to 4096, once a job */
-        int u = g->unit[i], k = i;
-        for (; k > 0 && g->capacity[g->unit[k - 1]] < g->capacity[u]; k--)
-            g->unit[k] = g->unit[k - 1];
-        g->unit[k] = u;
-    }
+    const struct vertex *x = a, *y = b;
+
+    if (x->capacity != y->capacity)
+        return x->capacity > y->capacity ? -1 : 1;
+    return (x->first > y->first) - (x->first < y->first);
 }
 
-int mu_place_graph(const struct mu_place *p, const int *capacity, const struct mu_place_request *q,
-                   const struct mu_share *seed, int nseed, struct mu_share *shares, int *nshares, long *bound,
-                   bool *optimal, struct mu_err *err)
+/* Whether no way over a third unit is shorter. */
+static bool metric(const struct graph *g)
+{
+    if (g->p->metric)
+        return true;
+    for (int a = 0; g->n <= 64 && a < g->n; a++)
+        for (int b = 0; b < a; b++)
+            for (int c = 0; c < g->n; c++)
+                if (dist(g, a, c) + dist(g, c, b) < dist(g, a, b))
+                    return false;
+    return g->n <= 64;
+}
+
+/* Vertices with up to so many parts a unit: single hosts, and the last one all others. */
+static void fill(struct graph *g, int parts, const int *size, int *host)
+{
+    const struct mu_place *p = g->p;
+    int at = 0;
+
+    g->n = 0;
+    for (int u = 0; u < p->nunits; u++)
+        for (int i = p->first_host[u], k = 0; i < p->first_host[u + 1]; i++) {
+            int c = size ? size[p->host[i]] : 1;
+            if (c <= 0)
+                continue;
+            if (k++ < parts)
+                g->v[g->n++] = (struct vertex){u, 0, at, 0};
+            struct vertex *v = &g->v[g->n - 1];
+            v->capacity += c;
+            v->n++;
+            host[at++] = p->host[i];
+        }
+    if (g->n)
+        qsort(g->v, (size_t)g->n, sizeof *g->v, fuller);
+}
+
+int mu_place_graph(const struct mu_place *p, const struct mu_place_request *q, const struct mu_share *seed, int nseed,
+                   struct mu_share *shares, int *nshares, int *host, long *bound, bool *optimal, struct mu_err *err)
 {
     long effort = q->effort > 0 ? q->effort : LONG_MAX;
-    int want = q->want;
-    size_t n = (size_t)p->nunits + 1;
-    mu_auto_free int *unit = calloc(n, sizeof(int)), *tour = calloc(n, sizeof(int)), *near = calloc(n, sizeof(int));
+    int ntour = 0, rc = 0, hosts = 0;
+    size_t n = (size_t)p->f->nhosts + 1;
+    mu_auto_free int *tour = calloc(n, sizeof(int)), *near = calloc(n, sizeof(int));
+    mu_auto_free struct vertex *v = calloc(n, sizeof *v);
     mu_auto_free char *in = calloc(n, 1);
-    struct graph g = {p, capacity, want, unit, 0, &effort};
-    int ntour = 0, rc = 0;
+    struct graph g = {p, q->want, 0, v, &effort};
 
-    if (!unit || !tour || !near || !in)
+    if (!tour || !near || !v || !in)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    for (int u = 0; u < p->nunits; u++)
-        if (capacity[u] > 0)
-            unit[g.n++] = u;
-    sort_units(&g);
+    fill(&g, 1, q->size, host);
     long least = bound_of(&g, near);
-    if (g.n <= EXACT) {
+    for (int k = 0; k < g.n; k++)
+        hosts += v[k].n;
+    if (!metric(&g)) { /* a ring may have to come back to a unit, with another host of it */
+        int parts = VERTICES / g.n < 3 ? VERTICES / g.n : 3;
+        fill(&g, hosts <= SINGLES ? hosts : parts, q->size, host);
+    }
+    *optimal = g.n <= EXACT;
+    if (*optimal) {
         long cost = exact(&g, tour, &ntour, err);
         rc = cost < 0 ? (int)cost : 0;
         least = cost;
     } else {
         for (int i = 0; i < nseed; i++)
             for (int k = 0; k < g.n; k++)
-                in[k] |= unit[k] == seed[i].v;
+                in[k] |= v[k].unit == seed[i].v;
         rc = grown(&g, in, tour, &ntour, err);
     }
     if (rc)
         return rc;
-    int slack = -want, smallest = -1;
-    for (int i = 0; i < ntour; i++)
-        slack += capacity[unit[tour[i]]];
-    for (int i = 0; i < ntour; i++) { /* the smallest one that can gives all that is too much */
-        int c = capacity[unit[tour[i]]];
-        if (c > slack && (smallest < 0 || c < capacity[unit[tour[smallest]]]))
+    int slack = -q->want, smallest = 0;
+    for (int i = 0; i < ntour; i++) { /* none can be spared, so the smallest one can give all that is too much */
+        slack += v[tour[i]].capacity;
+        if (v[tour[i]].capacity < v[tour[smallest]].capacity)
             smallest = i;
     }
-    *nshares = 0;
     for (int i = 0; i < ntour; i++) {
-        int c = capacity[unit[tour[i]]], less = smallest < 0 ? (c < slack ? c : slack) : i == smallest ? slack : 0;
-        if (smallest < 0)
-            slack -= less;
-        if (c > less)
-            shares[(*nshares)++] = (struct mu_share){unit[tour[i]], c - less};
+        const struct vertex *x = &v[tour[i]];
+        shares[i] = (struct mu_share){x->unit, x->capacity - (i == smallest ? slack : 0), x->first, x->n};
     }
+    *nshares = ntour;
     *bound = least;
-    *optimal = g.n <= EXACT;
     return 0;
 }

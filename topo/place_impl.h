@@ -16,16 +16,18 @@ struct mu_place {
     int *host, *first_host;   /* hosts of v */
     int nunits;               /* vertices 0..nunits-1 when dist is used */
     uint16_t *dist;           /* nunits x nunits */
+    bool metric;              /* no distance in dist is shorter over a third unit */
 };
 
-/* One vertex that is used, and how much of it. */
+/* One vertex that is used, or a part of it, and how much of that. */
 struct mu_share {
     int v, take;
+    int first, n; /* the hosts to take it from */
 };
 
-/* The groups to use and their order, in a fabric that is no tree. shares has room for nunits. */
-int mu_place_graph(const struct mu_place *, const int *capacity, const struct mu_place_request *,
-                   const struct mu_share *seed, int nseed, struct mu_share *shares, int *n, long *bound, bool *optimal,
-                   struct mu_err *);
+/* The groups to use and their order, in a fabric that is no tree; of seed only v counts. shares and host, which shares
+ * point into, have room for all hosts. */
+int mu_place_graph(const struct mu_place *, const struct mu_place_request *, const struct mu_share *seed, int nseed,
+                   struct mu_share *shares, int *n, int *host, long *bound, bool *optimal, struct mu_err *);
 
 #endif

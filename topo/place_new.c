@@ -150,37 +150,79 @@ static int find(int *up, int i)
     return i;
 }
 
-/* Hops between units over switches, from all leaves of the one at once. */
+struct search {
+    const int *of_leaf, *leaf, *first; /* leaves of unit u: leaf[first[u]] to leaf[first[u + 1] - 1] */
+    int *hops, *queue, tail;
+};
+
+/* all: whether a unit is reached on all its leaves at once. */
+static void reach(struct search *s, int node, int hops, bool all)
+{
+    int unit = all ? s->of_leaf[node] : -1;
+
+    if (s->hops[node] >= 0)
+        return;
+    if (unit < 0)
+        s->hops[node] = hops, s->queue[s->tail++] = node;
+    else
+        for (int i = s->first[unit]; i < s->first[unit + 1]; i++)
+            s->hops[s->leaf[i]] = hops, s->queue[s->tail++] = s->leaf[i];
+}
+
+static void search(const struct mu_fabric *f, struct search *s, int unit, bool all)
+{
+    s->tail = 0;
+    memset(s->hops, -1, (size_t)f->nnodes * sizeof *s->hops);
+    for (int i = s->first[unit]; i < s->first[unit + 1]; i++)
+        reach(s, s->leaf[i], 0, all);
+    for (int head = 0; head < s->tail; head++) {
+        int v = s->queue[head];
+        for (int k = 0; k < f->nodes[v].nout && s->hops[v] < MU_FAR - 1; k++) {
+            int w = f->ports[f->nodes[v].first + k].peer;
+            if (f->nodes[w].kind == MU_FABRIC_SWITCH)
+                reach(s, w, s->hops[v] + 1, all);
+        }
+    }
+}
+
+/* Hops between units over switches, from all leaves of the one at once; and whether the way from one to another is
+ * shorter anywhere over the leaves of a third. */
 static int measure(struct mu_place *p, const struct mu_units *u, struct mu_err *err)
 {
     const struct mu_fabric *f = p->f;
-    size_t n = (size_t)u->n;
-    mu_auto_free int *queue = calloc((size_t)f->nnodes + 1, sizeof(int));
-    mu_auto_free int *hops = calloc((size_t)f->nnodes + 1, sizeof(int));
+    size_t n = (size_t)u->n, nodes = (size_t)f->nnodes + 1;
+    mu_auto_free int *queue = calloc(nodes, sizeof(int)), *hops = calloc(nodes, sizeof(int));
+    mu_auto_free int *leaf = calloc(nodes, sizeof(int)), *first = calloc(n + 2, sizeof(int));
+    struct search s = {u->of_leaf, leaf, first, hops, queue, 0};
 
-    if (!(p->dist = malloc(n * n * sizeof *p->dist + 1)) || !queue || !hops)
+    if (!(p->dist = malloc(n * n * sizeof *p->dist + 1)) || !queue || !hops || !leaf || !first)
         return no_memory(err);
+    p->metric = true;
+    for (int i = 0; i < f->nnodes; i++)
+        if (u->of_leaf[i] >= 0 && first[u->of_leaf[i] + 2]++)
+            p->metric = false; /* till it is seen */
+    for (int a = 0; a < u->n; a++)
+        first[a + 2] += first[a + 1];
+    for (int i = 0; i < f->nnodes; i++)
+        if (u->of_leaf[i] >= 0)
+            leaf[first[u->of_leaf[i] + 1]++] = i;
     for (int a = 0; a < u->n; a++) {
         uint16_t *d = p->dist + (size_t)a * n;
-        int head = 0, tail = 0;
         for (size_t b = 0; b < n; b++)
             d[b] = MU_FAR;
-        for (int i = 0; i < f->nnodes; i++) {
-            hops[i] = -1;
-            if (u->of_leaf[i] == a)
-                hops[i] = 0, queue[tail++] = i;
-        }
-        while (head < tail) {
-            int v = queue[head++], unit = u->of_leaf[v];
-            if (unit >= 0 && hops[v] < d[unit])
-                d[unit] = (uint16_t)hops[v];
-            for (int k = 0; k < f->nodes[v].nout; k++) {
-                int w = f->ports[f->nodes[v].first + k].peer;
-                if (f->nodes[w].kind == MU_FABRIC_SWITCH && hops[w] < 0 && hops[v] < MU_FAR - 1)
-                    hops[w] = hops[v] + 1, queue[tail++] = w;
-            }
-        }
+        search(f, &s, a, false);
+        for (int i = 0; i < s.tail; i++)
+            if (u->of_leaf[queue[i]] >= 0 && hops[queue[i]] < d[u->of_leaf[queue[i]]])
+                d[u->of_leaf[queue[i]]] = (uint16_t)hops[queue[i]];
     }
+    bool same = !p->metric;
+    for (int a = 0; same && a < u->n; a++) {
+        search(f, &s, a, true);
+        for (int i = 0; i < s.tail; i++)
+            if (u->of_leaf[queue[i]] >= 0 && hops[queue[i]] < p->dist[(size_t)a * n + (size_t)u->of_leaf[queue[i]]])
+                same = false;
+    }
+    p->metric |= same;
     return 0;
 }
 

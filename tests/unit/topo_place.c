@@ -356,6 +356,164 @@ static void no_tree(int switches, int want, int cost)
     mu_fabric_free(f);
 }
 
+/* --- random cables, some hosts on several switches -------------------------------------------------------------- */
+
+enum { MOST = 10 };
+
+/* The shortest ring over free hosts that hold `want` and can spare none, over all of them in every order; -1: none. */
+static long shortest(const struct mu_place *p, const int *size, int want)
+{
+    static long path[1 << MOST][MOST];
+    int n = mu_fabric_nhosts(mu_place_fabric(p));
+    long best = -1;
+
+    for (unsigned set = 1; set < 1u << n; set++) {
+        int sum = 0, least = INT_MAX, first = __builtin_ctz(set);
+        bool free = true;
+        for (int k = 0; k < n; k++) {
+            path[set][k] = -1;
+            if (!(set >> k & 1))
+                continue;
+            free &= size[k] > 0;
+            sum += size[k];
+            least = size[k] < least ? size[k] : least;
+            if (set == 1u << k)
+                path[set][k] = 0;
+            for (int j = 0; k != first && j < n; j++) {
+                long before = set >> j & 1 && j != k ? path[set & ~(1u << k)][j] : -1;
+                int d = mu_place_distance(p, j, k);
+                if (before >= 0 && d >= 0 && (path[set][k] < 0 || before + d < path[set][k]))
+                    path[set][k] = before + d;
+            }
+        }
+        for (int k = 0; free && sum >= want && sum - least < want && k < n; k++) {
+            int d = mu_place_distance(p, k, first);
+            if (path[set][k] >= 0 && d >= 0 && (best < 0 || path[set][k] + d < best))
+                best = path[set][k] + d;
+        }
+    }
+    return best;
+}
+
+static void write_cables(struct mu_buf *b, int *want, int *hosts)
+{
+    int nsw = 2 + (int)rnd(7), ncables = nsw - 2 + (int)rnd(4), nh = 2 + (int)rnd(MOST - 1), used[8] = {0}, at[8][40];
+    int on[MOST][3], rails[MOST];
+
+    for (int i = 0; i < ncables; i++) {
+        int x = (int)rnd((unsigned)nsw), y = (int)rnd((unsigned)nsw);
+        if (x == y)
+            continue;
+        at[x][used[x]++] = y;
+        at[y][used[y]++] = x;
+    }
+    for (int h = 0; h < nh; h++) {
+        rails[h] = 1 + (int)rnd(3);
+        for (int r = 0; r < rails[h]; r++)
+            on[h][r] = (int)rnd((unsigned)nsw);
+    }
+    for (int x = 0; x < nsw; x++) {
+        mu_buf_appendf(b, "Switch 80 \"s%d\"\n", x);
+        for (int i = 0; i < used[x]; i++) {
+            int y = at[x][i], back = 0, before = 0;
+            for (int k = 0; k < i; k++)
+                before += at[x][k] == y;
+            for (int k = 0; k < used[y]; k++)
+                if (at[y][k] == x && before-- == 0)
+                    back = k;
+            mu_buf_appendf(b, "[%d] \"s%d\"[%d]\n", i + 1, y, back + 1);
+        }
+        for (int h = 0; h < nh; h++)
+            for (int r = 0; r < rails[h]; r++)
+                if (on[h][r] == x)
+                    mu_buf_appendf(b, "[%d] \"n%d.%d\"[1]\n", 41 + 3 * h + r, h, r);
+    }
+    for (int h = 0; h < nh; h++)
+        for (int r = 0; r < rails[h]; r++)
+            mu_buf_appendf(b, "Ca 1 \"n%d.%d\" # \"n%d mlx5_%d\"\n[1] \"s%d\"[%d]\n", h, r, h, r, on[h][r],
+                           41 + 3 * h + r);
+    *hosts = nh;
+    *want = 1 + (int)rnd((unsigned)nh);
+}
+
+static void random_cables(int n)
+{
+    int i, proved = 0, rounds = 0;
+    bool bad = false;
+
+    seed = 88172645463325252ull;
+    for (i = 0; i < n && !bad; i++) {
+        mu_auto_buf struct mu_buf b = {0};
+        struct mu_fabric *f = NULL;
+        struct mu_place *p = NULL;
+        struct mu_place_result r = {0};
+        struct mu_err err = {0};
+        int want, hosts, size[MOST], mixed = rnd(2), sum = 0;
+        write_cables(&b, &want, &hosts);
+        for (int h = 0; h < hosts; h++)
+            size[h] = mixed ? (int)rnd(4) : rnd(5) > 0;
+        want += mixed ? (int)rnd(4) : 0;
+        int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "cables", &f, &err);
+        if (rc || mu_place_new(f, &p, &err)) {
+            bad = true;
+            printf("# %s\n", err.text);
+        } else {
+            long best = shortest(p, size, want);
+            rc = mu_place_choose(p, &(struct mu_place_request){want, size, 0}, &r, &err);
+            for (int k = 0; k < r.n; k++) {
+                sum += size[r.hosts[k]];
+                for (int m = 0; m < k; m++)
+                    bad |= r.hosts[m] == r.hosts[k];
+            }
+            bad |= rc ? rc != MUSTER_ENODE || best >= 0
+                      : r.cost != best || r.bound > best || (r.optimal && r.bound != best) || sum < want;
+            proved += !rc && r.optimal;
+            rounds += !rc;
+            if (bad)
+                printf("# cables %d: %d wanted, rc %d %s, cost %ld, bound %ld%s, brute force %ld\n%s", i, want, rc,
+                       rc ? err.text : "", r.cost, r.bound, r.optimal ? ", optimal" : "", best, mu_buf_str(&b));
+        }
+        mu_place_result_free(&r);
+        mu_place_free(p);
+        mu_fabric_free(f);
+    }
+    TAP_OK(!bad && proved == rounds && rounds > n / 2,
+           "%d random cablings of up to %d hosts: cost and bound are brute force's", n, MOST);
+}
+
+/* Two rails that only the hosts on both of them join. */
+static void apart(int chain)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_place_result r = {0};
+    struct mu_err err = {0};
+
+    mu_buf_puts(&b, "Switch 8 \"A\"\n[1] \"SA\"[1]\n[3] \"h0.0\"[1]\n[4] \"h1.0\"[1]\n"
+                    "Switch 8 \"B\"\n[1] \"SB\"[1]\n[3] \"h0.1\"[1]\n[4] \"h1.1\"[1]\n");
+    mu_buf_puts(&b, "Switch 8 \"SA\"\n[1] \"A\"[1]\n[3] \"xa\"[1]\n");
+    mu_buf_puts(&b, chain ? "[2] \"c1\"[1]\n" : "");
+    mu_buf_puts(&b, "Switch 8 \"SB\"\n[1] \"B\"[1]\n[3] \"xb\"[1]\n");
+    mu_buf_puts(&b, chain ? "[2] \"c3\"[2]\nSwitch 8 \"c1\"\n[1] \"SA\"[2]\n[2] \"c2\"[1]\n"
+                            "Switch 8 \"c2\"\n[1] \"c1\"[2]\n[2] \"c3\"[1]\n"
+                            "Switch 8 \"c3\"\n[1] \"c2\"[2]\n[2] \"SB\"[2]\n"
+                          : "");
+    for (int h = 0; h < 2; h++)
+        mu_buf_appendf(
+            &b, "Ca 1 \"h%d.0\" # \"h%d mlx5_0\"\n[1] \"A\"[%d]\nCa 1 \"h%d.1\" # \"h%d mlx5_1\"\n[1] \"B\"[%d]\n", h,
+            h, h + 3, h, h, h + 3);
+    mu_buf_puts(&b, "Ca 1 \"xa\" # \"xa mlx5_0\"\n[1] \"SA\"[3]\nCa 1 \"xb\" # \"xb mlx5_0\"\n[1] \"SB\"[3]\n");
+    int rc = mu_fabric_parse(mu_buf_str(&b), b.len, "apart", &f, &err);
+    rc = rc ? rc : mu_place_new(f, &p, &err);
+    rc = rc ? rc : mu_place_choose(p, &(struct mu_place_request){4, NULL, 0}, &r, &err);
+    TAP_OK(!rc && r.cost == 4 && r.bound == 4 && r.optimal, "a ring may pass hosts on two rails twice: cost %ld %s",
+           r.cost, err.text);
+    mu_place_result_free(&r);
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
 /* On a circle of 40 with most free hosts on every tenth switch: whoever looks on finds neighbours. */
 static void effort(void)
 {
@@ -400,6 +558,9 @@ int main(int argc, char **argv)
     no_tree(20, 8, 6);
     no_tree(20, 40, 20);
     effort();
+    apart(1);
+    apart(0);
+    random_cables(argc > 1 ? atoi(argv[1]) / 4 : 4000);
     random_trees(argc > 1 ? atoi(argv[1]) : 20000);
     return tap_done();
 }
