@@ -264,13 +264,28 @@ static void trace(struct work *w, int apex)
     }
 }
 
+/* Hosts on switches above others, often those that manage the fabric, are not taken when leaves have enough. Takes what
+ * it gives off *slack; returns what is left free on one that is used in part. */
+static int give_inner(struct work *w, int apex, int *slack)
+{
+    for (int v = apex; *slack > 0 && v >= 0; v--)
+        if (w->need[v] >= 0 && !is_leaf(w->p, v) && w->take[v]) {
+            int less = w->take[v] < *slack ? w->take[v] : *slack;
+            w->take[v] -= less;
+            *slack -= less;
+            if (w->take[v])
+                return less;
+        }
+    return 0;
+}
+
 /* More than wanted may be taken now: `slack` less is. As all that is used is needed, one leaf can give all of it, and a
  * smaller one that would do may stand in for it. Of like ones that by which more leaves hold whole groups. Returns what
  * is left free on that leaf. */
 static int give_back(struct work *w, int apex, int slack, int group)
 {
     const struct mu_place *p = w->p;
-    int best_left = -1, best_odd = 0, from = -1, instead = -1;
+    int best_left = give_inner(w, apex, &slack), best_odd = 0, from = -1, instead = -1;
 
     for (int v = apex; slack > 0 && v >= 0; v--) {
         if (w->need[v] < 0)
@@ -293,7 +308,7 @@ static int give_back(struct work *w, int apex, int slack, int group)
             int k = lo > used && w->direct[leaf[lo - 1]] < w->direct[leaf[i]] ? lo - 1 : i;
             int left = w->direct[leaf[k]] - rest;
             int odd = group > 1 ? (rest % group != 0) - (w->direct[leaf[i]] % group != 0) : 0;
-            if (best_left >= 0 && (left > best_left || (left == best_left && odd > best_odd)))
+            if (from >= 0 && (left > best_left || (left == best_left && odd > best_odd)))
                 continue;
             while (k > used && w->direct[leaf[k - 1]] == w->direct[leaf[k]])
                 k--;
@@ -306,16 +321,10 @@ static int give_back(struct work *w, int apex, int slack, int group)
         w->take[from] = 0;
         w->need[instead] = 0;
         w->take[instead] = rest;
-        return best_left;
+    } else if (slack > 0) { /* it is one leaf alone */
+        w->take[apex] -= slack;
+        best_left = slack;
     }
-    /* No leaf below a switch is used: what is taken hangs on inner switches. */
-    best_left = slack;
-    for (int v = 0; slack > 0 && v <= apex; v++)
-        if (w->need[v] >= 0) {
-            int less = w->take[v] < slack ? w->take[v] : slack;
-            w->take[v] -= less;
-            slack -= less;
-        }
     return best_left;
 }
 
@@ -367,7 +376,7 @@ static int next_child(const int *used, const int *count, int n, int at, int grou
     return best;
 }
 
-/* Depth first from the apex. */
+/* Depth first from the apex; a switch's own hosts after those below it, so that groups begin where leaves do. */
 static int put_in_order(const struct work *w, int apex, int group, struct mu_place_result *r, struct mu_err *err)
 {
     const struct mu_place *p = w->p;
@@ -408,12 +417,9 @@ static int put_in_order(const struct work *w, int apex, int group, struct mu_pla
     }
     while (top) {
         int v = stack[top - 1];
-        if (left[v] > 0) {
+        if (!nkids[v]) {
             memcpy(hosts + at, picked + start[v], (size_t)left[v] * sizeof(int));
             at += left[v];
-            left[v] = 0;
-        }
-        if (!nkids[v]) {
             top--;
             continue;
         }

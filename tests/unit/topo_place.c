@@ -235,6 +235,36 @@ static void by_hand(void)
     mu_fabric_free(f);
 }
 
+/* A host on a switch above leaves is taken only when they have too little. */
+static void inner(void)
+{
+    static const char text[] = "SwitchName=top Nodes=m0 Switches=l[0-2]\nSwitchName=l0 Nodes=a[0-3]\n"
+                               "SwitchName=l1 Nodes=b[0-3]\nSwitchName=l2 Nodes=c[0-2]\n";
+    static const struct {
+        int want, cost, split, m0; /* m0: its rank, or -1 */
+    } row[] = {{8, 4, 0, -1}, {9, 4, 0, 8}, {7, 4, 0, -1}, {4, 0, 0, -1}, {11, 6, 0, -1}, {12, 6, 1, 11}};
+    struct mu_fabric *f = NULL;
+    struct mu_place *p = NULL;
+    struct mu_err err = {0};
+
+    if (mu_fabric_parse(text, strlen(text), "inner", &f, &err) || mu_place_new(f, &p, &err))
+        exit(1);
+    for (size_t i = 0; i < MU_COUNT(row); i++) {
+        struct mu_place_result r = {0};
+        int m0 = -1, rc = mu_place_choose(p, &(struct mu_place_request){row[i].want, NULL, 4}, &r, &err);
+        for (int k = 0; k < r.n; k++)
+            if (!strcmp(mu_fabric_host(f, r.hosts[k])->name, "m0"))
+                m0 = k;
+        TAP_OK(!rc && r.n == row[i].want && r.cost == row[i].cost && r.bound == r.cost &&
+                   r.groups_split == row[i].split && m0 == row[i].m0,
+               "%d nodes: cost %ld, %d groups split, rank of the host above %d", row[i].want, r.cost, r.groups_split,
+               m0);
+        mu_place_result_free(&r);
+    }
+    mu_place_free(p);
+    mu_fabric_free(f);
+}
+
 /* --- fat trees and what is no tree ------------------------------------------------------------------------------ */
 
 /* As ibsim's netlists are written; every cable from both ends. */
@@ -548,6 +578,7 @@ static void effort(void)
 int main(int argc, char **argv)
 {
     by_hand();
+    inner();
     fat_tree();
     strays();
     no_tree(6, 2, 0);
