@@ -357,6 +357,36 @@ static int pick_hosts(const struct work *w, const int *host, int nhosts, int tak
     return k;
 }
 
+/* Sizes differ, and what was picked leaf by leaf holds more than is wanted: sets those to -1 that can be spared, the
+ * smallest first. As every leaf in use is needed none loses all. */
+static void drop_spare(const struct work *w, int *host, int n)
+{
+    int spare = -w->want;
+
+    for (int i = 0; i < n; i++)
+        spare += size_of(w, host[i]);
+    while (spare > 0) {
+        int least = -1;
+        for (int i = 0; i < n; i++)
+            if (host[i] >= 0 && (least < 0 || size_of(w, host[i]) < size_of(w, host[least])))
+                least = i;
+        if (least < 0 || size_of(w, host[least]) > spare)
+            break;
+        spare -= size_of(w, host[least]);
+        host[least] = -1;
+    }
+}
+
+static int pack(int *host, int n)
+{
+    int k = 0;
+
+    for (int i = 0; i < n; i++)
+        if (host[i] >= 0)
+            host[k++] = host[i];
+    return k;
+}
+
 /* The next child, so that groups end where leaves do as often as possible. used: children with `count` hosts each. */
 static int next_child(const int *used, const int *count, int n, int at, int group)
 {
@@ -399,8 +429,16 @@ static int put_in_order(const struct work *w, int apex, int group, struct mu_pla
         int own = pick_hosts(w, p->host + p->first_host[v], p->first_host[v + 1] - p->first_host[v], w->take[v],
                              picked + n, scratch);
         n += own;
-        left[v] = own; /* for now: how many are its own */
-        count[v] += own;
+        left[v] = own;
+    }
+    drop_spare(w, picked, n);
+    n = 0;
+    for (int v = 0; v <= apex; v++) {
+        if (w->need[v] < 0)
+            continue;
+        left[v] = pack(picked + start[v], left[v]); /* for now: how many are its own */
+        n += left[v];
+        count[v] += left[v];
         if (v != apex)
             count[p->parent[v]] += count[v];
     }
@@ -450,7 +488,8 @@ static int put_shares(const struct work *w, const struct mu_share *s, int ns, co
     for (int i = 0; i < ns; i++)
         if (w->direct[s[i].v] - took[s[i].v] > r->left)
             r->left = w->direct[s[i].v] - took[s[i].v];
-    r->n = n;
+    drop_spare(w, hosts, n);
+    r->n = pack(hosts, n);
     r->hosts = MU_STEAL(hosts, NULL);
     return 0;
 }

@@ -228,6 +228,11 @@ static void by_hand(void)
     TAP_OK(rc == MUSTER_ENODE && !strcmp(err.text, "16 nodes are free; 17 are wanted"), "too many: %s", err.text);
     int sizes[16] = {8, 4, 4, 2, 8, 8, 0, 0, 8, 8, 8, 8, 1, 1, 1, 1};
     rc = mu_place_choose(p, &(struct mu_place_request){18, sizes, 0}, &r, &err);
+    int mixed[16] = {2, 1, 0, 0, 2};
+    struct mu_place_result m = {0};
+    int other = mu_place_choose(p, &(struct mu_place_request){4, mixed, 0}, &m, &err);
+    TAP_OK(!other && m.cost == 4 && m.n == 2, "of nodes of several sizes none is taken that can be spared: %d", m.n);
+    mu_place_result_free(&m);
     TAP_OK(!rc && r.cost == 0 && r.n == 4 && mu_place_distance(p, r.hosts[0], r.hosts[3]) == 0 && r.left == 0,
            "slots of nodes of several sizes: the leaf that they fill");
     mu_place_result_free(&r);
@@ -478,7 +483,7 @@ static void random_cables(int n)
         struct mu_place *p = NULL;
         struct mu_place_result r = {0};
         struct mu_err err = {0};
-        int want, hosts, size[MOST], mixed = rnd(2), sum = 0;
+        int want, hosts, size[MOST], mixed = rnd(2), sum = 0, least = INT_MAX;
         write_cables(&b, &want, &hosts);
         for (int h = 0; h < hosts; h++)
             size[h] = mixed ? (int)rnd(4) : rnd(5) > 0;
@@ -491,12 +496,15 @@ static void random_cables(int n)
             long best = shortest(p, size, want);
             rc = mu_place_choose(p, &(struct mu_place_request){want, size, 0}, &r, &err);
             for (int k = 0; k < r.n; k++) {
-                sum += size[r.hosts[k]];
+                int s = size[r.hosts[k]];
+                sum += s;
+                least = s < least ? s : least;
                 for (int m = 0; m < k; m++)
                     bad |= r.hosts[m] == r.hosts[k];
             }
             bad |= rc ? rc != MUSTER_ENODE || best >= 0
-                      : r.cost != best || r.bound > best || (r.optimal && r.bound != best) || sum < want;
+                      : r.cost != best || r.bound > best || (r.optimal && r.bound != best) || sum < want ||
+                            sum - least >= want;
             proved += !rc && r.optimal;
             rounds += !rc;
             if (bad)
