@@ -500,7 +500,7 @@ static int split_groups(const struct mu_place *p, const struct mu_place_result *
 
     for (int g = 0; group > 1 && g < r->n; g += group)
         for (int i = g + 1; i < g + group && i < r->n; i++)
-            if (p->of_host[r->hosts[i]] != p->of_host[r->hosts[g]]) {
+            if (mu_place_leaf(p, r->hosts[i]) != mu_place_leaf(p, r->hosts[g])) {
                 split++;
                 break;
             }
@@ -564,21 +564,104 @@ static int choose(struct work *w, const struct mu_place_request *q, struct mu_pl
     return put_shares(w, shares, n, host, r, err);
 }
 
+static int choose_once(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *r,
+                       struct mu_err *err)
+{
+    struct work w = {.p = p, .size = q->size, .want = q->want};
+    int rc = choose(&w, q, r, err);
+
+    work_free(&w);
+    if (rc)
+        mu_place_result_free(r);
+    else
+        r->cost = mu_place_cost(p, r->hosts, r->n);
+    return rc;
+}
+
+/* The cost of the ring when `host` stands in it before place i of n; FAR: it cannot. */
+static long with(const struct mu_place *p, const int *hosts, int n, int i, int host)
+{
+    const long far = 1L << 40;
+
+    if (n == 0)
+        return 0;
+    int before = hosts[(i + n - 1) % n], behind = hosts[i % n];
+    int a = mu_place_distance(p, before, host), b = mu_place_distance(p, host, behind),
+        old = mu_place_distance(p, before, behind);
+    return (a < 0 || b < 0 ? far : a + b) - (old < 0 ? far : old);
+}
+
+/* Strays are not where the tree has them: each goes to where it costs least, of like places to the last. */
+static int insert_strays(const struct mu_place *p, struct mu_place_result *r, struct mu_err *err)
+{
+    mu_auto_free int *stray = calloc((size_t)r->n + 1, sizeof *stray);
+    int n = 0, strays = 0;
+
+    if (!stray)
+        return no_memory(err);
+    for (int i = 0; i < r->n; i++)
+        if (p->stray_unit[r->hosts[i]] >= 0)
+            stray[strays++] = r->hosts[i];
+        else
+            r->hosts[n++] = r->hosts[i];
+    for (int s = 0; s < strays; s++, n++) {
+        int best = n;
+        for (int i = n; i > 0; i--)
+            if (with(p, r->hosts, n, i, stray[s]) < with(p, r->hosts, n, best, stray[s]))
+                best = i;
+        memmove(r->hosts + best + 1, r->hosts + best, (size_t)(n - best) * sizeof(int));
+        r->hosts[best] = stray[s];
+    }
+    r->cost = mu_place_cost(p, r->hosts, r->n);
+    return 0;
+}
+
+/* On a tree but for strays: best without them, unless the tree, where they are nearer than in truth, has a lower cost
+ * or there are too few others. */
+static int choose_strays(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *r,
+                         struct mu_err *err)
+{
+    mu_auto_free int *size = calloc((size_t)p->f->nhosts + 1, sizeof *size);
+    struct mu_place_request others = *q;
+    struct mu_place_result all = {0};
+    int rc, rc_others;
+
+    if (!size)
+        return no_memory(err);
+    for (int h = 0; h < p->f->nhosts; h++)
+        size[h] = p->stray_unit[h] >= 0 ? 0 : q->size ? q->size[h] : 1;
+    others.size = size;
+    if ((rc = choose_once(p, q, &all, err)) || (rc = insert_strays(p, &all, err)))
+        goto out;
+    rc_others = choose_once(p, &others, r, NULL);
+    if (!rc_others && (all.cost < 0 || r->cost <= all.cost))
+        r->bound = all.bound;
+    else if (all.cost < 0)
+        rc = mu_err_set(err, MUSTER_ENODE, "%s: no ring of %d free nodes was found in which neighbours are connected",
+                        p->f->source, q->want);
+    else {
+        mu_place_result_free(r);
+        *r = all;
+        all = (struct mu_place_result){0};
+    }
+    r->optimal = r->cost == r->bound;
+out:
+    mu_place_result_free(&all);
+    return rc;
+}
+
 int mu_place_choose(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *out,
                     struct mu_err *err)
 {
-    struct work w = {.p = p, .size = q->size, .want = q->want};
     struct mu_place_result r = {0};
 
     if (q->want < 1)
         return mu_err_set(err, MUSTER_EARG, "at least one node must be wanted");
-    int rc = choose(&w, q, &r, err);
-    work_free(&w);
+    int rc = p->stray_unit ? choose_strays(p, q, &r, err) : choose_once(p, q, &r, err);
     if (rc) {
         mu_place_result_free(&r);
         return rc;
     }
-    r.cost = mu_place_cost(p, r.hosts, r.n);
     r.groups_split = split_groups(p, &r, q->group);
     if (r.cost == r.bound)
         r.optimal = true;

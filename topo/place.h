@@ -13,14 +13,15 @@
  * exact); the answer is the smallest j over all v with F_v[j] >= N. The bound is 2j, and it is attained.
  *
  * Fat trees count as trees, level by level (a group of level k: what hangs together through switches of rank <= k),
- * when all distances between leaves, by breadth-first search, are those of that tree. A few hosts on a switch above the
- * leaves count as hosts of its group, when the distances are right then. What is no tree (dragonfly,
- * miscabled) is placed by these distances: exactly with up to 13 groups that have free nodes (Held-Karp over all
- * subsets), otherwise by growing clusters and 2-opt, with a bound that holds for every choice of nodes: N nodes need
- * at least m groups (the fullest ones), and a ring over m groups is at least as long as the m smallest distances from
- * a group to its nearest. With several rails the way over a third group can be shorter than the direct one, or the only
- * one; a ring may pass a group more than once then, and single nodes take the place of groups in all of this but the
- * bound. A choice that could spare a node is none.
+ * when all distances between leaves, by breadth-first search, are those of that tree. A few hosts on switches above the
+ * leaves count as hosts of their groups, when no distance is shorter than the tree's then and those of all others are
+ * right; a choice with such hosts is optimal when its cost in the true distances is the tree's bound. What is no tree
+ * (dragonfly, miscabled) is placed by these distances: exactly with up to 13 groups that have free nodes (Held-Karp
+ * over all subsets), otherwise by growing clusters and 2-opt, with a bound that holds for every choice of nodes: N
+ * nodes need at least m groups (the fullest ones), and a ring over m groups is at least as long as the m smallest
+ * distances from a group to its nearest. With several rails the way over a third group can be shorter than the direct
+ * one, or the only one; a ring may pass a group more than once then, and single nodes take the place of groups in all
+ * of this but the bound. A choice that could spare a node is none.
  *
  * Ties: of the parts of the tree with equal cost the one with fewest free nodes; at most one leaf is used in part, and
  * it is the one that then has the fewest free nodes left. */
@@ -36,7 +37,8 @@ struct mu_place; /* a fabric, as placement sees it; immutable */
 /* The fabric must outlive it. ENOMEM; ENOSYS: no tree, and more than 4096 groups of hosts. */
 int mu_place_new(const struct mu_fabric *, struct mu_place **out, struct mu_err *);
 void mu_place_free(struct mu_place *);
-/* Every distance in the fabric is that of a tree: placements are optimal. */
+/* Every distance in the fabric is that of a tree, but perhaps those of a few hosts above the leaves: placements without
+ * such are optimal. */
 bool mu_place_is_tree(const struct mu_place *);
 
 struct mu_place_request {

@@ -16,6 +16,7 @@ struct mu_place {
     int *host, *first_host;   /* hosts of v */
     int nunits;               /* vertices 0..nunits-1 when dist is used */
     uint16_t *dist;           /* nunits x nunits */
+    int *stray_unit;          /* of hosts whose distances are dist's in a tree that has all others', or -1; or NULL */
     bool metric;              /* no distance in dist is shorter over a third unit */
 };
 

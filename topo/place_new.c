@@ -306,14 +306,22 @@ static int tree_distance(const struct mu_place *p, int a, int b)
     return hops;
 }
 
-/* at: the vertex of each unit. */
-static bool same_distances(const struct mu_place *p, const uint16_t *dist, int nunits, const int *at)
+/* at: the vertex of each unit; of a stray that of its group. far: whether a stray is farther from some unit than the
+ * tree has it. What placement then finds on the tree is still a bound. */
+static bool same_distances(const struct mu_place *p, const uint16_t *dist, int nunits, const int *at, bool *far)
 {
+    *far = false;
     for (int a = 0; a < nunits; a++)
         for (int b = 0; b < a; b++) {
             int d = dist[(size_t)a * (size_t)nunits + (size_t)b];
-            if (at[a] < 0 || at[b] < 0 || tree_distance(p, at[a], at[b]) != (d == MU_FAR ? -1 : d))
+            if (at[a] < 0 || at[b] < 0)
                 return false;
+            int hops = tree_distance(p, at[a], at[b]);
+            if (hops == (d == MU_FAR ? -1 : d))
+                continue;
+            if ((at[a] == a && at[b] == b) || hops < 0 || hops > d)
+                return false;
+            *far = true;
         }
     return true;
 }
@@ -375,7 +383,12 @@ static int without_strays(struct mu_place *p, const struct mu_units *u, struct m
         return 0;
     if ((rc = from_levels(q, u, rank, at, err)))
         return rc;
-    if (same_distances(q, p->dist, p->nunits, at)) {
+    bool far;
+    if (same_distances(q, p->dist, p->nunits, at, &far)) {
+        if (far && !(q->stray_unit = calloc((size_t)p->f->nhosts + 1, sizeof(int))))
+            return no_memory(err);
+        for (int h = 0; far && h < p->f->nhosts; h++)
+            q->stray_unit[h] = u->of_host[h] >= 0 && at[u->of_host[h]] != u->of_host[h] ? u->of_host[h] : -1;
         struct mu_place was = *p;
         *p = *q;
         p->tree = true;
@@ -396,7 +409,7 @@ static int build(struct mu_place *p, struct mu_err *err)
     mu_auto_free int *parent = calloc(n, sizeof(int)), *order = calloc(n, sizeof(int)), *state = calloc(n, sizeof(int));
     mu_auto_free int *leaf = calloc((size_t)f->nhosts + 1, sizeof(int));
     int rc, nsw = 0;
-    bool single = true;
+    bool single = true, far;
 
     if (!parent || !order || !state || !leaf || !(p->of_host = calloc((size_t)f->nhosts + 1, sizeof(int))))
         return no_memory(err);
@@ -431,7 +444,7 @@ static int build(struct mu_place *p, struct mu_err *err)
     if (!rc && !at)
         rc = no_memory(err);
     if (!rc && !(rc = from_levels(p, &u, parent, at, err)) && !(rc = measure(p, &u, err)) &&
-        !(p->tree = same_distances(p, p->dist, p->nunits, at)))
+        !(p->tree = same_distances(p, p->dist, p->nunits, at, &far)))
         rc = without_strays(p, &u, err);
     mu_units_free(&u);
     return rc;
@@ -465,6 +478,7 @@ void mu_place_free(struct mu_place *p)
     free(p->host);
     free(p->first_host);
     free(p->dist);
+    free(p->stray_unit);
     free(p);
 }
 
@@ -479,7 +493,10 @@ int mu_place_distance(const struct mu_place *p, int a, int b)
 
     if (u < 0 || v < 0)
         return a == b ? 0 : -1;
-    if (p->tree)
+    if (p->stray_unit && (p->stray_unit[a] >= 0 || p->stray_unit[b] >= 0)) {
+        u = p->stray_unit[a] < 0 ? u : p->stray_unit[a];
+        v = p->stray_unit[b] < 0 ? v : p->stray_unit[b];
+    } else if (p->tree)
         return tree_distance(p, u, v);
     int d = p->dist[(size_t)u * (size_t)p->nunits + (size_t)v];
     return d == MU_FAR ? -1 : d;
@@ -492,12 +509,12 @@ const struct mu_fabric *mu_place_fabric(const struct mu_place *p)
 
 int mu_place_leaf(const struct mu_place *p, int host)
 {
-    return p->of_host[host];
+    return p->stray_unit && p->stray_unit[host] >= 0 ? p->nv + p->stray_unit[host] : p->of_host[host];
 }
 
 int mu_place_nleaves(const struct mu_place *p)
 {
-    return p->nv;
+    return p->stray_unit ? p->nv + p->nunits : p->nv;
 }
 
 long mu_place_cost(const struct mu_place *p, const int *hosts, int n)
