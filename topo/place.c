@@ -616,38 +616,57 @@ static int insert_strays(const struct mu_place *p, struct mu_place_result *r, st
     return 0;
 }
 
-/* On a tree but for strays: best without them, unless the tree, where they are nearer than in truth, has a lower cost
- * or there are too few others. */
+/* On a tree but for strays: best without them, or with those of one switch alone, or with all, whichever costs least.
+ * On the tree they are nearer than in truth, so its cost with all of them is a bound. */
 static int choose_strays(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *r,
                          struct mu_err *err)
 {
+    enum { NONE = -1, TRIES = 16 };
     mu_auto_free int *size = calloc((size_t)p->f->nhosts + 1, sizeof *size);
-    struct mu_place_request others = *q;
-    struct mu_place_result all = {0};
-    int rc, rc_others;
+    struct mu_place_request some = *q;
+    struct mu_place_result best = {0};
+    int rc, tries = 0;
 
     if (!size)
         return no_memory(err);
-    for (int h = 0; h < p->f->nhosts; h++)
-        size[h] = p->stray_unit[h] >= 0 ? 0 : q->size ? q->size[h] : 1;
-    others.size = size;
-    if ((rc = choose_once(p, q, &all, err)) || (rc = insert_strays(p, &all, err)))
-        goto out;
-    rc_others = choose_once(p, &others, r, NULL);
-    if (!rc_others && (all.cost < 0 || r->cost <= all.cost))
-        r->bound = all.bound;
-    else if (all.cost < 0)
+    some.size = size;
+    if ((rc = choose_once(p, q, &best, err)))
+        return rc;
+    long bound = best.bound;
+    rc = insert_strays(p, &best, err);
+    for (int unit = NONE; !rc && unit < p->nunits && tries < TRIES; unit++) {
+        struct mu_place_result one = {0};
+        bool any = unit == NONE;
+        if (unit != NONE && best.cost == bound)
+            break;
+        for (int h = 0; h < p->f->nhosts; h++) {
+            size[h] = p->stray_unit[h] < 0 || p->stray_unit[h] == unit ? q->size ? q->size[h] : 1 : 0;
+            any |= unit != NONE && p->stray_unit[h] == unit && size[h] > 0;
+        }
+        if (!any)
+            continue;
+        tries++;
+        if ((rc = choose_once(p, &some, &one, err)) == MUSTER_ENODE)
+            rc = 0;
+        else if (!rc && !(rc = insert_strays(p, &one, err)) && one.cost >= 0 &&
+                 (best.cost < 0 || one.cost < best.cost || (one.cost == best.cost && unit == NONE))) {
+            const struct mu_place_result was = best;
+            best = one;
+            one = was;
+        }
+        mu_place_result_free(&one);
+    }
+    if (!rc && best.cost < 0)
         rc = mu_err_set(err, MUSTER_ENODE, "%s: no ring of %d free nodes was found in which neighbours are connected",
                         p->f->source, q->want);
-    else {
-        mu_place_result_free(r);
-        *r = all;
-        all = (struct mu_place_result){0};
+    if (rc) {
+        mu_place_result_free(&best);
+        return rc;
     }
-    r->optimal = r->cost == r->bound;
-out:
-    mu_place_result_free(&all);
-    return rc;
+    best.bound = bound;
+    best.optimal = best.cost == bound;
+    *r = best;
+    return 0;
 }
 
 int mu_place_choose(const struct mu_place *p, const struct mu_place_request *q, struct mu_place_result *out,

@@ -520,6 +520,79 @@ static void random_cables(int n)
            "%d random cablings of up to %d hosts: cost and bound are brute force's", n, MOST);
 }
 
+/* Fat trees of one or two rails, now and then without a cable, with hosts on spines of any rail. */
+static void random_strays(int n)
+{
+    enum { SPINES = 2, LEAVES = 6 };
+    int trees = 0, proved = 0;
+    bool bad = false;
+
+    seed = 88172645463325252ull;
+    for (int i = 0; i < n && !bad; i++) {
+        mu_auto_buf struct mu_buf leaf = {0}, spine = {0}, nic = {0};
+        struct mu_fabric *f = NULL;
+        struct mu_place *p = NULL;
+        struct mu_place_result r = {0};
+        struct mu_err err = {0};
+        int rails = 1 + (int)rnd(2), strays = 1 + (int)rnd(3),
+            hosts = LEAVES + (int)rnd((unsigned)(MOST - strays - LEAVES + 1)), size[MOST];
+        int gone = rnd(4) ? -1 : (int)rnd(LEAVES), on[3];
+        for (int s = 0; s < strays; s++)
+            on[s] = (int)rnd((unsigned)(SPINES * rails));
+        for (int x = 0; x < SPINES * rails; x++) {
+            int rail = x / SPINES;
+            mu_buf_appendf(&spine, "Switch 80 \"spine%d\"\n", x);
+            for (int l = 0; l < LEAVES; l++)
+                if (x || l != gone)
+                    mu_buf_appendf(&spine, "[%d] \"leaf%d.%d\"[%d]\n", l + 1, l, rail, 41 + x % SPINES);
+            for (int s = 0; s < strays; s++)
+                if (on[s] == x) {
+                    mu_buf_appendf(&spine, "[%d] \"m%d\"[1]\n", 61 + s, s);
+                    mu_buf_appendf(&nic, "Ca 1 \"m%d\" # \"m%d mlx5_0\"\n[1] \"spine%d\"[%d]\n", s, s, x, 61 + s);
+                }
+        }
+        for (int l = 0; l < LEAVES; l++)
+            for (int rail = 0; rail < rails; rail++) {
+                mu_buf_appendf(&leaf, "Switch 80 \"leaf%d.%d\"\n", l, rail);
+                for (int x = 0; x < SPINES; x++)
+                    if (rail || x || l != gone)
+                        mu_buf_appendf(&leaf, "[%d] \"spine%d\"[%d]\n", 41 + x, rail * SPINES + x, l + 1);
+                for (int h = l; h < hosts; h += LEAVES) {
+                    mu_buf_appendf(&leaf, "[%d] \"n%d.%d\"[1]\n", h + 1, h, rail);
+                    mu_buf_appendf(&nic, "Ca 1 \"n%d.%d\" # \"n%d mlx5_%d\"\n[1] \"leaf%d.%d\"[%d]\n", h, rail, h, rail,
+                                   l, rail, h + 1);
+                }
+            }
+        mu_buf_puts(&leaf, mu_buf_str(&spine));
+        mu_buf_puts(&leaf, mu_buf_str(&nic));
+        int all = hosts + strays, mixed = rnd(2), want = 1 + (int)rnd((unsigned)all);
+        for (int h = 0; h < all; h++)
+            size[h] = mixed ? (int)rnd(4) : rnd(5) > 0;
+        int rc = mu_fabric_parse(mu_buf_str(&leaf), leaf.len, "strays", &f, &err);
+        if (rc || mu_place_new(f, &p, &err)) {
+            bad = true;
+            printf("# %s\n", err.text);
+        } else {
+            long best = shortest(p, size, want);
+            rc = mu_place_choose(p, &(struct mu_place_request){want, size, 0}, &r, &err);
+            bad = rc ? rc != MUSTER_ENODE
+                     : r.cost < best || r.bound > best || (r.optimal && r.cost != best) ||
+                           r.cost != mu_place_cost(p, r.hosts, r.n);
+            trees += mu_place_is_tree(p);
+            proved += rc ? best < 0 : r.cost == best;
+            if (bad)
+                printf("# strays %d: %d wanted, rc %d %s, cost %ld, bound %ld%s, brute force %ld\n%s", i, want, rc,
+                       rc ? err.text : "", r.cost, r.bound, r.optimal ? ", optimal" : "", best, mu_buf_str(&leaf));
+        }
+        mu_place_result_free(&r);
+        mu_place_free(p);
+        mu_fabric_free(f);
+    }
+    TAP_OK(!bad && trees > n / 2 && proved > n / 100 * 95,
+           "%d fat trees with hosts on spines: no bound is wrong; %d are trees, %d placements the best", n, trees,
+           proved);
+}
+
 /* Two rails that only the hosts on both of them join. */
 static void apart(int chain)
 {
@@ -601,6 +674,7 @@ int main(int argc, char **argv)
     apart(1);
     apart(0);
     random_cables(argc > 1 ? atoi(argv[1]) / 4 : 4000);
+    random_strays(argc > 1 ? atoi(argv[1]) / 8 : 1000);
     random_trees(argc > 1 ? atoi(argv[1]) : 20000);
     return tap_done();
 }
