@@ -536,61 +536,6 @@ int mu_listen_unix(struct event_base *base, const char *dir, const char *name, m
     return listen_at(base, dir, name, false, on_accept, arg, out, err);
 }
 
-/* Into the directory of an absolute path and the name there, when nobody but root and `owner` could change what the
- * name means. */
-static int split_safe(const char *path, uid_t owner, char dir[PATH_MAX], const char **name, struct mu_err *err)
-{
-    const char *slash = strrchr(path, '/');
-    struct stat st;
-
-    if (!slash || *path != '/' || !slash[1] || slash - path >= PATH_MAX)
-        return mu_err_set(err, MUSTER_EARG, "%.200s is not the absolute path of a socket", path);
-    snprintf(dir, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    *name = slash + 1;
-    if (stat(dir, &st))
-        return mu_err_errno(err, errno == ENOENT ? MUSTER_EPEER : 0, "%s", dir);
-    if ((st.st_uid && st.st_uid != owner) || st.st_mode & 022)
-        return mu_err_set(
-            err, MUSTER_EARG,
-            "%s: others than the pool's account could put another socket there; take a directory that only "
-            "that account or root can write",
-            path);
-    return 0;
-}
-
-static int connect_at(const char *dir, const char *name, bool all, int *out, struct ucred *peer, struct mu_err *err);
-
-int mu_listen_unix_all(struct event_base *base, const char *path, mu_accept_fn on_accept, void *arg,
-                       struct mu_listener **out, struct mu_err *err)
-{
-    struct ucred peer = {.uid = (uid_t)-1};
-    char dir[PATH_MAX];
-    const char *name;
-    struct stat st;
-    int rc = split_safe(path, geteuid(), dir, &name, err);
-
-    if (rc)
-        return rc;
-    if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
-        return mu_err_set(err, MUSTER_EARG, "%s is there already, and is no socket", path);
-    mu_auto_fd int other = -1;
-    if (!connect_at(dir, name, true, &other, &peer, NULL))
-        return mu_err_set(err, MUSTER_EARG, "%s: somebody listens there already (uid %ld)", path, (long)peer.uid);
-    return listen_at(base, dir, name, true, on_accept, arg, out, err);
-}
-
-void mu_listener_free(struct mu_listener *l)
-{
-    if (!l)
-        return;
-    if (l->ev)
-        event_free(l->ev);
-    if (l->resume)
-        event_free(l->resume);
-    close(l->fd);
-    free(l);
-}
-
 /* all: of whatever account the listener is, the caller looks at it. */
 static int connect_at(const char *dir, const char *name, bool all, int *out, struct ucred *peer, struct mu_err *err)
 {
@@ -614,6 +559,65 @@ static int connect_at(const char *dir, const char *name, bool all, int *out, str
     return 0;
 }
 
+/* Into the directory of an absolute path and the name there. */
+static int split_path(const char *path, char dir[PATH_MAX], const char **name, struct mu_err *err)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash || *path != '/' || !slash[1] || slash - path >= PATH_MAX)
+        return mu_err_set(err, MUSTER_EARG, "%.200s is not the absolute path of a socket", path);
+    snprintf(dir, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    *name = slash + 1;
+    return 0;
+}
+
+/* Nobody but root and `owner` could change what a name in dir means. */
+static int check_place(const char *path, const char *dir, uid_t owner, struct mu_err *err)
+{
+    struct stat st;
+
+    if (stat(dir, &st))
+        return mu_err_errno(err, errno == ENOENT ? MUSTER_EPEER : 0, "%s", dir);
+    if ((st.st_uid && st.st_uid != owner) || st.st_mode & 022)
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "%s: others than the pool's account could put another socket there; take a directory that only "
+            "that account or root can write",
+            path);
+    return 0;
+}
+
+int mu_listen_unix_all(struct event_base *base, const char *path, mu_accept_fn on_accept, void *arg,
+                       struct mu_listener **out, struct mu_err *err)
+{
+    struct ucred peer = {.uid = (uid_t)-1};
+    char dir[PATH_MAX];
+    const char *name;
+    struct stat st;
+    int rc = split_path(path, dir, &name, err);
+
+    if (rc || (rc = check_place(path, dir, geteuid(), err)))
+        return rc;
+    if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+        return mu_err_set(err, MUSTER_EARG, "%s is there already, and is no socket", path);
+    mu_auto_fd int other = -1;
+    if (!connect_at(dir, name, true, &other, &peer, NULL))
+        return mu_err_set(err, MUSTER_EARG, "%s: somebody listens there already (uid %ld)", path, (long)peer.uid);
+    return listen_at(base, dir, name, true, on_accept, arg, out, err);
+}
+
+void mu_listener_free(struct mu_listener *l)
+{
+    if (!l)
+        return;
+    if (l->ev)
+        event_free(l->ev);
+    if (l->resume)
+        event_free(l->resume);
+    close(l->fd);
+    free(l);
+}
+
 int mu_connect_unix(const char *dir, const char *name, int *out, struct mu_err *err)
 {
     struct ucred peer = {0};
@@ -626,13 +630,10 @@ int mu_connect_unix_all(const char *path, int *out, struct mu_err *err)
     struct ucred peer = {.uid = (uid_t)-1};
     mu_auto_fd int fd = -1;
     char dir[PATH_MAX];
-    const char *name = strrchr(path, '/');
-    int rc = MUSTER_EARG;
+    const char *name;
+    int rc = split_path(path, dir, &name, err);
 
-    if (!name || *path != '/' || name - path >= PATH_MAX)
-        return mu_err_set(err, rc, "%.200s is not the absolute path of a socket", path);
-    snprintf(dir, sizeof dir, "%.*s", name == path ? 1 : (int)(name - path), path);
-    if ((rc = connect_at(dir, name + 1, true, &fd, &peer, err)) || (rc = split_safe(path, peer.uid, dir, &name, err)))
+    if (rc || (rc = connect_at(dir, name, true, &fd, &peer, err)) || (rc = check_place(path, dir, peer.uid, err)))
         return rc;
     *out = MU_STEAL(fd, -1);
     return 0;

@@ -37,16 +37,6 @@ static void local(void)
     TAP_OK(!mu_vitals_local("", "/") && !mu_vitals_local("\n\n - \n", "/"), "without a list none is");
 }
 
-static void put(const char *dir, const char *name, const char *text)
-{
-    char path[300];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "w");
-    if (!f || fputs(text, f) < 0 || fclose(f))
-        exit(99);
-}
-
 static void numbers(void)
 {
     char dir[] = "/tmp/vitals.XXXXXX", path[100];
@@ -61,10 +51,10 @@ static void numbers(void)
     mkdir(path, 0700);
     mu_vitals_read(dir, &paths, &m);
     TAP_OK(!m.load_milli && !m.busy_ns && !m.memory_free && !m.home_size, "nothing to read: nothing is known");
-    put(dir, "proc/loadavg", "12.34 1.00 0.50 2/300 4711\n");
-    put(dir, "proc/stat", "cpu  100 20 30 4000 500 6 7 8 9 10\ncpu0 1 2 3 4\n");
-    put(dir, "proc/meminfo", "MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    600 kB\n");
-    put(dir, "proc/self/mountinfo", mounts);
+    tap_write(dir, "proc/loadavg", "12.34 1.00 0.50 2/300 4711\n");
+    tap_write(dir, "proc/stat", "cpu  100 20 30 4000 500 6 7 8 9 10\ncpu0 1 2 3 4\n");
+    tap_write(dir, "proc/meminfo", "MemTotal:       1000 kB\nMemFree:          10 kB\nMemAvailable:    600 kB\n");
+    tap_write(dir, "proc/self/mountinfo", mounts);
     mu_vitals_read(dir, &paths, &m);
     uint64_t tick = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
     TAP_OK(m.load_milli == 12340, "the load (%u)", m.load_milli);
@@ -72,9 +62,9 @@ static void numbers(void)
     TAP_OK(m.memory_free == 600 << 10, "free memory");
     TAP_OK(m.home_size && m.home_free <= m.home_size, "a disk of its own is asked");
     TAP_OK(!m.run_size && !m.run_free, "one on the network is not");
-    put(dir, "proc/stat", "cpu  x\n");
-    put(dir, "proc/meminfo", "MemAvailable\n");
-    put(dir, "proc/loadavg", "-\n");
+    tap_write(dir, "proc/stat", "cpu  x\n");
+    tap_write(dir, "proc/meminfo", "MemAvailable\n");
+    tap_write(dir, "proc/loadavg", "-\n");
     mu_vitals_read(dir, &paths, &m);
     TAP_OK(!m.load_milli && !m.busy_ns && !m.memory_free, "what is damaged is not known");
     mu_path_remove_tree(dir, NULL);

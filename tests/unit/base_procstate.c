@@ -14,16 +14,6 @@
 #include "runtime/base/path.h"
 #include "tests/unit/tap.h"
 
-static void write_file(const char *dir, const char *name, const char *text)
-{
-    char path[600];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "w");
-    if (!f || fputs(text, f) < 0 || fclose(f))
-        exit(99);
-}
-
 static bool becomes(pid_t pid, char letter)
 {
     struct mu_proc_state st;
@@ -95,11 +85,11 @@ static void cgroups(void)
         snprintf(path, sizeof path, "%s/%s", dir, dirs[i]);
         mkdir(path, 0700);
     }
-    write_file(dir, "a/cgroup.events", "populated 1\nfrozen 1\n");
-    write_file(dir, "b/cgroup.events", "populated 1\nfrozen 0\n");
-    write_file(dir, "unified/d/cgroup.events", "frozen 1\npopulated 1\n");
-    write_file(dir, "freezer/b/freezer.state", "FREEZING\n");
-    write_file(dir, "freezer/c/freezer.state", "FROZEN\n");
+    tap_write(dir, "a/cgroup.events", "populated 1\nfrozen 1\n");
+    tap_write(dir, "b/cgroup.events", "populated 1\nfrozen 0\n");
+    tap_write(dir, "unified/d/cgroup.events", "frozen 1\npopulated 1\n");
+    tap_write(dir, "freezer/b/freezer.state", "FREEZING\n");
+    tap_write(dir, "freezer/c/freezer.state", "FROZEN\n");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TAP_OK(mu_proc_frozen_at(rows[i].text, dir) == rows[i].frozen, "cgroups: %s", rows[i].what);
     mu_path_remove_tree(dir, NULL);
@@ -115,14 +105,14 @@ static void cgroups(void)
     if (pid > 0 && access(path, W_OK) == 0) {
         char number[20];
         snprintf(number, sizeof number, "%d", (int)pid);
-        write_file(group, "cgroup.procs", number);
+        tap_write(group, "cgroup.procs", number);
         bool before = mu_proc_stopped(pid);
-        write_file(group, "cgroup.freeze", "1");
+        tap_write(group, "cgroup.freeze", "1");
         uint64_t end = mu_now() + 10 * MU_SEC;
         while (mu_proc_stopped(pid) != 'F' && mu_now() < end)
             ;
         TAP_OK(!before && mu_proc_stopped(pid) == 'F', "a real cgroup that is frozen");
-        write_file(group, "cgroup.freeze", "0");
+        tap_write(group, "cgroup.freeze", "0");
     } else {
         TAP_OK(true, "a real cgroup that is frozen (none can be made here)");
     }

@@ -105,23 +105,31 @@ static void agent_up(struct peer *p)
     mu_link_send_msg(p->link, MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
 }
 
-static void submit(struct peer *p, const char *token, size_t env_bytes)
+/* One rank of `true`. */
+static bool pack_true(struct mu_bytes *out, char **env, char **after)
 {
     char prog[] = "true", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL};
     uint32_t one = 1, zero = 0;
-    char *big = calloc(1, env_bytes + 3), *env[] = {big, NULL};
-    memset(big, 'x', env_bytes + 2);
-    big[1] = '=';
     struct mu_m_spec spec = {.ranks = 1,
                              .app_ranks = {.v = &one, .n = 1},
                              .app_argc = {.v = &one, .n = 1},
                              .app_envc = {.v = &zero, .n = 1},
                              .argv = argv,
                              .app_wdir = wdirs,
-                             .env = env};
+                             .env = env,
+                             .after = after};
+
+    return !mu_msg_pack(out, MU_MSG_spec, &spec);
+}
+
+static void submit(struct peer *p, const char *token, size_t env_bytes)
+{
+    char *big = calloc(1, env_bytes + 3), *env[] = {big, NULL};
+    memset(big, 'x', env_bytes + 2);
+    big[1] = '=';
     struct mu_m_submit m = {.token = (char *)(uintptr_t)token};
 
-    mu_msg_pack(&m.spec, MU_MSG_spec, &spec);
+    pack_true(&m.spec, env, NULL);
     mu_link_send_msg(p->link, MU_MSG_submit, &m);
     free(m.spec.data);
     free(big);
@@ -323,19 +331,10 @@ static void idling(void)
 
 static bool put(uint64_t id, uint32_t state, char **after)
 {
-    char prog[] = "true", wdir[] = "/", *argv[] = {prog, NULL}, *wdirs[] = {wdir, NULL};
-    uint32_t one = 1, zero = 0;
     struct mu_m_jobrow row = {.id = id, .state = state, .submitted_wall = 1};
-    struct mu_m_spec spec = {.ranks = 1,
-                             .app_ranks = {.v = &one, .n = 1},
-                             .app_argc = {.v = &one, .n = 1},
-                             .app_envc = {.v = &zero, .n = 1},
-                             .argv = argv,
-                             .app_wdir = wdirs,
-                             .after = after};
     struct mu_err err;
 
-    bool good = !mu_msg_pack(&row.spec, MU_MSG_spec, &spec) && !mu_store_put_job(store, &row, &err);
+    bool good = pack_true(&row.spec, NULL, after) && !mu_store_put_job(store, &row, &err);
     free(row.spec.data);
     return good;
 }
