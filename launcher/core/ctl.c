@@ -408,7 +408,7 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         mu_ctl_job_report(c, k->node, &m->report);
         return;
     case MU_MSG_agent_ready:
-        mu_ctl_node_count(c, k->node, m->agent_ready.keepers);
+        mu_ctl_node_has(c, k->node, &m->agent_ready);
         if (!c->pool.v[k->node].ready && !mu_ctl_tree_holds(c, k->node)) {
             mu_ctl_node_ready(c, k->node);
             mu_ctl_tree_balance(c);

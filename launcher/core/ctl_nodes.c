@@ -240,16 +240,24 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
             }
 }
 
-/* keepers: what the agent still has. A stale one is gone when no more are left than jobs know of. */
-void mu_ctl_node_count(struct mu_ctl *c, int node, uint32_t keepers)
+/* Something of a job that has nothing to do there any more. */
+static bool leftover(struct mu_ctl *c, int node, uint64_t job)
 {
-    uint32_t known = 0;
+    struct job *j = mu_ctl_find(c, job);
+    const struct part *p = j ? mu_ctl_part(c, j, node) : NULL;
 
-    for (unsigned i = 0; i < c->njobs; i++)
-        for (unsigned p = 0; p < c->jobs[i]->nparts; p++)
-            known += c->jobs[i]->parts[p].share.node == (uint32_t)node && c->jobs[i]->row.attempt &&
-                     !(c->jobs[i]->parts[p].late && mu_job_over(c->jobs[i]->row.state));
-    if (keepers <= known)
+    return !p || (p->late && mu_job_over(j->row.state));
+}
+
+/* What the agent still has. A stale node is one no more when nothing of a job that has left it is among that. */
+void mu_ctl_node_has(struct mu_ctl *c, int node, const struct mu_m_agent_ready *m)
+{
+    uint32_t n = 0;
+
+    for (char **v = m->jobs; v && *v; v++, n++)
+        if (leftover(c, node, strtoull(*v, NULL, 10)))
+            return;
+    if (n == m->keepers)
         at(c, node)->stale = false;
 }
 

@@ -198,7 +198,7 @@ void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 
 /* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */
 void mu_ctl_node_joins(struct mu_ctl *, struct conn *, const struct mu_m_agent *);
-void mu_ctl_node_count(struct mu_ctl *, int node, uint32_t keepers);
+void mu_ctl_node_has(struct mu_ctl *, int node, const struct mu_m_agent_ready *);
 void mu_ctl_node_ready(struct mu_ctl *, int node);
 void mu_ctl_node_let_go(struct mu_ctl *, int node); /* out of the pool */
 /* heard: it cannot have been heard later than then; 0: that follows from status. */

@@ -6,6 +6,7 @@
 
 #include "runtime/agent/core_priv.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/str.h"
 
 #define LEASE_EVERY (90 * MU_MS) /* keepers are told of a longer lease so often */
 
@@ -98,10 +99,19 @@ void mu_agent_to_ctl(struct mu_agent *a, enum mu_msg_type type, const void *body
         mu_acts_send(a->acts, MU_AGENT_CTL, type, body);
 }
 
-/* How many there are, and again whenever one has gone for good. */
+/* Which there are, and again whenever one has gone for good. */
 void mu_agent_tell_count(struct mu_agent *a)
 {
-    mu_agent_to_ctl(a, MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = a->n});
+    struct mu_m_agent_ready ready = {.keepers = a->n};
+    char number[24];
+
+    for (unsigned i = 0; i < a->n; i++) {
+        snprintf(number, sizeof number, "%llu", (unsigned long long)a->v[i].job);
+        if (mu_strv_append(&ready.jobs, number))
+            a->acts->failed = true;
+    }
+    mu_agent_to_ctl(a, MU_MSG_agent_ready, &ready);
+    mu_strv_free(ready.jobs);
 }
 
 static bool inventory_complete(const struct mu_agent *a)

@@ -95,7 +95,8 @@ struct mu_u32v {
 /* agent.incarnation grows from one agent of a boot to the next, way each time that it says this, ctl is the incarnation
  * of the controller that it takes this for: what was said on an older way and comes late is known by them. guids: of its
  * InfiniBand adapters (node GUIDs), in hexadecimal. */
-#define MU_F_agent_ready(F) F(u32, keepers)
+/* What it still has, at first and whenever something has gone for good. jobs: a keeper each, in decimal. */
+#define MU_F_agent_ready(F) F(u32, keepers) F(strv, jobs)
 /* Between hosts, both ways, for as long as the connection lives. sent_ns: the sender's own clock; echo_ns: the newest
  * sent_ns that it has heard from the other side, so that each side knows how late it was last known to be there.
  * up_age_ns, from the side that is nearer to the controller: how long ago, when this was sent, the sender was last known

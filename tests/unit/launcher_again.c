@@ -295,13 +295,22 @@ static void test_unread(void)
     TAP_OK(releases > 0, "what a keeper said before it died, and comes late, is not waited for");
 }
 
+static void has(mu_conn c, char *of)
+{
+    char *jobs[] = {of, NULL};
+
+    hear(c, MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = 1, .jobs = jobs});
+}
+
 /* A node is given up and comes back with ranks that live, because their keeper hung: none of another job beside them.
  */
 static void test_late(void)
 {
     mu_conn agent[2];
+    char first[24];
 
     submit(2, agent);
+    snprintf(first, sizeof first, "%llu", (unsigned long long)job);
     report(agent[0], 1, MU_PHASE_RUNNING);
     report(agent[1], 1, MU_PHASE_RUNNING);
     down(agent[1]);
@@ -320,10 +329,36 @@ static void test_late(void)
     TAP_OK(newest_job()->state == MU_JOB_CANCELLED, "meanwhile the job ends");
     hear(agent[0], MU_MSG_agent_ready, &(struct mu_m_agent_ready){0});
     ask(2);
-    hear(agent[1], MU_MSG_agent_ready, &(struct mu_m_agent_ready){.keepers = 1});
+    has(agent[1], first);
     TAP_OK(!starts, "another one waits as long as there is something of the first");
     ready(agent[1]);
     TAP_OK(starts > 0, "and starts then");
+}
+
+/* A keeper of a job that is not there any more comes back with its agent, to a node where another job had its ranks. */
+static void test_leftover(void)
+{
+    char old[] = "77";
+    mu_conn agent[2];
+
+    submit(1, agent);
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    down(agent[0]);
+    agent[0] = joins("n0", "first");
+    uint64_t its = job;
+    job = 77;
+    report(agent[0], 1, MU_PHASE_RUNNING);
+    job = its;
+    has(agent[0], old);
+    TAP_OK(starts == 1 && newest == 2, "a job is started again where something of an older one still ends");
+    report(agent[0], 2, MU_PHASE_GONE);
+    TAP_OK(newest_job()->state == MU_JOB_COMPLETED, "it ends");
+    starts = 0;
+    ask(1);
+    has(agent[0], old);
+    TAP_OK(!starts, "another job gets none of those slots while the older one's keeper is there");
+    ready(agent[0]);
+    TAP_OK(starts == 1, "and has them then");
 }
 
 static void wait_ms(unsigned ms)
@@ -501,6 +536,7 @@ int main(void)
     test_share();
     test_requeue();
     test_late();
+    test_leftover();
     test_one();
     test_several();
     test_cancel();
