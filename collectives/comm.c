@@ -48,6 +48,7 @@ void mu_comm_delete(struct muster_comm *comm)
 
     mu_gpu_detach(comm);
     mu_hier_detach(comm);
+    mu_flight_close(e->flight, comm->flight);
     retired = realloc(e->retired, (e->nretired + 1) * sizeof *retired);
     if (retired) { /* without it a late frame is kept a little too long */
         e->retired = retired;

@@ -61,6 +61,9 @@ void mu_coll_end(struct muster_request *req, int status)
     for (unsigned i = 0; i < req->nin; i++)
         mu_frames_clear(&req->in[i].queue, &e->pool);
     req->status = status;
+    /* a ring that went round has given it to another operation */
+    if (req->flight && atomic_load_explicit(&req->flight->seq, memory_order_relaxed) == req->flight_seq)
+        mu_flight_leave(req->flight, mu_tick(), status < 0);
     if (req->whole)
         mu_coll_kick(req->whole);
 }
@@ -425,6 +428,28 @@ static void free_request(struct muster_request *req)
         free(req);
 }
 
+static void record(struct muster_request *req)
+{
+    const struct mu_kind *k = &mu_kinds[req->call.kind];
+    struct muster_comm *comm = req->comm;
+
+    if (!comm->flight_asked) {
+        comm->flight = mu_flight_open(comm->engine->flight, comm->ctx, (uint32_t)comm->size);
+        comm->flight_asked = true;
+    }
+    if (!comm->flight)
+        return;
+    struct mu_flight_record what = {.number = k->has_peer ? 0 : req->seq + 1,
+                                    .count = req->call.count,
+                                    .peer = k->has_root || k->has_peer ? req->call.root : -1,
+                                    .kind = req->call.kind,
+                                    .dtype = (uint8_t)req->call.dtype,
+                                    .op = (uint8_t)req->call.op};
+
+    req->flight = mu_flight_enter(comm->flight, &what, true);
+    req->flight_seq = atomic_load_explicit(&req->flight->seq, memory_order_relaxed);
+}
+
 static void enlist(struct muster_request *req)
 {
     struct muster_comm *comm = req->comm;
@@ -440,11 +465,13 @@ static void enlist(struct muster_request *req)
         req->next->link = &req->next;
     comm->active = req;
     comm->requests++;
-    if (mu_kinds[req->call.kind].has_peer)
-        return;
-    req->seq = comm->seq++;
-    comm->history[req->seq % MU_HISTORY] = req->sig;
-    if (req->whole)
+    if (!mu_kinds[req->call.kind].has_peer) {
+        req->seq = comm->seq++;
+        comm->history[req->seq % MU_HISTORY] = req->sig;
+    }
+    if (!req->whole && e->flight)
+        record(req);
+    if (req->whole || mu_kinds[req->call.kind].has_peer)
         return;
     atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
     atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);

@@ -113,8 +113,10 @@ struct muster_request {
 
     uint64_t gpu_at; /* the operation in GPU memory that it stands for (nccl/backend.h); 0: none */
     struct mu_part part;
-    struct muster_request *whole; /* that this one is part of; NULL: none */
-    struct mu_hier_op *hier;      /* made of parts (hier.h); NULL: not */
+    struct muster_request *whole;    /* that this one is part of; NULL: none */
+    struct mu_flight_record *flight; /* NULL: it is not recorded, as parts are not */
+    uint64_t flight_seq;
+    struct mu_hier_op *hier; /* made of parts (hier.h); NULL: not */
 
     /* The ordered reduction (fold.c). */
     void *acc;
@@ -144,6 +146,8 @@ struct muster_comm {
     struct muster_comm *whole; /* the communicator that this is a side of; NULL: the program's own */
     struct mu_gpu_comm *gpu;   /* NULL: nothing in GPU memory so far (nccl/backend.h) */
     struct mu_gpu_group *gpu_group;
+    struct mu_flight_ring *flight; /* from its first operation on; NULL: none was left, or nobody reads it */
+    bool flight_asked;
     void *stream;                /* of CUDA, for operations in GPU memory */
     struct muster_request quick; /* for a blocking call: not allocated each time */
     bool quick_used;
@@ -164,6 +168,7 @@ struct mu_engine {
     int *place;                      /* of world ranks: equal for those that share memory; NULL: not known */
     const struct mu_slot_head *head; /* the keeper's; NULL: unsupervised */
     struct mu_slot *slot;            /* never NULL */
+    struct mu_flight *flight;        /* NULL: unsupervised */
     uint64_t timeout, nap_after;     /* ns */
     bool crowded;                    /* more ranks than CPUs on this node */
     bool hier;                       /* collectives between nodes are made of parts */

@@ -1,22 +1,31 @@
 /* muster events: what has happened to a job, in order. */
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "launcher/answer.h"
 #include "launcher/commands.h"
+#include "launcher/flight.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
 
 enum { FOLLOW_MS = 300 };
 
 struct opts {
-    bool follow, json;
+    bool follow, json, flight;
+    int attempt, last;
 };
 static const struct mu_opt rows[] = {
     {"follow", 'f', MU_OPT_FLAG, offsetof(struct opts, follow), NULL, "go on until the job has ended", NULL, 0, 0,
      NULL},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON", NULL, 0, 0, NULL},
+    {"flight", 0, MU_OPT_FLAG, offsetof(struct opts, flight), NULL,
+     "the collectives that the ranks of an attempt that failed had called last", NULL, 0, 0, NULL},
+    {"attempt", 0, MU_OPT_INT, offsetof(struct opts, attempt), "N",
+     "with --flight: of this attempt (the newest with records)", NULL, 1, INT_MAX, NULL},
+    {"last", 0, MU_OPT_INT, offsetof(struct opts, last), "N",
+     "with --flight: so many of each rank and communicator (8)", NULL, 1, 256, NULL},
 };
 
 static void row(struct mu_table *t, const json_t *e)
@@ -95,7 +104,7 @@ static int show(uint64_t job, const struct opts *o, size_t *seen, bool *over, st
 
 int mu_cmd_events(int argc, char **argv)
 {
-    struct opts o = {0};
+    struct opts o = {.last = 8};
     struct mu_err err = {0};
     uint64_t job;
     size_t seen = 0;
@@ -106,6 +115,16 @@ int mu_cmd_events(int argc, char **argv)
         return code;
     if (mu_cmd_job(argv[first], &job, &err))
         return mu_cmd_fail(argv[0], &err);
+    if (!o.flight && (o.attempt || o.last != 8))
+        mu_err_set(&err, MUSTER_EARG, "--attempt and --last go with --flight");
+    else if (o.flight && o.follow)
+        mu_err_set(&err, MUSTER_EARG,
+                   "--flight and --follow do not go together: records come when an attempt has failed");
+    if (err.code)
+        return mu_cmd_fail(argv[0], &err);
+    if (o.flight)
+        return mu_flight_show(job, (uint32_t)o.attempt, (unsigned)o.last, o.json, &err) ? mu_cmd_fail(argv[0], &err)
+                                                                                        : 0;
     for (;;) {
         if (show(job, &o, &seen, &over, &err))
             return mu_cmd_fail(argv[0], &err);

@@ -58,7 +58,8 @@ struct mu_gpu_comm {
     _Atomic int state;
     struct mu_err broken; /* written before state */
     struct mu_gpu_abort *abort;
-    uint64_t slot_ctx; /* what the keeper knows its operations by */
+    uint64_t slot_ctx;             /* what the keeper knows its operations by */
+    struct mu_flight_ring *flight; /* its n-th record is of the n-th operation; NULL: nothing is recorded */
 };
 
 /* --- start.c --- */

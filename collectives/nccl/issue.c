@@ -125,9 +125,18 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
     if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         g->moved_at = mu_now();
     g->issued++;
+    number = k->has_peer ? 0 : atomic_load_explicit(&g->own->colls, memory_order_relaxed) + 1;
+    if (g->flight)
+        mu_flight_enter(g->flight,
+                        &(struct mu_flight_record){.number = number,
+                                                   .count = call->count,
+                                                   .peer = k->has_root || k->has_peer ? call->root : -1,
+                                                   .kind = call->kind,
+                                                   .dtype = (uint8_t)call->dtype,
+                                                   .op = (uint8_t)call->op},
+                        false);
     if (k->has_peer)
         return;
-    number = atomic_load_explicit(&g->own->colls, memory_order_relaxed) + 1;
     r = &g->own->ring[number % MU_GPU_RING];
     atomic_store_explicit(&r->number, 0, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);

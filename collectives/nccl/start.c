@@ -387,6 +387,7 @@ static void drop(struct mu_gpu_comm *g)
         g->c->cuCtxSetCurrent(was);
         g->c->cuDevicePrimaryCtxRelease_v2(g->device);
     }
+    mu_flight_close(g->engine->flight, g->flight);
     pthread_mutex_destroy(&g->lock);
     free(g->boards);
     free(g->checked);
@@ -432,6 +433,7 @@ int mu_gpu_start(struct muster_comm *comm, const void *buffer, struct mu_err *er
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
     }
     atomic_store(&g->own->ctx, comm->ctx);
+    g->flight = mu_flight_open(e->flight, g->slot_ctx, (uint32_t)comm->size);
     rc = prepare(g, buffer, &mine, &why);
     if (rc == 0)
         rc = make_event(g, &why);

@@ -33,6 +33,21 @@ static const struct mu_sig *sig_of(const struct mu_gpu_board *b, uint64_t number
     return atomic_load_explicit(&r->number, memory_order_relaxed) == number ? room : NULL;
 }
 
+/* What the recorder has of the operations after `from`, up to `to`. */
+static void record_end(struct mu_gpu_comm *g, uint64_t from, uint64_t to, bool failed)
+{
+    uint64_t tick = mu_tick();
+
+    if (to - from > MU_FLIGHT_RING)
+        from = to - MU_FLIGHT_RING;
+    for (uint64_t n = from + 1; g->flight && n <= to; n++) {
+        struct mu_flight_record *v = &g->flight->v[(n - 1) % MU_FLIGHT_RING];
+
+        if (atomic_load_explicit(&v->seq, memory_order_relaxed) == n)
+            mu_flight_leave(v, tick, failed);
+    }
+}
+
 static void fail_at(struct mu_gpu_comm *g, uint64_t number, const struct mu_err *why)
 {
     struct mu_sig room;
@@ -48,6 +63,7 @@ static void fail_at(struct mu_gpu_comm *g, uint64_t number, const struct mu_err 
     snprintf(g->own->text, sizeof g->own->text, "%.399s", why->text);
     g->own->failed_at = number;
     atomic_store_explicit(&g->own->failed, why->code, memory_order_release);
+    record_end(g, atomic_load_explicit(&g->completed, memory_order_relaxed), g->issued, true);
     mu_gpu_abort(g);
     atomic_store_explicit(&g->state, MU_GPU_FAILED, memory_order_release);
 }
@@ -83,6 +99,7 @@ static bool ask_event(struct mu_gpu_comm *g, bool *ended, struct mu_err *err)
 
 static void note_end(struct mu_gpu_comm *g, uint64_t now)
 {
+    record_end(g, atomic_load_explicit(&g->completed, memory_order_relaxed), g->marked, false);
     g->event_out = false;
     g->completed_colls = g->marked_colls;
     g->moved_at = now;

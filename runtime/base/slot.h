@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/base/flight.h"
+
 #define MU_SLOT_MAGIC 0x31544f4c5355554dull /* "MUUSLOT1" */
-#define MU_SLOT_VERSION 2u
+#define MU_SLOT_VERSION 3u
 
 /* X(name, text): what a rank may be inside of, for op_kind and for people. CKPT: waiting for files, not for ranks. */
 #define MU_OP_KINDS(X)                                                                                                 \
@@ -101,7 +103,12 @@ static inline struct mu_slot *mu_slot_at(struct mu_slot_head *head, unsigned ind
 }
 static inline uint64_t mu_slot_bytes(unsigned n)
 {
-    return sizeof(struct mu_slot_head) + (uint64_t)n * sizeof(struct mu_slot);
+    return sizeof(struct mu_slot_head) + (uint64_t)n * (sizeof(struct mu_slot) + sizeof(struct mu_flight));
+}
+/* Behind all slots; pages that nobody writes cost nothing. */
+static inline struct mu_flight *mu_slot_flight(struct mu_slot_head *head, unsigned index)
+{
+    return (struct mu_flight *)(void *)mu_slot_at(head, head->nslots) + index;
 }
 
 /* One writer at a time. */

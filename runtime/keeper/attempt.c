@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,9 +15,11 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/base/path.h"
 #include "runtime/base/proc.h"
 #include "runtime/base/str.h"
 #include "runtime/keeper/bound.h"
+#include "runtime/keeper/flight.h"
 #include "runtime/keeper/launch.h"
 #include "runtime/keeper/order.h"
 #include "runtime/keeper/process.h"
@@ -392,10 +395,37 @@ fail:
     return rc;
 }
 
+static bool abnormal(const struct rank *r)
+{
+    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
+
+    /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
+    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
+}
+
+/* What the ranks were at when the attempt failed. Not told when it cannot be kept: the disk that is full says so
+ * itself. */
+static void save_flights(struct mu_attempt *a)
+{
+    char dir[PATH_MAX], name[32];
+    struct mu_err err;
+    bool failed = false;
+
+    for (uint32_t i = 0; i < a->n && a->slots; i++)
+        failed = failed || a->ranks[i].status || abnormal(&a->ranks[i]);
+    snprintf(name, sizeof name, "attempt-%u", a->number);
+    if (!failed || !a->start.start.log_dir || mu_path_join(dir, sizeof dir, a->start.start.log_dir, name, &err))
+        return;
+    for (uint32_t i = 0; i < a->n; i++)
+        if (mu_flight_save(mu_slots_flight(a->slots, i), a->first + i, dir, 0600, &err))
+            mu_log(MU_LOG_WARN, "keeper", "%s", err.text);
+}
+
 void mu_attempt_free(struct mu_attempt *a)
 {
     if (!a)
         return;
+    save_flights(a);
     launch_over(a);
     mu_alarm_free(a->deliver_alarm);
     for (uint32_t i = 0; i < 2 * a->n; i++)
@@ -436,14 +466,6 @@ bool mu_attempt_reap(struct mu_attempt *a, pid_t pid, int status)
         return true;
     }
     return false;
-}
-
-static bool abnormal(const struct rank *r)
-{
-    const struct mu_slot *slot = mu_slots_get(r->attempt->slots, r->index);
-
-    /* libmuster leaves MPI alone when a peer has failed, and says so in the slot. */
-    return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
 }
 
 static uint32_t vain(const struct rank *r)

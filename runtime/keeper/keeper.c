@@ -50,10 +50,10 @@ struct keeper {
     struct mu_ram *ram;
     struct mu_logs *logs;
     struct mu_feed *feed;
-    struct mu_attempt *attempt;
+    struct mu_attempt *attempt, *spent; /* spent: over, and not freed yet */
     struct mu_link *link;
     struct mu_line *line;
-    struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *pump_again, *leave;
+    struct mu_alarm *core_alarm, *tick, *dial, *clean_again, *forget, *pump_again, *leave;
     struct event *on_sig, *on_pmix;
     int sigfd;
     uint64_t away_since, agent_tried, cleaning_since, leave_until;
@@ -278,6 +278,13 @@ static void do_spawn(struct keeper *k, const struct mu_act *act)
     k->look = true;
 }
 
+static void on_forget(void *arg)
+{
+    struct keeper *k = arg;
+
+    mu_attempt_free(MU_STEAL(k->spent, NULL));
+}
+
 static void on_clean(void *arg)
 {
     struct keeper *k = arg;
@@ -294,7 +301,9 @@ static void on_clean(void *arg)
             return;
         }
         progress(k); /* the last word on what was lost comes before the end */
-        mu_attempt_free(MU_STEAL(k->attempt, NULL));
+        mu_attempt_free(k->spent);
+        k->spent = MU_STEAL(k->attempt, NULL); /* freed when that is on its way: it may write files */
+        mu_alarm_set(k->forget, mu_now());
         pump(k);
     }
     if (mu_pmix_broken(k->pmix)) {
@@ -694,11 +703,12 @@ static int open_all(struct keeper *k, struct mu_err *err)
     k->tick = mu_alarm_new(k->base, on_tick, k);
     k->dial = mu_alarm_new(k->base, on_dial, k);
     k->clean_again = mu_alarm_new(k->base, on_clean, k);
+    k->forget = mu_alarm_new(k->base, on_forget, k);
     k->pump_again = mu_alarm_new(k->base, on_pump_again, k);
     k->leave = mu_alarm_new(k->base, on_leave, k);
     k->on_sig = event_new(k->base, k->sigfd, EV_READ | EV_PERSIST, on_signal, k);
     k->on_pmix = event_new(k->base, mu_pmix_fd(k->pmix), EV_READ | EV_PERSIST, on_pmix, k);
-    if (!k->hold || !k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again ||
+    if (!k->hold || !k->feed || !k->line || !k->core_alarm || !k->tick || !k->dial || !k->clean_again || !k->forget ||
         !k->pump_again || !k->leave || !k->on_sig || !k->on_pmix || event_add(k->on_sig, NULL) ||
         event_add(k->on_pmix, NULL))
         goto nomem;
@@ -730,11 +740,13 @@ static void free_event(struct event *ev)
 static void close_all(struct keeper *k)
 {
     mu_attempt_free(k->attempt);
+    mu_attempt_free(k->spent);
     mu_link_free(k->link);
     mu_alarm_free(k->core_alarm);
     mu_alarm_free(k->tick);
     mu_alarm_free(k->dial);
     mu_alarm_free(k->clean_again);
+    mu_alarm_free(k->forget);
     mu_alarm_free(k->pump_again);
     mu_alarm_free(k->leave);
     mu_hold_free(k->hold);

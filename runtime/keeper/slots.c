@@ -79,6 +79,12 @@ const struct mu_slot *mu_slots_get(const struct mu_slots *s, uint32_t index)
     return mu_slot_at(s->head, index);
 }
 
+/* n and not the head's nslots, which a rank can write over. */
+const struct mu_flight *mu_slots_flight(const struct mu_slots *s, uint32_t index)
+{
+    return (const struct mu_flight *)(const void *)mu_slot_at(s->head, s->n) + index;
+}
+
 void mu_slots_abort(struct mu_slots *s, uint32_t rank, int32_t status, const char *node)
 {
     if (atomic_load(&s->head->abort))

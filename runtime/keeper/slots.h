@@ -19,6 +19,7 @@ const char *mu_slots_path(const struct mu_slots *);
 /* The hang deadline, for the ranks; before they start. */
 void mu_slots_hang(struct mu_slots *, uint64_t hang_ns);
 const struct mu_slot *mu_slots_get(const struct mu_slots *, uint32_t index);
+const struct mu_flight *mu_slots_flight(const struct mu_slots *, uint32_t index);
 
 /* Tells the ranks that a peer failed; only the first call counts. */
 void mu_slots_abort(struct mu_slots *, uint32_t rank, int32_t status, const char *node);

@@ -264,6 +264,9 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         survive_pipes();
     e->head = session.head;
     e->slot = session.slot ? session.slot : &nobody_reads;
+    e->flight = session.head ? mu_slot_flight(session.head, (unsigned)session.env.slot_index) : NULL;
+    if (e->flight && !atomic_load(&e->flight->tick))
+        mu_flight_begin(e->flight);
     if (session.head && session.head->hang_ns && !session.env.timeout_said &&
         session.env.timeout < (double)session.head->hang_ns / (double)MU_SEC + AFTER_HANG)
         session.env.timeout = (double)session.head->hang_ns / (double)MU_SEC + AFTER_HANG;

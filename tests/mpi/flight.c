@@ -1,0 +1,27 @@
+/* flight [die]: collectives on two communicators; with die rank 1 aborts instead of the last one. */
+#include <muster.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    muster_comm *half = NULL;
+    float x[100] = {0};
+
+    if (muster_init(&argc, &argv))
+        return 3;
+    int rank = muster_rank(muster_world());
+    if (muster_comm_split(muster_world(), 0, rank, &half))
+        return 4;
+    for (int i = 0; i < 300; i++)
+        if (muster_allreduce(x, x, 100, MUSTER_FLOAT32, MUSTER_SUM, muster_world()))
+            return 5;
+    if (muster_broadcast(x, 3, MUSTER_FLOAT64, 1, half))
+        return 6;
+    if (rank == 1 && argc > 1 && !strcmp(argv[1], "die"))
+        abort();
+    muster_barrier(half);
+    muster_comm_free(half);
+    return muster_finalize() ? 7 : 0;
+}
