@@ -3,6 +3,7 @@
 survivor gets the typed error, with the rank and the operation, in time; nobody hangs. TAP. ROUNDS of each kind and SEED
 in the environment; ONLY: a regular expression of kinds."""
 import glob
+import json
 import os
 import random
 import re
@@ -129,9 +130,25 @@ def blamed():
     ok(p.returncode and re.search(r"failed first +rank 1 on .*all-reduce", p.stderr), "who hangs is found", p.stdout + p.stderr)
 
 
+def recorded():
+    """The flight recorder has what each rank had enqueued on the GPU, and what became of it."""
+    p = run(["-n", "3", "--on-failure=keep", B + "/tests/fault/gpu_ranks", "differs", "1", "7"], "", 40)
+    jobs = subprocess.run([B + "/bin/muster", "jobs", "--all", "--json"], env=ENV, capture_output=True, text=True, timeout=40)
+    job = max(j["id"] for j in json.loads(jobs.stdout)["jobs"])
+    p = subprocess.run([B + "/bin/muster", "events", "--flight", "--json", str(job)], env=ENV, capture_output=True, text=True, timeout=40)
+    seen = {}
+    for r in json.loads(p.stdout or '{"records": []}')["records"]:
+        if r["started"] is None:  # of those in GPU memory that is not known
+            seen.setdefault(r["rank"], {})[r["number"]] = (r["op"], r["state"])
+    want = [(("broadcast" if rank == 1 else "all-reduce"), "failed") for rank in range(3)]
+    ok([seen.get(rank, {}).get(7) for rank in range(3)] == want and all(seen[rank][6][1] == "completed" for rank in range(3)),
+       "the flight recorder shows who called something else", p.stdout[:3000] + p.stderr)
+
+
 try:
     main()
     blamed()
+    recorded()
 finally:
     tap.wait_for(lambda: not pool_lives(), 10)  # it would make its directories again
     shutil.rmtree(DIR, ignore_errors=True)
