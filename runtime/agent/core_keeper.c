@@ -238,7 +238,8 @@ void mu_agent_on_spawned(struct mu_agent *a, const struct mu_ev *ev)
     }
     mu_msg_free(&k->start);
     k->state = K_LOST;
-    mu_agent_speak_for(a, k, MU_PHASE_LOST, ev->text);
+    if (!MU_MUTANT(UNSTARTED_UNSAID))
+        mu_agent_speak_for(a, k, MU_PHASE_LOST, ev->text);
 }
 
 void mu_agent_on_load(struct mu_agent *a, const struct mu_ev *ev)

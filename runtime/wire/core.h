@@ -249,7 +249,8 @@ void mu_acts_free(struct mu_acts *);
     X(ORPHAN_LOST, "what is below a lost node is given up with it")                                                    \
     X(HOLD_NOT_STORED, "a hold is acknowledged before it is stored")                                                   \
     X(OUT_IGNORED, "a job starts on a node that is in quarantine")                                                     \
-    X(REQUEUED_EARLY, "a job waits again before its ranks are gone")
+    X(REQUEUED_EARLY, "a job waits again before its ranks are gone")                                                   \
+    X(UNSTARTED_UNSAID, "a keeper that cannot be started is not told of")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

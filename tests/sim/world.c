@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -270,6 +271,12 @@ static void agent_event(struct world *w, struct event *e)
         for (unsigned i = 0; i < w->nkeepers; i++)
             if (w->keeper[i].alive && w->keeper[i].node == e->who && w->keeper[i].job == e->job)
                 sim_violated(w, "job %llu: two keepers on %s", (unsigned long long)e->job, n->name);
+        ev.kind = MU_EV_SPAWNED;
+        if (w->now < w->until_faults && w->now % 97 == 0) { /* without a draw: seeds keep their schedules */
+            ev.status = EAGAIN;
+            ev.text = "fork: no more processes";
+            break;
+        }
         sim_mark(w, e->who, e->job, false); /* it has the lock that was the mark of another one */
         memset(k, 0, sizeof *k);
         k->node = e->who;
@@ -280,7 +287,6 @@ static void agent_event(struct world *w, struct event *e)
         struct event *d = sim_at(w, w->now + sim_below(w, 30 * MU_MS), KEEPER_DIAL);
         d->who = w->nkeepers++;
         d->gen = 0;
-        ev.kind = MU_EV_SPAWNED;
         ev.pid = cfg.pid;
         break;
     }
