@@ -14,12 +14,14 @@ struct mu_way {
     struct mu_tls *tls;
     struct mu_tls_listener *listener;
     struct mu_kids *kids;
+    unsigned count; /* of ways so far */
 };
 
 static void on_up(void *arg)
 {
     struct mu_way *w = arg;
 
+    w->count++;
     mu_refusal_stop(w->refusal);
     if (w->kids)
         mu_kids_path(w->kids, false); /* another way; theirs begins once the controller leaves us on it */
@@ -231,6 +233,11 @@ const char *mu_way_ctl_host(const struct mu_way *w)
 const char *mu_way_via(const struct mu_way *w)
 {
     return mu_uplink_via(w->up);
+}
+
+unsigned mu_way_count(const struct mu_way *w)
+{
+    return w->count;
 }
 
 unsigned mu_way_children(const struct mu_way *w)

@@ -53,8 +53,8 @@ struct mu_u32v {
 /* A job that runs is to end its ranks and wait again. */
 #define MU_F_requeue(F) F(u64, job) F(str, by)
 #define MU_F_ended(F) F(u64, job) F(bytes, row)
-/* spec: of `place`, which asks where a job would go. */
-#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all) F(bytes, spec)
+/* spec: of `place`, which asks where a job would go; node: of `inventory`, that alone, and with all its history. */
+#define MU_F_query(F) F(str, what) F(u64, job) F(u32, all) F(bytes, spec) F(str, node)
 #define MU_F_reply(F) F(str, json)
 #define MU_F_stop(F) F(u32, force)
 /* Hosts become the pool's, or are no longer: "name:slots,..." as in spec.hosts. The answer is `submitted` (job 0) once
@@ -83,6 +83,12 @@ struct mu_u32v {
 #define MU_F_vitals(F)                                                                                                 \
     F(u32, load_milli) F(u64, busy_ns) F(u64, memory_free) F(u64, home_size) F(u64, home_free) F(u64, run_size)        \
         F(u64, run_free)
+/* Agent to controller: what its node is made of (inventory.h), each time that this has changed and on each new way. The
+ * controller adds node and wall, when it heard of it first, and stores it; of one that was approved also by whom and
+ * why, and then wall is when. */
+#define MU_F_inventory(F) F(strv, keys) F(strv, values) F(str, node) F(u64, wall) F(str, by) F(str, why)
+/* What these hosts (empty: all that are known) are made of now is what they should be made of. */
+#define MU_F_approve(F) F(str, hosts) F(str, by) F(str, why)
 /* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
@@ -321,6 +327,7 @@ struct mu_u32v {
     M(36, relay)                                                                                                       \
     M(37, stay)                                                                                                        \
     M(38, nodes_check)                                                                                                 \
+    M(39, approve)                                                                                                     \
     M(40, start)                                                                                                       \
     M(41, kill)                                                                                                        \
     M(42, release)                                                                                                     \
@@ -342,7 +349,8 @@ struct mu_u32v {
     M(60, spec)                                                                                                        \
     M(61, jobrow)                                                                                                      \
     M(62, mark)                                                                                                        \
-    M(63, nodes_label)
+    M(63, nodes_label)                                                                                                 \
+    M(64, inventory)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

@@ -1,0 +1,151 @@
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/agent/inventory.h"
+#include "runtime/agent/way.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/proc.h"
+#include "runtime/base/str.h"
+#include "runtime/wire/daemon.h"
+#include "runtime/wire/link.h"
+
+#define FIRST (1 * MU_SEC) /* the start of the first job is not held up */
+#define LIMIT (60 * MU_SEC)
+
+struct mu_inventory_teller {
+    struct event_base *base;
+    struct mu_way *const *way;
+    struct mu_alarm *alarm;
+    uint64_t every;
+    struct mu_link *link; /* to who gathers; NULL: nobody does */
+    struct mu_proc proc;
+    struct mu_buf frame; /* the newest; empty: none yet */
+    unsigned sent_on;    /* the way that has got it; 0: none */
+};
+
+static void send_it(struct mu_inventory_teller *t)
+{
+    struct mu_way *way = *t->way;
+
+    if (!way || !t->frame.len || !mu_way_count(way) || t->sent_on == mu_way_count(way))
+        return;
+    if (!mu_way_send(way, t->frame.data, t->frame.len))
+        t->sent_on = mu_way_count(way);
+}
+
+void mu_inventory_teller_tick(struct mu_inventory_teller *t)
+{
+    send_it(t);
+}
+
+static void finish(struct mu_inventory_teller *t)
+{
+    mu_link_free(MU_STEAL(t->link, NULL));
+    if (t->proc.pid > 0) {
+        mu_proc_signal(&t->proc, SIGKILL, NULL);
+        mu_proc_close(&t->proc);
+    }
+    t->proc = (struct mu_proc){.fd = -1};
+    mu_alarm_set(t->alarm, mu_now() + t->every);
+}
+
+static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+{
+    struct mu_inventory_teller *t = arg;
+
+    (void)link;
+    if (msg->type != MU_MSG_inventory || (t->frame.len == len && !memcmp(t->frame.data, frame, len)))
+        return;
+    mu_buf_clear(&t->frame);
+    mu_buf_append(&t->frame, frame, len);
+    if (t->frame.failed)
+        mu_buf_clear(&t->frame);
+    t->sent_on = 0;
+    send_it(t);
+}
+
+static void on_down(void *arg, struct mu_link *link)
+{
+    (void)link;
+    finish(arg);
+}
+
+static int start(struct mu_inventory_teller *t, struct mu_err *err)
+{
+    char name[] = "muster", cmd[] = "check", what[] = "--inventory", flag[] = "--fd", number[16];
+    char *argv[] = {name, cmd, what, flag, number, NULL};
+    int fds[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+        return mu_err_errno(err, 0, "cannot make a socket");
+    snprintf(number, sizeof number, "%d", fds[1]);
+    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
+    close(fds[1]);
+    if (!rc && mu_proc_open(pid, &t->proc, NULL))
+        t->proc = (struct mu_proc){.pid = 0, .fd = -1}; /* it has ended already */
+    t->link = rc ? NULL : mu_link_new(t->base, fds[0], on_msg, on_down, t);
+    if (rc)
+        close(fds[0]);
+    return rc || t->link ? rc : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+}
+
+static void on_alarm(void *arg)
+{
+    struct mu_inventory_teller *t = arg;
+    struct mu_err err = {0};
+
+    if (t->link) {
+        mu_log(MU_LOG_WARN, "agent", "the inventory was not gathered within %llu s: something that it reads hangs",
+               (unsigned long long)(LIMIT / MU_SEC));
+        finish(t);
+    } else if (start(t, &err)) {
+        mu_log(MU_LOG_ERROR, "agent", "the inventory cannot be gathered: %s", err.text);
+        finish(t);
+    } else {
+        mu_alarm_set(t->alarm, mu_now() + LIMIT);
+    }
+}
+
+struct mu_inventory_teller *mu_inventory_teller_new(struct event_base *base, struct mu_way *const *way)
+{
+    struct mu_inventory_teller *t = calloc(1, sizeof *t);
+    const char *every = getenv("MUSTER_INVENTORY");
+
+    if (!t)
+        return NULL;
+    *t = (struct mu_inventory_teller){
+        .base = base, .way = way, .every = MU_INVENTORY_EVERY_S * MU_SEC, .proc = {.fd = -1}};
+    if (every && *every && mu_str_duration(every, &t->every))
+        mu_log(MU_LOG_ERROR, "agent", "MUSTER_INVENTORY=%.60s: not a duration such as 30 or 5m", every);
+    t->alarm = mu_alarm_new(base, on_alarm, t);
+    if (!t->alarm) {
+        free(t);
+        return NULL;
+    }
+    if (t->every)
+        mu_alarm_set(t->alarm, mu_now() + (t->every < FIRST ? t->every : FIRST));
+    return t;
+}
+
+void mu_inventory_teller_free(struct mu_inventory_teller *t)
+{
+    if (!t)
+        return;
+    mu_link_free(t->link);
+    if (t->proc.pid > 0) {
+        mu_proc_signal(&t->proc, SIGKILL, NULL);
+        mu_proc_close(&t->proc);
+    }
+    mu_alarm_free(t->alarm);
+    mu_buf_free(&t->frame);
+    free(t);
+}
