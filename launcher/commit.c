@@ -315,6 +315,7 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
     case MU_ACT_ENGINE:
     case MU_ACT_PROBE:
     case MU_ACT_MARKS:
+    case MU_ACT_INVENTORY:
         if (c->ops.host)
             c->ops.host(c->arg, a);
         return;

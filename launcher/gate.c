@@ -448,7 +448,7 @@ static bool say_in_spec(struct mu_bytes *blob, const char *name)
 /* Names that a message says are those that the kernel says. */
 static bool name_truly(const struct mu_who *w, const struct mu_msg *m, struct mu_msg *own)
 {
-    char by[MU_ACCESS_NAME + 20];
+    char by[MU_ACCESS_NAME + 80];
 
     own->type = m->type;
     if (mu_msg_copy(m->type, &own->hello, &m->hello)) { /* a union: all of them begin there */
@@ -471,6 +471,11 @@ static bool name_truly(const struct mu_who *w, const struct mu_msg *m, struct mu
         return say(&own->requeue.by, w->name);
     case MU_MSG_nodes_drain:
         return say(&own->nodes_drain.by, w->name);
+    case MU_MSG_approve: /* who answers for it, and who has typed it */
+        if (!m->approve.by || !strcmp(m->approve.by, w->name))
+            return true;
+        snprintf(by, sizeof by, "%.60s (%s)", m->approve.by, w->name);
+        return say(&own->approve.by, by);
     default:
         return true;
     }
@@ -522,6 +527,10 @@ static const char *describe(const struct mu_msg *m, const struct mu_access_row *
     case MU_MSG_nodes_remove:
         snprintf(buf, n, "%.300s%s", m->nodes_remove.hosts ? m->nodes_remove.hosts : "",
                  m->nodes_remove.force ? ", force" : "");
+        break;
+    case MU_MSG_approve:
+        snprintf(buf, n, "%.200s by %.60s: %.100s", m->approve.hosts && *m->approve.hosts ? m->approve.hosts : "all",
+                 m->approve.by ? m->approve.by : "", m->approve.why ? m->approve.why : "");
         break;
     case MU_MSG_stop:
         snprintf(buf, n, "%s", m->stop.force ? "force" : "");

@@ -10,6 +10,7 @@
 #include "launcher/core/metrics.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
+#include "runtime/wire/inventory.h"
 
 struct mu_json {
     json_t *root, *list;
@@ -249,6 +250,10 @@ static const char *node_reason(const struct mu_node *n, char *buf, size_t size)
         return "its agent is away";
     if (*n->unwell)
         return n->unwell;
+    if (n->drift) {
+        snprintf(buf, size, "not as approved: %s", n->drifted);
+        return buf;
+    }
     return n->suspect ? "not heard of for a moment" : n->stale ? "the rest of an earlier attempt ends" : "";
 }
 
@@ -304,6 +309,7 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
     put(j, o, "state", json_string(mu_node_state_name(n)));
     put(j, o, "reason", text(node_reason(n, why, sizeof why)));
     put(j, o, "out", out(j, n));
+    put(j, o, "drift", n->approved ? json_integer(n->drift) : json_null());
     put(j, o, "slots", json_integer(n->slots));
     put(j, o, "used", json_integer(n->used));
     put(j, o, "gpus", json_integer(n->gpus));
@@ -357,6 +363,55 @@ int mu_json_add_checks(struct mu_json *j, const struct mu_node *n)
         put(j, row, "seconds", json_real(m->took_ms.v[i] / 1000.0));
     }
     return add(j, o);
+}
+
+static json_t *pairs(struct mu_json *j, const struct mu_m_inventory *m)
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; o && m->keys && m->keys[i]; i++)
+        put(j, o, m->keys[i], text(m->values[i]));
+    return o;
+}
+
+int mu_json_add_made(struct mu_json *j, const struct mu_ctl_made *m)
+{
+    json_t *o = json_object(), *base = m->approved ? json_object() : json_null();
+
+    if (!o || !base) {
+        json_decref(o);
+        json_decref(base);
+        j->failed = true;
+        return MUSTER_ENOMEM;
+    }
+    put(j, o, "name", text(m->node));
+    put(j, o, "t", seconds(m->is ? m->is->wall : 0));
+    put(j, o, "items", m->is ? pairs(j, m->is) : json_object());
+    bool both = m->is && m->approved;
+    put(j, o, "drift", both ? json_integer(mu_inventory_diff(m->approved, m->is, NULL, NULL)) : json_null());
+    put(j, o, "baseline", base);
+    if (m->approved) {
+        put(j, base, "t", seconds(m->approved->wall));
+        put(j, base, "by", text(m->approved->by));
+        put(j, base, "why", text(m->approved->why));
+        put(j, base, "items", pairs(j, m->approved));
+    }
+    return add(j, o);
+}
+
+void mu_json_add_history(struct mu_json *j, const struct mu_m_inventory *m)
+{
+    json_t *node = json_array_get(j->list, json_array_size(j->list) - 1), *list = json_object_get(node, "history");
+    json_t *o = json_object();
+
+    if (!list)
+        put(j, node, "history", list = json_array());
+    if (!o || !list || json_array_append_new(list, o)) {
+        j->failed = true;
+        return;
+    }
+    put(j, o, "t", seconds(m->wall));
+    put(j, o, "items", pairs(j, m));
 }
 
 int mu_json_add_share(struct mu_json *j, const struct mu_node *n, uint32_t ranks)

@@ -19,8 +19,13 @@ void mu_json_free(struct mu_json *);
 int mu_json_add_job(struct mu_json *, const struct mu_m_jobrow *, bool brief);
 int mu_json_add_event(struct mu_json *, const struct mu_store_event *);
 int mu_json_add_node(struct mu_json *, const struct mu_node *, const struct mu_place *);
-/* A node of a job that is only asked for. ranks 0: a spare. */
 int mu_json_add_checks(struct mu_json *, const struct mu_node *);
+struct mu_ctl_made;
+/* A node of the inventory, with what was approved (NULL: nothing was). */
+int mu_json_add_made(struct mu_json *, const struct mu_ctl_made *);
+/* What it was at some time, into the history of the node that was added last. */
+void mu_json_add_history(struct mu_json *, const struct mu_m_inventory *);
+/* A node of a job that is only asked for. ranks 0: a spare. */
 int mu_json_add_share(struct mu_json *, const struct mu_node *, uint32_t ranks);
 /* Besides the list: the pool's fabric, and which nodes are not in it; whether a job fits, and why so. */
 void mu_json_fabric(struct mu_json *, const struct mu_fabric_state *, const struct mu_pool *);

@@ -46,6 +46,11 @@ static void load_labels(void *arg, const struct mu_m_nodes_label *m)
     load(arg, &(struct mu_msg){.type = MU_MSG_nodes_label, .nodes_label = *m});
 }
 
+static void load_inventory(void *arg, const struct mu_m_inventory *m)
+{
+    load(arg, &(struct mu_msg){.type = MU_MSG_inventory, .inventory = *m});
+}
+
 int mu_load(const struct mu_load *what, struct mu_err *err)
 {
     struct mu_load l = *what;
@@ -57,6 +62,8 @@ int mu_load(const struct mu_load *what, struct mu_err *err)
         mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
     if (l.state && mu_labels_load(l.state, load_labels, &l, err))
         mu_log(MU_LOG_ERROR, "controller", "%s", err->text);
+    if (mu_store_load_inventory(l.store, load_inventory, &l, err))
+        mu_log(MU_LOG_ERROR, "store", "%s", err->text);
     int rc = mu_store_load(l.store, load_row, &l, err);
     if (!rc)
         rc = load_needed(&l, err);

@@ -1,5 +1,5 @@
-/* What a controller takes over from the one before: the pool's hosts, its marks and labels, and the jobs of the store.
- */
+/* What a controller takes over from the one before: the pool's hosts, its marks and labels, what
+ * its nodes are made of, and the jobs of the store. */
 #ifndef MU_LAUNCHER_LOAD_H
 #define MU_LAUNCHER_LOAD_H
 
@@ -15,7 +15,7 @@ struct mu_load {
     struct mu_acts *acts;   /* gets what the core makes of it, to be carried out with its next step */
 };
 
-/* Marks and labels that cannot be read are logged and left out. */
+/* Marks, labels and inventories that cannot be read are logged and left out. */
 int mu_load(const struct mu_load *, struct mu_err *);
 
 #endif

@@ -40,6 +40,7 @@ static const struct command {
     {"release", mu_cmd_release, "let held jobs start", 0},
     {"requeue", mu_cmd_requeue, "let jobs that run end and wait again", 0},
     {"nodes", mu_cmd_nodes, "list the nodes of the pool", 0},
+    {"inventory", mu_cmd_inventory, "approve what nodes are made of", 0},
     {"audit", mu_cmd_audit, "list who has changed what", 0},
     {"top", mu_cmd_top, "watch nodes and jobs", 0},
     {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},

@@ -165,6 +165,11 @@ static double n_unwell(const struct mu_metrics_node *n)
     return n->node->checked_wall ? *n->node->unwell != 0 : UNKNOWN;
 }
 
+static double n_drift(const struct mu_metrics_node *n)
+{
+    return n->node->approved ? n->node->drift : UNKNOWN;
+}
+
 static double n_load(const struct mu_metrics_node *n)
 {
     return n->vitals ? n->vitals->load_milli / 1000.0 : UNKNOWN;
@@ -201,6 +206,7 @@ static const struct {
     {"muster_node_cpu_seconds_total", "counter", "CPU time that all of it has used, of all hardware threads.", n_cpu},
     {"muster_node_load1", "gauge", "Load average of the last minute.", n_load},
     {"muster_node_unwell", "gauge", "Whether the node's newest health checks have found something.", n_unwell},
+    {"muster_node_drift", "gauge", "In how much the node differs from what was approved.", n_drift},
 };
 
 static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char *family, const char *help, bool free)

@@ -435,6 +435,8 @@ static const struct {
     {"remove", remove_nodes, "hosts leave it"},
     {"drain", drain_nodes, "hosts get no more jobs"},
     {"label", label_nodes, "what hosts are labelled with, for --label of jobs"},
+    {"inventory", mu_nodes_inventory, "what they are made of, and what has changed"},
+    {"diff", mu_nodes_diff, "in what they differ: from one another, or from what was approved"},
     {"check", mu_nodes_check, "hosts are looked at for what may be wrong with them"},
     {"resume", resume_nodes, "drained hosts, and those in quarantine, get jobs again"},
 };
@@ -443,7 +445,7 @@ static void help_more(void)
 {
     putchar('\n');
     for (size_t i = 0; i < MU_COUNT(subs); i++)
-        printf("  %-7s %s\n", subs[i].name, subs[i].summary);
+        printf("  %-9s %s\n", subs[i].name, subs[i].summary);
 }
 
 int mu_cmd_nodes(int argc, char **argv)

@@ -7,6 +7,9 @@
 
 /* Adds a word of the command line: HOST, HOST:SLOTS, [IPV6]:SLOTS, IPV6. Without a number the node decides. */
 int mu_nodes_take(struct mu_hosts *, const char *word, struct mu_err *);
+/* muster nodes inventory, muster nodes diff */
+int mu_nodes_inventory(int argc, char **argv);
+int mu_nodes_diff(int argc, char **argv);
 /* muster nodes check */
 int mu_nodes_check(int argc, char **argv);
 

@@ -147,6 +147,33 @@ static int list_events(const struct mu_query_env *e, struct mu_json *j, const st
     return mu_store_events(e->store, q->job, EVENTS_MAX, add_event, j, err);
 }
 
+static void add_history(void *arg, const struct mu_m_inventory *m)
+{
+    mu_json_add_history(arg, m);
+}
+
+/* The pool's nodes; or one, which need not be in it any more, with its history. */
+static int list_inventory(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q,
+                          struct mu_err *err)
+{
+    bool one = q->node && *q->node;
+    struct mu_ctl_made made;
+
+    for (unsigned i = 0; mu_ctl_made(e->core, i, &made); i++) {
+        if (one ? strcmp(made.node, q->node) != 0 : mu_pool_find(mu_ctl_pool(e->core), made.node) < 0)
+            continue;
+        mu_json_add_made(j, &made);
+        if (!one)
+            continue;
+        int rc = mu_store_inventory(e->store, q->node, add_history, j, err);
+        return rc == MUSTER_ECORRUPT ? 0 : rc; /* without what is damaged */
+    }
+    return one ? mu_err_set(err, MUSTER_EARG,
+                            "there is no inventory of %.200s; `muster nodes inventory` lists those that there are",
+                            q->node)
+               : 0;
+}
+
 /* To add a query: a row here, its function above, its schema in docs/formats.md. */
 static const struct {
     const char *what, *schema, *list;
@@ -155,7 +182,7 @@ static const struct {
     {"jobs", "muster.jobs/1", "jobs", list_jobs},     {"status", "muster.jobs/1", "jobs", one_job},
     {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
     {"place", "muster.placed/1", "nodes", place_job}, {"checks", "muster.checks/1", "nodes", list_checks},
-    {"table", "muster.jobs/1", "jobs", list_brief},
+    {"table", "muster.jobs/1", "jobs", list_brief},   {"inventory", "muster.inventory/1", "nodes", list_inventory},
 };
 
 int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)

@@ -7,6 +7,7 @@
 #include "launcher/branch.h"
 #include "launcher/commit.h"
 #include "launcher/gate.h"
+#include "launcher/inventory.h"
 #include "launcher/load.h"
 #include "launcher/node_files.h"
 #include "launcher/query.h"
@@ -165,6 +166,10 @@ static void do_host(void *arg, const struct mu_act *act)
     if (act->kind == MU_ACT_MARKS) {
         if (s->cfg.on_marks)
             s->cfg.on_marks(s->cfg.arg, act->frame.data, act->frame.len);
+        return;
+    }
+    if (act->kind == MU_ACT_INVENTORY) {
+        mu_inventory_keep(s->store, act);
         return;
     }
     if (act->kind == MU_ACT_PROBE) {
@@ -507,6 +512,12 @@ static void take(struct conn *k, const struct mu_msg *msg)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
     if (msg->type == MU_MSG_agent && msg->agent.node && s->cfg.on_agent)
         s->cfg.on_agent(s->cfg.arg, &msg->agent, k->remote);
+    if (msg->type == MU_MSG_approve && k->hello && !mu_ctl_is_agent(s->core, k->id) &&
+        mu_inventory_approve(s->core, s->store, &msg->approve, &err)) {
+        send_error(k, err.code, err.text);
+        settle(s);
+        return;
+    }
     if (msg->type == MU_MSG_query && k->hello) {
         on_query(s, k, &msg->query);
         settle(s);

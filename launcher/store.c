@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launcher/past.h"
+#include "launcher/store_priv.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/core.h"
@@ -17,22 +17,6 @@
 #define APPLICATION_ID 0x6d737472 /* "mstr" */
 enum { PATH_OF_SQLITE = 480 };    /* it takes 512 in all, and adds to it */
 
-enum stmt {
-    Q_BEGIN,
-    Q_COMMIT,
-    Q_PUT_JOB,
-    Q_ADD_EVENT,
-    Q_LOAD,
-    Q_JOB,
-    Q_LAST,
-    Q_EVENTS,
-    Q_EVENTS_ALL,
-    Q_OLD,
-    Q_DROP_EVENTS,
-    Q_DROP_JOB,
-    Q_TRIM,
-    Q_COUNT
-};
 static const char *const queries[Q_COUNT] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
     [Q_COMMIT] = "COMMIT",
@@ -52,19 +36,6 @@ static const char *const queries[Q_COUNT] = {
     [Q_DROP_JOB] = "DELETE FROM jobs WHERE id = ?1",
     [Q_TRIM] = "DELETE FROM events WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER"
                " (PARTITION BY job ORDER BY seq DESC) AS n FROM events) WHERE n > ?1)",
-};
-
-struct mu_store {
-    sqlite3 *db;
-    sqlite3_stmt *q[Q_COUNT];
-    char path[4096];
-    dev_t dev;
-    ino_t ino;
-    int file; /* only to see whether it has a name: nothing that SQLite has locked is let go of when it is closed */
-    struct mu_mark mark;
-    struct mu_store_past past;
-    uint64_t job, seq;         /* highest numbers: of a job that was ever committed, of an event that is */
-    uint64_t new_job, new_seq; /* the same of the present transaction; 0: none */
 };
 
 /* Primary result code -> our code and what to do about it. */
@@ -674,4 +645,21 @@ int mu_store_anchor(struct mu_store *s, uint64_t *n, char *hash, size_t size, st
     rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fail(s, rc, err);
     sqlite3_finalize(q);
     return rc;
+}
+
+/* --- for the store's other files --------------------------------------------------------------------------------- */
+
+int mu_store_fail(const struct mu_store *s, int rc, struct mu_err *err)
+{
+    return fail(s, rc, err);
+}
+
+int mu_store_run(struct mu_store *s, const char *sql, struct mu_err *err)
+{
+    return run(s, sql, err);
+}
+
+int mu_store_number(struct mu_store *s, const char *sql, int64_t *out, struct mu_err *err)
+{
+    return number(s, sql, out, err);
 }

@@ -63,6 +63,20 @@ int mu_store_events(struct mu_store *, uint64_t job, unsigned limit, mu_store_ev
 int mu_store_put_anchor(struct mu_store *, uint64_t n, const char *hash, struct mu_err *);
 int mu_store_anchor(struct mu_store *, uint64_t *n, char *hash, size_t size, struct mu_err *);
 
+/* What nodes are made of (runtime/wire/inventory.h): each change of a node, the newest MU_STORE_KEEP_INVENTORY of it
+ * and MU_STORE_ALL_INVENTORY of all, but the newest of each node; and what was approved of each (`by` says so), between
+ * begin and commit. The rows are borrowed for the calls. ECORRUPT at the end, when some were damaged: they are left
+ * out. */
+#define MU_STORE_KEEP_INVENTORY 20u
+#define MU_STORE_ALL_INVENTORY 20000u
+int mu_store_put_inventory(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);
+int mu_store_put_baseline(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);
+typedef void (*mu_store_inventory_fn)(void *arg, const struct mu_m_inventory *);
+/* The newest of each node, and what was approved. */
+int mu_store_load_inventory(struct mu_store *, mu_store_inventory_fn, void *arg, struct mu_err *);
+/* All of a node, oldest first. */
+int mu_store_inventory(struct mu_store *, const char *node, mu_store_inventory_fn, void *arg, struct mu_err *);
+
 /* Forgets old ended jobs with their events, but those that are needed, and old events. dropped is told each job's id.
  * Both functions may be NULL. */
 int mu_store_prune(struct mu_store *, unsigned keep_jobs, unsigned keep_events, bool (*needed)(void *arg, uint64_t id),

@@ -18,6 +18,7 @@ static const struct mu_access_row table[] = {
     {"events", MU_MSG_query, "events", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"nodes", MU_MSG_query, "nodes", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"nodes", MU_MSG_query, "checks", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
+    {"nodes inventory, nodes diff", MU_MSG_query, "inventory", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"submit --dry-run", MU_MSG_query, "place", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"submit", MU_MSG_submit, NULL, MU_ROLE_USER, MU_ANY_JOB, true, true},
     {"run", MU_MSG_attach, NULL, MU_ROLE_USER, MU_TOUCH_JOB, false, true},
@@ -33,6 +34,7 @@ static const struct mu_access_row table[] = {
     {"nodes label", MU_MSG_nodes_label, NULL, MU_ROLE_OPERATOR, MU_ANY_JOB, true, true},
     {"nodes add", MU_MSG_nodes_add, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"nodes remove", MU_MSG_nodes_remove, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
+    {"inventory approve", MU_MSG_approve, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"controller --stop", MU_MSG_stop, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"audit", MU_MSG_query, "audit", MU_ROLE_ADMIN, MU_ANY_JOB, false, true},
 };

@@ -48,8 +48,9 @@ struct mu_ctl *mu_ctl_new(const struct mu_ctl_config *cfg)
         c->fences = mu_fences_new(MU_FENCES_LIMIT, mu_ctl_wireup_send, c);
         c->tree = mu_ctl_tree_new();
         c->queue = mu_ctl_queue_new();
+        c->inventory = mu_ctl_inventory_new();
     }
-    if (c && (!c->fences || !c->tree || !c->queue)) {
+    if (c && (!c->fences || !c->tree || !c->queue || !c->inventory)) {
         mu_ctl_free(c);
         c = NULL;
     }
@@ -73,6 +74,7 @@ void mu_ctl_free(struct mu_ctl *c)
     mu_fences_free(c->fences);
     mu_ctl_tree_free(c->tree);
     mu_ctl_queue_free(c->queue);
+    mu_ctl_inventory_free(c->inventory);
     mu_pool_free(&c->pool);
     free(c);
 }
@@ -312,6 +314,9 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_nodes_label:
         mu_ctl_pool_label(c, k->id, &m->nodes_label);
         return;
+    case MU_MSG_approve:
+        mu_ctl_inventory_approve(c, k->id, &m->approve);
+        return;
     case MU_MSG_stop:
         for (unsigned i = 0; i < c->njobs; i++) {
             if (mu_job_over(c->jobs[i]->row.state))
@@ -420,6 +425,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     case MU_MSG_vitals:
         c->pool.v[k->node].vitals = m->vitals;
         c->pool.v[k->node].vitals_at = c->now;
+        return;
+    case MU_MSG_inventory:
+        mu_ctl_inventory_take(c, k->node, &m->inventory);
         return;
     case MU_MSG_stay:
         mu_ctl_tree_stay(c, k->node, m->stay.tried);
@@ -644,7 +652,7 @@ static bool routine(const struct mu_ev *ev)
 {
     return ev->kind == MU_EV_MSG &&
            (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence || ev->msg->type == MU_MSG_modex ||
-            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_output);
+            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_inventory || ev->msg->type == MU_MSG_output);
 }
 
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
@@ -661,6 +669,8 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
             mu_ctl_out_load(c, &ev->msg->mark);
         else if (ev->msg->type == MU_MSG_nodes_label)
             mu_ctl_pool_label(c, 0, &ev->msg->nodes_label);
+        else if (ev->msg->type == MU_MSG_inventory)
+            mu_ctl_inventory_load(c, &ev->msg->inventory);
         else
             mu_ctl_load(c, &ev->msg->jobrow);
         return;

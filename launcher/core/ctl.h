@@ -45,6 +45,13 @@ uint64_t mu_ctl_next(const struct mu_ctl *); /* monotonic ns; UINT64_MAX: nothin
 unsigned mu_ctl_job_count(const struct mu_ctl *);
 const struct mu_m_jobrow *mu_ctl_job(const struct mu_ctl *, unsigned n, const struct mu_m_spec **spec);
 const struct mu_pool *mu_ctl_pool(const struct mu_ctl *);
+/* What the n-th node, by name, is made of, and what somebody has approved; either may be NULL. It need not be in the
+ * pool any more. False: past the end. */
+struct mu_ctl_made {
+    const char *node;
+    const struct mu_m_inventory *is, *approved;
+};
+bool mu_ctl_made(const struct mu_ctl *, unsigned n, struct mu_ctl_made *out);
 /* A job waits that is to come after that one. */
 bool mu_ctl_needs(const struct mu_ctl *, uint64_t job);
 /* While jobs are loaded: the lowest number above that one of a job which is needed and not there; 0: none. */

@@ -64,8 +64,10 @@ int mu_ctl_node_known(struct mu_ctl *c, const char *name)
             c->acts->failed = true;
         else
             at(c, node)->remote = remote(c, name);
-        if (node >= 0)
+        if (node >= 0) {
             mu_ctl_out_known(c, node);
+            mu_ctl_inventory_known(c, node);
+        }
     }
     return node;
 }

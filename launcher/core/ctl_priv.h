@@ -119,6 +119,7 @@ struct mu_ctl {
     struct mu_fences *fences;
     struct mu_ctl_tree *tree;
     struct mu_ctl_queue *queue;
+    struct mu_ctl_inventory *inventory;
     struct job **jobs; /* by id, ascending */
     unsigned njobs, capjobs;
     struct conn *conns;
@@ -220,6 +221,14 @@ void mu_ctl_out_resume(struct mu_ctl *, mu_conn client, const char *hosts);
 void mu_ctl_out_load(struct mu_ctl *, const struct mu_m_mark *);
 void mu_ctl_out_known(struct mu_ctl *, int node); /* a new node of the pool */
 void mu_ctl_out_tick(struct mu_ctl *, int node);  /* its quarantine may be over */
+/* ctl_inventory.c: what nodes are made of */
+struct mu_ctl_inventory *mu_ctl_inventory_new(void);
+void mu_ctl_inventory_free(struct mu_ctl_inventory *);
+void mu_ctl_inventory_known(struct mu_ctl *, int node); /* a new node of the pool */
+void mu_ctl_inventory_take(struct mu_ctl *, int node, const struct mu_m_inventory *);
+void mu_ctl_inventory_load(struct mu_ctl *, const struct mu_m_inventory *); /* by: one that was approved */
+/* The shell has stored it: it has looked whether all hosts are known. */
+void mu_ctl_inventory_approve(struct mu_ctl *, mu_conn client, const struct mu_m_approve *);
 /* ctl_checks.c: health checks of nodes */
 void mu_ctl_checks_asked(struct mu_ctl *, mu_conn client, const char *hosts);
 void mu_ctl_checked(struct mu_ctl *, int node, const struct mu_m_checked *);

@@ -53,6 +53,9 @@ struct mu_node {
     uint64_t vitals_at;
     uint64_t idle_since;            /* no job has had it since, unless one has it */
     bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
+    bool approved;                  /* somebody has said what it should be made of */
+    uint32_t drift;                 /* things in which it is another one */
+    char drifted[200];              /* one of them; "": none */
     char unwell[300];               /* what the newest checks have found; "": nothing */
     uint32_t place;      /* which part of a job it had when it was last asked for: that job has it there most likely */
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */

@@ -91,8 +91,8 @@ enum mu_ev_kind {
     MU_EV_UP,      /* conn exists */
     MU_EV_DOWN,    /* conn is gone */
     MU_EV_MSG,     /* msg came on conn */
-    MU_EV_LOAD,    /* controller: one row of the store (msg: jobrow), or what MU_ACT_MARKS has stored (mark) / agent: a
-                      keeper of job (pid; 0: a dead one), before    anything else */
+    MU_EV_LOAD,    /* controller: one row of the store (msg: jobrow), or what MU_ACT_MARKS has stored (mark), or
+                      MU_ACT_INVENTORY / agent: a    keeper of job (pid; 0: a dead one), before    anything else */
     MU_EV_LOADED,  /* controller: that was all */
     MU_EV_CHILD,   /* agent: keeper of job has exited (pid) / keeper: local rank `index` exited with `status` */
     MU_EV_SPAWNED, /* agent: keeper process pid runs / keeper: ranks run; status != 0: failed, text says why */
@@ -169,9 +169,10 @@ enum mu_act_kind {
     MU_ACT_PROBE, /* controller: does the host of `node` (its agent's address: detail, port: signo) answer? MU_EV_PROBED
                    */
     MU_ACT_MARKS, /* controller: which nodes get no jobs is to be stored (frame: a mark each, one after the other) */
-    MU_ACT_FENCED, /* keeper: answer PMIx's fence (frame: fenced) */
-    MU_ACT_LOOK,   /* keeper: whom does rank `index` of the job wait for? Answer: MU_EV_HANG, at once */
-    MU_ACT_CHECK,  /* agent: make the health checks (frame: check); answer: MU_EV_CHECKED, within MU_CHECK_ALL_NS */
+    MU_ACT_INVENTORY, /* controller: what a node is made of is to be stored (frame: inventory) */
+    MU_ACT_FENCED,    /* keeper: answer PMIx's fence (frame: fenced) */
+    MU_ACT_LOOK,      /* keeper: whom does rank `index` of the job wait for? Answer: MU_EV_HANG, at once */
+    MU_ACT_CHECK,     /* agent: make the health checks (frame: check); answer: MU_EV_CHECKED, within MU_CHECK_ALL_NS */
     MU_ACT_MODEX, /* keeper: what has a local rank published (frame: modex, MU_EV_MODEX)? Or PMIx's question's answer */
 };
 #define MU_ALL UINT32_MAX

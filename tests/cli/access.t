@@ -100,6 +100,7 @@ jobs	viewer	muster jobs
 status	viewer	muster status JOB
 events	viewer	muster events JOB
 nodes	viewer	muster nodes
+nodes inventory, nodes diff	viewer	muster nodes inventory nosuch
 submit --dry-run	viewer	muster submit -n 1 --dry-run true
 submit	user	muster submit -n 1 true
 run	user	muster run -n 1 --oversubscribe true
@@ -112,6 +113,7 @@ nodes check	operator	muster nodes check nosuch
 nodes label	operator	muster nodes label x nosuch
 nodes add	admin	muster nodes add --ssh false nosuch
 nodes remove	admin	muster nodes remove nosuch
+inventory approve	admin	muster inventory approve --by b --why w nosuch
 controller --stop	admin	STOP
 audit	admin	muster audit
 END

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# What the node is made of: gathered, kept with its history over controllers, compared with what somebody has approved.
+. "$(dirname "$0")/../lib.sh"
+export MUSTER_INVENTORY_ROOT=$tmp/root MUSTER_INVENTORY=0.3
+host=$(uname -n)
+made() { # FILE TEXT: below the root, as a whole
+    mkdir -p "$tmp/root/$(dirname "$1")"
+    echo "$2" >"$tmp/root/.new"
+    mv "$tmp/root/.new" "$tmp/root/$1"
+}
+differs() { "$muster" nodes diff --baseline | grep -q "$1"; }
+alike() { "$muster" nodes diff --baseline >/dev/null; }
+made proc/sys/kernel/osrelease 6.1.0
+made proc/sys/vm/swappiness 60
+made sys/class/dmi/id/product_serial S1234
+
+run_cmd "$muster" nodes inventory
+like "$rc $out" "^0 NODE .*$host .*6.1.0 +-$" "without a pool it begins one, and waits for its node"
+run_cmd "$muster" nodes inventory "$host"
+like "$rc $out" "^0 KEY +VALUE.*id.dmi.serial +S1234.*kernel.release +6.1.0.*muster.version +[0-9.]+.*sysctl.vm.swappiness +60" "all of one node"
+unlike "$out" "APPROVED" "of which nothing was approved"
+run_cmd "$muster" nodes inventory nosuch
+like "$rc $out$err" "^2 muster nodes inventory: there is no inventory of nosuch; .muster nodes inventory. lists" "a node that is not there"
+run_cmd "$muster" nodes inventory --history
+like "$rc $err" "^2 muster nodes inventory: --history is of one node: name it" "a history is of one node"
+run_cmd "$muster" nodes diff
+is "$rc $out" "0 there is one node, and nothing to compare it with" "one node is like all others"
+run_cmd "$muster" nodes diff "$host"
+like "$rc $err" "^2 muster nodes diff: name two nodes or more" "and with which is it to be compared?"
+run_cmd "$muster" nodes diff --baseline
+like "$rc $out" "^1 .*$host .*nothing was approved" "nothing was approved"
+run_cmd "$muster" nodes --json
+like "$out" '"drift":null' "so there is nothing to differ from"
+
+run_cmd "$muster" inventory approve --why because
+like "$rc $err" "^2 muster inventory approve: say who approves and why: --by NAME --why TEXT" "somebody answers for it"
+run_cmd "$muster" inventory approve --by ada
+like "$rc $err" "^2 muster inventory approve: say who" "and has a reason"
+run_cmd "$muster" inventory approve --by ada --why because nosuch
+like "$rc $err" "^2 muster inventory approve: there is no inventory of nosuch" "for a node that is there"
+run_cmd "$muster" inventory
+like "$rc $err" "^2 muster inventory: an argument is missing" "inventory by itself does nothing"
+run_cmd "$muster" inventory approve --by 'Ada L.' --why $'accepted\e[31m'
+is "$rc $out$err" "0 " "approved"
+run_cmd "$muster" nodes diff --baseline
+is "$rc $out" "0 all nodes are as they were approved" "it is as it was approved"
+run_cmd "$muster" nodes inventory "$host"
+like "$out" 'approved at 20[0-9-]* [0-9:]* by Ada L\.: accepted.x1b\[31m' "by whom and why, with nothing that a terminal would obey"
+
+made proc/sys/kernel/osrelease 6.2.0
+wait_for 10 differs kernel.release
+run_cmd "$muster" nodes diff --baseline
+like "$rc $out" "^1 NODE +KEY +APPROVED +IS.*$host +kernel.release +6.1.0 +6.2.0$" "a change is seen" || note "$err"
+run_cmd "$muster" nodes
+like "$out" "$host +up .*not as approved: kernel.release was 6.1.0, is 6.2.0" "muster nodes says it"
+like "$("$muster" nodes --json)" '"drift":1' "and its JSON"
+run_cmd "$muster" nodes diff --baseline --json
+is "$out" "{\"schema\":\"muster.diff/1\",\"differences\":[{\"node\":\"$host\",\"key\":\"kernel.release\",\"value\":\"6.2.0\",\"other\":\"6.1.0\"}]}" "for programs"
+
+# the next controller
+"$muster" controller --stop
+wait_for 10 no_leftovers
+export MUSTER_INVENTORY=0
+run_cmd "$muster" nodes diff --baseline
+like "$rc $out" "^1 .*kernel.release +6.1.0 +6.2.0" "the next controller knows it, though no agent looks" || note "$err"
+run_cmd "$muster" nodes inventory --history "$host"
+like "$rc $out" "^0 TIME +KEY +WAS +IS.*oldest that is kept.*kernel.release +6.1.0 +6.2.0$" "and when it was"
+"$muster" controller --stop
+wait_for 10 no_leftovers
+export MUSTER_INVENTORY=0.3
+made sys/class/dmi/id/product_serial S9
+"$muster" nodes >/dev/null
+wait_for 10 differs id.dmi.serial
+ok $? "another serial number is another machine"
+made sys/class/dmi/id/product_serial S1234
+made proc/sys/kernel/osrelease 6.1.0
+wait_for 10 alike
+ok $? "put back as it was it is what was approved" || note "$("$muster" nodes diff --baseline)"
+made proc/sys/kernel/osrelease 6.3.0
+wait_for 10 differs 6.3.0
+"$muster" inventory approve --by bob --why 'security update' "$host"
+wait_for 10 alike
+ok $? "or approved anew"
+is "$("$muster" audit --json | grep -o '"what":"inventory approve"' | wc -l)" 3 "who has approved is in the audit log"
+like "$("$muster" audit)" "inventory approve .* refused .*nosuch.*inventory approve .* done .*all by Ada L.*inventory approve .*$host:\* by bob: security update" "with what came of it"
+
+# a job hears of what happens to its node; what a node cannot tell is left out
+"$muster" submit -n 1 --oversubscribe sleep 60 >"$tmp/id"
+wait_for 10 eval '"$muster" status "$(cat "$tmp/id")" | grep -q running'
+rm -r "$tmp/root/sys"
+wait_for 10 eval '"$muster" events "$(cat "$tmp/id")" | grep -q "node-changed .*id.dmi.serial is gone, was S1234"'
+ok $? "in its events" || note "$("$muster" events "$(cat "$tmp/id")")"
+"$muster" cancel "$(cat "$tmp/id")" 2>/dev/null
+done_testing
