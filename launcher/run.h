@@ -27,6 +27,7 @@ struct mu_run_opts {
     int gpus; /* of each rank */
     uint64_t memory;
     const char *label;
+    bool baseline;
     uint64_t timeout_ns, grace_ns, hang_ns; /* hang_ns: UINT64_MAX not said, 0 never */
 };
 enum { MU_RUN_RANKS_MAX = 1000000 }; /* of a job */

@@ -202,6 +202,16 @@ int mu_run_mca_value(struct mu_run_opts *o, const char *value, struct mu_err *er
          "gpus-per-task", 0, 1024,       NULL},                                                                          \
         {"mem", 0, MU_OPT_SIZE, AT(memory), "SIZE", "memory that is kept for each rank", NULL, 0, 0, NULL},              \
         {"label", 0, MU_OPT_STRING, AT(label), "NAME", "run on nodes with this label", "constraint", 0, 0, NULL},        \
+        {"require-baseline",                                                                                             \
+         0,                                                                                                              \
+         MU_OPT_FLAG,                                                                                                    \
+         AT(baseline),                                                                                                   \
+         NULL,                                                                                                           \
+         "run on nodes that are as they were approved",                                                                  \
+         NULL,                                                                                                           \
+         0,                                                                                                              \
+         0,                                                                                                              \
+         NULL},                                                                                                          \
         {"group-size", 0,   MU_OPT_INT,                                                                                  \
          AT(group),    "G", "nodes that talk most to one another; they are kept on one switch where that costs nothing", \
          NULL,         1,   1 << 20,                                                                                     \

@@ -420,6 +420,7 @@ int mu_run_spec(const struct mu_run_plan *p, bool foreground, bool input, struct
         .gpus = (uint32_t)o->gpus,
         .memory = o->memory,
         .label = (char *)(uintptr_t)o->label,
+        .baseline = o->baseline,
         .hosts = hosts,
         .ssh = (char *)(uintptr_t)o->ssh,
         .engine = (char *)(uintptr_t)p->engine,

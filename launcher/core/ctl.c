@@ -652,7 +652,7 @@ static bool routine(const struct mu_ev *ev)
 {
     return ev->kind == MU_EV_MSG &&
            (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence || ev->msg->type == MU_MSG_modex ||
-            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_inventory || ev->msg->type == MU_MSG_output);
+            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_output);
 }
 
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)

@@ -140,6 +140,7 @@ void mu_ctl_inventory_take(struct mu_ctl *c, int node, const struct mu_m_invento
 
     if (!k) /* what is none says nothing */
         return;
+    c->pool.v[node].untold = false;
     bool had = k->has;
     if (had && !mu_inventory_tell(&k->is, m, what, sizeof what))
         return;

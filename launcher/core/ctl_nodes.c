@@ -217,6 +217,7 @@ void mu_ctl_node_joins(struct mu_ctl *c, struct conn *k, const struct mu_m_agent
         memmove(n->boots + 1, n->boots, sizeof n->boots - sizeof n->boots[0]);
         n->boots[0] = n->boot;
         n->boot_at = c->now;
+        n->untold = true;
     }
     n->boot = boot;
     n->incarnation = m->incarnation;

@@ -247,20 +247,30 @@ static void oversubscribed(const struct mu_ctl *c, struct mu_policy_job *v)
     v->ranks = v->ranks < (uint64_t)most * v->nodes ? v->ranks : most * v->nodes;
 }
 
-/* The hosts that it has named, when all of them are the pool's. */
+static void add_only(struct mu_ctl *c, const struct job *j, uint32_t node)
+{
+    if (!j->spec.baseline || mu_pool_sound(&c->pool.v[node]))
+        c->queue->only[c->queue->nonly++] = node;
+}
+
+/* The hosts that it has named, when all of them are the pool's; those that are as they were approved. */
 static bool see_only(struct mu_ctl *c, struct job *j, unsigned n)
 {
     struct mu_ctl_queue *q = c->queue;
     const struct mu_hosts *hosts = mu_ctl_hosts(j);
     unsigned first = q->nonly;
 
-    if (!hosts || !room(&q->only, &q->caponly, q->nonly + (unsigned)hosts->n, sizeof *q->only))
+    if (!hosts || !room(&q->only, &q->caponly, q->nonly + (unsigned)hosts->n + c->pool.n + 1, sizeof *q->only))
         return false;
     for (size_t i = 0; i < hosts->n; i++) {
         int node = mu_pool_find(&c->pool, mu_host_name(hosts->v[i].name));
         if (node >= 0)
-            q->only[q->nonly++] = (uint32_t)node;
+            add_only(c, j, (uint32_t)node);
     }
+    for (unsigned i = 0; i < c->pool.n && !hosts->n; i++)
+        add_only(c, j, i);
+    if (q->nonly == first) /* none at all, which is not the same as any */
+        q->only[q->nonly++] = UINT32_MAX;
     q->jobs[n].nonly = q->nonly - first;
     return true;
 }
@@ -288,6 +298,7 @@ static bool see_job(struct mu_ctl *c, struct job *j, unsigned n)
                                .spares = s->spares,
                                .need = {1, s->gpus, s->memory},
                                .label = s->label && *s->label ? s->label : NULL,
+                               .baseline = s->baseline,
                                .nafter = nafter,
                                .held = j->row.held && *j->row.held};
     for (unsigned i = 0; i < nafter; i++) {
@@ -298,7 +309,7 @@ static bool see_job(struct mu_ctl *c, struct job *j, unsigned n)
     if (s->oversubscribe)
         oversubscribed(c, &q->jobs[n]);
     j->in_view_plus1 = n + 1;
-    return !has_hosts(j) || see_only(c, j, n);
+    return !(has_hosts(j) || s->baseline) || see_only(c, j, n);
 }
 
 /* Once nothing is added to them any more. */
@@ -398,7 +409,7 @@ static uint64_t signature(const struct mu_ctl *c, bool *any)
         h = mixed(h, (uint64_t)n->slots << 32 | n->used);
         h = mixed(h, n->memory ^ (uint64_t)n->gpus << 48);
         h = mixed(h, mu_str_hash(n->labels, strlen(n->labels)));
-        h = mixed(h, n->owner << 3 | n->ready << 2 | n->stale << 1 | mu_pool_usable(n, 0));
+        h = mixed(h, n->owner << 4 | mu_pool_sound(n) << 3 | n->ready << 2 | n->stale << 1 | mu_pool_usable(n, 0));
     }
     return h;
 }
@@ -450,6 +461,10 @@ static void reason(const struct mu_ctl *c, const struct mu_policy_job *j, const 
     const struct mu_ctl_queue *q = c->queue;
 
     mu_policy_reason(j, w, buf, n);
+    if (j->baseline) {
+        size_t at = strlen(buf);
+        mu_pool_unsound(&c->pool, 0, buf + at, n - at);
+    }
     if (w->why != MU_WHY_NODES)
         return;
     size_t len = strlen(buf);

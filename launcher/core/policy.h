@@ -85,6 +85,7 @@ struct mu_policy_job {
     const char *label;                  /* nodes must have it; NULL: any will do */
     const uint32_t *only;               /* nodes that it may have; NULL: all */
     unsigned nonly;
+    bool baseline; /* only has those that are as they were approved, for the reason */
     const struct mu_policy_after *after;
     unsigned nafter;
     bool held;

@@ -143,6 +143,8 @@ static void room(const struct mu_policy_job *j, const struct mu_policy_wait *w, 
         len += (size_t)snprintf(buf + len, n - len, " and %u spare node%s", j->spares, j->spares == 1 ? "" : "s");
     if (j->label && len < n)
         len += (size_t)snprintf(buf + len, n - len, " with label %.60s", j->label);
+    if (j->baseline && len < n)
+        len += (size_t)snprintf(buf + len, n - len, " with --require-baseline");
     if (len < n && w->why == MU_WHY_ROOM)
         snprintf(buf + len, n - len, ", %llu of %llu %s free", (unsigned long long)w->free_slots,
                  (unsigned long long)w->slots, w->free_slots == 1 ? "is" : "are");

@@ -131,6 +131,33 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+static bool suits(const struct mu_node *node, const struct mu_m_spec *spec)
+{
+    return !spec->baseline || mu_pool_sound(node);
+}
+
+unsigned mu_pool_unsound(const struct mu_pool *pool, uint64_t job, char *why, size_t whylen)
+{
+    const struct mu_node *first = NULL;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < pool->n; i++) {
+        const struct mu_node *v = &pool->v[i];
+        if (!mu_pool_usable(v, job) || mu_pool_sound(v))
+            continue;
+        first = first && (first->approved || !v->approved) ? first : v;
+        n++;
+    }
+    why[0] = 0;
+    if (n)
+        snprintf(why, whylen, "; %u node%s not as %s approved, %.100s: %.120s", n, n == 1 ? " is" : "s are",
+                 n == 1 ? "it was" : "they were", first->name,
+                 first->drift    ? first->drifted
+                 : first->untold ? "it has not told yet what it is made of"
+                                 : "nothing was approved");
+    return n;
+}
+
 /* The job's own list of hosts, or the pool in its order. -1: out of memory. */
 static int places(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct place **out)
 {
@@ -141,11 +168,11 @@ static int places(const struct mu_pool *pool, uint64_t job, const struct mu_m_sp
         return -1;
     struct place *v = calloc((hosts.n > pool->n ? hosts.n : pool->n) + 1, sizeof *v);
     for (unsigned i = 0; v && !hosts.n && i < pool->n; i++)
-        if (mu_pool_usable(&pool->v[i], job) && !pool->v[i].owner)
+        if (mu_pool_usable(&pool->v[i], job) && !pool->v[i].owner && suits(&pool->v[i], spec))
             v[n++] = (struct place){.node = i};
     for (size_t i = 0; v && i < hosts.n; i++) {
         int node = mu_pool_find(pool, mu_host_name(hosts.v[i].name));
-        if (node >= 0 && mu_pool_usable(&pool->v[node], job))
+        if (node >= 0 && mu_pool_usable(&pool->v[node], job) && suits(&pool->v[node], spec))
             v[n++] = (struct place){.node = (uint32_t)node, .limit = (uint32_t)hosts.v[i].slots};
     }
     mu_hosts_free(&hosts);
@@ -191,7 +218,7 @@ static uint32_t ranks_of(uint64_t has, uint64_t used, uint64_t need)
 
 uint32_t mu_pool_left(const struct mu_node *node, const struct mu_m_spec *spec)
 {
-    return mu_pool_has_label(node->labels, spec->label)
+    return mu_pool_has_label(node->labels, spec->label) && suits(node, spec)
                ? min_u32(ranks_of(node->gpus, node->gpus_used, spec->gpus),
                          ranks_of(node->memory, node->memory_used, spec->memory))
                : 0;
@@ -203,6 +230,7 @@ static uint32_t most_left(const struct mu_node *node, const struct mu_m_spec *sp
     struct mu_node idle = {.gpus = node->gpus, .memory = node->memory / unit * unit};
     struct mu_m_spec rounded = *spec;
 
+    rounded.baseline = 0; /* others are left out already */
     memcpy(idle.labels, node->labels, sizeof idle.labels);
     rounded.memory = (spec->memory + unit - 1) / unit * unit;
     return mu_pool_left(&idle, &rounded);
@@ -561,11 +589,52 @@ static bool lacks_those_out(const struct mu_pool *pool, uint64_t job, const stru
     return fit != MU_FIT_NEVER;
 }
 
+static bool any_approved(const struct mu_pool *pool)
+{
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].approved)
+            return true;
+    return false;
+}
+
+/* It does not fit on nodes that are as they were approved: what would be if all were. */
+static enum mu_fit lacks_sound(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, enum mu_fit fit,
+                               char *why, size_t whylen)
+{
+    struct mu_m_spec relaxed = *spec;
+    struct mu_share *shares = NULL;
+    unsigned n, nspares;
+    char other[400];
+
+    relaxed.baseline = 0;
+    enum mu_fit any = mu_pool_fit(pool, job, &relaxed, &shares, &n, &nspares, other, sizeof other);
+    free(shares);
+    if (any == MU_FIT_NEVER) {
+        snprintf(why, whylen, "%s", other);
+        return any;
+    }
+    if (!any_approved(pool)) {
+        snprintf(
+            why, whylen,
+            "--require-baseline: nobody has approved what the pool's nodes are made of; `muster inventory approve` "
+            "does");
+        return MU_FIT_NEVER;
+    }
+    if (fit == MU_FIT_NEVER)
+        snprintf(why, whylen, "waiting for nodes that are as they were approved");
+    size_t len = strlen(why);
+    if (mu_pool_unsound(pool, job, other, sizeof other) && len < whylen)
+        snprintf(why + len, whylen - len, "%s; `muster nodes diff --baseline`", other);
+    return MU_FIT_LATER;
+}
+
 enum mu_fit mu_pool_fit(const struct mu_pool *pool, uint64_t job, const struct mu_m_spec *spec, struct mu_share **out,
                         unsigned *n, unsigned *nspares, char *why, size_t whylen)
 {
     enum mu_fit fit = fit_in(pool, job, spec, out, n, nspares, why, whylen);
 
+    if (fit != MU_FIT_YES && spec->baseline)
+        return lacks_sound(pool, job, spec, fit, why, whylen);
     if (fit != MU_FIT_NEVER || !lacks_those_out(pool, job, spec))
         return fit;
     snprintf(why, whylen, "waiting for nodes that are drained or in quarantine; `muster nodes` says why");

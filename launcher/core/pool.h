@@ -54,6 +54,7 @@ struct mu_node {
     uint64_t idle_since;            /* no job has had it since, unless one has it */
     bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
     bool approved;                  /* somebody has said what it should be made of */
+    bool untold;                    /* what it is made of is not known since its last boot */
     uint32_t drift;                 /* things in which it is another one */
     char drifted[200];              /* one of them; "": none */
     char unwell[300];               /* what the newest checks have found; "": nothing */
@@ -86,6 +87,14 @@ static inline bool mu_pool_out(const struct mu_node *node)
 {
     return node->drained || node->quarantine_until;
 }
+/* It is as somebody has approved it. */
+static inline bool mu_pool_sound(const struct mu_node *node)
+{
+    return node->approved && !node->drift && !node->untold;
+}
+/* How many nodes that the job could use otherwise are not, and of one why, as a line: "; 2 nodes are not ...". 0: "".
+ */
+unsigned mu_pool_unsound(const struct mu_pool *, uint64_t job, char *why, size_t whylen);
 /* Up, and may be given to a job (0 = any): not another job's, not out. */
 bool mu_pool_usable(const struct mu_node *, uint64_t job);
 

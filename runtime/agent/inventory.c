@@ -463,11 +463,11 @@ static void nvidia_driver(struct gather *g)
 
 int mu_inventory_gather(const char *root, struct mu_m_inventory *out)
 {
-    struct gather g = {.root = root, .p = calloc(1, sizeof *g.p)};
-    mu_auto_free struct mu_inventory_pairs *owner = g.p;
+    mu_auto_free struct mu_inventory_pairs *pairs = calloc(1, sizeof *pairs);
+    struct gather g = {.root = root, .p = pairs};
     char line[LINE];
 
-    if (!g.p)
+    if (!pairs)
         return MUSTER_ENOMEM;
     put(&g, MUSTER_VERSION, "muster.version");
     cpus(&g);

@@ -214,7 +214,8 @@ struct mu_u32v {
  * in place of ssh. nofile: the submitter's soft limit of open files. hang_ns_plus1: see mu_hang_ns. smt: ranks
  * get all hardware threads of their cores. slots: of a rank file, by rank, instead of bind and map. group: so many nodes
  * that follow one another talk most; 0, 1: no such groups. after: numbers of jobs that
- * must have completed before; hold: it is held from the beginning. */
+ * must have completed before; hold: it is held from the beginning. baseline: only nodes that are as somebody has approved
+ * them. */
 #define MU_F_spec(F)                                                                                                   \
     F(str, name)                                                                                                       \
     F(str, user)                                                                                                       \
@@ -241,7 +242,8 @@ struct mu_u32v {
     F(str, ckpt_dir)                                                                                                   \
     F(str, ckpt_options) F(u32, foreground) F(u64, grace_ns) F(str, hosts) F(u32, umask_plus1) F(u32, input)           \
         F(str, ssh) F(str, engine) F(strv, engine_env) F(u64, nofile) F(u64, hang_ns_plus1) F(u32, smt) F(strv, slots) \
-        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold) F(u32, gpus) F(u64, memory) F(str, label)
+        F(u32, group) F(i32, priority) F(strv, after) F(u32, hold) F(u32, gpus) F(u64, memory) F(str, label)     \
+        F(u32, baseline)
 
 #define MU_F_jobrow(F)                                                                                                 \
     F(u64, id)                                                                                                         \

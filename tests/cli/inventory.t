@@ -32,6 +32,8 @@ like "$rc $out" "^1 .*$host .*nothing was approved" "nothing was approved"
 run_cmd "$muster" nodes --json
 like "$out" '"drift":null' "so there is nothing to differ from"
 
+run_cmd "$muster" submit -n 1 --require-baseline true
+like "$rc $err" "^2 muster submit: --require-baseline: nobody has approved what the pool's nodes are made of; .muster inventory approve. does" "so no job can require it"
 run_cmd "$muster" inventory approve --why because
 like "$rc $err" "^2 muster inventory approve: say who approves and why: --by NAME --why TEXT" "somebody answers for it"
 run_cmd "$muster" inventory approve --by ada
@@ -84,11 +86,29 @@ ok $? "or approved anew"
 is "$("$muster" audit --json | grep -o '"what":"inventory approve"' | wc -l)" 3 "who has approved is in the audit log"
 like "$("$muster" audit)" "inventory approve .* refused .*nosuch.*inventory approve .* done .*all by Ada L.*inventory approve .*$host:\* by bob: security update" "with what came of it"
 
+# jobs that want it as it was approved
+run_cmd "$muster" run -n 1 --require-baseline true
+is "$rc $err" "0 " "a job that wants its nodes as they were approved"
+made proc/sys/kernel/osrelease 6.4.0
+wait_for 10 differs 6.4.0
+run_cmd "$muster" submit -n 1 --require-baseline true
+id=$out
+like "$("$muster" status "$id")" "waiting for 1 slot with --require-baseline.*1 node is not as it was approved, $host: kernel.release was 6.3.0, is 6.4.0" "waits while they are not"
+run_cmd "$muster" submit -n 1 --require-baseline --dry-run true
+like "$out$err" "not as it was approved" "a dry run says so, too"
+run_cmd "$muster" run -n 1 true
+is "$rc" 0 "others run"
+run_cmd "$muster" submit -n 1000 --require-baseline true
+like "$rc $err" "^2 muster submit: 1000 ranks asked for, the pool has" "one that could never run is told so"
+"$muster" inventory approve --by bob --why again
+wait_for 10 eval '"$muster" status "$id" | grep -q completed'
+ok $? "and starts once they are" || note "$("$muster" status "$id")"
+
 # a job hears of what happens to its node; what a node cannot tell is left out
 "$muster" submit -n 1 --oversubscribe sleep 60 >"$tmp/id"
 wait_for 10 eval '"$muster" status "$(cat "$tmp/id")" | grep -q running'
 rm -r "$tmp/root/sys"
 wait_for 10 eval '"$muster" events "$(cat "$tmp/id")" | grep -q "node-changed .*id.dmi.serial is gone, was S1234"'
 ok $? "in its events" || note "$("$muster" events "$(cat "$tmp/id")")"
-"$muster" cancel "$(cat "$tmp/id")" 2>/dev/null
+"$muster" cancel "$(cat "$tmp/id")" >/dev/null 2>&1
 done_testing

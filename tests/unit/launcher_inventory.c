@@ -18,7 +18,7 @@ static char dir[] = "/tmp/inventory.XXXXXX", file[PATH_MAX];
 static struct mu_store *store;
 static mu_conn client;
 static unsigned kept, told, done, refused;
-static char what[700];
+static char what[700], refusal[400];
 
 static void note(const struct mu_act *a)
 {
@@ -36,6 +36,8 @@ static void note(const struct mu_act *a)
         return;
     done += m.type == MU_MSG_submitted;
     refused += m.type == MU_MSG_error;
+    if (m.type == MU_MSG_error)
+        snprintf(refusal, sizeof refusal, "%s", m.error.text);
 }
 
 /* As an agent says it: "KEY VALUE KEY VALUE". */
@@ -164,6 +166,90 @@ static void next(void)
     free_ctl();
 }
 
+static const char *waits_for(void)
+{
+    return newest_job()->state == MU_JOB_QUEUED ? newest_job()->reason : "it does not wait";
+}
+
+/* Jobs that want nodes as they were approved, and no others. */
+static void required(void)
+{
+    char h1[] = "h1", h2[] = "h2", h3[] = "h3", addr[] = "10.0.0.1", boot[] = "b1", other[] = "b2";
+    char label[] = "fast", both[] = "h1:*,h2:*";
+    struct mu_m_spec spec = {.ranks = 2, .baseline = 1};
+    struct mu_err err = {0};
+
+    mu_store_close(store);
+    snprintf(file, sizeof file, "%s/other.db", dir);
+    store = NULL;
+    TAP_OK(!mu_store_open(file, &store, &err), "another store");
+    begin();
+    mu_conn a = join_as(h1, 2), b = join_as(h2, 2);
+    says(a, "kernel 6.1");
+    says(b, "kernel 6.1");
+    unsigned was = refused;
+    hand_in(client, NULL, spec);
+    TAP_OK(refused == was + 1 && strstr(refusal, "nobody has approved"), "nothing was approved: %s", refusal);
+    spec.baseline = 0;
+    spec.ranks = 5;
+    hand_in(client, NULL, spec);
+    spec.baseline = 1;
+    TAP_OK(strstr(refusal, "the pool has 4 slots"), "too much for the pool: %s", refusal);
+    hand_in(client, NULL, spec);
+    TAP_OK(refused == was + 3 && strstr(refusal, "the pool has 4 slots"), "which is what is said then: %s", refusal);
+    TAP_OK(!approve(NULL, &err), "both are approved");
+    says(b, "kernel 6.2");
+    spec.ranks = 2;
+    hand_in(client, NULL, spec);
+    TAP_OK(newest_job()->state == MU_JOB_STARTING && newest_job()->nodes && !strcmp(newest_job()->nodes[0], h1),
+           "a job gets the one that is as it was approved");
+    hand_in(client, NULL, spec);
+    TAP_OK(strstr(waits_for(), "2 slots with --require-baseline") &&
+               strstr(waits_for(), "1 node is not as it was approved, h2: kernel was 6.1, is 6.2"),
+           "the next one waits: %s", waits_for());
+    hand_in(client, NULL, (struct mu_m_spec){.ranks = 1});
+    TAP_OK(newest_job()->state == MU_JOB_STARTING && !strcmp(newest_job()->nodes[0], h2), "others get the other one");
+    spec.ranks = 4;
+    hand_in(client, NULL, spec);
+    TAP_OK(strstr(waits_for(), "1 node is not as it was approved"), "one that needs both waits, too: %s", waits_for());
+    spec.ranks = 3;
+    join_as(h3, 3);
+    hand_in(client, NULL, spec);
+    TAP_OK(strstr(waits_for(), "2 nodes are not as they were approved, h2: kernel"), "and one that needs a third: %s",
+           waits_for());
+    free_ctl();
+
+    begin();
+    a = introduce((struct mu_m_agent){.node = h1, .slots = 2, .incarnation = 1, .port = 7, .addr = addr, .boot = boot});
+    ready(a);
+    TAP_OK(mu_pool_sound(pool_node(h1)), "the next controller knows what is approved");
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = a});
+    a = introduce(
+        (struct mu_m_agent){.node = h1, .slots = 2, .incarnation = 2, .port = 7, .addr = addr, .boot = other});
+    ready(a);
+    spec.ranks = 2;
+    hand_in(client, NULL, spec);
+    TAP_OK(strstr(waits_for(), "h1: it has not told yet"), "a node that was booted is to tell first: %s", waits_for());
+    says(a, "kernel 6.1");
+    TAP_OK(newest_job()->state == MU_JOB_STARTING, "and gets the job then: %s", waits_for());
+    free_ctl();
+
+    begin();
+    join_as(h1, 2);
+    b = join_as(h2, 2);
+    spec.label = label;
+    spec.memory = 1;
+    hear(client, MU_MSG_nodes_label, &(struct mu_m_nodes_label){.hosts = both, .labels = label});
+    hand_in(client, NULL, spec);
+    TAP_OK(strstr(refusal, "--mem"), "more than the nodes have: %s", refusal);
+    spec.memory = 0;
+    says(b, "kernel 6.1");
+    spec.ranks = 4;
+    hand_in(client, NULL, spec);
+    TAP_OK(newest_job()->state == MU_JOB_STARTING, "with a label, too: %s", waits_for());
+    free_ctl();
+}
+
 static void damaged(void)
 {
     struct mu_err err = {0};
@@ -192,6 +278,7 @@ int main(void)
     core();
     next();
     damaged();
+    required();
     mu_store_close(store);
     mu_path_remove_tree(dir, NULL);
     return tap_done();
