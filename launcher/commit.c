@@ -162,6 +162,8 @@ static int store_row(struct mu_commit *c, const struct row *row, struct mu_err *
     }
     MU_AUTO_MSG struct mu_msg msg = {0};
     int rc = mu_msg_decode(a->frame.data, a->frame.len, &msg, err);
+    if (!rc && a->kind == MU_ACT_INVENTORY)
+        return mu_store_put_inventory(c->store, &msg.inventory, err);
     return rc ? rc : mu_store_put_job(c->store, &msg.jobrow, err);
 }
 
@@ -225,10 +227,15 @@ static bool stored(struct mu_commit *c, uint64_t now)
     return false;
 }
 
+static bool is_row(const struct mu_act *a)
+{
+    return a->kind == MU_ACT_PUT_JOB || a->kind == MU_ACT_EVENT || a->kind == MU_ACT_INVENTORY;
+}
+
 static void take_rows(struct mu_commit *c, struct step *s)
 {
     for (size_t i = 0; !s->rows_taken && i < s->acts.n; i++)
-        if (s->acts.v[i].kind == MU_ACT_PUT_JOB || s->acts.v[i].kind == MU_ACT_EVENT)
+        if (is_row(&s->acts.v[i]))
             keep_row(c, &s->acts.v[i], s->wall);
     s->rows_taken = true;
 }
@@ -315,7 +322,6 @@ static void carry_out(struct mu_commit *c, struct mu_act *a)
     case MU_ACT_ENGINE:
     case MU_ACT_PROBE:
     case MU_ACT_MARKS:
-    case MU_ACT_INVENTORY:
         if (c->ops.host)
             c->ops.host(c->arg, a);
         return;
@@ -331,7 +337,7 @@ static bool run_step(struct mu_commit *c, struct step *s, uint64_t now)
 
     for (; s->at < s->acts.n; s->at++) {
         struct mu_act *a = &s->acts.v[s->at];
-        if (a->kind == MU_ACT_EVENT || a->kind == MU_ACT_PUT_JOB) {
+        if (is_row(a)) {
             if (a->kind == MU_ACT_PUT_JOB && a->durable)
                 take_rows(c, s);
             continue;

@@ -16,7 +16,7 @@ struct mu_commit_ops { /* none may call back into the commit */
     void (*send)(void *arg, const mu_conn *to, uint32_t n, const void *frame, size_t len);
     void (*close)(void *arg, mu_conn);
     void (*exit)(void *arg);
-    void (*host)(void *arg, const struct mu_act *); /* MU_ACT_ENGINE, _PROBE, _MARKS and _INVENTORY */
+    void (*host)(void *arg, const struct mu_act *); /* MU_ACT_ENGINE, _PROBE and _MARKS */
 };
 
 struct mu_commit;

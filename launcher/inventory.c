@@ -6,20 +6,8 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hosts.h"
-#include "runtime/base/log.h"
 
 enum { BY_MAX = 200, WHY_MAX = 1000 };
-
-void mu_inventory_keep(struct mu_store *store, const struct mu_act *act)
-{
-    MU_AUTO_MSG struct mu_msg m = {0};
-    struct mu_err err = {0};
-    int rc = mu_msg_decode(act->frame.data, act->frame.len, &m, &err);
-
-    rc = rc ? rc : mu_store_put_inventory(store, &m.inventory, &err);
-    if (rc)
-        mu_log(MU_LOG_ERROR, "store", "%s; what a node is made of is not kept", err.text);
-}
 
 static bool meant(const struct mu_ctl *core, const struct mu_hosts *hosts, const char *node)
 {

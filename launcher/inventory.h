@@ -5,8 +5,6 @@
 #include "launcher/core/ctl.h"
 #include "launcher/store.h"
 
-/* Stores what MU_ACT_INVENTORY has; what cannot be stored is logged, and lost with this controller. */
-void mu_inventory_keep(struct mu_store *, const struct mu_act *);
 /* Stores what these nodes are made of now as approved, all of them or none; the core hears of it after that. An error
  * is for whoever has asked. */
 int mu_inventory_approve(const struct mu_ctl *, struct mu_store *, const struct mu_m_approve *, struct mu_err *);

@@ -158,6 +158,10 @@ static int list_inventory(const struct mu_query_env *e, struct mu_json *j, const
 {
     bool one = q->node && *q->node;
     struct mu_ctl_made made;
+    struct mu_err why;
+
+    if (one && mu_commit_flush(e->commit, &why))
+        mu_log(MU_LOG_WARN, "store", "%s; inventories that were not stored are not listed", why.text);
 
     for (unsigned i = 0; mu_ctl_made(e->core, i, &made); i++) {
         if (one ? strcmp(made.node, q->node) != 0 : mu_pool_find(mu_ctl_pool(e->core), made.node) < 0)

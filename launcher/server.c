@@ -168,10 +168,6 @@ static void do_host(void *arg, const struct mu_act *act)
             s->cfg.on_marks(s->cfg.arg, act->frame.data, act->frame.len);
         return;
     }
-    if (act->kind == MU_ACT_INVENTORY) {
-        mu_inventory_keep(s->store, act);
-        return;
-    }
     if (act->kind == MU_ACT_PROBE) {
         if (s->cfg.on_probe)
             s->cfg.on_probe(s->cfg.arg, act);

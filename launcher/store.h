@@ -64,9 +64,9 @@ int mu_store_put_anchor(struct mu_store *, uint64_t n, const char *hash, struct 
 int mu_store_anchor(struct mu_store *, uint64_t *n, char *hash, size_t size, struct mu_err *);
 
 /* What nodes are made of (runtime/wire/inventory.h): each change of a node, the newest MU_STORE_KEEP_INVENTORY of it
- * and MU_STORE_ALL_INVENTORY of all, but the newest of each node; and what was approved of each (`by` says so), between
- * begin and commit. The rows are borrowed for the calls. ECORRUPT at the end, when some were damaged: they are left
- * out. */
+ * and MU_STORE_ALL_INVENTORY of all, but the newest of each node; and what was approved of each (`by` says so). Both
+ * are put between begin and commit. The rows are borrowed for the calls. ECORRUPT at the end, when some were damaged:
+ * they are left out. */
 #define MU_STORE_KEEP_INVENTORY 20u
 #define MU_STORE_ALL_INVENTORY 20000u
 int mu_store_put_inventory(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);

@@ -53,7 +53,7 @@ static int put(struct mu_store *s, const char *sql, const struct mu_m_inventory 
 int mu_store_put_inventory(struct mu_store *s, const struct mu_m_inventory *m, struct mu_err *err)
 {
     char trim[300];
-    int rc = mu_store_begin(s, err);
+    int rc = mu_store_run(s, tables, err);
 
     if (rc)
         return rc;
@@ -61,16 +61,13 @@ int mu_store_put_inventory(struct mu_store *s, const struct mu_m_inventory *m, s
              "DELETE FROM inventory WHERE seq <= (SELECT max(seq) FROM inventory) - %u AND EXISTS"
              " (SELECT 1 FROM inventory AS n WHERE n.node = inventory.node AND n.seq > inventory.seq)",
              MU_STORE_ALL_INVENTORY);
-    if (!(rc = mu_store_run(s, tables, err)) &&
-        !(rc = put(s, "INSERT INTO inventory(node, t, row, sum) VALUES(?1, ?2, ?3, ?4)", m, 0, err)) &&
-        !(rc = put(s,
-                   "DELETE FROM inventory WHERE node = ?1 AND seq NOT IN"
-                   " (SELECT seq FROM inventory WHERE node = ?1 ORDER BY seq DESC LIMIT ?2)",
-                   m, MU_STORE_KEEP_INVENTORY, err)) &&
-        !(rc = mu_store_run(s, trim, err)))
-        return mu_store_commit(s, err);
-    mu_store_rollback(s);
-    return rc;
+    if ((rc = put(s, "INSERT INTO inventory(node, t, row, sum) VALUES(?1, ?2, ?3, ?4)", m, 0, err)) ||
+        (rc = put(s,
+                  "DELETE FROM inventory WHERE node = ?1 AND seq NOT IN"
+                  " (SELECT seq FROM inventory WHERE node = ?1 ORDER BY seq DESC LIMIT ?2)",
+                  m, MU_STORE_KEEP_INVENTORY, err)))
+        return rc;
+    return mu_store_run(s, trim, err);
 }
 
 int mu_store_put_baseline(struct mu_store *s, const struct mu_m_inventory *m, struct mu_err *err)

@@ -62,13 +62,15 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     struct mu_inventory_teller *t = arg;
 
     (void)link;
-    if (msg->type != MU_MSG_inventory || (t->frame.len == len && !memcmp(t->frame.data, frame, len)))
+    if (msg->type != MU_MSG_inventory)
         return;
-    mu_buf_clear(&t->frame);
-    mu_buf_append(&t->frame, frame, len);
-    if (t->frame.failed)
+    if (t->frame.len != len || memcmp(t->frame.data, frame, len) != 0) {
         mu_buf_clear(&t->frame);
-    t->sent_on = 0;
+        mu_buf_append(&t->frame, frame, len);
+        if (t->frame.failed)
+            mu_buf_clear(&t->frame);
+        t->sent_on = 0;
+    }
     send_it(t);
 }
 

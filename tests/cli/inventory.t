@@ -104,6 +104,15 @@ like "$rc $err" "^2 muster submit: 1000 ranks asked for, the pool has" "one that
 wait_for 10 eval '"$muster" status "$id" | grep -q completed'
 ok $? "and starts once they are" || note "$("$muster" status "$id")"
 
+# a store that is lost: the agent has it still
+"$muster" submit -n 1 --oversubscribe sleep 60 >/dev/null
+export MUSTER_INVENTORY=0.3
+kill -9 "$(sed -n 1p "$MUSTER_RUN_ROOT"/*/*/ctl.lock)"
+rm "$MUSTER_HOME/$host"/jobs.db*
+run_cmd "$muster" nodes inventory "$host"
+like "$rc $out" "^0 KEY +VALUE.*kernel.release +6.4.0" "a controller that has lost all is told by the agent that lives on" || note "$err"
+unlike "$out" "APPROVED" "but not what was approved"
+
 # a job hears of what happens to its node; what a node cannot tell is left out
 "$muster" submit -n 1 --oversubscribe sleep 60 >"$tmp/id"
 wait_for 10 eval '"$muster" status "$(cat "$tmp/id")" | grep -q running'
