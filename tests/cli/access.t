@@ -163,6 +163,9 @@ else
         is "$wrong" "" "$(table | wc -l) commands as $role"
     done
 
+    as "$muster" inventory approve --by ada --why accepted
+    like "$rc $("$muster" nodes inventory --json)" '^0 .*"by":"ada \(daemon\)","why":"accepted"' "who approves for somebody is named, too" || note "$err"
+
     roles user
     as "$muster" jobs
     like "$out" "^.*root.*" "they are seen"

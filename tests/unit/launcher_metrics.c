@@ -193,6 +193,17 @@ static void pool(void)
     has("muster_node_disk_size_bytes{node=\"h2\",disk=\"run\"}", false);
     has("muster_node_memory_free_bytes{", false);
 
+    /* what it is made of */
+    static char key[] = "kernel", old[] = "6.1", new[] = "6.2", hosts[] = "h2:*", *keys[] = {key, NULL};
+    has("muster_node_drift{", false);
+    hear(a2, MU_MSG_inventory, &(struct mu_m_inventory){.keys = keys, .values = (char *[]){old, NULL}});
+    hear(client, MU_MSG_approve, &(struct mu_m_approve){.hosts = hosts, .by = user, .why = user});
+    has("muster_node_drift{node=\"h2\"} 0", true);
+    hear(a2, MU_MSG_inventory, &(struct mu_m_inventory){.keys = keys, .values = (char *[]){new, NULL}});
+    has("muster_node_drift{node=\"h2\"} 1", true);
+    has("muster_node_drift{node=\"h1\"}", false);
+    has("muster_events_total{kind=\"node-changed\"} 1", true);
+
     /* a node falls silent */
     step((struct mu_ev){.kind = MU_EV_DOWN, .conn = a2, .status = MU_DOWN_SILENT, .at = now});
     has("muster_node_up{node=\"h2\"} 0", true);
