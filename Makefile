@@ -65,6 +65,9 @@ $(B)/obj/%.o: %.c $(B)/config.mk
 	$(call say,CC,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The files of the status page are taken in by its assembler.
+$(B)/obj/launcher/page/files.o: launcher/page/page.css launcher/page/page.js launcher/page/icon.svg
+
 $(B)/libmu.a: $(ROOM_OBJ)
 	@rm -f $@
 	$(call say,AR,$@)

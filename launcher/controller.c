@@ -62,7 +62,7 @@ static const struct mu_opt options[] = {
     {"fabric", 0, MU_OPT_STRING, offsetof(struct options, fabric), "FILE[:FILE]...|live[:ADAPTER]",
      "the fabric by which jobs get nodes; default: MUSTER_FABRIC", .aliases = NULL},
     {"metrics", 0, MU_OPT_STRING, offsetof(struct options, metrics), "[ADDR:]PORT",
-     "serve /metrics for Prometheus there, on loopback by default; default: MUSTER_METRICS", .aliases = NULL},
+     "serve /metrics and a status page there, on loopback by default; default: MUSTER_METRICS", .aliases = NULL},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -672,7 +672,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if ((rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
         return rc;
     if ((mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err))) ||
-        (rc = mu_metrics_open(c->base, &c->paths, c->server, o->metrics, &c->metrics, err)))
+        (rc = mu_metrics_open(c->base, &c->paths, c->server, c->store, o->metrics, &c->metrics, err)))
         return rc;
     return mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &c->listener, err);
 }

@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
+#include "runtime/base/str.h"
 #include "runtime/wire/addr.h"
 #include "runtime/wire/daemon.h"
 
@@ -27,6 +29,10 @@
 #define TOKEN_LEAST 16
 #define FILE_MAX (256u << 10)
 #define IDLE_S 4u
+/* What a document may make a browser do: nothing but load files from here. */
+#define POLICY                                                                                                         \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "   \
+    "form-action 'none'; frame-ancestors 'none'"
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 /* By dlopen, as libcurl is: agents and commands start without it, and the binary runs on hosts that do not have it. */
@@ -152,18 +158,58 @@ static int read_token(const struct mu_http_config *cfg, struct mu_buf *out, stru
     return 1;
 }
 
+/* The password in what the Basic scheme says: base64 of USER:PASSWORD. NULL: there is none. */
+static const char *password(const char *said, char *buf, size_t size)
+{
+    size_t n = strlen(said);
+
+    if (!n || n % 4 || n / 4 * 3 >= size ||
+        EVP_DecodeBlock((unsigned char *)buf, (const unsigned char *)said, (int)n) < 0)
+        return NULL;
+    buf[n / 4 * 3] = 0; /* padding has become zeros */
+    char *colon = strchr(buf, ':');
+    return colon ? colon + 1 : NULL;
+}
+
 /* The time that it takes says nothing about the token. */
 static bool allowed(const struct mu_http *h, struct MHD_Connection *conn)
 {
-    static const char scheme[] = "Bearer ";
+    static const char bearer[] = "Bearer ", basic[] = "Basic ";
     const char *said = h->token.len ? lib.header(conn, MHD_HEADER_KIND, "Authorization") : NULL;
+    char buf[1024];
 
     if (!h->token.len)
         return true;
-    if (!said || strncasecmp(said, scheme, sizeof scheme - 1) != 0)
+    if (said && !strncasecmp(said, bearer, sizeof bearer - 1))
+        said += sizeof bearer - 1;
+    else
+        said = said && !strncasecmp(said, basic, sizeof basic - 1) ? password(said + sizeof basic - 1, buf, sizeof buf)
+                                                                   : NULL;
+    bool good = said && strlen(said) == h->token.len && !CRYPTO_memcmp(said, h->token.data, h->token.len);
+    OPENSSL_cleanse(buf, sizeof buf);
+    return good;
+}
+
+/* Whether it is this host that the request is for, by its Host header: a number, localhost, or the host's own name. */
+static bool meant(const struct mu_http *h, struct MHD_Connection *conn)
+{
+    const char *said = h->token.len ? NULL : lib.header(conn, MHD_HEADER_KIND, "Host");
+    char host[300], here[300] = "";
+    struct mu_addr a;
+
+    if (!said)
+        return true;
+    if (mu_str_copy(host, sizeof host, said) || gethostname(here, sizeof here - 1))
         return false;
-    said += sizeof scheme - 1;
-    return strlen(said) == h->token.len && !CRYPTO_memcmp(said, h->token.data, h->token.len);
+    char *colon = strrchr(host, ':');
+    if (colon && colon[1 + strspn(colon + 1, "0123456789")] == 0)
+        *colon = 0;
+    size_t n = strlen(host);
+    if (n > 2 && host[0] == '[' && host[n - 1] == ']') {
+        host[n - 1] = 0;
+        return !mu_addr_numeric(host + 1, 0, &a, NULL);
+    }
+    return !strcasecmp(host, "localhost") || !strcasecmp(host, here) || !mu_addr_numeric(host, 0, &a, NULL);
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------
@@ -184,8 +230,13 @@ static enum MHD_Result reply(struct MHD_Connection *conn, unsigned status, const
     lib.add_header(r, "Connection", "close");
     lib.add_header(r, "Cache-Control", "no-store");
     lib.add_header(r, "X-Content-Type-Options", "nosniff");
-    if (status == MHD_HTTP_UNAUTHORIZED)
+    lib.add_header(r, "Content-Security-Policy", POLICY);
+    lib.add_header(r, "Referrer-Policy", "no-referrer");
+    lib.add_header(r, "Cross-Origin-Resource-Policy", "same-origin");
+    if (status == MHD_HTTP_UNAUTHORIZED) {
         lib.add_header(r, "WWW-Authenticate", "Bearer");
+        lib.add_header(r, "WWW-Authenticate", "Basic realm=\"muster: the token is the password\"");
+    }
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         lib.add_header(r, "Allow", "GET, HEAD");
     enum MHD_Result ok = lib.queue(conn, status, r);
@@ -213,6 +264,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
         *size = 0;
         return MHD_NO;
     }
+    if (!meant(h, conn))
+        return refuse(conn, MHD_HTTP_MISDIRECTED_REQUEST,
+                      "without a token this is served at its numeric address, localhost or the host's own name\n");
     if (!allowed(h, conn))
         return refuse(conn, MHD_HTTP_UNAUTHORIZED, "a token is needed here\n");
     if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
@@ -221,7 +275,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
     if (!rc && !b.failed)
         return reply(conn, MHD_HTTP_OK, type, &b);
     mu_buf_free(&b);
-    return rc == MUSTER_EARG ? refuse(conn, MHD_HTTP_NOT_FOUND, "there is nothing here; see /metrics\n")
+    return rc == MUSTER_EARG ? refuse(conn, MHD_HTTP_NOT_FOUND, "there is nothing here; see / and /metrics\n")
                              : refuse(conn, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory\n");
 }
 
@@ -417,6 +471,11 @@ void mu_http_free(struct mu_http *h)
     free(h);
 }
 
+bool mu_http_guarded(const struct mu_http *h)
+{
+    return h && h->token.len;
+}
+
 const char *mu_http_url(const struct mu_http *h)
 {
     return h->url;
@@ -435,6 +494,12 @@ int mu_http_new(struct event_base *base, const struct mu_http_config *cfg, struc
 void mu_http_free(struct mu_http *h)
 {
     (void)h;
+}
+
+bool mu_http_guarded(const struct mu_http *h)
+{
+    (void)h;
+    return false;
 }
 
 const char *mu_http_url(const struct mu_http *h)

@@ -236,7 +236,7 @@ int mu_json_add_event(struct mu_json *j, const struct mu_store_event *e)
     return add(j, o);
 }
 
-static const char *node_reason(const struct mu_node *n, char *buf, size_t size)
+const char *mu_json_node_reason(const struct mu_node *n, char *buf, size_t size)
 {
     if (n->state == MU_NODE_UP && n->ready && mu_pool_out(n)) {
         snprintf(buf, size, "%s%s%s", n->out_by, *n->out_by ? ": " : "", n->out_why);
@@ -307,7 +307,7 @@ int mu_json_add_node(struct mu_json *j, const struct mu_node *n, const struct mu
     }
     put(j, o, "name", text(n->name));
     put(j, o, "state", json_string(mu_node_state_name(n)));
-    put(j, o, "reason", text(node_reason(n, why, sizeof why)));
+    put(j, o, "reason", text(mu_json_node_reason(n, why, sizeof why)));
     put(j, o, "out", out(j, n));
     put(j, o, "drift", n->approved ? json_integer(n->drift) : json_null());
     put(j, o, "slots", json_integer(n->slots));

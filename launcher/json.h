@@ -32,6 +32,8 @@ void mu_json_fabric(struct mu_json *, const struct mu_fabric_state *, const stru
 void mu_json_placed(struct mu_json *, enum mu_fit, const char *why);
 struct mu_ctl_would;
 void mu_json_would(struct mu_json *, const struct mu_ctl_would *); /* what the queue does with it */
+/* Why a node is not simply up, "" when it is; in buf or elsewhere. */
+const char *mu_json_node_reason(const struct mu_node *, char *buf, size_t size);
 /* The text, for free(). NULL: out of memory. */
 char *mu_json_text(const struct mu_json *);
 

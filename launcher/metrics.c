@@ -12,6 +12,7 @@
 
 #include "launcher/http.h"
 #include "launcher/metrics_text.h"
+#include "launcher/page/page.h"
 #include "launcher/server.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -26,6 +27,7 @@ struct mu_metrics_page {
     const struct mu_paths *paths;
     const struct mu_server *server;
     struct mu_http *http;
+    struct mu_page *status;
     struct mu_alarm *alarm;
     char *where;
     bool told; /* why it is not served */
@@ -142,7 +144,7 @@ static int get(void *arg, const char *path, struct mu_buf *out, const char **typ
     struct mu_metrics_page *p = arg;
 
     if (strcmp(path, "/metrics") != 0)
-        return MUSTER_EARG;
+        return mu_page_get(p->status, path, mu_http_guarded(p->http), out, type);
     int rc = refresh(p);
     if (rc)
         return rc;
@@ -181,7 +183,7 @@ static void on_alarm(void *arg)
 }
 
 int mu_metrics_open(struct event_base *base, const struct mu_paths *paths, const struct mu_server *server,
-                    const char *option, struct mu_metrics_page **out, struct mu_err *err)
+                    struct mu_store *store, const char *option, struct mu_metrics_page **out, struct mu_err *err)
 {
     const char *where = option ? option : getenv("MUSTER_METRICS");
     struct mu_metrics_page *p;
@@ -193,8 +195,9 @@ int mu_metrics_open(struct event_base *base, const struct mu_paths *paths, const
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     *p = (struct mu_metrics_page){.base = base, .paths = paths, .server = server, .started_wall = mu_wall()};
     p->where = strdup(where);
+    p->status = mu_page_new(base, server, store, paths->host);
     p->alarm = mu_alarm_new(base, on_alarm, p);
-    if (!p->where || !p->alarm || (option && setenv("MUSTER_METRICS", option, 1)))
+    if (!p->where || !p->status || !p->alarm || (option && setenv("MUSTER_METRICS", option, 1)))
         rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     else if (option)
         rc = serve(p, "--metrics", err);
@@ -212,6 +215,7 @@ void mu_metrics_close(struct mu_metrics_page *p)
     if (!p)
         return;
     mu_http_free(p->http);
+    mu_page_free(p->status);
     mu_alarm_free(p->alarm);
     mu_buf_free(&p->text);
     free(p->where);

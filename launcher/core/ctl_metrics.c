@@ -63,7 +63,8 @@ static void job(struct mu_metrics_job *o, const struct job *j, uint64_t wall)
     const struct mu_m_jobrow *r = &j->row;
     uint64_t steps = j->nparts ? UINT64_MAX : 0;
 
-    *o = (struct mu_metrics_job){.id = r->id,
+    *o = (struct mu_metrics_job){.row = r,
+                                 .id = r->id,
                                  .name = r->name ? r->name : "",
                                  .user = r->user ? r->user : "",
                                  .state = r->state,
@@ -91,6 +92,14 @@ static void job(struct mu_metrics_job *o, const struct job *j, uint64_t wall)
 static double heard_age(const struct mu_node *n, uint64_t wall)
 {
     return n->state == MU_NODE_UP ? 0 : n->away_wall ? since(n->away_wall, wall) : -1;
+}
+
+static uint64_t told(const struct mu_ctl *c, const char *kind)
+{
+    for (unsigned i = 0; kinds[i]; i++)
+        if (!strcmp(kinds[i], kind))
+            return c->told[i];
+    return 0;
 }
 
 int mu_ctl_metrics(const struct mu_ctl *c, uint64_t now, uint64_t wall, struct mu_metrics *m)
@@ -129,6 +138,8 @@ int mu_ctl_metrics(const struct mu_ctl *c, uint64_t now, uint64_t wall, struct m
     }
     for (unsigned i = 0; kinds[i]; i++)
         m->events[i] = c->told[i];
+    uint64_t attempts = told(c, "attempt-start"), starts = told(c, "started");
+    m->recoveries = attempts > starts ? attempts - starts : 0;
     memcpy(m->ended, c->ended, sizeof m->ended);
     return 0;
 }
@@ -140,4 +151,32 @@ void mu_metrics_free(struct mu_metrics *m)
     m->nodes = NULL;
     m->jobs = NULL;
     m->nnodes = m->njobs = 0;
+}
+
+int mu_ctl_parts(const struct mu_ctl *c, uint64_t job, struct mu_metrics_part **out, unsigned *n)
+{
+    for (unsigned i = 0; i < c->njobs; i++) {
+        const struct job *j = c->jobs[i];
+        if (j->row.id != job)
+            continue;
+        struct mu_metrics_part *v = calloc(j->nparts + 1u, sizeof *v);
+        uint32_t first = 0;
+        if (!v)
+            return MUSTER_ENOMEM;
+        for (unsigned k = 0; k < j->nparts; k++) {
+            const struct part *p = &j->parts[k];
+            v[k] = (struct mu_metrics_part){.node = &c->pool.v[p->share.node],
+                                            .first = first,
+                                            .ranks = p->share.ranks,
+                                            .joined = p->njoined,
+                                            .failed = p->nfailed,
+                                            .phase = p->phase,
+                                            .step = p->steps ? (double)p->step : -1};
+            first += p->share.ranks;
+        }
+        *out = v;
+        *n = j->nparts;
+        return 0;
+    }
+    return MUSTER_EJOB;
 }

@@ -17,6 +17,7 @@ struct mu_metrics_node {
 };
 
 struct mu_metrics_job {
+    const struct mu_m_jobrow *row;
     uint64_t id;
     const char *name, *user;
     unsigned state;
@@ -37,6 +38,7 @@ struct mu_metrics {
     unsigned njobs, hidden;   /* hidden: running, but beyond MU_METRICS_JOBS */
     const char *const *kinds; /* of events; NULL at the end */
     uint64_t events[MU_METRICS_EVENTS];
+    uint64_t recoveries; /* attempts that came after another one without waiting between */
     /* The shell's; negative: not known. */
     const char *version, *host;
     double started_wall, cpu_seconds, resident, open_files, store_bytes, state_size, state_free, connections;
@@ -45,6 +47,17 @@ struct mu_metrics {
 /* mu_metrics_free it. MUSTER_ENOMEM. The shell's part is left zero. */
 int mu_ctl_metrics(const struct mu_ctl *, uint64_t now, uint64_t wall, struct mu_metrics *);
 void mu_metrics_free(struct mu_metrics *);
+
+/* What each node does of a job's present attempt, in the order of ranks. */
+struct mu_metrics_part {
+    const struct mu_node *node;
+    uint32_t first, ranks, joined, failed; /* the number of its first rank; how many it has; of those: have called
+                                              muster_init, have failed */
+    unsigned phase;                        /* MU_PHASE_ */
+    double step;                           /* that all of them have done; < 0: none */
+};
+/* *n 0: it has no nodes. *out is for free(). MUSTER_ENOMEM, MUSTER_EJOB. */
+int mu_ctl_parts(const struct mu_ctl *, uint64_t job, struct mu_metrics_part **out, unsigned *n);
 /* A node's state as tables and JSON show it. */
 const char *mu_node_state_name(const struct mu_node *);
 

@@ -44,8 +44,22 @@ like "$out" "muster_build_info\{version=\"[0-9.]+\",host=\"$(uname -n)\"\} 1" "w
 MUSTER_HOME=$tmp/other controller --metrics "$port"
 like "$rc $err" "^2 muster: --metrics: cannot listen on 127.0.0.1:$port: Address already in use" "the port is taken"
 is "$(get -o /dev/null -w '%{http_code}' -X POST -d x "$url") $(get -o /dev/null -w '%{http_code}' -X DELETE "$url")" "405 405" "it is only read"
-is "$(get -w '%{http_code}' "${url%metrics}../pool.key" --path-as-is)" "$(printf 'there is nothing here; see /metrics\n404')" "and there is nothing else"
+is "$(get -w '%{http_code}' "${url%metrics}../pool.key" --path-as-is)" "$(printf 'there is nothing here; see / and /metrics\n404')" "and there is nothing else"
 is "$(get -I "$url" | head -n 1 | tr -d '\r')" "HTTP/1.1 200 OK" "HEAD"
+
+page=${url%/metrics}
+run_cmd get -D "$tmp/head" "$page/"
+like "$out" '<dd id=sum-nodes>1 of 1</dd>.*<dd id=sum-running>0</dd>' "the status page"
+like "$(tr -d '\r' <"$tmp/head")" "HTTP/1.1 200 OK.*Content-Type: text/html; charset=utf-8.*Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'" "with a policy that lets nothing inline run"
+unlike "$out" '<script[^>]*>[^<]|<style|style=|onload' "there is nothing inline"
+is "$(get -o /dev/null -w '%{http_code} %{content_type}' "$page/page.js") $(cmp <(get "$page/page.js") launcher/page/page.js && echo same)" "200 text/javascript; charset=utf-8 same" "its script"
+is "$(get -o /dev/null -w '%{http_code}' "$page/job/99") $(get -o /dev/null -w '%{http_code}' "$page/job/0x1") $(get -o /dev/null -w '%{http_code}' "$page/page.c")" "404 404 404" "nothing else"
+for host in localhost "localhost:$port" "[::1]:$port" 10.1.2.3 "$(uname -n):1"; do
+    is "$(get -o /dev/null -w '%{http_code}' -H "Host: $host" "$page/status.json")" 200 "asked for as $host"
+done
+for host in evil.example "evil.example:$port" localhost.evil.example "127.0.0.1.evil.example:$port"; do
+    is "$(get -o /dev/null -w '%{http_code}' -H "Host: $host" "$page/status.json")" 421 "not as $host"
+done
 
 # A job comes and goes
 name=$(printf 'a "b"\\ \n{}=\033[31m\xff')
@@ -57,6 +71,13 @@ shows "muster_job_ranks{job_id=\"$job\"} 2"
 ok $? "with its ranks"
 get "$url" >"$tmp/text"
 is "$(grep -a "^muster_job_info" "$tmp/text" | wc -l)" 1 "a hostile name stays a label"
+like "$(get "$page/")" "<td>a &quot;b&quot;.* .n\{\}=.x1b\[31m.xff<td" "and text on the page"
+like "$(get "$page/job/$job")" "<h1>Job $job <span id=name>a &quot;b&quot;.*<tr><td>0-1<td>" "it has a page of its own"
+for doc in status job/$job; do
+    get "$page/$doc.json" | python3 -c 'import json, sys; json.load(sys.stdin)'
+    ok $? "$doc.json is JSON"
+done
+unlike "$(get "$page/status.json")$(get "$page/")" '"reason"|"detail"|until \[ -e' "no words, no arguments"
 if command -v promtool >/dev/null; then
     run_cmd promtool check metrics <"$tmp/text"
     promtool check metrics <"$tmp/text" >"$tmp/tool" 2>&1
@@ -172,6 +193,14 @@ is "$(get "${with[@]}" -o /dev/null -w '%{http_code}' "$url")" 401 "not without 
 is "$(get "${with[@]}" -o /dev/null -w '%{http_code}' -H "Authorization: Bearer ${token%?}" "$url")" 401 "not with a part of it"
 is "$(get "${with[@]}" -o /dev/null -w '%{http_code}' -H "Authorization: Basic $token" "$url")" 401 "not in another scheme"
 like "$(get "${with[@]}" -H "Authorization: Bearer $token" "$url")" 'muster_slots' "with it, over TLS"
+like "$(get "${with[@]}" -D - "${url%metrics}" | tr -d '\r')" '401 .*WWW-Authenticate: Bearer.*WWW-Authenticate: Basic realm=' "a browser is told to ask for it"
+like "$(get "${with[@]}" -u "x:$token" "${url%metrics}")" 'sum-nodes.*<th scope=col class="">Reason' "as a password, for the page, which has words then"
+is "$(get "${with[@]}" -u "x:${token}0" -o /dev/null -w '%{http_code}' "${url%metrics}")" 401 "not with another one"
+is "$(get "${with[@]}" -H "Authorization: Basic $(printf %s "$token" | base64 -w 0)" -o /dev/null -w '%{http_code}' "${url%metrics}")" 401 "not as a user"
+is "$(get "${with[@]}" -u "x:$token" -H 'Host: name.example' -o /dev/null -w '%{http_code}' "${url%metrics}")" 200 "under any name"
+for path in status.json page.js icon.svg job/1; do
+    is "$(get "${with[@]}" -o /dev/null -w '%{http_code}' "${url%metrics}$path")" 401 "nor $path without it"
+done
 is "$(get -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/metrics")" 000 "not in the clear"
 run_cmd get "${with[@]}" --tls-max 1.1 -H "Authorization: Bearer $token" "$url"
 isnt "$rc" 0 "not over TLS 1.1"
