@@ -366,7 +366,7 @@ void mu_page_html_job(const struct mu_page_view *v, const struct mu_page_job *j,
     sum(out, "sum-rate", "Steps/s", rate < 0 ? "-" : text);
     sumf(out, "sum-restarts", "Restarts", "%u", r->attempt ? r->attempt - 1 : 0);
     snprintf(text, sizeof text, "%" PRIu64, r->ckpt_plus1 - 1);
-    sum(out, "sum-checkpoint", "Checkpoint at step", r->ckpt_plus1 ? text : "-");
+    sum(out, "sum-checkpoint", "Checkpoint", r->ckpt_plus1 ? text : "-");
     sum(out, "sum-time", "Time", ago(text, sizeof text, j->m ? j->m->running : (double)r->ran_ns / 1e9));
     mu_buf_puts(out, "</dl>\n");
     if (v->words) {

@@ -243,7 +243,8 @@
         const mine = ++asked;
         try {
             const stop = new AbortController(), late = setTimeout(() => stop.abort(), PATIENCE);
-            const answer = await fetch(poll, {cache: "no-store", signal: stop.signal});
+            // the origin: an address that has a password in it is refused
+            const answer = await fetch(new URL(poll, location.origin), {cache: "no-store", signal: stop.signal});
             const text = answer.ok ? await answer.text() : "";
             clearTimeout(late);
             if (answer.status === 401)

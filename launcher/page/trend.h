@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
-enum { MU_TREND_POINTS = 120, MU_TREND_LATEST = 7, MU_TREND_JOBS = 1100 };
-#define MU_TREND_EVERY (5 * MU_SEC)
+enum { MU_TREND_POINTS = 120, MU_TREND_LATEST = 8, MU_TREND_JOBS = 1100 };
+#define MU_TREND_EVERY (2 * MU_SEC)
 
 struct mu_trend_point {
     double t;    /* seconds since 1970 */
@@ -23,7 +23,7 @@ struct mu_trend {
 };
 
 void mu_trend_add(struct mu_trend *, double t, double v, uint32_t at);
-/* Steps a second over the newest points, at most 30 s; < 0: not known. */
+/* Steps a second over the newest points, some 15 s; < 0: not known. */
 double mu_trend_rate(const struct mu_trend *);
 
 struct mu_metrics;

@@ -306,22 +306,37 @@ static void pool(void)
 static void many(void)
 {
     static char names[1000][24], user[] = "u<";
+    static mu_conn conns[1000];
     mu_conn client = up("client");
     mu_auto_buf struct mu_buf b = {0};
 
     for (unsigned i = 0; i < 1000; i++) {
         snprintf(names[i], sizeof names[i], "n<%u>", i);
-        join_as(names[i], 1);
+        conns[i] = join_as(names[i], 1);
     }
     for (unsigned i = 0; i < 1500; i++) {
         char token[16];
         snprintf(token, sizeof token, "m%u", i);
         hand_in(client, token, (struct mu_m_spec){.name = names[i % 1000], .user = user, .ranks = 1});
     }
-    has(0, "<li ", 1002);
-    has(0, "class=dense", 0);
+    unsigned nodes = mu_ctl_pool(ctl)->n;
+    has(0, "<li ", nodes);
     has(0, "id=map class=\"dense\"", 1);
-    has(0, "<td class=m>u&lt;", 1500 + 1);
+    has(0, "<td class=m>u&lt;", 1500);
+    for (unsigned i = 0; i < 1000; i += 3)
+        report(conns[i], names[i], newest_job()->id - 1499 + i,
+               (struct mu_m_report){.attempt = 1,
+                                    .phase = MU_PHASE_RUNNING,
+                                    .keeper = 1,
+                                    .seq = 1,
+                                    .njoined = 1,
+                                    .steps = i,
+                                    .step = i,
+                                    .first_step_wall = now});
+    for (unsigned i = 17; i < 1000; i += 97)
+        step((struct mu_ev){.kind = MU_EV_DOWN, .conn = conns[i], .status = MU_DOWN_SILENT, .at = now});
+    has(0, "<li class=\"away ", 11);
+    has(0, "<b class=\"s running\">", 334);
     uint64_t start = mu_now();
     make(0, false, &b);
     uint64_t html = mu_now() - start, size = b.len;
@@ -330,7 +345,7 @@ static void many(void)
     printf("# %.1f ms for %llu bytes of HTML, %.1f ms for %zu of JSON\n", (double)html / 1e6, (unsigned long long)size,
            (double)(mu_now() - start - html) / 1e6, b.len);
     json_t *r = parsed(0);
-    TAP_OK(json_array_size(json_object_get(r, "nodes")) == 1002 &&
+    TAP_OK(json_array_size(json_object_get(r, "nodes")) == nodes &&
                json_array_size(json_object_get(r, "running")) + json_array_size(json_object_get(r, "waiting")) >= 1500,
            "all are in the JSON");
     json_decref(r);
@@ -350,11 +365,37 @@ static void files(void)
            "the script makes no markup of text");
 }
 
-int main(void)
+/* What a browser gets of the pool as it is now, for tests/cli/page.t. */
+static int save(const char *dir)
+{
+    const struct mu_page_file *f;
+    mu_auto_buf struct mu_buf b = {0};
+    char path[300];
+
+    for (size_t i = 0; i < 2 || (f = mu_page_file_at(i - 2)); i++) {
+        if (i < 2)
+            make(0, i == 1, &b);
+        snprintf(path, sizeof path, "%s%s", dir, i == 0 ? "/index.html" : i == 1 ? "/status.json" : f->path);
+        FILE *out = fopen(path, "w");
+        if (!out)
+            return 99;
+        fwrite(i < 2 ? b.data : f->data, i < 2 ? b.len : f->len, 1, out);
+        if (fclose(out))
+            return 99;
+    }
+    return 0;
+}
+
+/* With an argument: the documents of the large pool are written to that directory instead. */
+int main(int argc, char **argv)
 {
     ctl = mu_ctl_new(&(struct mu_ctl_config){.incarnation = 7, .restarts = 3, .log_root = "/l", .ckpt_root = "/c"});
     if (!ctl)
         return 99;
+    if (argc > 1) {
+        many();
+        return save(argv[1]);
+    }
     texts();
     trends();
     files();
