@@ -18,7 +18,8 @@ static int nothing(const char *what, uint64_t job, char **json, struct mu_err *e
     } lists[] = {{"jobs", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
                  {"table", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
                  {"status", "{\"schema\":\"muster.jobs/1\",\"jobs\":[]}"},
-                 {"nodes", "{\"schema\":\"muster.nodes/1\",\"nodes\":[]}"}};
+                 {"nodes", "{\"schema\":\"muster.nodes/1\",\"nodes\":[]}"},
+                 {"recent", "{\"schema\":\"muster.events/1\",\"events\":[]}"}};
 
     for (size_t i = 0; i < MU_COUNT(lists); i++)
         if (!strcmp(lists[i].what, what))

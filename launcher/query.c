@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 
 #define EVENTS_MAX 20000u
+#define RECENT_MAX 50u
 
 static int add_jobs(const struct mu_query_env *e, struct mu_json *j, bool all, bool brief)
 {
@@ -178,6 +179,30 @@ static int list_inventory(const struct mu_query_env *e, struct mu_json *j, const
                : 0;
 }
 
+struct recent {
+    const struct mu_query_env *e;
+    struct mu_json *j;
+};
+
+/* Of jobs that whoever asks may see. */
+static int add_recent(void *arg, const struct mu_store_event *event)
+{
+    const struct recent *r = arg;
+    const struct mu_m_jobrow *row = NULL;
+    bool all = !mu_gate_hides(r->e->who, NULL);
+
+    for (unsigned i = 0; !all && (row = mu_ctl_job(r->e->core, i, NULL)) && row->id != event->job; i++)
+        ;
+    return all || (row && !mu_gate_hides(r->e->who, row->user)) ? mu_json_add_event(r->j, event) : 0;
+}
+
+/* The newest of all jobs: no more than are looked at. */
+static int list_recent(const struct mu_query_env *e, struct mu_json *j, const struct mu_m_query *q, struct mu_err *err)
+{
+    (void)q;
+    return mu_store_events(e->store, 0, RECENT_MAX, add_recent, &(struct recent){e, j}, err);
+}
+
 /* To add a query: a row here, its function above, its schema in docs/formats.md. */
 static const struct {
     const char *what, *schema, *list;
@@ -187,6 +212,7 @@ static const struct {
     {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
     {"place", "muster.placed/1", "nodes", place_job}, {"checks", "muster.checks/1", "nodes", list_checks},
     {"table", "muster.jobs/1", "jobs", list_brief},   {"inventory", "muster.inventory/1", "nodes", list_inventory},
+    {"recent", "muster.events/1", "events", list_recent},
 };
 
 int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, char **text, struct mu_err *err)

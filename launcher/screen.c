@@ -57,6 +57,13 @@ static void leave(void)
         tcsetattr(STDIN_FILENO, TCSANOW, &before);
 }
 
+bool mu_screen_can(void)
+{
+    const char *term = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+}
+
 int mu_screen_begin(struct mu_err *err)
 {
     static const int more[] = {SIGWINCH, SIGTSTP, SIGCONT};

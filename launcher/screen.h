@@ -11,7 +11,9 @@
 
 enum { MU_SCREEN_TIME, MU_SCREEN_KEY, MU_SCREEN_SIZE, MU_SCREEN_END };
 
-/* Standard output must be a terminal. MUSTER_EIO: it cannot be set. */
+/* Standard output is a terminal that knows such sequences: TERM says so. */
+bool mu_screen_can(void);
+/* It must be one. MUSTER_EIO: it cannot be set. */
 int mu_screen_begin(struct mu_err *);
 void mu_screen_end(void); /* nothing when none has begun */
 void mu_screen_size(unsigned *lines, unsigned *columns);

@@ -22,8 +22,8 @@ struct opts {
 };
 #define AT(field) offsetof(struct opts, field)
 static const struct mu_opt rows[] = {
-    {"once", 0, MU_OPT_FLAG, AT(once), NULL, "one picture, then end; so it is where the output is no terminal", NULL, 0,
-     0, NULL},
+    {"once", 0, MU_OPT_FLAG, AT(once), NULL,
+     "one picture, then end; so it is where the output is no terminal, or a dumb one", NULL, 0, 0, NULL},
     {"interval", 'd', MU_OPT_DURATION, AT(interval), "TIME", "from one picture to the next; default: 2s", NULL, 0, 0,
      NULL},
     {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print one picture as JSON", NULL, 0, 0, NULL},
@@ -42,8 +42,8 @@ struct pace {
 };
 
 struct top {
-    json_t *nodes_root, *jobs_root;
-    const json_t *nodes, *jobs;
+    json_t *nodes_root, *jobs_root, *events_root;
+    const json_t *nodes, *jobs, *events; /* events: oldest first; NULL: they are not told */
     struct pace *paces;
     size_t npaces;
 };
@@ -52,7 +52,8 @@ static void forget_answers(struct top *t)
 {
     json_decref(MU_STEAL(t->nodes_root, NULL));
     json_decref(MU_STEAL(t->jobs_root, NULL));
-    t->nodes = t->jobs = NULL;
+    json_decref(MU_STEAL(t->events_root, NULL));
+    t->nodes = t->jobs = t->events = NULL;
 }
 
 static struct pace *pace_of(struct top *t, uint64_t job, bool make)
@@ -122,7 +123,7 @@ static bool note_paces(struct top *t)
 
 static int ask(struct top *t, struct mu_err *err)
 {
-    json_t *nodes_root = NULL, *jobs_root = NULL, *nodes, *jobs;
+    json_t *nodes_root = NULL, *jobs_root = NULL, *events_root = NULL, *nodes, *jobs, *events = NULL;
     int rc = mu_answer_get("nodes", 0, false, "nodes", &nodes_root, &nodes, NULL, err);
 
     rc = rc ? rc : mu_answer_get("jobs", 0, false, "jobs", &jobs_root, &jobs, NULL, err);
@@ -130,8 +131,10 @@ static int ask(struct top *t, struct mu_err *err)
         json_decref(nodes_root);
         return rc;
     }
+    if (mu_answer_get("recent", 0, false, "events", &events_root, &events, NULL, NULL))
+        events_root = events = NULL; /* the rest is worth a picture by itself */
     forget_answers(t);
-    *t = (struct top){nodes_root, jobs_root, nodes, jobs, t->paces, t->npaces};
+    *t = (struct top){nodes_root, jobs_root, events_root, nodes, jobs, events, t->paces, t->npaces};
     note_paces(t);
     return 0;
 }
@@ -313,9 +316,41 @@ static void print_jobs(struct top *t, FILE *f, unsigned most)
     mu_table_free(table);
 }
 
+/* The newest first. */
+static void print_events(const struct top *t, FILE *f, size_t most)
+{
+    static const struct mu_column columns[] = {{"AGO", MU_RIGHT},  {"EVENT", 0}, {"JOB", MU_RIGHT},
+                                               {"RANK", MU_RIGHT}, {"NODE", 0},  {"DETAIL", 0}};
+    struct mu_table *table = mu_table_new(columns, MU_COUNT(columns));
+    double now = (double)mu_wall() / (double)MU_SEC;
+
+    for (size_t i = json_array_size(t->events); table && i-- && most--;) {
+        const json_t *e = json_array_get(t->events, i);
+        double age = now - mu_answer_num(e, "t");
+        char buf[64];
+        mu_table_cell(table, mu_str_fmt_duration(buf, sizeof buf, age > 0 ? (uint64_t)(age * (double)MU_SEC) : 0));
+        mu_table_cell(table, mu_answer_str(e, "kind"));
+        mu_table_cellf(table, "%.0f", mu_answer_num(e, "job"));
+        if (mu_answer_has(e, "rank"))
+            mu_table_cellf(table, "%.0f", mu_answer_num(e, "rank"));
+        else
+            mu_table_cell(table, "");
+        mu_table_cell(table, mu_answer_str(e, "node"));
+        mu_table_cell(table, mu_answer_str(e, "detail"));
+    }
+    if (table)
+        mu_table_print(table, f);
+    mu_table_free(table);
+}
+
 /* lines: that there are for it; 0: any number. */
 static void picture(struct top *t, FILE *f, unsigned lines, const char *trouble)
 {
+    size_t nevents = json_array_size(t->events), room = !lines ? 10 : lines > 20 ? lines / 5 : 0;
+
+    nevents = nevents < room ? nevents : room;
+    if (lines && nevents)
+        lines -= (unsigned)nevents + 2;
     unsigned most = lines > 12 ? (lines - 7) / 2 : 3, nodes = (unsigned)json_array_size(t->nodes);
 
     print_head(t, f, trouble);
@@ -323,14 +358,18 @@ static void picture(struct top *t, FILE *f, unsigned lines, const char *trouble)
     fputc('\n', f);
     nodes = nodes < most ? nodes : most + 1;
     print_jobs(t, f, lines ? (lines > nodes + 7 ? lines - nodes - 6 : 1) : UINT32_MAX);
+    if (nevents) {
+        fputc('\n', f);
+        print_events(t, f, nevents);
+    }
 }
 
 static int print_json(struct top *t)
 {
     struct sums s = sum(t);
-    json_t *o = json_pack("{s:s, s:f, s:{s:f, s:f, s:f}, s:O, s:O}", "schema", "muster.top/1", "t",
+    json_t *o = json_pack("{s:s, s:f, s:{s:f, s:f, s:f}, s:O, s:O, s:O?}", "schema", "muster.top/1", "t",
                           (double)mu_wall() / (double)MU_SEC, "slots", "all", s.slots, "used", s.used, "free", s.free,
-                          "nodes", t->nodes, "jobs", t->jobs);
+                          "nodes", t->nodes, "jobs", t->jobs, "events", t->events);
     json_t *job;
     size_t i;
 
@@ -413,7 +452,7 @@ int mu_cmd_top(int argc, char **argv)
     if (mu_cmd_options("muster top [OPTIONS]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first, &code))
         return code;
     o.interval = o.interval < LEAST ? LEAST : o.interval;
-    bool one = o.once || o.json || !isatty(STDOUT_FILENO);
+    bool one = o.once || o.json || !mu_screen_can();
     if (one && o.interval > MU_SEC)
         o.interval = MU_SEC;
     int rc = one ? once(&t, &o, &err) : live(&t, &o, &err);

@@ -16,6 +16,7 @@ static const struct mu_access_row table[] = {
     {"jobs", MU_MSG_query, "table", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"status", MU_MSG_query, "status", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"events", MU_MSG_query, "events", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
+    {"events", MU_MSG_query, "recent", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"nodes", MU_MSG_query, "nodes", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"nodes", MU_MSG_query, "checks", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"nodes inventory, nodes diff", MU_MSG_query, "inventory", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},

@@ -40,7 +40,7 @@ static const struct column of_waiting[] = {{"Place"},
                                            {"Starts in", 1, 1},
                                            {"Reason", .words = 1}};
 static const struct column of_ended[] = {{"Job"}, {"Name"}, {"User", .minor = 1}, {"State"}, {"Code", 1}, {"Ended", 1}};
-static const struct column of_odd[] = {{"Node"}, {"State"}, {"Used", 1}, {"Heard of", 1}, {"Reason", .words = 1}};
+static const struct column of_odd[] = {{"Node"}, {"State"}, {"Used", 1}, {"Silent for", 1}, {"Reason", .words = 1}};
 static const struct column of_events[] = {
     {"When"}, {"What"}, {"Job"}, {"Attempt", .minor = 1}, {"Rank"}, {"Node"}, {"Detail", .words = 1}};
 static const struct column of_parts[] = {{"Ranks"},     {"Node"},   {"Node is", .minor = 1}, {"Phase"}, {"Joined", 1},

@@ -173,6 +173,12 @@ else
     as "$muster" jobs --all --json
     like "$out" '"user":"daemon"' "where users see their own jobs"
     unlike "$out" '"user":"root"' "they see no others"
+    theirs=$out
+    as "$muster" top --json
+    is "$rc $(python3 -c 'import json, sys
+theirs, top = map(json.loads, sys.argv[1:])
+print({e["job"] for e in top["events"]} - {j["id"] for j in theirs["jobs"]})' "$theirs" "$out")" "0 set()" "nor what happens to them"
+    like "$out" '"events":\[\{' "but what happens to theirs"
     as "$muster" status "$mine"
     like "$rc $err" "^1 muster status: there is no job $mine" "not by their number"
     as "$muster" events "$mine"

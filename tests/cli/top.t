@@ -22,6 +22,7 @@ like "$out" "slots: 1 of [0-9]+ used.* jobs: 1 running, 1 waiting" "sums"
 like "$out" "NODE +STATE.*$here +up +[0-9]+ +1 +#" "the node"
 like "$out" $'JOB +NAME.*\n +1 +stepper +[a-z]+ +running +1 +[^ ]+ +[0-9]+ +[0-9.]+ +0 .*\n +2 +true .* queued' "the jobs, with steps a second"
 unlike "$out" $'\033' "nothing but text"
+like "$out" $'\n *AGO +EVENT +JOB +RANK +NODE +DETAIL\n.* submitted +2 .*first-step +1 ' "the newest events"
 run_cmd timeout 20 "$muster" top --json
 python3 - "$tmp/.out" <<'P'
 import json, sys
@@ -31,6 +32,7 @@ job = [x for x in j["jobs"] if x["id"] == 1][0]
 assert job["step_rate"] > 1 and job["restarts"] == 0, job
 assert [x for x in j["jobs"] if x["id"] == 2][0]["step_rate"] is None
 assert j["nodes"][0]["state"] == "up"
+assert {e["kind"] for e in j["events"]} >= {"submitted", "started", "first-step"}, j["events"]
 P
 ok $? "top --json" || note "$out"
 
@@ -41,6 +43,7 @@ how, argv = sys.argv[1], sys.argv[2:]
 pid, fd = pty.fork()
 if pid == 0:
     time.sleep(0.2) # the size is set by then
+    os.environ["TERM"] = "xterm"
     os.execv(argv[0], argv)
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 50, 0, 0))
 before = termios.tcgetattr(fd)
@@ -81,6 +84,7 @@ run_cmd timeout 40 python3 - "$muster" <<'P'
 import os, pty, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
+    os.environ["TERM"] = "xterm"
     os.execvp("sh", ["sh", "-c", "stty -a >$tmp/before; \"$0\" top -d 0.2; stty -a >$tmp/after; cmp $tmp/before $tmp/after && echo SAME".replace("$tmp", os.environ["tmp"]), sys.argv[1]])
 seen, sent, until = b"", False, time.time() + 20
 while time.time() < until:
@@ -98,6 +102,32 @@ os.waitpid(pid, 0)
 assert b"SAME" in seen, seen[-300:]
 P
 is "$rc:$err" "0:" "the terminal is set as before"
+# A terminal that knows no sequences gets none
+cat >"$tmp/dumb.py" <<'P'
+import os, pty, sys
+kind, argv = sys.argv[1], sys.argv[2:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ.pop("TERM", None)
+    if kind:
+        os.environ["TERM"] = kind
+    os.execv(argv[0], argv)
+seen = b""
+try:
+    while piece := os.read(fd, 65536):
+        seen += piece
+except OSError:
+    pass
+status = os.waitpid(pid, 0)[1]
+sys.stdout.write(seen.decode())
+sys.exit(os.WEXITSTATUS(status))
+P
+for term in dumb ''; do
+    run_cmd timeout 20 python3 "$tmp/dumb.py" "$term" "$muster" top -d 0.2
+    is "$rc:$err" "0:" "on a terminal with TERM='$term' it ends by itself"
+    like "$out" "muster top.*NODE.*JOB +NAME.*stepper" "with a picture"
+    unlike "$out" $'\033' "of nothing but text"
+done
 "$muster" cancel 1 2 >/dev/null
 wait "$run"
 run_cmd "$muster" controller --stop
