@@ -1,0 +1,95 @@
+#include "bench/clockfit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRIFT_FROM_NS 10e6
+
+static int cmp(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, cmp);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+void mu_clockfit_begin(struct mu_clockfit *f, uint64_t base)
+{
+    *f = (struct mu_clockfit){.base = base};
+}
+
+bool mu_clockfit_burst(struct mu_clockfit *f, const struct mu_clockping *p, size_t n)
+{
+    const struct mu_clockping *best = NULL;
+
+    for (size_t i = 0; i < n; i++)
+        if (p[i].back >= p[i].sent && (!best || p[i].back - p[i].sent < best->back - best->sent))
+            best = &p[i];
+    if (!best)
+        return false;
+    if (f->n == MU_CLOCKFIT_BURSTS) {
+        for (unsigned i = 1; i < MU_CLOCKFIT_BURSTS / 2; i++)
+            f->points[i] = f->points[2 * i];
+        f->points[MU_CLOCKFIT_BURSTS / 2] = f->points[MU_CLOCKFIT_BURSTS - 1];
+        f->n = MU_CLOCKFIT_BURSTS / 2 + 1;
+    }
+    uint64_t rtt = best->back - best->sent, middle = best->sent + rtt / 2;
+    f->points[f->n++] = (struct mu_clockpoint){.at = (double)(int64_t)(middle - f->base),
+                                               .offset = (double)(int64_t)(best->theirs - middle),
+                                               .rtt = (double)rtt};
+    return true;
+}
+
+bool mu_clockfit_make(struct mu_clockfit *f)
+{
+    /* Slopes between each two points, their median; then the median of what is left. */
+    static _Thread_local double slopes[MU_CLOCKFIT_BURSTS * (MU_CLOCKFIT_BURSTS - 1) / 2];
+    double left[MU_CLOCKFIT_BURSTS], rtts[MU_CLOCKFIT_BURSTS];
+    bool good[MU_CLOCKFIT_BURSTS];
+    size_t n = 0, ns = 0;
+
+    if (!f->n)
+        return false;
+    for (unsigned i = 0; i < f->n; i++)
+        rtts[i] = f->points[i].rtt;
+    double usual = median(rtts, f->n);
+    f->rtt = rtts[0];
+    /* A burst without one quick answer tells little: the best half counts, and what is about as good. */
+    for (unsigned i = 0; i < f->n; i++)
+        good[i] = f->points[i].rtt <= fmax(usual, 1.2 * f->rtt);
+    for (unsigned i = 0; i < f->n; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (good[i] && good[k] && f->points[i].at - f->points[k].at >= DRIFT_FROM_NS)
+                slopes[ns++] = (f->points[i].offset - f->points[k].offset) / (f->points[i].at - f->points[k].at);
+    f->drift = ns ? median(slopes, ns) : 0;
+    for (unsigned i = 0; i < f->n; i++)
+        if (good[i])
+            left[n++] = f->points[i].offset - f->drift * f->points[i].at;
+    f->offset = median(left, n);
+    f->residual = fmax(left[n - 1] - f->offset, f->offset - left[0]);
+    return true;
+}
+
+double mu_clockfit_offset(const struct mu_clockfit *f, uint64_t ours)
+{
+    return f->offset + f->drift * (double)(int64_t)(ours - f->base);
+}
+
+uint64_t mu_clockfit_theirs(const struct mu_clockfit *f, uint64_t ours)
+{
+    return ours + (uint64_t)(int64_t)llround(mu_clockfit_offset(f, ours));
+}
+
+uint64_t mu_clockfit_ours(const struct mu_clockfit *f, uint64_t theirs)
+{
+    /* theirs - base = (ours - base)(1 + drift) + offset */
+    double since = ((double)(int64_t)(theirs - f->base) - f->offset) / (1 + f->drift);
+
+    return f->base + (uint64_t)(int64_t)llround(since);
+}
