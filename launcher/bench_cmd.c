@@ -1,47 +1,98 @@
 /* muster bench: benchmark ranks are a program of their own in libexec, started as an ordinary job. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "launcher/bench.h"
 #include "launcher/commands.h"
 #include "runtime/base/clean.h"
-#include "runtime/base/opt.h"
-#include "runtime/base/path.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
 struct opts {
-    int ranks, op, dtype, memory, samples;
-    const char *bind, *min, *max, *time;
-    bool oversubscribe, json, quiet;
+    /* of `muster run` */
+    int ranks, nodes, ppn;
+    char **hosts, **hostfiles, **exports;
+    const char *ssh, *engine, *bind, *timeout;
+    bool oversubscribe;
+    /* ours */
+    const char *raw;
+    bool json, quiet;
+    /* of the ranks */
+    int launch, trials, at_once, samples, rounds, op, dtype, memory, place, timing;
+    uint64_t seed, small, large, memory_size, disk_size;
+    const char *min, *max, *time, *tests, *dir;
 };
+#define AT(field) offsetof(struct opts, field)
 
-#define OPS "allreduce|reduce|reduce_scatter|allgather|broadcast|alltoall"
+#define OPS "allreduce|reduce|reduce_scatter|allgather|broadcast|alltoall|all"
 #define MAX_SIZE (1ull << 40)
 #define DTYPES "float32|float64|int32|int64|uint8"
 
-static const struct mu_opt table[] = {
-    {"ranks", 'n', MU_OPT_INT, offsetof(struct opts, ranks), "N", "number of ranks (2)", .aliases = "np", .min = 1,
-     .max = 1000000},
-    {"bind", 0, MU_OPT_STRING, offsetof(struct opts, bind), "none|core|numa|gpu", "as for muster run (core)"},
-    {"oversubscribe", 0, MU_OPT_FLAG, offsetof(struct opts, oversubscribe), NULL, "more ranks than slots"},
-    {"op", 0, MU_OPT_CHOICE, offsetof(struct opts, op), OPS, "operation (allreduce)"},
-    {"dtype", 0, MU_OPT_CHOICE, offsetof(struct opts, dtype), DTYPES, "data type (float32)"},
-    {"min", 0, MU_OPT_STRING, offsetof(struct opts, min), "SIZE", "smallest message (8)"},
-    {"max", 0, MU_OPT_STRING, offsetof(struct opts, max), "SIZE", "largest message (64M)"},
-    {"time", 0, MU_OPT_STRING, offsetof(struct opts, time), "TIME", "measure each size for so long at most (2s)"},
-    {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most (1000)", .min = 3,
-     .max = 100000},
-    {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped",
-     "malloc, or muster_mem_alloc (private)"},
-    {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON, schema muster.bench/1"},
-    {"quiet", 'q', MU_OPT_FLAG, offsetof(struct opts, quiet), NULL, "no progress on stderr"},
-};
+/* The first RUN_ROWS rows go to `muster run`, the next OUR_ROWS nowhere, the others to the ranks. */
+enum { RUN_ROWS = 11, OUR_ROWS = 3 };
+#define COMMON_ROWS(n)                                                                                                 \
+    {"ranks", 'n', MU_OPT_INT, AT(ranks), "N", "number of ranks" n, .aliases = "np", .min = 1, .max = 1000000},        \
+        {"nodes", 'N', MU_OPT_INT, AT(nodes), "N", "number of nodes", .min = 1, .max = 1000000},                       \
+        {"ppn", 0, MU_OPT_INT, AT(ppn), "N", "ranks on each node", .aliases = "npernode", .min = 1, .max = 1000000},   \
+        {"hosts", 'H', MU_OPT_STRV, AT(hosts), "HOST[:SLOTS],...", "hosts to run on", .aliases = "host"},              \
+        {"hostfile", 0, MU_OPT_STRV, AT(hostfiles), "FILE", "file of hosts to run on", .aliases = "machinefile"},      \
+        {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh"},                                              \
+        {"engine", 0, MU_OPT_STRING, AT(engine), "ssh|slurm|hand", "how agents are started on other hosts"},           \
+        {"bind", 0, MU_OPT_STRING, AT(bind), "none|core|numa|gpu", "as for muster run"},                               \
+        {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks"},                      \
+        {"timeout", 0, MU_OPT_STRING, AT(timeout), "TIME", "end it after so long, with exit code 124"},                \
+        {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "more ranks than slots"},                           \
+        {"raw", 0, MU_OPT_STRING, AT(raw), "FILE", "append all that is measured, each sample, as JSON lines"},         \
+        {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON, schema muster.bench/1"},                                 \
+        {"quiet", 'q', MU_OPT_FLAG, AT(quiet), NULL, "no progress on stderr"},                                         \
+        {"launch", 0, MU_OPT_INT, AT(launch), "N", "number of this launch in its series", .max = 1000000},             \
+        {"trials", 0, MU_OPT_INT, AT(trials), "N", "repetitions (1)", .min = 1, .max = 1000},                          \
+        {"seed", 0, MU_OPT_U64, AT(seed), "N", "of the random order (the time of day)"},                               \
+    {                                                                                                                  \
+        "time", 0, MU_OPT_STRING, AT(time), "TIME", "for each measurement at most"                                     \
+    }
+#define AT_ONCE(what)                                                                                                  \
+    {                                                                                                                  \
+        "at-once", 0, MU_OPT_INT, AT(at_once), "N", what " that measure at a time (all)", .min = 1, .max = 1000000     \
+    }
+#define SAMPLES                                                                                                        \
+    {                                                                                                                  \
+        "samples", 0, MU_OPT_INT, AT(samples), "N", "samples of each measurement at most", .min = 6, .max = 100000     \
+    }
 
-static int usage_error(const char *text)
-{
-    fprintf(stderr, "muster bench coll: %s\n", text);
-    return 2;
-}
+static const struct mu_opt node_rows[] = {
+    COMMON_ROWS(" (one on each node)"),
+    AT_ONCE("hosts"),
+    {"tests", 0, MU_OPT_STRING, AT(tests), "NAME,...", "mem, memtest, cpu, disk, gpu (all)"},
+    {"memory-size", 0, MU_OPT_SIZE, AT(memory_size), "SIZE", "memory that is used (256M)"},
+    {"disk-size", 0, MU_OPT_SIZE, AT(disk_size), "SIZE", "size of the file (256M)"},
+    {"dir", 0, MU_OPT_STRING, AT(dir), "DIR", "where the file is made (TMPDIR, or /tmp)"},
+};
+static const struct mu_opt pair_rows[] = {
+    COMMON_ROWS(" (one on each node)"),
+    AT_ONCE("pairs"),
+    SAMPLES,
+    {"small", 0, MU_OPT_SIZE, AT(small), "SIZE", "message that latency is measured with (8)"},
+    {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "message that bandwidth is measured with (1M)"},
+    {"rounds", 0, MU_OPT_INT, AT(rounds), "N", "rounds of the tournament (all up to 32 ranks, 5 beyond)", .min = 1,
+     .max = 1000000},
+};
+static const struct mu_opt coll_rows[] = {
+    COMMON_ROWS(" (2)"),
+    {"samples", 0, MU_OPT_INT, AT(samples), "N", "samples of each size at most (1000)", .min = 3, .max = 100000},
+    {"op", 0, MU_OPT_CHOICE, AT(op), OPS, "operation (allreduce)"},
+    {"dtype", 0, MU_OPT_CHOICE, AT(dtype), DTYPES, "data type (float32)"},
+    {"min", 0, MU_OPT_STRING, AT(min), "SIZE", "smallest message (8)"},
+    {"max", 0, MU_OPT_STRING, AT(max), "SIZE", "largest message (64M)"},
+    {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped", "malloc, or muster_mem_alloc (private)"},
+    {"place", 0, MU_OPT_CHOICE, AT(place), "usual|in|out", "result over the input, or beside it (usual)"},
+    {"timing", 0, MU_OPT_CHOICE, AT(timing), "batch|start", "batches, or calls from a common start (batch)"},
+};
 
 /* n-th of the words "a|b|c". */
 static const char *word(const char *words, int n, char *buf, size_t len)
@@ -52,125 +103,284 @@ static const char *word(const char *words, int n, char *buf, size_t len)
     return buf;
 }
 
-static int get_size(const char *name, const char *value, uint64_t *n, char *text, size_t len)
+static int get_size(const char *name, const char *value, uint64_t *n, struct mu_err *err)
 {
     if (!value || !mu_str_size(value, n))
         return 0;
-    snprintf(text, len, "--%s %s: not a size; use for example 8, 64K or 1G", name, value);
-    return 2;
+    return mu_err_set(err, MUSTER_EARG, "--%s %s: not a size; use for example 8, 64K or 1G", name, value);
 }
 
-/* The rank checks again; here it costs no job. */
-static int check_sizes(const struct opts *o, char *text, size_t len)
+/* The ranks check again; here it costs no job. */
+static int check_coll(const struct opts *o, struct mu_err *err)
 {
     static const unsigned widths[] = {4, 8, 4, 8, 1}; /* of DTYPES */
     uint64_t min = 8, max = 64 << 20;
     unsigned width = widths[o->dtype];
     char dtype[32];
 
-    if (get_size("min", o->min, &min, text, len) || get_size("max", o->max, &max, text, len))
-        return 2;
+    if (get_size("min", o->min, &min, err) || get_size("max", o->max, &max, err))
+        return MUSTER_EARG;
     if (min < width)
-        snprintf(text, len, "--min %s: smaller than one %s; give at least %u", o->min,
-                 word(DTYPES, o->dtype, dtype, 32), width);
-    else if (max > MAX_SIZE)
-        snprintf(text, len, "--max %s: larger than 1T; give less", o->max);
-    else if (max < min && o->min)
-        snprintf(text, len, "--min %s is more than --max %s; give a smaller --min or a larger --max", o->min,
-                 o->max ? o->max : "64M, the default");
-    else if (max < min)
-        snprintf(text, len, "--max %s is less than --min 8, the default; give --min, too", o->max);
-    else
+        return mu_err_set(err, MUSTER_EARG, "--min %s: smaller than one %s; give at least %u", o->min,
+                          word(DTYPES, o->dtype, dtype, 32), width);
+    if (max > MAX_SIZE)
+        return mu_err_set(err, MUSTER_EARG, "--max %s: larger than 1T; give less", o->max);
+    if (max < min && o->min)
+        return mu_err_set(err, MUSTER_EARG, "--min %s is more than --max %s; give a smaller --min or a larger --max",
+                          o->min, o->max ? o->max : "64M, the default");
+    if (max < min)
+        return mu_err_set(err, MUSTER_EARG, "--max %s is less than --min 8, the default; give --min, too", o->max);
+    return 0;
+}
+
+static int check_pair(const struct opts *o, struct mu_err *err)
+{
+    if (o->small && (o->small < 8 || o->small > 1 << 30))
+        return mu_err_set(err, MUSTER_EARG, "--small: takes 8 bytes to 1G");
+    return o->large > 1 << 30 ? mu_err_set(err, MUSTER_EARG, "--large: takes 1G at most") : 0;
+}
+
+static int check_node(const struct opts *o, struct mu_err *err)
+{
+    static const char *const names[] = {"mem", "memtest", "cpu", "disk", "gpu"};
+    char shown[80];
+
+    for (const char *p = o->tests; p; p = *p == ',' ? p + 1 : NULL) {
+        size_t len = strcspn(p, ",");
+        bool known = false;
+        for (size_t i = 0; i < MU_COUNT(names); i++)
+            known = known || (strlen(names[i]) == len && !strncmp(p, names[i], len));
+        if (!known)
+            return mu_err_set(err, MUSTER_EARG,
+                              "--tests %s: not all of them are tests; there are mem, memtest, cpu, "
+                              "disk, gpu",
+                              mu_str_show(shown, sizeof shown, o->tests));
+        p += len;
+    }
+    if (o->disk_size && o->disk_size < 4 << 20)
+        return mu_err_set(err, MUSTER_EARG, "--disk-size: takes 4M or more");
+    return 0;
+}
+
+/* To add a benchmark: its option rows, a row here; see bench/rank/rank.h for the other half. */
+static const struct bench {
+    const char *name, *summary, *usage;
+    const struct mu_opt *rows;
+    size_t nrows;
+    int (*check)(const struct opts *, struct mu_err *);
+    const char *ranks, *bind; /* what `muster run` gets where nothing is said */
+} benches[] = {
+    {"node", "memory, processors and disk of each host", "muster bench node [OPTIONS]", node_rows, MU_COUNT(node_rows),
+     check_node, "--ppn=1", "none"},
+    {"pair", "latency and bandwidth between each two", "muster bench pair [OPTIONS]", pair_rows, MU_COUNT(pair_rows),
+     check_pair, "--ppn=1", NULL},
+    {"coll", "collectives, with their results checked", "muster bench coll [OPTIONS]", coll_rows, MU_COUNT(coll_rows),
+     check_coll, "--ranks=2", NULL},
+};
+
+/* The option as it is passed on, added to out; nothing where it was not given. */
+static int pass(const struct mu_opt *row, const struct opts *o, char ***out)
+{
+    const char *at = (const char *)o + row->offset;
+    mu_auto_buf struct mu_buf b = {0};
+    char text[64];
+    int n;
+    uint64_t u;
+    const char *s;
+    char **v;
+
+    mu_buf_appendf(&b, "--%s", row->name);
+    switch (row->kind) {
+    case MU_OPT_FLAG:
+        if (!*(const bool *)at)
+            return 0;
+        break;
+    case MU_OPT_INT:
+    case MU_OPT_CHOICE:
+        memcpy(&n, at, sizeof n);
+        if (!n)
+            return 0;
+        if (row->kind == MU_OPT_INT)
+            mu_buf_appendf(&b, "=%d", n);
+        else
+            mu_buf_appendf(&b, "=%s", word(row->metavar, n, text, sizeof text));
+        break;
+    case MU_OPT_SIZE:
+    case MU_OPT_U64:
+        memcpy(&u, at, sizeof u);
+        if (!u)
+            return 0;
+        mu_buf_appendf(&b, "=%llu", (unsigned long long)u);
+        break;
+    case MU_OPT_STRV:
+        memcpy(&v, at, sizeof v);
+        for (; v && *v; v++) {
+            mu_auto_buf struct mu_buf each = {0};
+            mu_buf_appendf(&each, "--%s=%s", row->name, *v);
+            if (each.failed || mu_strv_append(out, mu_buf_str(&each)))
+                return MUSTER_ENOMEM;
+        }
         return 0;
-    return 2;
+    default:
+        memcpy(&s, at, sizeof s);
+        if (!s)
+            return 0;
+        mu_buf_appendf(&b, "=%s", s);
+    }
+    return b.failed ? MUSTER_ENOMEM : mu_strv_append(out, mu_buf_str(&b));
+}
+
+struct sight {
+    FILE *raw;
+    json_t *measurements, *skipped;
+    bool bar, quiet, raw_failed;
+    uint64_t began, said;
+    const char *name;
+};
+
+static void progress(struct sight *s, double done)
+{
+    char gone[32], left[32], bar[31];
+    uint64_t now = mu_now(), took = now - s->began;
+
+    if (s->quiet || done <= 0 || (!s->bar && now - s->said < 10 * MU_SEC))
+        return;
+    s->said = now;
+    mu_str_fmt_duration(gone, sizeof gone, took);
+    mu_str_fmt_duration(left, sizeof left, (uint64_t)((double)took * (1 - done) / done));
+    if (!s->bar) {
+        fprintf(stderr, "bench %s: %.0f %%, %s gone, about %s left\n", s->name, done * 100, gone, left);
+        return;
+    }
+    size_t full = (size_t)(done * 30);
+    memset(bar, '#', full);
+    memset(bar + full, '.', 30 - full);
+    bar[30] = 0;
+    fprintf(stderr, "\r\033[Kbench %s [%s] %3.0f %%, %s gone, about %s left", s->name, bar, done * 100, gone, left);
+}
+
+static void on_line(void *arg, const char *line, json_t *root)
+{
+    struct sight *s = arg;
+    const char *kind = json_string_value(json_object_get(root, "kind"));
+
+    if (!strcmp(kind, "progress")) {
+        double done = json_number_value(json_object_get(root, "done"));
+        progress(s, done > 1 ? 1 : done);
+        return;
+    }
+    if (!strcmp(kind, "run"))
+        s->began = s->said = mu_now();
+    if (s->raw && (fputs(line, s->raw) < 0 || fflush(s->raw)))
+        s->raw_failed = true;
+    if (!strcmp(kind, "measurement"))
+        json_array_append(s->measurements, root);
+    else if (!strcmp(kind, "skip"))
+        json_array_append(s->skipped, root);
+}
+
+static int run(const struct bench *b, const struct opts *o, struct mu_err *err)
+{
+    struct sight s = {.name = b->name, .quiet = o->quiet, .bar = isatty(2), .began = mu_now()};
+    char **run = NULL, **rank = NULL;
+    int rc = 0, code = 0;
+
+    if (!o->ranks && !o->nodes && !o->ppn)
+        rc = mu_strv_append(&run, b->ranks);
+    if (!rc && b->bind && !o->bind)
+        rc = mu_strv_append(&run, "--bind=none");
+    for (size_t i = 0; i < b->nrows && !rc; i++)
+        if (i < RUN_ROWS || i >= RUN_ROWS + OUR_ROWS)
+            rc = pass(&b->rows[i], o, i < RUN_ROWS ? &run : &rank);
+    s.measurements = json_array();
+    s.skipped = json_array();
+    if (rc || !s.measurements || !s.skipped) {
+        rc = mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
+        goto out;
+    }
+    if (o->raw && !(s.raw = fopen(o->raw, "ae"))) {
+        rc = mu_err_set(err, MUSTER_EARG, "--raw %s: %s", o->raw, strerror(errno));
+        goto out;
+    }
+    struct mu_bench_job job = {.name = b->name, .run = run, .rank = rank, .line = on_line, .arg = &s};
+    rc = code = mu_bench_run(&job, err);
+    if (s.bar && !s.quiet)
+        fputs("\r\033[K", stderr);
+    if (rc < 0)
+        goto out;
+    rc = 0;
+    if (json_array_size(s.measurements) || json_array_size(s.skipped) || !code) {
+        if (o->json)
+            rc = mu_bench_show_json(stdout, s.measurements, s.skipped, err);
+        else
+            mu_bench_show(stdout, s.measurements, s.skipped);
+    }
+    if (!rc && s.raw_failed)
+        rc = mu_err_set(err, MUSTER_EIO, "--raw %s: not all could be written", o->raw);
+out:
+    if (s.raw)
+        fclose(s.raw);
+    json_decref(s.measurements);
+    json_decref(s.skipped);
+    mu_strv_free(run);
+    mu_strv_free(rank);
+    return rc ? rc : code;
+}
+
+static void help(FILE *f)
+{
+    fputs("usage: muster bench NAME [OPTIONS]\n\n", f);
+    for (size_t i = 0; i < MU_COUNT(benches); i++)
+        fprintf(f, "  %-6s  %s\n", benches[i].name, benches[i].summary);
+    fputs("\n`muster bench NAME --help` lists the options.\n", f);
+}
+
+static int fail(const struct bench *b, const struct mu_err *err)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "bench %s", b->name);
+    return mu_cmd_fail(name, err);
+}
+
+static int start(const struct bench *b, int argc, char **argv)
+{
+    struct opts o = {0};
+    struct mu_err err = {0};
+    char text[80];
+    uint64_t ns;
+    int first, rc = mu_opt_parse(b->rows, b->nrows, argc, argv, MU_OPT_PERMUTE, &o, &first, &err), code = 0;
+
+    if (rc > 0) {
+        mu_opt_help(stdout, b->usage, b->rows, b->nrows);
+    } else {
+        if (!rc && first < argc)
+            rc = mu_err_set(&err, MUSTER_EARG, "unexpected argument '%s'", mu_str_show(text, sizeof text, argv[first]));
+        if (!rc && o.time && mu_str_duration(o.time, &ns))
+            rc = mu_err_set(&err, MUSTER_EARG, "--time %s: not a duration; use for example 500ms or 2s",
+                            mu_str_show(text, sizeof text, o.time));
+        if (!rc)
+            rc = b->check(&o, &err);
+        if (!rc)
+            rc = run(b, &o, &err);
+        code = rc < 0 ? fail(b, &err) : rc;
+    }
+    mu_opt_free(b->rows, b->nrows, &o);
+    return code;
 }
 
 int mu_cmd_bench(int argc, char **argv)
 {
-    struct opts o = {.ranks = 2};
-    struct mu_err err = {0};
-    char rank[4200], ranks[16], op[32], dtype[32], memory[32], samples[16], text[300], exe[4096];
-    uint64_t ns;
-    int first;
+    char text[80];
 
     if (argc < 2 || !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
-        FILE *out = argc < 2 ? stderr : stdout;
-        mu_opt_help(out, "muster bench coll [OPTIONS]", table, MU_COUNT(table));
-        return argc < 2 ? 2 : 0;
+        help(argc < 2 ? stderr : stdout);
+        return argc < 2 ? MU_EXIT_USAGE : 0;
     }
-    if (strcmp(argv[1], "coll")) {
-        fprintf(stderr, "muster bench: no benchmark '%s'; there is: coll\n", mu_str_show(text, sizeof text, argv[1]));
-        return MU_EXIT_USAGE;
-    }
-    int rc = mu_opt_parse(table, MU_COUNT(table), argc - 1, argv + 1, MU_OPT_PERMUTE, &o, &first, &err);
-    if (rc > 0) {
-        mu_opt_help(stdout, "muster bench coll [OPTIONS]", table, MU_COUNT(table));
-        return 0;
-    }
-    if (rc)
-        return usage_error(err.text);
-    if (first < argc - 1) {
-        snprintf(text, sizeof text, "unexpected argument '%s'", argv[1 + first]);
-        return usage_error(text);
-    }
-    if (check_sizes(&o, text, sizeof text))
-        return usage_error(text);
-    if (o.time && mu_str_duration(o.time, &ns)) {
-        snprintf(text, sizeof text, "--time %s: not a duration; use for example 500ms or 2s", o.time);
-        return usage_error(text);
-    }
-    if (mu_path_exe(exe, sizeof exe, &err))
-        return usage_error(err.text);
-    char *slash = strrchr(exe, '/');
-    if (slash)
-        *slash = 0;
-    snprintf(rank, sizeof rank, "%s/../libexec/muster/bench-rank", exe);
-    if (access(rank, X_OK)) {
-        fprintf(stderr, "muster bench coll: %s is missing; install muster whole (make install)\n", rank);
-        return 1;
-    }
-    char *args[48];
-    int n = 0;
-    snprintf(ranks, sizeof ranks, "%d", o.ranks);
-    snprintf(samples, sizeof samples, "%d", o.samples);
-#define ARG(a) args[n++] = (char *)(uintptr_t)(a)
-    ARG("bench coll"); /* as errors call it */
-    ARG("-n");
-    ARG(ranks);
-    ARG("--name");
-    ARG("bench.coll");
-    ARG("--restarts");
-    ARG("0");
-    if (o.bind) {
-        ARG("--bind");
-        ARG(o.bind);
-    }
-    if (o.oversubscribe)
-        ARG("--oversubscribe");
-    ARG(rank);
-    ARG("coll");
-    ARG("--op");
-    ARG(word(OPS, o.op, op, sizeof op));
-    ARG("--dtype");
-    ARG(word(DTYPES, o.dtype, dtype, sizeof dtype));
-    ARG("--memory");
-    ARG(word("private|mapped", o.memory, memory, sizeof memory));
-    const char *pairs[][2] = {{"--min", o.min}, {"--max", o.max}, {"--time", o.time}};
-    for (size_t i = 0; i < MU_COUNT(pairs); i++) {
-        if (pairs[i][1]) {
-            ARG(pairs[i][0]);
-            ARG(pairs[i][1]);
-        }
-    }
-    if (o.samples) {
-        ARG("--samples");
-        ARG(samples);
-    }
-    if (o.json)
-        ARG("--json");
-    if (o.quiet)
-        ARG("--quiet");
-#undef ARG
-    args[n] = NULL;
-    return mu_cmd_run(n, args);
+    for (size_t i = 0; i < MU_COUNT(benches); i++)
+        if (!strcmp(argv[1], benches[i].name))
+            return start(&benches[i], argc - 1, argv + 1);
+    fprintf(stderr, "muster bench: no benchmark '%s'; `muster bench --help` lists them\n",
+            mu_str_show(text, sizeof text, argv[1]));
+    return MU_EXIT_USAGE;
 }

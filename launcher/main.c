@@ -44,7 +44,7 @@ static const struct command {
     {"audit", mu_cmd_audit, "list who has changed what", 0},
     {"top", mu_cmd_top, "watch nodes and jobs", 0},
     {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},
-    {"bench", mu_cmd_bench, "measure collectives and check their results", 0},
+    {"bench", mu_cmd_bench, "measure nodes, links and collectives", 0},
     {"topo", mu_cmd_topo, "show this machine and where ranks would go", 0},
     {"doctor", mu_cmd_doctor, "check what muster needs on this machine", 0},
     {"controller", mu_controller_main, "the pool's daemon", HIDDEN},

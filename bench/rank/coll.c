@@ -1,38 +1,43 @@
-/* Collectives of the library: correctness first, then time. A sample is the slowest rank's time of a batch, divided by
- * the calls in it; inputs are written anew before each batch. */
+/* Collectives of the library: correctness first, then time. Two ways to time: batches (a sample is the slowest rank's
+ * time of a batch, divided by the calls in it), and single calls that all ranks begin at one common time (a sample is
+ * the time until the last rank is done; those that somebody began late are dropped). Inputs are written anew each time.
+ */
 #include <math.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/rank/mpi_wire.h"
 #include "bench/rank/rank.h"
 #include "bench/stats.h"
-#include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/opt.h"
 #include "runtime/base/str.h"
 
+enum { AS_USUAL, IN_PLACE, OUT_OF_PLACE };
+enum { IN_BATCHES, FROM_START };
+
 struct opts {
+    struct mu_room_opts room;
     const char *op, *dtype;
-    uint64_t min, max, budget;
-    int samples;
-    int memory;
-    bool json, quiet;
+    uint64_t min, max;
+    int samples, memory, place, timing, planted_late;
 };
 
 struct ctx {
+    struct mu_room *room;
     muster_comm *comm;
     int rank, size;
-    char *send, *recv;
-    size_t count; /* elements the call is given */
+    char *one, *other; /* buffers */
+    char *send, *recv; /* where the call has its data */
+    size_t count;      /* elements the call is given */
     muster_dtype dtype;
     size_t width;
 };
 
-/* send_n, recv_n: buffers in elements per element of count; total: S counts all ranks' blocks. root's or everybody's.
- */
+/* send_all, recv_all: the buffer holds count elements for each rank. in_place: as it is usually measured. */
 struct op_row {
     const char *name;
     bool send_all, recv_all, in_place;
@@ -41,7 +46,7 @@ struct op_row {
 
 static int call_allreduce(struct ctx *c)
 {
-    return muster_allreduce(c->recv, c->recv, c->count, c->dtype, MUSTER_SUM, c->comm);
+    return muster_allreduce(c->send, c->recv, c->count, c->dtype, MUSTER_SUM, c->comm);
 }
 static int call_reduce(struct ctx *c)
 {
@@ -80,17 +85,19 @@ static const struct {
 };
 
 static const struct mu_opt table[] = {
+    MU_ROOM_ROWS(struct opts, room),
     {"op", 0, MU_OPT_STRING, offsetof(struct opts, op), "OP",
-     "allreduce, reduce, reduce_scatter, allgather, broadcast, alltoall"},
+     "allreduce, reduce, reduce_scatter, allgather, broadcast, alltoall, all"},
     {"dtype", 0, MU_OPT_STRING, offsetof(struct opts, dtype), "TYPE", "float32, float64, int32, int64, uint8"},
     {"min", 0, MU_OPT_SIZE, offsetof(struct opts, min), "SIZE", "smallest message"},
     {"max", 0, MU_OPT_SIZE, offsetof(struct opts, max), "SIZE", "largest message"},
-    {"time", 0, MU_OPT_DURATION, offsetof(struct opts, budget), "TIME", "measure each size for so long at most"},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3,
      .max = 100000},
     {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped", "malloc, or muster_mem_alloc"},
-    {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON, schema muster.bench/1"},
-    {"quiet", 'q', MU_OPT_FLAG, offsetof(struct opts, quiet), NULL, "no progress on stderr"},
+    {"place", 0, MU_OPT_CHOICE, offsetof(struct opts, place), "usual|in|out", "result over the input, or beside it"},
+    {"timing", 0, MU_OPT_CHOICE, offsetof(struct opts, timing), "batch|start", "batches, or calls from a common start"},
+    {"planted-late", 0, MU_OPT_INT, offsetof(struct opts, planted_late), "US", NULL,
+     .max = 1000000}, /* for tests: rank 1 */
 };
 
 /* Small integers: exact in every type, and a sum over ranks and positions that a swapped block would change. */
@@ -135,13 +142,29 @@ static bool is(const struct ctx *c, size_t i, unsigned v)
     }
 }
 
+static bool is_in_place(const struct op_row *op, const struct opts *o)
+{
+    return op->call == call_broadcast || o->place == IN_PLACE || (o->place == AS_USUAL && op->in_place);
+}
+
+static void set_place(struct ctx *c, const struct op_row *op, const struct opts *o)
+{
+    size_t block = c->count * c->width * (size_t)c->rank;
+
+    c->send = c->one;
+    c->recv = c->other;
+    if (!is_in_place(op, o))
+        return;
+    c->send = op->recv_all && !op->send_all ? c->other + block : c->other;
+    c->recv = op->send_all && !op->recv_all ? c->other + block : c->other;
+}
+
 static void fill(struct ctx *c, const struct op_row *op)
 {
     size_t n = c->count * (op->send_all ? (size_t)c->size : 1);
-    char *buf = op->in_place ? c->recv : c->send;
 
     for (size_t i = 0; i < n; i++)
-        put(c, buf, i, pattern(c->rank, i));
+        put(c, c->send, i, pattern(c->rank, i));
 }
 
 static unsigned expected(const struct ctx *c, const struct op_row *op, size_t i)
@@ -172,26 +195,39 @@ static int64_t wrong_here(struct ctx *c, const struct op_row *op)
 }
 
 struct line {
-    uint64_t bytes;
-    struct mu_stats st;
+    size_t n, dropped;
+    double *v;      /* us */
+    double mine[2]; /* of this rank, medians: how late it came, how long it was in the call; us */
     int64_t wrong;
 };
 
-static int measure(struct ctx *c, const struct op_row *op, const struct opts *o, struct line *out)
+static double to_us(uint64_t ns)
 {
-    int rc, batch = out->bytes <= 4096 ? 100 : out->bytes <= 65536 ? 10 : 1;
-    int64_t wrong, go = 1;
-    size_t n = 0;
-    mu_auto_free double *v = malloc((size_t)o->samples * sizeof *v);
+    return (double)ns / 1e3;
+}
 
-    if (!v)
+static void set_mine(struct line *l, double *arrive, double *took, size_t n)
+{
+    struct mu_stats st;
+
+    if (!n)
+        return;
+    if (arrive) {
+        mu_stats_of(arrive, n, &st);
+        l->mine[0] = st.p50;
+    }
+    mu_stats_of(took, n, &st);
+    l->mine[1] = st.p50;
+}
+
+static int in_batches(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l)
+{
+    int rc, batch = bytes <= 4096 ? 100 : bytes <= 65536 ? 10 : 1;
+    mu_auto_free double *took = malloc((size_t)o->samples * sizeof *took);
+    int64_t go = 1;
+
+    if (!took)
         return MUSTER_ENOMEM;
-    fill(c, op);
-    if ((rc = op->call(c)))
-        return rc;
-    wrong = wrong_here(c, op);
-    if ((rc = muster_allreduce(&wrong, &out->wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm)))
-        return rc;
     uint64_t begin = mu_now();
     for (int i = 0; i < o->samples + 1 && go; i++) {
         fill(c, op);
@@ -201,17 +237,146 @@ static int measure(struct ctx *c, const struct op_row *op, const struct opts *o,
         for (int k = 0; k < batch; k++)
             if ((rc = op->call(c)))
                 return rc;
-        double t = (double)(mu_now() - t0) / batch, slowest;
+        double t = to_us(mu_now() - t0) / batch, slowest;
         if ((rc = muster_allreduce(&t, &slowest, 1, MUSTER_FLOAT64, MUSTER_MAX, c->comm)))
             return rc;
-        if (i) /* the first one warms up */
-            v[n++] = slowest;
-        go = n < 3 || mu_now() - begin < o->budget;
+        if (i) { /* the first one warms up */
+            took[l->n] = t;
+            l->v[l->n++] = slowest;
+        }
+        go = l->n < 3 || mu_now() - begin < o->room.budget;
         if ((rc = muster_broadcast(&go, 1, MUSTER_INT64, 0, c->comm)))
             return rc;
     }
-    mu_stats_of(v, n, &out->st);
+    set_mine(l, NULL, took, l->n);
     return 0;
+}
+
+/* The common start lies so far ahead that all have heard of it; too short is seen from who comes late. */
+static int from_start(struct ctx *c, const struct op_row *op, const struct opts *o, struct line *l, struct mu_err *err)
+{
+    struct mu_series_rule rule = {.least = 6, .most = (size_t)o->samples, .width = 0.01, .budget_ns = o->room.budget};
+    struct mu_series series = {0};
+    mu_auto_free double *took = malloc((size_t)(o->samples + 6) * sizeof *took);
+    mu_auto_free double *came = malloc((size_t)(o->samples + 6) * sizeof *came);
+    mu_auto_free double *all = malloc((size_t)c->size * 3 * sizeof *all);
+    uint64_t ahead = 500000, begin = mu_now(), start;
+    size_t n = 0;
+    int rc = took && came && all ? mu_series_begin(&series, &rule, err) : mu_err_set(err, MUSTER_ENOMEM, "no memory");
+
+    for (unsigned i = 0; !rc; i++) {
+        fill(c, op);
+        if (o->planted_late && c->rank == 1)
+            nanosleep(&(struct timespec){.tv_nsec = o->planted_late * 1000L}, NULL);
+        start = mu_room_common(c->room, mu_now()) + ahead;
+        if ((rc = mu_wire_tell(&start, sizeof start, 0, err)) || !start)
+            break;
+        uint64_t at = mu_room_ours(c->room, start), entry = mu_now();
+        bool late = entry > at;
+        while (entry < at) {
+            if (c->room->shared)
+                sched_yield();
+            entry = mu_now();
+        }
+        late = late || entry > at + 20000;
+        if ((rc = op->call(c)))
+            break;
+        uint64_t end = mu_now();
+        double mine[3] = {(double)(int64_t)(mu_room_common(c->room, end) - start) / 1e3, late, to_us(entry - at)},
+               last = 0;
+        if ((rc = mu_wire_all(mine, 3, all, err)))
+            break;
+        bool drop = !i;
+        for (int r = 0; r < c->size; r++) {
+            last = fmax(last, all[3 * r]);
+            drop = drop || all[3 * r + 1] > 0;
+        }
+        /* somebody may be late always */
+        bool out_of_time = mu_now() - begin >= (n < 6 ? 5 : 2) * o->room.budget;
+        if (drop) {
+            l->dropped += i > 0;
+            if (i > 2 && l->dropped > 2 * n && ahead < 20 * MU_MS)
+                ahead *= 2;
+        } else if (n < series.rule.most) {
+            came[n] = entry > at ? to_us(entry - at) : 0;
+            took[n] = to_us(end - entry);
+            l->v[n++] = last;
+            out_of_time = mu_series_add(&series, last, mu_now()) != MU_SERIES_MORE || out_of_time;
+        }
+        double stop = c->rank == 0 && out_of_time; /* rank 0's clock decides */
+        if ((rc = mu_wire_tell(&stop, sizeof stop, 0, err)) || stop > 0)
+            break;
+    }
+    l->n = n;
+    if (!rc)
+        set_mine(l, came, took, n);
+    mu_series_free(&series);
+    return rc;
+}
+
+static int measure(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l,
+                   struct mu_err *err)
+{
+    int64_t wrong;
+    int rc;
+
+    set_place(c, op, o);
+    fill(c, op);
+    if ((rc = op->call(c)))
+        return rc;
+    wrong = wrong_here(c, op);
+    if ((rc = muster_allreduce(&wrong, &l->wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm)))
+        return rc;
+    return o->timing == FROM_START ? from_start(c, op, o, l, err) : in_batches(c, op, o, bytes, l);
+}
+
+static int report(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, int trial,
+                  struct line *l, double t, struct mu_err *err)
+{
+    size_t n = (size_t)c->size;
+    mu_auto_free double *all = malloc(4 * n * sizeof *all);
+    char name[40];
+    struct mu_stats st;
+
+    if (!all)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for figures of %d ranks", c->size);
+    int rc = mu_wire_all(l->mine, 2, all, err);
+    if (rc || c->rank)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        all[2 * n + i] = all[2 * i];
+        all[3 * n + i] = all[2 * i + 1];
+    }
+    snprintf(name, sizeof name, "coll.%s", op->name);
+    struct mu_record m = {
+        .name = name,
+        .unit = "us",
+        .scope = MU_RECORD_GROUP,
+        .to = -1,
+        .op = op->name,
+        .dtype = o->dtype,
+        .memory = o->memory ? "mapped" : "private",
+        .place = is_in_place(op, o) ? "in" : "out",
+        .timing = o->timing == FROM_START ? "start" : "batch",
+        .transport = "muster",
+        .size = bytes,
+        .values = l->v,
+        .n = l->n,
+        .arrive_us = o->timing == FROM_START ? all + 2 * n : NULL,
+        .time_us = all + 3 * n,
+        .nranks = c->size,
+        .late = o->timing == FROM_START ? (double)l->dropped / (double)(l->n + l->dropped ? l->n + l->dropped : 1) : -1,
+        .wrong = l->wrong,
+        .trial = trial,
+        .order = c->room->order,
+        .t = t};
+    mu_auto_free double *sorted = malloc((l->n + 1) * sizeof *sorted);
+    if (sorted && l->n) {
+        memcpy(sorted, l->v, l->n * sizeof *sorted);
+        mu_stats_of(sorted, l->n, &st);
+        m.flags = mu_stats_width(&st) > 0.01 ? MU_RECORD_NOISY : 0;
+    }
+    return mu_room_add(c->room, &m, err);
 }
 
 static void *grab(const struct opts *o, size_t bytes)
@@ -227,63 +392,19 @@ static void release(const struct opts *o, void *p)
         free(p);
 }
 
-static void print(const struct opts *o, const struct ctx *c, const struct line *v, size_t n)
+static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
 {
-    double factor = mu_stats_busbw_factor(o->op, c->size);
-    mu_auto_buf struct mu_buf b = {0};
-    char size[32];
+    bool known = !strcmp(o->op, "all");
 
-    if (!o->json)
-        mu_buf_appendf(&b, "# %s %s, %d ranks, %s memory\n%10s %8s %12s %12s %12s %10s %10s %6s\n", o->op, o->dtype,
-                       c->size, o->memory ? "mapped" : "private", "size", "samples", "median us", "min us", "p99 us",
-                       "algbw GB/s", "busbw GB/s", "wrong");
-    else
-        mu_buf_puts(&b, "{\"schema\":\"muster.bench/1\",\"tests\":[");
-    for (size_t i = 0; i < n; i++) {
-        double gbs = v[i].st.p50 > 0 ? (double)v[i].bytes / v[i].st.p50 : 0;
-        if (o->json)
-            mu_buf_appendf(&b,
-                           "%s\n{\"name\":\"coll.%s\",\"op\":\"%s\",\"dtype\":\"%s\",\"bytes\":%llu,\"ranks\":%d,"
-                           "\"memory\":\"%s\",\"n\":%zu,\"p50_us\":%.3f,\"min_us\":%.3f,\"p99_us\":%.3f,"
-                           "\"ci95_us\":[%.3f,%.3f],\"algbw_gbs\":%.4f,\"busbw_gbs\":%.4f,\"wrong\":%lld}",
-                           i ? "," : "", o->op, o->op, o->dtype, (unsigned long long)v[i].bytes, c->size,
-                           o->memory ? "mapped" : "private", v[i].st.n, v[i].st.p50 / 1e3, v[i].st.min / 1e3,
-                           v[i].st.p99 / 1e3, v[i].st.ci_low / 1e3, v[i].st.ci_high / 1e3, gbs, gbs * factor,
-                           (long long)v[i].wrong);
-        else
-            mu_buf_appendf(&b, "%10s %8zu %12.2f %12.2f %12.2f %10.3f %10.3f %6lld\n",
-                           mu_str_fmt_size(size, sizeof size, v[i].bytes), v[i].st.n, v[i].st.p50 / 1e3,
-                           v[i].st.min / 1e3, v[i].st.p99 / 1e3, gbs, gbs * factor, (long long)v[i].wrong);
-    }
-    if (o->json)
-        mu_buf_puts(&b, "]}\n");
-    fputs(mu_buf_str(&b), stdout);
-    fflush(stdout);
-}
-
-static int parse(int argc, char **argv, struct opts *o, struct ctx *c, const struct op_row **op, struct mu_err *err)
-{
-    int first, rc = mu_opt_parse(table, MU_COUNT(table), argc, argv, MU_OPT_PERMUTE, o, &first, err);
-
-    if (rc > 0) {
-        if (c->rank == 0)
-            mu_opt_help(stdout, "muster bench coll [-n RANKS] [OPTIONS]", table, MU_COUNT(table));
-        return 1;
-    }
-    if (rc)
-        return rc;
-    if (first < argc)
-        return mu_err_set(err, MUSTER_EARG, "unexpected argument '%s'", argv[first]);
     for (size_t i = 0; i < MU_COUNT(ops); i++)
-        if (!strcmp(ops[i].name, o->op))
-            *op = &ops[i];
+        known = known || !strcmp(ops[i].name, o->op);
     for (size_t i = 0; i < MU_COUNT(dtypes); i++) {
         if (!strcmp(dtypes[i].name, o->dtype)) {
             c->dtype = dtypes[i].dtype;
             c->width = dtypes[i].width;
         }
     }
-    if (!*op)
+    if (!known)
         return mu_err_set(err, MUSTER_EARG, "--op %s: not an operation; --help lists them", o->op);
     if (!c->width)
         return mu_err_set(err, MUSTER_EARG, "--dtype %s: not a type of this benchmark; --help lists them", o->dtype);
@@ -294,53 +415,73 @@ static int parse(int argc, char **argv, struct opts *o, struct ctx *c, const str
     return 0;
 }
 
-int mu_bench_coll(int argc, char **argv, struct mu_err *err)
+/* One operation and size. */
+static int one(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, int trial,
+               struct mu_err *err)
 {
-    struct opts o = {
-        .op = "allreduce", .dtype = "float32", .min = 8, .max = 64 << 20, .budget = 2 * MU_SEC, .samples = 1000};
-    struct ctx c = {.comm = muster_world()};
-    const struct op_row *op = NULL;
-    struct line lines[64];
-    size_t n = 0;
+    size_t blocks = op->send_all || op->recv_all ? (size_t)c->size : 1;
+    struct line l = {0};
+    double t = (double)mu_wall() / 1e9;
+    int rc = 0;
 
-    c.rank = muster_rank(c.comm);
-    c.size = muster_size(c.comm);
-    int rc = parse(argc, argv, &o, &c, &op, err);
-    if (rc)
-        return rc > 0 ? 0 : rc;
-    bool total = op->send_all || op->recv_all;
-    c.send = grab(&o, o.max + c.width * (size_t)c.size);
-    c.recv = grab(&o, o.max + c.width * (size_t)c.size);
-    if (!c.send || !c.recv) {
+    c->count = bytes / c->width / blocks;
+    if (!c->count)
+        return 0;
+    l.v = malloc((size_t)(o->samples + 6) * sizeof *l.v);
+    if (!l.v)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for %d samples", o->samples);
+    if (o->timing == FROM_START)
+        rc = mu_room_sync(c->room, err);
+    bytes = c->count * c->width * blocks;
+    if (!rc)
+        rc = measure(c, op, o, bytes, &l, err);
+    if (!rc)
+        rc = report(c, op, o, bytes, trial, &l, t, err);
+    c->room->order++;
+    free(l.v);
+    return rc;
+}
+
+int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *err)
+{
+    struct opts o = {.room = {.trials = 1, .budget = 2 * MU_SEC},
+                     .op = "allreduce",
+                     .dtype = "float32",
+                     .min = 8,
+                     .max = 64 << 20,
+                     .samples = 1000};
+    struct ctx c = {.room = room, .comm = room->comm, .rank = room->rank, .size = room->size};
+    int done = 0, sizes = 0, nops = 0;
+    int rc = mu_room_begin(room, table, MU_COUNT(table), argc, argv, &o, &o.room, err);
+
+    if (rc || (rc = check(&o, &c, err)))
+        return rc;
+    c.one = grab(&o, o.max + c.width * (size_t)c.size);
+    c.other = grab(&o, o.max + c.width * (size_t)c.size);
+    if (!c.one || !c.other) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for two buffers of %llu bytes; lower --max",
                         (unsigned long long)o.max);
         goto out;
     }
-    memset(c.send, 0, o.max);
-    memset(c.recv, 0, o.max);
-    uint64_t start = mu_now();
-    for (uint64_t bytes = o.min; bytes <= o.max && n < MU_COUNT(lines); bytes *= 2) {
-        c.count = bytes / c.width / (total ? (size_t)c.size : 1);
-        if (!c.count)
-            continue;
-        lines[n].bytes = c.count * c.width * (total ? (size_t)c.size : 1);
-        if (c.rank == 0 && !o.quiet) {
-            char t[32];
-            fprintf(stderr, "bench coll: %s, size %zu of %d, %s gone\n", o.op, n + 1,
-                    1 + (int)floor(log2((double)o.max / (double)o.min)),
-                    mu_str_fmt_duration(t, sizeof t, mu_now() - start));
+    memset(c.one, 0, o.max);
+    memset(c.other, 0, o.max);
+    for (uint64_t bytes = o.min; bytes <= o.max && sizes < 64; bytes *= 2)
+        sizes++;
+    for (size_t i = 0; i < MU_COUNT(ops); i++)
+        nops += !strcmp(o.op, "all") || !strcmp(o.op, ops[i].name);
+    for (int trial = 0; trial < o.room.trials; trial++) {
+        for (size_t i = 0; i < MU_COUNT(ops); i++) {
+            if (strcmp(o.op, "all") && strcmp(o.op, ops[i].name))
+                continue;
+            for (int k = 0; k < sizes; k++) {
+                if ((rc = one(&c, &ops[i], &o, o.min << k, trial, err)) ||
+                    (rc = mu_room_flush(room, (double)++done / (nops * sizes * o.room.trials), err)))
+                    goto out;
+            }
         }
-        if ((rc = measure(&c, op, &o, &lines[n])))
-            goto out;
-        n++;
     }
-    if (c.rank == 0)
-        print(&o, &c, lines, n);
-    for (size_t i = 0; i < n; i++)
-        if (lines[i].wrong)
-            rc = 5; /* data corruption, as `muster accept` has it */
 out:
-    release(&o, c.send);
-    release(&o, c.recv);
+    release(&o, c.one);
+    release(&o, c.other);
     return rc;
 }

@@ -1,10 +1,69 @@
-/* Benchmark ranks: one program, one row of the table in main.c a benchmark. Rank 0 prints. */
+/* Benchmark ranks: one program, one row of the table in main.c a benchmark. What they have in common is the room: who
+ * is where, common clocks, and the lines of measurements (docs/formats.md) on their way to rank 0, which prints them.
+ * To add a benchmark: a file here, a row in main.c, one in launcher/bench_cmd.c, a section in docs/man/muster-bench.1.
+ */
 #ifndef MU_BENCH_RANK_H
 #define MU_BENCH_RANK_H
 
+#include "bench/clockfit.h"
+#include "bench/record.h"
 #include "muster.h"
 #include "runtime/base/err.h"
+#include "runtime/base/opt.h"
 
-int mu_bench_coll(int argc, char **argv, struct mu_err *err);
+struct mu_room {
+    const char *bench;
+    muster_comm *comm;
+    int rank, size;
+    char (*hosts)[64];             /* each once, in the order of their lowest ranks */
+    int nhosts, *host_of, *leader; /* leader: of each host its lowest rank */
+    const char *host;
+    bool shared;              /* more ranks here than CPUs, or told so by MUSTER_YIELD */
+    struct mu_clockfit clock; /* theirs: rank 0's */
+    uint64_t began;
+    struct mu_buf lines; /* of this rank */
+    int launch, order;   /* order: of the next measurement, the same at all ranks */
+    uint64_t seed;
+    double wrong;
+    int measurements; /* at rank 0 */
+};
+
+/* Options that every benchmark has; put MU_ROOM_ROWS(struct, field) first in its table. */
+struct mu_room_opts {
+    int launch, trials, at_once;
+    uint64_t seed, budget;
+};
+#define MU_ROOM_ROWS(s, f)                                                                                             \
+    {"launch", 0, MU_OPT_INT, offsetof(s, f.launch), "N", "number of this launch in its series", .max = 1000000},      \
+        {"trials", 0, MU_OPT_INT, offsetof(s, f.trials), "N", "repetitions", .min = 1, .max = 1000},                   \
+        {"at-once",     0, MU_OPT_INT, offsetof(s, f.at_once), "N", "hosts or pairs that measure at a time; 0: all",   \
+         .max = 1000000},                                                                                              \
+        {"seed", 0, MU_OPT_U64, offsetof(s, f.seed), "N", "of the random order"},                                      \
+    {                                                                                                                  \
+        "time", 0, MU_OPT_DURATION, offsetof(s, f.budget), "TIME", "for each measurement at most"                      \
+    }
+
+/* Collective. Who is where; opens the wire between the ranks. */
+int mu_room_open(struct mu_room *, const char *bench, struct mu_err *);
+void mu_room_close(struct mu_room *);
+/* Parses, seeds, and prints the line `run`. 1: there is nothing to do. */
+int mu_room_begin(struct mu_room *, const struct mu_opt *, size_t n, int argc, char **argv, void *opts,
+                  struct mu_room_opts *, struct mu_err *);
+/* Collective: fits the clocks anew, or for the first time; the lines `clock`. */
+int mu_room_sync(struct mu_room *, struct mu_err *);
+/* Rank 0's time of our time now, and the other way. */
+uint64_t mu_room_common(const struct mu_room *, uint64_t ours);
+uint64_t mu_room_ours(const struct mu_room *, uint64_t common);
+/* Adds a measurement of this rank; launch, t, transport's flags and order are put in. */
+int mu_room_add(struct mu_room *, struct mu_record *, struct mu_err *);
+void mu_room_skip(struct mu_room *, const char *name, const char *reason);
+/* Collective: brings the lines to rank 0, which prints them and how far we are. */
+int mu_room_flush(struct mu_room *, double done, struct mu_err *);
+/* Collective: the line `end`. */
+int mu_room_end(struct mu_room *, struct mu_err *);
+
+int mu_bench_node(struct mu_room *, int argc, char **argv, struct mu_err *err);
+int mu_bench_pair(struct mu_room *, int argc, char **argv, struct mu_err *err);
+int mu_bench_coll(struct mu_room *, int argc, char **argv, struct mu_err *err);
 
 #endif

@@ -25,8 +25,8 @@ ROWS
 # header (regular expression) <tab> the only files that may include it (regular expression), besides tests
 only_in=$(
     cat <<'ROWS'
-mpi\.h	(runtime/include/muster_mpi\.h|runtime/rank/mpi_[a-z_]*\.c|collectives/mpi_[a-z0-9_]*\.[ch])
-muster_mpi\.h	runtime/rank/mpi_[a-z_]*\.c
+mpi\.h	(bench/rank/mpi_[a-z_]*\.c|runtime/include/muster_mpi\.h|runtime/rank/mpi_[a-z_]*\.c|collectives/mpi_[a-z0-9_]*\.[ch])
+muster_mpi\.h	(runtime/rank|bench/rank)/mpi_[a-z_]*\.c
 pmix.*\.h	runtime/keeper/.*
 hwloc.*	topo/.*
 sqlite3\.h	launcher/.*

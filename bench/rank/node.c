@@ -1,0 +1,140 @@
+/* muster bench node: what one host can do, all hosts side by side or a few at a time. */
+#include "bench/rank/node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/pairs.h"
+#include "bench/rank/mpi_wire.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/nvlib.h"
+
+static const struct mu_opt table[] = {
+    MU_ROOM_ROWS(struct mu_node_opts, room),
+    {"memory-size", 0, MU_OPT_SIZE, offsetof(struct mu_node_opts, memory), "SIZE", "memory that is used"},
+    {"disk-size", 0, MU_OPT_SIZE, offsetof(struct mu_node_opts, disk), "SIZE", "size of the file"},
+    {"dir", 0, MU_OPT_STRING, offsetof(struct mu_node_opts, dir), "DIR", "where the file is made, for a moment"},
+    {"tests", 0, MU_OPT_STRING, offsetof(struct mu_node_opts, tests), "NAME,...", "mem, memtest, cpu, disk, gpu"},
+};
+
+/* A new test of a host is a row here. */
+static const struct row {
+    const char *group, *name, *unit;
+    bool more;
+    size_t least;
+    int (*run)(struct mu_node *, int which, struct mu_err *);
+    int which;
+} rows[] = {
+    {"mem", "node.mem.copy", "GB/s", true, 8, mu_node_stream, 0},
+    {"mem", "node.mem.scale", "GB/s", true, 8, mu_node_stream, 1},
+    {"mem", "node.mem.add", "GB/s", true, 8, mu_node_stream, 2},
+    {"mem", "node.mem.triad", "GB/s", true, 8, mu_node_stream, 3},
+    {"memtest", "node.mem.test", "errors", false, 1, mu_node_memtest, 0},
+    {"cpu", "node.cpu.fma", "GFLOP/s", true, 8, mu_node_fma, 0},
+    {"cpu", "node.cpu.gemm", "GFLOP/s", true, 8, mu_node_gemm, 0},
+    {"disk", "node.disk.write", "GB/s", true, 8, mu_node_disk, 0},
+    {"disk", "node.disk.read", "GB/s", true, 8, mu_node_disk, 1},
+    {"gpu", "node.gpu", "GB/s", true, 8, mu_node_gpu, 0},
+};
+
+int mu_node_gpu(struct mu_node *n, int which, struct mu_err *err)
+{
+    void *handle;
+
+    (void)n;
+    (void)which;
+    if (mu_nvlib_open(MU_NVLIB_CUDA, &handle, NULL))
+        return mu_err_set(err, MUSTER_ENOSYS, "no GPU");
+    return mu_err_set(err, MUSTER_ENOSYS, "tests of GPUs are not in this version");
+}
+
+static bool wanted(const struct mu_node_opts *o, const char *group)
+{
+    size_t len = strlen(group);
+
+    for (const char *p = o->tests; p && *p; p += strcspn(p, ","), p += *p == ',')
+        if (strcspn(p, ",") == len && !strncmp(p, group, len))
+            return true;
+    return !o->tests;
+}
+
+static int one(struct mu_node *n, const struct row *r, int trial, int order, struct mu_err *err)
+{
+    struct mu_series_rule rule = {.least = r->least, .most = 1000, .width = 0.01, .budget_ns = n->o->room.budget};
+    struct mu_err why = {0};
+    struct mu_stats st;
+
+    n->record = (struct mu_record){.name = r->name,
+                                   .unit = r->unit,
+                                   .more_is_better = r->more,
+                                   .scope = MU_RECORD_NODE,
+                                   .from = n->room->rank,
+                                   .from_host = n->room->host,
+                                   .late = -1,
+                                   .wrong = MU_RECORD_UNCHECKED,
+                                   .trial = trial,
+                                   .order = order,
+                                   .t = (double)mu_wall() / 1e9};
+    int rc = mu_series_begin(&n->series, &rule, err);
+    if (rc)
+        return rc;
+    if (r->run(n, r->which, &why)) {
+        if (!trial)
+            mu_room_skip(n->room, r->name, why.text);
+    } else {
+        n->record.values = n->series.v;
+        n->record.n = n->series.n;
+        if (r->least > 1 && mu_series_stats(&n->series, &st) && mu_stats_width(&st) > rule.width)
+            n->record.flags |= MU_RECORD_NOISY;
+        rc = mu_room_add(n->room, &n->record, err);
+    }
+    mu_series_free(&n->series);
+    return rc;
+}
+
+static int check_names(const struct mu_node_opts *o, struct mu_err *err)
+{
+    for (const char *p = o->tests; p && *p; p += strcspn(p, ","), p += *p == ',') {
+        size_t len = strcspn(p, ",");
+        bool known = false;
+        for (size_t i = 0; i < MU_COUNT(rows); i++)
+            known = known || (strlen(rows[i].group) == len && !strncmp(p, rows[i].group, len));
+        if (!known)
+            return mu_err_set(err, MUSTER_EARG, "--tests %.*s: not a test; there are mem, memtest, cpu, disk, gpu",
+                              (int)(len < 40 ? len : 40), p);
+    }
+    return 0;
+}
+
+int mu_bench_node(struct mu_room *room, int argc, char **argv, struct mu_err *err)
+{
+    struct mu_node_opts o = {.room = {.trials = 1, .budget = MU_SEC}, .memory = 256 << 20, .disk = 256 << 20};
+    struct mu_node n = {.room = room, .o = &o};
+    uint32_t turn[MU_COUNT(rows)], nrows = 0;
+    int rc = mu_room_begin(room, table, MU_COUNT(table), argc, argv, &o, &o.room, err);
+    bool mine = room->leader[room->host_of[room->rank]] == room->rank;
+
+    if (rc || (rc = check_names(&o, err)))
+        return rc;
+    if (mine && (rc = mu_crew_new(&n.crew, err)))
+        return rc;
+    int groups = o.room.at_once ? (room->nhosts + o.room.at_once - 1) / o.room.at_once : 1, done = 0;
+    for (uint32_t i = 0; i < MU_COUNT(rows); i++)
+        if (wanted(&o, rows[i].group))
+            turn[nrows++] = i;
+    for (int trial = 0; trial < o.room.trials && !rc; trial++) {
+        uint64_t seed = room->seed + (uint64_t)trial; /* the same order on all hosts */
+        mu_pairs_shuffle(turn, nrows, &seed);
+        for (uint32_t i = 0; i < nrows && !rc; i++) {
+            for (int g = 0; g < groups && !rc; g++) {
+                if (mine && room->host_of[room->rank] % groups == g)
+                    rc = one(&n, &rows[turn[i]], trial, (int)(trial * (int)nrows + (int)i), err);
+                if (!rc)
+                    rc = mu_room_flush(room, (double)++done / ((double)nrows * groups * o.room.trials), err);
+            }
+        }
+    }
+    mu_crew_free(n.crew);
+    return rc;
+}

@@ -1,0 +1,32 @@
+/* Tests of one host, each a row of a table in node.c. */
+#ifndef MU_BENCH_NODE_H
+#define MU_BENCH_NODE_H
+
+#include "bench/rank/crew.h"
+#include "bench/rank/rank.h"
+#include "bench/stats.h"
+
+struct mu_node_opts {
+    struct mu_room_opts room;
+    uint64_t memory, disk;
+    const char *dir, *tests;
+};
+
+struct mu_node {
+    struct mu_room *room;
+    const struct mu_node_opts *o;
+    struct mu_crew *crew;
+    struct mu_record record; /* what the rows have said; a test adds size, wrong and flags */
+    struct mu_series series;
+};
+
+/* A test adds samples to the series until it says that it has enough. Returns 0, or an error with its text: then
+ * nothing is measured, and the line `skip` says so. */
+int mu_node_stream(struct mu_node *, int which, struct mu_err *); /* copy scale add triad */
+int mu_node_memtest(struct mu_node *, int, struct mu_err *);
+int mu_node_fma(struct mu_node *, int, struct mu_err *);
+int mu_node_gemm(struct mu_node *, int, struct mu_err *);
+int mu_node_disk(struct mu_node *, int which, struct mu_err *); /* write read */
+int mu_node_gpu(struct mu_node *, int, struct mu_err *);
+
+#endif

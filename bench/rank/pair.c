@@ -1,0 +1,276 @@
+/* muster bench pair: latency and bandwidth between each two ranks, each direction by itself, in rounds of disjoint
+ * pairs (bench/pairs.h), over MPI's own messages. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/pairs.h"
+#include "bench/rank/mpi_wire.h"
+#include "bench/rank/rank.h"
+#include "bench/stats.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+
+struct opts {
+    struct mu_room_opts room;
+    uint64_t small, large;
+    int rounds, samples;
+};
+
+static const struct mu_opt table[] = {
+    MU_ROOM_ROWS(struct opts, room),
+    {"small", 0, MU_OPT_SIZE, offsetof(struct opts, small), "SIZE", "message that latency is measured with"},
+    {"large", 0, MU_OPT_SIZE, offsetof(struct opts, large), "SIZE", "message that bandwidth is measured with"},
+    {"rounds", 0, MU_OPT_INT, offsetof(struct opts, rounds), "N", "rounds of the tournament at most", .min = 1,
+     .max = 1000000},
+    {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each measurement at most", .min = 6,
+     .max = 100000},
+};
+
+enum { CHUNK = 32 };          /* round trips between two looks at the series */
+#define SAMPLE_NS (4 * MU_MS) /* of bandwidth: so much at a time, or one message */
+#define FAR_FROM_SURE 0.25
+
+struct pair {
+    struct mu_room *room;
+    const struct opts *o;
+    int peer, trial;
+    char *buf;
+    struct mu_series a, b, c; /* round trips; one way there and back */
+};
+
+static void fill(struct mu_record *m, const struct pair *p, const char *name, const char *unit, int from, int to,
+                 double t)
+{
+    const struct mu_room *r = p->room;
+
+    *m = (struct mu_record){.name = name,
+                            .unit = unit,
+                            .scope = MU_RECORD_PAIR,
+                            .from = from,
+                            .to = to,
+                            .from_host = r->hosts[r->host_of[from]],
+                            .to_host = r->hosts[r->host_of[to]],
+                            .direction = "one",
+                            .transport = "mpi",
+                            .late = -1,
+                            .wrong = MU_RECORD_UNCHECKED,
+                            .trial = p->trial,
+                            .order = r->order,
+                            .t = t};
+}
+
+static int add(struct pair *p, struct mu_record *m, struct mu_series *s, struct mu_err *err)
+{
+    struct mu_stats st;
+
+    m->values = s->v;
+    m->n = s->n;
+    if (mu_series_stats(s, &st) && mu_stats_width(&st) > s->rule.width)
+        m->flags |= MU_RECORD_NOISY;
+    return mu_room_add(p->room, m, err);
+}
+
+/* Answers with the common time until it is told to stop. */
+static int echo(struct pair *p, struct mu_err *err)
+{
+    int rc, n = 0;
+
+    for (;;) {
+        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || !n)
+            return rc;
+        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)))
+            return rc;
+        for (int i = 0; i < n; i++) {
+            if ((rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+                return rc;
+            uint64_t now = mu_room_common(p->room, mu_now());
+            memcpy(p->buf, &now, sizeof now);
+            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)))
+                return rc;
+        }
+    }
+}
+
+static int ask(struct pair *p, double t, struct mu_err *err)
+{
+    enum mu_series_state state = MU_SERIES_MORE;
+    struct mu_record m;
+    struct mu_stats st;
+    int rc = 0, n = CHUNK, none = 0, me = p->room->rank;
+
+    for (int chunk = 0; state == MU_SERIES_MORE; chunk++) {
+        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&n, sizeof n, p->peer, err)))
+            return rc;
+        for (int i = 0; i < n; i++) {
+            uint64_t theirs, sent = mu_now();
+            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
+                (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+                return rc;
+            uint64_t back = mu_now();
+            memcpy(&theirs, p->buf, sizeof theirs);
+            if (!chunk && i < CHUNK / 2) /* these warm up */
+                continue;
+            double there = (double)(int64_t)(theirs - mu_room_common(p->room, sent)) / 1e3;
+            mu_series_add(&p->b, there, back);
+            mu_series_add(&p->c, (double)(back - sent) / 1e3 - there, back);
+            state = mu_series_add(&p->a, (double)(back - sent) / 2e3, back);
+            if (state != MU_SERIES_MORE)
+                n = i; /* the rest of the chunk would be waited for */
+        }
+        /* who echoes has been promised a whole chunk */
+        for (int i = n + 1; state != MU_SERIES_MORE && i < CHUNK; i++)
+            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
+                (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+                return rc;
+    }
+    if ((rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+        return rc;
+    fill(&m, p, "pair.lat", "us", me, p->peer, t);
+    m.direction = "both";
+    m.size = p->o->small;
+    if ((rc = add(p, &m, &p->a, err)) || !mu_series_stats(&p->a, &st))
+        return rc;
+    double unsure = p->room->clock.residual / 1e3;
+    for (int way = 0; way < 2 && !rc; way++) {
+        fill(&m, p, "pair.oneway", "us", way ? p->peer : me, way ? me : p->peer, t);
+        m.size = p->o->small;
+        m.flags = unsure > FAR_FROM_SURE * st.p50 ? MU_RECORD_UNSYNCED : 0;
+        rc = add(p, &m, way ? &p->c : &p->b, err);
+    }
+    return rc;
+}
+
+static int take(struct pair *p, struct mu_err *err)
+{
+    int rc, n;
+
+    for (;;) {
+        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || !n)
+            return rc;
+        if ((rc = mu_wire_post_recvs(p->buf, p->o->large, n, &p->peer, 1, err)) ||
+            (rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_finish(err)) ||
+            (rc = mu_wire_send(&n, sizeof n, p->peer, err)))
+            return rc;
+    }
+}
+
+static int give(struct pair *p, double t, struct mu_err *err)
+{
+    enum mu_series_state state = MU_SERIES_MORE;
+    struct mu_record m;
+    int rc = 0, n = 1, ready, none = 0;
+
+    for (int i = 0; state == MU_SERIES_MORE; i++) {
+        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
+            return rc;
+        uint64_t t0 = mu_now();
+        if ((rc = mu_wire_post_sends(p->buf, p->o->large, n, &p->peer, 1, err)) || (rc = mu_wire_finish(err)) ||
+            (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
+            return rc;
+        uint64_t ns = mu_now() - t0;
+        if (i >= 2) {
+            state = mu_series_add(&p->a, (double)p->o->large * n / (double)(ns ? ns : 1), mu_now());
+        } else { /* the first ones warm up, and say how many make a sample */
+            double fit = (double)SAMPLE_NS / ((double)(ns + 1) / n);
+            n = fit < 1 ? 1 : fit > 64 ? 64 : (int)fit;
+        }
+    }
+    if ((rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+        return rc;
+    fill(&m, p, "pair.bw", "GB/s", p->room->rank, p->peer, t);
+    m.more_is_better = true;
+    m.size = p->o->large;
+    return add(p, &m, &p->a, err);
+}
+
+/* What of a pair happens in which phase: latency, then each direction. The lower rank leads. */
+static int play(struct pair *p, int phase, struct mu_err *err)
+{
+    bool first = p->room->rank < p->peer;
+    size_t most = (size_t)p->o->samples;
+    uint64_t budget = p->o->room.budget;
+    struct mu_series_rule lat = {20, most, 0.01, budget / 2}, bw = {8, most, 0.01, budget};
+    double t = (double)mu_wall() / 1e9;
+    int rc;
+
+    if ((rc = mu_series_begin(&p->a, phase ? &bw : &lat, err)) || (rc = mu_series_begin(&p->b, &lat, err)) ||
+        (rc = mu_series_begin(&p->c, &lat, err)))
+        goto out;
+    if (!phase)
+        rc = first ? ask(p, t, err) : echo(p, err);
+    else
+        rc = first == (phase == 1) ? give(p, t, err) : take(p, err);
+out:
+    mu_series_free(&p->a);
+    mu_series_free(&p->b);
+    mu_series_free(&p->c);
+    return rc;
+}
+
+/* Which turn of a round a pair has, where not all of them may measure at once: by their order. */
+static int turn_of(const struct mu_pairs *pairs, uint32_t round, int rank, int at_once)
+{
+    uint32_t peer = mu_pairs_with(pairs, round, (uint32_t)rank), low = (uint32_t)rank < peer ? (uint32_t)rank : peer;
+    int before = 0;
+
+    for (uint32_t i = 0; i < low; i++) {
+        uint32_t k = mu_pairs_with(pairs, round, i);
+        before += k != UINT32_MAX && k > i;
+    }
+    return before / at_once;
+}
+
+static int play_round(struct pair *p, const struct mu_pairs *pairs, uint32_t round, double *done, double step,
+                      struct mu_err *err)
+{
+    struct mu_room *r = p->room;
+    uint32_t peer = mu_pairs_with(pairs, round, (uint32_t)r->rank);
+    int at_once = p->o->room.at_once ? p->o->room.at_once : r->size;
+    int turns = (r->size / 2 + at_once - 1) / at_once;
+    int mine = peer == UINT32_MAX ? -1 : turn_of(pairs, round, r->rank, at_once);
+    int rc = mu_room_sync(r, err);
+
+    for (int turn = 0; turn < turns && !rc; turn++) {
+        for (int phase = 0; phase < 3 && !rc; phase++, r->order++) {
+            if (mine == turn) {
+                p->peer = (int)peer;
+                rc = play(p, phase, err);
+            }
+            if (!rc)
+                rc = mu_wire_rest(err);
+        }
+        *done += step / turns;
+        if (!rc)
+            rc = mu_room_flush(r, *done, err);
+    }
+    return rc;
+}
+
+int mu_bench_pair(struct mu_room *room, int argc, char **argv, struct mu_err *err)
+{
+    struct opts o = {.room = {.trials = 1, .budget = 500 * MU_MS}, .small = 8, .large = 1 << 20, .samples = 2000};
+    struct mu_pairs pairs;
+    double done = 0;
+    int rc = mu_room_begin(room, table, MU_COUNT(table), argc, argv, &o, &o.room, err);
+
+    if (rc)
+        return rc;
+    if (room->size < 2)
+        return mu_err_set(err, MUSTER_EARG, "a pair needs two ranks; give -n 2 or more hosts");
+    if (o.small < sizeof(uint64_t) || o.large < 1 || o.small > 1 << 30 || o.large > 1 << 30)
+        return mu_err_set(err, MUSTER_EARG, "--small must be 8 bytes or more, --large 1, both 1G at most");
+    mu_auto_free char *buf = calloc(1, o.large > o.small ? o.large : o.small);
+    if (!buf)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for messages of %llu bytes", (unsigned long long)o.large);
+    struct pair p = {.room = room, .o = &o, .buf = buf};
+    for (p.trial = 0; p.trial < o.room.trials && !rc; p.trial++) {
+        uint64_t seed = room->seed + (uint64_t)p.trial;
+        if ((rc = mu_pairs_new(&pairs, (uint32_t)room->size, (uint32_t)o.rounds, seed, err)))
+            return rc;
+        for (uint32_t k = 0; k < pairs.rounds && !rc; k++)
+            rc = play_round(&p, &pairs, k, &done, 1.0 / (pairs.rounds * (double)o.room.trials), err);
+        mu_pairs_free(&pairs);
+    }
+    return rc;
+}

@@ -1,0 +1,30 @@
+/* Benchmarks as jobs: `muster run` of libexec/muster/bench-rank in a child, whose rank 0 prints the lines that
+ * docs/formats.md describes ("Measurements"). One thread, one at a time. */
+#ifndef MU_LAUNCHER_BENCH_H
+#define MU_LAUNCHER_BENCH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "runtime/base/err.h"
+
+/* line: the text, with its end; root: the same, read. Kinds run, clock, measurement, skip, progress, end. */
+typedef void (*mu_bench_line_fn)(void *arg, const char *line, json_t *root);
+
+struct mu_bench_job {
+    const char *name;  /* of the benchmark: node, pair, ... */
+    char *const *run;  /* options of `muster run` */
+    char *const *rank; /* options of bench-rank */
+    mu_bench_line_fn line;
+    void *arg;
+};
+/* Runs it to its end. The exit code: what the line `end` says (0, or 5: results were wrong), else that of `muster run`,
+ * which has said what was the matter; 1 where the end is missing. Negative: it could not be started. */
+int mu_bench_run(const struct mu_bench_job *, struct mu_err *);
+
+/* bench_show.c: tables of what was measured, in the order of the measurements; or JSON, schema muster.bench/1. */
+void mu_bench_show(FILE *, json_t *measurements, json_t *skipped);
+int mu_bench_show_json(FILE *, json_t *measurements, json_t *skipped, struct mu_err *);
+
+#endif

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# muster bench on one host: what it measures is there and sane, in the table, in the JSON and in the file of samples.
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+raw=$tmp/raw.jsonl
+
+# check PROGRAM: python over `runs` (of the raw file, each a list of lines), the last of which is `run`; prints nothing when all is well
+check() {
+    python3 - "$raw" 2>&1 <<PY
+import json, statistics, sys
+runs = []
+for line in open(sys.argv[1]):
+    line = json.loads(line)
+    if line["kind"] == "run":
+        runs.append([])
+    runs[-1].append(line)
+run = runs[-1]
+m = [x for x in run if x["kind"] == "measurement"]
+def need(what, ok):
+    if not ok: print("not so:", what)
+need("a run has its head and its end", run[0]["schema"] == "muster.samples/1" and run[-1]["kind"] == "end")
+need("the end counts", run[-1]["measurements"] == len(m))
+for x in m:
+    need("the median is that of the values: " + x["name"], not x["values"] or
+         abs(statistics.median(x["values"]) - x["p50"]) <= 1e-5 * abs(x["p50"]))
+    need("the interval holds it", not x["ci95"] or x["ci95"][0] <= x["p50"] <= x["ci95"][1])
+$1
+PY
+}
+
+run_cmd timeout 120 "$muster" bench node --time 50ms --memory-size 12M --disk-size 8M --dir "$tmp" --raw "$raw" --trials 2
+is "$rc" 0 "bench node" || note "$err"
+like "$out" 'node\.mem\.triad +[^ ]+ +4 MiB .* GB/s' "has a table"
+like "$out" '# skipped: node\.gpu on ' "and names what it skips"
+is "$(check '
+names = sorted(x["name"] for x in m)
+want = sorted(2 * ["node." + x for x in "mem.copy mem.scale mem.add mem.triad mem.test cpu.fma cpu.gemm disk.write disk.read".split()])
+need("each test once a trial: %s" % names, names == want)
+need("figures", all(x["p50"] > 0 for x in m if x["unit"] != "errors"))
+need("nothing wrong", all(x["wrong"] == 0 for x in m if x["name"] in ("node.mem.test", "node.cpu.gemm", "node.disk.read")))
+need("a GPU is skipped once", [x["name"] for x in run if x["kind"] == "skip"] == ["node.gpu"])
+')" "" "all of it is in the file"
+is "$(find "$tmp" -maxdepth 1 -name '.muster*')" "" "no file is left"
+
+run_cmd timeout 120 "$muster" bench pair -n 3 --oversubscribe --time 60ms --raw "$raw" --seed 5 --at-once 1 --launch 4 --json
+is "$rc" 0 "bench pair" || note "$err"
+is "$(python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["schema"], len(d["tests"]), "values" in d["tests"][0])' <<<"$out")" \
+    "muster.bench/1 15 False" "has JSON"
+is "$(check '
+need("the second run of the file", len(runs) == 2 and run[0]["bench"] == "pair" and run[0]["launch"] == 4 and run[0]["seed"] == 5)
+ways = sorted((x["from"], x["to"]) for x in m if x["name"] == "pair.bw")
+need("each direction by itself: %s" % ways, ways == [(a, b) for a in range(3) for b in range(3) if a != b])
+need("latency of each pair", sorted((x["from"], x["to"]) for x in m if x["name"] == "pair.lat") == [(0, 1), (0, 2), (1, 2)])
+lat = {(x["from"], x["to"]): x["p50"] for x in m if x["name"] == "pair.lat"}
+one = {(x["from"], x["to"]): x["p50"] for x in m if x["name"] == "pair.oneway"}
+need("one way and back are a round trip: %s %s" % (lat, one), all(one[a, b] + one[b, a] < 3 * lat[a, b] + 5 for a, b in lat))
+need("three rounds, one after the other", len({x["order"] for x in m}) == 9)
+')" "" "every pair is in the file"
+
+run_cmd timeout 120 "$muster" bench coll -n 2 --oversubscribe --op all --max 64 --min 32 --time 20ms --raw "$raw"
+is "$rc" 0 "bench coll, all operations" || note "$err"
+is "$(grep -c '^# .*, 2 ranks, private memory' <<<"$out")" 6 "has a table of each"
+is "$(check '
+need("each size of each operation", len(m) == 12 and {x["size"] for x in m} == {32, 64})
+need("all right", all(x["wrong"] == 0 for x in m))
+')" "" "all of it is in the file"
+run_cmd timeout 120 "$muster" bench coll -n 3 --oversubscribe --op all --place in --dtype int64 --max 192 --min 192 --time 20ms --raw "$raw"
+is "$rc" 0 "in place" || note "$err"
+is "$(check 'need("right", len(m) == 6 and all(x["wrong"] == 0 and x["place"] == "in" for x in m))')" "" "the same results"
+
+# One rank comes to each start 1 ms late: the common start waits for it, and the figure is still that of the operation.
+run_cmd timeout 120 "$muster" run -n 2 --oversubscribe "$B/libexec/muster/bench-rank" coll --timing start --min 8 --max 8 --time 500ms --planted-late 1000
+is "$rc" 0 "bench coll from a common start" || note "$err"
+printf '%s\n' "$out" | grep -v progress >"$raw"
+is "$(check '
+need("samples: %s" % m, len(m) == 1 and m[0]["n"] >= 2 and m[0]["timing"] == "start" and 0 <= m[0]["late"] < 1)
+need("a late rank does not move the median: %s us" % m[0]["p50"], m[0]["p50"] < 500)
+')" "" "a rank that is 1 ms late moves nothing"
+
+run_cmd timeout 60 "$muster" bench pair -n 1
+is "$rc" 2 "a pair of one is refused"
+like "$err" 'a pair needs two ranks; give -n 2 or more hosts' "with the fix"
+run_cmd timeout 60 "$muster" bench node --tests mem,dsk
+is "$rc" 2 "unknown tests, too"
+like "$err" "^muster bench node: --tests mem,dsk: .*there are mem, memtest, cpu, disk, gpu" "and named"
+run_cmd timeout 60 "$muster" bench node --tests mem --raw "$tmp/no/such"
+like "$rc $err" "^2 muster bench node: --raw $tmp/no/such: No such file" "a file that cannot be written is said before anything runs"
+run_cmd timeout 60 "$muster" bench node --tests disk --time 20ms --dir /proc
+is "$rc" 0 "what cannot be measured is skipped"
+like "$out" '# skipped: node.disk.write on [^ ]+: no file can be made in /proc; give another --dir' "and says why"
+
+# Ended in the middle: the job goes, too.
+"$muster" bench node --tests memtest --time 60s --memory-size 8M >"$tmp/o" 2>&1 &
+pid=$!
+wait_for 20 eval '"$muster" jobs --json | grep -q "\"state\":\"running\""'
+kill -TERM $pid
+wait $pid
+isnt "$?" 0 "a bench that is ended fails"
+wait_for 20 eval '! "$muster" jobs --json | grep -q "\"state\":\"running\""'
+ok $? "and its job ends with it"
+done_testing
