@@ -332,7 +332,7 @@ static void help(FILE *f)
     fputs("usage: muster bench NAME [OPTIONS]\n\n", f);
     for (size_t i = 0; i < MU_COUNT(benches); i++)
         fprintf(f, "  %-6s  %s\n", benches[i].name, benches[i].summary);
-    fputs("\n`muster bench NAME --help` lists the options.\n", f);
+    fputs("\n`muster bench NAME -h` lists the options of one.\n", f);
 }
 
 static int fail(const struct bench *b, const struct mu_err *err)
