@@ -23,7 +23,7 @@ struct opts {
     const char *raw;
     bool json, quiet;
     /* of the ranks */
-    int launch, trials, at_once, samples, rounds, op, dtype, memory, place, timing;
+    int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing;
     uint64_t seed, small, large, memory_size, disk_size;
     const char *min, *max, *time, *tests, *dir;
 };
@@ -81,6 +81,19 @@ static const struct mu_opt pair_rows[] = {
     {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "message that bandwidth is measured with (1M)"},
     {"rounds", 0, MU_OPT_INT, AT(rounds), "N", "rounds of the tournament (all up to 32 ranks, 5 beyond)", .min = 1,
      .max = 1000000},
+};
+static const struct mu_opt fabric_rows[] = {
+    COMMON_ROWS(" (one on each node)"),
+    SAMPLES,
+    {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "size of a message (1M)"},
+    {"count", 0, MU_OPT_INT, AT(count), "N", "messages to each peer in a sample (1)", .min = 1, .max = 1024},
+    {"targets", 0, MU_OPT_INT, AT(targets), "N", "ranks that all others send to, one after another (32)", .min = 1,
+     .max = 1000000},
+};
+static const struct mu_opt overlap_rows[] = {
+    COMMON_ROWS(" (one on each node)"),
+    SAMPLES,
+    {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "what is reduced (4M)"},
 };
 static const struct mu_opt coll_rows[] = {
     COMMON_ROWS(" (2)"),
@@ -140,6 +153,13 @@ static int check_pair(const struct opts *o, struct mu_err *err)
     return o->large > 1 << 30 ? mu_err_set(err, MUSTER_EARG, "--large: takes 1G at most") : 0;
 }
 
+static int check_large(const struct opts *o, struct mu_err *err)
+{
+    return o->large && (o->large < 4 || o->large > 1 << 30)
+               ? mu_err_set(err, MUSTER_EARG, "--large: takes 4 bytes to 1G")
+               : 0;
+}
+
 static int check_node(const struct opts *o, struct mu_err *err)
 {
     static const char *const names[] = {"mem", "memtest", "cpu", "disk", "gpu"};
@@ -176,6 +196,10 @@ static const struct bench {
      check_pair, "--ppn=1", NULL},
     {"coll", "collectives, with their results checked", "muster bench coll [OPTIONS]", coll_rows, MU_COUNT(coll_rows),
      check_coll, "--ranks=2", NULL},
+    {"fabric", "what the network gives to many at a time", "muster bench fabric [OPTIONS]", fabric_rows,
+     MU_COUNT(fabric_rows), check_large, "--ppn=1", NULL},
+    {"overlap", "communication hidden behind computation", "muster bench overlap [OPTIONS]", overlap_rows,
+     MU_COUNT(overlap_rows), check_large, "--ppn=1", NULL},
 };
 
 /* The option as it is passed on, added to out; nothing where it was not given. */
@@ -331,7 +355,7 @@ static void help(FILE *f)
 {
     fputs("usage: muster bench NAME [OPTIONS]\n\n", f);
     for (size_t i = 0; i < MU_COUNT(benches); i++)
-        fprintf(f, "  %-6s  %s\n", benches[i].name, benches[i].summary);
+        fprintf(f, "  %-7s  %s\n", benches[i].name, benches[i].summary);
     fputs("\n`muster bench NAME -h` lists the options of one.\n", f);
 }
 

@@ -3,15 +3,13 @@
  * the time until the last rank is done; those that somebody began late are dropped). Inputs are written anew each time.
  */
 #include <math.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/rank/mpi_wire.h"
-#include "bench/rank/rank.h"
-#include "bench/stats.h"
+#include "bench/rank/start.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
@@ -195,7 +193,8 @@ static int64_t wrong_here(struct ctx *c, const struct op_row *op)
 }
 
 struct line {
-    size_t n, dropped;
+    size_t n;
+    double late;
     double *v;      /* us */
     double mine[2]; /* of this rank, medians: how late it came, how long it was in the call; us */
     int64_t wrong;
@@ -204,20 +203,6 @@ struct line {
 static double to_us(uint64_t ns)
 {
     return (double)ns / 1e3;
-}
-
-static void set_mine(struct line *l, double *arrive, double *took, size_t n)
-{
-    struct mu_stats st;
-
-    if (!n)
-        return;
-    if (arrive) {
-        mu_stats_of(arrive, n, &st);
-        l->mine[0] = st.p50;
-    }
-    mu_stats_of(took, n, &st);
-    l->mine[1] = st.p50;
 }
 
 static int in_batches(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l)
@@ -248,69 +233,51 @@ static int in_batches(struct ctx *c, const struct op_row *op, const struct opts 
         if ((rc = muster_broadcast(&go, 1, MUSTER_INT64, 0, c->comm)))
             return rc;
     }
-    set_mine(l, NULL, took, l->n);
+    struct mu_stats st;
+    mu_stats_of(took, l->n, &st);
+    l->mine[1] = st.p50;
     return 0;
 }
 
-/* The common start lies so far ahead that all have heard of it; too short is seen from who comes late. */
+struct call {
+    struct ctx *c;
+    const struct op_row *op;
+};
+
+static int ready(void *arg, struct mu_err *err)
+{
+    const struct call *k = arg;
+
+    (void)err;
+    fill(k->c, k->op);
+    return 0;
+}
+
+static int act(void *arg, struct mu_err *err)
+{
+    const struct call *k = arg;
+
+    (void)err; /* the library has its own text */
+    return k->op->call(k->c);
+}
+
 static int from_start(struct ctx *c, const struct op_row *op, const struct opts *o, struct line *l, struct mu_err *err)
 {
-    struct mu_series_rule rule = {.least = 6, .most = (size_t)o->samples, .width = 0.01, .budget_ns = o->room.budget};
-    struct mu_series series = {0};
-    mu_auto_free double *took = malloc((size_t)(o->samples + 6) * sizeof *took);
-    mu_auto_free double *came = malloc((size_t)(o->samples + 6) * sizeof *came);
-    mu_auto_free double *all = malloc((size_t)c->size * 3 * sizeof *all);
-    uint64_t ahead = 500000, begin = mu_now(), start;
-    size_t n = 0;
-    int rc = took && came && all ? mu_series_begin(&series, &rule, err) : mu_err_set(err, MUSTER_ENOMEM, "no memory");
+    struct call k = {c, op};
+    struct mu_start s = {.room = c->room,
+                         .rule = {.least = 6, .most = (size_t)o->samples, .width = 0.01, .budget_ns = o->room.budget},
+                         .ready = ready,
+                         .act = act,
+                         .arg = &k,
+                         .planted_late_us = o->planted_late};
+    int rc = mu_start_series(&s, err);
 
-    for (unsigned i = 0; !rc; i++) {
-        fill(c, op);
-        if (o->planted_late && c->rank == 1)
-            nanosleep(&(struct timespec){.tv_nsec = o->planted_late * 1000L}, NULL);
-        start = mu_room_common(c->room, mu_now()) + ahead;
-        if ((rc = mu_wire_tell(&start, sizeof start, 0, err)) || !start)
-            break;
-        uint64_t at = mu_room_ours(c->room, start), entry = mu_now();
-        bool late = entry > at;
-        while (entry < at) {
-            if (c->room->shared)
-                sched_yield();
-            entry = mu_now();
-        }
-        late = late || entry > at + 20000;
-        if ((rc = op->call(c)))
-            break;
-        uint64_t end = mu_now();
-        double mine[3] = {(double)(int64_t)(mu_room_common(c->room, end) - start) / 1e3, late, to_us(entry - at)},
-               last = 0;
-        if ((rc = mu_wire_all(mine, 3, all, err)))
-            break;
-        bool drop = !i;
-        for (int r = 0; r < c->size; r++) {
-            last = fmax(last, all[3 * r]);
-            drop = drop || all[3 * r + 1] > 0;
-        }
-        /* somebody may be late always */
-        bool out_of_time = mu_now() - begin >= (n < 6 ? 5 : 2) * o->room.budget;
-        if (drop) {
-            l->dropped += i > 0;
-            if (i > 2 && l->dropped > 2 * n && ahead < 20 * MU_MS)
-                ahead *= 2;
-        } else if (n < series.rule.most) {
-            came[n] = entry > at ? to_us(entry - at) : 0;
-            took[n] = to_us(end - entry);
-            l->v[n++] = last;
-            out_of_time = mu_series_add(&series, last, mu_now()) != MU_SERIES_MORE || out_of_time;
-        }
-        double stop = c->rank == 0 && out_of_time; /* rank 0's clock decides */
-        if ((rc = mu_wire_tell(&stop, sizeof stop, 0, err)) || stop > 0)
-            break;
-    }
-    l->n = n;
-    if (!rc)
-        set_mine(l, came, took, n);
-    mu_series_free(&series);
+    l->n = rc ? 0 : s.series.n;
+    if (l->n)
+        memcpy(l->v, s.series.v, l->n * sizeof *l->v);
+    l->late = mu_start_late(&s);
+    memcpy(l->mine, s.mine, sizeof l->mine);
+    mu_series_free(&s.series);
     return rc;
 }
 
@@ -348,28 +315,27 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
         all[3 * n + i] = all[2 * i + 1];
     }
     snprintf(name, sizeof name, "coll.%s", op->name);
-    struct mu_record m = {
-        .name = name,
-        .unit = "us",
-        .scope = MU_RECORD_GROUP,
-        .to = -1,
-        .op = op->name,
-        .dtype = o->dtype,
-        .memory = o->memory ? "mapped" : "private",
-        .place = is_in_place(op, o) ? "in" : "out",
-        .timing = o->timing == FROM_START ? "start" : "batch",
-        .transport = "muster",
-        .size = bytes,
-        .values = l->v,
-        .n = l->n,
-        .arrive_us = o->timing == FROM_START ? all + 2 * n : NULL,
-        .time_us = all + 3 * n,
-        .nranks = c->size,
-        .late = o->timing == FROM_START ? (double)l->dropped / (double)(l->n + l->dropped ? l->n + l->dropped : 1) : -1,
-        .wrong = l->wrong,
-        .trial = trial,
-        .order = c->room->order,
-        .t = t};
+    struct mu_record m = {.name = name,
+                          .unit = "us",
+                          .scope = MU_RECORD_GROUP,
+                          .to = -1,
+                          .op = op->name,
+                          .dtype = o->dtype,
+                          .memory = o->memory ? "mapped" : "private",
+                          .place = is_in_place(op, o) ? "in" : "out",
+                          .timing = o->timing == FROM_START ? "start" : "batch",
+                          .transport = "muster",
+                          .size = bytes,
+                          .values = l->v,
+                          .n = l->n,
+                          .arrive_us = o->timing == FROM_START ? all + 2 * n : NULL,
+                          .time_us = all + 3 * n,
+                          .nranks = c->size,
+                          .late = o->timing == FROM_START ? l->late : -1,
+                          .wrong = l->wrong,
+                          .trial = trial,
+                          .order = c->room->order,
+                          .t = t};
     mu_auto_free double *sorted = malloc((l->n + 1) * sizeof *sorted);
     if (sorted && l->n) {
         memcpy(sorted, l->v, l->n * sizeof *sorted);

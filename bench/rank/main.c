@@ -10,9 +10,8 @@ static const struct {
     const char *name;
     int (*run)(struct mu_room *, int argc, char **argv, struct mu_err *err);
 } benchmarks[] = {
-    {"node", mu_bench_node},
-    {"pair", mu_bench_pair},
-    {"coll", mu_bench_coll},
+    {"node", mu_bench_node},     {"pair", mu_bench_pair},       {"coll", mu_bench_coll},
+    {"fabric", mu_bench_fabric}, {"overlap", mu_bench_overlap},
 };
 
 int main(int argc, char **argv)

@@ -16,8 +16,8 @@ static struct {
     MPI_Comm comm;
     int rank, size;
     bool yield, open;
-    MPI_Request posted[MU_WIRE_WINDOW];
-    int nposted;
+    MPI_Request *posted;
+    int nposted, cap;
 } wire;
 
 int mu_wire_open(muster_comm *world, bool yield, struct mu_err *err)
@@ -38,6 +38,9 @@ void mu_wire_close(void)
 {
     if (wire.open)
         MPI_Comm_free(&wire.comm);
+    free(wire.posted);
+    wire.posted = NULL;
+    wire.cap = 0;
     wire.open = false;
 }
 
@@ -106,10 +109,16 @@ int mu_wire_recv_lazily(void *p, size_t n, int from, struct mu_err *err)
 
 static int room_for(int count, int npeers, struct mu_err *err)
 {
-    return count <= (MU_WIRE_WINDOW - wire.nposted) / (npeers ? npeers : 1)
-               ? 0
-               : mu_err_set(err, MUSTER_EARG, "%d messages with %d ranks are more than %d", count, npeers,
-                            MU_WIRE_WINDOW);
+    long need = wire.nposted + (long)count * npeers;
+
+    if (need <= wire.cap)
+        return 0;
+    MPI_Request *v = need > INT_MAX ? NULL : realloc(wire.posted, (size_t)need * sizeof *v);
+    if (!v)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for %ld messages at a time", need);
+    wire.posted = v;
+    wire.cap = (int)need;
+    return 0;
 }
 
 int mu_wire_post_sends(const void *p, size_t n, int count, const int *peers, int npeers, struct mu_err *err)

@@ -12,7 +12,6 @@
 #include "runtime/base/err.h"
 
 #define MU_WIRE_NS (120ull * 1000000000u)
-enum { MU_WIRE_WINDOW = 256 }; /* messages under way at a time */
 
 /* yield: ranks share CPUs, so that waiting ones must let others run. */
 int mu_wire_open(muster_comm *world, bool yield, struct mu_err *);
@@ -23,7 +22,7 @@ int mu_wire_recv(void *, size_t, int from, struct mu_err *);
 int mu_wire_recv_lazily(void *, size_t, int from, struct mu_err *);
 
 /* Posts `count` messages of n bytes to (from) each of the peers, from (into) the same memory; finish waits for all that
- * was posted. At most MU_WIRE_WINDOW in all. */
+ * was posted. */
 int mu_wire_post_sends(const void *, size_t n, int count, const int *peers, int npeers, struct mu_err *);
 int mu_wire_post_recvs(void *, size_t n, int count, const int *peers, int npeers, struct mu_err *);
 int mu_wire_finish(struct mu_err *);

@@ -64,6 +64,8 @@ int mu_room_end(struct mu_room *, struct mu_err *);
 
 int mu_bench_node(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_pair(struct mu_room *, int argc, char **argv, struct mu_err *err);
+int mu_bench_fabric(struct mu_room *, int argc, char **argv, struct mu_err *err);
+int mu_bench_overlap(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_coll(struct mu_room *, int argc, char **argv, struct mu_err *err);
 
 #endif
