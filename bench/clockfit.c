@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define DRIFT_FROM_NS 10e6
+#define DRIFT_MOST 500e-6 /* no clock is that wrong */
+#define BETTER 1.2
 
 static int cmp(const void *a, const void *b)
 {
@@ -46,13 +48,26 @@ bool mu_clockfit_burst(struct mu_clockfit *f, const struct mu_clockping *p, size
     return true;
 }
 
+/* The line with that slope through the points that count. */
+static void lay(struct mu_clockfit *f, const bool *good, double drift)
+{
+    double left[MU_CLOCKFIT_BURSTS];
+    size_t n = 0;
+
+    for (unsigned i = 0; i < f->n; i++)
+        if (good[i])
+            left[n++] = f->points[i].offset - drift * f->points[i].at;
+    f->drift = drift;
+    f->offset = median(left, n);
+    f->residual = fmax(left[n - 1] - f->offset, f->offset - left[0]);
+}
+
 bool mu_clockfit_make(struct mu_clockfit *f)
 {
-    /* Slopes between each two points, their median; then the median of what is left. */
     static _Thread_local double slopes[MU_CLOCKFIT_BURSTS * (MU_CLOCKFIT_BURSTS - 1) / 2];
-    double left[MU_CLOCKFIT_BURSTS], rtts[MU_CLOCKFIT_BURSTS];
-    bool good[MU_CLOCKFIT_BURSTS];
-    size_t n = 0, ns = 0;
+    double rtts[MU_CLOCKFIT_BURSTS];
+    bool good[MU_CLOCKFIT_BURSTS] = {false};
+    size_t ns = 0;
 
     if (!f->n)
         return false;
@@ -67,12 +82,14 @@ bool mu_clockfit_make(struct mu_clockfit *f)
         for (unsigned k = 0; k < i; k++)
             if (good[i] && good[k] && f->points[i].at - f->points[k].at >= DRIFT_FROM_NS)
                 slopes[ns++] = (f->points[i].offset - f->points[k].offset) / (f->points[i].at - f->points[k].at);
-    f->drift = ns ? median(slopes, ns) : 0;
-    for (unsigned i = 0; i < f->n; i++)
-        if (good[i])
-            left[n++] = f->points[i].offset - f->drift * f->points[i].at;
-    f->offset = median(left, n);
-    f->residual = fmax(left[n - 1] - f->offset, f->offset - left[0]);
+    lay(f, good, 0);
+    double level = f->residual, slope = ns ? median(slopes, ns) : 0;
+    if (fabs(slope) > DRIFT_MOST)
+        return true;
+    /* Over a short time a slope is mostly noise: it must explain something. */
+    lay(f, good, slope);
+    if (level < BETTER * f->residual)
+        lay(f, good, 0);
     return true;
 }
 

@@ -30,7 +30,8 @@ struct mu_clockping {
 void mu_clockfit_begin(struct mu_clockfit *, uint64_t base);
 /* The best of a burst. False: none makes sense (back before sent), or n is 0. */
 bool mu_clockfit_burst(struct mu_clockfit *, const struct mu_clockping *, size_t n);
-/* Makes the line. False: there is no point. One burst, or several within 10 ms, give no drift: it stays 0. */
+/* Makes the line. False: there is no point. One burst, or several within 10 ms, give no drift, and so do
+ * those that a line without any fits as well: it stays 0. */
 bool mu_clockfit_make(struct mu_clockfit *);
 double mu_clockfit_offset(const struct mu_clockfit *, uint64_t ours);
 uint64_t mu_clockfit_theirs(const struct mu_clockfit *, uint64_t ours);

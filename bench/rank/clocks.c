@@ -53,7 +53,7 @@ static void put_line(struct mu_room *r)
     mu_buf_appendf(&r->lines, "{\"kind\":\"clock\",\"rank\":%d,\"host\":", r->rank);
     mu_record_text(&r->lines, r->host);
     mu_buf_appendf(&r->lines, ",\"n\":%u,\"offset_us\":%.3f,\"drift_ppm\":%.3f,\"residual_us\":%.3f,\"rtt_us\":%.3f}\n",
-                   f->n, f->offset / 1e3, f->drift * 1e6, f->residual / 1e3, f->rtt / 1e3);
+                   f->n, mu_clockfit_offset(f, mu_now()) / 1e3, f->drift * 1e6, f->residual / 1e3, f->rtt / 1e3);
 }
 
 int mu_room_sync(struct mu_room *r, struct mu_err *err)

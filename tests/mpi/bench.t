@@ -76,6 +76,18 @@ need("samples: %s" % m, len(m) == 1 and m[0]["n"] >= 2 and m[0]["timing"] == "st
 need("a late rank does not move the median: %s us" % m[0]["p50"], m[0]["p50"] < 500)
 ')" "" "a rank that is 1 ms late moves nothing"
 
+run_cmd timeout 120 "$muster" bench fabric -n 3 --oversubscribe --time 50ms --large 4K --targets 2 --raw "$raw"
+is "$rc" 0 "bench fabric" || note "$err"
+is "$(check '
+names = sorted(x["name"] for x in m)
+need("each pattern: %s" % names, names == ["fabric.alltoall", "fabric.bisection", "fabric.incast", "fabric.incast"])
+need("two targets, each once", len({x["to"] for x in m if "to" in x}) == 2)
+need("figures of each rank", all(len(x["per_rank"]["time_us"]) == 3 for x in m))
+')" "" "has each pattern"
+run_cmd timeout 120 "$muster" bench overlap -n 2 --oversubscribe --time 100ms --large 64K --raw "$raw"
+is "$rc" 0 "bench overlap" || note "$err"
+is "$(check 'need("one figure, right", len(m) == 1 and m[0]["unit"] == "ratio" and m[0]["n"] >= 6 and m[0]["wrong"] == 0)')" "" "has its figure"
+
 run_cmd timeout 60 "$muster" bench pair -n 1
 is "$rc" 2 "a pair of one is refused"
 like "$err" 'a pair needs two ranks; give -n 2 or more hosts' "with the fix"

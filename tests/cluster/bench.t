@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# muster bench over three hosts: clocks that are one and the same are found to be, a host that sends slowly is seen from
+# all others in that direction and in no other, and a host that dies ends the benchmark.
+. "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
+cluster_up 3
+ok $? "three hosts" || done_testing
+export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=120 MUSTER_YIELD=1
+raw=$tmp/raw.jsonl
+
+cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400ms
+ok $? "h2 sends at 10 MB/s at most"
+run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD --time 100ms --large 256K --samples 50 --at-once 1 --raw "$raw"
+is "$rc" 0 "bench pair" || note "$err"
+like "$out" 'pair\.bw +h2>h[13] ' "the slow direction comes first" || note "$out"
+check=$(python3 - "$raw" 2>&1 <<'PY'
+import json, sys
+lines = [json.loads(x) for x in open(sys.argv[1])]
+def need(what, ok):
+    if not ok: print("not so:", what)
+run, m = lines[0], [x for x in lines if x["kind"] == "measurement"]
+need("a rank on each host", run["hosts"] == ["h1", "h2", "h3"] and run["host_of"] == [0, 1, 2])
+clocks = {x["host"]: x for x in lines if x["kind"] == "clock"}
+need("clocks of the others", sorted(clocks) == ["h2", "h3"])
+for x in clocks.values(): # the kernel's clock is the same on all
+    need("an offset of nothing: %s" % x, abs(x["offset_us"]) <= 2 * x["rtt_us"] + x["residual_us"] + 20)
+bw = {(x["from_host"], x["to_host"]): x["p50"] for x in m if x["name"] == "pair.bw"}
+need("each direction", len(bw) == 6)
+slow = {k for k, v in bw.items() if v < 0.02}
+need("h2 sends slowly, and nobody else does: %s" % bw, slow == {("h2", "h1"), ("h2", "h3")})
+PY
+)
+is "$check" "" "all of it is in the file"
+
+run_cmd timeout 120 "$muster" bench fabric -H h1,h2,h3 -x MUSTER_YIELD --time 100ms --large 64K --raw "$raw" --json
+is "$rc" 0 "bench fabric" || note "$err"
+is "$(python3 -c 'import json,sys; print(*sorted(x["name"] + ":" + x.get("to_host", "all") for x in json.load(sys.stdin)["tests"]))' <<<"$out")" \
+    "fabric.alltoall:all fabric.bisection:all fabric.incast:h1 fabric.incast:h2 fabric.incast:h3" "each pattern, each target"
+
+"$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD --trials 1000 --at-once 1 >"$tmp/o" 2>&1 &
+pid=$!
+running() { "$muster" jobs --json | grep -q '"state":"running"'; }
+wait_for 20 running && sleep 0.5
+cluster_crash_host h3
+wait $pid
+is "$?" 1 "a benchmark whose host dies fails" || note "$(cat "$tmp/o")"
+like "$(cat "$tmp/o")" 'h3' "and the host is named"
+"$muster" controller --stop --force >"$tmp/stop" 2>&1
+ok $? "the pool ends" || note "$(cat "$tmp/stop")"
+done_testing
