@@ -141,11 +141,17 @@ int mu_record_put(struct mu_buf *b, const struct mu_record *r, struct mu_err *er
         mu_buf_puts(b, ",\"ci95\":null");
     list(b, "values", r->values, r->n);
     if (r->arrive_us || r->time_us) {
-        mu_buf_puts(b, ",\"per_rank\":{\"ranks\":");
-        mu_buf_appendf(b, "%d", r->nranks);
-        list(b, "arrive_us", r->arrive_us, (size_t)r->nranks);
-        list(b, "time_us", r->time_us, (size_t)r->nranks);
-        mu_buf_putc(b, '}');
+        key(b, "per_rank");
+        for (int i = 0; i < r->nranks; i++) {
+            mu_buf_puts(b, i ? ",{\"rank\":" : "[{\"rank\":");
+            mu_buf_appendf(b, "%d", i);
+            if (r->arrive_us)
+                number(b, "arrive_us", r->arrive_us[i]);
+            if (r->time_us)
+                number(b, "time_us", r->time_us[i]);
+            mu_buf_putc(b, '}');
+        }
+        mu_buf_puts(b, r->nranks ? "]" : "[]");
     }
     if (r->late >= 0)
         number(b, "late", r->late);

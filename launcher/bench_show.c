@@ -31,7 +31,7 @@ static double factor(const char *op, double n)
 
 static double ranks_of(const json_t *m)
 {
-    return number(json_object_get(m, "per_rank"), "ranks");
+    return (double)json_array_size(json_object_get(m, "per_rank"));
 }
 
 static double algbw(const json_t *m)
