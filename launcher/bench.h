@@ -23,8 +23,9 @@ struct mu_bench_job {
  * which has said what was the matter; 1 where the end is missing. Negative: it could not be started. */
 int mu_bench_run(const struct mu_bench_job *, struct mu_err *);
 
-/* bench_show.c: tables of what was measured, in the order of the measurements; or JSON, schema muster.bench/1. */
-void mu_bench_show(FILE *, json_t *measurements, json_t *skipped);
+/* bench_show.c: tables of what was measured; trend: of its windows (trials) from the first to the last. Or JSON, schema
+ * muster.bench/1. */
+void mu_bench_show(FILE *, json_t *measurements, json_t *skipped, bool trend);
 int mu_bench_show_json(FILE *, json_t *measurements, json_t *skipped, struct mu_err *);
 
 #endif

@@ -24,7 +24,7 @@ struct opts {
     bool json, quiet;
     /* of the ranks */
     int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing;
-    uint64_t seed, small, large, memory_size, disk_size;
+    uint64_t seed, small, large, memory_size, disk_size, whole, window;
     const char *min, *max, *time, *tests, *dir;
 };
 #define AT(field) offsetof(struct opts, field)
@@ -95,6 +95,13 @@ static const struct mu_opt overlap_rows[] = {
     SAMPLES,
     {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "what is reduced (4M)"},
 };
+static const struct mu_opt soak_rows[] = {
+    COMMON_ROWS(" (one on each node)"),
+    {"for", 0, MU_OPT_DURATION, AT(whole), "TIME", "how long in all (1h)"},
+    {"window", 0, MU_OPT_DURATION, AT(window), "TIME", "how long a window is (1m)"},
+    {"memory-size", 0, MU_OPT_SIZE, AT(memory_size), "SIZE", "memory that is tested (256M)"},
+    {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "what is reduced (4M)"},
+};
 static const struct mu_opt coll_rows[] = {
     COMMON_ROWS(" (2)"),
     {"samples", 0, MU_OPT_INT, AT(samples), "N", "samples of each size at most (1000)", .min = 3, .max = 100000},
@@ -160,6 +167,13 @@ static int check_large(const struct opts *o, struct mu_err *err)
                : 0;
 }
 
+static int check_soak(const struct opts *o, struct mu_err *err)
+{
+    if (o->window && o->window < 100 * MU_MS)
+        return mu_err_set(err, MUSTER_EARG, "--window: takes 100ms or more");
+    return check_large(o, err);
+}
+
 static int check_node(const struct opts *o, struct mu_err *err)
 {
     static const char *const names[] = {"mem", "memtest", "cpu", "disk", "gpu"};
@@ -200,6 +214,8 @@ static const struct bench {
      MU_COUNT(fabric_rows), check_large, "--ppn=1", NULL},
     {"overlap", "communication hidden behind computation", "muster bench overlap [OPTIONS]", overlap_rows,
      MU_COUNT(overlap_rows), check_large, "--ppn=1", NULL},
+    {"soak", "hours of work in windows, and their trend", "muster bench soak [OPTIONS]", soak_rows, MU_COUNT(soak_rows),
+     check_soak, "--ppn=1", "none"},
 };
 
 /* The option as it is passed on, added to out; nothing where it was not given. */
@@ -235,6 +251,12 @@ static int pass(const struct mu_opt *row, const struct opts *o, char ***out)
         if (!u)
             return 0;
         mu_buf_appendf(&b, "=%llu", (unsigned long long)u);
+        break;
+    case MU_OPT_DURATION:
+        memcpy(&u, at, sizeof u);
+        if (!u)
+            return 0;
+        mu_buf_appendf(&b, "=%lluns", (unsigned long long)u);
         break;
     case MU_OPT_STRV:
         memcpy(&v, at, sizeof v);
@@ -337,7 +359,7 @@ static int run(const struct bench *b, const struct opts *o, struct mu_err *err)
         if (o->json)
             rc = mu_bench_show_json(stdout, s.measurements, s.skipped, err);
         else
-            mu_bench_show(stdout, s.measurements, s.skipped);
+            mu_bench_show(stdout, s.measurements, s.skipped, !strcmp(b->name, "soak"));
     }
     if (!rc && s.raw_failed)
         rc = mu_err_set(err, MUSTER_EIO, "--raw %s: not all could be written", o->raw);

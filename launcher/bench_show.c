@@ -158,6 +158,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(word(x, "better"), "more") ? (p < q) - (p > q) : (p > q) - (p < q); /* the worst first */
 }
 
+/* A counter that has not grown: not worth a line. */
+static bool is_idle(const json_t *m)
+{
+    return !strncmp(word(m, "name"), "counter.", 8) && !(number(m, "p50") > 0);
+}
+
 /* All that is not a collective: a line each, and where there are very many the worst of each test. */
 static void show_rest(FILE *f, json_t *list)
 {
@@ -170,7 +176,7 @@ static void show_rest(FILE *f, json_t *list)
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
 
     for (size_t i = 0; i < n && v; i++)
-        if (strncmp(word(json_array_get(list, i), "name"), "coll.", 5))
+        if (strncmp(word(json_array_get(list, i), "name"), "coll.", 5) && !is_idle(json_array_get(list, i)))
             v[k++] = json_array_get(list, i);
     if (!v || !t || !k)
         goto out;
@@ -211,13 +217,89 @@ out:
     mu_table_free(t);
 }
 
-void mu_bench_show(FILE *f, json_t *measurements, json_t *skipped)
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Median; v stays as it is. */
+static double middle(const double *v, size_t n)
+{
+    mu_auto_free double *sorted = malloc((n + 1) * sizeof *sorted);
+
+    if (!sorted || !n)
+        return NAN;
+    memcpy(sorted, v, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_value);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static bool same_series(const json_t *a, const json_t *b)
+{
+    return !strcmp(word(a, "name"), word(b, "name")) && !strcmp(word(a, "host"), word(b, "host")) &&
+           json_equal(json_object_get(a, "size"), json_object_get(b, "size"));
+}
+
+/* A line for each series of windows: its first third against its last. */
+static void show_trend(FILE *f, json_t *list)
+{
+    static const struct mu_column columns[] = {{"test", 0},     {"where", 0}, {"windows", 1}, {"first", 1}, {"last", 1},
+                                               {"change %", 1}, {"worst", 1}, {"unit", 0},    {"wrong", 1}};
+    size_t n = json_array_size(list);
+    mu_auto_free double *v = malloc((n + 1) * sizeof *v);
+    struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
+
+    for (size_t i = 0; i < n && v && t; i++) {
+        json_t *m = json_array_get(list, i);
+        bool begun = false, more = !strcmp(word(m, "better"), "more");
+        size_t k = 0;
+        json_int_t bad = 0;
+        for (size_t j = 0; j < i && !begun; j++)
+            begun = same_series(json_array_get(list, j), m);
+        for (size_t j = i; j < n && !begun; j++) {
+            json_t *x = json_array_get(list, j);
+            if (!same_series(x, m))
+                continue;
+            v[k++] = number(x, "p50");
+            bad += json_integer_value(json_object_get(x, "wrong"));
+        }
+        if (begun || is_idle(m))
+            continue;
+        size_t third = (k + 2) / 3;
+        double first = middle(v, third), last = middle(v + k - third, third), worst = v[0];
+        for (size_t j = 0; j < k; j++)
+            worst = more ? fmin(worst, v[j]) : fmax(worst, v[j]);
+        mu_table_cell(t, word(m, "name"));
+        where(t, m);
+        mu_table_cellf(t, "%zu", k);
+        figure(t, first);
+        figure(t, last);
+        if (first > 0)
+            mu_table_cellf(t, "%+.1f", 100 * (last - first) / first);
+        else
+            mu_table_raw(t, "-");
+        figure(t, worst);
+        mu_table_cell(t, word(m, "unit"));
+        mu_table_coloured(t, bad ? MU_BAD : MU_PLAIN, bad ? "yes" : "0");
+    }
+    if (t)
+        mu_table_print(t, f);
+    mu_table_free(t);
+}
+
+void mu_bench_show(FILE *f, json_t *measurements, json_t *skipped, bool trend)
 {
     size_t i;
     json_t *s;
 
-    show_colls(f, measurements);
-    show_rest(f, measurements);
+    if (trend) {
+        show_trend(f, measurements);
+    } else {
+        show_colls(f, measurements);
+        show_rest(f, measurements);
+    }
     json_array_foreach(skipped, i, s)
     {
         char a[80], b[80], c[200];

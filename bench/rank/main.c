@@ -11,7 +11,7 @@ static const struct {
     int (*run)(struct mu_room *, int argc, char **argv, struct mu_err *err);
 } benchmarks[] = {
     {"node", mu_bench_node},     {"pair", mu_bench_pair},       {"coll", mu_bench_coll},
-    {"fabric", mu_bench_fabric}, {"overlap", mu_bench_overlap},
+    {"fabric", mu_bench_fabric}, {"overlap", mu_bench_overlap}, {"soak", mu_bench_soak},
 };
 
 int main(int argc, char **argv)

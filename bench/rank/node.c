@@ -61,7 +61,10 @@ static bool wanted(const struct mu_node_opts *o, const char *group)
 
 static int one(struct mu_node *n, const struct row *r, int trial, int order, struct mu_err *err)
 {
-    struct mu_series_rule rule = {.least = r->least, .most = 1000, .width = 0.01, .budget_ns = n->o->room.budget};
+    struct mu_series_rule rule = {.least = r->least,
+                                  .most = n->goes_on ? 100000 : 1000,
+                                  .width = n->goes_on ? -1 : 0.01,
+                                  .budget_ns = n->o->room.budget};
     struct mu_err why = {0};
     struct mu_stats st;
 
@@ -85,12 +88,20 @@ static int one(struct mu_node *n, const struct row *r, int trial, int order, str
     } else {
         n->record.values = n->series.v;
         n->record.n = n->series.n;
-        if (r->least > 1 && mu_series_stats(&n->series, &st) && mu_stats_width(&st) > rule.width)
+        if (r->least > 1 && mu_series_stats(&n->series, &st) && mu_stats_width(&st) > 0.01)
             n->record.flags |= MU_RECORD_NOISY;
         rc = mu_room_add(n->room, &n->record, err);
     }
     mu_series_free(&n->series);
     return rc;
+}
+
+int mu_node_measure(struct mu_node *n, const char *name, int trial, int order, struct mu_err *err)
+{
+    for (size_t i = 0; i < MU_COUNT(rows); i++)
+        if (!strcmp(rows[i].name, name))
+            return one(n, &rows[i], trial, order, err);
+    return mu_err_set(err, MUSTER_EARG, "there is no test %s", name);
 }
 
 static int check_names(const struct mu_node_opts *o, struct mu_err *err)

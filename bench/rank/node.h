@@ -18,6 +18,7 @@ struct mu_node {
     struct mu_crew *crew;
     struct mu_record record; /* what the rows have said; a test adds size, wrong and flags */
     struct mu_series series;
+    bool goes_on; /* to the end of its time, however sure it is */
 };
 
 /* A test adds samples to the series until it says that it has enough. Returns 0, or an error with its text: then
@@ -28,5 +29,8 @@ int mu_node_fma(struct mu_node *, int, struct mu_err *);
 int mu_node_gemm(struct mu_node *, int, struct mu_err *);
 int mu_node_disk(struct mu_node *, int which, struct mu_err *); /* write read */
 int mu_node_gpu(struct mu_node *, int, struct mu_err *);
+
+/* One row of the table, by its name: adds its measurement, or the line `skip`. */
+int mu_node_measure(struct mu_node *, const char *name, int trial, int order, struct mu_err *);
 
 #endif

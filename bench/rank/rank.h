@@ -6,6 +6,7 @@
 #define MU_BENCH_RANK_H
 
 #include "bench/clockfit.h"
+#include "bench/counters.h"
 #include "bench/record.h"
 #include "muster.h"
 #include "runtime/base/err.h"
@@ -24,6 +25,7 @@ struct mu_room {
     struct mu_buf lines; /* of this rank */
     int launch, order;   /* order: of the next measurement, the same at all ranks */
     uint64_t seed;
+    int64_t counters[MU_COUNTERS]; /* at the beginning, at leaders */
     double wrong;
     int measurements; /* at rank 0 */
 };
@@ -59,13 +61,14 @@ int mu_room_add(struct mu_room *, struct mu_record *, struct mu_err *);
 void mu_room_skip(struct mu_room *, const char *name, const char *reason);
 /* Collective: brings the lines to rank 0, which prints them and how far we are. */
 int mu_room_flush(struct mu_room *, double done, struct mu_err *);
-/* Collective: the line `end`. */
+/* Collective: what the hosts' counters have counted since mu_room_begin, and the line `end`. */
 int mu_room_end(struct mu_room *, struct mu_err *);
 
 int mu_bench_node(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_pair(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_fabric(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_overlap(struct mu_room *, int argc, char **argv, struct mu_err *err);
+int mu_bench_soak(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_coll(struct mu_room *, int argc, char **argv, struct mu_err *err);
 
 #endif

@@ -138,6 +138,7 @@ int mu_room_begin(struct mu_room *r, const struct mu_opt *table, size_t n, int a
         return rc;
     if (r->rank == 0)
         print_run(r, argc, argv);
+    mu_counters_read("", r->counters);
     return 0;
 }
 
@@ -186,9 +187,41 @@ int mu_room_flush(struct mu_room *r, double done, struct mu_err *err)
     return fflush(stdout) ? mu_err_set(err, MUSTER_EIO, "what was measured cannot be printed") : 0;
 }
 
+/* Counters that went down were reset: nothing is known then. */
+static int add_counters(struct mu_room *r, struct mu_err *err)
+{
+    int64_t now[MU_COUNTERS];
+    int rc = 0;
+
+    mu_counters_read("", now);
+    for (int i = 0; i < MU_COUNTERS && !rc; i++) {
+        double grown = (double)(now[i] - r->counters[i]);
+        if (now[i] < 0 || r->counters[i] < 0 || grown < 0)
+            continue;
+        struct mu_record m = {.name = mu_counter_names[i],
+                              .unit = "errors",
+                              .scope = MU_RECORD_NODE,
+                              .from = r->rank,
+                              .from_host = r->host,
+                              .values = &grown,
+                              .n = 1,
+                              .late = -1,
+                              .wrong = MU_RECORD_UNCHECKED,
+                              .order = r->order,
+                              .t = seconds(mu_wall())};
+        rc = mu_room_add(r, &m, err);
+    }
+    return rc;
+}
+
 int mu_room_end(struct mu_room *r, struct mu_err *err)
 {
     int rc = mu_wire_sum(&r->wrong, 1, err);
+
+    if (!rc && r->leader[r->host_of[r->rank]] == r->rank)
+        rc = add_counters(r, err);
+    if (!rc)
+        rc = mu_room_flush(r, 1, err);
 
     if (rc || r->rank)
         return rc;

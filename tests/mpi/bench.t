@@ -14,11 +14,13 @@ for line in open(sys.argv[1]):
         runs.append([])
     runs[-1].append(line)
 run = runs[-1]
-m = [x for x in run if x["kind"] == "measurement"]
+every = [x for x in run if x["kind"] == "measurement"]
+m = [x for x in every if not x["name"].startswith("counter.")]
 def need(what, ok):
     if not ok: print("not so:", what)
 need("a run has its head and its end", run[0]["schema"] == "muster.samples/1" and run[-1]["kind"] == "end")
-need("the end counts", run[-1]["measurements"] == len(m))
+need("the end counts", run[-1]["measurements"] == len(every))
+need("counters of the host", any(x["name"] == "counter.tcp.retransmits" and x["p50"] >= 0 for x in every))
 for x in m:
     need("the median is that of the values: " + x["name"], not x["values"] or
          abs(statistics.median(x["values"]) - x["p50"]) <= 1e-5 * abs(x["p50"]))
@@ -43,7 +45,7 @@ is "$(find "$tmp" -maxdepth 1 -name '.muster*')" "" "no file is left"
 
 run_cmd timeout 120 "$muster" bench pair -n 3 --oversubscribe --time 60ms --raw "$raw" --seed 5 --at-once 1 --launch 4 --json
 is "$rc" 0 "bench pair" || note "$err"
-is "$(python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["schema"], len(d["tests"]), "values" in d["tests"][0])' <<<"$out")" \
+is "$(python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["schema"], sum(x["scope"] == "pair" for x in d["tests"]), any("values" in x for x in d["tests"]))' <<<"$out")" \
     "muster.bench/1 15 False" "has JSON"
 is "$(check '
 need("the second run of the file", len(runs) == 2 and run[0]["bench"] == "pair" and run[0]["launch"] == 4 and run[0]["seed"] == 5)
@@ -87,6 +89,17 @@ need("figures of each rank", all([y["rank"] for y in x["per_rank"]] == [0, 1, 2]
 run_cmd timeout 120 "$muster" bench overlap -n 2 --oversubscribe --time 100ms --large 64K --raw "$raw"
 is "$rc" 0 "bench overlap" || note "$err"
 is "$(check 'need("one figure, right", len(m) == 1 and m[0]["unit"] == "ratio" and m[0]["n"] >= 6 and m[0]["wrong"] == 0)')" "" "has its figure"
+
+run_cmd timeout 120 "$muster" bench soak -n 2 --oversubscribe --for 400ms --window 100ms --memory-size 6M --large 4K --raw "$raw"
+is "$rc" 0 "bench soak" || note "$err"
+like "$out" 'node\.cpu\.gemm .* GFLOP/s +0' "has a trend"
+is "$(check '
+windows = {}
+for x in m: windows.setdefault(x["name"], []).append(x["trial"])
+need("windows of each: %s" % windows, sorted(windows) == ["coll.allreduce", "node.cpu.gemm", "node.mem.test", "node.mem.triad"])
+need("one after the other", all(v == list(range(len(v))) for v in windows.values()))
+need("all right", all(not x["wrong"] for x in m))
+')" "" "all windows are in the file"
 
 run_cmd timeout 60 "$muster" bench pair -n 1
 is "$rc" 2 "a pair of one is refused"
