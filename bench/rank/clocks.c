@@ -46,11 +46,13 @@ static int ask(struct mu_room *r, int parent, int bursts, struct mu_err *err)
     return rc;
 }
 
-static void put_line(struct mu_room *r)
+void mu_room_clock(struct mu_room *r, const char *when)
 {
     const struct mu_clockfit *f = &r->clock;
 
-    mu_buf_appendf(&r->lines, "{\"kind\":\"clock\",\"rank\":%d,\"host\":", r->rank);
+    if (!f->n)
+        return;
+    mu_buf_appendf(&r->lines, "{\"kind\":\"clock\",\"when\":\"%s\",\"rank\":%d,\"host\":", when, r->rank);
     mu_record_text(&r->lines, r->host);
     mu_buf_appendf(&r->lines, ",\"n\":%u,\"offset_us\":%.3f,\"drift_ppm\":%.3f,\"residual_us\":%.3f,\"rtt_us\":%.3f}\n",
                    f->n, mu_clockfit_offset(f, mu_now()) / 1e3, f->drift * 1e6, f->residual / 1e3, f->rtt / 1e3);
@@ -73,7 +75,7 @@ int mu_room_sync(struct mu_room *r, struct mu_err *err)
             if (i != r->rank && r->host_of[i] == here)
                 rc = mu_wire_send(&r->clock, sizeof r->clock, i, err);
         if (here && bursts == FIRST_BURSTS)
-            put_line(r);
+            mu_room_clock(r, "begin");
     } else {
         rc = mu_wire_recv_lazily(&r->clock, sizeof r->clock, r->leader[here], err);
     }

@@ -67,26 +67,58 @@ static int call_alltoall(struct ctx *c)
     return muster_alltoall(c->send, c->recv, c->count, c->dtype, c->comm);
 }
 
+/* Round the ring; a neighbour receives first. */
+static int call_sendrecv(struct ctx *c)
+{
+    int next = (c->rank + 1) % c->size, last = (c->rank + c->size - 1) % c->size, rc;
+
+    if (c->size == 1)
+        return 0;
+    if (c->rank % 2 == 0)
+        rc = muster_send(c->send, c->count, c->dtype, next, 0, c->comm);
+    else
+        rc = muster_recv(c->recv, c->count, c->dtype, last, 0, c->comm);
+    if (rc)
+        return rc;
+    return c->rank % 2 ? muster_send(c->send, c->count, c->dtype, next, 0, c->comm)
+                       : muster_recv(c->recv, c->count, c->dtype, last, 0, c->comm);
+}
+static int call_barrier(struct ctx *c)
+{
+    return muster_barrier(c->comm);
+}
+
 static const struct op_row ops[] = {
-    {"allreduce", false, false, true, call_allreduce},           {"reduce", false, false, false, call_reduce},
-    {"reduce_scatter", true, false, false, call_reduce_scatter}, {"allgather", false, true, false, call_allgather},
-    {"broadcast", false, false, true, call_broadcast},           {"alltoall", true, true, false, call_alltoall},
+    {"allreduce", false, false, true, call_allreduce},
+    {"reduce", false, false, false, call_reduce},
+    {"reduce_scatter", true, false, false, call_reduce_scatter},
+    {"allgather", false, true, false, call_allgather},
+    {"broadcast", false, false, true, call_broadcast},
+    {"alltoall", true, true, false, call_alltoall},
+    {"sendrecv", false, false, false, call_sendrecv},
+    {"barrier", false, false, false, call_barrier},
 };
 
+/* most: the integers up to it are exact, sums of all ranks among them. */
 static const struct {
     const char *name;
     muster_dtype dtype;
     size_t width;
+    unsigned most;
 } dtypes[] = {
-    {"float32", MUSTER_FLOAT32, 4}, {"float64", MUSTER_FLOAT64, 8}, {"int32", MUSTER_INT32, 4},
-    {"int64", MUSTER_INT64, 8},     {"uint8", MUSTER_UINT8, 1},
+    {"float32", MUSTER_FLOAT32, 4, 1 << 24},  {"float64", MUSTER_FLOAT64, 8, UINT32_MAX},
+    {"int32", MUSTER_INT32, 4, INT32_MAX},    {"int64", MUSTER_INT64, 8, UINT32_MAX},
+    {"uint8", MUSTER_UINT8, 1, 255},          {"int8", MUSTER_INT8, 1, 127},
+    {"uint32", MUSTER_UINT32, 4, UINT32_MAX}, {"uint64", MUSTER_UINT64, 8, UINT32_MAX},
+    {"float16", MUSTER_FLOAT16, 2, 2048},     {"bfloat16", MUSTER_BFLOAT16, 2, 256},
 };
 
 static const struct mu_opt table[] = {
     MU_ROOM_ROWS(struct opts, room),
     {"op", 0, MU_OPT_STRING, offsetof(struct opts, op), "OP",
-     "allreduce, reduce, reduce_scatter, allgather, broadcast, alltoall, all"},
-    {"dtype", 0, MU_OPT_STRING, offsetof(struct opts, dtype), "TYPE", "float32, float64, int32, int64, uint8"},
+     "allreduce, reduce, reduce_scatter, allgather, broadcast, alltoall, sendrecv, barrier, all"},
+    {"dtype", 0, MU_OPT_STRING, offsetof(struct opts, dtype), "TYPE",
+     "float32, float64, int32, int64, uint8, int8, uint32, uint64, float16, bfloat16"},
     {"min", 0, MU_OPT_SIZE, offsetof(struct opts, min), "SIZE", "smallest message"},
     {"max", 0, MU_OPT_SIZE, offsetof(struct opts, max), "SIZE", "largest message"},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3,
@@ -104,44 +136,66 @@ static unsigned pattern(int rank, size_t i)
     return (unsigned)((i * 7 + (size_t)rank * 3) % 5);
 }
 
-static void put(struct ctx *c, char *buf, size_t i, unsigned v)
+/* The bits of an integer in float16 that is exact there. */
+static uint16_t half_of(unsigned v)
 {
-    switch (c->dtype) {
+    unsigned e = 0;
+
+    while (v >> (e + 1))
+        e++;
+    return v ? (uint16_t)((e + 15) << 10 | ((e > 10 ? v >> (e - 10) : v << (10 - e)) & 0x3ff)) : 0;
+}
+
+static void encode(muster_dtype dtype, unsigned v, void *out)
+{
+    float f = (float)v;
+    double d = v;
+    uint64_t n = v;
+    uint32_t w = v, bits;
+    uint16_t h;
+    unsigned char b = (unsigned char)v;
+
+    switch (dtype) {
     case MUSTER_FLOAT32:
-        ((float *)(void *)buf)[i] = (float)v;
+        memcpy(out, &f, sizeof f);
         return;
     case MUSTER_FLOAT64:
-        ((double *)(void *)buf)[i] = v;
+        memcpy(out, &d, sizeof d);
         return;
     case MUSTER_INT32:
-        ((int32_t *)(void *)buf)[i] = (int32_t)v;
+    case MUSTER_UINT32:
+        memcpy(out, &w, sizeof w);
         return;
     case MUSTER_INT64:
-        ((int64_t *)(void *)buf)[i] = v;
+    case MUSTER_UINT64:
+        memcpy(out, &n, sizeof n);
+        return;
+    case MUSTER_FLOAT16:
+        h = half_of(v);
+        memcpy(out, &h, sizeof h);
+        return;
+    case MUSTER_BFLOAT16:
+        memcpy(&bits, &f, sizeof bits);
+        h = (uint16_t)(bits >> 16);
+        memcpy(out, &h, sizeof h);
         return;
     default:
-        buf[i] = (char)v;
+        memcpy(out, &b, sizeof b);
     }
 }
 
 static bool is(const struct ctx *c, size_t i, unsigned v)
 {
-    switch (c->dtype) {
-    case MUSTER_FLOAT32:
-        return ((float *)(void *)c->recv)[i] == (float)v;
-    case MUSTER_FLOAT64:
-        return ((double *)(void *)c->recv)[i] == (double)v;
-    case MUSTER_INT32:
-        return ((int32_t *)(void *)c->recv)[i] == (int32_t)v;
-    case MUSTER_INT64:
-        return ((int64_t *)(void *)c->recv)[i] == (int64_t)v;
-    default:
-        return c->recv[i] == (char)v;
-    }
+    char want[8];
+
+    encode(c->dtype, v, want);
+    return !memcmp(c->recv + i * c->width, want, c->width);
 }
 
 static bool is_in_place(const struct op_row *op, const struct opts *o)
 {
+    if (op->call == call_sendrecv || op->call == call_barrier)
+        return false;
     return op->call == call_broadcast || o->place == IN_PLACE || (o->place == AS_USUAL && op->in_place);
 }
 
@@ -161,8 +215,12 @@ static void fill(struct ctx *c, const struct op_row *op)
 {
     size_t n = c->count * (op->send_all ? (size_t)c->size : 1);
 
+    /* the pattern repeats after five */
+    char words[5][8];
+    for (size_t i = 0; i < 5; i++)
+        encode(c->dtype, pattern(c->rank, i), words[i]);
     for (size_t i = 0; i < n; i++)
-        put(c, c->send, i, pattern(c->rank, i));
+        memcpy(c->send + i * c->width, words[i % 5], c->width);
 }
 
 static unsigned expected(const struct ctx *c, const struct op_row *op, size_t i)
@@ -171,6 +229,8 @@ static unsigned expected(const struct ctx *c, const struct op_row *op, size_t i)
 
     if (op->call == call_broadcast)
         return pattern(0, i);
+    if (op->call == call_sendrecv)
+        return pattern((c->rank + c->size - 1) % c->size, i);
     if (op->call == call_allgather)
         return pattern((int)(i / c->count), i % c->count);
     if (op->call == call_alltoall)
@@ -185,7 +245,7 @@ static int64_t wrong_here(struct ctx *c, const struct op_row *op)
     size_t n = c->count * (op->recv_all ? (size_t)c->size : 1);
     int64_t wrong = 0;
 
-    if (op->call == call_reduce && c->rank)
+    if (op->call == call_barrier || (op->call == call_reduce && c->rank) || (op->call == call_sendrecv && c->size == 1))
         return 0;
     for (size_t i = 0; i < n; i++)
         wrong += !is(c, i, expected(c, op, i));
@@ -291,6 +351,9 @@ static int measure(struct ctx *c, const struct op_row *op, const struct opts *o,
     fill(c, op);
     if ((rc = op->call(c)))
         return rc;
+    const char *planted = getenv("MUSTER_BENCH_CORRUPT"); /* for tests: the rank whose memory is bad */
+    if (planted && atoi(planted) == c->rank && c->count)
+        c->recv[0] ^= 1;
     wrong = wrong_here(c, op);
     if ((rc = muster_allreduce(&wrong, &l->wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm)))
         return rc;
@@ -361,6 +424,7 @@ static void release(const struct opts *o, void *p)
 static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
 {
     bool known = !strcmp(o->op, "all");
+    unsigned most = 0;
 
     for (size_t i = 0; i < MU_COUNT(ops); i++)
         known = known || !strcmp(ops[i].name, o->op);
@@ -368,6 +432,7 @@ static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
         if (!strcmp(dtypes[i].name, o->dtype)) {
             c->dtype = dtypes[i].dtype;
             c->width = dtypes[i].width;
+            most = dtypes[i].most;
         }
     }
     if (!known)
@@ -376,8 +441,8 @@ static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--dtype %s: not a type of this benchmark; --help lists them", o->dtype);
     if (o->min < c->width || o->max < o->min)
         return mu_err_set(err, MUSTER_EARG, "--min and --max: need %zu bytes <= min <= max", c->width);
-    if (c->dtype == MUSTER_UINT8 && c->size > 50)
-        return mu_err_set(err, MUSTER_EARG, "--dtype uint8 can be checked with up to 50 ranks");
+    if ((unsigned)c->size > most / 4)
+        return mu_err_set(err, MUSTER_EARG, "--dtype %s can be checked with up to %u ranks", o->dtype, most / 4);
     return 0;
 }
 
@@ -390,8 +455,8 @@ static int one(struct ctx *c, const struct op_row *op, const struct opts *o, uin
     double t = (double)mu_wall() / 1e9;
     int rc = 0;
 
-    c->count = bytes / c->width / blocks;
-    if (!c->count)
+    c->count = op->call == call_barrier ? 0 : bytes / c->width / blocks;
+    if (!c->count && (op->call != call_barrier || bytes != o->min)) /* a barrier has no size */
         return 0;
     l.v = malloc((size_t)(o->samples + 6) * sizeof *l.v);
     if (!l.v)

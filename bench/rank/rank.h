@@ -53,6 +53,8 @@ int mu_room_begin(struct mu_room *, const struct mu_opt *, size_t n, int argc, c
                   struct mu_room_opts *, struct mu_err *);
 /* Collective: fits the clocks anew, or for the first time; the lines `clock`. */
 int mu_room_sync(struct mu_room *, struct mu_err *);
+/* The line `clock` of this host, at leaders; none where nothing was fitted. */
+void mu_room_clock(struct mu_room *, const char *when);
 /* Rank 0's time of our time now, and the other way. */
 uint64_t mu_room_common(const struct mu_room *, uint64_t ours);
 uint64_t mu_room_ours(const struct mu_room *, uint64_t common);

@@ -218,8 +218,10 @@ int mu_room_end(struct mu_room *r, struct mu_err *err)
 {
     int rc = mu_wire_sum(&r->wrong, 1, err);
 
-    if (!rc && r->leader[r->host_of[r->rank]] == r->rank)
+    if (!rc && r->leader[r->host_of[r->rank]] == r->rank) {
+        mu_room_clock(r, "end");
         rc = add_counters(r, err);
+    }
     if (!rc)
         rc = mu_room_flush(r, 1, err);
 

@@ -60,14 +60,23 @@ need("three rounds, one after the other", len({x["order"] for x in m}) == 9)
 
 run_cmd timeout 120 "$muster" bench coll -n 2 --oversubscribe --op all --max 64 --min 32 --time 20ms --raw "$raw"
 is "$rc" 0 "bench coll, all operations" || note "$err"
-is "$(grep -c '^# .*, 2 ranks, private memory' <<<"$out")" 6 "has a table of each"
+is "$(grep -c '^# .*, 2 ranks, private memory' <<<"$out")" 8 "has a table of each"
 is "$(check '
-need("each size of each operation", len(m) == 12 and {x["size"] for x in m} == {32, 64})
+need("each size of each operation", len(m) == 15 and {x["size"] for x in m} == {0, 32, 64})
 need("all right", all(x["wrong"] == 0 for x in m))
 ')" "" "all of it is in the file"
-run_cmd timeout 120 "$muster" bench coll -n 3 --oversubscribe --op all --place in --dtype int64 --max 192 --min 192 --time 20ms --raw "$raw"
-is "$rc" 0 "in place" || note "$err"
-is "$(check 'need("right", len(m) == 6 and all(x["wrong"] == 0 and x["place"] == "in" for x in m))')" "" "the same results"
+for dtype in int64 float16 bfloat16 int8; do
+    run_cmd timeout 120 "$muster" bench coll -n 3 --oversubscribe --op all --place in --dtype $dtype --max 192 --min 192 --time 5ms --raw "$raw"
+    is "$rc" 0 "in place, $dtype" || note "$err"
+    is "$(check 'need("right", len(m) == 8 and all(x["wrong"] == 0 and x["place"] == ("out" if x["op"] in ("sendrecv", "barrier") else "in") for x in m))')" \
+        "" "the same results"
+done
+run_cmd timeout 60 "$muster" bench coll -n 2 --oversubscribe --max 8 --time 5ms -x MUSTER_BENCH_CORRUPT=1 --raw "$raw"
+is "$rc" 5 "wrong results have a code of their own"
+like "$out" ' 1$' "and are counted in the table"
+is "$(check 'need("in the file, too", m[0]["wrong"] == 1 and run[-1]["rc"] == 5 and run[-1]["wrong"] == 1)')" "" "and in the file"
+run_cmd timeout 60 "$muster" bench coll -n 32 --oversubscribe --dtype int8 --max 64
+like "$rc $err" '^2 .*--dtype int8 can be checked with up to 31 ranks' "a type in which the sum would not be exact"
 
 # One rank comes to each start 1 ms late: the common start waits for it, and the figure is still that of the operation.
 run_cmd timeout 120 "$muster" run -n 2 --oversubscribe "$B/libexec/muster/bench-rank" coll --timing start --min 8 --max 8 --time 500ms --planted-late 1000
