@@ -84,7 +84,8 @@ is "$rc" 0 "bench coll from a common start" || note "$err"
 printf '%s\n' "$out" | grep -v progress >"$raw"
 is "$(check '
 need("samples: %s" % m, len(m) == 1 and m[0]["n"] >= 2 and m[0]["timing"] == "start" and 0 <= m[0]["late"] < 1)
-need("a late rank does not move the median: %s us" % m[0]["p50"], m[0]["p50"] < 500)
+# on a busy machine the median may be anything; without the common start no sample could be below 1 ms
+need("a late rank does not move them: %s us" % m[0]["min"], m[0]["min"] < 900)
 ')" "" "a rank that is 1 ms late moves nothing"
 
 run_cmd timeout 120 "$muster" bench fabric -n 3 --oversubscribe --time 50ms --large 4K --targets 2 --raw "$raw"
