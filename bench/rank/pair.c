@@ -71,7 +71,7 @@ static int add(struct pair *p, struct mu_record *m, struct mu_series *s, struct 
     return mu_room_add(p->room, m, err);
 }
 
-/* Answers with the common time until it is told to stop. */
+/* Answers until it is told to stop; with the common time, where that is asked for (n below 0). */
 static int echo(struct pair *p, struct mu_err *err)
 {
     int rc, n = 0;
@@ -81,50 +81,62 @@ static int echo(struct pair *p, struct mu_err *err)
             return rc;
         if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)))
             return rc;
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < (n < 0 ? -n : n); i++) {
             if ((rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
                 return rc;
-            uint64_t now = mu_room_common(p->room, mu_now());
-            memcpy(p->buf, &now, sizeof now);
+            if (n < 0) {
+                uint64_t now = mu_room_common(p->room, mu_now());
+                memcpy(p->buf, &now, sizeof now);
+            }
             if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)))
                 return rc;
         }
     }
 }
 
+/* n round trips, the last ones' times into us[2 i] (there and back) and, stamped, us[2 i + 1] (there). */
+static int chunk(struct pair *p, bool stamped, double us[2 * CHUNK], struct mu_err *err)
+{
+    int rc, n = stamped ? -CHUNK : CHUNK;
+
+    if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&n, sizeof n, p->peer, err)))
+        return rc;
+    for (int i = 0; i < CHUNK; i++) {
+        uint64_t theirs, sent = mu_now();
+        if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
+            (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+            return rc;
+        uint64_t back = mu_now();
+        us[2 * i] = (double)(back - sent) / 1e3;
+        memcpy(&theirs, p->buf, sizeof theirs);
+        if (stamped)
+            us[2 * i + 1] = (double)(int64_t)(theirs - mu_room_common(p->room, sent)) / 1e3;
+    }
+    return 0;
+}
+
 static int ask(struct pair *p, double t, struct mu_err *err)
 {
     enum mu_series_state state = MU_SERIES_MORE;
+    double us[2 * CHUNK];
     struct mu_record m;
     struct mu_stats st;
-    int rc = 0, n = CHUNK, none = 0, me = p->room->rank;
+    int rc = chunk(p, false, us, err), none = 0, me = p->room->rank; /* which warms up */
 
-    for (int chunk = 0; state == MU_SERIES_MORE; chunk++) {
-        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&n, sizeof n, p->peer, err)))
-            return rc;
-        for (int i = 0; i < n; i++) {
-            uint64_t theirs, sent = mu_now();
-            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
-                (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
-                return rc;
-            uint64_t back = mu_now();
-            memcpy(&theirs, p->buf, sizeof theirs);
-            if (!chunk && i < CHUNK / 2) /* these warm up */
-                continue;
-            double there = (double)(int64_t)(theirs - mu_room_common(p->room, sent)) / 1e3;
-            mu_series_add(&p->b, there, back);
-            mu_series_add(&p->c, (double)(back - sent) / 1e3 - there, back);
-            state = mu_series_add(&p->a, (double)(back - sent) / 2e3, back);
-            if (state != MU_SERIES_MORE)
-                n = i; /* the rest of the chunk would be waited for */
-        }
-        /* who echoes has been promised a whole chunk */
-        for (int i = n + 1; state != MU_SERIES_MORE && i < CHUNK; i++)
-            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
-                (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
-                return rc;
+    while (!rc && state == MU_SERIES_MORE) {
+        rc = chunk(p, false, us, err);
+        for (int i = 0; i < CHUNK && !rc && state == MU_SERIES_MORE; i++)
+            state = mu_series_add(&p->a, us[2 * i] / 2, mu_now());
     }
-    if ((rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+    state = MU_SERIES_MORE;
+    while (!rc && state == MU_SERIES_MORE) {
+        rc = chunk(p, true, us, err);
+        for (int i = 0; i < CHUNK && !rc && state == MU_SERIES_MORE; i++) {
+            mu_series_add(&p->c, us[2 * i] - us[2 * i + 1], mu_now());
+            state = mu_series_add(&p->b, us[2 * i + 1], mu_now());
+        }
+    }
+    if (rc || (rc = mu_wire_send(&none, sizeof none, p->peer, err)))
         return rc;
     fill(&m, p, "pair.lat", "us", me, p->peer, t);
     m.direction = "both";
@@ -190,7 +202,7 @@ static int play(struct pair *p, int phase, struct mu_err *err)
     bool first = p->room->rank < p->peer;
     size_t most = (size_t)p->o->samples;
     uint64_t budget = p->o->room.budget;
-    struct mu_series_rule lat = {20, most, 0.01, budget / 2}, bw = {8, most, 0.01, budget};
+    struct mu_series_rule lat = {20, most, 0.01, budget / 4}, bw = {8, most, 0.01, budget};
     double t = (double)mu_wall() / 1e9;
     int rc;
 
