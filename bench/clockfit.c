@@ -7,6 +7,8 @@
 #define DRIFT_FROM_NS 10e6
 #define DRIFT_MOST 500e-6 /* no clock is that wrong */
 #define BETTER 1.2
+#define PAST_NS 60e9
+#define EACH_HALF 3
 
 static int cmp(const void *a, const void *b)
 {
@@ -26,6 +28,27 @@ void mu_clockfit_begin(struct mu_clockfit *f, uint64_t base)
     *f = (struct mu_clockfit){.base = base};
 }
 
+/* What is long past goes, as drifts change with the temperature; else the point whose neighbours are nearest. */
+static void make_room(struct mu_clockfit *f, double now)
+{
+    unsigned gone = 0;
+
+    while (f->n - gone > MU_CLOCKFIT_KEPT && f->points[gone].at < now - PAST_NS)
+        gone++;
+    if (gone) {
+        f->n -= gone;
+        memmove(f->points, f->points + gone, f->n * sizeof *f->points);
+    }
+    if (f->n < MU_CLOCKFIT_BURSTS)
+        return;
+    unsigned near = 1;
+    for (unsigned i = 2; i + 1 < f->n; i++)
+        if (f->points[i + 1].at - f->points[i - 1].at < f->points[near + 1].at - f->points[near - 1].at)
+            near = i;
+    f->n--;
+    memmove(f->points + near, f->points + near + 1, (f->n - near) * sizeof *f->points);
+}
+
 bool mu_clockfit_burst(struct mu_clockfit *f, const struct mu_clockping *p, size_t n)
 {
     const struct mu_clockping *best = NULL;
@@ -35,12 +58,7 @@ bool mu_clockfit_burst(struct mu_clockfit *f, const struct mu_clockping *p, size
             best = &p[i];
     if (!best)
         return false;
-    if (f->n == MU_CLOCKFIT_BURSTS) {
-        for (unsigned i = 1; i < MU_CLOCKFIT_BURSTS / 2; i++)
-            f->points[i] = f->points[2 * i];
-        f->points[MU_CLOCKFIT_BURSTS / 2] = f->points[MU_CLOCKFIT_BURSTS - 1];
-        f->n = MU_CLOCKFIT_BURSTS / 2 + 1;
-    }
+    make_room(f, (double)(int64_t)(best->sent - f->base));
     uint64_t rtt = best->back - best->sent, middle = best->sent + rtt / 2;
     f->points[f->n++] = (struct mu_clockpoint){.at = (double)(int64_t)(middle - f->base),
                                                .offset = (double)(int64_t)(best->theirs - middle),
@@ -60,6 +78,17 @@ static void lay(struct mu_clockfit *f, const bool *good, double drift)
     f->drift = drift;
     f->offset = median(left, n);
     f->residual = fmax(left[n - 1] - f->offset, f->offset - left[0]);
+}
+
+/* Bursts in each half of the time: few of them make any slope. */
+static bool well_spread(const struct mu_clockfit *f)
+{
+    double middle = (f->points[0].at + f->points[f->n - 1].at) / 2;
+    unsigned early = 0;
+
+    for (unsigned i = 0; i < f->n; i++)
+        early += f->points[i].at <= middle;
+    return early >= EACH_HALF && f->n - early >= EACH_HALF;
 }
 
 bool mu_clockfit_make(struct mu_clockfit *f)
@@ -84,7 +113,7 @@ bool mu_clockfit_make(struct mu_clockfit *f)
                 slopes[ns++] = (f->points[i].offset - f->points[k].offset) / (f->points[i].at - f->points[k].at);
     lay(f, good, 0);
     double level = f->residual, slope = ns ? median(slopes, ns) : 0;
-    if (fabs(slope) > DRIFT_MOST)
+    if (fabs(slope) > DRIFT_MOST || !well_spread(f))
         return true;
     /* Over a short time a slope is mostly noise: it must explain something. */
     lay(f, good, slope);

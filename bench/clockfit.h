@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MU_CLOCKFIT_BURSTS 64 /* older ones are thinned out, so that the first and the last stay */
+enum { MU_CLOCKFIT_BURSTS = 64, MU_CLOCKFIT_KEPT = 8 }; /* of the last minute, thinned out; or so many at least */
 
 struct mu_clockfit {
     unsigned n;
@@ -30,7 +30,7 @@ struct mu_clockping {
 void mu_clockfit_begin(struct mu_clockfit *, uint64_t base);
 /* The best of a burst. False: none makes sense (back before sent), or n is 0. */
 bool mu_clockfit_burst(struct mu_clockfit *, const struct mu_clockping *, size_t n);
-/* Makes the line. False: there is no point. One burst, or several within 10 ms, give no drift, and so do
+/* Makes the line. False: there is no point. Few bursts, or several within 10 ms, give no drift, and so do
  * those that a line without any fits as well: it stays 0. */
 bool mu_clockfit_make(struct mu_clockfit *);
 double mu_clockfit_offset(const struct mu_clockfit *, uint64_t ours);

@@ -7,7 +7,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
-enum { PINGS = 32, FIRST_BURSTS = 6 };
+enum { PINGS = 32, FIRST_BURSTS = 6, MORE_BURSTS = 3 };
 #define BETWEEN_NS (4 * MU_MS)
 
 static int answer(struct mu_room *r, int child, int bursts, struct mu_err *err)
@@ -60,7 +60,7 @@ void mu_room_clock(struct mu_room *r, const char *when)
 
 int mu_room_sync(struct mu_room *r, struct mu_err *err)
 {
-    int here = r->host_of[r->rank], bursts = r->clock.base ? 1 : FIRST_BURSTS, rc = 0;
+    int here = r->host_of[r->rank], bursts = r->clock.base ? MORE_BURSTS : FIRST_BURSTS, rc = 0;
 
     if (!r->clock.base)
         mu_clockfit_begin(&r->clock, mu_now());

@@ -19,14 +19,14 @@ struct turn {
 };
 
 /* What is no more than a small part of what is measured does no harm; where ranks share CPUs they cannot do better. */
-static uint64_t slack(const struct mu_start *s, double last)
+static uint64_t slack(const struct mu_start *s, double least)
 {
-    double ns = fmax(last / 20, s->room->shared ? 1e6 : LATE_NS);
+    double ns = fmax(least / 20, s->room->shared ? 1e6 : LATE_NS);
 
     return (uint64_t)fmin(ns, 1e9);
 }
 
-static int one(struct mu_start *s, uint64_t ahead, double last, struct turn *t, struct mu_err *err)
+static int one(struct mu_start *s, uint64_t ahead, double least, struct turn *t, struct mu_err *err)
 {
     const struct mu_room *r = s->room;
     int rc = s->ready ? s->ready(s->arg, err) : 0;
@@ -45,7 +45,7 @@ static int one(struct mu_start *s, uint64_t ahead, double last, struct turn *t, 
             sched_yield();
         t->began = mu_now();
     }
-    t->late = t->began > t->at + slack(s, last);
+    t->late = t->began > t->at + slack(s, least);
     rc = s->act(s->arg, err);
     t->ended = mu_now();
     return rc;
@@ -67,7 +67,7 @@ int mu_start_series(struct mu_start *s, struct mu_err *err)
     mu_auto_free double *took = malloc(most * sizeof *took), *came = malloc(most * sizeof *came);
     mu_auto_free double *all = malloc((size_t)r->size * 2 * sizeof *all);
     uint64_t ahead = AHEAD_NS, begin = mu_now();
-    double last = 0;
+    double last, least = 0; /* ns; least: of all turns */
     int rc = mu_series_begin(&s->series, &s->rule, err);
 
     if (!rc && (!took || !came || !all))
@@ -77,7 +77,7 @@ int mu_start_series(struct mu_start *s, struct mu_err *err)
         bool drop = !i, enough = false;
         double stop;
 
-        if ((rc = one(s, ahead, last, &t, err)))
+        if ((rc = one(s, ahead, least, &t, err)))
             break;
         double mine[2] = {(double)(int64_t)(mu_room_common(r, t.ended) - t.start), t.late};
         if ((rc = mu_wire_all(mine, 2, all, err)))
@@ -87,6 +87,7 @@ int mu_start_series(struct mu_start *s, struct mu_err *err)
             last = fmax(last, all[2 * k]);
             drop = drop || all[2 * k + 1] > 0;
         }
+        least = i ? fmin(least, last) : last;
         if (drop) {
             s->dropped += i > 0;
             if (i > 2 && s->dropped > 2 * n && ahead < AHEAD_MOST_NS)

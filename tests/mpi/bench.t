@@ -79,14 +79,20 @@ run_cmd timeout 60 "$muster" bench coll -n 32 --oversubscribe --dtype int8 --max
 like "$rc $err" '^2 .*--dtype int8 can be checked with up to 31 ranks' "a type in which the sum would not be exact"
 
 # One rank comes to each start 1 ms late: the common start waits for it, and the figure is still that of the operation.
-run_cmd timeout 120 "$muster" run -n 2 --oversubscribe "$B/libexec/muster/bench-rank" coll --timing start --min 8 --max 8 --time 500ms --planted-late 1000
+# On a busy machine few samples are undisturbed, so the least one is looked at, and it is tried again: without the common
+# start none could be below 1 ms.
+for _ in 1 2 3 4 5; do
+    run_cmd timeout 120 "$muster" run -n 2 --oversubscribe "$B/libexec/muster/bench-rank" coll --timing start --min 8 --max 8 --time 500ms \
+        --planted-late 1000
+    printf '%s\n' "$out" | grep -v progress >"$raw"
+    found=$(check '
+need("samples: %s" % m, len(m) == 1 and m[0]["n"] > 0 and m[0]["timing"] == "start" and 0 <= m[0]["late"] < 1)
+need("a late rank does not move them: %s us" % m[0]["min"], (m[0]["min"] or 1e9) < 900)
+')
+    [ "$rc$found" != 0 ] || break
+done
 is "$rc" 0 "bench coll from a common start" || note "$err"
-printf '%s\n' "$out" | grep -v progress >"$raw"
-is "$(check '
-need("samples: %s" % m, len(m) == 1 and m[0]["n"] >= 2 and m[0]["timing"] == "start" and 0 <= m[0]["late"] < 1)
-# on a busy machine the median may be anything; without the common start no sample could be below 1 ms
-need("a late rank does not move them: %s us" % m[0]["min"], m[0]["min"] < 900)
-')" "" "a rank that is 1 ms late moves nothing"
+is "$found" "" "a rank that is 1 ms late moves nothing"
 
 run_cmd timeout 120 "$muster" bench fabric -n 3 --oversubscribe --time 50ms --large 4K --targets 2 --raw "$raw"
 is "$rc" 0 "bench fabric" || note "$err"
@@ -123,13 +129,18 @@ run_cmd timeout 60 "$muster" bench node --tests disk --time 20ms --dir /proc
 is "$rc" 0 "what cannot be measured is skipped"
 like "$out" '# skipped: node.disk.write on [^ ]+: no file can be made in /proc; give another --dir' "and says why"
 
-# Ended in the middle: the job goes, too.
-"$muster" bench node --tests memtest --time 60s --memory-size 8M >"$tmp/o" 2>&1 &
-pid=$!
-wait_for 20 eval '"$muster" jobs --json | grep -q "\"state\":\"running\""'
-kill -TERM $pid
-wait $pid
-isnt "$?" 0 "a bench that is ended fails"
-wait_for 20 eval '! "$muster" jobs --json | grep -q "\"state\":\"running\""'
-ok $? "and its job ends with it"
+# Ended in the middle, in whatever way: the job goes, too.
+running() { "$muster" jobs --json | grep -q '"state":"running"'; }
+not_running() { ! running; }
+for signal in TERM KILL; do
+    "$muster" bench node --tests memtest --time 60s --memory-size 8M >"$tmp/o" 2>&1 &
+    pid=$!
+    wait_for 20 running
+    ok $? "a bench of a minute"
+    kill -$signal $pid
+    wait $pid 2>/dev/null
+    isnt "$?" 0 "fails when it is ended (SIG$signal)"
+    wait_for 20 not_running
+    ok $? "and its job ends with it"
+done
 done_testing

@@ -105,5 +105,16 @@ int main(void)
     TAP_OK(mu_clockfit_make(&f) && f.n <= MU_CLOCKFIT_BURSTS && f.points[0].at < 20e6 && f.points[f.n - 1].at > 19.9e9,
            "of very many bursts some are kept, first and last among them");
     TAP_OK(fabs(mu_clockfit_offset(&f, w.base + 20000000000u) - 5e6 - 2e5) < 2000, "and the fit is as good");
+
+    /* drifts change: what is more than a minute old does not count */
+    mu_clockfit_begin(&f, w.base);
+    struct world then = {.offset = 5e6 - 1e-5 * 300e9, .drift = 2e-5, .base = w.base};
+    for (int b = 0; b < 300; b++)
+        burst(&then, &f, 1e9 * b, 16, 10000);
+    for (int b = 300; b < 400; b++)
+        burst(&w, &f, 1e9 * b, 16, 10000);
+    TAP_OK(mu_clockfit_make(&f) && fabs(mu_clockfit_offset(&f, w.base + 400000000000u) - 5e6 - 4e6) < 2000 &&
+               fabs(f.drift - 1e-5) < 1e-7,
+           "a drift that was another one some minutes ago");
     return tap_done();
 }
