@@ -1,5 +1,5 @@
-/* A bare ping-pong and a bare window of messages over MPI between two ranks, as a yardstick: median of half a round trip
- * in us, and of each direction's bandwidth in GB/s. pingpong SMALL LARGE SECONDS */
+/* A bare ping-pong and a bare window of messages over MPI between two ranks, as a yardstick: median of half a round
+ * trip in us, and of each direction's bandwidth in GB/s. pingpong SMALL LARGE SECONDS */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
