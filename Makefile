@@ -33,7 +33,7 @@ ALL_LDFLAGS := -pthread $(SANFLAGS) -Wl,--as-needed $(LDFLAGS)
 
 # One archive of all rooms; the linker takes from it what a program uses, so a new .c needs no edit here.
 ROOMS := runtime/base runtime/wire topo collectives runtime/ckpt runtime/rank runtime/keeper runtime/agent launcher
-ROOM_SRC := $(filter-out launcher/main.c,$(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c))) $(wildcard bench/*.c)
+ROOM_SRC := $(filter-out launcher/main.c,$(foreach r,$(ROOMS),$(wildcard $(r)/*.c $(r)/*/*.c))) $(wildcard bench/*.c bench/judge/*.c)
 ROOM_OBJ := $(ROOM_SRC:%.c=$(B)/obj/%.o)
 LIB_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard runtime/rank/*.c) runtime/base/err.c)
 BENCH_SRC := $(wildcard bench/rank/*.c)
@@ -45,6 +45,7 @@ GPUTEST := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 SIM_SRC := $(wildcard tests/sim/*.c)
 POLICY_SRC := $(wildcard tests/policy/*.c)
+JUDGE_SRC := $(wildcard tests/judge/*.c)
 MAN := $(wildcard docs/man/*.[1-9])
 
 .PHONY: all lib tests deps demo test check bench format lint tags fuzz install uninstall coverage clean help
@@ -54,7 +55,7 @@ lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
 DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnull.so)
-tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
+tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -160,6 +161,12 @@ $(B)/tests/policy/trace-mutants: $(POLICY_SRC) launcher/core/policy.c launcher/c
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $(POLICY_SRC) launcher/core/policy.c launcher/core/profile.c $(B)/libmu.a \
 	    $(ALL_LDFLAGS) -lm
+
+# Made-up clusters before the acceptance suite's judge.
+$(B)/tests/judge/judge: $(JUDGE_SRC) tests/judge/world.h $(B)/libmu.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(JUDGE_SRC) $(B)/libmu.a $(ALL_LDFLAGS) -lm
 
 $(B)/tests/scale/agents: tests/scale/agents.c tests/scale/stub.c
 $(B)/tests/scale/virtual: $(addprefix tests/scale/,virtual.c vpool.c vnet.c costs.c stub.c)

@@ -1,0 +1,43 @@
+/* What the parts of the blame share. */
+#ifndef MU_JUDGE_BLAME_PRIV_H
+#define MU_JUDGE_BLAME_PRIV_H
+
+#include "bench/judge/blame.h"
+
+#define CANDIDATE_Z 2.5     /* spreads below the peers */
+#define CANDIDATE_PART 0.75 /* of the effect: a suspect is measured again */
+#define AGREE 0.7           /* of a host's partners or ranks */
+#define SPREAD_FLOOR 0.01   /* of the median: no cluster is more even than that */
+
+/* One measurement of a test at one size. rate: more is better, whatever the unit. */
+struct mu_cell {
+    const struct mu_trials *s;
+    int32_t from, to;
+    double rate;
+    bool masked; /* explained by what was found already */
+};
+
+struct mu_view {
+    const struct mu_data *d;
+    const struct mu_blame_config *c;
+    struct mu_blame *out;
+    uint32_t test;
+    uint64_t size;
+    struct mu_cell *cells;
+    uint32_t n;
+    double *work; /* room for n values, or for a value of each host */
+};
+
+double mu_cell_rate(const struct mu_data *, const struct mu_trials *);
+/* A share of values below the reference counts as low from here on. */
+static inline double mu_low_part(const struct mu_blame_config *c)
+{
+    return c->effect / 2;
+}
+/* Adds, or puts together with what is known of the same thing already. */
+int mu_blame_add(struct mu_view *, const struct mu_suspect *);
+int mu_blame_pairs(struct mu_view *);
+int mu_blame_nodes(struct mu_view *);
+int mu_blame_corrupt(struct mu_view *);
+
+#endif

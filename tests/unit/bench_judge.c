@@ -1,0 +1,186 @@
+/* The judge: bisection, blame on few hosts, measurements read from text. Blame by the thousand: tests/judge. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/judge/bisect.h"
+#include "bench/judge/blame.h"
+#include "tests/unit/tap.h"
+
+/* --- bisection: what fails is every set with all of `culprits` in it, for `boundary` one of each half --------------
+ */
+
+struct planted {
+    uint32_t v[2];
+    unsigned n;
+    bool boundary, flaky;
+    unsigned asked;
+};
+
+static int try(void *arg, const uint32_t *hosts, uint32_t n)
+{
+    struct planted *p = arg;
+    unsigned there = 0, low = 0, high = 0;
+
+    p->asked++;
+    for (uint32_t i = 0; i < n; i++) {
+        for (unsigned k = 0; k < p->n; k++)
+            there += hosts[i] == p->v[k];
+        low += hosts[i] % 8 < 2;  /* leaf of 2 */
+        high += hosts[i] % 8 > 5; /* leaf of 2 */
+    }
+    if (p->flaky && p->asked % 5 == 0)
+        return 1;
+    return p->boundary ? low && high : there == p->n;
+}
+
+static void bisects(unsigned n, struct planted p, const char *want)
+{
+    struct mu_bisect b = {.need = 2, .of = 3};
+    uint32_t hosts[300];
+    char got[100] = "";
+    size_t len = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        hosts[i] = i;
+    int rc = mu_bisect_run(&b, hosts, n, try, &p);
+    for (unsigned i = 0; !rc && i < b.na + b.nb && len < sizeof got; i++)
+        len += (size_t)snprintf(got + len, sizeof got - len, "%s%u",
+                                i == b.na ? " with "
+                                : i       ? ","
+                                          : "",
+                                i < b.na ? b.a[i] : b.b[i - b.na]);
+    if (rc)
+        snprintf(got, sizeof got, "%d", rc);
+    TAP_OK(!strcmp(got, want) && b.asked < 120, "%u hosts: %s after %u questions", n, got, b.asked);
+    mu_bisect_free(&b);
+}
+
+static void bisections(void)
+{
+    char none[16];
+
+    snprintf(none, sizeof none, "%d", MUSTER_ENOSYS);
+    bisects(8, (struct planted){.v = {3}, .n = 1}, "3");
+    bisects(2, (struct planted){.v = {1}, .n = 1}, "0 with 1"); /* nobody else to try it with */
+    bisects(256, (struct planted){.v = {200}, .n = 1}, "200");
+    bisects(257, (struct planted){.v = {0}, .n = 1}, "0");
+    bisects(8, (struct planted){.v = {1, 6}, .n = 2}, "1 with 6");
+    bisects(256, (struct planted){.v = {17, 18}, .n = 2}, "17 with 18");
+    bisects(256, (struct planted){.v = {17, 250}, .n = 2}, "17 with 250");
+    bisects(8, (struct planted){.v = {200}, .n = 1}, none);
+    bisects(64, (struct planted){.v = {9}, .n = 1, .flaky = true}, "9");
+}
+
+/* --- blame ---------------------------------------------------------------------------------------------------------
+ */
+
+static const char few[] =
+    "{\"kind\":\"run\",\"schema\":\"muster.samples/1\",\"hosts\":[\"a\",\"b\",\"c\"],\"host_of\":[0,1,2]}\n";
+static const char head[] =
+    "{\"kind\":\"run\",\"schema\":\"muster.samples/1\",\"hosts\":[\"a\",\"b\",\"c\",\"d\",\"e\"],"
+    "\"host_of\":[0,1,2,3,4]}\n";
+
+static int read_text(struct mu_data *d, const char *text, uint32_t round, struct mu_err *err)
+{
+    return mu_data_read(d, "f", text, strlen(text), round, err);
+}
+
+/* Pairs of n hosts; from host `slow`, and into it when both, a fifth less. */
+static void pairs(struct mu_data *d, unsigned n, unsigned slow, bool both, uint32_t round)
+{
+    static char text[20000];
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", n < 4 ? few : head);
+    struct mu_err err = {0};
+
+    for (unsigned t = 0; t < 3; t++)
+        for (unsigned i = 0; i < n; i++)
+            for (unsigned k = 0; k < n; k++)
+                if (i != k)
+                    len += (size_t)snprintf(
+                        text + len, sizeof text - len,
+                        "{\"kind\":\"measurement\",\"name\":\"pair.bw\",\"unit\":\"GB/s\",\"better\":\"more\","
+                        "\"scope\":\"pair\",\"from_host\":\"%c\",\"to_host\":\"%c\",\"size\":65536,"
+                        "\"p50\":%g,\"wrong\":0}\n",
+                        'a' + i, 'a' + k, i == slow || (both && k == slow) ? 8. : 10.);
+    TAP_OK(!read_text(d, text, round, &err), "measurements are read: %s", err.text);
+}
+
+static void blames(unsigned n, bool both, bool again, const char *want)
+{
+    struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    char got[200] = "", id[100];
+
+    pairs(&d, n, 1, both, 0);
+    int rc = mu_blame_find(&b, &d, &c);
+    for (uint32_t r = 1; r <= 3; r++)
+        pairs(&d, n, again ? 1 : 99, both, r);
+    rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+    for (unsigned i = 0; i < b.n; i++)
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s %s %s", i ? "; " : "",
+                 b.v[i].state == MU_CONFIRMED ? "confirmed" : "cleared", mu_suspect_id(&b.v[i], &d, id, sizeof id),
+                 mu_direction_name(b.v[i].dir));
+    if (b.too_few)
+        snprintf(got, sizeof got, "too few");
+    TAP_OK(!rc && !strcmp(got, want), "%u hosts: %s", n, got);
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
+static void reading(void)
+{
+    static const struct {
+        const char *text, *error;
+    } rows[] = {
+        {"", ""},
+        {"{\"kind\":\"new\"}\n", ""},
+        {"{\"kind\":\"run\",\"schema\":\"muster.samples/1\"}\n{\"kind\":\"meas", ""}, /* cut off at the end */
+        {"{\"kind\":\"meas\n", "f:1: not a JSON object"},
+        {"[]\n", "f:1: not a JSON object"},
+        {"{\"kind\":\"run\",\"schema\":\"x/1\"}\n", "f:1: not muster.samples/1"},
+        {"{\"kind\":\"measurement\",\"name\":\"x\",\"unit\":\"us\"}\n", "f:1: a measurement before the line 'run'"},
+        {"{\"kind\":\"run\",\"schema\":\"muster.samples/1\",\"hosts\":[\"a\"],\"host_of\":[1]}\n",
+         "f:1: 'host_of' must be indexes into 'hosts'"},
+        {"{\"kind\":\"run\",\"schema\":\"muster.samples/"
+         "1\"}\n\n{\"kind\":\"measurement\",\"name\":\"x\",\"unit\":\"us\",\"p50\":1}\n",
+         "f:3: 'scope' is not node, pair or group"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mu_data d = {0};
+        struct mu_err err = {0};
+        int rc = read_text(&d, rows[i].text, 0, &err);
+        TAP_OK(!strcmp(err.text, rows[i].error) && !rc == !rows[i].error[0], "%s", err.text[0] ? err.text : "taken");
+        mu_data_free(&d);
+    }
+    struct mu_data d = {0};
+    struct mu_err err = {0};
+    char text[1000];
+    snprintf(
+        text, sizeof text, "%s%s", head,
+        "{\"kind\":\"clock\",\"residual_us\":0.7}\n"
+        "{\"kind\":\"measurement\",\"name\":\"coll.allreduce\",\"op\":\"allreduce\",\"unit\":\"us\",\"better\":"
+        "\"less\","
+        "\"scope\":\"group\",\"group\":null,\"size\":1000,\"n\":9,\"p50\":10,\"ci95\":[9,11],\"wrong\":0,\"per_rank\":"
+        "[{\"arrive_us\":0},{\"arrive_us\":5},{\"arrive_us\":0},{\"arrive_us\":0},{\"arrive_us\":1}]}\n");
+    TAP_OK(!read_text(&d, text, 0, &err) && d.ntests == 4 && d.residual_us == 0.7, "a collective: %s", err.text);
+    struct mu_trials_key k = {.test = 1, .from = 5, .to = -1, .rank = -1, .size = 1000};
+    const struct mu_trials *s = mu_data_find(&d, &k);
+    TAP_OK(s && s->v[0] > 0.1599 && s->v[0] < 0.1601, "its bandwidth is that of nccl-tests");
+    k.test = 0;
+    TAP_OK((s = mu_data_find(&d, &k)) && s->ci > 0.099 && s->ci < 0.101 && s->samples == 9, "its interval is known");
+    k = (struct mu_trials_key){.test = 3, .from = 1, .to = -1, .rank = 1, .size = 1000};
+    TAP_OK((s = mu_data_find(&d, &k)) && s->v[0] == 0.5, "how late each rank came is a share of what it took");
+    mu_data_free(&d);
+}
+
+int main(void)
+{
+    bisections();
+    blames(5, false, true, "confirmed b out");
+    blames(5, true, true, "confirmed b both");
+    blames(5, false, false, "cleared b out"); /* not so when it is measured again */
+    blames(3, false, true, "too few");
+    reading();
+    return tap_done();
+}
