@@ -240,8 +240,7 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
     b->too_few = d->nhosts < MU_HOSTS_MIN;
     for (uint32_t i = 0; i < d->n; i++) {
         const struct mu_trials *s = &d->series[i];
-        if (s->key.round || s->scope == MU_SCOPE_GROUP || !s->n ||
-            (c->test && strncmp(d->tests[s->key.test].name, c->test, strlen(c->test))))
+        if (s->key.round || s->scope == MU_SCOPE_GROUP || !s->n)
             continue;
         cells[n++] = (struct mu_cell){.s = s, .from = s->key.from, .to = s->key.to, .rate = mu_cell_rate(d, s)};
     }
@@ -252,9 +251,11 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
                         cells[k].s->key.size == s->key.size;
              k++)
             ;
-        struct mu_view v = {d, c, b, s->key.test, s->key.size, cells + i, k - i, work};
+        struct mu_blame_config own = *c;
+        own.effect = c->effects ? c->effects[s->key.test] : c->effect;
+        struct mu_view v = {d, &own, b, s->key.test, s->key.size, cells + i, k - i, work};
         rc = mu_blame_corrupt(&v);
-        if (!rc && !b->too_few)
+        if (!rc && !b->too_few && own.effect > 0)
             rc = s->scope == MU_SCOPE_PAIR ? mu_blame_pairs(&v) : mu_blame_nodes(&v);
     }
     put_together(b);

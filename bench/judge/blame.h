@@ -31,9 +31,9 @@ struct mu_suspect {
 };
 
 struct mu_blame_config {
-    double effect;     /* what is to be found: 0.03 = 3 % */
+    double effect;         /* what is to be found: 0.03 = 3 % */
+    const double *effects; /* of each test, 0: not judged; NULL: `effect` for all */
     unsigned need, of; /* of so many rounds so many must agree; of 0: no confirmation, the first pass must be clear */
-    const char *test;  /* only tests whose name begins with it; NULL: all */
 };
 
 struct mu_blame {

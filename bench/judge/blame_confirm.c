@@ -265,9 +265,11 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c)
 static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct mu_data *d,
                    const struct mu_blame_config *c, const struct touched *t, struct pool *p)
 {
+    struct mu_blame_config own = *c;
     double sum[2] = {0};
     bool both = s->kind == MU_SUSPECT_NODE && s->dir == MU_DIR_BOTH;
 
+    own.effect = c->effects ? c->effects[s->test] : c->effect;
     s->rounds = 0;
     for (unsigned r = 1; r <= c->of && r <= MU_ROUNDS_MAX; r++) {
         double drop = round_drop(b, d, t, s, both ? MU_DIR_OUT : s->dir, r, p);
@@ -281,10 +283,10 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
             s->round_drop[s->rounds++] = drop;
     }
     if (both && s->rounds) {
-        double part = ROUND_PART * c->effect * s->rounds;
+        double part = ROUND_PART * own.effect * s->rounds;
         s->dir = sum[1] < part && sum[0] >= part ? MU_DIR_OUT : sum[0] < part && sum[1] >= part ? MU_DIR_IN : s->dir;
     }
-    decide(s, c);
+    decide(s, &own);
 }
 
 int mu_blame_settle(struct mu_blame *b, const struct mu_data *d, const struct mu_blame_config *c)
