@@ -24,6 +24,7 @@ int mu_cmd_top(int argc, char **argv);
 int mu_cmd_events(int argc, char **argv);
 int mu_cmd_ckpt(int argc, char **argv);
 int mu_cmd_bench(int argc, char **argv);
+int mu_cmd_accept(int argc, char **argv);
 int mu_cmd_topo(int argc, char **argv);
 int mu_cmd_audit(int argc, char **argv);
 int mu_cmd_inventory(int argc, char **argv);

@@ -45,6 +45,7 @@ static const struct command {
     {"top", mu_cmd_top, "watch nodes and jobs", 0},
     {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},
     {"bench", mu_cmd_bench, "measure nodes, links and collectives", 0},
+    {"accept", mu_cmd_accept, "say which node or link is bad, with evidence", 0},
     {"topo", mu_cmd_topo, "show this machine and where ranks would go", 0},
     {"doctor", mu_cmd_doctor, "check what muster needs on this machine", 0},
     {"controller", mu_controller_main, "the pool's daemon", HIDDEN},

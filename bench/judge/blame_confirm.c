@@ -114,28 +114,33 @@ static int32_t clear_one(const struct touched *t, unsigned k)
     return t->nclear ? t->clear[k % t->nclear] : -1;
 }
 
+/* The k-th host of a group, counted round and round; -1: it has none. */
+static int32_t member(const struct mu_data *d, int32_t group, unsigned k)
+{
+    uint32_t n = 0;
+
+    for (uint32_t h = 0; h < d->nhosts; h++)
+        n += d->group[h] == group;
+    k = n ? k % n : 0;
+    for (uint32_t h = 0; h < d->nhosts; h++)
+        if (d->group[h] == group && !k--)
+            return (int32_t)h;
+    return -1;
+}
+
+/* Pairs across, and pairs that stay on either side. */
 static void ask_boundary(struct asks *a, const struct mu_data *d, const struct mu_suspect *s, unsigned turn)
 {
-    unsigned made = 0;
-
-    /* Pairs across, and as many that stay on one side. */
-    for (uint32_t i = 0; i < d->nhosts && made < PARTNERS; i++) {
-        int32_t from = (int32_t)((i + turn) % d->nhosts), to = -1, mate = -1;
-        if (d->group[from] != s->a)
-            continue;
-        for (uint32_t k = 0; k < d->nhosts; k++) {
-            int32_t h = (int32_t)((k + turn + made) % d->nhosts);
-            to = d->group[h] == s->b ? h : to;
-            mate = d->group[h] == s->a && h != from ? h : mate;
-        }
-        if (to < 0)
+    for (unsigned i = 0; i < PARTNERS; i++) {
+        unsigned k = turn + 2 * i;
+        int32_t from = member(d, s->a, k), to = member(d, s->b, k + i);
+        if (from < 0 || to < 0)
             return;
         ask(a, s, from, to);
         if (s->dir == MU_DIR_BOTH)
             ask(a, s, to, from);
-        if (mate >= 0)
-            ask(a, s, from, mate);
-        made++;
+        ask(a, s, member(d, s->a, k + 1), from);
+        ask(a, s, to, member(d, s->b, k + i + 1));
     }
 }
 

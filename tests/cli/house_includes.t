@@ -15,7 +15,7 @@ runtime/ckpt	runtime/base
 runtime/rank	runtime/base collectives topo runtime/ckpt -runtime/ckpt/daemon
 runtime/keeper	runtime/base runtime/wire runtime/ckpt/daemon topo
 runtime/agent	runtime/base runtime/wire topo
-launcher	runtime/base runtime/wire topo runtime/agent runtime/keeper runtime/ckpt
+launcher	runtime/base runtime/wire topo runtime/agent runtime/keeper runtime/ckpt bench/judge
 bench	runtime/base
 docs/examples	
 tests	runtime topo collectives launcher bench

@@ -1,0 +1,351 @@
+/* muster accept: one command from the benchmarks to a verdict that can be signed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launcher/accept.h"
+#include "launcher/commands.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/path.h"
+#include "runtime/base/str.h"
+
+struct opts {
+    /* of `muster run` */
+    int ranks, nodes, ppn;
+    char **hosts, **hostfiles, **exports;
+    const char *ssh, *engine, *bind;
+    bool oversubscribe;
+    /* ours */
+    int profile;
+    const char *criteria, *output, *resume, *baseline, *last;
+    uint64_t soak, seed;
+    bool quarantine, json, quiet;
+    double least;
+};
+#define AT(field) offsetof(struct opts, field)
+
+static const char *const profiles[] = {"quick", "standard", "soak"};
+
+enum { RUN_ROWS = 9 };
+static const struct mu_opt rows[] = {
+    {"nodes", 'N', MU_OPT_INT, AT(nodes), "N", "number of nodes (all)", .min = 1, .max = 1000000},
+    {"ppn", 0, MU_OPT_INT, AT(ppn), "N", "ranks on each node (1)", .aliases = "npernode", .min = 1, .max = 1000000},
+    {"hosts", 'H', MU_OPT_STRV, AT(hosts), "HOST[:SLOTS],...", "hosts to judge", .aliases = "host"},
+    {"hostfile", 0, MU_OPT_STRV, AT(hostfiles), "FILE", "file of hosts to judge", .aliases = "machinefile"},
+    {"ssh", 0, MU_OPT_STRING, AT(ssh), "COMMAND", "in place of ssh"},
+    {"engine", 0, MU_OPT_STRING, AT(engine), "ssh|slurm|hand", "how agents are started on other hosts"},
+    {"bind", 0, MU_OPT_STRING, AT(bind), "none|core|numa|gpu", "as for muster run"},
+    {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks"},
+    {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "more ranks than slots"},
+    {"profile", 0, MU_OPT_CHOICE, AT(profile), "quick|standard|soak", "how much is measured (quick)"},
+    {"criteria", 0, MU_OPT_STRING, AT(criteria), "FILE", "what must hold (built in: muster accept criteria)"},
+    {"baseline", 0, MU_OPT_STRING, AT(baseline), "FILE", "what criteria mean by baseline"},
+    {"last", 0, MU_OPT_STRING, AT(last), "RUN", "an earlier run, to show the difference to"},
+    {"output", 0, MU_OPT_STRING, AT(output), "DIR", "where reports and samples go"},
+    {"resume", 0, MU_OPT_STRING, AT(resume), "TOKEN", "go on with a run that was interrupted"},
+    {"for", 0, MU_OPT_DURATION, AT(soak), "TIME", "how long a soak takes (1h)"},
+    {"seed", 0, MU_OPT_U64, AT(seed), "N", "of the random order (the time of day)"},
+    {"quarantine", 0, MU_OPT_FLAG, AT(quarantine), NULL,
+     "drain the nodes that failed, a twentieth of the pool at most"},
+    {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON, schema muster.accept/1"},
+    {"quiet", 'q', MU_OPT_FLAG, AT(quiet), NULL, "no progress on stderr"},
+};
+static const struct mu_opt compare_rows[] = {
+    {"least", 0, MU_OPT_DOUBLE, AT(least), "PERCENT", "differences to show (5)"},
+};
+static const struct mu_opt make_rows[] = {
+    {"output", 'o', MU_OPT_STRING, AT(output), "FILE", "the baseline"},
+};
+static const struct mu_opt report_rows[] = {
+    {"last", 0, MU_OPT_STRING, AT(last), "RUN", "an earlier run, to show the difference to"},
+    {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON, schema muster.accept/1"},
+};
+static const struct mu_opt criteria_rows[] = {
+    {"profile", 0, MU_OPT_CHOICE, AT(profile), "quick|standard|soak", "of which profile (quick)"},
+};
+
+/* --- a run ---------------------------------------------------------------------------------------------------------
+ */
+
+static json_t *run_list(const struct opts *o)
+{
+    json_t *list = json_array();
+    char text[64];
+
+    for (size_t i = 0; i < RUN_ROWS; i++) {
+        const char *at = (const char *)o + rows[i].offset;
+        mu_auto_buf struct mu_buf b = {0};
+        int n;
+        const char *s;
+        char **v;
+        switch (rows[i].kind) {
+        case MU_OPT_INT:
+            memcpy(&n, at, sizeof n);
+            snprintf(text, sizeof text, "--%s=%d", rows[i].name, n);
+            if (n)
+                json_array_append_new(list, json_string(text));
+            break;
+        case MU_OPT_FLAG:
+            snprintf(text, sizeof text, "--%s", rows[i].name);
+            if (*(const bool *)at)
+                json_array_append_new(list, json_string(text));
+            break;
+        case MU_OPT_STRV:
+            memcpy(&v, at, sizeof v);
+            for (; v && *v; v++) {
+                mu_buf_clear(&b);
+                mu_buf_appendf(&b, "--%s=%s", rows[i].name, *v);
+                json_array_append_new(list, json_string(mu_buf_str(&b)));
+            }
+            break;
+        default:
+            memcpy(&s, at, sizeof s);
+            mu_buf_appendf(&b, "--%s=%s", rows[i].name, s ? s : "");
+            if (s)
+                json_array_append_new(list, json_string(mu_buf_str(&b)));
+        }
+    }
+    return list;
+}
+
+static int begin(struct mu_accept *a, const struct opts *o, int argc, char **argv, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0}, command = {0};
+    struct mu_criteria c = {0};
+    char baseline[PATH_MAX] = "";
+    uint64_t now = mu_wall();
+    int rc = 0;
+
+    if (o->criteria) {
+        if ((rc = mu_path_read_text(o->criteria, 1 << 20, &text, err)))
+            return rc;
+        /* first under the name that the user knows */
+        if ((rc = mu_criteria_parse(o->criteria, mu_buf_str(&text), text.len, &c, err)))
+            return rc;
+        mu_criteria_free(&c);
+    } else
+        mu_buf_puts(&text, mu_criteria_builtin(profiles[o->profile]));
+    if (o->baseline && !realpath(o->baseline, baseline))
+        return mu_err_errno(err, MUSTER_EARG, "--baseline %s", o->baseline);
+    mu_buf_puts(&command, "muster");
+    for (int i = 0; i < argc; i++) {
+        mu_buf_putc(&command, ' ');
+        mu_str_quote(&command, argv[i]);
+    }
+    json_t *line = json_pack("{s:s, s:o, s:I, s:f, s:s, s:f}", "profile", profiles[o->profile], "run", run_list(o),
+                             "seed", (json_int_t)((o->seed ? o->seed : now / MU_SEC) & 0xffffffffffff), "t",
+                             (double)now / (double)MU_SEC, "command", mu_buf_str(&command), "soak_s",
+                             (double)(o->soak ? o->soak : 3600 * MU_SEC) / (double)MU_SEC);
+    if (!line || text.failed)
+        return mu_err_set(err, MUSTER_EARG, "the command line is not UTF-8, or memory is short");
+    if (baseline[0])
+        json_object_set_new(line, "baseline", json_string(baseline));
+    return mu_accept_new(a, o->output, line, mu_buf_str(&text), err);
+}
+
+/* Never silently, never more than a twentieth of the hosts (one at least), and undone by `muster nodes resume`. */
+static void quarantine(const struct mu_accept *a)
+{
+    unsigned most = a->data.nhosts / 20 > 1 ? a->data.nhosts / 20 : 1, n = 0;
+
+    for (unsigned i = 0; i < a->blame.n; i++) {
+        const struct mu_suspect *s = &a->blame.v[i];
+        char drain[] = "drain", nodes[] = "nodes", flag[] = "--reason", reason[200];
+        bool again = false;
+        if (s->state != MU_CONFIRMED || (s->kind != MU_SUSPECT_NODE && s->kind != MU_SUSPECT_RANK))
+            continue;
+        for (unsigned k = 0; k < i; k++)
+            again = again || (a->blame.v[k].state == MU_CONFIRMED && a->blame.v[k].a == s->a &&
+                              (a->blame.v[k].kind == MU_SUSPECT_NODE || a->blame.v[k].kind == MU_SUSPECT_RANK));
+        if (again)
+            continue;
+        if (n == most) {
+            fprintf(stderr, "muster accept: %s is left in the pool: no more than %u of %u hosts are taken out\n",
+                    a->data.hosts[s->a], most, a->data.nhosts);
+            continue;
+        }
+        snprintf(reason, sizeof reason, "failed acceptance %s in %s", a->token, a->data.tests[s->test].name);
+        char *argv[] = {nodes, drain, flag, reason, a->data.hosts[s->a], NULL};
+        n++;
+        if (!mu_cmd_nodes(5, argv))
+            fprintf(stderr, "muster accept: %s gets no more jobs; `muster nodes resume %s` undoes it\n",
+                    a->data.hosts[s->a], a->data.hosts[s->a]);
+    }
+}
+
+static int finish(struct mu_accept *a, const char *last, bool json, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf said = {0};
+    mu_auto_free char *text = NULL;
+    struct mu_accept before = {0};
+    int rc = 0;
+
+    if (last && !(rc = mu_accept_open(&before, last, err)))
+        rc = mu_accept_load(&before, err);
+    if (!rc)
+        rc = mu_accept_write(a, last ? &before : NULL, &text, &said, err);
+    mu_accept_free(&before);
+    if (rc)
+        return rc;
+    if (json)
+        puts(text ? text : "");
+    else
+        printf("%s  %s/report.html; to see it again: muster accept report %s\n", mu_buf_str(&said), a->dir, a->token);
+    return 0;
+}
+
+static int run(const struct opts *o, int argc, char **argv, struct mu_err *err)
+{
+    struct mu_accept a = {.quiet = o->quiet};
+    uint64_t t0 = mu_now();
+    int rc = o->resume ? mu_accept_open(&a, o->resume, err) : begin(&a, o, argc, argv, err);
+
+    if (!rc && !o->quiet)
+        fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
+    rc = rc ? rc : mu_accept_measure(&a, err);
+    rc = rc ? rc : mu_accept_judge(&a, true, err);
+    a.seconds = (double)(mu_now() - t0) / (double)MU_SEC;
+    if (!rc)
+        rc = mu_accept_note(
+            &a,
+            json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a.verdict), "seconds", a.seconds),
+            err);
+    rc = rc ? rc : finish(&a, o->last, o->json, err);
+    if (!rc && o->quarantine)
+        quarantine(&a);
+    rc = rc ? rc : mu_verdict_exit(a.verdict);
+    mu_accept_free(&a);
+    return rc;
+}
+
+/* --- what looks at runs that are there -----------------------------------------------------------------------------
+ */
+
+static int cmd_report(const struct opts *o, char **operands, struct mu_err *err)
+{
+    struct mu_accept a = {.quiet = true};
+    int rc = mu_accept_open(&a, operands[0], err);
+
+    rc = rc ? rc : mu_accept_judge(&a, false, err);
+    rc = rc ? rc : finish(&a, o->last, o->json, err);
+    rc = rc ? rc : mu_verdict_exit(a.verdict);
+    mu_accept_free(&a);
+    return rc;
+}
+
+static int cmd_compare(const struct opts *o, char **operands, struct mu_err *err)
+{
+    struct mu_accept a = {0}, b = {0};
+    mu_auto_buf struct mu_buf said = {0};
+    int rc = mu_accept_open(&a, operands[0], err);
+
+    rc = rc ? rc : mu_accept_open(&b, operands[1], err);
+    rc = rc ? rc : mu_accept_load(&a, err);
+    rc = rc ? rc : mu_accept_load(&b, err);
+    if (!rc) {
+        rc = mu_report_compare(&a.data, &b.data, (o->least > 0 ? o->least : 5) / 100, &said) ? 1 : 0;
+        fputs(mu_buf_str(&said), stdout);
+    }
+    mu_accept_free(&a);
+    mu_accept_free(&b);
+    return rc;
+}
+
+/* Its samples, all in one file. */
+static int cmd_make(const struct opts *o, char **operands, struct mu_err *err)
+{
+    struct mu_accept a = {0};
+    mu_auto_buf struct mu_buf all = {0};
+    const char *name;
+    json_t *line;
+    int rc;
+
+    if (strcmp(operands[0], "make") != 0)
+        return mu_err_set(err, MUSTER_EARG, "there is only `muster accept baseline make RUN -o FILE`");
+    if (!o->output)
+        return mu_err_set(err, MUSTER_EARG, "say where it goes: -o FILE");
+    if (!(rc = mu_accept_open(&a, operands[1], err)))
+        rc = mu_accept_load(&a, err); /* with a look at the sums */
+    json_object_foreach(a.done, name, line)
+    {
+        char path[PATH_MAX], sub[300];
+        snprintf(sub, sizeof sub, "raw/%.200s.jsonl", name);
+        if (!rc && !json_integer_value(json_object_get(line, "round")) &&
+            !(rc = mu_path_join(path, sizeof path, a.dir, sub, err)))
+            rc = mu_path_read_regular(path, 1 << 30, &all, err);
+    }
+    if (!rc)
+        rc = mu_path_write_atomic(o->output, mu_buf_str(&all), all.len, 0644, err);
+    if (!rc)
+        printf("%s: %u hosts, %llu measurements of %s\n", o->output, a.data.nhosts,
+               (unsigned long long)a.data.measurements, a.token);
+    mu_accept_free(&a);
+    return rc;
+}
+
+static int cmd_criteria(const struct opts *o, char **operands, struct mu_err *err)
+{
+    (void)operands;
+    (void)err;
+    printf("# known references\n%s\n# profile %s\n%s", mu_criteria_references(), profiles[o->profile],
+           mu_criteria_builtin(profiles[o->profile]));
+    return 0;
+}
+
+/* To add one: a row, its function, its part of docs/man/muster-accept.1. */
+static const struct sub {
+    const char *name, *usage, *summary;
+    const struct mu_opt *rows;
+    size_t nrows;
+    int operands;
+    int (*run)(const struct opts *, char **operands, struct mu_err *);
+} subs[] = {
+    {"compare", "muster accept compare [OPTIONS] RUN RUN", "what is better or worse in the second run", compare_rows,
+     MU_COUNT(compare_rows), 2, cmd_compare},
+    {"baseline", "muster accept baseline make RUN -o FILE", "a run's samples as a file for --baseline", make_rows,
+     MU_COUNT(make_rows), 2, cmd_make},
+    {"report", "muster accept report [OPTIONS] RUN", "judge a run's samples again, and write its reports", report_rows,
+     MU_COUNT(report_rows), 1, cmd_report},
+    {"criteria", "muster accept criteria [OPTIONS]", "print the built-in criteria and references", criteria_rows,
+     MU_COUNT(criteria_rows), 0, cmd_criteria},
+};
+
+int mu_cmd_accept(int argc, char **argv)
+{
+    struct opts o = {0};
+    struct mu_err err = {0};
+    char name[40];
+    int first, code, rc;
+    bool help = argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+
+    for (size_t i = 0; i < MU_COUNT(subs) && argc > 1; i++) {
+        const struct sub *s = &subs[i];
+        if (strcmp(argv[1], s->name) != 0)
+            continue;
+        snprintf(name, sizeof name, "accept %s", s->name);
+        argv[1] = name;
+        if (mu_cmd_options(s->usage, s->rows, s->nrows, argc - 1, argv + 1, s->operands, s->operands, &o, &first,
+                           &code))
+            return code;
+        rc = s->run(&o, argv + 1 + first, &err);
+        mu_opt_free(s->rows, s->nrows, &o);
+        return rc < 0 ? mu_cmd_fail(name, &err) : rc;
+    }
+    if (mu_cmd_options("muster accept [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first,
+                       &code)) {
+        for (size_t i = 0; i < MU_COUNT(subs) && help; i++)
+            printf("%s  %-9s %s\n", i ? "" : "\n", subs[i].name, subs[i].summary);
+        return code;
+    }
+    if (o.resume && (o.criteria || o.output || o.baseline || o.hosts || o.hostfiles || o.nodes))
+        rc = mu_err_set(&err, MUSTER_EARG,
+                        "--resume goes on with what the run has begun with; give no hosts, criteria, "
+                        "baseline or output");
+    else
+        rc = run(&o, argc, argv, &err);
+    mu_opt_free(rows, MU_COUNT(rows), &o);
+    return rc < 0 ? mu_cmd_fail("accept", &err) : rc;
+}

@@ -1,0 +1,51 @@
+/* muster accept: benchmarks one after the other, what they measured judged, the evidence kept. Everything of a run lies
+ * in one directory: the journal says which steps are done, so that whatever is killed, at most one is made again. */
+#ifndef MU_LAUNCHER_ACCEPT_H
+#define MU_LAUNCHER_ACCEPT_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+
+#include "bench/judge/report.h"
+#include "runtime/base/err.h"
+
+enum { MU_ACCEPT_NOT_RUN = 4, MU_ACCEPT_INTERRUPTED = 6 }; /* exit codes beside those of verdicts */
+
+struct mu_accept {
+    char dir[PATH_MAX], token[64];
+    json_t *begin;    /* the journal's first line: token profile run seed t command baseline windows_s */
+    json_t *done;     /* steps: name -> its line */
+    json_t *switches; /* host -> switch, or NULL */
+    struct mu_data data, baseline;
+    struct mu_criteria criteria;
+    struct mu_blame blame;
+    struct mu_result *results;
+    enum mu_verdict verdict;
+    unsigned rounds;
+    double seconds;
+    bool quiet;
+};
+
+/* accept_journal.c. A new run in `output` (NULL: in the pool's state); one that is there, by its token or directory. */
+int mu_accept_new(struct mu_accept *, const char *output, json_t *begin, const char *criteria, struct mu_err *);
+int mu_accept_open(struct mu_accept *, const char *where, struct mu_err *);
+void mu_accept_free(struct mu_accept *);
+/* Appended, and on the disk when it returns. Takes the line. */
+int mu_accept_note(struct mu_accept *, json_t *line, struct mu_err *);
+/* Reads what the finished steps have measured. */
+int mu_accept_load(struct mu_accept *, struct mu_err *);
+int mu_accept_sha256(const void *data, size_t len, char hex[65]);
+
+/* accept_steps.c. 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED (said already); negative: an error. */
+int mu_accept_measure(struct mu_accept *, struct mu_err *);
+/* accept_judge.c: blame with its confirmation, criteria, verdict. measure: whether suspects may be measured again. */
+int mu_accept_judge(struct mu_accept *, bool measure, struct mu_err *);
+/* One round of confirmation of what is suspected. */
+int mu_accept_again(struct mu_accept *, unsigned round, struct mu_err *);
+/* Writes the reports and the manifest. last: another run to show the difference to, or NULL. json: what --json prints,
+ * for free(); may be NULL. */
+int mu_accept_write(struct mu_accept *, const struct mu_accept *last, char **json, struct mu_buf *said,
+                    struct mu_err *);
+
+#endif

@@ -1,0 +1,234 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launcher/accept.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/path.h"
+#include "runtime/base/str.h"
+
+enum { JOURNAL_MAX = 64 << 20, RAW_MAX = 1 << 30, CRITERIA_MAX = 1 << 20 };
+#define JOURNAL "journal.jsonl"
+#define CRITERIA "criteria.txt"
+
+int mu_accept_sha256(const void *data, size_t len, char hex[65])
+{
+    unsigned char md[EVP_MAX_MD_SIZE];
+    unsigned n;
+
+    if (!EVP_Digest(data, len, md, &n, EVP_sha256(), NULL) || n != 32)
+        return MUSTER_EIO;
+    for (unsigned i = 0; i < 32; i++)
+        snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    return 0;
+}
+
+/* Where runs are that nobody has named a directory for, and where tokens of the others are remembered. */
+static int home_of(char out[PATH_MAX], struct mu_err *err)
+{
+    struct mu_paths *p = malloc(sizeof *p);
+    int rc = p ? mu_paths_init(p, err) : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+
+    rc = rc ? rc : mu_path_join(out, PATH_MAX, p->state, "accept", err);
+    rc = rc ? rc : mu_path_mkdirs(out, 0700, err);
+    free(p);
+    return rc;
+}
+
+int mu_accept_note(struct mu_accept *a, json_t *line, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    mu_auto_free char *text = line ? json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    mu_auto_fd int fd = -1;
+    int rc;
+
+    json_decref(line);
+    if (!text)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    if ((rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
+        return rc;
+    size_t n = strlen(text);
+    text[n] = '\n'; /* in place of the NUL */
+    fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, text, n + 1) != (ssize_t)n + 1 || fsync(fd))
+        return mu_err_errno(err, 0, "%s", path);
+    return 0;
+}
+
+int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const char *criteria, struct mu_err *err)
+{
+    char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX];
+    time_t now = time(NULL);
+    struct tm tm;
+    int rc = home_of(home, err);
+
+    if (rc)
+        return rc;
+    size_t n = strftime(a->token, sizeof a->token, "%Y%m%d-%H%M%S", gmtime_r(&now, &tm));
+    snprintf(a->token + n, sizeof a->token - n, "-%05d", (int)getpid() % 100000);
+    if ((rc = mu_path_join(path, sizeof path, home, a->token, err)))
+        return rc;
+    if (output && output[0] != '/') {
+        if (!getcwd(cwd, sizeof cwd))
+            return mu_err_errno(err, 0, "the working directory");
+        rc = mu_path_join(a->dir, sizeof a->dir, cwd, output, err);
+    } else
+        rc = mu_str_copy(a->dir, sizeof a->dir, output ? output : path)
+                 ? mu_err_set(err, MUSTER_EARG, "--output: too long")
+                 : 0;
+    if (rc || (rc = mu_path_mkdirs(a->dir, 0755, err)))
+        return rc;
+    char journal[PATH_MAX], raw[PATH_MAX], rules[PATH_MAX];
+    if ((rc = mu_path_join(journal, sizeof journal, a->dir, JOURNAL, err)) ||
+        (rc = mu_path_join(raw, sizeof raw, a->dir, "raw", err)) ||
+        (rc = mu_path_join(rules, sizeof rules, a->dir, CRITERIA, err)))
+        return rc;
+    if (!access(journal, F_OK))
+        return mu_err_set(err, MUSTER_EARG,
+                          "%s: has a run already; `muster accept --resume %s` goes on with it, another "
+                          "--output begins a new one",
+                          a->dir, a->dir);
+    if (output && (rc = mu_path_write_atomic(path, a->dir, strlen(a->dir), 0600, err)))
+        return rc;
+    if ((rc = mu_path_mkdirs(raw, 0755, err)) ||
+        (rc = mu_path_write_atomic(rules, criteria, strlen(criteria), 0644, err)))
+        return rc;
+    a->begin = begin;
+    json_object_set_new(begin, "kind", json_string("begin"));
+    json_object_set_new(begin, "schema", json_string("muster.accept-journal/1"));
+    json_object_set_new(begin, "token", json_string(a->token));
+    a->done = json_object();
+    if ((rc = mu_criteria_parse(CRITERIA, criteria, strlen(criteria), &a->criteria, err)))
+        return rc;
+    return mu_accept_note(a, json_incref(begin), err);
+}
+
+/* A token, the directory itself, or what is in it. */
+static int find(struct mu_accept *a, const char *where, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    char home[PATH_MAX], path[PATH_MAX];
+    struct stat st;
+    int rc;
+
+    if (strchr(where, '/') || (!stat(where, &st) && S_ISDIR(st.st_mode)))
+        return realpath(where, a->dir) ? 0 : mu_err_errno(err, MUSTER_EARG, "%s", where);
+    if ((rc = home_of(home, err)) || (rc = mu_path_join(path, sizeof path, home, where, err)))
+        return rc;
+    if (stat(path, &st))
+        return mu_err_set(err, MUSTER_EARG, "%s: no run has this token, and no directory this name", where);
+    if (S_ISDIR(st.st_mode))
+        return mu_str_copy(a->dir, sizeof a->dir, path);
+    if ((rc = mu_path_read_text(path, PATH_MAX - 1, &text, err)))
+        return rc;
+    return mu_str_copy(a->dir, sizeof a->dir, mu_buf_str(&text));
+}
+
+static int on_line(struct mu_accept *a, json_t *o)
+{
+    const char *kind = json_string_value(json_object_get(o, "kind"));
+    const char *name = json_string_value(json_object_get(o, "name"));
+
+    if (!kind)
+        return MUSTER_ECORRUPT;
+    if (!strcmp(kind, "begin") && !a->begin)
+        a->begin = json_incref(o);
+    else if (!strcmp(kind, "step") && name)
+        json_object_set(a->done, name, o);
+    else if (!strcmp(kind, "switches") && !a->switches)
+        a->switches = json_incref(json_object_get(o, "of"));
+    return 0;
+}
+
+int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0}, rules = {0};
+    char path[PATH_MAX];
+    int rc;
+
+    if ((rc = find(a, where, err)) || (rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
+        return rc;
+    if (access(path, F_OK))
+        return mu_err_set(err, MUSTER_EARG, "%s: no run of muster accept", a->dir);
+    if ((rc = mu_path_read_regular(path, JOURNAL_MAX, &text, err)))
+        return rc;
+    a->done = json_object();
+    for (size_t at = 0; at < text.len && !rc;) {
+        const char *end = memchr(text.data + at, '\n', text.len - at);
+        if (!end)
+            break; /* cut off while it was written: that step is made again */
+        json_t *o = json_loadb(text.data + at, (size_t)(end - text.data) - at, 0, NULL);
+        rc = json_is_object(o) ? on_line(a, o) : MUSTER_ECORRUPT;
+        json_decref(o);
+        at = (size_t)(end - text.data) + 1;
+    }
+    const char *token = json_string_value(json_object_get(a->begin, "token"));
+    if (rc || !token || mu_str_copy(a->token, sizeof a->token, token))
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s: damaged", path);
+    /* What was cut off must not stay in front of the next line. */
+    const char *last = memrchr(text.data, '\n', text.len);
+    if (text.len && (size_t)(last - text.data) + 1 != text.len && truncate(path, last - text.data + 1))
+        return mu_err_errno(err, 0, "%s", path);
+    if ((rc = mu_path_join(path, sizeof path, a->dir, CRITERIA, err)) ||
+        (rc = mu_path_read_text(path, CRITERIA_MAX, &rules, err)))
+        return rc;
+    return mu_criteria_parse(path, mu_buf_str(&rules), rules.len, &a->criteria, err);
+}
+
+void mu_accept_free(struct mu_accept *a)
+{
+    json_decref(a->begin);
+    json_decref(a->done);
+    json_decref(a->switches);
+    mu_data_free(&a->data);
+    mu_data_free(&a->baseline);
+    mu_criteria_free(&a->criteria);
+    mu_blame_free(&a->blame);
+    free(a->results);
+    *a = (struct mu_accept){0};
+}
+
+int mu_accept_load(struct mu_accept *a, struct mu_err *err)
+{
+    const char *name, *host;
+    json_t *line, *s;
+    int rc = 0;
+
+    mu_data_free(&a->data);
+    json_object_foreach(a->done, name, line)
+    {
+        mu_auto_buf struct mu_buf text = {0};
+        char path[PATH_MAX], sub[300], hex[65];
+        const char *sum = json_string_value(json_object_get(line, "sha256"));
+        snprintf(sub, sizeof sub, "raw/%.200s.jsonl", name);
+        if ((rc = mu_path_join(path, sizeof path, a->dir, sub, err)) ||
+            (rc = mu_path_read_regular(path, RAW_MAX, &text, err)))
+            return rc;
+        if (!sum || mu_accept_sha256(mu_buf_str(&text), text.len, hex) || strcmp(sum, hex) != 0)
+            return mu_err_set(err, MUSTER_ECORRUPT, "%s: is not what was measured: its SHA-256 has changed", path);
+        uint32_t round = (uint32_t)json_integer_value(json_object_get(line, "round"));
+        if ((rc = mu_data_read(&a->data, path, mu_buf_str(&text), text.len, round, err)))
+            return rc;
+    }
+    json_object_foreach(a->switches, host, s)
+    {
+        for (uint32_t h = 0; h < a->data.nhosts; h++)
+            if (!strcmp(a->data.hosts[h], host) && json_is_string(s) &&
+                mu_data_group(&a->data, h, json_string_value(s)))
+                return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    }
+    const char *baseline = json_string_value(json_object_get(a->begin, "baseline"));
+    if (baseline && !a->baseline.n) {
+        mu_auto_buf struct mu_buf text = {0};
+        if ((rc = mu_path_read_regular(baseline, RAW_MAX, &text, err)))
+            return rc;
+        rc = mu_data_read(&a->baseline, baseline, mu_buf_str(&text), text.len, 0, err);
+    }
+    return rc;
+}

@@ -1,0 +1,120 @@
+/* From what was measured to the verdict, and onto the disk. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/accept.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/path.h"
+
+int mu_accept_judge(struct mu_accept *a, bool measure, struct mu_err *err)
+{
+    struct mu_blame_config c = {0};
+    int rc = mu_accept_load(a, err);
+
+    if (rc)
+        return rc;
+    mu_auto_free double *effects = mu_criteria_effects(&a->criteria, &a->data);
+    c.effects = effects;
+    mu_criteria_confirm(&a->criteria, &c.need, &c.of);
+    if (!effects || mu_blame_find(&a->blame, &a->data, &c))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    if (!c.of)
+        rc = mu_blame_settle(&a->blame, &a->data, &c);
+    for (unsigned r = 1; r <= c.of && !rc; r++) {
+        bool open = false;
+        for (unsigned i = 0; i < a->blame.n; i++)
+            open = open || a->blame.v[i].state == MU_SUSPECTED;
+        if (!open)
+            break;
+        a->rounds = r;
+        if (measure && (rc = mu_accept_again(a, r, err)))
+            return rc;
+        struct mu_blame_config so_far = c;
+        rc = mu_blame_settle(&a->blame, &a->data, &so_far);
+    }
+    if (rc)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    free(a->results);
+    a->results = calloc(a->criteria.nchecks + 1, sizeof *a->results);
+    if (!a->results)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    mu_criteria_judge(&a->criteria, &a->data, a->baseline.n ? &a->baseline : NULL, &a->blame, a->results);
+    a->verdict = mu_verdict_of(a->results, a->criteria.nchecks, &a->blame, &a->data);
+    return 0;
+}
+
+/* --- the files -----------------------------------------------------------------------------------------------------
+ */
+
+static int put(const struct mu_accept *a, const char *name, const char *text, size_t len, struct mu_buf *manifest,
+               struct mu_err *err)
+{
+    char path[PATH_MAX], hex[65];
+    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+
+    rc = rc ? rc : mu_path_write_atomic(path, text, len, 0644, err);
+    if (!rc && mu_accept_sha256(text, len, hex))
+        rc = mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
+    if (!rc)
+        mu_buf_appendf(manifest, "%s  %s\n", hex, name);
+    return rc;
+}
+
+int mu_accept_write(struct mu_accept *a, const struct mu_accept *last, char **json, struct mu_buf *said,
+                    struct mu_err *err)
+{
+    typedef void writer(const struct mu_report *, struct mu_buf *);
+    static const struct {
+        const char *name;
+        writer *write;
+    } files[] = {{"report.csv", mu_report_csv}, {"junit.xml", mu_report_junit}, {"report.html", mu_report_html}};
+    mu_auto_buf struct mu_buf manifest = {0}, rules = {0};
+    struct mu_report r = {.d = &a->data,
+                          .last = last ? &last->data : NULL,
+                          .last_name = last ? last->token : NULL,
+                          .b = &a->blame,
+                          .c = &a->criteria,
+                          .r = a->results,
+                          .nr = a->criteria.nchecks,
+                          .verdict = a->verdict,
+                          .token = a->token,
+                          .profile = json_string_value(json_object_get(a->begin, "profile")),
+                          .command = json_string_value(json_object_get(a->begin, "command")),
+                          .version = MUSTER_VERSION,
+                          .began_t = json_number_value(json_object_get(a->begin, "t")),
+                          .seconds = a->seconds,
+                          .rounds = a->rounds};
+    char path[PATH_MAX];
+    int rc = 0;
+
+    json_t *o = mu_report_json(&r);
+    mu_auto_free char *text = o ? json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    if (json && o)
+        *json = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(o);
+    if (!text)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    rc = put(a, "report.json", text, strlen(text), &manifest, err);
+    for (size_t i = 0; i < MU_COUNT(files) && !rc; i++) {
+        mu_auto_buf struct mu_buf b = {0};
+        files[i].write(&r, &b);
+        rc = b.failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory")
+                      : put(a, files[i].name, b.data, b.len, &manifest, err);
+    }
+    if (!rc && !(rc = mu_path_join(path, sizeof path, a->dir, "criteria.txt", err)) &&
+        !(rc = mu_path_read_regular(path, 1 << 20, &rules, err)))
+        rc = put(a, "criteria.txt", mu_buf_str(&rules), rules.len, &manifest, err);
+    const char *name;
+    json_t *line;
+    json_object_foreach(a->done, name, line)
+        mu_buf_appendf(&manifest, "%s  raw/%s.jsonl\n", json_string_value(json_object_get(line, "sha256")), name);
+    if (!rc && manifest.failed)
+        rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    rc = rc ? rc : mu_path_join(path, sizeof path, a->dir, "MANIFEST.sha256", err);
+    rc = rc ? rc : mu_path_write_atomic(path, manifest.data, manifest.len, 0644, err);
+    if (!rc)
+        mu_report_text(&r, said);
+    return rc;
+}
