@@ -19,7 +19,7 @@ struct opts {
     const char *ssh, *engine, *bind;
     bool oversubscribe;
     /* ours */
-    int profile;
+    int profile, at_once;
     const char *criteria, *output, *resume, *baseline, *last;
     uint64_t soak, seed;
     bool quarantine, json, quiet;
@@ -41,6 +41,8 @@ static const struct mu_opt rows[] = {
     {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks"},
     {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "more ranks than slots"},
     {"profile", 0, MU_OPT_CHOICE, AT(profile), "quick|standard|soak", "how much is measured (quick)"},
+    {"at-once", 0, MU_OPT_INT, AT(at_once), "N", "hosts or pairs that measure at a time (all)", .min = 1,
+     .max = 1000000},
     {"criteria", 0, MU_OPT_STRING, AT(criteria), "FILE", "what must hold (built in: muster accept criteria)"},
     {"baseline", 0, MU_OPT_STRING, AT(baseline), "FILE", "what criteria mean by baseline"},
     {"last", 0, MU_OPT_STRING, AT(last), "RUN", "an earlier run, to show the difference to"},
@@ -141,6 +143,8 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
                              (double)(o->soak ? o->soak : 3600 * MU_SEC) / (double)MU_SEC);
     if (!line || text.failed)
         return mu_err_set(err, MUSTER_EARG, "the command line is not UTF-8, or memory is short");
+    if (o->at_once)
+        json_object_set_new(line, "at_once", json_integer(o->at_once));
     if (baseline[0])
         json_object_set_new(line, "baseline", json_string(baseline));
     return mu_accept_new(a, o->output, line, mu_buf_str(&text), err);

@@ -150,6 +150,10 @@ static int make_step(struct sight *s, const struct step *t, const char *name, un
     rc = run_options(a, t->bench, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
+    int at_once = (int)json_integer_value(json_object_get(a->begin, "at_once"));
+    snprintf(text, sizeof text, "--at-once=%d", at_once);
+    if (!rc && at_once && strcmp(t->bench, "coll") != 0)
+        rc = mu_strv_append(&rank, text);
     snprintf(text, sizeof text, "--launch=%u", launch);
     rc = rc ? rc : mu_strv_append(&rank, text);
     snprintf(text, sizeof text, "--seed=%llu",

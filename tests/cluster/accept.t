@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# muster accept over four hosts: well ones pass, one that sends slowly is named with its direction, what was killed goes
+# on where it was.
+. "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
+cluster_up 4
+ok $? "four hosts" || done_testing
+export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=120 MUSTER_YIELD=1
+# Hosts share this machine's processors, so what they compute says nothing; their links are told apart by far.
+cat >"$tmp/criteria" <<'ROWS'
+check pair.bw each >= 0.5*median confirm=2/3
+check node.mem.triad each >= 0.001 GB/s
+ROWS
+accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" "$@"; }
+suspects() { python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <<<"$1"; }
+
+accept --output "$tmp/well" --json
+is "$rc" 0 "well hosts pass" || note "$out" "$err"
+is "$(suspects "$out")" "" "and nobody is accused"
+(cd "$tmp/well" && sha256sum --quiet -c MANIFEST.sha256)
+ok $? "the manifest holds"
+
+cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400ms
+accept --output "$tmp/slow" --json
+is "$rc" 1 "one that sends slowly fails" || note "$out" "$err"
+is "$(suspects "$out")" "node h2 out" "and is named, with its direction" || note "$out"
+
+# What is killed is resumed: of two steps one is done.
+timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" --output "$tmp/killed" -q >"$tmp/o" 2>&1 &
+pid=$!
+first_done() { grep -q '"kind":"step"' "$tmp/killed/journal.jsonl" 2>/dev/null; }
+wait_for 60 first_done
+pkill -KILL -P $pid
+wait $pid
+one=$(sha256sum "$tmp/killed/raw/0.node.jsonl")
+run_cmd timeout 200 "$muster" accept --resume "$tmp/killed" --json
+is "$rc" 1 "it is resumed to its end" || note "$out" "$err"
+is "$(suspects "$out")" "node h2 out" "with the same verdict" || note "$out"
+is "$(sha256sum "$tmp/killed/raw/0.node.jsonl")" "$one" "what was measured is not measured again"
+
+run_cmd "$muster" accept compare "$tmp/well" "$tmp/slow"
+like "$rc $out" '^1 .*pair\.bw .*h2>h[134]: .* worse' "two runs are compared, the worst first"
+cluster_crash_host h3
+accept --output "$tmp/dead"
+is "$rc" 4 "with a host that is off it cannot be run" || note "$out" "$err"
+like "$err" 'h3' "and the host is named"
+"$muster" controller --stop --force >"$tmp/stop" 2>&1
+ok $? "the pool ends" || note "$(cat "$tmp/stop")"
+done_testing
