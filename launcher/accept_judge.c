@@ -28,11 +28,11 @@ int mu_accept_judge(struct mu_accept *a, bool measure, struct mu_err *err)
             open = open || a->blame.v[i].state == MU_SUSPECTED;
         if (!open)
             break;
-        a->rounds = r;
         if (measure && (rc = mu_accept_again(a, r, err)))
             return rc;
-        struct mu_blame_config so_far = c;
-        rc = mu_blame_settle(&a->blame, &a->data, &so_far);
+        rc = mu_blame_settle(&a->blame, &a->data, &c);
+        for (unsigned i = 0; i < a->blame.n; i++)
+            a->rounds = a->blame.v[i].rounds > a->rounds ? a->blame.v[i].rounds : a->rounds;
     }
     if (rc)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");

@@ -298,6 +298,10 @@ int mu_blame_settle(struct mu_blame *b, const struct mu_data *d, const struct mu
 {
     struct pool p = {.own = malloc((d->n + 1) * sizeof(double)), .other = malloc((d->n + 1) * sizeof(double))};
     struct touched t;
+
+    /* What comes out depends on the measurements alone, not on what was thought before. */
+    for (unsigned i = 0; i < b->n; i++)
+        b->v[i].state = b->v[i].corrupt ? MU_CONFIRMED : MU_SUSPECTED;
     bool good = touch(&t, b, d) && p.own && p.other;
 
     for (unsigned i = 0; i < b->n && good; i++)

@@ -306,8 +306,16 @@ static void judge(struct on *o, const struct mu_check *c, struct mu_result *r)
                 judge_one(o, c, s, median_of(o, s, false, &n), r);
         }
     }
-    if (!r->figures)
-        note(r, c->optional ? MU_SKIPPED : MU_FAIL, c->metric, c->optional ? "not measured" : "it was not measured");
+    if (r->figures)
+        return;
+    bool relative = o->d->nhosts < MU_HOSTS_MIN; /* there is nobody to measure with, or to compare with */
+    for (unsigned i = 0; i < c->nbounds; i++)
+        relative = relative && (c->bounds[i].against == MU_AGAINST_MEDIAN || c->bounds[i].against == MU_AGAINST_PEERS);
+    note(r,
+         c->optional ? MU_SKIPPED
+         : relative  ? MU_INCONCLUSIVE
+                     : MU_FAIL,
+         c->metric, c->optional ? "not measured" : "it was not measured");
 }
 
 void mu_criteria_judge(const struct mu_criteria *c, const struct mu_data *d, const struct mu_data *baseline,

@@ -48,6 +48,8 @@ void mu_data_free(struct mu_data *d)
         free(d->groups[i]);
     for (uint32_t i = 0; i < d->n; i++)
         free(d->series[i].v);
+    for (uint32_t i = 0; i < d->ntests; i++)
+        free(d->tests[i].tail);
     free(d->hosts);
     free(d->group);
     free(d->groups);
@@ -204,5 +206,21 @@ int mu_data_add(struct mu_trials *s, double value)
     s->min = !s->n || value < s->min ? value : s->min;
     s->max = !s->n || value > s->max ? value : s->max;
     s->v[s->n++] = value;
+    return 0;
+}
+
+int mu_data_tail(struct mu_test *t, double sample)
+{
+    if (!t->tail && !(t->tail = malloc(MU_TAIL_MAX * sizeof *t->tail)))
+        return MUSTER_ENOMEM;
+    uint64_t at = t->seen++;
+    if (t->ntail < MU_TAIL_MAX)
+        t->tail[t->ntail++] = sample;
+    else {
+        uint64_t h = at * 0x9e3779b97f4a7c15u;
+        h = (h ^ (h >> 31)) % t->seen;
+        if (h < MU_TAIL_MAX)
+            t->tail[h] = sample;
+    }
     return 0;
 }

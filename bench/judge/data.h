@@ -8,6 +8,7 @@
 
 #include "runtime/base/err.h"
 
+enum { MU_TAIL_MAX = 4096 };
 enum mu_scope { MU_SCOPE_NODE, MU_SCOPE_PAIR, MU_SCOPE_GROUP };
 
 struct mu_test {
@@ -15,6 +16,10 @@ struct mu_test {
     char unit[12];
     bool less;     /* less is better */
     bool additive; /* what counts is the distance from the peers, not the ratio: shares of time */
+    /* Of all hosts and trials of the first pass: at most MU_TAIL_MAX samples, each with the same chance to be there. */
+    double *tail;
+    uint32_t ntail;
+    uint64_t seen;
 };
 
 struct mu_trials_key {
@@ -65,6 +70,7 @@ int mu_data_test(struct mu_data *, const char *name, const char *unit, bool less
 struct mu_trials *mu_data_trials(struct mu_data *, const struct mu_trials_key *, enum mu_scope);
 const struct mu_trials *mu_data_find(const struct mu_data *, const struct mu_trials_key *);
 int mu_data_add(struct mu_trials *, double value);
+int mu_data_tail(struct mu_test *, double sample);
 double mu_trials_median(const struct mu_trials *);
 
 /* Reads "muster.samples/1". round: what confirms is kept apart from the first pass. A line that is cut off at the end

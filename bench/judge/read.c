@@ -138,6 +138,14 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     }
     if (!strcmp(unit, "errors"))
         wrong += value;
+    const json_t *values = json_object_get(o, "values"), *x;
+    size_t i;
+    json_array_foreach(values, i, x)
+    {
+        if (!r->round && !strcmp(unit, "us") && json_is_number(x) &&
+            mu_data_tail(&r->d->tests[test], json_number_value(x)))
+            return no_memory(r);
+    }
     s->samples += n > 0 && n < 1e15 ? (uint64_t)n : 0;
     s->wrong += wrong > 0 && wrong < 1e18 ? (uint64_t)ceil(wrong) : 0;
     s->p99 = fmax(s->p99, number_of(o, "p99"));

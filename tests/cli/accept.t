@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# muster accept: verdicts and reports of made-up runs, its files and its refusals. Real hosts: tests/cluster/accept.t.
+. "$(dirname "$0")/../lib.sh"
+make_run() { python3 tests/cli/accept_made.py "$@"; }
+verdict() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["schema"], d["verdict"], *[" ".join([s["kind"], s["id"], s.get("direction","-")]) for s in d["suspects"]])'; }
+
+make_run "$tmp/well"
+make_run "$tmp/slow" --slow n4 --seed 2
+make_run "$tmp/wrong" --wrong --seed 3
+make_run "$tmp/alone" --hosts 1 --seed 4
+while IFS=: read -r run code want; do
+    run_cmd "$muster" accept report "$tmp/$run" --json
+    is "$rc:$(verdict <<<"$out")" "$code:muster.accept/1 $want" "$run"
+done <<'ROWS'
+well:0:pass
+slow:1:fail node n4 out
+wrong:5:fail rank 2 out
+alone:3:inconclusive
+ROWS
+run_cmd "$muster" accept report "$tmp/slow" --last "$tmp/well"
+like "$out" '^verdict: fail.*node n4: sends 20\.[0-9] % less than the others \(pair\.bw\); measured again' "a person reads who and why"
+
+# the files
+cd "$tmp/slow" || exit 99
+sha256sum --quiet -c MANIFEST.sha256
+ok $? "the manifest holds"
+is "$(sort MANIFEST.sha256 | awk '{print $2}' | sort)" "$(find . -type f ! -name MANIFEST.sha256 ! -name journal.jsonl | sed 's|^\./||' | sort)" \
+    "and names every file but the journal"
+is "$(python3 - <<'PY'
+import csv, xml.etree.ElementTree as et
+rows = list(csv.DictReader(open("report.csv")))
+bw = [r for r in rows if r["test"] == "pair.bw" and r["round"] == "0"]
+print(len(bw), sum(float(r["p50"]) < 40 for r in bw), {r["unit"] for r in bw})
+s = et.parse("junit.xml").getroot()
+print(s.get("tests"), s.get("failures"), s.get("skipped"), [c.get("name") for c in s if c.get("classname") == "suspect"])
+PY
+)" "56 7 {'GB/s'}
+6 2 1 ['n4']" "CSV and JUnit are read by others"
+check=$(python3 - <<'PY'
+import html.parser, re
+text = open("report.html").read()
+void, stack = {"meta", "br"}, []
+class P(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+        if tag not in void: stack.append(tag)
+    def handle_startendtag(self, tag, attrs): pass
+    def handle_endtag(self, tag):
+        if not stack or stack.pop() != tag: print("not closed before", tag)
+P().feed(text)
+if stack: print("left open", stack)
+for what in ("http", "<script", "<link", "<img", "url(", "@import"):
+    if what in text: print("refers to something:", what)
+if re.search(r"\b(nan|-?inf)\b", text): print("not a number")
+for what in ("bus bandwidth against size", "pair.bw from each host", "node.mem.triad by host", "When ranks come", "Tails:", "Difference to the last run", "prefers-color-scheme:dark", "@media print", "ib400.gdr"):
+    if what not in text: print("missing:", what)
+PY
+)
+is "$check" "" "the page is whole, refers to nothing and has all figures"
+cd "$root" || exit 99
+
+# in a browser, light, dark and on paper
+if ! command -v chromium >/dev/null; then
+    skip "chromium is not installed" 4
+else
+    browser() { timeout 60 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$tmp/chromium" "$@" "file://$tmp/slow/report.html" >"$tmp/o" 2>&1; }
+    browser --window-size=1060,2400 --screenshot="$tmp/light.png"
+    ok $? "a browser shows it" || note "$(tail -n 5 "$tmp/o")"
+    browser --window-size=1060,2400 --blink-settings=preferredColorScheme=0 --screenshot="$tmp/dark.png"
+    browser --print-to-pdf="$tmp/page.pdf"
+    # the background at the left edge, and how many colours there are at all
+    is "$(python3 - "$tmp/light.png" "$tmp/dark.png" <<'PY'
+import struct, sys, zlib
+def picture(path):
+    d, at, idat = open(path, "rb").read(), 8, b""
+    while at < len(d):
+        n, kind = struct.unpack(">I4s", d[at:at + 8])
+        if kind == b"IHDR": w, h, depth, colour = struct.unpack(">IIBB", d[at + 8:at + 18])
+        if kind == b"IDAT": idat += d[at + 8:at + 8 + n]
+        at += 12 + n
+    size = {2: 3, 6: 4}[colour]
+    raw, rows, was = zlib.decompress(idat), [], bytearray(w * size)
+    for y in range(h):
+        f, line = raw[y * (w * size + 1)], bytearray(raw[y * (w * size + 1) + 1:(y + 1) * (w * size + 1)])
+        for i in range(len(line)):
+            a, b, c = (line[i - size] if i >= size else 0), was[i], (was[i - size] if i >= size else 0)
+            if f == 1: line[i] = line[i] + a & 255
+            elif f == 2: line[i] = line[i] + b & 255
+            elif f == 3: line[i] = line[i] + (a + b) // 2 & 255
+            elif f == 4:
+                p = a + b - c
+                pa, pb, pc = abs(p - a), abs(p - b), abs(p - c)
+                line[i] = line[i] + (a if pa <= pb and pa <= pc else b if pb <= pc else c) & 255
+        rows.append(line)
+        was = line
+        if y == 500: break
+    red = sum(r[i] > 150 and r[i] > 2 * r[i + 1] and r[i] > 2 * r[i + 2] for r in rows for i in range(0, w * size, size))
+    return sum(rows[100][:3]) / 3, red
+light, dark = picture(sys.argv[1]), picture(sys.argv[2])
+print(light[0] > 230, dark[0] < 40, light[1] > 200)
+PY
+)" "True True True" "it is light, dark where that is wanted, and the verdict is red"
+    is "$(head -c 5 "$tmp/page.pdf")" "%PDF-" "and it is printed"
+    [ -s "$tmp/dark.png" ]
+    ok $? "in dark mode, too"
+fi
+
+# what was tampered with is seen
+sed -i '3s/"p50": [0-9.]*/"p50": 99/' "$tmp/slow/raw/1.pair.jsonl"
+run_cmd "$muster" accept report "$tmp/slow"
+like "$rc $err" '^2 .*raw/1\.pair\.jsonl: is not what was measured' "a sample that was changed is seen"
+
+# baselines
+run_cmd "$muster" accept baseline make "$tmp/well" -o "$tmp/base.jsonl"
+like "$rc $out" '^0 .*base\.jsonl: 8 hosts, [0-9]+ measurements of made-up-1' "a baseline is made"
+make_run "$tmp/later" --slow n2 --seed 5
+run_cmd "$muster" accept compare "$tmp/well" "$tmp/later"
+like "$rc $out" '^1 pair\.bw 1048576 B, n2>n[0-9]: .* worse.*figures in both; 7 worse' "two runs are compared"
+run_cmd "$muster" accept compare "$tmp/well" "$tmp/well"
+is "$rc" 0 "a run is as good as itself"
+
+# refusals
+bad() { # ERE ARGS...
+    local want=$1
+    shift
+    run_cmd "$muster" accept "$@"
+    like "$rc $err" "^2 .*$want" "$*: refused" || note "$out"
+}
+printf 'check pair.bw >= 0.9*medain\n' >"$tmp/bad"
+bad 'bad:1:18: .medain. is no number' --criteria "$tmp/bad"
+bad 'no run has this token' --resume 20200101-000000-1
+bad 'has a run already; `muster accept --resume' --output "$tmp/well"
+bad '--resume goes on with what the run has begun with' --resume x -H a
+bad 'no run of muster accept' report "$tmp"
+bad 'say where it goes: -o FILE' baseline make "$tmp/well"
+run_cmd "$muster" accept criteria --profile standard
+like "$rc $out" '^0 .*ref h200\.nvls8 473 GB/s src="measured.*check pair\.bw +each >= 0\.965\*median' "built-in criteria are printed"
+printf '%s\n' "$out" >"$tmp/own"
+sed -i '/^ref /d' "$tmp/own"
+run_cmd timeout 120 "$muster" accept --criteria "$tmp/own" --output "$tmp/here" -q
+is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" || note "$out" "$err"
+done_testing
