@@ -158,7 +158,7 @@ like "$out" '^muster [0-9]+\.[0-9]+\.[0-9]+$' "version"
 words() { grep -oE '(^| |\()--[a-z][a-z-]*' | tr -d ' (' | sort -u; }
 options_in() { grep -E '^\.It Fl' "$1" | grep -oE 'Fl ([a-zA-Z] , )?-[a-z][a-z-]*' | grep -oE '\-[a-z][a-z-]+'; }
 commands=$("$muster" --help | sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p')
-like " ${commands//$'\n'/ } " ' run .* events .* bench topo doctor ' "muster --help lists the commands"
+like " ${commands//$'\n'/ } " ' run .* events .* bench accept topo doctor ' "muster --help lists the commands"
 for c in $commands; do
     page=docs/man/muster-$c.1
     run_cmd "$muster" "$c" --help
