@@ -20,7 +20,7 @@ struct opts {
     bool oversubscribe;
     /* ours */
     int profile, at_once;
-    const char *criteria, *output, *resume, *baseline, *last;
+    const char *criteria, *output, *resume, *baseline, *last, *only;
     uint64_t soak, seed;
     bool quarantine, json, quiet;
     double least;
@@ -41,6 +41,7 @@ static const struct mu_opt rows[] = {
     {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks"},
     {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "more ranks than slots"},
     {"profile", 0, MU_OPT_CHOICE, AT(profile), "quick|standard|soak", "how much is measured (quick)"},
+    {"only", 0, MU_OPT_STRING, AT(only), "NAME,...", "benchmarks of the profile to run (all)"},
     {"at-once", 0, MU_OPT_INT, AT(at_once), "N", "hosts or pairs that measure at a time (all)", .min = 1,
      .max = 1000000},
     {"criteria", 0, MU_OPT_STRING, AT(criteria), "FILE", "what must hold (built in: muster accept criteria)"},
@@ -121,6 +122,8 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
     uint64_t now = mu_wall();
     int rc = 0;
 
+    if (o->only && (rc = mu_accept_only(o->only, err)))
+        return rc;
     if (o->criteria) {
         if ((rc = mu_path_read_text(o->criteria, 1 << 20, &text, err)))
             return rc;
@@ -143,6 +146,8 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
                              (double)(o->soak ? o->soak : 3600 * MU_SEC) / (double)MU_SEC);
     if (!line || text.failed)
         return mu_err_set(err, MUSTER_EARG, "the command line is not UTF-8, or memory is short");
+    if (o->only)
+        json_object_set_new(line, "only", json_string(o->only));
     if (o->at_once)
         json_object_set_new(line, "at_once", json_integer(o->at_once));
     if (baseline[0])

@@ -37,7 +37,9 @@ int mu_accept_note(struct mu_accept *, json_t *line, struct mu_err *);
 int mu_accept_load(struct mu_accept *, struct mu_err *);
 int mu_accept_sha256(const void *data, size_t len, char hex[65]);
 
-/* accept_steps.c. 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED (said already); negative: an error. */
+/* accept_steps.c. Whether these are names of benchmarks. */
+int mu_accept_only(const char *names, struct mu_err *);
+/* 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED (said already); negative: an error. */
 int mu_accept_measure(struct mu_accept *, struct mu_err *);
 /* accept_judge.c: blame with its confirmation, criteria, verdict. measure: whether suspects may be measured again. */
 int mu_accept_judge(struct mu_accept *, bool measure, struct mu_err *);

@@ -29,6 +29,8 @@ static const struct step {
     {"standard", "node", 10, false, {"--trials=2", "--time=300ms", "--memory-size=128M", "--disk-size=64M"}},
     {"standard", "pair", 8, true, {"--trials=2", "--time=60ms"}},
     {"standard", "coll", 12, false, {"--op=all", "--min=1K", "--max=4M", "--time=100ms", "--timing=start"}},
+    {"standard", "fabric", 5, true, {"--time=60ms"}},
+    {"standard", "overlap", 4, false, {"--time=60ms"}},
 };
 
 enum { LAUNCHES_STANDARD = 3, LAUNCHES_MAX = 10000, STEP_S = 1800 };
@@ -102,7 +104,7 @@ static int run_options(const struct mu_accept *a, const char *bench, char ***out
         sized = sized || !strncmp(s, "--ranks=", 8) || !strncmp(s, "--nodes=", 8) || !strncmp(s, "--ppn=", 6);
         rc = rc ? rc : mu_strv_append(out, s);
     }
-    bool one = a->data.nhosts == 1 && !strcmp(bench, "coll");
+    bool one = a->data.nhosts == 1 && strcmp(bench, "node") != 0;
     if (one && !rc) /* one host has no network: its processes have one another */
         rc = mu_strv_append(out, "--ranks=2");
     else if (!sized && !rc)
@@ -152,7 +154,7 @@ static int make_step(struct sight *s, const struct step *t, const char *name, un
         rc = mu_strv_append(&rank, t->args[i]);
     int at_once = (int)json_integer_value(json_object_get(a->begin, "at_once"));
     snprintf(text, sizeof text, "--at-once=%d", at_once);
-    if (!rc && at_once && strcmp(t->bench, "coll") != 0)
+    if (!rc && at_once && (!strcmp(t->bench, "node") || !strcmp(t->bench, "pair")))
         rc = mu_strv_append(&rank, text);
     snprintf(text, sizeof text, "--launch=%u", launch);
     rc = rc ? rc : mu_strv_append(&rank, text);
@@ -230,8 +232,40 @@ static int do_step(struct sight *s, const struct step *t, unsigned launch, unsig
                             : mu_accept_load(a, err); /* how many hosts there are decides on the next steps */
 }
 
+static bool among(const char *names, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (const char *p = names; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+        if (strcspn(p, ",") == n && !strncmp(p, name, n))
+            return true;
+    return false;
+}
+
+int mu_accept_only(const char *names, struct mu_err *err)
+{
+    char shown[80];
+    bool all = true;
+
+    for (const char *p = names; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        bool known = false;
+        for (size_t i = 0; i < MU_COUNT(steps); i++)
+            known = known ||
+                    (strcspn(p, ",") == strlen(steps[i].bench) && !strncmp(p, steps[i].bench, strlen(steps[i].bench)));
+        all = all && known;
+    }
+    return all ? 0
+               : mu_err_set(err, MUSTER_EARG,
+                            "--only %s: not all are benchmarks; there are node, pair, coll, fabric, overlap",
+                            mu_str_show(shown, sizeof shown, names));
+}
+
 static bool of_profile(const struct mu_accept *a, const struct step *t)
 {
+    const char *only = json_string_value(json_object_get(a->begin, "only"));
+
+    if (only && !among(only, t->bench))
+        return false;
     return !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
 }
 

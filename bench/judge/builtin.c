@@ -27,7 +27,8 @@ static const char quick[] = "check pair.bw             each >= 0.94*median  conf
                             "check node.gpu.*          each >= 0.94*median  confirm=2/3 optional\n"
                             "check node.disk.*         each >= 0.60*median  confirm=2/3 optional\n"
                             "check coll.*.lag          each <= 0.2          confirm=2/3 optional\n"
-                            "check node.mem.test       each == 0 optional\n";
+                            "check node.mem.test       each == 0 optional\n"
+                            "check counter.ecc.uncorrected each == 0 optional\n";
 static const char standard[] = "check pair.bw             each >= 0.965*median confirm=2/3 optional\n"
                                "check pair.lat            each <= 1.15*median  confirm=2/3 optional\n"
                                "check node.mem.*          each >= 0.965*median confirm=2/3 optional\n"
@@ -36,6 +37,8 @@ static const char standard[] = "check pair.bw             each >= 0.965*median c
                                "check node.disk.*         each >= 0.70*median  confirm=2/3 optional\n"
                                "check coll.*.lag          each <= 0.1          confirm=2/3 optional\n"
                                "check node.mem.test       each == 0 optional\n"
+                               "check counter.ecc.uncorrected each == 0 optional\n"
+                               "check counter.ib.link_downed  each == 0 optional\n"
                                "require samples>=5 else inconclusive\n";
 
 const char *mu_criteria_references(void)

@@ -136,8 +136,8 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
         double half = (json_number_value(json_array_get(ci, 1)) - json_number_value(json_array_get(ci, 0))) / 2 / p50;
         s->ci = half > s->ci ? half : s->ci;
     }
-    if (!strcmp(unit, "errors"))
-        wrong += value;
+    if (!strcmp(name, "node.mem.test"))
+        wrong += value; /* memory that gives back something else; counters of errors are another matter */
     const json_t *values = json_object_get(o, "values"), *x;
     size_t i;
     json_array_foreach(values, i, x)

@@ -130,6 +130,7 @@ bad 'bad:1:18: .medain. is no number' --criteria "$tmp/bad"
 bad 'no run has this token' --resume 20200101-000000-1
 bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
+bad '--only pear: not all are benchmarks' --only pear
 bad 'no run of muster accept' report "$tmp"
 bad 'say where it goes: -o FILE' baseline make "$tmp/well"
 run_cmd "$muster" accept criteria --profile standard
