@@ -10,6 +10,7 @@ cat >"$tmp/criteria" <<'ROWS'
 check pair.bw each >= 0.5*median confirm=2/3
 check node.mem.triad each >= 0.001 GB/s
 ROWS
+echo 'check pair.bw each >= 0.5*median confirm=2/3' >"$tmp/pairs"
 accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" "$@"; }
 suspects() { python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <<<"$1"; }
 
@@ -39,6 +40,24 @@ is "$(sha256sum "$tmp/killed/raw/0.node.jsonl")" "$one" "what was measured is no
 
 run_cmd "$muster" accept compare "$tmp/well" "$tmp/slow"
 like "$rc $out" '^1 .*pair\.bw .*h2>h[134]: .* worse' "two runs are compared, the worst first"
+
+# in a pool: who fails gets no more jobs, when that is wanted, until somebody resumes it
+node_is() { "$muster" nodes --json | python3 -c "import json, sys; sys.exit(not any(n['name'] == '$1' and n['state'] == '$2' for n in json.load(sys.stdin)['nodes']))"; }
+run_cmd "$muster" nodes add h1:2 h2:2 h3:2 h4:2
+is "$rc" 0 "hosts are added to the pool" || note "$err"
+run_cmd timeout 200 "$muster" accept -x MUSTER_YIELD --at-once 1 --only pair --criteria "$tmp/pairs" --output "$tmp/pool" --quarantine
+is "$rc" 1 "the pool is judged" || note "$out" "$err"
+like "$err" 'h2 gets no more jobs; `muster nodes resume h2` undoes it' "who fails is taken out, and it is said"
+node_is h2 drained
+ok $? "it is drained" || note "$("$muster" nodes)"
+node_is h1 up
+ok $? "and nobody else"
+"$muster" nodes resume h2
+node_is h2 up
+ok $? "resume undoes it"
+run_cmd "$muster" nodes remove h1 h2 h3 h4
+is "$rc" 0 "they leave the pool" || note "$err"
+
 cluster_crash_host h3
 accept --output "$tmp/dead"
 is "$rc" 4 "with a host that is off it cannot be run" || note "$out" "$err"
