@@ -259,7 +259,8 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
             rc = s->scope == MU_SCOPE_PAIR ? mu_blame_pairs(&v) : mu_blame_nodes(&v);
     }
     put_together(b);
-    qsort(b->v, b->n, sizeof *b->v, cmp_suspects);
+    if (b->n)
+        qsort(b->v, b->n, sizeof *b->v, cmp_suspects);
     return rc;
 }
 
