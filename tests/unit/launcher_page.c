@@ -115,7 +115,8 @@ static void make(uint64_t id, bool json, struct mu_buf *out)
     v.words = words;
     v.trends = kept;
     v.nevents = nhappened;
-    memcpy(v.events, happened, nhappened * sizeof *happened);
+    if (nhappened)
+        memcpy(v.events, happened, nhappened * sizeof *happened);
     if (!id) {
         (json ? mu_page_json_pool : mu_page_html_pool)(&v, out);
     } else if (!mu_page_job_find(ctl, &v, id, &j)) {
