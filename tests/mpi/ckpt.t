@@ -53,6 +53,13 @@ job "nothing usable: an error, nothing touched" 4 restore -14 "not a manifest"
 rm -rf "$MUSTER_CKPT_DIR"
 job "nothing there: ENOCKPT" 2 restore -13 "no checkpoint in"
 
+rm -rf "$MUSTER_CKPT_DIR"
+job "eight ranks save" 8 train 10 interval=5steps
+for ranks in 6 12; do
+    job "and $ranks go on from there" $ranks restore 10
+done
+rm -rf "$MUSTER_CKPT_DIR"
+
 job "errors are refused and explained" 3 errors
 rm -rf "$MUSTER_CKPT_DIR"
 job "due: halt file, interval in time" 2 notices
