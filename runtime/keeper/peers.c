@@ -79,17 +79,27 @@ void mu_block_close(struct mu_block *b)
     *b = (struct mu_block){0};
 }
 
-void mu_block_read(const struct mu_block *b, uint64_t at, unsigned char *out, uint32_t n)
+const unsigned char *mu_block_at(const struct mu_block *b, uint64_t at, unsigned char *room, uint32_t n)
 {
-    memset(out, 0, n);
+    bool any = false;
+
     for (uint32_t i = 0; i < b->n; i++) {
         const struct mu_block_part *p = &b->parts[i];
         uint64_t end = p->at + mu_arena_bytes(p->is.segment, p->is.manifest, p->is.extents);
         uint64_t from = at > p->at ? at : p->at, to = at + n < end ? at + n : end;
 
-        if (from < to)
-            memcpy(out + (from - at), p->map + (from - p->at), to - from);
+        if (from >= to)
+            continue;
+        if (to - from == n)
+            return p->map + (at - p->at);
+        if (!any)
+            memset(room, 0, n);
+        any = true;
+        memcpy(room + (from - at), p->map + (from - p->at), to - from);
     }
+    if (!any)
+        memset(room, 0, n);
+    return room;
 }
 
 /* --- connections -------------------------------------------------------------------------------------------------- */
@@ -261,6 +271,7 @@ static void look_at_group(struct mu_peers *p)
     if (set == p->group.set)
         return;
     mu_saves_end(p, "the attempt that made it is over");
+    mu_saves_spare(p);
     mu_rebuild_end(p);
     mu_rebuild_forget(p);
     drop_peers(p);
@@ -340,6 +351,7 @@ static void free_all(struct mu_peers *p)
         p->head->listen.port = 0;
     if (p->base) {
         mu_saves_end(p, "the drain ends");
+        mu_saves_spare(p);
         mu_rebuild_end(p);
         mu_rebuild_forget(p);
         drop_peers(p);

@@ -11,7 +11,7 @@
 #include "runtime/wire/msg.h"
 #include "runtime/wire/tls.h"
 
-#define MU_PEERS_QUEUED (4u << 20)         /* bytes that may wait for one peer */
+#define MU_PEERS_QUEUED (1u << 20)         /* bytes that may wait for one peer: they are still in the cache then */
 #define MU_PEERS_PATIENCE (20ull * MU_SEC) /* without any progress */
 
 /* A connection that we have made, to the drain at an address; made again until it is there. */
@@ -42,8 +42,8 @@ struct mu_block {
 };
 int mu_block_open(struct mu_arena_head *, const struct mu_ckpt_id *, struct mu_block *, struct mu_err *);
 void mu_block_close(struct mu_block *);
-/* Zeros behind its end. */
-void mu_block_read(const struct mu_block *, uint64_t at, unsigned char *out, uint32_t n);
+/* So many bytes of it, zeros behind its end: where they lie, or in room. */
+const unsigned char *mu_block_at(const struct mu_block *, uint64_t at, unsigned char *room, uint32_t n);
 
 struct mu_save;
 struct mu_rebuild;
@@ -73,6 +73,10 @@ struct mu_peers {
         uint64_t bytes;
         uint32_t slot;
     } gives;
+    struct {
+        unsigned char *rows[MU_GROUP_MAX];
+        uint64_t bytes;
+    } spare;                           /* of the last save: fresh memory costs more than what is done with it */
     unsigned char buf[MU_ARENA_PIECE]; /* of whatever is being sent or made */
 };
 
@@ -92,6 +96,8 @@ static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
 bool mu_saves_tick(struct mu_peers *, uint64_t now);
 void mu_saves_msg(struct mu_peers *, const struct mu_m_shard *);
 void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
+
+void mu_saves_spare(struct mu_peers *); /* memory that is kept for the next one is freed */
 
 /* peers_rebuild.c: both ends. */
 bool mu_rebuild_tick(struct mu_peers *, uint64_t now);

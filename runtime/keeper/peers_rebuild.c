@@ -48,6 +48,7 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
 {
     struct mu_m_shard out = *m;
     const struct mu_arena_parity *x;
+    const unsigned char *from = NULL;
     const uint32_t *sums;
     struct mu_ckpt_id id;
     uint64_t pieces = mu_arena_pieces(m->chunk), i = m->at / MU_ARENA_PIECE;
@@ -62,22 +63,18 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
         row = role < x->k ? rows + role : role - x->k;
         sums = (const uint32_t *)(const void *)(p->gives.map + x->k * x->chunk);
         out.from = x->me;
-        if (row >= rows)
-            memcpy(p->buf, p->gives.map + (row - rows) * x->chunk + m->at, len);
-        else
-            mu_block_read(&p->giving, row * x->chunk + m->at, p->buf, len);
+        from = row >= rows ? p->gives.map + (row - rows) * x->chunk + m->at
+                           : mu_block_at(&p->giving, row * x->chunk + m->at, p->buf, len);
         if (row == m->row && (row >= rows || p->giving.n == x->nparts[x->me]) &&
-            mu_crc32c(0, p->buf, len) == sums[row * pieces + i]) {
+            mu_crc32c(0, from, len) == sums[row * pieces + i])
             out.kind = MU_SHARD_GIVE;
-            out.data = (struct mu_bytes){.data = p->buf, .len = len};
-        }
     }
-    mu_link_send_msg(link, MU_MSG_shard, &out);
+    mu_link_send_tail(link, MU_MSG_shard, &out, from, out.kind == MU_SHARD_GIVE ? len : 0);
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
 
-enum { WINDOW = 8 }; /* pieces at once */
+enum { WINDOW = 16 }; /* pieces at once */
 
 struct want {
     bool used;
@@ -254,6 +251,28 @@ static bool reached(struct mu_peers *p)
     return all;
 }
 
+static void ask_more(struct mu_peers *p)
+{
+    struct mu_rebuild *r = p->rebuild;
+
+    for (int k = 0; k < WINDOW && r->next < r->total; k++) {
+        struct want *w = &r->wants[k];
+
+        if (w->used)
+            continue;
+        w->d = (uint32_t)(r->next % r->m);
+        w->at = r->next / r->m * MU_ARENA_PIECE;
+        r->next++;
+        if (w->d * r->order->chunk + w->at >= r->bytes) { /* nothing there */
+            r->done++;
+            k--;
+            continue;
+        }
+        w->used = true;
+        ask(p, w);
+    }
+}
+
 bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
 {
     struct mu_arena_rebuild *o = &p->head->rebuild;
@@ -293,22 +312,7 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
     }
     if (!reached(p))
         return true;
-    for (int k = 0; k < WINDOW && r->next < r->total; k++) {
-        struct want *w = &r->wants[k];
-
-        if (w->used)
-            continue;
-        w->d = (uint32_t)(r->next % r->m);
-        w->at = r->next / r->m * MU_ARENA_PIECE;
-        r->next++;
-        if (w->d * r->order->chunk + w->at >= r->bytes) { /* nothing there */
-            r->done++;
-            k--;
-            continue;
-        }
-        w->used = true;
-        ask(p, w);
-    }
+    ask_more(p);
     return true;
 }
 
@@ -355,6 +359,7 @@ void mu_rebuild_given(struct mu_peers *p, const struct mu_m_shard *m)
         put(r, w->d * r->order->chunk + w->at, p->buf, len);
         w->used = false;
         r->done++;
+        ask_more(p);
         return;
     }
 }

@@ -41,6 +41,31 @@ static struct mu_arena_part *table(const struct mu_save *s, uint32_t member)
            (size_t)member * MU_ARENA_RANKS;
 }
 
+static void *take_row(struct mu_peers *p, uint32_t j, uint64_t bytes)
+{
+    unsigned char *row = bytes == p->spare.bytes ? MU_STEAL(p->spare.rows[j], NULL) : NULL;
+
+    return row ? memset(row, 0, bytes) : calloc(1, bytes);
+}
+
+static void give_row(struct mu_peers *p, uint32_t j, uint64_t bytes, unsigned char *row)
+{
+    if (bytes != p->spare.bytes)
+        mu_saves_spare(p);
+    p->spare.bytes = bytes;
+    if (p->spare.rows[j])
+        free(row);
+    else
+        p->spare.rows[j] = row;
+}
+
+void mu_saves_spare(struct mu_peers *p)
+{
+    for (uint32_t j = 0; j < MU_GROUP_MAX; j++)
+        free(MU_STEAL(p->spare.rows[j], NULL));
+    p->spare.bytes = 0;
+}
+
 static void free_save(struct mu_peers *p, struct mu_save *s)
 {
     for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
@@ -48,7 +73,7 @@ static void free_save(struct mu_peers *p, struct mu_save *s)
             p->saves[i] = NULL;
     mu_block_close(&s->block);
     for (uint32_t j = 1; j < s->k; j++)
-        free(s->rows[j]);
+        give_row(p, j, s->chunk, s->rows[j]);
     if (s->map)
         munmap(s->map, s->map_bytes);
     free(s);
@@ -83,8 +108,15 @@ static int ship(struct mu_peers *p, const struct mu_save *s, uint32_t to, struct
     m->k = s->k;
     m->chunk = s->chunk;
     m->from = s->me;
-    atomic_fetch_add(&p->head->shipped, m->data.len + 128); /* and what is around it */
-    return peer && peer->link ? mu_link_send_msg(peer->link, MU_MSG_shard, m) : MUSTER_EPEER;
+    const struct mu_bytes data = m->data;
+    int rc = MUSTER_EPEER;
+
+    m->data = (struct mu_bytes){0};
+    if (peer && peer->link)
+        rc = mu_link_send_tail(peer->link, MU_MSG_shard, m, data.data, data.len);
+    m->data = data;
+    atomic_fetch_add(&p->head->shipped, data.len + 128); /* and what is around it */
+    return rc;
 }
 
 static void send_all(struct mu_peers *p, const struct mu_save *s, struct mu_m_shard *m)
@@ -180,7 +212,7 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     s->rows[0] = s->map;
     memset(s->rows[0], 0, chunk);
     for (uint32_t j = 1; j < s->k; j++)
-        if (!(s->rows[j] = calloc(1, chunk)))
+        if (!(s->rows[j] = take_row(p, j, chunk)))
             goto fail;
     s->parity->id = s->id;
     s->parity->n = s->n;
@@ -265,10 +297,10 @@ static void send_data(struct mu_peers *p, struct mu_save *s)
 
         if (!mu_peer_ready(mu_peers_at(p, &p->group.member[to])))
             return;
-        mu_block_read(&s->block, d * s->chunk + at, p->buf, len);
+        const unsigned char *from = mu_block_at(&s->block, d * s->chunk + at, p->buf, len);
         if (d * s->chunk + at < s->block.bytes)
-            m.data = (struct mu_bytes){.data = p->buf, .len = len};
-        s->sums[d * s->pieces + i] = mu_crc32c(0, p->buf, len);
+            m.data = (struct mu_bytes){.data = (uint8_t *)(uintptr_t)from, .len = len};
+        s->sums[d * s->pieces + i] = mu_crc32c(0, from, len);
         if (ship(p, s, to, &m))
             return;
         s->sent++;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #define LOOK_EVERY (500 * MU_MS) /* at whether it is stopped; LOOKS in a row, and it is killed */
 #define LOOKS 4
 #define NICE 10
+#define HEAP_IDLE (128 << 20)
 
 struct mu_ram {
     struct mu_arena_head *head;
@@ -257,6 +259,8 @@ int mu_drain_main(int argc, char **argv)
     umask((mode_t)o.mask);
     signal(SIGPIPE, SIG_IGN);
     setpriority(PRIO_PROCESS, 0, NICE); /* threads inherit it */
+    mu_daemon_heap();
+    mallopt(M_TRIM_THRESHOLD, HEAP_IDLE); /* more is under way here, save after save */
     rc = mu_arena_open(o.arena, &head, &err);
     if (!rc)
         head->listen.port = 0; /* a predecessor's */

@@ -28,6 +28,21 @@ static int together(const struct mu_rank_peers *p, int rc, struct mu_err *err)
     return got ? collective(got, err) : rc ? rc : least ? 1 : 0;
 }
 
+/* The same, where it takes long and the drains need the processors: polls with pauses. */
+static int together_later(const struct mu_rank_peers *p, int rc, struct mu_err *err)
+{
+    int32_t mine = rc, least = 0;
+    muster_request *req;
+    int done = 0, got = muster_iallreduce(&mine, &least, 1, MUSTER_INT32, MUSTER_MIN, p->ram->comm, &req);
+
+    if (got)
+        return collective(got, err);
+    while (!done && !muster_test(req, &done) && !done)
+        nanosleep(&(struct timespec){.tv_nsec = MU_MS}, NULL);
+    got = muster_wait(&req);
+    return got ? collective(got, err) : rc ? rc : least ? 1 : 0;
+}
+
 static void ring(struct mu_arena_head *h)
 {
     atomic_fetch_add(&h->bell, 1);
@@ -381,5 +396,5 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
     }
     if (!any)
         return mu_err_set(err, MUSTER_ECORRUPT, "nothing of it is left on peers");
-    return together(p, rc, err);
+    return together_later(p, rc, err);
 }

@@ -389,6 +389,27 @@ int mu_link_send_msg(struct mu_link *link, enum mu_msg_type type, const void *bo
     return rc ? rc : mu_link_send(link, b.data, b.len);
 }
 
+int mu_link_send_tail(struct mu_link *link, enum mu_msg_type type, const void *body, const void *tail, size_t n)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct evbuffer *to = link->tls ? link->out : bufferevent_get_output(link->bev);
+    int rc;
+
+    if (!n)
+        return mu_link_send_msg(link, type, body);
+    if (link->down || link->write_failed || link->flushing)
+        return MUSTER_EPEER;
+    if ((rc = mu_msg_encode_head(&b, type, body, n)))
+        return rc;
+    if (evbuffer_add(to, b.data, b.len))
+        return MUSTER_ENOMEM;
+    if (evbuffer_add(to, tail, n)) {
+        link->write_failed = true; /* a part of a frame is missing now */
+        return MUSTER_ENOMEM;
+    }
+    return link->tls ? encrypt(link) : 0;
+}
+
 size_t mu_link_pending(const struct mu_link *link)
 {
     return evbuffer_get_length(bufferevent_get_output(link->bev)) + (link->out ? evbuffer_get_length(link->out) : 0);

@@ -34,6 +34,8 @@ unsigned mu_link_flushing(void);
 /* Queue one frame; written by the loop. ENOMEM, or EPEER once the peer is known to be gone. */
 int mu_link_send(struct mu_link *, const void *frame, size_t len);
 int mu_link_send_msg(struct mu_link *, enum mu_msg_type, const void *body);
+/* The same with the last field, of bytes, from where it lies; it is empty in body. */
+int mu_link_send_tail(struct mu_link *, enum mu_msg_type, const void *body, const void *tail, size_t n);
 /* Bytes queued and not yet written. */
 size_t mu_link_pending(const struct mu_link *);
 /* Stops and resumes reading, for back-pressure; no message is delivered while it is paused. */

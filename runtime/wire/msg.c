@@ -235,6 +235,27 @@ int mu_msg_encode(struct mu_buf *out, enum mu_msg_type type, const void *body)
     return 0;
 }
 
+int mu_msg_encode_head(struct mu_buf *out, enum mu_msg_type type, const void *body, size_t tail)
+{
+    const struct row *row = row_of(type);
+    size_t start = out->len;
+    int rc;
+
+    if (!row || !row->nfields || row->fields[row->nfields - 1].kind != K_bytes || !tail || tail > MU_FRAME_MAX)
+        return MUSTER_EARG;
+    if ((rc = mu_msg_encode(out, type, body)))
+        return rc;
+    put_head(out, row->nfields, tail);
+    uint64_t len = out->len - start - 4 + tail;
+    if (out->failed || len > MU_FRAME_MAX) {
+        out->len = start;
+        return out->failed ? MUSTER_ENOMEM : MUSTER_EARG;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        out->data[start + i] = (char)(len >> (8 * i));
+    return 0;
+}
+
 int64_t mu_msg_frame(const void *data, size_t len)
 {
     if (len < 4)

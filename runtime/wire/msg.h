@@ -388,6 +388,9 @@ struct mu_msg {
 
 /* Appends one whole frame. ENOMEM; EARG when it would be longer than MU_FRAME_MAX. */
 int mu_msg_encode(struct mu_buf *out, enum mu_msg_type type, const void *body);
+/* A frame whose last field, which must be of bytes and is empty in body, is so long: all of it but that field's bytes,
+ * which the caller puts behind it. */
+int mu_msg_encode_head(struct mu_buf *out, enum mu_msg_type type, const void *body, size_t tail);
 /* Length of the first whole frame in data, head included; 0: not all there yet; ECORRUPT: no frame can start so. */
 int64_t mu_msg_frame(const void *data, size_t len);
 /* Decodes one whole frame (mu_msg_frame told its length). On an error *out is untouched. */

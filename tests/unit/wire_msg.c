@@ -320,6 +320,28 @@ static void actions(void)
     TAP_OK(!acts.v && !acts.cap, "free does not");
 }
 
+/* A frame made of its head and what the caller puts behind is the frame that is made at once. */
+static void in_two(void)
+{
+    uint8_t data[3000], id[] = "an id";
+    struct mu_m_shard m = {.id = {.data = id, .len = sizeof id}, .kind = 1, .n = 8, .k = 2, .chunk = 1u << 20};
+    mu_auto_buf struct mu_buf whole = {0}, parts = {0};
+    struct mu_msg got;
+
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)rnd();
+    TAP_OK(mu_msg_encode_head(&parts, MU_MSG_shard, &m, sizeof data) == 0, "the head of a frame");
+    mu_buf_append(&parts, data, sizeof data);
+    m.data = (struct mu_bytes){.data = data, .len = sizeof data};
+    mu_msg_encode(&whole, MU_MSG_shard, &m);
+    TAP_OK(parts.len == whole.len && !memcmp(parts.data, whole.data, whole.len), "with its last field behind it");
+    TAP_OK(mu_msg_decode(parts.data, parts.len, &got, NULL) == 0 && got.shard.data.len == sizeof data, "is a frame");
+    mu_msg_free(&got);
+    TAP_OK(mu_msg_encode_head(&parts, MU_MSG_look, &(struct mu_m_look){0}, 5) == MUSTER_EARG &&
+               mu_msg_encode_head(&parts, MU_MSG_shard, &m, MU_FRAME_MAX) == MUSTER_EARG,
+           "no bytes at its end, or too many");
+}
+
 int main(void)
 {
     enum mu_msg_type type;
@@ -337,6 +359,7 @@ int main(void)
     frames();
     refused();
     packing();
+    in_two();
     actions();
     return tap_done();
 }
