@@ -110,6 +110,7 @@ $(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 
+$(B)/tests/fault/protected: MPI_LIBS += $(DAEMON_LIBS)
 $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -121,10 +122,10 @@ $(GPUTEST): $(B)/tests/gpu/%: tests/gpu/%.c $(B)/libmu.a $(wildcard tests/gpu/*.
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) -lm
 
-$(SHIM): tests/fault/shim/io.c tests/fault/shim/io.h $(B)/config.mk
+$(SHIM): $(wildcard tests/fault/shim/*.[ch]) $(B)/config.mk
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -fPIC -shared -fvisibility=hidden $(WARN) -I. -o $@ $< -ldl
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -fPIC -shared -fvisibility=hidden $(WARN) -I. -o $@ $(filter %.c,$^) -ldl
 
 # Test doubles of NVIDIA's libraries; that of NCCL as the versions that tests ask for.
 $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c

@@ -1,0 +1,31 @@
+/* What tests/fault/shim/net.c does to the calls with which a process that it is preloaded into reaches its peers and
+ * its memory: writev, readv and recv of sockets, ftruncate, and mmap of a file. The plan lies in memory that whoever
+ * wants to arm it shares: kind last. */
+#ifndef TESTS_SHIM_NET_H
+#define TESTS_SHIM_NET_H
+
+#include <stdatomic.h>
+
+#define SHIM_NET_KINDS(X)                                                                                              \
+    X(NONE, "nothing")                                                                                                 \
+    X(KILL, "SIGKILL before the call")                                                                                 \
+    X(AFTER, "SIGKILL behind it")                                                                                      \
+    X(TORN, "SIGKILL in a write")                                                                                      \
+    X(RESET, "its connection is reset")                                                                                \
+    X(FULL, "no memory from then on")                                                                                  \
+    X(SHORT, "short reads and writes from then on")
+
+enum shim_net_kind {
+#define SHIM_NET_ENUM(name, text) SHIM_NET_##name,
+    SHIM_NET_KINDS(SHIM_NET_ENUM)
+#undef SHIM_NET_ENUM
+};
+
+struct shim_net {
+    _Atomic int kind, at, calls, hits; /* at: the call, from 1 */
+};
+
+/* By dlsym. NULL: off. */
+typedef void (*shim_net_fn)(struct shim_net *);
+
+#endif
