@@ -14,7 +14,7 @@
 
 #define MU_ARENA_ENV "MUSTER_ARENA"
 #define MU_ARENA_MAGIC 0x314e455241554dull /* "MUAREN1" */
-#define MU_ARENA_VERSION 1u
+#define MU_ARENA_VERSION 2u
 #define MU_ARENA_RANKS 512u /* of a node; more go without */
 #define MU_ARENA_SLOTS 2u
 
@@ -80,7 +80,7 @@ struct mu_arena_parity {
     struct mu_ckpt_id id;
     uint32_t n, k, me, group;
     uint64_t chunk;
-    uint32_t nparts[MU_GROUP_MAX];
+    uint32_t nparts[MU_GROUP_MAX], table_sum[MU_GROUP_MAX]; /* by member; a CRC32C of its table */
 };
 
 /* A lost member's data is to be made again in cells of this node, which the rank that asks has prepared (FILLING). */
@@ -139,6 +139,10 @@ static inline uint64_t mu_arena_pieces(uint64_t chunk)
 static inline uint64_t mu_arena_tables_at(uint32_t n, uint32_t k, uint64_t chunk)
 {
     return (k * chunk + 4 * n * mu_arena_pieces(chunk) + 63) / 64 * 64;
+}
+static inline uint64_t mu_arena_table_at(uint32_t n, uint32_t k, uint64_t chunk, uint32_t member)
+{
+    return mu_arena_tables_at(n, k, chunk) + (uint64_t)member * MU_ARENA_RANKS * sizeof(struct mu_arena_part);
 }
 static inline uint64_t mu_arena_parity_bytes(uint32_t n, uint32_t k, uint64_t chunk)
 {

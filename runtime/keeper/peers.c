@@ -119,7 +119,7 @@ static void take(struct mu_peers *p, struct mu_link *link, const struct mu_msg *
     else if (s->kind == MU_SHARD_GIVE || s->kind == MU_SHARD_NONE)
         mu_rebuild_given(p, s);
     else
-        mu_saves_msg(p, s);
+        mu_saves_msg(p, link, s);
 }
 
 /* What is sent to a node that does not know the group is lost. */
@@ -371,10 +371,19 @@ static void free_all(struct mu_peers *p)
     free(p);
 }
 
+static uint16_t port_before(struct mu_arena_head *h)
+{
+    const struct mu_arena_group *g = &h->group;
+
+    return atomic_load_explicit(&g->set, memory_order_acquire) && g->me < MU_GROUP_MAX ? (uint16_t)g->member[g->me].port
+                                                                                       : 0;
+}
+
 int mu_peers_start(struct mu_arena_head *h, const struct mu_key *key, const char *only, struct mu_peers **out,
                    struct mu_err *err)
 {
     struct mu_peers *p = calloc(1, sizeof *p);
+    uint16_t before;
     int rc = 0;
 
     if (p) {
@@ -386,7 +395,10 @@ int mu_peers_start(struct mu_arena_head *h, const struct mu_key *key, const char
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for the connections to peers");
     if (!rc)
         rc = mu_tls_new(p->base, key, NULL, &p->tls, err);
-    if (!rc)
+    /* the members of the group know a drain that died here by its port */
+    if (!rc && (before = port_before(h)))
+        mu_listen_tcp(p->tls, &only, only ? 1 : 0, before, on_accept, p, &p->door, NULL);
+    if (!rc && !p->door)
         rc = mu_listen_tcp(p->tls, &only, only ? 1 : 0, 0, on_accept, p, &p->door, err);
     if (rc) {
         free_all(p);

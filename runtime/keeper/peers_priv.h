@@ -94,7 +94,7 @@ static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
 
 /* peers_save.c: sends, encodes, keeps. True: there is something going on. */
 bool mu_saves_tick(struct mu_peers *, uint64_t now);
-void mu_saves_msg(struct mu_peers *, const struct mu_m_shard *);
+void mu_saves_msg(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
 void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
 
 void mu_saves_spare(struct mu_peers *); /* memory that is kept for the next one is freed */

@@ -37,8 +37,14 @@ static uint32_t stripe_of(const struct mu_save *s, uint32_t d)
 
 static struct mu_arena_part *table(const struct mu_save *s, uint32_t member)
 {
-    return (struct mu_arena_part *)(void *)(s->map + mu_arena_tables_at(s->n, s->k, s->chunk)) +
-           (size_t)member * MU_ARENA_RANKS;
+    return (struct mu_arena_part *)(void *)(s->map + mu_arena_table_at(s->n, s->k, s->chunk, member));
+}
+
+static void table_is(struct mu_save *s, uint32_t member, uint32_t nparts)
+{
+    s->parity->nparts[member] = nparts;
+    s->parity->table_sum[member] = mu_crc32c(0, table(s, member), nparts * sizeof(struct mu_arena_part));
+    s->tables[member] = true;
 }
 
 static void *take_row(struct mu_peers *p, uint32_t j, uint64_t bytes)
@@ -50,6 +56,8 @@ static void *take_row(struct mu_peers *p, uint32_t j, uint64_t bytes)
 
 static void give_row(struct mu_peers *p, uint32_t j, uint64_t bytes, unsigned char *row)
 {
+    if (!row)
+        return;
     if (bytes != p->spare.bytes)
         mu_saves_spare(p);
     p->spare.bytes = bytes;
@@ -171,6 +179,36 @@ static struct mu_arena_parity *place(struct mu_peers *p)
     return best;
 }
 
+/* A parity of it that is whole: from before this drain was started, or because the save is over. */
+static struct mu_arena_parity *sealed_before(struct mu_peers *p, const struct mu_ckpt_id *id)
+{
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
+        struct mu_arena_parity *x = &p->head->parity[i];
+
+        if (atomic_load_explicit(&x->state, memory_order_acquire) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, id))
+            return x;
+    }
+    return NULL;
+}
+
+/* What a predecessor sealed stays as it is; whether the others have sealed, too, is all that is not known. */
+static void begin_sealed(struct mu_save *s)
+{
+    s->sent = s->added = s->m * s->pieces;
+    s->passed_on = s->kept = (s->k - 1) * s->pieces;
+    for (uint32_t i = 0; i < s->n; i++)
+        s->tables[i] = true;
+    s->sealed[s->me] = true;
+}
+
+static bool given_up(const struct mu_peers *p, const struct mu_ckpt_id *id)
+{
+    for (size_t i = 0; i < MU_COUNT(p->dead); i++)
+        if (p->dead[i].world && mu_ckpt_same_id(&p->dead[i], id))
+            return true;
+    return false;
+}
+
 static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, uint64_t chunk)
 {
     struct mu_save *s = NULL, **at = NULL;
@@ -179,9 +217,8 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
         if (p->saves[i] && mu_ckpt_same_id(&p->saves[i]->id, id))
             return p->saves[i]->chunk == chunk ? p->saves[i] : NULL;
-    for (size_t i = 0; i < MU_COUNT(p->dead); i++)
-        if (p->dead[i].world && mu_ckpt_same_id(&p->dead[i], id))
-            return NULL;
+    if (given_up(p, id))
+        return NULL;
     for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
         if (!p->saves[i])
             at = &p->saves[i];
@@ -200,6 +237,15 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     s->chunk = chunk;
     s->pieces = mu_arena_pieces(chunk);
     s->began = s->touched = mu_now();
+    if ((s->parity = sealed_before(p, id))) {
+        s->map_bytes = mu_arena_parity_bytes(s->n, s->k, chunk);
+        if (s->parity->n != s->n || s->parity->k != s->k || s->parity->me != s->me || s->parity->chunk != chunk ||
+            mu_arena_map_fd(p->head, s->parity->fd, s->map_bytes, true, &s->map, &err))
+            goto fail;
+        begin_sealed(s);
+        *at = s;
+        return s;
+    }
     if (!(s->parity = place(p)) || mu_code_init(&s->code, s->n, s->k, &err))
         goto fail;
     atomic_store(&s->parity->state, MU_ARENA_FILLING);
@@ -259,10 +305,10 @@ static void look_for_ready(struct mu_peers *p)
         s->block = b;
         s->ready = true;
         s->touched = mu_now();
-        s->parity->nparts[s->me] = b.n;
-        for (uint32_t k = 0; k < b.n; k++)
+        for (uint32_t k = 0; k < b.n && !s->sealed[s->me]; k++)
             table(s, s->me)[k] = b.parts[k].is;
-        s->tables[s->me] = true;
+        if (!s->sealed[s->me])
+            table_is(s, s->me, b.n);
     }
 }
 
@@ -415,14 +461,34 @@ static void on_data(struct mu_save *s, const struct mu_m_shard *m)
 
 static void on_parity(struct mu_save *s, const struct mu_m_shard *m)
 {
-    if (m->row < 1 || m->row >= s->k || (s->me + s->n - m->stripe) % s->n != m->row || !m->data.len)
+    if (s->sealed[s->me] || m->row < 1 || m->row >= s->k || (s->me + s->n - m->stripe) % s->n != m->row || !m->data.len)
         return;
     memcpy(s->map + m->row * s->chunk + m->at, m->data.data, m->data.len);
     s->sums[(s->m + m->row) * s->pieces + m->at / MU_ARENA_PIECE] = mu_crc32c(0, m->data.data, m->data.len);
     s->kept++;
 }
 
-void mu_saves_msg(struct mu_peers *p, const struct mu_m_shard *m)
+/* The drain of a node was started again and asks about a save by its table: it is over here, one way or the other. */
+static void tell_again(const struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m, uint32_t kind,
+                       const char *why)
+{
+    struct mu_m_shard out = *m;
+
+    out.kind = kind;
+    out.from = p->group.me;
+    out.data = (struct mu_bytes){.data = (uint8_t *)(uintptr_t)why, .len = (uint32_t)strlen(why)};
+    mu_link_send_msg(link, MU_MSG_shard, &out);
+}
+
+static bool under_way(const struct mu_peers *p, const struct mu_ckpt_id *id)
+{
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
+        if (p->saves[i] && mu_ckpt_same_id(&p->saves[i]->id, id))
+            return true;
+    return false;
+}
+
+void mu_saves_msg(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
 {
     struct mu_ckpt_id id;
     struct mu_save *s;
@@ -441,6 +507,13 @@ void mu_saves_msg(struct mu_peers *p, const struct mu_m_shard *m)
         tell_cells(p, &id, MUSTER_EPEER, why);
         return;
     }
+    if (m->kind == MU_SHARD_TABLE && given_up(p, &id))
+        tell_again(p, link, m, MU_SHARD_FAILED, "it was given up before");
+    if (!under_way(p, &id) && sealed_before(p, &id)) {
+        if (m->kind == MU_SHARD_TABLE)
+            tell_again(p, link, m, MU_SHARD_SEALED, "");
+        return;
+    }
     if (!(s = begin(p, &id, m->chunk)) ||
         (m->data.len && m->kind != MU_SHARD_TABLE && m->data.len != mu_piece_len(s->chunk, m->at)))
         return;
@@ -449,11 +522,12 @@ void mu_saves_msg(struct mu_peers *p, const struct mu_m_shard *m)
         on_data(s, m);
     } else if (m->kind == MU_SHARD_PARITY) {
         on_parity(s, m);
+    } else if (m->kind == MU_SHARD_TABLE && s->sealed[s->me]) {
+        tell_again(p, link, m, MU_SHARD_SEALED, "");
     } else if (m->kind == MU_SHARD_TABLE && m->data.len <= MU_ARENA_RANKS * sizeof(struct mu_arena_part)) {
-        s->parity->nparts[m->from] = (uint32_t)(m->data.len / sizeof(struct mu_arena_part));
         if (m->data.len)
             memcpy(table(s, m->from), m->data.data, m->data.len);
-        s->tables[m->from] = true;
+        table_is(s, m->from, (uint32_t)(m->data.len / sizeof(struct mu_arena_part)));
     } else if (m->kind == MU_SHARD_SEALED) {
         s->sealed[m->from] = true;
     }

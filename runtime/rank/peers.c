@@ -1,6 +1,7 @@
 #include "runtime/rank/peers.h"
 
 #include "runtime/base/clean.h"
+#include "runtime/base/crc32c.h"
 #include "runtime/base/futex.h"
 
 #include <string.h>
@@ -167,7 +168,8 @@ uint64_t mu_rank_peers_chunk(const struct mu_rank_peers *p, const uint64_t *byte
 /* What a node has of the save for its group; of others than leaders nothing. */
 struct have {
     uint32_t there, n, k, me, group;
-    uint32_t whole; /* its own parts, too */
+    uint32_t whole;  /* its own parts, too */
+    uint32_t tables; /* bit by member: it has the table, undamaged */
     uint64_t chunk;
 };
 /* A member's parts, from whoever has its group's tables. */
@@ -197,8 +199,31 @@ static const struct mu_arena_parity *parity_of(const struct mu_rank_peers *p, co
     return NULL;
 }
 
-/* What is damaged here is as good as lost. */
-static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
+static bool table_fine(const struct mu_arena_parity *x, const unsigned char *map, uint32_t member)
+{
+    uint32_t n = x->nparts[member];
+
+    return n <= MU_ARENA_RANKS &&
+           x->table_sum[member] ==
+               mu_crc32c(0, map + mu_arena_table_at(x->n, x->k, x->chunk, member), n * sizeof(struct mu_arena_part));
+}
+
+static uint32_t tables_here(const struct mu_rank_peers *p, const struct mu_arena_parity *x)
+{
+    uint64_t bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
+    unsigned char *map;
+    uint32_t fine = 0;
+
+    if (mu_arena_map_fd(p->ram->head, x->fd, bytes, false, &map, NULL))
+        return 0;
+    for (uint32_t i = 0; i < x->n; i++)
+        fine |= table_fine(x, map, i) ? 1u << i : 0;
+    munmap(map, bytes);
+    return fine;
+}
+
+/* What is damaged here is as good as lost; lacking, by rank of the save: 0 where its part is here. */
+static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt_id *id, int32_t *lacking)
 {
     const struct mu_arena_parity *x = parity_of(p, id);
     struct have h = {0};
@@ -207,12 +232,14 @@ static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt
     for (uint32_t i = 0; i < ncells(p); i++) {
         struct mu_arena_cell *c = &p->ram->head->cells[i];
 
-        if (atomic_load(&c->state) != MU_ARENA_FULL || !mu_ckpt_same_id(&c->id, id))
+        if (atomic_load(&c->state) != MU_ARENA_FULL || !mu_ckpt_same_id(&c->id, id) || c->rank >= id->world)
             continue;
-        if (!mu_arena_check(p->ram->head, c, NULL))
+        if (!mu_arena_check(p->ram->head, c, NULL)) {
             parts++;
-        else if (!mu_arena_pending(c))
+            lacking[c->rank] = 0;
+        } else if (!mu_arena_pending(c)) {
             atomic_store(&c->state, MU_ARENA_EMPTY);
+        }
     }
     if (x)
         h = (struct have){.there = 1,
@@ -221,6 +248,7 @@ static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt
                           .me = x->me,
                           .group = x->group,
                           .whole = parts == x->nparts[x->me],
+                          .tables = tables_here(p, x),
                           .chunk = x->chunk};
     return h;
 }
@@ -237,27 +265,33 @@ static int read_table(const struct mu_rank_peers *p, const struct mu_ckpt_id *id
     bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
     if ((rc = mu_arena_map_fd(p->ram->head, x->fd, bytes, false, &map, err)))
         return rc;
-    l->nparts = x->nparts[l->member] <= MU_ARENA_RANKS ? x->nparts[l->member] : 0;
-    memcpy(l->parts,
-           map + mu_arena_tables_at(x->n, x->k, x->chunk) +
-               (size_t)l->member * MU_ARENA_RANKS * sizeof(struct mu_arena_part),
-           l->nparts * sizeof(struct mu_arena_part));
+    if (table_fine(x, map, l->member)) {
+        l->nparts = x->nparts[l->member];
+        memcpy(l->parts, map + mu_arena_table_at(x->n, x->k, x->chunk, l->member),
+               l->nparts * sizeof(struct mu_arena_part));
+    } else {
+        rc = mu_err_set(err, MUSTER_ECORRUPT, "all tables of a lost node are damaged");
+    }
     munmap(map, bytes);
-    return 0;
+    return rc;
 }
 
-/* A cell for a part: of the rank's own two if it is here, the one that matters less. */
-static struct mu_arena_cell *room_for(const struct mu_rank_peers *p, uint32_t rank, const struct mu_ckpt_id *id)
+/* A cell for a part: of the rank's own two if it is here, the one that matters less. What an attempt that died was
+ * filling is of no use. */
+static struct mu_arena_cell *room_for(const struct mu_rank_peers *p, uint32_t rank, uint32_t nparts)
 {
     bool own = rank < (uint32_t)p->size && p->seats[rank].node == p->seats[p->rank].node;
+    const struct mu_arena_rebuild *o = &p->ram->head->rebuild;
     struct mu_arena_cell *best = NULL;
 
     for (uint32_t i = 0; i < ncells(p); i++) {
         struct mu_arena_cell *c = &p->ram->head->cells[i];
         uint32_t state = atomic_load(&c->state);
+        bool taken = state == MU_ARENA_FULL && mu_ckpt_same_id(&c->id, &o->id);
 
-        if (mu_arena_pending(c) || (own && (int32_t)(i / MU_ARENA_SLOTS) != p->seats[rank].local) ||
-            (state != MU_ARENA_EMPTY && mu_ckpt_same_id(&c->id, id)))
+        for (uint32_t k = 0; k < nparts; k++)
+            taken |= o->cell[k] == i;
+        if (taken || mu_arena_pending(c) || (own && (int32_t)(i / MU_ARENA_SLOTS) != p->seats[rank].local))
             continue;
         if (!best || (atomic_load(&best->state) == MU_ARENA_FULL &&
                       (state != MU_ARENA_FULL || c->generation < best->generation)))
@@ -284,7 +318,7 @@ static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_
             o->member[all[r].me] = p->seats[r].at;
     for (uint32_t i = 0; i < l->nparts; i++) {
         const struct mu_arena_part *part = &l->parts[i];
-        struct mu_arena_cell *c = room_for(p, part->rank, id);
+        struct mu_arena_cell *c = room_for(p, part->rank, i);
         unsigned char *map;
         uint64_t bytes;
 
@@ -336,14 +370,16 @@ static bool next_lost(const struct mu_rank_peers *p, const struct have *all, uin
 {
     for (; *at < MU_GROUP_MAX * p->groups; ++*at) {
         uint32_t group = *at / MU_GROUP_MAX, member = *at % MU_GROUP_MAX;
-        bool whole = false;
+        bool whole = false, fine = false;
 
         *root = -1;
         for (int r = p->size; r-- > 0;) {
             if (!all[r].there || all[r].group != group)
                 continue;
             whole |= all[r].me == member && all[r].whole;
-            *root = r;
+            if (*root < 0 || !fine || all[r].tables & 1u << member)
+                *root = r;
+            fine |= all[r].tables >> member & 1;
         }
         if (*root < 0 || whole || member >= all[*root].n)
             continue;
@@ -358,11 +394,23 @@ static bool next_lost(const struct mu_rank_peers *p, const struct have *all, uin
     return false;
 }
 
+/* Whether enough members have something to give. To find that out half-way costs an older save its room. */
+static bool enough(const struct mu_rank_peers *p, const struct have *all, const struct lost *l)
+{
+    uint32_t members = 0;
+
+    for (int r = 0; r < p->size; r++)
+        if (all[r].there && all[r].group == l->group && all[r].me != l->member)
+            members |= 1u << all[r].me;
+    return (uint32_t)__builtin_popcount(members) >= l->n - l->k;
+}
+
 int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, uint64_t timeout,
                           struct mu_err *err)
 {
     mu_auto_free struct have *all = NULL;
     mu_auto_free struct lost *l = NULL;
+    mu_auto_free int32_t *lacking = NULL;
     struct have mine = {0};
     uint32_t at = 0;
     int rc, got, root;
@@ -372,15 +420,22 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
         return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
     all = calloc((size_t)p->size, sizeof *all);
     l = calloc(1, sizeof *l);
-    rc = all && l ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
+    lacking = calloc(2 * (size_t)id->world, sizeof *lacking);
+    rc = all && l && lacking ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
     if ((got = together(p, rc, err)))
         return got;
+    for (uint32_t r = 0; r < id->world; r++)
+        lacking[id->world + r] = 1;
     if (leads(p))
-        mine = look_here(p, id);
+        mine = look_here(p, id, lacking + id->world);
     if ((got = muster_allgather(&mine, all, sizeof mine, MUSTER_UINT8, p->ram->comm)))
         return collective(got, err);
+    got = muster_allreduce(lacking + id->world, lacking, id->world, MUSTER_INT32, MUSTER_MIN, p->ram->comm);
+    if (got)
+        return collective(got, err);
     while (next_lost(p, all, &at, l, &root)) {
-        any = true;
+        bool lacks = false;
+
         if (p->rank == root)
             rc = read_table(p, id, l, err);
         if ((got = together(p, rc, err)))
@@ -389,6 +444,13 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
             return collective(got, err);
         if (!l->nparts || l->nparts > MU_ARENA_RANKS)
             return mu_err_set(err, MUSTER_ECORRUPT, "a table of the group is damaged");
+        for (uint32_t i = 0; i < l->nparts; i++)
+            lacks |= l->parts[i].rank >= id->world || lacking[l->parts[i].rank];
+        if (!lacks)
+            continue;
+        any = true;
+        if (!enough(p, all, l))
+            return mu_err_set(err, MUSTER_ECORRUPT, "more is lost than the group's parity can make good");
         l->target = p->seats[l->parts[0].rank % (uint32_t)p->size].leader;
         /* one after the other where two are for one node, else side by side */
         if (p->rank == l->target && !rc && !(rc = prepare(p, id, order, l, all, err)))

@@ -404,8 +404,10 @@ static void *rank_restores(void *arg)
                 all = agree(&comm, rc);
             }
         }
-        if (rc && !book->text[0])
-            snprintf(book->text, sizeof book->text, "step %d, rank %d: %.200s", (int)saves[i].id.step, r, err.text);
+        size_t at = strlen(book->text);
+        if (rc && rc != 1 && at < sizeof book->text / 2)
+            snprintf(book->text + at, sizeof book->text - at, "; step %d, rank %d: %.200s", (int)saves[i].id.step, r,
+                     err.text);
         if (!all) {
             mu_ckpt_held_apply(&held, &t, &err);
             if (!is_state(saves[i].id.step, r))
