@@ -11,6 +11,15 @@
 #include "runtime/wire/msg.h"
 #include "runtime/wire/tls.h"
 
+/* Mistakes that tests/fault/protected.t plants, to show that it finds them. */
+enum { MU_PLANT_NONE, MU_PLANT_UNSUMMED, MU_PLANT_EARLY, MU_PLANT_NEWER };
+#ifdef MU_MUTANTS
+extern int mu_planted;
+#define MU_PLANTED(name) (mu_planted == MU_PLANT_##name)
+#else
+#define MU_PLANTED(name) false
+#endif
+
 #define MU_PEERS_QUEUED (1u << 20)         /* bytes that may wait for one peer: they are still in the cache then */
 #define MU_PEERS_PATIENCE (20ull * MU_SEC) /* without any progress */
 

@@ -66,7 +66,7 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
         from = row >= rows ? p->gives.map + (row - rows) * x->chunk + m->at
                            : mu_block_at(&p->giving, row * x->chunk + m->at, p->buf, len);
         if (row == m->row && (row >= rows || p->giving.n == x->nparts[x->me]) &&
-            mu_crc32c(0, from, len) == sums[row * pieces + i])
+            (MU_PLANTED(UNSUMMED) || mu_crc32c(0, from, len) == sums[row * pieces + i]))
             out.kind = MU_SHARD_GIVE;
     }
     mu_link_send_tail(link, MU_MSG_shard, &out, from, out.kind == MU_SHARD_GIVE ? len : 0);

@@ -173,7 +173,7 @@ static struct mu_arena_parity *place(struct mu_peers *p)
             continue;
         if (atomic_load(&x->state) != MU_ARENA_FULL)
             return x;
-        if (!best || x->id.generation < best->id.generation)
+        if (!best || (x->id.generation < best->id.generation) != MU_PLANTED(NEWER))
             best = x;
     }
     return best;
@@ -386,7 +386,7 @@ static void seal(struct mu_peers *p, struct mu_save *s)
         s->touched = mu_now();
     }
     for (uint32_t i = 0; i < s->n; i++)
-        all &= s->sealed[i];
+        all &= s->sealed[i] || MU_PLANTED(EARLY);
     if (all) {
         struct mu_ckpt_id id = s->id;
 

@@ -1,6 +1,6 @@
 /* Seeded faults against saves that nodes protect for one another: a drain for each node, in a process of its own, and
  * the ranks' own half of it over collectives between threads:
- *     LD_PRELOAD=io_shim.so protected FIRST COUNT
+ *     LD_PRELOAD=io_shim.so protected FIRST COUNT [a planted mistake: MU_PLANT_]
  * A case: saves, the last one with a fault at one of the calls of a drain; then nodes are lost and bits flip, in data,
  * manifests, parity, sums and tables; then a restore, which may meet a fault, too, and another one. What must hold:
  *   - what is restored is exactly the state of one step, never anything else,
@@ -10,7 +10,7 @@
  * Prints one line a failing case, with the seed that does it again. */
 #include "runtime/base/crc32c.h"
 #include "runtime/base/futex.h"
-#include "runtime/keeper/peers.h"
+#include "runtime/keeper/peers_priv.h"
 #include "runtime/rank/peers.h"
 #include "tests/fault/shim/net.h"
 #include "tests/unit/ckpt_help.h"
@@ -652,11 +652,14 @@ static bool one_case(char *label, size_t size)
     return fine;
 }
 
+int mu_planted; /* of protected-mutants */
+
 int main(int argc, char **argv)
 {
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
     int failed = 0;
 
+    mu_planted = argc > 3 ? atoi(argv[3]) : 0;
     signal(SIGPIPE, SIG_IGN);
     *(void **)&shim = dlsym(RTLD_DEFAULT, "shim_net_arm");
     book = mmap(NULL, sizeof *book, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
