@@ -79,9 +79,12 @@ struct mu_arena_parity {
     int32_t fd;
     struct mu_ckpt_id id;
     uint32_t n, k, me, group;
+    uint32_t set; /* of the group; of two of one save the greater counts */
     uint64_t chunk;
     uint32_t nparts[MU_GROUP_MAX], table_sum[MU_GROUP_MAX]; /* by member; a CRC32C of its table */
 };
+
+#define MU_ARENA_THERE (1u << 31)
 
 /* A lost member's data is to be made again in cells of this node, which the rank that asks has prepared (FILLING). */
 struct mu_arena_rebuild {
@@ -90,7 +93,7 @@ struct mu_arena_rebuild {
     uint32_t n, k, lost, nparts;
     uint64_t chunk;
     struct mu_arena_addr member[MU_GROUP_MAX]; /* port 0: lost, too */
-    uint32_t cell[MU_ARENA_RANKS];             /* of its parts, in order */
+    uint32_t cell[MU_ARENA_RANKS];             /* of its parts, in order; with MU_ARENA_THERE: it is whole, as it is */
     struct mu_err error;
 };
 
@@ -147,6 +150,20 @@ static inline uint64_t mu_arena_table_at(uint32_t n, uint32_t k, uint64_t chunk,
 static inline uint64_t mu_arena_parity_bytes(uint32_t n, uint32_t k, uint64_t chunk)
 {
     return mu_arena_tables_at(n, k, chunk) + (uint64_t)n * MU_ARENA_RANKS * sizeof(struct mu_arena_part);
+}
+/* The parity of a save that is there; NULL: none. */
+static inline struct mu_arena_parity *mu_arena_parity_of(struct mu_arena_head *h, const struct mu_ckpt_id *id)
+{
+    struct mu_arena_parity *best = NULL;
+
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
+        struct mu_arena_parity *x = &h->parity[i];
+
+        if (atomic_load_explicit(&x->state, memory_order_acquire) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, id) &&
+            (!best || x->set > best->set))
+            best = x;
+    }
+    return best;
 }
 /* A drain has it, or is to have it, or its group. */
 static inline bool mu_arena_pending(const struct mu_arena_cell *c)

@@ -283,6 +283,7 @@ static void look_at_group(struct mu_peers *p)
     memset(p->dead, 0, sizeof p->dead);
     p->group.nonce = g->nonce;
     memcpy(p->group.member, g->member, sizeof p->group.member);
+    mu_saves_forget(p);
     for (struct guest *i = p->guests; i; i = i->next)
         answer(i);
 }

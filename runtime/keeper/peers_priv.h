@@ -106,7 +106,8 @@ bool mu_saves_tick(struct mu_peers *, uint64_t now);
 void mu_saves_msg(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
 void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
 
-void mu_saves_spare(struct mu_peers *); /* memory that is kept for the next one is freed */
+void mu_saves_forget(struct mu_peers *); /* what an earlier group was to have; a drain before this one was told of it */
+void mu_saves_spare(struct mu_peers *);  /* memory that is kept for the next one is freed */
 
 /* peers_rebuild.c: both ends. */
 bool mu_rebuild_tick(struct mu_peers *, uint64_t now);

@@ -23,25 +23,21 @@ void mu_rebuild_forget(struct mu_peers *p)
 static const struct mu_arena_parity *parity_of(struct mu_peers *p, const struct mu_ckpt_id *id,
                                                const struct mu_m_shard *m)
 {
-    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
-        const struct mu_arena_parity *x = &p->head->parity[i];
-        struct mu_err err;
+    const struct mu_arena_parity *x = mu_arena_parity_of(p->head, id);
+    struct mu_err err;
 
-        if (atomic_load_explicit(&x->state, memory_order_acquire) != MU_ARENA_FULL || !mu_ckpt_same_id(&x->id, id) ||
-            x->n != m->n || x->k != m->k || x->chunk != m->chunk)
-            continue;
-        if (p->gives.map && p->gives.slot == i && mu_ckpt_same_id(&p->giving.id, id))
-            return x;
-        mu_rebuild_forget(p);
-        p->gives.bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
-        p->gives.slot = i;
-        if (mu_arena_map_fd(p->head, x->fd, p->gives.bytes, false, &p->gives.map, &err))
-            return NULL;
-        if (mu_block_open(p->head, id, &p->giving, &err))
-            p->giving = (struct mu_block){.id = *id};
+    if (!x || x->n != m->n || x->k != m->k || x->chunk != m->chunk)
+        return NULL;
+    if (p->gives.map && &p->head->parity[p->gives.slot] == x && mu_ckpt_same_id(&p->giving.id, id))
         return x;
-    }
-    return NULL;
+    mu_rebuild_forget(p);
+    p->gives.bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
+    p->gives.slot = (uint32_t)(x - p->head->parity);
+    if (mu_arena_map_fd(p->head, x->fd, p->gives.bytes, false, &p->gives.map, &err))
+        return NULL;
+    if (mu_block_open(p->head, id, &p->giving, &err))
+        p->giving = (struct mu_block){.id = *id};
+    return x;
 }
 
 void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
@@ -95,7 +91,7 @@ struct mu_rebuild {
     struct want wants[WINDOW];
     struct dest {
         struct mu_arena_cell *cell;
-        unsigned char *map;
+        unsigned char *map; /* NULL: it is there */
         uint64_t at, bytes;
     } dest[MU_ARENA_RANKS];
     uint32_t ndest;
@@ -106,12 +102,15 @@ static void end(struct mu_peers *p, int code, const char *why)
     struct mu_rebuild *r = MU_STEAL(p->rebuild, NULL);
 
     for (uint32_t i = 0; i < r->ndest; i++)
-        munmap(r->dest[i].map, r->dest[i].bytes);
+        if (r->dest[i].map)
+            munmap(r->dest[i].map, r->dest[i].bytes);
     for (int w = 0; w < WINDOW; w++)
         free(r->wants[w].rows[0]);
     if (code)
         mu_err_set(&r->order->error, code, "%s", why);
     for (uint32_t i = 0; i < r->ndest && !code; i++) {
+        if (!r->dest[i].map)
+            continue;
         atomic_store(&r->dest[i].cell->summed, 1);
         atomic_store_explicit(&r->dest[i].cell->state, MU_ARENA_FULL, memory_order_release);
     }
@@ -211,15 +210,17 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
     for (uint32_t i = 0; i < o->nparts; i++) {
         struct dest *d = &r->dest[i];
 
-        if (o->cell[i] >= MU_ARENA_RANKS * MU_ARENA_SLOTS)
+        uint32_t cell = o->cell[i] & ~MU_ARENA_THERE;
+
+        if (cell >= MU_ARENA_RANKS * MU_ARENA_SLOTS)
             return mu_err_set(err, MUSTER_EARG, "an order that makes no sense");
-        d->cell = &p->head->cells[o->cell[i]];
+        d->cell = &p->head->cells[cell];
         d->bytes = mu_arena_bytes(d->cell->segment, d->cell->manifest, d->cell->extents);
         d->at = r->bytes;
         r->bytes += mu_arena_part_bytes(d->cell->segment, d->cell->manifest, d->cell->extents);
-        if ((rc = mu_arena_map(p->head, d->cell, d->bytes, true, &d->map, err)))
-            return rc;
         r->ndest++;
+        if (!(o->cell[i] & MU_ARENA_THERE) && (rc = mu_arena_map(p->head, d->cell, d->bytes, true, &d->map, err)))
+            return rc;
     }
     if (r->bytes > r->m * o->chunk)
         return mu_err_set(err, MUSTER_EARG, "an order that makes no sense");
@@ -251,6 +252,17 @@ static bool reached(struct mu_peers *p)
     return all;
 }
 
+static bool needed(const struct mu_rebuild *r, uint64_t at)
+{
+    for (uint32_t i = 0; i < r->ndest; i++) {
+        const struct dest *d = &r->dest[i];
+
+        if (d->map && at < d->at + d->bytes && d->at < at + MU_ARENA_PIECE)
+            return true;
+    }
+    return false;
+}
+
 static void ask_more(struct mu_peers *p)
 {
     struct mu_rebuild *r = p->rebuild;
@@ -263,7 +275,7 @@ static void ask_more(struct mu_peers *p)
         w->d = (uint32_t)(r->next % r->m);
         w->at = r->next / r->m * MU_ARENA_PIECE;
         r->next++;
-        if (w->d * r->order->chunk + w->at >= r->bytes) { /* nothing there */
+        if (!needed(r, w->d * r->order->chunk + w->at)) {
             r->done++;
             k--;
             continue;
@@ -322,7 +334,7 @@ static void put(struct mu_rebuild *r, uint64_t at, const unsigned char *data, ui
         const struct dest *d = &r->dest[i];
         uint64_t from = at > d->at ? at : d->at, to = at + n < d->at + d->bytes ? at + n : d->at + d->bytes;
 
-        if (from < to)
+        if (d->map && from < to)
             memcpy(d->map + (from - d->at), data + (from - at), to - from);
     }
 }

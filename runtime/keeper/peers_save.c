@@ -156,6 +156,18 @@ void mu_saves_end(struct mu_peers *p, const char *why)
     tell_cells(p, NULL, MUSTER_EPEER, why);
 }
 
+void mu_saves_forget(struct mu_peers *p)
+{
+    uint32_t cells = atomic_load(&p->head->nranks) * MU_ARENA_SLOTS;
+
+    for (uint32_t i = 0; i < cells; i++) {
+        const struct mu_arena_cell *c = &p->head->cells[i];
+
+        if (atomic_load(&c->peers) == MU_PEERS_WANTED && c->place.nonce != p->group.nonce)
+            tell_cells(p, &c->id, MUSTER_EPEER, "the attempt that made it is over");
+    }
+}
+
 /* --- beginning ---------------------------------------------------------------------------------------------------- */
 
 /* Where the parity goes: over what is of no use, then the older one. */
@@ -179,16 +191,12 @@ static struct mu_arena_parity *place(struct mu_peers *p)
     return best;
 }
 
-/* A parity of it that is whole: from before this drain was started, or because the save is over. */
+/* The parity of it that this node has sealed for this group: the save is over, or a drain before this one did it. */
 static struct mu_arena_parity *sealed_before(struct mu_peers *p, const struct mu_ckpt_id *id)
 {
-    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
-        struct mu_arena_parity *x = &p->head->parity[i];
+    struct mu_arena_parity *x = mu_arena_parity_of(p->head, id);
 
-        if (atomic_load_explicit(&x->state, memory_order_acquire) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, id))
-            return x;
-    }
-    return NULL;
+    return x && x->set == p->group.set ? x : NULL;
 }
 
 /* What a predecessor sealed stays as it is; whether the others have sealed, too, is all that is not known. */
@@ -265,6 +273,7 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     s->parity->k = s->k;
     s->parity->me = s->me;
     s->parity->group = p->group.group;
+    s->parity->set = p->group.set;
     s->parity->chunk = chunk;
     *at = s;
     return s;
@@ -390,6 +399,12 @@ static void seal(struct mu_peers *p, struct mu_save *s)
     if (all) {
         struct mu_ckpt_id id = s->id;
 
+        for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) { /* an earlier group's */
+            struct mu_arena_parity *x = &p->head->parity[i];
+
+            if (x != s->parity && atomic_load(&x->state) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, &id))
+                atomic_store(&x->state, MU_ARENA_EMPTY);
+        }
         free_save(p, s);
         tell_cells(p, &id, 0, NULL);
     }

@@ -189,14 +189,9 @@ static uint32_t ncells(const struct mu_rank_peers *p)
 
 static const struct mu_arena_parity *parity_of(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
 {
-    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
-        const struct mu_arena_parity *x = &p->ram->head->parity[i];
+    const struct mu_arena_parity *x = mu_arena_parity_of(p->ram->head, id);
 
-        if (atomic_load_explicit(&x->state, memory_order_acquire) == MU_ARENA_FULL && mu_ckpt_same_id(&x->id, id) &&
-            x->n <= MU_GROUP_MAX && x->k < x->n && x->me < x->n)
-            return x;
-    }
-    return NULL;
+    return x && x->n <= MU_GROUP_MAX && x->k < x->n && x->me < x->n ? x : NULL;
 }
 
 static bool table_fine(const struct mu_arena_parity *x, const unsigned char *map, uint32_t member)
@@ -237,7 +232,7 @@ static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt
         if (!mu_arena_check(p->ram->head, c, NULL)) {
             parts++;
             lacking[c->rank] = 0;
-        } else if (!mu_arena_pending(c)) {
+        } else { /* a drain that has it still keeps its memory from being used */
             atomic_store(&c->state, MU_ARENA_EMPTY);
         }
     }
@@ -274,6 +269,17 @@ static int read_table(const struct mu_rank_peers *p, const struct mu_ckpt_id *id
     }
     munmap(map, bytes);
     return rc;
+}
+
+static struct mu_arena_cell *whole_here(const struct mu_rank_peers *p, uint32_t rank, const struct mu_ckpt_id *id)
+{
+    for (uint32_t i = 0; i < ncells(p); i++) { /* what is damaged is not FULL any more */
+        struct mu_arena_cell *c = &p->ram->head->cells[i];
+
+        if (atomic_load(&c->state) == MU_ARENA_FULL && c->rank == rank && mu_ckpt_same_id(&c->id, id))
+            return c;
+    }
+    return NULL;
 }
 
 /* A cell for a part: of the rank's own two if it is here, the one that matters less. What an attempt that died was
@@ -318,11 +324,15 @@ static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_
             o->member[all[r].me] = p->seats[r].at;
     for (uint32_t i = 0; i < l->nparts; i++) {
         const struct mu_arena_part *part = &l->parts[i];
-        struct mu_arena_cell *c = room_for(p, part->rank, i);
+        struct mu_arena_cell *c = whole_here(p, part->rank, id);
         unsigned char *map;
         uint64_t bytes;
 
-        if (!c)
+        if (c && c->segment == part->segment && c->manifest == part->manifest && c->extents == part->extents) {
+            o->cell[i] = (uint32_t)(c - p->ram->head->cells) | MU_ARENA_THERE;
+            continue;
+        }
+        if (!(c = room_for(p, part->rank, i)))
             return mu_err_set(err, MUSTER_ENOMEM, "no room for rank %u's part", part->rank);
         atomic_store(&c->state, MU_ARENA_FILLING);
         atomic_store(&c->summed, 0);

@@ -311,45 +311,47 @@ static void drained(struct mu_arena_head *h, struct mu_arena_cell *c)
     atomic_store(&c->drain, MU_DRAIN_DONE);
 }
 
-static void do_save(uint64_t step, uint64_t nonce, uint64_t timeout)
+static bool start_writer(int r, uint64_t nonce, struct mu_ckpt_tensors *t, struct mu_ckpt_writer **w)
 {
-    struct mu_ckpt_writer *w[WORLD];
-    static struct mu_ckpt_tensors t[WORLD];
-    uint64_t sum[NODES] = {0}, most = 0, rows = (uint64_t)(nodes - k), until = mu_now() + timeout;
+    struct mu_ckpt_place place = {.rank = (uint32_t)r,
+                                  .world = (uint32_t)world,
+                                  .keep = 2,
+                                  .attempt = 1,
+                                  .epoch = nonce,
+                                  .nonce = nonce,
+                                  .timeout = MU_SEC,
+                                  .dir = DIR,
+                                  .job = "fault",
+                                  .host = "host"};
 
-    set_state(step);
+    add_tensors(t, r);
+    if (mu_ckpt_writer_start(&place, NULL, node[r / per].head, (uint32_t)(r % per), w, NULL) ||
+        mu_ckpt_writer_layout(*w, t, NULL))
+        return false;
+    mu_ckpt_writer_idle(*w, 10 * MU_SEC);
+    return true;
+}
+
+/* id NULL: of a new save. */
+static uint64_t chunk_of(struct mu_ckpt_writer **w, const struct mu_ckpt_id *id)
+{
+    uint64_t sum[NODES] = {0}, most = 0, rows = (uint64_t)(nodes - k);
+
     for (int r = 0; r < world; r++) {
-        struct mu_ckpt_place place = {.rank = (uint32_t)r,
-                                      .world = (uint32_t)world,
-                                      .keep = 2,
-                                      .attempt = 1,
-                                      .epoch = nonce,
-                                      .nonce = nonce,
-                                      .timeout = MU_SEC,
-                                      .dir = DIR,
-                                      .job = "fault",
-                                      .host = "host"};
-
-        add_tensors(&t[r], r);
-        if (mu_ckpt_writer_start(&place, NULL, node[r / per].head, (uint32_t)(r % per), &w[r], NULL) ||
-            mu_ckpt_writer_layout(w[r], &t[r], NULL))
-            return;
-        mu_ckpt_writer_idle(w[r], 10 * MU_SEC);
-        sum[r / per] += mu_ckpt_writer_block(w[r]);
+        sum[r / per] += id ? mu_ckpt_writer_held(w[r], id) : mu_ckpt_writer_block(w[r]);
         most = sum[r / per] > most ? sum[r / per] : most;
     }
-    for (int r = 0; r < world; r++) {
-        mu_ckpt_writer_peers(w[r], ((most + rows - 1) / rows + MU_CKPT_PAGE - 1) / MU_CKPT_PAGE * MU_CKPT_PAGE,
-                             (uint32_t)per);
-        if (mu_ckpt_writer_save(w[r], step, step, (struct mu_err *)&(struct mu_err){0})) {
-            snprintf(book->text, sizeof book->text, "rank %d cannot save", r);
-            return;
-        }
-    }
+    return ((most + rows - 1) / rows + MU_CKPT_PAGE - 1) / MU_CKPT_PAGE * MU_CKPT_PAGE;
+}
+
+static void wait_protected(struct mu_ckpt_writer **w, uint64_t timeout)
+{
+    uint64_t until = mu_now() + timeout;
+    bool all = true;
+
     for (int i = 0; i < nodes; i++)
         for (int c = 0; c < per * 2; c++)
             drained(node[i].head, &node[i].head->cells[c]);
-    bool all = true;
     for (int r = 0; r < world; r++) {
         uint64_t now = mu_now();
         struct mu_err err = {0};
@@ -360,6 +362,49 @@ static void do_save(uint64_t step, uint64_t nonce, uint64_t timeout)
         all &= rc == 0;
     }
     book->protected = all;
+}
+
+static void do_save(uint64_t step, uint64_t nonce, uint64_t timeout)
+{
+    struct mu_ckpt_writer *w[WORLD];
+    static struct mu_ckpt_tensors t[WORLD];
+
+    set_state(step);
+    for (int r = 0; r < world; r++)
+        if (!start_writer(r, nonce, &t[r], &w[r]))
+            return;
+    for (int r = 0; r < world; r++) {
+        mu_ckpt_writer_peers(w[r], chunk_of(w, NULL), (uint32_t)per);
+        if (mu_ckpt_writer_save(w[r], step, step, NULL)) {
+            snprintf(book->text, sizeof book->text, "rank %d cannot save", r);
+            return;
+        }
+    }
+    wait_protected(w, timeout);
+}
+
+/* What was restored is to be protected again, and made durable, by this attempt: as it lies there. */
+static void do_adopt(uint64_t step, uint64_t nonce, uint64_t timeout)
+{
+    struct mu_ckpt_writer *w[WORLD];
+    static struct mu_ckpt_tensors t[WORLD];
+    struct mu_ckpt_id id = {0};
+
+    for (int c = 0; c < per * 2; c++)
+        if (atomic_load(&node[0].head->cells[c].state) == MU_ARENA_FULL && node[0].head->cells[c].id.step == step)
+            id = node[0].head->cells[c].id;
+    for (int r = 0; r < world; r++)
+        if (!start_writer(r, nonce, &t[r], &w[r]))
+            return;
+    uint64_t chunk = chunk_of(w, &id);
+    for (int r = 0; r < world; r++) {
+        mu_ckpt_writer_peers(w[r], chunk, (uint32_t)per);
+        if (mu_ckpt_writer_adopt(w[r], &id, step + 1, MU_SEC)) {
+            snprintf(book->text, sizeof book->text, "rank %d cannot take step %d over", r, (int)step);
+            return;
+        }
+    }
+    wait_protected(w, timeout);
 }
 
 static int agree(muster_comm *c, int rc)
@@ -436,7 +481,8 @@ static void do_restore(void)
 }
 
 /* The ranks of an attempt, which are killed after a while if that is not 0. False: they hang, or die by themselves. */
-static bool ranks(bool saves, uint64_t step, uint64_t nonce, uint64_t timeout, uint64_t killed_after)
+enum doing { SAVE, RESTORE, ADOPT };
+static bool ranks(enum doing doing, uint64_t step, uint64_t nonce, uint64_t timeout, uint64_t killed_after)
 {
     uint64_t began = mu_now();
     pid_t pid;
@@ -448,8 +494,10 @@ static bool ranks(bool saves, uint64_t step, uint64_t nonce, uint64_t timeout, u
     fflush(stdout);
     if (!(pid = fork())) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (saves)
+        if (doing == SAVE)
             do_save(step, nonce, timeout);
+        else if (doing == ADOPT)
+            do_adopt(step, nonce, timeout);
         else
             do_restore();
         _exit(0);
@@ -466,7 +514,7 @@ static bool ranks(bool saves, uint64_t step, uint64_t nonce, uint64_t timeout, u
     }
     keep();
     if (mu_now() - began > CHILD_LIMIT)
-        return bad("the ranks hang while they %s", saves ? "save" : "restore");
+        return bad("the ranks hang while they %s", doing == RESTORE ? "restore" : "save");
     if (WIFSIGNALED(status) && !(killed_after && WTERMSIG(status) == SIGKILL))
         return bad("the ranks died of signal %d", WTERMSIG(status));
     /* what is not drained any more is what a drain would do */
@@ -548,6 +596,18 @@ static void disarm(void)
         atomic_store(&book->net[i].kind, SHIM_NET_NONE);
 }
 
+/* By a new attempt, which so many nodes that follow one another do not live to see. */
+static bool restored_without(int n, uint64_t *nonce)
+{
+    int x = (int)pick((uint32_t)nodes);
+
+    for (int i = 0; i < n; i++) {
+        node_down((x + i) % nodes);
+        node_up((x + i) % nodes);
+    }
+    return attempt(++*nonce) && ranks(RESTORE, 0, *nonce, 0, 0);
+}
+
 /* --- one case -------------------------------------------------------------------------------------------------------
  */
 
@@ -571,7 +631,7 @@ static bool one_case(char *label, size_t size)
         node_up(i);
     fine = attempt(nonce);
     for (uint32_t i = 0, n = 1 + pick(2); fine && i < n; i++) {
-        fine = ranks(true, ++step, nonce, 15 * MU_SEC, 0);
+        fine = ranks(SAVE, ++step, nonce, 15 * MU_SEC, 0);
         if (fine && !book->protected)
             fine = bad("step %d is not protected: %s", (int)step, book->text);
         acked = step;
@@ -582,7 +642,7 @@ static bool one_case(char *label, size_t size)
         x = (int)pick((uint32_t)nodes);
         at += snprintf(label + at, size - (size_t)at, "; a save, node %d, call %d: %s", x, n, kinds[kind]);
         arm(x, kind, n);
-        fine = ranks(true, ++step, nonce, 1500 * MU_MS, pick(6) ? 0 : pick(30) * MU_MS);
+        fine = ranks(SAVE, ++step, nonce, 1500 * MU_MS, pick(6) ? 0 : pick(30) * MU_MS);
         disarm();
         acked = book->protected ? step : acked;
     }
@@ -618,14 +678,14 @@ static bool one_case(char *label, size_t size)
                        kind ? kinds[kind] : "the ranks are killed");
         if (kind)
             arm(x, kind, n);
-        fine = ranks(false, 0, nonce, 0, after);
+        fine = ranks(RESTORE, 0, nonce, 0, after);
         disarm();
         if (fine && book->wrong)
             fine = bad("under the fault something else came back as step %d", (int)book->restored);
         fine = fine && attempt(++nonce);
     }
     (void)at;
-    fine = fine && ranks(false, 0, nonce, 0, 0);
+    fine = fine && ranks(RESTORE, 0, nonce, 0, 0);
     if (fine && book->wrong)
         fine = bad("something else came back as step %d", (int)book->restored);
     else if (fine && ndamaged <= k && book->restored < (int64_t)acked)
@@ -633,16 +693,23 @@ static bool one_case(char *label, size_t size)
     else if (fine && book->restored > (int64_t)step)
         fine = bad("step %d was never saved", (int)book->restored);
     /* life goes on */
+    if (fine && book->restored > 0 && pick(2)) {
+        uint64_t as = (uint64_t)book->restored;
+
+        fine = ranks(ADOPT, as, nonce, 15 * MU_SEC, 0);
+        if (fine && !book->protected)
+            fine = bad("step %d is not protected again: %s", (int)as, book->text);
+        fine = fine && restored_without(k, &nonce);
+        if (fine && (book->wrong || book->restored != (int64_t)as))
+            fine = bad("protected again, %d came back%s: %s", (int)book->restored, book->wrong ? ", wrong" : "",
+                       book->text);
+        step++; /* it counts as the generation behind it */
+    }
     if (fine) {
-        fine = ranks(true, ++step, nonce, 15 * MU_SEC, 0);
+        fine = ranks(SAVE, ++step, nonce, 15 * MU_SEC, 0);
         if (fine && !book->protected)
             fine = bad("afterwards step %d is not protected: %s", (int)step, book->text);
-        x = (int)pick((uint32_t)nodes);
-        for (int i = 0; fine && i < k; i++) {
-            node_down((x + i) % nodes);
-            node_up((x + i) % nodes);
-        }
-        fine = fine && attempt(++nonce) && ranks(false, 0, nonce, 0, 0);
+        fine = fine && restored_without(k, &nonce);
         if (fine && (book->wrong || book->restored != (int64_t)step))
             fine = bad("afterwards %d came back%s: %s", (int)book->restored, book->wrong ? ", wrong" : "", book->text);
     }
