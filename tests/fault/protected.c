@@ -28,7 +28,7 @@
 #define WORLD (NODES * PER)
 #define N_MOST 150000 /* several pieces a chunk */
 #define DIR "/none"
-#define CHILD_LIMIT (40 * MU_SEC)
+#define CHILD_LIMIT (90 * MU_SEC)
 
 static const struct mu_key key = {.bytes = "0123456789abcdef0123456789abcde"};
 static shim_net_fn shim;
@@ -631,7 +631,7 @@ static bool one_case(char *label, size_t size)
         node_up(i);
     fine = attempt(nonce);
     for (uint32_t i = 0, n = 1 + pick(2); fine && i < n; i++) {
-        fine = ranks(SAVE, ++step, nonce, 15 * MU_SEC, 0);
+        fine = ranks(SAVE, ++step, nonce, 60 * MU_SEC, 0);
         if (fine && !book->protected)
             fine = bad("step %d is not protected: %s", (int)step, book->text);
         acked = step;
@@ -696,7 +696,7 @@ static bool one_case(char *label, size_t size)
     if (fine && book->restored > 0 && pick(2)) {
         uint64_t as = (uint64_t)book->restored;
 
-        fine = ranks(ADOPT, as, nonce, 15 * MU_SEC, 0);
+        fine = ranks(ADOPT, as, nonce, 60 * MU_SEC, 0);
         if (fine && !book->protected)
             fine = bad("step %d is not protected again: %s", (int)as, book->text);
         fine = fine && restored_without(k, &nonce);
@@ -706,7 +706,7 @@ static bool one_case(char *label, size_t size)
         step++; /* it counts as the generation behind it */
     }
     if (fine) {
-        fine = ranks(SAVE, ++step, nonce, 15 * MU_SEC, 0);
+        fine = ranks(SAVE, ++step, nonce, 60 * MU_SEC, 0);
         if (fine && !book->protected)
             fine = bad("afterwards step %d is not protected: %s", (int)step, book->text);
         fine = fine && restored_without(k, &nonce);
