@@ -263,6 +263,8 @@ int mu_env_common(const struct mu_env_job *j, uint32_t app, char ***env, struct 
     set(&e, "WORLD_SIZE", "%u", world);
     set(&e, "LOCAL_WORLD_SIZE", "%u", nlocal);
     set(&e, "NODE_RANK", "%u", st->node_id);
+    if (getenv("MUSTER_RACK")) /* the host's, not the submitter's */
+        set(&e, "MUSTER_RACK", "%s", getenv("MUSTER_RACK"));
     set(&e, "OMPI_COMM_WORLD_SIZE", "%u", world);
     set(&e, "OMPI_COMM_WORLD_LOCAL_SIZE", "%u", nlocal);
     set(&e, "OMPI_UNIVERSE_SIZE", "%u", world);

@@ -64,28 +64,58 @@ static void wait_for_drain(struct mu_arena_head *h, struct mu_arena_addr *out)
 
 static void write_group(const struct mu_rank_peers *p, uint64_t nonce)
 {
-    uint32_t node = (uint32_t)p->seats[p->rank].node, group = node % p->groups;
+    uint32_t turn = p->seats[p->rank].turn, group = turn % p->groups;
     struct mu_arena_group *g = &p->ram->head->group;
 
     g->n = p->n;
     g->k = p->k;
-    g->me = node / p->groups;
+    g->me = turn / p->groups;
     g->group = group;
     g->nonce = nonce;
     for (int r = 0; r < p->size; r++) {
         const struct mu_rank_seat *s = &p->seats[r];
 
-        if (s->leader == r && (uint32_t)s->node % p->groups == group)
-            g->member[(uint32_t)s->node / p->groups] = s->at;
+        if (s->leader == r && s->turn % p->groups == group)
+            g->member[s->turn / p->groups] = s->at;
     }
     atomic_fetch_add(&g->set, 1);
     ring(p->ram->head);
 }
 
+void mu_rank_peers_order(const uint64_t *rack, uint32_t nodes, uint32_t *turn)
+{
+    uint32_t next = 0;
+
+    for (uint32_t first = 0; first < nodes; first++) {
+        bool seen = false;
+
+        for (uint32_t i = 0; rack[first] && i < first && !seen; i++)
+            seen = rack[i] == rack[first];
+        for (uint32_t i = first; !seen && i < nodes; i++)
+            if (i == first || (rack[first] && rack[i] == rack[first]))
+                turn[i] = next++;
+    }
+}
+
+static int deal(struct mu_rank_peers *p, struct mu_err *err)
+{
+    mu_auto_free uint64_t *rack = calloc(p->nodes, sizeof *rack);
+    mu_auto_free uint32_t *turn = calloc(p->nodes, sizeof *turn);
+
+    if (!rack || !turn)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for peers");
+    for (int r = p->size; r-- > 0;) /* its first rank's word counts */
+        rack[p->seats[r].node] = p->seats[r].rack;
+    mu_rank_peers_order(rack, p->nodes, turn);
+    for (int r = 0; r < p->size; r++)
+        p->seats[r].turn = turn[p->seats[r].node];
+    return 0;
+}
+
 int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_t k, bool mirror, uint64_t nonce,
                        struct mu_err *err)
 {
-    const char *node = getenv("NODE_RANK"), *local = getenv("MUSTER_SLOT_INDEX");
+    const char *node = getenv("NODE_RANK"), *local = getenv("MUSTER_SLOT_INDEX"), *rack = getenv("MUSTER_RACK");
     struct mu_rank_seat mine;
     bool on = true;
     int rc;
@@ -100,6 +130,7 @@ int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_
     mine.node = node && ram->head ? atoi(node) : -1;
     mine.local = local ? atoi(local) : -1;
     mine.arena = ram->head != NULL;
+    mine.rack = rack && *rack ? 1ull << 32 | mu_crc32c(0, rack, strlen(rack)) : 0;
     if ((rc = muster_allgather(&mine, p->seats, sizeof mine, MUSTER_UINT8, ram->comm)))
         return collective(rc, err);
     for (int r = 0; r < p->size; r++) {
@@ -113,6 +144,8 @@ int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_
     }
     if (!on || p->nodes < 2)
         return 0;
+    if ((rc = together(p, deal(p, err), err)))
+        return rc < 0 ? rc : mu_err_set(err, MUSTER_ENOMEM, "another rank has no memory for peers");
     mine = p->seats[p->rank];
     if (leads(p))
         wait_for_drain(ram->head, &mine.at);
@@ -121,7 +154,7 @@ int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_
     for (int r = 0; r < p->size; r++)
         on &= p->seats[r].leader != r || p->seats[r].at.port;
     p->groups = mirror ? p->nodes / 2 : (p->nodes + GROUP_BEST - 1) / GROUP_BEST;
-    p->n = (p->nodes - (uint32_t)mine.node % p->groups + p->groups - 1) / p->groups;
+    p->n = (p->nodes - mine.turn % p->groups + p->groups - 1) / p->groups;
     p->k = mirror ? 1 : k < p->n - 1 ? k : p->n - 1;
     if (!on || p->n < 2 || p->n > MU_GROUP_MAX)
         return 0;
@@ -140,7 +173,7 @@ void mu_rank_peers_free(struct mu_rank_peers *p)
 
 uint64_t mu_rank_peers_chunk(const struct mu_rank_peers *p, const uint64_t *bytes, size_t stride, uint32_t *node)
 {
-    uint32_t group = p->on ? (uint32_t)p->seats[p->rank].node % p->groups : 0, rows = p->n - p->k, ranks = 0;
+    uint32_t group = p->on ? p->seats[p->rank].turn % p->groups : 0, rows = p->n - p->k, ranks = 0;
     uint64_t most = 0;
 
     for (int r = 0; p->on && r < p->size; r++) {
@@ -156,7 +189,7 @@ uint64_t mu_rank_peers_chunk(const struct mu_rank_peers *p, const uint64_t *byte
                 return 0;
             sum += p->seats[i].node == p->seats[r].node ? b : 0;
         }
-        if ((uint32_t)p->seats[r].node % p->groups == group && sum > most)
+        if (p->seats[r].turn % p->groups == group && sum > most)
             most = sum;
     }
     *node = ranks;

@@ -11,16 +11,20 @@ struct mu_rank_peers {
     bool on; /* the same on all ranks */
     struct mu_rank_seat {
         int32_t node, local, leader; /* leader: lowest rank of the node */
-        uint32_t arena;
-        struct mu_arena_addr at;  /* of the node's drain; leaders only */
-    } * seats;                    /* by rank */
-    uint32_t nodes, groups, n, k; /* n, k: of our group */
+        uint32_t arena, turn;        /* turn: the node's place in the order in which groups are dealt */
+        uint64_t rack;               /* what MUSTER_RACK of its agent says, summed; 0: nothing */
+        struct mu_arena_addr at;     /* of the node's drain; leaders only */
+    } * seats;                       /* by rank */
+    uint32_t nodes, groups, n, k;    /* n, k: of our group */
 };
 
 /* k parities a group, or (mirror) pairs of nodes; never more than a group has nodes for. Off where there is one node,
  * or a node without an arena or a drain that can be reached: then nothing is protected. */
 int mu_rank_peers_open(struct mu_rank_peers *, struct mu_rank_ram *, uint32_t k, bool mirror, uint64_t nonce,
                        struct mu_err *);
+/* By node: in which order they are dealt to the groups, so that nodes of one rack, and else nodes that are next to each
+ * other, get into different ones as far as that goes. */
+void mu_rank_peers_order(const uint64_t *rack, uint32_t nodes, uint32_t *turn);
 void mu_rank_peers_free(struct mu_rank_peers *);
 
 /* Of a save whose ranks have so many bytes each (stride bytes apart): our group's chunk, and how many ranks our node

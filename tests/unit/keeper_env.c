@@ -1,6 +1,7 @@
 /* The environment of ranks: who wins, what is dropped, what each rank has of its own. */
 #include "runtime/keeper/env.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/clean.h"
@@ -167,6 +168,10 @@ int main(void)
     job.fabric = true;
     TAP_OK(!mu_env_common(&job, 0, &common, &err) && is(common, "OMPI_MCA_btl", NULL),
            "where there is more the MPI library chooses");
+    mu_strv_free(common);
+    setenv("MUSTER_RACK", "row 3, rack 7", 1);
+    TAP_OK(!mu_env_common(&job, 0, &common, &err) && is(common, "MUSTER_RACK", "row 3, rack 7"),
+           "the rack that the host's agent was started with");
     mu_strv_free(common);
     return tap_done();
 }
