@@ -3,59 +3,19 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/slot.h"
-#include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/reader.h"
-#include "runtime/ckpt/writer.h"
-#include "runtime/rank/peers.h"
-#include "runtime/rank/ram.h"
+#include "runtime/rank/ckpt_priv.h"
 #include "runtime/rank/session.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define SLICE (20 * MU_MS) /* between two looks at the abort word */
-#define HALT_EVERY MU_SEC  /* between two looks for the halt file */
 #define ADOPT_WAIT MU_SEC  /* for a drain of the last attempt to see that its time is over */
-#define LIMIT_MARGIN (5 * MU_SEC)
-#define SLOW_STORE 200000000u /* bytes a second, until a save has been measured */
 
-struct intent {
-    uint64_t step, generation, block;
-    uint32_t replicas;
-    int32_t code;
-};
-
-struct muster_ckpt {
-    muster_comm *comm;
-    int rank, size;
-    pid_t pid;
-    struct mu_ckpt_place place;
-    struct mu_ckpt_owner *owner; /* rank 0 */
-    struct mu_ckpt_tensors tensors;
-    struct mu_ckpt_writer *writer;
-    struct mu_rank_ram ram;
-    struct mu_rank_peers peers;
-    bool hasten;         /* the next `due` is to say yes: what was restored is in memory alone */
-    bool dirty;          /* tensors were added since the last layout */
-    bool saved;          /* a save was made */
-    bool told;           /* its error has been returned */
-    uint64_t saving;     /* step of the last save */
-    uint64_t generation; /* the next one; rank 0's counts */
-    int32_t *codes;      /* of all ranks; so that agreeing needs no memory */
-    struct intent *intents;
-    char why[512]; /* of the last disagreement */
-
-    uint64_t interval_ns, interval_steps;
-    uint64_t last_save, calls; /* when, and calls of due since */
-    uint64_t halt_looked;
-    bool halt_file;
-    unsigned answered, seen; /* causes of `due` that a save has met, or that are reported: bits 1 << MUSTER_DUE_ */
-};
-
-static int check(const muster_ckpt *c, const char *call)
+int mu_rank_ckpt_check(const muster_ckpt *c, const char *call)
 {
     if (!c)
         return mu_rank_fail(MUSTER_EARG, "%s: no checkpoint handle", call);
@@ -272,7 +232,7 @@ fail:
 int muster_ckpt_add(muster_ckpt *c, const muster_tensor *t)
 {
     struct mu_err err;
-    int rc = check(c, "muster_ckpt_add");
+    int rc = mu_rank_ckpt_check(c, "muster_ckpt_add");
 
     if (rc)
         return rc;
@@ -335,9 +295,9 @@ static int ready(muster_ckpt *c, struct mu_err *err)
 }
 
 /* Everything that can go wrong before the copy, agreed in one round. */
-static int agree_on_save(muster_ckpt *c, const char *call, struct intent *mine, const struct mu_err *err)
+static int agree_on_save(muster_ckpt *c, const char *call, struct mu_ckpt_intent *mine, const struct mu_err *err)
 {
-    struct intent *all = c->intents;
+    struct mu_ckpt_intent *all = c->intents;
     int rc = muster_allgather(mine, all, sizeof *mine, MUSTER_UINT8, c->comm);
     bool bad = false;
 
@@ -368,9 +328,9 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
 {
     static const char call[] = "muster_ckpt_save";
     struct mu_err err = {0}, failure;
-    struct intent mine = {.step = step};
+    struct mu_ckpt_intent mine = {.step = step};
     bool failed;
-    int rc = check(c, call);
+    int rc = mu_rank_ckpt_check(c, call);
 
     if (rc)
         return rc;
@@ -441,7 +401,7 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
     static const char call[] = "muster_ckpt_wait";
     struct mu_err err = {0};
     uint64_t timeout = 0;
-    int rc = check(c, call);
+    int rc = mu_rank_ckpt_check(c, call);
 
     if (rc)
         return rc;
@@ -474,7 +434,7 @@ int muster_ckpt_close(muster_ckpt *c)
 {
     static const char call[] = "muster_ckpt_close";
     struct mu_err err = {0};
-    int rc = check(c, call), stopped;
+    int rc = mu_rank_ckpt_check(c, call), stopped;
 
     if (rc)
         return rc;
@@ -587,7 +547,8 @@ static int restore_ram(muster_ckpt *c, const char *call, const struct mu_rank_sa
 static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
 {
     struct mu_ckpt_path dir = mu_ckpt_final(&c->place, id->generation);
-    struct intent mine = {.step = id->step, .generation = c->generation, .block = mu_ckpt_writer_held(c->writer, id)};
+    struct mu_ckpt_intent mine = {
+        .step = id->step, .generation = c->generation, .block = mu_ckpt_writer_held(c->writer, id)};
     struct mu_ckpt_commit k = {0};
     int32_t there = 0, all, worst;
     int rc;
@@ -622,7 +583,7 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
     __attribute__((cleanup(free_tries))) struct tries t = {0};
     char reason[sizeof c->why] = "";
     struct mu_err err = {0};
-    int rc = check(c, call), mine;
+    int rc = mu_rank_ckpt_check(c, call), mine;
 
     if (rc)
         return rc;
@@ -702,79 +663,4 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
     if (c->dirty && !mu_ckpt_writer_layout(c->writer, &c->tensors, NULL))
         c->dirty = false;
     return rc;
-}
-
-/* --- due -------------------------------------------------------------------------------------------------------- */
-
-static bool time_limit_near(muster_ckpt *c, uint64_t deadline_ns)
-{
-    uint64_t cost = mu_ckpt_writer_cost(c->writer);
-
-    if (!deadline_ns)
-        return false;
-    if (!cost)
-        cost = c->tensors.bytes / SLOW_STORE * MU_SEC;
-    return mu_now() + LIMIT_MARGIN + 2 * cost >= deadline_ns;
-}
-
-static bool halt_file(muster_ckpt *c)
-{
-    struct mu_ckpt_path halt = mu_ckpt_path("%s/HALT", c->place.dir);
-    uint64_t now = mu_now();
-    struct stat st;
-
-    if (!c->halt_looked || now - c->halt_looked >= HALT_EVERY) {
-        c->halt_looked = now;
-        c->halt_file = stat(halt.s, &st) == 0;
-    }
-    return c->halt_file;
-}
-
-/* Rank 0's view. A cause that stays (a signal, the end of the time) is met by one save and then left alone until it
- * goes away: a program that goes on training is not made to save at every step. */
-static int decide(muster_ckpt *c)
-{
-    const struct mu_slot_head *head = mu_rank_slots();
-    unsigned notice = head ? atomic_load_explicit((_Atomic uint32_t *)&head->notice, memory_order_acquire) : 0;
-    const struct {
-        int why;
-        bool now;
-    } causes[] = {
-        {MUSTER_DUE_EVICTION, notice & MU_NOTICE_EVICTION},
-        {MUSTER_DUE_SIGNAL, notice & MU_NOTICE_SIGNAL},
-        {MUSTER_DUE_HALT, notice & MU_NOTICE_HALT || halt_file(c)},
-        {MUSTER_DUE_TIME_LIMIT, head && time_limit_near(c, head->deadline_ns)},
-    };
-
-    c->seen = 0;
-    for (size_t i = 0; i < MU_COUNT(causes); i++)
-        c->seen |= causes[i].now ? 1u << causes[i].why : 0;
-    c->answered &= c->seen;
-    for (size_t i = 0; i < MU_COUNT(causes); i++)
-        if (causes[i].now && !(c->answered & 1u << causes[i].why))
-            return causes[i].why;
-    if (c->hasten && !mu_ckpt_writer_busy(c->writer))
-        return MUSTER_DUE_INTERVAL;
-    if (c->interval_steps)
-        return c->calls >= c->interval_steps ? MUSTER_DUE_INTERVAL : MUSTER_DUE_NO;
-    /* a store slower than the interval sets the pace */
-    return mu_now() - c->last_save >= c->interval_ns && !mu_ckpt_writer_busy(c->writer) ? MUSTER_DUE_INTERVAL
-                                                                                        : MUSTER_DUE_NO;
-}
-
-int muster_ckpt_due(muster_ckpt *c, int *why)
-{
-    int32_t decision = MUSTER_DUE_NO;
-    int rc = check(c, "muster_ckpt_due");
-
-    if (rc)
-        return rc;
-    c->calls++;
-    if (c->rank == 0)
-        decision = decide(c);
-    if ((rc = muster_broadcast(&decision, 1, MUSTER_INT32, 0, c->comm)))
-        return rc;
-    if (why)
-        *why = decision;
-    return decision != MUSTER_DUE_NO;
 }
