@@ -10,7 +10,7 @@
 
 struct mu_ckpt_opts {
     bool json, dry, quiet, all, read_back;
-    uint64_t keep, generation;
+    uint64_t keep, every, generation;
     const char *step;
     const char *endpoint, *credentials; /* of an object store */
     uint64_t patience, part;

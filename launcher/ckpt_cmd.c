@@ -35,6 +35,10 @@
     {                                                                                                                  \
         "keep", 0, MU_OPT_U64, AT(keep), "N", "newest generations that stay (3)", NULL, 1, 1000000, NULL               \
     }
+#define EVERY_ROW                                                                                                      \
+    {                                                                                                                  \
+        "every", 0, MU_OPT_U64, AT(every), "N", "those whose number N divides stay, too", NULL, 0, 1000000000, NULL    \
+    }
 #define STORE_ROWS                                                                                                     \
     {"endpoint", 0, MU_OPT_STRING, AT(endpoint), "URL", "of the object store (AWS_ENDPOINT_URL, or Amazon)", NULL,     \
      0,          0, NULL},                                                                                             \
@@ -59,7 +63,7 @@
 static const struct mu_opt json_rows[] = {JSON_ROW};
 static const struct mu_opt list_rows[] = {JSON_ROW, STORE_ROWS};
 static const struct mu_opt verify_rows[] = {JSON_ROW, QUIET_ROW, STORE_ROWS, LANES_ROW};
-static const struct mu_opt prune_rows[] = {KEEP_ROW, DRY_ROW, STORE_ROWS};
+static const struct mu_opt prune_rows[] = {KEEP_ROW, EVERY_ROW, DRY_ROW, STORE_ROWS};
 static const struct mu_opt pin_rows[] = {STORE_ROWS};
 static const struct mu_opt push_rows[] = {
     {"all", 'a', MU_OPT_FLAG, AT(all), NULL, "all that are complete, not only the newest", NULL, 0, 0, NULL},
@@ -279,6 +283,8 @@ static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, cha
             good += g->complete;
             continue;
         }
+        if (mu_ckpt_kept_for_ever(g->number, (uint32_t)o->every))
+            continue;
         printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
                g->step);
         if (o->dry)

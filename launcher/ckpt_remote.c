@@ -169,6 +169,8 @@ int mu_ckpt_remote_prune(const char *url, const struct mu_ckpt_opts *o, int argc
             oldest = g->complete ? g->number : oldest;
             continue;
         }
+        if (mu_ckpt_kept_for_ever(g->number, (uint32_t)o->every))
+            continue;
         if (o->dry || !(rc = mu_remote_remove(r, l.v[i], err)))
             printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
                    g->step);

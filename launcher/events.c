@@ -33,9 +33,10 @@ static void row(struct mu_table *t, const json_t *e)
     static const struct {
         const char *kind;
         enum mu_colour colour;
-    } colours[] = {{"rank-lost", MU_BAD},   {"rank-exit", MU_BAD}, {"agent-lost", MU_BAD},     {"keeper-lost", MU_BAD},
-                   {"node-lost", MU_BAD},   {"hang", MU_BAD},      {"attempt-start", MU_BUSY}, {"first-step", MU_GOOD},
-                   {"checkpoint", MU_GOOD}, {"restored", MU_GOOD}};
+    } colours[] = {{"rank-lost", MU_BAD},      {"rank-exit", MU_BAD},   {"agent-lost", MU_BAD},
+                   {"keeper-lost", MU_BAD},    {"node-lost", MU_BAD},   {"hang", MU_BAD},
+                   {"attempt-start", MU_BUSY}, {"first-step", MU_GOOD}, {"checkpoint", MU_GOOD},
+                   {"restored", MU_GOOD},      {"stored", MU_GOOD},     {"store-trouble", MU_BAD}};
     const char *kind = mu_answer_str(e, "kind");
     enum mu_colour colour = MU_PLAIN;
     char buf[64];

@@ -192,6 +192,7 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
     put(j, o, "mended", json_integer(r->mended));
     put(j, o, "checkpoint_step", step(r->ckpt_plus1));
     put(j, o, "restored_step", step(r->restored_plus1));
+    put(j, o, "stored_step", step(r->stored_plus1));
     put(j, o, "log_dir", text_or_null(r->log_dir));
     put(j, o, "lost_lines", json_integer((json_int_t)r->lost_lines));
     put(j, o, "unseen_lines", json_integer((json_int_t)r->unseen_lines));

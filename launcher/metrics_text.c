@@ -299,6 +299,23 @@ static double j_step_time(const struct mu_metrics_job *j)
     return j->steps_done > 0 ? j->stepping / j->steps_done : UNKNOWN;
 }
 
+static double j_stored_step(const struct mu_metrics_job *j)
+{
+    return known(j->stored_step);
+}
+static double j_store_bytes(const struct mu_metrics_job *j)
+{
+    return j->store_bytes;
+}
+static double j_store_retries(const struct mu_metrics_job *j)
+{
+    return j->store_retries;
+}
+static double j_store_failing(const struct mu_metrics_job *j)
+{
+    return j->store_failing;
+}
+
 static const struct {
     const char *name, *type, *help;
     double (*get)(const struct mu_metrics_job *);
@@ -319,6 +336,10 @@ static const struct {
     {"muster_job_step_seconds", "gauge", "Mean time of a step since the job began.", j_step_time},
     {"muster_job_checkpoint_step", "gauge", "Step of the newest durable checkpoint.", j_ckpt_step},
     {"muster_job_checkpoint_age_seconds", "gauge", "How old that checkpoint is.", j_ckpt_age},
+    {"muster_job_stored_step", "gauge", "Step of the newest checkpoint in the object store.", j_stored_step},
+    {"muster_job_store_bytes_total", "counter", "Bytes of checkpoints sent to and fetched from it.", j_store_bytes},
+    {"muster_job_store_retries_total", "counter", "Requests to it that were made again.", j_store_retries},
+    {"muster_job_store_failing", "gauge", "1 while sending there fails.", j_store_failing},
 };
 
 static void add_pool(const struct mu_metrics *m, struct mu_buf *out)

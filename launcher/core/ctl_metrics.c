@@ -14,7 +14,7 @@ static const char *const kinds[] = {
     "submitted", "started",       "attempt-start", "first-step",  "checkpoint",   "restored",
     "rank-exit", "rank-lost",     "agent-lost",    "keeper-lost", "lease-lost",   "node-lost",
     "hang",      "node-replaced", "shrunk",        "unwell",      "suspended",    "held",
-    "cancelled", "finished",      "misbound",      "output-lost", "node-changed", NULL};
+    "cancelled", "finished",      "misbound",      "output-lost", "node-changed", "stored", "store-trouble", NULL};
 _Static_assert(MU_COUNT(kinds) <= MU_METRICS_EVENTS, "room for all kinds");
 
 void mu_ctl_told(struct mu_ctl *c, const char *kind)
@@ -77,11 +77,15 @@ static void job(struct mu_metrics_job *o, const struct job *j, uint64_t wall)
                                  .step = r->step_plus1 ? (double)(r->step_plus1 - 1) : -1,
                                  .ckpt_step = r->ckpt_plus1 ? (double)(r->ckpt_plus1 - 1) : -1,
                                  .ckpt_age = r->ckpt_wall ? since(r->ckpt_wall, wall) : -1,
+                                 .stored_step = r->stored_plus1 ? (double)(r->stored_plus1 - 1) : -1,
+                                 .store_bytes = (double)j->store_bytes,
+                                 .store_retries = (double)j->store_retries,
                                  .waited = seconds(r->waited_ns),
                                  .running = seconds(r->ran_ns) + (r->resumed_wall ? since(r->resumed_wall, wall) : 0),
                                  .stepping = seconds(r->stepping_ns)};
     for (unsigned i = 0; i < j->nparts; i++) {
         o->joined += j->parts[i].njoined;
+        o->store_failing += j->parts[i].store_trouble != 0;
         steps = j->parts[i].steps < steps ? j->parts[i].steps : steps;
     }
     o->steps_done = (double)(r->steps_done + steps);

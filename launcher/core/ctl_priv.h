@@ -35,6 +35,8 @@ struct part { /* what one node does of a job's attempt */
     uint64_t killed_at; /* and when they were first, by us or our predecessor; 0: not in this attempt */
     uint64_t seq;       /* of the keeper's last report */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
+    uint64_t store_bytes, store_retries;
+    uint32_t store_trouble; /* sum of its text; 0: none */
     uint64_t dropped, unseen;
     uint64_t called_at; /* hang.asked_at of the question to which it said that all its ranks have called muster_init */
     struct {            /* the last long wait that it has told of; nranks 0: none */
@@ -79,14 +81,15 @@ struct job {
     bool ended_sent, restored_told;
     bool forgotten; /* the store has it, and nobody asks for it */
     mu_conn client;
-    uint64_t client_until; /* foreground client away: cancel at; 0 = no limit */
-    uint64_t kill_at;      /* time limit, monotonic; 0 = none */
-    uint64_t retry_at;     /* next attempt at; 0 = not waiting */
-    uint64_t back_at;      /* it is looked at then whether it can wait again; 0: it is not about to */
-    uint64_t back_until;   /* and its output is waited for no longer than that */
-    uint64_t short_since;  /* the next attempt lacks a node since then; 0 = it does not */
-    uint64_t stuck_at;     /* its hosts do not come: given up at; 0 = not waiting for hosts */
-    uint64_t stored_at;    /* last PUT_JOB for progress */
+    uint64_t client_until;               /* foreground client away: cancel at; 0 = no limit */
+    uint64_t kill_at;                    /* time limit, monotonic; 0 = none */
+    uint64_t retry_at;                   /* next attempt at; 0 = not waiting */
+    uint64_t back_at;                    /* it is looked at then whether it can wait again; 0: it is not about to */
+    uint64_t back_until;                 /* and its output is waited for no longer than that */
+    uint64_t short_since;                /* the next attempt lacks a node since then; 0 = it does not */
+    uint64_t stuck_at;                   /* its hosts do not come: given up at; 0 = not waiting for hosts */
+    uint64_t stored_at;                  /* last PUT_JOB for progress */
+    uint64_t store_bytes, store_retries; /* of its object store, since we know it */
 };
 
 enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
@@ -151,6 +154,7 @@ void mu_ctl_refuse_unknown(struct mu_ctl *, mu_conn, uint64_t job);
 struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
 struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's; NULL: it has none */
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
+void mu_ctl_stored(struct mu_ctl *, struct job *, struct part *, const struct mu_m_report *); /* ctl_stored.c */
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);
 void mu_ctl_told(struct mu_ctl *, const char *kind); /* ctl_metrics.c: counts it */

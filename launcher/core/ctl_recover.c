@@ -512,6 +512,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
             .job = m->job, .attempt = m->attempt, .signo = SIGKILL, .why = (char *)(uintptr_t) "its node was given up"};
         mu_acts_send(c->acts, agent, MU_MSG_kill, &kill);
     }
+    mu_ctl_stored(c, j, p, m);
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;

@@ -23,6 +23,8 @@ struct mu_metrics_job {
     unsigned state;
     uint32_t ranks, joined, nodes, attempt, failures, noprogress, gpus;
     double step, ckpt_step, ckpt_age; /* < 0: there is none */
+    double stored_step;               /* the same */
+    double store_bytes, store_retries, store_failing;
     double steps_done, stepping, running, waited;
 };
 

@@ -76,6 +76,67 @@ static int set_keep(struct mu_ckpt_options *o, const char *v)
     return 0;
 }
 
+static int set_every(struct mu_ckpt_options *o, const char *v)
+{
+    const char *end;
+    uint64_t n;
+
+    if (number(v, 1000000000, &n, &end) || *end)
+        return -1;
+    o->every = (uint32_t)n;
+    return 0;
+}
+
+static int text(char *to, size_t size, const char *v)
+{
+    size_t n = strlen(v);
+
+    if (n >= size)
+        return -1;
+    memcpy(to, v, n + 1);
+    return 0;
+}
+
+static int set_store(struct mu_ckpt_options *o, const char *v)
+{
+    static const char head[] = "s3://";
+
+    if (*v && (strncmp(v, head, strlen(head)) || !isalnum((unsigned char)v[strlen(head)])))
+        return -1;
+    return text(o->store, sizeof o->store, v);
+}
+
+static int set_endpoint(struct mu_ckpt_options *o, const char *v)
+{
+    if (strncmp(v, "http://", 7) && strncmp(v, "https://", 8))
+        return -1;
+    return text(o->endpoint, sizeof o->endpoint, v);
+}
+
+static int set_credentials(struct mu_ckpt_options *o, const char *v)
+{
+    return *v == '/' ? text(o->credentials, sizeof o->credentials, v) : -1;
+}
+
+static int set_rate(struct mu_ckpt_options *o, const char *v)
+{
+    static const char units[] = "kmg";
+    const char *unit;
+    uint64_t n;
+
+    if (number(v, 1ull << 40, &n, &unit))
+        return -1;
+    if (*unit) {
+        const char *at = strchr(units, tolower((unsigned char)*unit));
+
+        if (!at || unit[1])
+            return -1;
+        n <<= 10 * (at - units + 1);
+    }
+    o->rate = n;
+    return n && n < 4096 ? -1 : 0;
+}
+
 static int set_protect(struct mu_ckpt_options *o, const char *v)
 {
     const char *end;
@@ -100,6 +161,11 @@ static const struct {
     {"interval", set_interval, "a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
     {"protect", set_protect, "none, mirror, or rs:K for K hosts that may be lost, 1 to 8"},
+    {"every", set_every, "a number N: each Nth checkpoint is kept for ever, 0 for none"},
+    {"store", set_store, "s3://BUCKET/PREFIX"},
+    {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT, of the object store"},
+    {"credentials", set_credentials, "the absolute path of a file like ~/.aws/credentials"},
+    {"rate", set_rate, "bytes a second towards the object store such as 200M, at least 4k, or 0 for no limit"},
 };
 
 int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const char *where, struct mu_err *err)
@@ -117,14 +183,11 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
             *value++ = 0;
         while (i < MU_COUNT(keys) && strcmp(keys[i].key, item))
             i++;
-        if (i == MU_COUNT(keys) && !strcmp(item, "store"))
-            return mu_err_set(err, MUSTER_EARG,
-                              "%s: store=%.60s: jobs do not save to an object store by themselves; `muster ckpt push` "
-                              "copies what they have saved there",
-                              where, value ? value : "");
         if (i == MU_COUNT(keys))
             return mu_err_set(err, MUSTER_EARG,
-                              "%s: unknown key \"%.60s\"; the keys are dir, interval, keep and protect", where, item);
+                              "%s: unknown key \"%.60s\"; the keys are dir, interval, keep, every, protect, store, "
+                              "endpoint, credentials and rate",
+                              where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,
                               value ? value : "", item, keys[i].takes);

@@ -16,6 +16,11 @@ struct mu_ckpt_options {
     uint32_t keep;
     uint32_t parities; /* 0: the nodes' memory is not protected, unless mirrored */
     bool mirror;
+    uint32_t every;         /* generations whose number it divides are kept for ever; 0: none are */
+    char store[600];        /* "s3://BUCKET/PREFIX"; "": none */
+    char endpoint[300];     /* of the store; "": as the AWS tools find it */
+    char credentials[1024]; /* absolute; "": the same */
+    uint64_t rate;          /* bytes a second towards the store; 0: as many as there can be */
 };
 
 /* The defaults, overlaid in this order by dir_env (MUSTER_CKPT_DIR), options_env (MUSTER_CKPT) and options (the

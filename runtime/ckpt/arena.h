@@ -97,6 +97,28 @@ struct mu_arena_rebuild {
     struct mu_err error;
 };
 
+/* What rank 0 wants of the object store (runtime/ckpt/daemon/ship.h), and what the drain of its node says of it. */
+enum { MU_FETCH_NONE, MU_FETCH_WANTED, MU_FETCH_DONE, MU_FETCH_FAILED };
+struct mu_arena_ship {
+    _Atomic uint32_t set; /* grows with each order, odd while it is written; 0: there is none */
+    struct mu_ckpt_place place;
+    char url[600], endpoint[300], credentials[1024];
+    uint64_t rate;
+    /* The order's first part: the directory is empty, and is to have the newest generation of the store's. */
+    _Atomic uint32_t fetch; /* MU_FETCH_; waited for */
+    uint64_t fetched;       /* its number; 0: the store has none */
+    struct mu_err fetch_error;
+    /* Generations of the directory: the newest that is committed, and the newest that is in the store. */
+    _Atomic uint64_t want, generation;
+    _Atomic uint64_t step_plus1; /* of the latter */
+    _Atomic uint64_t bytes;      /* sent and fetched */
+    _Atomic uint64_t retries, failures;
+    _Atomic uint64_t moved_at;    /* mu_now() when something last got on; 0: nothing ever did */
+    _Atomic uint32_t failing;     /* the last try failed; its text: */
+    _Atomic uint32_t trouble_gen; /* odd while it is written */
+    char trouble[400];
+};
+
 struct mu_arena_head {
     uint64_t magic;
     uint32_t version, cell_bytes;
@@ -111,6 +133,7 @@ struct mu_arena_head {
     struct mu_arena_group group;
     struct mu_arena_parity parity[MU_ARENA_SLOTS];
     struct mu_arena_rebuild rebuild;
+    struct mu_arena_ship ship;
     _Atomic uint64_t hurry; /* mu_now() by which waits for parts end, as the job is over; 0 */
     struct mu_arena_cell cells[];
 };

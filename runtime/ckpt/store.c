@@ -423,6 +423,39 @@ static int discard(const struct mu_ckpt_place *p, const char *gendir, struct mu_
     return mu_ckpt_remove_dir(p->io, del.s, "COMMIT", err);
 }
 
+bool mu_ckpt_kept_for_ever(uint64_t generation, uint32_t every)
+{
+    return every && generation % every == 0;
+}
+
+int mu_ckpt_store_hold(const struct mu_ckpt_place *p, uint64_t generation, bool on, struct mu_err *err)
+{
+    struct mu_ckpt_path gendir = mu_ckpt_final(p, generation), hold = mu_ckpt_path("%s/" MU_CKPT_HOLD, gendir.s);
+    char text[64];
+    int fd, n = snprintf(text, sizeof text, "%" PRIu64 " %016" PRIx64 "\n", p->epoch, p->nonce), rc;
+
+    if (!on) {
+        p->io->unlink(p->io, hold.s);
+        return 0;
+    }
+    if ((fd = p->io->open(p->io, hold.s, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+        return mu_err_errno(err, 0, "%s", hold.s);
+    rc = mu_ckpt_write_all(p->io, fd, text, (size_t)n, 0, hold.s, err);
+    close(fd);
+    return rc;
+}
+
+static bool is_held(const struct mu_ckpt_place *p, const char *gendir)
+{
+    struct mu_ckpt_path hold = mu_ckpt_path("%s/" MU_CKPT_HOLD, gendir);
+    mu_auto_free unsigned char *text = NULL;
+    uint64_t epoch = 0, nonce = 0;
+    size_t n;
+
+    return mu_ckpt_get_file(hold.s, 64, &text, &n, NULL) == 0 && n &&
+           sscanf((char *)text, "%" SCNu64 " %" SCNx64, &epoch, &nonce) == 2 && epoch == p->epoch && nonce == p->nonce;
+}
+
 int mu_ckpt_store_retain(const struct mu_ckpt_place *p, uint64_t bad_after, uint64_t bad_upto, struct mu_err *err)
 {
     mu_auto_free uint64_t *list = NULL;
@@ -438,6 +471,8 @@ int mu_ckpt_store_retain(const struct mu_ckpt_place *p, uint64_t bad_after, uint
         struct stat st;
 
         if (stat(pin.s, &st) == 0 || errno != ENOENT)
+            continue;
+        if (good >= p->keep && (mu_ckpt_kept_for_ever(list[i], p->every) || is_held(p, gendir.s)))
             continue;
         rc = mu_ckpt_store_commit(gendir.s, list[i], &k, NULL);
         free(k.votes);

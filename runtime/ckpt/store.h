@@ -17,7 +17,8 @@ struct mu_ckpt_place {
     char dir[MU_CKPT_DIR_MAX]; /* absolute */
     uint64_t epoch, nonce;
     uint64_t timeout; /* ns: bound of every wait */
-    uint32_t rank, world, attempt, keep;
+    uint32_t rank, world, attempt;
+    uint32_t keep, every; /* of mu_ckpt_store_retain; 0: every none */
     char job[MU_CKPT_JOB_MAX + 1], host[MU_CKPT_HOST_MAX + 1];
     uint64_t job_mark; /* 0: not started by muster, then that of the process */
     const struct mu_ckpt_io *io;
@@ -59,8 +60,13 @@ int mu_ckpt_manifest_take(const unsigned char *, size_t n, const char *name, con
 bool mu_ckpt_same_id(const struct mu_ckpt_id *, const struct mu_ckpt_id *);
 /* Everything but the data: COMMIT, all manifests, lengths of all segments. */
 int mu_ckpt_store_check(const char *dir, uint64_t generation, struct mu_err *);
-/* Keeps the newest `keep` generations whose COMMIT verifies and removes older ones. Never touches pinned ones and those
- * of a newer format. Generations in (bad_after, bad_upto] are known not to restore: they are not counted. */
+/* A file in a generation's directory: who ships it and needs it a while longer, by its epoch. */
+#define MU_CKPT_HOLD "HOLD"
+/* Keeps the newest `keep` generations whose COMMIT verifies and removes older ones, but each `every`th. Never touches
+ * pinned ones, what somebody of this epoch holds, and those of a newer format. Generations in (bad_after, bad_upto] are
+ * known not to restore: they are not counted. */
+bool mu_ckpt_kept_for_ever(uint64_t generation, uint32_t every);
+int mu_ckpt_store_hold(const struct mu_ckpt_place *, uint64_t generation, bool on, struct mu_err *);
 int mu_ckpt_store_retain(const struct mu_ckpt_place *, uint64_t bad_after, uint64_t bad_upto, struct mu_err *);
 
 #endif

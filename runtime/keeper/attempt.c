@@ -349,7 +349,7 @@ int mu_attempt_new(const struct mu_attempt_host *host, const struct mu_m_start *
     if (!rc)
         rc = open_namespace(a, err);
     mode_t mask = a->spec.umask_plus1 ? (mode_t)(a->spec.umask_plus1 - 1) & 0777 : 022;
-    mu_ram_begin(host->ram, a->number, n, mask);
+    mu_ram_begin(host->ram, a->number, n, mask, a->spec.env);
     if (!rc)
         rc = mu_order_make(&(struct mu_order_for){.start = &a->start.start,
                                                   .spec = &a->spec,

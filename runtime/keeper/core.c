@@ -15,6 +15,7 @@
 struct mu_keeper {
     struct mu_keeper_config cfg;
     struct mu_m_report r; /* owns first_text, first_tail; node is borrowed */
+    char trouble[400];    /* r.store_trouble */
     struct mu_msg start;  /* of the attempt that runs; type 0 = none */
     struct mu_msg next;   /* a newer attempt, while the last one ends; type 0 = none */
     struct mu_m_spec spec;
@@ -422,6 +423,12 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.unseen = p->unseen;
     k->r.drop_why = p->drop_why;
     k->r.drained = p->drained;
+    k->r.stored_plus1 = p->stored_plus1;
+    k->r.store_bytes = p->store_bytes;
+    k->r.store_retries = p->store_retries;
+    if (p->store_trouble != k->trouble)
+        snprintf(k->trouble, sizeof k->trouble, "%s", p->store_trouble ? p->store_trouble : "");
+    k->r.store_trouble = k->trouble[0] ? k->trouble : NULL;
     report(k);
 }
 

@@ -159,6 +159,7 @@ static void progress(struct keeper *k)
         r.ckpt_plus1 = mu_ram_durable_plus1(k->ram);
         changed = true;
     }
+    changed |= mu_ram_stored(k->ram, &r);
     mu_logs_lost(k->logs, &r);
     r.drained = mu_logs_drained(k->logs);
     if (changed || r.dropped != known->dropped || r.unseen != known->unseen || r.drained != known->drained)

@@ -20,7 +20,9 @@
 #include "runtime/base/opt.h"
 #include "runtime/base/path.h"
 #include "runtime/base/procstate.h"
+#include "runtime/base/str.h"
 #include "runtime/ckpt/daemon/drain.h"
+#include "runtime/ckpt/daemon/ship.h"
 #include "runtime/keeper/peers.h"
 #include "runtime/wire/daemon.h"
 
@@ -31,12 +33,15 @@
 #define LOOKS 4
 #define NICE 10
 #define HEAP_IDLE (128 << 20)
+#define STORE_ENV "AWS_"
 
 struct mu_ram {
     struct mu_arena_head *head;
     int fd;
     char path[48];
     mode_t mask;
+    char trouble[400]; /* of the object store */
+    char **store_env;  /* what the job's environment says of object stores */
     pid_t drain;
     uint64_t started, again, look; /* mu_now() */
     unsigned deaths, stopped;      /* stopped: so many looks in a row */
@@ -87,11 +92,21 @@ void mu_ram_free(struct mu_ram *r)
         if (r->head->parity[i].fd >= 0)
             close(r->head->parity[i].fd);
     munmap(r->head, MU_ARENA_BYTES);
+    mu_strv_free(r->store_env);
     close(r->fd);
     free(r);
 }
 
-void mu_ram_begin(struct mu_ram *r, uint32_t attempt, uint32_t nranks, mode_t mask)
+/* The store's key is the job's, not the agent's. */
+static void take_env(struct mu_ram *r, char *const *env)
+{
+    mu_strv_free(MU_STEAL(r->store_env, NULL));
+    for (; env && *env; env++)
+        if (!strncmp(*env, STORE_ENV, strlen(STORE_ENV)) && mu_strv_append(&r->store_env, *env))
+            mu_log(MU_LOG_WARN, "keeper", "out of memory: no key for an object store");
+}
+
+void mu_ram_begin(struct mu_ram *r, uint32_t attempt, uint32_t nranks, mode_t mask, char *const *env)
 {
     if (!r)
         return;
@@ -103,6 +118,7 @@ void mu_ram_begin(struct mu_ram *r, uint32_t attempt, uint32_t nranks, mode_t ma
         atomic_store(&r->head->nranks, i + 1);
     }
     r->mask = mask;
+    take_env(r, env);
     atomic_store(&r->head->attempt, attempt);
 }
 
@@ -123,7 +139,7 @@ static void start(struct mu_ram *r)
     r->started = mu_now();
     r->look = r->started + LOOK_EVERY;
     r->stopped = 0;
-    if (mu_daemon_spawn(argv, -1, false, &r->drain, &err)) {
+    if (mu_daemon_spawn_with(argv, -1, false, STORE_ENV, r->store_env, &r->drain, &err)) {
         r->drain = 0;
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
         mu_ram_reap(r, 0, 0);
@@ -189,9 +205,31 @@ uint64_t mu_ram_durable_plus1(const struct mu_ram *r)
     return r ? atomic_load(&r->head->durable_plus1) : 0;
 }
 
+bool mu_ram_stored(struct mu_ram *r, struct mu_m_report *m)
+{
+    const struct mu_arena_ship *s = r ? &r->head->ship : NULL;
+    uint64_t step, bytes, retries;
+    bool changed;
+
+    if (!s || !atomic_load(&s->set))
+        return false;
+    step = atomic_load(&s->step_plus1);
+    bytes = atomic_load(&s->bytes);
+    retries = atomic_load(&s->retries);
+    mu_ship_trouble(r->head, r->trouble);
+    /* bytes alone are no news: they come with the rest */
+    changed = step > m->stored_plus1 || strcmp(r->trouble, m->store_trouble ? m->store_trouble : "") != 0;
+    if (step > m->stored_plus1)
+        m->stored_plus1 = step;
+    m->store_bytes = bytes;
+    m->store_retries = retries;
+    m->store_trouble = r->trouble[0] ? r->trouble : NULL;
+    return changed;
+}
+
 bool mu_ram_ending(struct mu_ram *r)
 {
-    if (!r || !mu_drain_pending(r->head))
+    if (!r || (!mu_drain_pending(r->head) && !mu_ship_pending(r->head)))
         return false;
     if (!atomic_load(&r->head->hurry))
         atomic_store(&r->head->hurry, mu_now() + OTHERS_WAIT);
@@ -215,6 +253,7 @@ static const struct mu_opt table[] = {
 struct company {
     struct mu_arena_head *head;
     struct mu_peers *peers;
+    struct mu_ship *ship;
     bool tried;
 };
 
@@ -226,6 +265,8 @@ static void meet(void *arg)
     mu_auto_key struct mu_key key;
     struct mu_err err;
 
+    if (!c->ship && atomic_load(&c->head->ship.set) && mu_ship_start(c->head, &c->ship, &err))
+        mu_log(MU_LOG_WARN, "drain", "%s", err.text);
     if (c->tried || !atomic_load(&c->head->meet))
         return;
     c->tried = true;

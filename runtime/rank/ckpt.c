@@ -5,6 +5,7 @@
 #include "runtime/base/slot.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/rank/ckpt_priv.h"
+#include "runtime/rank/far.h"
 #include "runtime/rank/session.h"
 
 #include <errno.h>
@@ -61,7 +62,8 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 /* What rank 0 found and decided, for the others. */
 struct opening {
     int32_t code;
-    uint32_t keep, attempt, parities, mirror;
+    uint32_t keep, every, attempt, parities, mirror;
+    bool far, fetching;
     uint64_t epoch, nonce, next, interval_ns, interval_steps;
     char dir[MU_CKPT_DIR_MAX], text[500];
 };
@@ -93,9 +95,13 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
         return rc;
     memcpy(c->place.dir, opt.dir, sizeof opt.dir);
     c->place.keep = opt.keep;
+    c->place.every = opt.every;
     if ((rc = mu_ckpt_owner_take(&c->place, &mu_ckpt_patience, &c->owner, err)) ||
-        (rc = mu_ckpt_store_open(&c->place, &o->next, err)))
+        (rc = mu_ckpt_store_open(&c->place, &o->next, err)) ||
+        (opt.store[0] && (rc = mu_rank_far_order(c, &opt, &o->fetching, err))))
         return rc;
+    o->far = opt.store[0];
+    o->every = opt.every;
     memcpy(o->dir, opt.dir, sizeof o->dir);
     o->keep = opt.keep;
     o->parities = opt.parities;
@@ -181,6 +187,8 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
         snprintf(c->place.host, sizeof c->place.host, "%s", node);
     snprintf(c->place.job, sizeof c->place.job, "%s", job ? job : "");
 
+    c->ram = (struct mu_rank_ram){.comm = comm, .dir = c->place.dir};
+    mu_rank_ram_open(&c->ram);
     if (c->rank == 0) {
         mu_rank_files(true);
         o->code = open_first(c, options, o, &err);
@@ -195,6 +203,8 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     }
     memcpy(c->place.dir, o->dir, sizeof c->place.dir);
     c->place.keep = o->keep;
+    c->place.every = o->every;
+    c->far = o->far;
     c->place.attempt = o->attempt;
     c->place.epoch = o->epoch;
     c->place.nonce = o->nonce;
@@ -203,12 +213,14 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->interval_steps = o->interval_steps;
     c->last_save = mu_now();
     c->dirty = true;
+    if (o->fetching && (rc = mu_rank_far_fetch(c, &err))) {
+        rc = mu_rank_fail(rc, "%s: %s", call, err.text);
+        goto fail;
+    }
 
     mu_rank_files(true);
     rc = c->rank ? mu_ckpt_store_join(&c->place, &err) : 0;
     mu_rank_files(false);
-    c->ram = (struct mu_rank_ram){.comm = comm, .dir = c->place.dir};
-    mu_rank_ram_open(&c->ram);
     if (!rc)
         rc = mu_ckpt_writer_start(&c->place, durable, c->ram.head, local ? (uint32_t)atoi(local) : UINT32_MAX,
                                   &c->writer, &err);
@@ -373,6 +385,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->saved = true;
     c->told = false;
     c->saving = step;
+    c->last = mine.generation;
     return 0;
 }
 
@@ -412,7 +425,17 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
         return mu_rank_fail(MUSTER_ENOCKPT, "%s: nothing has been saved yet", call);
     if (level == MUSTER_LEVEL_RAM)
         return 0;
+    uint64_t end = mu_now() + timeout;
     rc = level == MUSTER_LEVEL_PEERS ? protected(c, timeout, &err) : settle(c, true, timeout, &err);
+    if (!rc && level == MUSTER_LEVEL_STORE && c->far) {
+        mu_rank_files(true);
+        rc = mu_rank_far_wait(c, c->last, mu_now() < end ? end - mu_now() : 0);
+        mu_rank_files(false);
+        if (rc)
+            return mu_rank_fail(MUSTER_ETIMEOUT,
+                                "%s: the checkpoint of step %" PRIu64 " is in %s, but not in the object store yet",
+                                call, c->saving, c->place.dir);
+    }
     if (rc == MUSTER_ENOSYS)
         return mu_rank_fail(MUSTER_ENOSYS,
                             "%s: this checkpoint has no copies on peers (protect=mirror or rs:K, and several nodes); "
@@ -446,6 +469,8 @@ int muster_ckpt_close(muster_ckpt *c)
             mu_err_prefix(&err, "the checkpoint of step %" PRIu64 " failed", c->saving);
     }
     rc = agree(c, call, rc, &err);
+    if (!rc && c->far)
+        rc = mu_rank_far_settle(c, call);
     if (c->rank == 0)
         sweep(c, UINT64_MAX);
     stopped = mu_ckpt_writer_stop(c->writer, MU_SEC, &err);
@@ -566,6 +591,7 @@ static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_i
     all = mu_ckpt_writer_adopt(c->writer, id, mine.generation, ADOPT_WAIT);
     mu_rank_files(false);
     c->generation = mine.generation + 1;
+    c->last = mine.generation;
     c->saved |= !all;
     c->saving = id->step;
     c->told = true; /* it was no save of the program's */

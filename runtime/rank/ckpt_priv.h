@@ -1,4 +1,4 @@
-/* Shared by ckpt.c and ckpt_due.c. */
+/* Shared by ckpt.c, ckpt_due.c and far.c. */
 #ifndef MU_RANK_CKPT_PRIV_H
 #define MU_RANK_CKPT_PRIV_H
 
@@ -24,6 +24,8 @@ struct muster_ckpt {
     struct mu_ckpt_writer *writer;
     struct mu_rank_ram ram;
     struct mu_rank_peers peers;
+    bool far;            /* there is an object store behind the directory */
+    uint64_t last;       /* generation of the last save */
     bool hasten;         /* the next `due` is to say yes: what was restored is in memory alone */
     bool dirty;          /* tensors were added since the last layout */
     bool saved;          /* a save was made */

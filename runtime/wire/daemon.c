@@ -327,20 +327,28 @@ static bool inherited(const char *var)
     return true;
 }
 
-static char **clean_environ(void)
+static char **clean_environ(const char *instead, char *const vars[])
 {
-    size_t n = mu_strv_len(environ), to = 0;
-    char **env = calloc(n + 1, sizeof *env);
+    size_t n = mu_strv_len(environ), more = mu_strv_len(vars), to = 0;
+    char **env = calloc(n + more + 1, sizeof *env);
 
     for (size_t i = 0; env && i < n; i++)
-        if (inherited(environ[i]))
+        if (inherited(environ[i]) && !(instead && !strncmp(environ[i], instead, strlen(instead))))
             env[to++] = environ[i];
+    for (size_t i = 0; env && i < more; i++)
+        env[to++] = vars[i];
     return env;
 }
 
 int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *err)
 {
-    mu_auto_free char **env = clean_environ();
+    return mu_daemon_spawn_with(argv, keep_fd, detach, NULL, NULL, pid, err);
+}
+
+int mu_daemon_spawn_with(char *const argv[], int keep_fd, bool detach, const char *instead, char *const vars[],
+                         pid_t *pid, struct mu_err *err)
+{
+    mu_auto_free char **env = clean_environ(instead, vars);
     char exe[PATH_MAX];
     int report[2];
     int rc = mu_path_exe(exe, sizeof exe, err);

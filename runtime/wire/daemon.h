@@ -44,6 +44,9 @@ uint64_t mu_daemon_stack(void);
  * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
  * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */
 int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *);
+/* The same with other variables (NAME=VALUE) instead of all of ours whose names begin with `instead`. */
+int mu_daemon_spawn_with(char *const argv[], int keep_fd, bool detach, const char *instead, char *const vars[],
+                         pid_t *pid, struct mu_err *);
 
 /* RUN/NAME is locked by a living process (*pid: its number as written there, may be NULL). */
 bool mu_daemon_locked(const char *run, const char *name, pid_t *pid);

@@ -168,7 +168,9 @@ struct mu_u32v {
     F(u64, ckpt_plus1)                                                                                                 \
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
-        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)
+        F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)             \
+        F(u64, stored_plus1) F(u64, store_bytes) F(u64, store_retries) F(str, store_trouble)
+/* stored_plus1: newest step in the object store; store_trouble: why sending there failed last, empty once it went well. */
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -284,7 +286,7 @@ struct mu_u32v {
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)                   \
         F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns) F(u32, mended) F(strv, used_nodes)                       \
-        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot)
+        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot) F(u64, stored_plus1)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
  * its newest checkpoint. waited_ns: all of its waiting, up to its newest start or its end; rank_ns: time of all ranks, and
  * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before.

@@ -26,6 +26,8 @@ ckpt list --json "$dir"
 is "$rc $(json "d['generations'][-1]['pinned']")" "0 True" "pin"
 ckpt prune --keep 2 --dry-run "$dir"
 is "$rc $(wc -l <<<"$out") $(ls -d "$dir"/g* | wc -l)" "0 2 5" "prune --dry-run removes nothing"
+ckpt prune --keep 1 --every 2 --dry-run "$dir"
+is "$rc $(wc -l <<<"$out") $(grep -c "generation 3 " <<<"$out")" "0 1 1" "prune --every: each second one stays, too" || note "$out"
 ckpt prune --keep 2 "$dir"
 is "$(cd "$dir" && echo g*)" "g00000001 g00000004 g00000005" "prune keeps two and the pinned one"
 ckpt unpin "$dir" g00000001

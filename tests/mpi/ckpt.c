@@ -1,5 +1,6 @@
 /* Checkpoints through the public calls.
- *   ckpt train N OPTIONS      restores what there is, goes on to step N, saving when due
+ *   ckpt train N OPTIONS [away]  restores what there is, goes on to step N, saving when due; away: the object store
+ *                             cannot be reached
  *   ckpt restore any|STEP|-CODE [TEXT]  expects that step or error, and TEXT in muster_last_error()
  *   ckpt errors               what is refused, and how
  *   ckpt notices              due: the halt file, a supervisor's notices, an interval in time
@@ -103,7 +104,7 @@ static void good(int rc, const char *name)
     check(rc == 0, "%s%s%s", name, rc ? ": " : "", rc ? muster_last_error() : "");
 }
 
-static void train(uint64_t until, const char *options)
+static void train(uint64_t until, const char *options, bool away)
 {
     uint64_t step = 0, saves = 0, last = 0;
     muster_ckpt *c = NULL;
@@ -132,7 +133,12 @@ static void train(uint64_t until, const char *options)
     }
     check(right, "due at every fifth step, on every rank");
     check(saves > 0, "saved");
-    good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "durable");
+    if (away)
+        check(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 300) == MUSTER_ETIMEOUT &&
+                  strstr(muster_last_error(), "not in the object store"),
+              "it is not in the object store: %s", muster_last_error());
+    else
+        good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "durable");
     check(muster_ckpt_wait(c, MUSTER_LEVEL_PEERS, 0) == 0, "and so beyond what peers could do");
     good(muster_ckpt_close(c), "close");
 }
@@ -349,7 +355,7 @@ int main(int argc, char **argv)
     size = muster_size(world);
     lay_out();
     if (argc > 3 && !strcmp(argv[1], "train"))
-        train((uint64_t)atol(argv[2]), argv[3]);
+        train((uint64_t)atol(argv[2]), argv[3], argc > 4);
     else if (argc > 2 && !strcmp(argv[1], "restore"))
         restore(argv[2], argc > 3 ? argv[3] : NULL);
     else if (argc > 1 && !strcmp(argv[1], "errors"))

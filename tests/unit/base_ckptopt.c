@@ -38,7 +38,12 @@ int main(void)
         {"keep=3x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "keep"},
         {"dir=", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "dir"},
         {"kepp=3", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "unknown key \"kepp\""},
-        {"store=s3://b/p", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "`muster ckpt push` copies"},
+        {"store=file:///b", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "store takes s3://BUCKET/PREFIX"},
+        {"endpoint=ftp://h", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "https://HOST"},
+        {"credentials=key", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "absolute path"},
+        {"rate=100", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "at least 4k"},
+        {"rate=5x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "200M"},
+        {"every=-1", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "each Nth"},
         {NULL, "protekt=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
         {"protect=raid5", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
         {"protect=rs:0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
@@ -65,6 +70,11 @@ int main(void)
                !mu_ckpt_options_parse("protect=mirror", NULL, NULL, &o, &err) && !o.parities && o.mirror &&
                !mu_ckpt_options_parse("protect=none", "protect=mirror", NULL, &o, &err) && !o.parities && !o.mirror,
            "protect");
+    TAP_OK(!mu_ckpt_options_parse("store=s3://b/p,rate=2M,every=10,endpoint=http://h:9,credentials=/k", NULL, NULL, &o,
+                                  &err) &&
+               !strcmp(o.store, "s3://b/p") && o.rate == 2 << 20 && o.every == 10 &&
+               !strcmp(o.endpoint, "http://h:9") && !strcmp(o.credentials, "/k"),
+           "an object store");
     memset(longdir, 'x', sizeof longdir - 1);
     TAP_OK(mu_ckpt_options_parse(NULL, NULL, longdir, &o, &err) == MUSTER_EARG, "a directory that is too long");
     return tap_done();

@@ -128,7 +128,11 @@ static void serve(struct drain *d, struct mu_arena_cell *c)
         step = atomic_load(&d->head->durable_plus1);
         while (step < c->id.step + 1 && !atomic_compare_exchange_weak(&d->head->durable_plus1, &step, c->id.step + 1)) {
         }
+        if (c->place.rank == 0 && atomic_load(&d->head->ship.set))
+            atomic_store(&d->head->ship.want, c->generation);
         now_is(c, MU_DRAIN_SAFE);
+        atomic_fetch_add(&d->head->bell, 1);
+        mu_futex_wake(&d->head->bell);
     }
     if (!rc || rc == MUSTER_ENOSPC)
         mu_ckpt_put_tidy(&p, rc);

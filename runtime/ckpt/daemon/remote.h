@@ -47,6 +47,9 @@ int mu_remote_push(struct mu_remote *, const char *dir, uint64_t generation, con
  * back. What an earlier pull has left is used. */
 int mu_remote_pull(struct mu_remote *, const struct mu_remote_generation *, const char *dir,
                    const struct mu_remote_way *, struct mu_remote_done *, struct mu_err *);
+/* The same for whoever owns the directory. */
+int mu_remote_fetch(struct mu_remote *, const struct mu_remote_generation *, const char *dir,
+                    const struct mu_remote_way *, struct mu_remote_done *, struct mu_err *);
 /* Reads all of it and compares. */
 int mu_remote_verify(struct mu_remote *, const struct mu_remote_generation *, const struct mu_remote_way *,
                      struct mu_err *);

@@ -261,21 +261,17 @@ static int there_already(const struct pull *p, struct mu_err *err)
     return (rc = mu_ckpt_verify(p->dir, p->g->generation, NULL, NULL, err)) ? rc : 1;
 }
 
-int mu_remote_pull(struct mu_remote *r, const struct mu_remote_generation *g, const char *dir,
-                   const struct mu_remote_way *way, struct mu_remote_done *done, struct mu_err *err)
+int mu_remote_fetch(struct mu_remote *r, const struct mu_remote_generation *g, const char *dir,
+                    const struct mu_remote_way *way, struct mu_remote_done *done, struct mu_err *err)
 {
-    struct mu_ckpt_place place = {.timeout = 60 * MU_SEC, .job = "muster ckpt pull", .io = &mu_ckpt_io_posix};
     struct pull p = {.r = r, .g = g, .dir = dir, .meter.way = way};
-    struct mu_ckpt_owner *owner = NULL;
     uint64_t before = mu_s3_retries(r->s);
     int rc = usable(g, err);
 
+    if (rc)
+        return rc;
     p.final = mu_ckpt_path("%s/g%08" PRIu64, dir, g->generation);
     p.tmp = mu_ckpt_path("%s.a%" PRIu64 ".%016" PRIx64 ".pull", p.final.s, g->epoch, g->nonce);
-    snprintf(place.dir, sizeof place.dir, "%s", dir);
-    gethostname(place.host, sizeof place.host - 1);
-    if (rc || (rc = mu_ckpt_owner_take(&place, &mu_ckpt_patience, &owner, err)))
-        return rc;
     if ((rc = there_already(&p, err)) == 1) {
         atomic_fetch_add(&p.meter.there, g->bytes);
         rc = 0;
@@ -287,6 +283,21 @@ int mu_remote_pull(struct mu_remote *r, const struct mu_remote_generation *g, co
     }
     done->moved += atomic_load(&p.meter.moved);
     done->there += atomic_load(&p.meter.there);
+    return rc;
+}
+
+int mu_remote_pull(struct mu_remote *r, const struct mu_remote_generation *g, const char *dir,
+                   const struct mu_remote_way *way, struct mu_remote_done *done, struct mu_err *err)
+{
+    struct mu_ckpt_place place = {.timeout = 60 * MU_SEC, .job = "muster ckpt pull", .io = &mu_ckpt_io_posix};
+    struct mu_ckpt_owner *owner = NULL;
+    int rc = usable(g, err);
+
+    snprintf(place.dir, sizeof place.dir, "%s", dir);
+    gethostname(place.host, sizeof place.host - 1);
+    if (rc || (rc = mu_ckpt_owner_take(&place, &mu_ckpt_patience, &owner, err)))
+        return rc;
+    rc = mu_remote_fetch(r, g, dir, way, done, err);
     mu_ckpt_owner_release(owner);
     return rc;
 }
