@@ -39,6 +39,7 @@ static const struct {
     {"MUSTER_JOB", OWN},
     {"MUSTER_JOB_MARK", OWN},
     {"MUSTER_ATTEMPT", OWN},
+    {"MUSTER_FAILURES", OWN},
     {"MUSTER_CKPT", OWN},
     {"MUSTER_CKPT_DIR", OWN},
     {"MUSTER_TAG", OWN},

@@ -267,18 +267,21 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
 {
     const struct mu_m_jobrow *row = &j->row;
 
-    return (struct mu_m_start){.job = row->id,
-                               .attempt = row->attempt,
-                               .spec = o->smaller.data ? o->smaller : row->spec,
-                               .nodes = o->nodes,
-                               .node_ranks = {.v = o->ranks, .n = j->nparts},
-                               .stream = j->client || j->spec.foreground,
-                               .log_dir = row->log_dir,
-                               .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, o->dir, sizeof o->dir),
-                               .limit_ns = !j->kill_at           ? 0
-                                           : j->kill_at > c->now ? j->kill_at - c->now
-                                                                 : 1,
-                               .mark = job_mark(row)};
+    return (struct mu_m_start){
+        .job = row->id,
+        .attempt = row->attempt,
+        .spec = o->smaller.data ? o->smaller : row->spec,
+        .nodes = o->nodes,
+        .node_ranks = {.v = o->ranks, .n = j->nparts},
+        .stream = j->client || j->spec.foreground,
+        .log_dir = row->log_dir,
+        .ckpt_dir = (char *)(uintptr_t)ckpt_dir(c, j, o->dir, sizeof o->dir),
+        .limit_ns = !j->kill_at           ? 0
+                    : j->kill_at > c->now ? j->kill_at - c->now
+                                          : 1,
+        .mark = job_mark(row),
+        .failures = row->failures,
+        .ran_ns = row->ran_ns + (row->resumed_wall && c->wall > row->resumed_wall ? c->wall - row->resumed_wall : 0)};
 }
 
 void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)

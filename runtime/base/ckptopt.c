@@ -51,6 +51,11 @@ static int set_interval(struct mu_ckpt_options *o, const char *v)
     const char *unit;
     uint64_t n;
 
+    if (!strcmp(v, "auto")) {
+        o->interval_auto = true;
+        o->interval_steps = 0;
+        return 0;
+    }
     if (number(v, STEPS_MAX, &n, &unit) || !n)
         return -1;
     for (size_t i = 0; i < MU_COUNT(units); i++) {
@@ -58,11 +63,22 @@ static int set_interval(struct mu_ckpt_options *o, const char *v)
             continue;
         if (units[i].ns && n > INTERVAL_MAX / units[i].ns)
             return -1;
+        o->interval_auto = false;
         o->interval_ns = n * units[i].ns;
         o->interval_steps = units[i].ns ? 0 : n;
         return 0;
     }
     return -1;
+}
+
+static int set_mtbf(struct mu_ckpt_options *o, const char *v)
+{
+    struct mu_ckpt_options t = {.keep = 0};
+
+    if (!isdigit((unsigned char)*v) || set_interval(&t, v) || t.interval_steps)
+        return -1;
+    o->mtbf_ns = t.interval_ns;
+    return 0;
 }
 
 static int set_keep(struct mu_ckpt_options *o, const char *v)
@@ -158,7 +174,8 @@ static const struct {
     const char *takes;
 } keys[] = {
     {"dir", set_dir, "a directory that all hosts share"},
-    {"interval", set_interval, "a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
+    {"interval", set_interval, "auto, a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
+    {"mtbf", set_mtbf, "the mean time between failures of one node, such as 3600h"},
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
     {"protect", set_protect, "none, mirror, or rs:K for K hosts that may be lost, 1 to 8"},
     {"every", set_every, "a number N: each Nth checkpoint is kept for ever, 0 for none"},
@@ -184,10 +201,11 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
         while (i < MU_COUNT(keys) && strcmp(keys[i].key, item))
             i++;
         if (i == MU_COUNT(keys))
-            return mu_err_set(err, MUSTER_EARG,
-                              "%s: unknown key \"%.60s\"; the keys are dir, interval, keep, every, protect, store, "
-                              "endpoint, credentials and rate",
-                              where, item);
+            return mu_err_set(
+                err, MUSTER_EARG,
+                "%s: unknown key \"%.60s\"; the keys are dir, interval, mtbf, keep, every, protect, store, "
+                "endpoint, credentials and rate",
+                where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,
                               value ? value : "", item, keys[i].takes);

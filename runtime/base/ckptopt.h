@@ -13,6 +13,8 @@ struct mu_ckpt_options {
     char dir[MU_CKPT_DIR_MAX];
     uint64_t interval_ns;    /* 0: by steps */
     uint64_t interval_steps; /* 0: by time */
+    bool interval_auto;      /* the times are found while the job runs */
+    uint64_t mtbf_ns;        /* of one node, for that; 0: what is usual */
     uint32_t keep;
     uint32_t parities; /* 0: the nodes' memory is not protected, unless mirrored */
     bool mirror;

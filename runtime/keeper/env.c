@@ -271,6 +271,7 @@ int mu_env_common(const struct mu_env_job *j, uint32_t app, char ***env, struct 
     set(&e, "MUSTER_JOB", "%llu", (unsigned long long)st->job);
     set(&e, "MUSTER_JOB_MARK", "%08x%08x", st->mark, (uint32_t)st->job);
     set(&e, "MUSTER_ATTEMPT", "%u", st->attempt);
+    set(&e, "MUSTER_FAILURES", "%u/%.3f", st->failures, (double)st->ran_ns / 1e9);
     set(&e, "MUSTER_NODE", "%s", st->nodes[st->node_id]);
     set(&e, "MUSTER_SLOTS", "%s", j->slots);
     if (j->arena)

@@ -100,6 +100,7 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
         (rc = mu_ckpt_store_open(&c->place, &o->next, err)) ||
         (opt.store[0] && (rc = mu_rank_far_order(c, &opt, &o->fetching, err))))
         return rc;
+    mu_rank_pace_open(c, &opt);
     o->far = opt.store[0];
     o->every = opt.every;
     memcpy(o->dir, opt.dir, sizeof o->dir);
@@ -339,6 +340,7 @@ static int agree_on_save(muster_ckpt *c, const char *call, struct mu_ckpt_intent
 int muster_ckpt_save(muster_ckpt *c, uint64_t step)
 {
     static const char call[] = "muster_ckpt_save";
+    uint64_t began = mu_now();
     struct mu_err err = {0}, failure;
     struct mu_ckpt_intent mine = {.step = step};
     bool failed;
@@ -386,6 +388,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->told = false;
     c->saving = step;
     c->last = mine.generation;
+    mu_rank_pace_saved(c, mu_now() - began);
     return 0;
 }
 

@@ -37,6 +37,13 @@ struct muster_ckpt {
     char why[512]; /* of the last disagreement */
 
     uint64_t interval_ns, interval_steps;
+    struct { /* interval=auto: rank 0's, s */
+        bool on;
+        double node_mtbf, cost; /* cost: of a save to the program; < 0: not measured yet */
+        uint32_t nodes, failures;
+        double ran; /* until `opened`, mu_now() */
+        uint64_t opened;
+    } pace;
     uint64_t last_save, calls; /* when, and calls of due since */
     uint64_t halt_looked;
     bool halt_file;
@@ -45,5 +52,8 @@ struct muster_ckpt {
 
 /* A call that this handle may make now: 0, or the error, reported. */
 int mu_rank_ckpt_check(const muster_ckpt *, const char *call);
+/* interval=auto: what is known when it is opened, and what a save has cost. */
+void mu_rank_pace_open(muster_ckpt *, const struct mu_ckpt_options *);
+void mu_rank_pace_saved(muster_ckpt *, uint64_t cost_ns);
 
 #endif

@@ -132,10 +132,10 @@ struct mu_u32v {
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
     F(u32, stream) F(str, note) F(str, log_dir) F(u64, limit_ns) F(u32, local_slots) F(str, ckpt_dir)             \
-        F(u64, lease_ns) F(u32, mark) F(strv, nodesets) F(strv, rank_env) F(str, refusal)
+        F(u64, lease_ns) F(u32, mark) F(strv, nodesets) F(strv, rank_env) F(str, refusal) F(u32, failures) F(u64, ran_ns)
 /* The controller sends all nodes the same; their agents fill in node_id, their place in nodes, and lease_ns: begun later
  * (CLOCK_MONOTONIC) it may be one that was given up. limit_ns: what is left of the job's time limit, 0: it has none; no
- * time of the day, as clocks of hosts differ and are set. local_slots is not used any more. The agent
+ * time of the day, as clocks of hosts differ and are set. failures: of the job so far, while it ran for ran_ns. local_slots is not used any more. The agent
  * also fills in, one a local rank: cpusets, nodesets ("": memory is not bound) and rank_env, lines NAME=VALUE; or refusal:
  * what was asked for by name cannot be had, so that nothing is to be started. */
 /* kill.rank_plus1: this rank alone, because it hangs; why is what is said of it. 0: all. */

@@ -340,6 +340,18 @@ static void notices(void)
     usleep(60000);
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_INTERVAL, "due after the interval");
     good(muster_ckpt_close(c), "close");
+    check(muster_ckpt_open(world, "interval=auto,mtbf=1s", &c) == 0 && muster_ckpt_add(c, &t) == 0 &&
+              muster_ckpt_due(c, &why) == 0,
+          "an interval of its own making");
+    usleep(1050000);
+    check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_INTERVAL, "nodes that fail every second: soon due");
+    good(muster_ckpt_close(c), "close");
+    check(muster_ckpt_open(world, "interval=auto", &c) == 0 && muster_ckpt_add(c, &t) == 0 &&
+              muster_ckpt_save(c, 3) == 0,
+          "with what is usual for nodes");
+    usleep(1050000);
+    check(muster_ckpt_due(c, &why) == 0, "later");
+    good(muster_ckpt_close(c), "close");
 }
 
 int main(int argc, char **argv)

@@ -75,6 +75,11 @@ int main(void)
                !strcmp(o.store, "s3://b/p") && o.rate == 2 << 20 && o.every == 10 &&
                !strcmp(o.endpoint, "http://h:9") && !strcmp(o.credentials, "/k"),
            "an object store");
+    TAP_OK(!mu_ckpt_options_parse("interval=auto,mtbf=1000h", "interval=3steps", NULL, &o, &err) && o.interval_auto &&
+               !o.interval_steps && o.mtbf_ns == 3600000 * MU_SEC &&
+               !mu_ckpt_options_parse("interval=5m", "interval=auto", NULL, &o, &err) && !o.interval_auto &&
+               mu_ckpt_options_parse("mtbf=3steps", NULL, NULL, &o, &err) == MUSTER_EARG,
+           "interval=auto");
     memset(longdir, 'x', sizeof longdir - 1);
     TAP_OK(mu_ckpt_options_parse(NULL, NULL, longdir, &o, &err) == MUSTER_EARG, "a directory that is too long");
     return tap_done();

@@ -86,6 +86,8 @@ int main(void)
     struct mu_m_start st = {.job = 12,
                             .attempt = 3,
                             .mark = 0xdeadbeef,
+                            .failures = 2,
+                            .ran_ns = 1500000000,
                             .nodes = nodes,
                             .node_ranks = {one_node, 1},
                             .ckpt_dir = S("/ckpt/12")};
@@ -112,6 +114,7 @@ int main(void)
         {"MUSTER_JOB", "12"},
         {"MUSTER_ATTEMPT", "3"},
         {"MUSTER_JOB_MARK", "deadbeef0000000c"},
+        {"MUSTER_FAILURES", "2/1.500"},
         {"MUSTER_CKPT_DIR", "/ckpt/12"},
         {"MUSTER_CKPT", "keep=3"},
         {"MUSTER_NODE", "node-a"},
