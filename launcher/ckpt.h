@@ -9,7 +9,7 @@
 #include "runtime/ckpt/format.h"
 
 struct mu_ckpt_opts {
-    bool json, dry, quiet, all, read_back;
+    bool json, dry, quiet, all, read_back, incremental;
     uint64_t keep, every, generation;
     const char *step;
     const char *endpoint, *credentials; /* of an object store */

@@ -67,6 +67,8 @@ static const struct mu_opt prune_rows[] = {KEEP_ROW, EVERY_ROW, DRY_ROW, STORE_R
 static const struct mu_opt pin_rows[] = {STORE_ROWS};
 static const struct mu_opt push_rows[] = {
     {"all", 'a', MU_OPT_FLAG, AT(all), NULL, "all that are complete, not only the newest", NULL, 0, 0, NULL},
+    {"incremental", 'i', MU_OPT_FLAG, AT(incremental), NULL, "less what the store has of the one before", NULL, 0, 0,
+     NULL},
     {"read-back", 0, MU_OPT_FLAG, AT(read_back), NULL, "read all of it back before it is committed", NULL, 0, 0, NULL},
     JSON_ROW,
     QUIET_ROW,

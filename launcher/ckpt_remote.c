@@ -154,12 +154,15 @@ int mu_ckpt_remote_prune(const char *url, const struct mu_ckpt_opts *o, int argc
     auto_remote struct mu_remote *r = NULL;
     auto_list struct remote_list l = {0};
     uint64_t good = 0, keep = o->keep ? o->keep : 3, oldest = 0;
+    mu_auto_free bool *gone = NULL;
     size_t left = 0;
     int rc = open_remote(url, o, &r, err);
 
     if (rc || (rc = list_of(r, url, argc, argv, &l, err)))
         return rc;
-    for (size_t i = 0; !rc && i < l.n; i++) {
+    if (!(gone = calloc(l.nall + 1, sizeof *gone)))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    for (size_t i = 0; i < l.n; i++) { /* all: none is named */
         const struct mu_ckpt_seen *g = &l.seen[i];
 
         if (g->pinned || l.v[i]->code == MUSTER_EVERSION)
@@ -169,7 +172,13 @@ int mu_ckpt_remote_prune(const char *url, const struct mu_ckpt_opts *o, int argc
             oldest = g->complete ? g->number : oldest;
             continue;
         }
-        if (mu_ckpt_kept_for_ever(g->number, (uint32_t)o->every))
+        gone[i] = !mu_ckpt_kept_for_ever(g->number, (uint32_t)o->every);
+    }
+    mu_remote_spare(l.all, l.nall, gone);
+    for (size_t i = 0; !rc && i < l.n; i++) {
+        const struct mu_ckpt_seen *g = &l.seen[i];
+
+        if (!gone[i])
             continue;
         if (o->dry || !(rc = mu_remote_remove(r, l.v[i], err)))
             printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
@@ -288,14 +297,33 @@ struct push {
     struct mu_remote *r;
     const char *dir;
     const struct mu_ckpt_seen *v;
+    bool incremental;
 };
+
+#define FULL 10 /* one of so many is pushed whole */
+
+static int push_incremental(const struct push *p, uint64_t generation, struct mu_remote_way way,
+                            struct mu_remote_done *done, struct mu_err *err)
+{
+    struct mu_remote_generation *v = NULL;
+    size_t n = 0;
+    int rc = mu_remote_list(p->r, &v, &n, err);
+
+    way.incremental = true;
+    way.base = mu_remote_base(v, n, generation, FULL);
+    if (!rc)
+        rc = mu_remote_push(p->r, p->dir, generation, &way, done, err);
+    mu_remote_generations_free(v, n);
+    return rc;
+}
 
 static int push_one(void *arg, size_t i, const struct mu_remote_way *way, struct mu_remote_done *done,
                     struct mu_err *err)
 {
     struct push *p = arg;
 
-    return mu_remote_push(p->r, p->dir, p->v[i].number, way, done, err);
+    return p->incremental ? push_incremental(p, p->v[i].number, *way, done, err)
+                          : mu_remote_push(p->r, p->dir, p->v[i].number, way, done, err);
 }
 
 int mu_ckpt_remote_push(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
@@ -309,7 +337,7 @@ int mu_ckpt_remote_push(const char *dir, const struct mu_ckpt_opts *o, int argc,
         return mu_err_set(err, MUSTER_EARG, "%.200s: the second operand is s3://BUCKET/PREFIX", argv[0]);
     if ((rc = open_remote(argv[0], o, &r, err)) || (rc = mu_ckpt_collect(dir, argc - 1, argv + 1, &v, &n, err)))
         return rc;
-    struct push p = {.r = r, .dir = dir, .v = v};
+    struct push p = {.r = r, .dir = dir, .v = v, .incremental = o->incremental};
     struct copies c = copies(o, "push", "sent");
     return copy_each(&c, v, n, argc > 1, dir, push_one, &p, err);
 }

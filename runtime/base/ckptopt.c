@@ -103,6 +103,17 @@ static int set_every(struct mu_ckpt_options *o, const char *v)
     return 0;
 }
 
+static int set_full(struct mu_ckpt_options *o, const char *v)
+{
+    const char *end;
+    uint64_t n;
+
+    if (number(v, 1000, &n, &end) || *end || !n)
+        return -1;
+    o->full = (uint32_t)n;
+    return 0;
+}
+
 static int text(char *to, size_t size, const char *v)
 {
     size_t n = strlen(v);
@@ -174,7 +185,7 @@ static const struct {
     const char *takes;
 } keys[] = {
     {"dir", set_dir, "a directory that all hosts share"},
-    {"interval", set_interval, "auto, a time such as 30, 30s, 2m, 1h, or a number of steps such as 100steps; not 0"},
+    {"interval", set_interval, "a time such as 30, 30s, 2m, 1h, a number of steps such as 100steps, or auto; not 0"},
     {"mtbf", set_mtbf, "the mean time between failures of one node, such as 3600h"},
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
     {"protect", set_protect, "none, mirror, or rs:K for K hosts that may be lost, 1 to 8"},
@@ -182,6 +193,7 @@ static const struct {
     {"store", set_store, "s3://BUCKET/PREFIX"},
     {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT, of the object store"},
     {"credentials", set_credentials, "the absolute path of a file like ~/.aws/credentials"},
+    {"full", set_full, "a number N, 1 to 1000: one of N checkpoints is sent to the store whole"},
     {"rate", set_rate, "bytes a second towards the object store such as 200M, at least 4k, or 0 for no limit"},
 };
 
@@ -204,7 +216,7 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
             return mu_err_set(
                 err, MUSTER_EARG,
                 "%s: unknown key \"%.60s\"; the keys are dir, interval, mtbf, keep, every, protect, store, "
-                "endpoint, credentials and rate",
+                "endpoint, credentials, full and rate",
                 where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,

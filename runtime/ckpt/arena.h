@@ -104,6 +104,7 @@ struct mu_arena_ship {
     struct mu_ckpt_place place;
     char url[600], endpoint[300], credentials[1024];
     uint64_t rate;
+    uint32_t full; /* each so many generations one without references; 1: none has any */
     /* The order's first part: the directory is empty, and is to have the newest generation of the store's. */
     _Atomic uint32_t fetch; /* MU_FETCH_; waited for */
     uint64_t fetched;       /* its number; 0: the store has none */

@@ -59,6 +59,7 @@ int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fet
     memcpy(s->endpoint, o->endpoint, sizeof s->endpoint);
     memcpy(s->credentials, o->credentials, sizeof s->credentials);
     s->rate = o->rate;
+    s->full = o->full;
     atomic_store(&s->fetch, n ? MU_FETCH_NONE : MU_FETCH_WANTED);
     atomic_store(&s->want, n ? list[0] : 0);
     atomic_store(&s->generation, 0);

@@ -1,4 +1,5 @@
-/* Makes a directory of checkpoints: generations DIR RANKS KIB SAVES. Each rank has KIB of its own, and they share as
+/* Makes a directory of checkpoints: generations DIR RANKS KIB SAVES [PERCENT]. PERCENT: so much changes from one to the
+ * next. Each rank has KIB of its own, and they share as
  * much again; the steps are 10, 20, ... */
 #include "tests/unit/ckpt_help.h"
 
@@ -7,10 +8,11 @@ int main(int argc, char **argv)
     struct world w;
     struct mu_err err = {0};
 
-    if (argc != 5)
+    if (argc < 5)
         return 2;
     int ranks = atoi(argv[2]), saves = atoi(argv[4]), rc;
     uint64_t n = (uint64_t)atoi(argv[3]) << 10, all = n * (uint64_t)ranks, seed = 7;
+    uint64_t percent = argc > 5 ? (uint64_t)atoi(argv[5]) : 100;
     unsigned char *data = malloc(all + n);
 
     if (ranks < 1 || ranks > RANKS || !data)
@@ -25,7 +27,7 @@ int main(int argc, char **argv)
             rc = add(&w.tensors[r], "shared", MUSTER_UINT8, 1, &n, NULL, NULL, data + all, MUSTER_REPLICATED, &err);
     }
     for (int i = 1; i <= saves && !rc; i++) {
-        for (uint64_t k = 0; k + 8 <= all + n; k += 8) {
+        for (uint64_t k = 0; k + 8 <= (all + n) * (i > 1 ? percent : 100) / 100; k += 8) {
             uint64_t v = rnd(&seed);
 
             memcpy(data + k, &v, 8);

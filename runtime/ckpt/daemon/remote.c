@@ -95,9 +95,14 @@ int mu_remote_check(const struct mu_remote *r, const struct mu_ckpt_commit *k, c
 {
     int rc = 0;
 
-    for (uint32_t i = 0; !rc && i < k->id.world; i++)
-        if (!(rc = check_one(r, &k->id, "man", i, k->votes[i].manifest, items, err)))
+    for (uint32_t i = 0; !rc && i < k->id.world; i++) {
+        char ref[24];
+
+        snprintf(ref, sizeof ref, "ref.%u", i);
+        if (!(rc = check_one(r, &k->id, "man", i, k->votes[i].manifest, items, err)) &&
+            !mu_remote_find(items, mu_remote_key(r, k->id.generation, k->id.epoch, k->id.nonce, ref).s))
             rc = check_one(r, &k->id, "seg", i, k->votes[i].segment, items, err);
+    }
     return rc;
 }
 
@@ -133,6 +138,51 @@ static int read_commit(struct mu_remote *r, const char *key, struct mu_remote_ge
     for (uint32_t i = 0; i < k.id.world; i++)
         g->bytes += k.votes[i].manifest + k.votes[i].segment;
     return 0;
+}
+
+/* What it builds on, and that this is there. */
+static int read_holders(struct mu_remote *r, const struct mu_s3_items *items, struct mu_remote_generation *g,
+                        struct mu_err *err)
+{
+    struct mu_refs_holder self = {.generation = g->generation, .epoch = g->epoch, .nonce = g->nonce};
+    struct mu_refs refs;
+    int rc;
+
+    if (!mu_remote_find(items, mu_remote_key(r, g->generation, g->epoch, g->nonce, "ref.0").s))
+        return 0;
+    if ((rc = mu_remote_refs(r, &self, 0, &refs, err)))
+        return rc == MUSTER_ENOCKPT ? MUSTER_ECORRUPT : rc;
+    g->incremental = true;
+    g->holders = MU_STEAL(refs.holders, NULL);
+    g->nholders = refs.nholders;
+    mu_refs_free(&refs);
+    for (uint32_t i = 0; i < g->nholders; i++) {
+        const struct mu_refs_holder *h = &g->holders[i];
+
+        if (!mu_remote_find(items, mu_remote_key(r, h->generation, h->epoch, h->nonce, "COMMIT").s))
+            return mu_err_set(err, MUSTER_ECORRUPT, "generation %" PRIu64 ", on which it builds, is gone",
+                              h->generation);
+    }
+    return 0;
+}
+
+const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generation *v, size_t n, uint64_t generation,
+                                                  uint32_t full)
+{
+    for (size_t i = 0; i < n; i++)
+        if (v[i].complete && v[i].generation < generation)
+            return v[i].incremental && v[i].nholders + 1 < full ? &v[i] : NULL;
+    return NULL;
+}
+
+void mu_remote_spare(const struct mu_remote_generation *v, size_t n, bool *gone)
+{
+    for (size_t i = 0; i < n; i++) /* holders of holders are in the list, too */
+        for (uint32_t k = 0; !gone[i] && k < v[i].nholders; k++)
+            for (size_t j = 0; j < n; j++)
+                if (v[j].generation == v[i].holders[k].generation && v[j].epoch == v[i].holders[k].epoch &&
+                    v[j].nonce == v[i].holders[k].nonce)
+                    gone[j] = false;
 }
 
 /* Newest first; of two with one number the one of the newer epoch. */
@@ -172,6 +222,11 @@ int mu_remote_list(struct mu_remote *r, struct mu_remote_generation **out, size_
         }
         if (!rc)
             rc = mu_remote_check(r, &g.commit, &items, &why);
+        if (!rc && (rc = read_holders(r, &items, &g, &why)) && rc != MUSTER_ECORRUPT && rc != MUSTER_EVERSION) {
+            free(g.commit.votes);
+            mu_remote_generations_free(v, found);
+            return mu_err_set(err, rc, "%s", why.text);
+        }
         g.pinned = mu_remote_find(&items, mu_remote_key(r, g.generation, g.epoch, g.nonce, "PIN").s) != NULL;
         g.complete = !rc;
         g.code = rc;
@@ -187,8 +242,10 @@ int mu_remote_list(struct mu_remote *r, struct mu_remote_generation **out, size_
 
 void mu_remote_generations_free(struct mu_remote_generation *v, size_t n)
 {
-    for (size_t i = 0; v && i < n; i++)
+    for (size_t i = 0; v && i < n; i++) {
         free(v[i].commit.votes);
+        free(v[i].holders);
+    }
     free(v);
 }
 

@@ -1,20 +1,25 @@
 /* Generations in an object store, as docs/formats.md lays them out below s3://BUCKET/PREFIX:
  *   g<N>.a<epoch>.<nonce>/  man.<rank>, seg.<rank>, COMMIT as the last one, maybe PIN
- * The files are those of the directory, byte for byte. Epoch and nonce in the key keep the parts of different writers
- * apart, so that a commit needs no conditional request: what has a COMMIT is whole. */
+ * or, of an incremental one, ref.<rank> and inc.<rank> instead of seg.<rank> (refs.h). Else the files are those of the
+ * directory, byte for byte. Epoch and nonce in the key keep the parts of different writers apart, so that a commit
+ * needs no conditional request: what has a COMMIT is whole. */
 #ifndef MU_CKPT_REMOTE_H
 #define MU_CKPT_REMOTE_H
 
+#include "runtime/ckpt/daemon/refs.h"
 #include "runtime/ckpt/daemon/s3.h"
 #include "runtime/ckpt/store.h"
 
 struct mu_remote;
+struct mu_remote_generation;
 /* How it is done, and who is told. */
 struct mu_remote_way {
-    unsigned lanes;                      /* connections, 1..64 */
-    uint64_t part;                       /* bytes of a part of an upload, 5 MiB..1 GiB */
-    bool read_back;                      /* push: all of it, before it is committed */
-    int (*bytes)(void *arg, uint64_t n); /* so many more are done; not 0: EABORTED */
+    unsigned lanes;                          /* connections, 1..64 */
+    uint64_t part;                           /* bytes of a part of an upload, 5 MiB..1 GiB */
+    bool incremental;                        /* push: with references, */
+    const struct mu_remote_generation *base; /* to what this one has; NULL: to nothing */
+    bool read_back;                          /* push: all of it, before it is committed */
+    int (*bytes)(void *arg, uint64_t n);     /* so many more are done; not 0: EABORTED */
     void *arg;
 };
 struct mu_remote_done {
@@ -26,6 +31,9 @@ struct mu_remote_generation {
     struct mu_ckpt_commit commit; /* votes: malloc'ed, NULL when COMMIT cannot be used */
     uint64_t generation, epoch, nonce, bytes;
     bool complete, pinned;
+    bool incremental;               /* an incremental one, or a full one of that kind */
+    struct mu_refs_holder *holders; /* what it cannot be read without; malloc'ed */
+    uint32_t nholders;
     int code; /* 0, or why it is not complete */
     char why[300];
 };
@@ -37,6 +45,12 @@ void mu_remote_close(struct mu_remote *); /* NULL is fine */
  * mu_remote_generations_free. */
 int mu_remote_list(struct mu_remote *, struct mu_remote_generation **v, size_t *n, struct mu_err *);
 void mu_remote_generations_free(struct mu_remote_generation *, size_t n);
+/* What an incremental push of this generation builds on: the newest older one, or NULL when there is none of the kind,
+ * or when that would make more than `full` of them in a row. */
+const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generation *, size_t n, uint64_t generation,
+                                                  uint32_t full);
+/* Which of them may go: gone[i] is set where that is wanted, and cleared where one that stays is built on it. */
+void mu_remote_spare(const struct mu_remote_generation *, size_t n, bool *gone);
 
 /* A generation of a directory. What is there already, of a push that was broken off, is not sent again. All that is
  * sent is compared with its CRCs first, and committed once the store has all of it. EEPOCH: the store has another

@@ -1,4 +1,4 @@
-/* Shared by remote.c, remote_push.c and remote_pull.c. */
+/* Shared by remote.c, remote_push.c, remote_pull.c and remote_inc.c. */
 #ifndef MU_CKPT_REMOTE_PRIV_H
 #define MU_CKPT_REMOTE_PRIV_H
 
@@ -40,8 +40,29 @@ int mu_remote_tick(void *meter);
 int mu_remote_read_segment(struct mu_lanes *, struct mu_remote_meter *, const char *key,
                            const struct mu_ckpt_manifest *, int fd, const char *path, struct mu_err *);
 /* All segments of a generation, and its manifests; nothing is kept. */
-int mu_remote_read_all(struct mu_remote *, const struct mu_ckpt_commit *, struct mu_lanes *, struct mu_remote_meter *,
-                       struct mu_err *);
+int mu_remote_read_all(struct mu_remote *, const struct mu_ckpt_commit *, bool incremental, struct mu_lanes *,
+                       struct mu_remote_meter *, struct mu_err *);
+
+/* --- incremental generations: remote_inc.c --- */
+
+/* Sending one. */
+struct mu_remote_inc {
+    struct mu_remote *r;
+    struct mu_lanes *lanes;
+    struct mu_remote_meter *meter;
+    const char *gendir;
+    const struct mu_s3_items *items;         /* what the store has of it */
+    uint64_t part;                           /* bytes; the lanes' buffers are as large */
+    const struct mu_remote_generation *base; /* NULL: a full one */
+};
+int mu_remote_inc_push(const struct mu_remote_inc *, const struct mu_ckpt_manifest *, struct mu_err *);
+/* That what it builds on is still there. */
+int mu_remote_inc_check(struct mu_remote *, const struct mu_remote_generation *base, struct mu_err *);
+/* As mu_remote_read_segment. */
+int mu_remote_inc_read(struct mu_remote *, struct mu_lanes *, struct mu_remote_meter *, const struct mu_ckpt_manifest *,
+                       int fd, const char *path, struct mu_err *);
+/* ref.<rank>; ENOCKPT: it is no incremental one. */
+int mu_remote_refs(struct mu_remote *, const struct mu_refs_holder *, uint32_t rank, struct mu_refs *, struct mu_err *);
 #define MU_REMOTE_CHUNK (16u << 20) /* of what is read at once; lanes that read need such a buffer */
 
 #endif

@@ -106,7 +106,7 @@ int mu_remote_read_segment(struct mu_lanes *lanes, struct mu_remote_meter *meter
 
 /* --- without keeping ---------------------------------------------------------------------------------------------- */
 
-int mu_remote_read_all(struct mu_remote *r, const struct mu_ckpt_commit *k, struct mu_lanes *lanes,
+int mu_remote_read_all(struct mu_remote *r, const struct mu_ckpt_commit *k, bool incremental, struct mu_lanes *lanes,
                        struct mu_remote_meter *meter, struct mu_err *err)
 {
     int rc = 0;
@@ -126,7 +126,8 @@ int mu_remote_read_all(struct mu_remote *r, const struct mu_ckpt_commit *k, stru
         atomic_fetch_add(&meter->done, n);
         snprintf(name, sizeof name, "seg.%u", i);
         key = mu_remote_key(r, k->id.generation, k->id.epoch, k->id.nonce, name);
-        rc = mu_remote_read_segment(lanes, meter, key.s, &m, -1, key.s, err);
+        rc = incremental ? mu_remote_inc_read(r, lanes, meter, &m, -1, key.s, err)
+                         : mu_remote_read_segment(lanes, meter, key.s, &m, -1, key.s, err);
         mu_ckpt_manifest_free(&m);
     }
     return rc == MUSTER_ENOCKPT ? MUSTER_ECORRUPT : rc;
@@ -147,7 +148,7 @@ int mu_remote_verify(struct mu_remote *r, const struct mu_remote_generation *g, 
 
     if (rc || (rc = mu_lanes_open(&r->conf, way->lanes, MU_REMOTE_CHUNK, mu_remote_tick, &meter, &lanes, err)))
         return rc;
-    rc = mu_remote_read_all(r, &g->commit, lanes, &meter, err);
+    rc = mu_remote_read_all(r, &g->commit, g->incremental, lanes, &meter, err);
     mu_lanes_close(lanes);
     return rc;
 }
@@ -218,7 +219,9 @@ static int pull_segment(struct pull *p, const struct mu_ckpt_manifest *m, struct
         if (io->reserve(io, fd, (off_t)m->segment) && errno == ENOSPC)
             return mu_err_errno(err, MUSTER_ENOSPC, "reserve %" PRIu64 " bytes for %s", m->segment, path.s);
     }
-    if ((rc = mu_remote_read_segment(p->lanes, &p->meter, key_of(p, name).s, m, fd, path.s, err)))
+    rc = p->g->incremental ? mu_remote_inc_read(p->r, p->lanes, &p->meter, m, fd, path.s, err)
+                           : mu_remote_read_segment(p->lanes, &p->meter, key_of(p, name).s, m, fd, path.s, err);
+    if (rc)
         return rc;
     return io->fsync(io, fd) ? mu_err_errno(err, 0, "sync %s", path.s) : 0;
 }

@@ -318,6 +318,13 @@ static int look_for_others(struct push *p, struct mu_err *err)
 
 static int push_parts(struct push *p, struct mu_err *err)
 {
+    const struct mu_remote_inc inc = {.r = p->r,
+                                      .lanes = p->lanes,
+                                      .meter = &p->meter,
+                                      .gendir = p->gendir,
+                                      .items = &p->items,
+                                      .part = p->buffer,
+                                      .base = p->way->base};
     int rc = 0, late;
 
     for (uint32_t r = 0; !rc && r < p->commit.id.world; r++) {
@@ -327,7 +334,7 @@ static int push_parts(struct push *p, struct mu_err *err)
         snprintf(name, sizeof name, "man.%u", r);
         if ((rc = mu_ckpt_store_manifest(p->gendir, &p->commit.id, r, &p->commit.votes[r], &m, err)))
             break;
-        if (!(rc = push_segment(p, &m, err)))
+        if (!(rc = p->way->incremental ? mu_remote_inc_push(&inc, &m, err) : push_segment(p, &m, err)))
             rc = push_file(p, name, false, err);
         mu_ckpt_manifest_free(&m);
     }
@@ -376,7 +383,9 @@ static int push(struct push *p, struct mu_err *err)
     mu_s3_items_free(&p->items);
     if (!(rc = mu_s3_list(p->r->s, mine.s, &p->items, err)) &&
         !(rc = mu_remote_check(p->r, &p->commit, &p->items, err)) &&
-        !(rc = p->way->read_back ? mu_remote_read_all(p->r, &p->commit, p->lanes, &p->meter, err) : 0))
+        !(rc = p->way->incremental ? mu_remote_inc_check(p->r, p->way->base, err) : 0) &&
+        !(rc = p->way->read_back ? mu_remote_read_all(p->r, &p->commit, p->way->incremental, p->lanes, &p->meter, err)
+                                 : 0))
         rc = commit(p, err);
     return fault(rc, err);
 }
@@ -397,6 +406,9 @@ int mu_remote_push(struct mu_remote *r, const char *dir, uint64_t generation, co
 
         buffer = need > buffer ? need : buffer;
     }
+    if (way->incremental && buffer < way->part) /* parts of one size, of what has no size yet */
+        buffer = way->part;
+    p.buffer = (size_t)buffer;
     if (way->read_back && buffer < MU_REMOTE_CHUNK)
         buffer = MU_REMOTE_CHUNK;
     if (!(rc = mu_lanes_open(&r->conf, way->lanes, (size_t)buffer, mu_remote_tick, &p.meter, &p.lanes, err))) {

@@ -35,6 +35,7 @@ struct mu_ship {
     struct mu_ckpt_place place;
     char url[600], endpoint[300], credentials[1024];
     uint64_t rate;
+    uint32_t full;
     struct mu_remote *remote;
     uint64_t skip;            /* a generation that cannot be read: not tried again */
     uint64_t paced_at, paced; /* since when so many bytes went */
@@ -199,7 +200,7 @@ static int retain(struct mu_ship *w, uint64_t shipped, struct mu_err *err)
     struct mu_remote_generation *v = NULL;
     size_t n = 0, swept;
     uint32_t good = 0;
-    bool there = false;
+    bool there = false, *gone = NULL;
     int rc = mu_remote_list(w->remote, &v, &n, err);
 
     for (size_t i = 0; !rc && i < n; i++)
@@ -207,21 +208,25 @@ static int retain(struct mu_ship *w, uint64_t shipped, struct mu_err *err)
     if (!rc && !there)
         rc = mu_err_set(err, MUSTER_EIO, "generation %" PRIu64 " was sent, and is not in the list of what is there",
                         shipped);
+    if (!rc && !(gone = calloc(n + 1, sizeof *gone)))
+        rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     for (size_t i = 0; !rc && i < n; i++) {
         const struct mu_remote_generation *g = &v[i];
 
         if (g->pinned)
             continue;
-        if (good < w->place.keep) {
+        if (good < w->place.keep)
             good += g->complete;
-            continue;
-        }
-        if (g->generation >= shipped || g->code == MUSTER_EVERSION ||
-            mu_ckpt_kept_for_ever(g->generation, w->place.every))
-            continue;
-        if (!(rc = mu_ckpt_store_fence(&w->place, err)))
-            rc = mu_remote_remove(w->remote, g, err);
+        else
+            gone[i] = g->generation < shipped && g->code != MUSTER_EVERSION &&
+                      !mu_ckpt_kept_for_ever(g->generation, w->place.every);
     }
+    if (!rc)
+        mu_remote_spare(v, n, gone);
+    for (size_t i = 0; !rc && i < n; i++)
+        if (gone[i] && !(rc = mu_ckpt_store_fence(&w->place, err)))
+            rc = mu_remote_remove(w->remote, &v[i], err);
+    free(gone);
     mu_remote_generations_free(v, n);
     return rc ? rc : mu_remote_sweep(w->remote, shipped, false, &swept, err);
 }
@@ -267,11 +272,19 @@ static int send_one(struct mu_ship *w, uint64_t generation, uint64_t step, struc
 {
     struct mu_remote_way way = way_of(w);
     struct mu_remote_done done = {0};
+    struct mu_remote_generation *v = NULL;
+    size_t n = 0;
     int rc = mu_ckpt_store_hold(&w->place, generation, true, err);
 
     if (rc || (rc = reach(w, err)))
         return rc;
-    rc = mu_remote_push(w->remote, w->place.dir, generation, &way, &done, err);
+    if (w->full > 1 && !(rc = mu_remote_list(w->remote, &v, &n, err))) {
+        way.incremental = true;
+        way.base = mu_remote_base(v, n, generation, w->full);
+    }
+    if (!rc)
+        rc = mu_remote_push(w->remote, w->place.dir, generation, &way, &done, err);
+    mu_remote_generations_free(v, n);
     atomic_fetch_add(&w->s->retries, done.retries);
     if (rc == MUSTER_ECORRUPT)
         w->skip = generation;
@@ -361,6 +374,7 @@ static bool take_order(struct mu_ship *w, uint32_t seq)
     memcpy(w->endpoint, s->endpoint, sizeof w->endpoint);
     memcpy(w->credentials, s->credentials, sizeof w->credentials);
     w->rate = s->rate;
+    w->full = s->full;
     w->seq = seq;
     atomic_thread_fence(memory_order_acquire);
     return !over(w) && memchr(w->url, 0, sizeof w->url) && memchr(w->endpoint, 0, sizeof w->endpoint) &&

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Incremental generations in an object store: what has not changed is not sent again, and nothing goes that others need.
+. "$(dirname "$0")/../lib.sh"
+grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
+s3=$tmp/s3 dir=$tmp/ckpt url=s3://bucket/inc
+mkdir "$s3"
+python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
+server=$!
+trap 'kill $server 2>/dev/null; tap_exit' EXIT
+wait_for 10 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
+unset "${!AWS_@}"
+AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
+export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
+ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
+objects() { find "$s3/objects" -type f -name "*$1*" | wc -l; }
+push() { ckpt push --incremental --json "$@"; }
+same() { # GENERATION: comes back byte for byte
+    rm -rf "$tmp/back"
+    ckpt pull $url "$tmp/back" "$1"
+    diff -r "$dir/g0000000$1" "$tmp/back/g0000000$1" >/dev/null
+    ok $? "generation $1 comes back as it was" || note "$out" "$err"
+}
+gen="$B/tests/fault/generations"
+"$gen" "$dir" 2 6000 4 20
+ok $? "four generations, of which each shares most with the one before"
+
+push --part-size 5M "$dir" $url 1
+is "$rc $(json "d['generations'][0]['moved_bytes'] > 17e6") $(grep -c 'PUT.*inc.*partNumber=' "$s3/log")" "0 True 4" "the first is sent whole, in parts" || note "$err"
+push "$dir" $url 2
+is "$rc $(json "1e6 < d['generations'][0]['moved_bytes'] < 6e6, d['generations'][0]['there_bytes'] > 12e6")" "0 True True" \
+    "the second less what the first has" || note "$out" "$err"
+push "$dir" $url 3
+is "$rc $(json "d['generations'][0]['moved_bytes'] < 6e6") $(objects seg.)" "0 True 0" "and the third" || note "$out" "$err"
+push "$dir" $url 3
+is "$rc $(json "d['generations'][0]['moved_bytes'] < 100000")" "0 True" "once more: nothing to send" || note "$out" "$err"
+same 1
+same 3
+ckpt verify $url
+is "$rc $(grep -c ' verified' <<<"$out")" "0 3" "verify follows the references" || note "$out" "$err"
+
+ckpt prune --keep 1 $url
+is "$rc $out" "0 " "prune leaves what the newest is made of"
+ckpt push "$dir" $url 4
+ckpt prune --keep 1 $url
+like "$rc $out" '^0 .*generation 3.*generation 1' "a whole one needs none of them"
+is "$(objects inc.)" 0 "and all are gone"
+same 4
+
+rm -f "$s3"/objects/* "$s3"/meta/*
+for g in 1 2 3; do push "$dir" $url $g; done
+printf '\xff' | dd of="$(ls "$s3"/objects/*g00000001*inc.0)" bs=1 seek=9000000 conv=notrunc status=none
+ckpt verify $url 3
+like "$rc $out" '^1 .*inc.0 in the store is damaged' "damage in one is found by those that need it" || note "$out" "$err"
+rm "$s3"/objects/*g00000001*COMMIT
+ckpt list $url
+like "$out" ' 3 .*generation 1, on which it builds, is gone' "list says what is missing" || note "$out"
+ckpt pull $url "$tmp/none"
+is "$rc" 1 "and nothing comes of it" || note "$out"
+push "$dir" $url 4
+is "$rc $(json "d['generations'][0]['moved_bytes'] > 17e6")" "0 True" "the next is whole again" || note "$out" "$err"
+same 4
+
+# a running job: the replicated tensor of 2.7 MiB changes at each step, the rest is small
+dir=$tmp/job url=s3://bucket/job
+job() { run_cmd timeout 60 "$muster" run -n 2 --oversubscribe --ckpt-dir "$dir" --ckpt "store=$url,full=3,interval=5steps" "$B/tests/mpi/ckpt" "$@"; }
+job train 30 keep=2
+is "$rc $(objects seg.) $(($(objects ref.) > 2))" "0 0 1" "full=3: a job's generations are incremental" || note "$out" "$err"
+rm -rf "$dir"
+job train 40 keep=2
+like "$rc $out" '^0 .*restored step 30 bit by bit' "and one resumes from them" || note "$out" "$err"
+ckpt verify $url
+is "$rc" 0 "what is left is whole" || note "$out"
+done_testing
