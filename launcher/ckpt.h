@@ -12,7 +12,7 @@ struct mu_ckpt_opts {
     bool json, dry, quiet, all, read_back, incremental;
     uint64_t keep, every, generation;
     const char *step;
-    const char *endpoint, *credentials; /* of an object store */
+    const char *endpoint, *credentials, *key; /* of an object store */
     uint64_t patience, part;
     int lanes;
 };

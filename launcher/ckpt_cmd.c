@@ -52,6 +52,7 @@
          0,                                                                                                            \
          0,                                                                                                            \
          NULL},                                                                                                        \
+        {"key", 0, MU_OPT_STRING, AT(key), "FILE", "with keys that encrypt what lies there", NULL, 0, 0, NULL},        \
     {                                                                                                                  \
         "timeout", 0, MU_OPT_DURATION, AT(patience), "TIME", "for which a request may fail (60s)", NULL, 0, 0, NULL    \
     }

@@ -22,7 +22,8 @@ static void close_remote(struct mu_remote **r)
 
 static int open_remote(const char *url, const struct mu_ckpt_opts *o, struct mu_remote **r, struct mu_err *err)
 {
-    struct mu_s3_given given = {.endpoint = o->endpoint, .credentials = o->credentials, .patience = o->patience};
+    struct mu_s3_given given = {
+        .endpoint = o->endpoint, .credentials = o->credentials, .key = o->key, .patience = o->patience};
 
     if (o->part && (o->part < PART_MIN || o->part > PART_MAX))
         return mu_err_set(err, MUSTER_EARG, "--part-size is 5M to 1G");

@@ -145,6 +145,11 @@ static int set_credentials(struct mu_ckpt_options *o, const char *v)
     return *v == '/' ? text(o->credentials, sizeof o->credentials, v) : -1;
 }
 
+static int set_key(struct mu_ckpt_options *o, const char *v)
+{
+    return *v == '/' ? text(o->key, sizeof o->key, v) : -1;
+}
+
 static int set_rate(struct mu_ckpt_options *o, const char *v)
 {
     static const char units[] = "kmg";
@@ -193,6 +198,7 @@ static const struct {
     {"store", set_store, "s3://BUCKET/PREFIX"},
     {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT, of the object store"},
     {"credentials", set_credentials, "the absolute path of a file like ~/.aws/credentials"},
+    {"key", set_key, "the absolute path of a file with encryption keys"},
     {"full", set_full, "a number N, 1 to 1000: one of N checkpoints is sent to the store whole"},
     {"rate", set_rate, "bytes a second towards the object store such as 200M, at least 4k, or 0 for no limit"},
 };
@@ -216,7 +222,7 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
             return mu_err_set(
                 err, MUSTER_EARG,
                 "%s: unknown key \"%.60s\"; the keys are dir, interval, mtbf, keep, every, protect, store, "
-                "endpoint, credentials, full and rate",
+                "endpoint, credentials, key, full and rate",
                 where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,

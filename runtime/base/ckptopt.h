@@ -22,8 +22,9 @@ struct mu_ckpt_options {
     char store[600];        /* "s3://BUCKET/PREFIX"; "": none */
     char endpoint[300];     /* of the store; "": as the AWS tools find it */
     char credentials[1024]; /* absolute; "": the same */
-    uint32_t full;          /* of so many generations in the store one is whole by itself; 0, 1: each */
-    uint64_t rate;          /* bytes a second towards the store; 0: as many as there can be */
+    char key[1024]; /* absolute, of a file with keys that encrypt what lies in the store; "": it is not encrypted */
+    uint32_t full;  /* of so many generations in the store one is whole by itself; 0, 1: each */
+    uint64_t rate;  /* bytes a second towards the store; 0: as many as there can be */
 };
 
 /* The defaults, overlaid in this order by dir_env (MUSTER_CKPT_DIR), options_env (MUSTER_CKPT) and options (the

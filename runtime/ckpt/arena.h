@@ -102,7 +102,7 @@ enum { MU_FETCH_NONE, MU_FETCH_WANTED, MU_FETCH_DONE, MU_FETCH_FAILED };
 struct mu_arena_ship {
     _Atomic uint32_t set; /* grows with each order, odd while it is written; 0: there is none */
     struct mu_ckpt_place place;
-    char url[600], endpoint[300], credentials[1024];
+    char url[600], endpoint[300], credentials[1024], key[1024];
     uint64_t rate;
     uint32_t full; /* each so many generations one without references; 1: none has any */
     /* The order's first part: the directory is empty, and is to have the newest generation of the store's. */

@@ -58,6 +58,7 @@ int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fet
     memcpy(s->url, o->store, sizeof s->url);
     memcpy(s->endpoint, o->endpoint, sizeof s->endpoint);
     memcpy(s->credentials, o->credentials, sizeof s->credentials);
+    memcpy(s->key, o->key, sizeof s->key);
     s->rate = o->rate;
     s->full = o->full;
     atomic_store(&s->fetch, n ? MU_FETCH_NONE : MU_FETCH_WANTED);

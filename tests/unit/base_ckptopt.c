@@ -42,6 +42,7 @@ int main(void)
         {"endpoint=ftp://h", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "https://HOST"},
         {"credentials=key", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "absolute path"},
         {"rate=100", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "at least 4k"},
+        {"key=k", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "absolute path"},
         {"full=0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "1 to 1000"},
         {"rate=5x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "200M"},
         {"every=-1", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "each Nth"},

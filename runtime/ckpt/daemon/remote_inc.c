@@ -86,13 +86,14 @@ struct part {
     const char *key, *upload; /* upload NULL: all of the object */
     char *etag;
     uint32_t number;
+    uint64_t at;
     size_t n;
 };
 
 static int send_part(struct mu_s3 *s, unsigned char *buf, void *arg, struct mu_err *err)
 {
     struct part *p = arg;
-    int rc = p->upload ? mu_s3_upload_part(s, p->key, p->upload, p->number, buf, p->n, p->etag, err)
+    int rc = p->upload ? mu_s3_upload_part(s, p->key, p->upload, p->number, p->at, buf, p->n, p->etag, err)
                        : mu_s3_put(s, p->key, buf, p->n, NULL, err);
 
     if (!rc) {
@@ -104,7 +105,8 @@ static int send_part(struct mu_s3 *s, unsigned char *buf, void *arg, struct mu_e
 
 static int flush(struct pack *k, bool last, struct mu_err *err)
 {
-    struct part part = {.meter = k->inc->meter, .key = k->key.s, .number = k->nparts + 1, .n = k->used};
+    struct part part = {
+        .meter = k->inc->meter, .key = k->key.s, .number = k->nparts + 1, .at = k->nparts * k->inc->part, .n = k->used};
     int rc;
 
     if (!k->buf)

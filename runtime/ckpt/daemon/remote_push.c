@@ -70,6 +70,7 @@ struct piece {
     const char *key, *upload;
     char *etag; /* set; beforehand what the store has of it, or "" */
     uint32_t part;
+    uint64_t at;
     size_t n;
 };
 
@@ -83,7 +84,7 @@ static int send_piece(struct mu_s3 *s, unsigned char *buf, void *arg, struct mu_
         atomic_fetch_add(&p->meter->there, p->n);
     } else {
         rc = p->whole ? mu_s3_put(s, p->whole->key.s, buf, p->n, p->whole->meta, err)
-                      : mu_s3_upload_part(s, p->key, p->upload, p->part, buf, p->n, p->etag, err);
+                      : mu_s3_upload_part(s, p->key, p->upload, p->part, p->at, buf, p->n, p->etag, err);
         if (!rc)
             atomic_fetch_add(&p->meter->moved, p->n);
     }
@@ -114,6 +115,8 @@ static void segment_free(struct segment *g)
 static uint64_t part_size(uint64_t bytes, uint64_t wish)
 {
     uint64_t least = (bytes / PARTS_MAX + MIB) / MIB * MIB;
+
+    wish = (wish + MIB - 1) / MIB * MIB; /* whole pieces of encryption */
 
     return wish > least ? wish : least;
 }
@@ -184,6 +187,7 @@ static int send_parts(struct push *p, struct segment *g, struct check *c, struct
                               .upload = g->upload,
                               .etag = g->etags[i],
                               .part = (uint32_t)i + 1,
+                              .at = at,
                               .n = g->bytes - at < g->part ? (size_t)(g->bytes - at) : (size_t)g->part};
         unsigned char *buf;
         uint64_t damage;
@@ -407,7 +411,7 @@ int mu_remote_push(struct mu_remote *r, const char *dir, uint64_t generation, co
         buffer = need > buffer ? need : buffer;
     }
     if (way->incremental && buffer < way->part) /* parts of one size, of what has no size yet */
-        buffer = way->part;
+        buffer = part_size(0, way->part);
     p.buffer = (size_t)buffer;
     if (way->read_back && buffer < MU_REMOTE_CHUNK)
         buffer = MU_REMOTE_CHUNK;

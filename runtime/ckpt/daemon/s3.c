@@ -12,12 +12,79 @@
 
 #define auto_reply __attribute__((cleanup(mu_s3_reply_free)))
 
+#define TRIES 3 /* of a range that comes otherwise than it was encrypted */
+
+static const struct mu_seal_keys *seal_of(const struct mu_s3 *s)
+{
+    const struct mu_s3_conf *c = mu_s3_conf_of(s);
+
+    return c->seal.n ? &c->seal : NULL;
+}
+
+/* What is sent: data itself, or encrypted in *mem, for free. */
+static int sealed(struct mu_s3 *s, const char *key, uint64_t at, const void **data, size_t *n, unsigned char **mem,
+                  struct mu_err *err)
+{
+    const struct mu_seal_keys *keys = seal_of(s);
+    int rc;
+
+    if (!keys || !*n)
+        return 0;
+    if (!(*mem = malloc(mu_seal_size(*n))))
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to encrypt %zu bytes", *n);
+    if ((rc = mu_seal(keys, key, at / MU_SEAL_PIECE, *data, *n, *mem, err)))
+        return rc;
+    *data = *mem;
+    *n = mu_seal_size(*n);
+    return 0;
+}
+
+static uint64_t plain(const struct mu_s3 *s, uint64_t bytes)
+{
+    return seal_of(s) ? mu_seal_plain(bytes) : bytes;
+}
+
 int mu_s3_put(struct mu_s3 *s, const char *key, const void *data, size_t n, const char *meta, struct mu_err *err)
 {
     auto_reply struct mu_s3_reply y = {0};
+    mu_auto_free unsigned char *mem = NULL;
+    int rc = sealed(s, key, 0, &data, &n, &mem, err);
     struct mu_s3_request r = {.method = "PUT", .key = key, .query = "", .body = data, .n = n, .meta = meta};
 
-    return mu_s3_perform(s, &r, &y, err);
+    return rc ? rc : mu_s3_perform(s, &r, &y, err);
+}
+
+/* Whole pieces are fetched; the object's last one may be shorter. */
+static int get_sealed(struct mu_s3 *s, const char *key, uint64_t from, unsigned char *buf, size_t n, struct mu_err *err)
+{
+    uint64_t first = from / MU_SEAL_PIECE, pieces = (from + n - 1) / MU_SEAL_PIECE - first + 1;
+    size_t room = (size_t)pieces * (MU_SEAL_PIECE + MU_SEAL_MORE), skip = (size_t)(from - first * MU_SEAL_PIECE), got;
+    mu_auto_free unsigned char *in = malloc(room), *out = malloc(room);
+    int rc = 0;
+
+    if (!in || !out)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to decrypt %zu bytes", n);
+    for (int i = 0; i < TRIES; i++) {
+        auto_reply struct mu_s3_reply y = {0};
+        struct mu_s3_request r = {.method = "GET",
+                                  .key = key,
+                                  .query = "",
+                                  .ranged = true,
+                                  .fewer = true,
+                                  .from = first * (MU_SEAL_PIECE + MU_SEAL_MORE),
+                                  .into = in,
+                                  .room = room};
+
+        if ((rc = mu_s3_perform(s, &r, &y, err)))
+            return rc;
+        if (!(rc = mu_unseal(seal_of(s), key, first, in, y.got, out, &got, err)) && got < skip + n)
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "%.300s ends before byte %" PRIu64, key, from + n);
+        if (!rc)
+            break;
+    }
+    if (!rc)
+        memcpy(buf, out + skip, n);
+    return rc;
 }
 
 int mu_s3_get(struct mu_s3 *s, const char *key, uint64_t from, void *buf, size_t n, struct mu_err *err)
@@ -26,17 +93,36 @@ int mu_s3_get(struct mu_s3 *s, const char *key, uint64_t from, void *buf, size_t
     struct mu_s3_request r = {
         .method = "GET", .key = key, .query = "", .ranged = true, .from = from, .into = buf, .room = n};
 
+    if (n && seal_of(s))
+        return get_sealed(s, key, from, buf, n, err);
     return n ? mu_s3_perform(s, &r, &y, err) : 0;
 }
 
 int mu_s3_get_all(struct mu_s3 *s, const char *key, size_t max, unsigned char **buf, size_t *n, struct mu_err *err)
 {
     auto_reply struct mu_s3_reply y = {0};
-    struct mu_s3_request r = {.method = "GET", .key = key, .query = "", .room = max};
+    struct mu_s3_request r = {
+        .method = "GET", .key = key, .query = "", .room = seal_of(s) ? (size_t)mu_seal_size(max) : max};
     int rc = mu_s3_perform(s, &r, &y, err);
 
     if (rc)
         return rc;
+    if (seal_of(s)) {
+        mu_auto_free unsigned char *out = malloc(y.body.len + 1);
+        size_t got = 0;
+
+        if (!out)
+            return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+        if ((rc = mu_unseal(seal_of(s), key, 0, (const unsigned char *)y.body.data, y.body.len, out, &got, err)))
+            return rc;
+        out[got] = 0;
+        *n = got;
+        *buf = MU_STEAL(out, NULL);
+        return 0;
+    }
+    if (mu_seal_is(y.body.data, y.body.len))
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "%.300s is encrypted: name the key file (--key FILE, or key=FILE of a job)", key);
     *n = y.body.len;
     mu_buf_putc(&y.body, 0);
     *buf = (unsigned char *)mu_buf_take(&y.body);
@@ -51,7 +137,7 @@ int mu_s3_head(struct mu_s3 *s, const char *key, uint64_t *bytes, char meta[MU_S
 
     if (rc)
         return rc;
-    *bytes = y.length;
+    *bytes = plain(s, y.length);
     memcpy(meta, y.meta, MU_S3_META_MAX);
     return 0;
 }
@@ -154,6 +240,8 @@ int mu_s3_list(struct mu_s3 *s, const char *prefix, struct mu_s3_items *out, str
     int rc = pages(s, NULL, "ListBucketResult", list_query, prefix, out, err);
 
     for (size_t i = 0; !rc && i < out->n; i++)
+        out->v[i].bytes = plain(s, out->v[i].bytes);
+    for (size_t i = 0; !rc && i < out->n; i++)
         if (!out->v[i].key) {
             mu_s3_items_free(out);
             rc = mu_err_set(err, MUSTER_EIO, "the store lists an object without a key");
@@ -187,7 +275,11 @@ static void parts_query(struct mu_buf *q, const struct mu_s3_answer *last, const
 
 int mu_s3_parts(struct mu_s3 *s, const char *key, const char *upload, struct mu_s3_items *out, struct mu_err *err)
 {
-    return pages(s, key, "ListPartsResult", parts_query, upload, out, err);
+    int rc = pages(s, key, "ListPartsResult", parts_query, upload, out, err);
+
+    for (size_t i = 0; !rc && i < out->n; i++)
+        out->v[i].bytes = plain(s, out->v[i].bytes);
+    return rc;
 }
 
 /* --- objects in parts --------------------------------------------------------------------------------------------- */
@@ -206,12 +298,16 @@ int mu_s3_upload_begin(struct mu_s3 *s, const char *key, const char *meta, char 
     return 0;
 }
 
-int mu_s3_upload_part(struct mu_s3 *s, const char *key, const char *upload, uint32_t part, const void *data, size_t n,
-                      char etag[MU_S3_ETAG_MAX], struct mu_err *err)
+int mu_s3_upload_part(struct mu_s3 *s, const char *key, const char *upload, uint32_t part, uint64_t at,
+                      const void *data, size_t n, char etag[MU_S3_ETAG_MAX], struct mu_err *err)
 {
     auto_reply struct mu_s3_reply y = {0};
     mu_auto_buf struct mu_buf q = {0};
-    int rc;
+    mu_auto_free unsigned char *mem = NULL;
+    int rc = sealed(s, key, at, &data, &n, &mem, err);
+
+    if (rc)
+        return rc;
 
     mu_buf_appendf(&q, "partNumber=%u", part);
     add_part(&q, "uploadId", upload);

@@ -23,7 +23,8 @@ void mu_s3_close(struct mu_s3 *); /* NULL is fine */
 /* Requests that were made again so far. */
 uint64_t mu_s3_retries(const struct mu_s3 *);
 
-/* Keys are whole, not below the prefix. meta: kept with the object as x-amz-meta-muster, NULL: none. */
+/* With conf.seal all objects are encrypted (seal.h), and lengths are those of what they hold. Keys are whole, not below
+ * the prefix. meta: kept with the object as x-amz-meta-muster, NULL: none. */
 int mu_s3_put(struct mu_s3 *, const char *key, const void *data, size_t n, const char *meta, struct mu_err *);
 /* Exactly n bytes from an offset on. ECORRUPT: the object ends before. */
 int mu_s3_get(struct mu_s3 *, const char *key, uint64_t from, void *buf, size_t n, struct mu_err *);
@@ -43,8 +44,9 @@ int mu_s3_list(struct mu_s3 *, const char *prefix, struct mu_s3_items *, struct 
 
 /* An object in parts, each but the last one of 5 MiB or more, at most 10000. */
 int mu_s3_upload_begin(struct mu_s3 *, const char *key, const char *meta, char **upload, struct mu_err *);
-int mu_s3_upload_part(struct mu_s3 *, const char *key, const char *upload, uint32_t part, const void *, size_t n,
-                      char etag[MU_S3_ETAG_MAX], struct mu_err *);
+/* at: its offset in the object; with encryption a multiple of MU_SEAL_PIECE. */
+int mu_s3_upload_part(struct mu_s3 *, const char *key, const char *upload, uint32_t part, uint64_t at, const void *,
+                      size_t n, char etag[MU_S3_ETAG_MAX], struct mu_err *);
 /* Parts 1..n. ENOCKPT: there is no such upload; a repeated request may have found it done. */
 int mu_s3_upload_end(struct mu_s3 *, const char *key, const char *upload, char (*etags)[MU_S3_ETAG_MAX], uint32_t n,
                      struct mu_err *);

@@ -246,7 +246,8 @@ int mu_s3_conf_load(const char *url, const struct mu_s3_given *g, struct mu_s3_c
         snprintf(text, sizeof text, "%s", g->endpoint ? g->endpoint : v);
     else if (!config || !look_up(config, section, "endpoint_url", text, sizeof text))
         snprintf(text, sizeof text, "https://s3.%s.amazonaws.com", c.region);
-    if ((rc = set_endpoint(text, &c, err)) || (rc = load_key(g, profile, &c, err))) {
+    if ((rc = set_endpoint(text, &c, err)) || (rc = load_key(g, profile, &c, err)) ||
+        (rc = g->key ? mu_seal_load(g->key, &c.seal, err) : 0)) {
         mu_s3_conf_wipe(&c);
         return rc;
     }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "runtime/base/err.h"
+#include "runtime/ckpt/daemon/seal.h"
 
 struct mu_s3_conf {
     char bucket[64], prefix[512]; /* the prefix without '/' at its ends, or "" */
@@ -17,11 +18,13 @@ struct mu_s3_conf {
     char id[160], secret[256], token[4096]; /* token "": none */
     char source[300];                       /* where the key is from, for texts */
     char ca[300];                           /* AWS_CA_BUNDLE, or "" */
+    struct mu_seal_keys seal;               /* for what lies there */
     uint64_t patience;                      /* ns: how long a request may fail before that is final */
 };
 /* Given by options; NULL: not. */
 struct mu_s3_given {
     const char *endpoint, *credentials;
+    const char *key;   /* file of encryption keys */
     uint64_t patience; /* 0: the default, 60 s */
 };
 

@@ -268,6 +268,11 @@ static void set_up(struct try *t, const char *url, struct curl_slist *headers)
     lib.setopt(e, CURLOPT_WRITEDATA, t);
 }
 
+const struct mu_s3_conf *mu_s3_conf_of(const struct mu_s3 *s)
+{
+    return s->conf;
+}
+
 /* What helps, by the store's code. */
 static const char *advice(const struct mu_s3_conf *c, const char *code, char *buf, size_t n)
 {
@@ -353,7 +358,7 @@ static int judge(struct try *t, CURLcode rc, const char *said, bool *again, stru
     }
     if (r->xml && !strcmp(y->answer.root, "Error"))
         return refused(t, again, err);
-    if (r->ranged && (y->got != r->room || (y->status != 206 && r->from))) {
+    if (r->ranged && ((y->got != r->room && !r->fewer) || (y->status != 206 && r->from))) {
         *again = y->got != r->room;
         return mu_err_set(err, MUSTER_ECORRUPT, "%zu bytes came instead of %zu", y->got, r->room);
     }

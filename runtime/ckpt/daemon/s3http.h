@@ -12,6 +12,7 @@ struct mu_s3_request {
     const void *body;
     size_t n;
     const char *meta;
+    bool fewer;  /* with ranged: the object may end before */
     bool ranged; /* bytes from..from+room-1 into `into` */
     uint64_t from;
     unsigned char *into; /* NULL: the answer goes to reply.body, at most `room` bytes */
@@ -28,6 +29,7 @@ struct mu_s3_reply {
     struct mu_s3_answer answer;
 };
 
+const struct mu_s3_conf *mu_s3_conf_of(const struct mu_s3 *);
 /* As s3.h says; free the reply in any case. */
 int mu_s3_perform(struct mu_s3 *, const struct mu_s3_request *, struct mu_s3_reply *, struct mu_err *);
 void mu_s3_reply_free(struct mu_s3_reply *);

@@ -33,7 +33,7 @@ struct mu_ship {
     _Atomic uint32_t stop;
     uint32_t seq; /* of the order */
     struct mu_ckpt_place place;
-    char url[600], endpoint[300], credentials[1024];
+    char url[600], endpoint[300], credentials[1024], key[1024];
     uint64_t rate;
     uint32_t full;
     struct mu_remote *remote;
@@ -126,6 +126,7 @@ static int reach(struct mu_ship *w, struct mu_err *err)
 {
     const struct mu_s3_given given = {.endpoint = w->endpoint[0] ? w->endpoint : NULL,
                                       .credentials = w->credentials[0] ? w->credentials : NULL,
+                                      .key = w->key[0] ? w->key : NULL,
                                       .patience = PATIENCE};
 
     return w->remote ? 0 : mu_remote_open(w->url, &given, &w->remote, err);
@@ -373,13 +374,14 @@ static bool take_order(struct mu_ship *w, uint32_t seq)
     memcpy(w->url, s->url, sizeof w->url);
     memcpy(w->endpoint, s->endpoint, sizeof w->endpoint);
     memcpy(w->credentials, s->credentials, sizeof w->credentials);
+    memcpy(w->key, s->key, sizeof w->key);
     w->rate = s->rate;
     w->full = s->full;
     w->seq = seq;
     atomic_thread_fence(memory_order_acquire);
     return !over(w) && memchr(w->url, 0, sizeof w->url) && memchr(w->endpoint, 0, sizeof w->endpoint) &&
-           memchr(w->credentials, 0, sizeof w->credentials) && memchr(w->place.dir, 0, sizeof w->place.dir) &&
-           w->place.dir[0] == '/';
+           memchr(w->credentials, 0, sizeof w->credentials) && memchr(w->key, 0, sizeof w->key) &&
+           memchr(w->place.dir, 0, sizeof w->place.dir) && w->place.dir[0] == '/';
 }
 
 static void *run(void *arg)

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Encrypted checkpoints in an object store: key files, rotation, damage, a running job.
+. "$(dirname "$0")/../lib.sh"
+grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
+s3=$tmp/s3 dir=$tmp/ckpt url=s3://bucket/seal
+mkdir "$s3"
+python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
+server=$!
+trap 'kill $server 2>/dev/null; tap_exit' EXIT
+wait_for 10 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
+unset "${!AWS_@}"
+AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
+export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
+ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+key() { (umask 077 && printf '%064x\n' "$@" >"$tmp/$name"); }
+"$B/tests/fault/generations" "$dir" 2 6000 2 20
+name=old key 17
+name=new key 99 17
+name=other key 5
+
+ckpt push --all --part-size 5M --key "$tmp/old" "$dir" $url
+is "$rc" 0 "pushed with a key, in parts" || note "$err"
+is "$(grep -rlE 'shared|MUSEG|MUMAN|MUCOM' "$s3/objects" | wc -l)" 0 "nothing of it can be read there"
+ckpt pull --key "$tmp/old" $url "$tmp/back"
+diff -r "$dir/g00000002" "$tmp/back/g00000002" >/dev/null
+ok $? "it comes back as it was" || note "$out" "$err"
+ckpt verify --key "$tmp/new" $url
+is "$rc $(grep -c ' verified' <<<"$out")" "0 2" "and with a key that has taken the old one's place in front of it" || note "$out"
+ckpt pull $url "$tmp/none"
+like "$rc $out$err" '^1 .*is encrypted: name the key file \(--key FILE' "without a key it says so"
+ckpt pull --key "$tmp/other" $url "$tmp/none"
+like "$rc $out$err" '^1 .*is encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file' "another key does not do"
+chmod 644 "$tmp/other"
+ckpt list --key "$tmp/other" $url
+like "$rc $err" '^2 .*may be read by others: chmod 600' "a key that others may read is refused"
+victim=$(ls "$s3"/objects/*g00000002*seg.1)
+cp "$victim" "$tmp/seg"
+printf '\xff' | dd of="$victim" bs=1 seek=1500000 conv=notrunc status=none
+ckpt verify --key "$tmp/old" $url 2
+like "$rc $out" '^1 .*seg.1.*(damaged|not what was encrypted)' "a damage is found" || note "$out"
+cp "$(ls "$s3"/objects/*g00000002*seg.0)" "$victim"
+ckpt verify --key "$tmp/old" $url 2
+like "$rc $out" '^1 .*not what was encrypted' "and an object in another one's place" || note "$out"
+ckpt prune --keep 1 --key "$tmp/old" $url
+is "$rc" 0 "prune"
+ckpt push "$dir" s3://bucket/clear
+ckpt list --key "$tmp/old" s3://bucket/clear
+like "$out" 'is not encrypted' "what is not encrypted is told apart" || note "$out"
+
+dir=$tmp/job
+job() { run_cmd timeout 60 "$muster" run -n 2 --oversubscribe --ckpt-dir "$dir" --ckpt "store=s3://bucket/job,$1,interval=5steps" "$B/tests/mpi/ckpt" "${@:2}"; }
+job "full=4,key=$tmp/old" train 15 keep=2
+is "$rc" 0 "a job with a key" || note "$out" "$err"
+rm -rf "$dir"
+job "full=4,key=$tmp/new" train 25 keep=2
+like "$rc $out" '^0 .*restored step 15 bit by bit' "resumes with a newer one before it" || note "$out" "$err"
+rm -rf "$dir"
+job "full=4" train 30 keep=2
+like "$rc $out$err" '^[^0].*is encrypted: name the key file' "and not without" || note "$out" "$err"
+done_testing
