@@ -9,7 +9,8 @@ export HOME=$tmp
 trap 'down "$tmp/ceph"; down "$tmp/swift"; tap_exit' EXIT
 ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 40 "$muster" ckpt "$@"; }
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
-"$B/tests/fault/generations" "$tmp/small" 3 200 3 && "$B/tests/fault/generations" "$tmp/large" 2 12000 1
+"$B/tests/fault/generations" "$tmp/small" 3 200 3 && "$B/tests/fault/generations" "$tmp/large" 2 12000 1 && "$B/tests/fault/generations" "$tmp/grow" 2 6000 2 20 &&
+    (umask 077 && printf '%064x\n' 12345 >"$tmp/key")
 ok $? "directories of checkpoints"
 
 try_store() { # NAME
@@ -42,6 +43,19 @@ try_store() { # NAME
     like "$rc $out" "^0 removed generation 2" "$1: pin and prune" || note "$err"
     ckpt list --json $url/small
     is "$rc $(json "[(g['id'], g['complete'], g['pinned']) for g in d['generations']]")" "0 [(3, True, False), (1, True, True)]" "$1: list" || note "$err"
+    for g in 1 2; do
+        ckpt push --incremental --json --part-size 5M --key "$tmp/key" "$tmp/grow" $url/grow $g
+    done
+    is "$rc $(json "d['generations'][0]['moved_bytes'] < 6e6")" "0 True" "$1: encrypted, less what is there" || note "$out" "$err"
+    ckpt pull --key "$tmp/key" $url/grow "$tmp/$1.grow"
+    diff -r "$tmp/grow/g00000002" "$tmp/$1.grow/g00000002" >/dev/null
+    ok $? "$1: it comes back as it was" || note "$err"
+    for steps in 10 20; do
+        rm -rf "$tmp/job"
+        run_cmd timeout 60 "$muster" run -n 2 --oversubscribe --ckpt-dir "$tmp/job" --ckpt "store=$url/job,full=3,key=$tmp/key,interval=5steps" \
+            "$B/tests/mpi/ckpt" train $steps keep=2
+    done
+    like "$rc $out" "^0 .*restored step 10 bit by bit" "$1: a job resumes from it" || note "$out" "$err"
     AWS_SECRET_ACCESS_KEY=wrong ckpt list $url/small
     like "$rc $err" "^1 .*403 SignatureDoesNotMatch.*credentials of AWS_ACCESS_KEY_ID$" "$1: a wrong secret"
     ckpt list s3://nosuch/x
