@@ -119,8 +119,8 @@ try:
     for how, t in sorted(times.items()):
         t.sort()
         if t:
-            print("# %s: known after median %.2f ms, 99 %% %.2f ms, at most %.2f ms (%d survivors)" %
-                  (how, t[len(t) // 2], t[len(t) * 99 // 100], t[-1], len(t)))
+            print("# %s: known after median %.2f ms, 90 %% %.2f ms, 99 %% %.2f ms, 99.9 %% %.2f ms, at most %.2f ms (%d survivors)" %
+                  ((how,) + tuple(t[int(len(t) * q)] for q in (0.5, 0.9, 0.99, 0.999)) + (t[-1], len(t))))
 finally:
     shutil.rmtree(DIR, ignore_errors=True)
 tap.done()
