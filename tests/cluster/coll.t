@@ -22,6 +22,13 @@ is "${digest:-none}" "$first" "the same bits, with other algorithms, too"
 coll "two hosts, three ranks and one" h1:3,h2:1 0001
 coll "four hosts, two ranks and one" h1:2,h2:1,h3:1,h4:1 00123
 
+# Who calls something else is on the first host, those who are told are on both.
+for c in count function; do
+    run_cmd timeout 60 "$muster" run -H h1:2,h2:2 --oversubscribe -x MUSTER_YIELD "$B/tests/mpi/coll_errors" $c
+    [ "$rc" = 0 ] && [ "$(grep -c '^ok' <<<"$out")" -gt 3 ] && ! grep -q '^not ok' <<<"$out"
+    ok $? "disagreement between hosts: $c" || note "rc $rc" "$out" "$err"
+done
+
 # Two rounds of this seed stop the second rank of h2 and the one of h1, while others wait for those who wait for them.
 kills() { # HOSTS ROUNDS VAR=VALUE...
     env TMPDIR="$tmp" HOSTS="$1" STOPS=1 ROUNDS="$2" BOUND_MS=1000 "${@:3}" timeout 240 \
