@@ -39,6 +39,7 @@ struct mu_shm {
     size_t llc;             /* bytes of the last cache */
     bool reads;             /* all in the group may read each other's memory (process_vm_readv) */
     size_t small_reduction; /* bytes up to which everybody reduces everything; the same in a group */
+    size_t read_from;       /* bytes from which a private block is read out of its process; likewise */
     struct mu_shm_lent lent[MU_CHANNELS];
 };
 
@@ -60,10 +61,17 @@ struct mu_shm_comm {
 
 /* --- life --- */
 
+struct mu_shm_want {
+    bool on;                  /* memory is shared */
+    bool reads;               /* ranks may read out of each other's processes */
+    const char *name;         /* ranks with another one do not count as of this node; may be NULL */
+    bool tune;                /* thresholds are those of this kind of machine (tune.h) */
+    uint32_t everybody, read; /* thresholds that somebody has chosen; 0: none */
+};
+
 /* Collective over the world, with frames: finds out who is on this node, and gives the world its channel. Never fails
- * because of a node that cannot do it; then e->shm stays NULL. on: false where it is not wanted; reads: whether ranks
- * may read out of each other's processes; name: ranks with another one do not count as of this node, may be NULL. */
-int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, int (*stop)(void *arg, struct mu_err *),
+ * because of a node that cannot do it; then e->shm stays NULL. */
+int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*stop)(void *arg, struct mu_err *),
                    void *arg, struct mu_err *err);
 void mu_shm_disconnect(struct mu_engine *e);
 

@@ -8,7 +8,6 @@
 
 #define PIECE ((size_t)1 << 20)
 #define SMALL ((size_t)8 << 10)
-#define READ ((size_t)32 << 10) /* bytes from which a private buffer is better read out of its process */
 
 enum { POST, HEAR, CHUNKS, DIRECT, CHECK, PART };
 
@@ -341,7 +340,8 @@ static struct mu_where offer(const struct muster_request *req)
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
         return where;
     where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
-    if (!where.send && mu_shm_of(req)->shm->reads && block(req) >= READ && !mu_kinds[req->call.kind].has_op)
+    if (!where.send && mu_shm_of(req)->shm->reads && block(req) >= mu_shm_of(req)->shm->read_from &&
+        !mu_kinds[req->call.kind].has_op)
         where.address = (uint64_t)(uintptr_t)buf;
     return where;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "collectives/hier.h"
+#include "collectives/tune.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -29,7 +30,9 @@ struct result {
     int32_t channel;
     uint32_t freed;
     uint32_t small_reduction, reads;
-    uint32_t hier, zero;
+    uint32_t hier;
+    uint32_t tunes;        /* it would measure, and could keep what it finds */
+    struct mu_tuned tuned; /* zeroes: nothing is known */
 };
 
 struct letter {
@@ -243,6 +246,63 @@ static uint32_t small_reduction(const struct mu_engine *e)
     return e->crowded ? 16384 : 1024;
 }
 
+#define READ_FROM ((size_t)32 << 10)
+
+/* What is known of this kind of machine before anybody asks. */
+static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *want, const struct card *cards,
+                          struct result *mine)
+{
+    int me = e->tp->rank, here = 0;
+    char path[4096], key[512];
+
+    mine->small_reduction = small_reduction(e);
+    if (want->everybody) {
+        mine->tuned = (struct mu_tuned){want->everybody, want->read};
+        return;
+    }
+    for (int r = 0; r < e->tp->size; r++)
+        here += r == me || e->shm->peers[r].seg.base;
+    if (!want->tune || e->crowded || here < 2 || !near(&cards[me], &cards[me]) ||
+        !mu_tune_where(here, mine->reads, path, sizeof path, key, sizeof key))
+        return;
+    mine->tunes = mu_tune_load(path, key, &mine->tuned) || mu_tune_store(path, key, NULL);
+}
+
+/* The first of the group decides, so that all do the same. True: it knows nothing, and all may measure. */
+static bool use_known(struct mu_shm *shm, const struct result *all, int me)
+{
+    bool tunes = true;
+    int first = -1;
+
+    for (int r = 0; r < shm->size; r++)
+        if (all[r].group == all[me].group) {
+            first = first < 0 ? r : first;
+            tunes &= all[r].tunes != 0;
+        }
+    if (!mu_tuned_valid(&all[first].tuned))
+        return tunes;
+    shm->small_reduction = all[first].tuned.everybody;
+    shm->read_from = all[first].tuned.read;
+    return false;
+}
+
+static int tune(struct mu_engine *e, struct mu_err *err)
+{
+    struct muster_comm *comm = e->world->shm ? e->world : e->world->hier ? e->world->hier->side[MU_LOCAL] : NULL;
+    char path[4096], key[512];
+    struct mu_tuned found;
+    bool sure = false;
+    int rc = comm && comm->shm ? mu_tune_measure(comm, &found, &sure, err) : 0;
+
+    if (rc < 0 || !sure || !mu_tuned_valid(&found))
+        return rc;
+    e->shm->small_reduction = found.everybody;
+    e->shm->read_from = found.read;
+    if (comm->rank == 0 && mu_tune_where(comm->size, e->shm->reads, path, sizeof path, key, sizeof key))
+        mu_tune_store(path, key, &found);
+    return 0;
+}
+
 /* Those who say the same are as many as each of them has mapped, or it is nobody's group. */
 static void check_groups(struct mu_shm *shm, const struct result *all, int me)
 {
@@ -297,6 +357,7 @@ static struct mu_shm *prepare(int size, bool on, const char *name, struct card *
         shm->group = calloc((size_t)size, sizeof *shm->group);
         shm->size = size;
         shm->llc = cache_size();
+        shm->read_from = READ_FROM;
     }
     if (!shm || !shm->peers || !shm->group)
         return shm;
@@ -310,7 +371,7 @@ static struct mu_shm *prepare(int size, bool on, const char *name, struct card *
     return shm;
 }
 
-int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, int (*stop)(void *arg, struct mu_err *),
+int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*stop)(void *arg, struct mu_err *),
                    void *arg, struct mu_err *err)
 {
     int size = e->tp->size, me = e->tp->rank, rc;
@@ -322,10 +383,11 @@ int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, i
     mu_auto_free bool *sent = calloc((size_t)size, sizeof *sent);
     struct exchange x = {.e = e};
     struct result mine = {.channel = -1};
+    bool measure;
 
     if (size == 1)
         return 0;
-    e->shm = prepare(size, on, name, &card, &sock);
+    e->shm = prepare(size, want->on, want->name, &card, &sock);
     if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
     rc = gather(e, &card, sizeof card, cards, err);
@@ -339,8 +401,8 @@ int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, i
     if (rc < 0)
         return rc;
     mine.group = group_of(e->shm, cards, me);
-    mine.reads = reads && can_read(e->shm);
-    mine.small_reduction = small_reduction(e);
+    mine.reads = want->reads && can_read(e->shm);
+    what_is_known(e, want, cards, &mine);
     mine.hier = e->hier;
     if (mine.group)
         mine.channel = mu_shm_lend(e->shm, &mine.freed);
@@ -348,12 +410,15 @@ int mu_shm_connect(struct mu_engine *e, bool on, bool reads, const char *name, i
     if (rc < 0)
         return rc;
     check_groups(e->shm, results, me);
+    measure = use_known(e->shm, results, me) && e->shm->group[me];
     rc = note_places(e, results, err);
     if (rc < 0)
         return rc;
     for (int r = 0; r < size; r++)
         refs[r] = (struct mu_shm_ref){r, results[r].channel, results[r].freed};
     rc = mu_hier_attach(e->world, refs, mine.channel, err);
+    if (rc == 0 && measure)
+        rc = tune(e, err);
     if (rc == 0 && !e->shm->group[me])
         mu_shm_disconnect(e);
     return rc;

@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "collectives/tune.h"
 #include "runtime/rank/session.h"
 
 /* Whole numbers that the launcher sets; a missing one is -1. */
@@ -20,6 +22,19 @@ static int read_number(const char *name, long *out, struct mu_err *err)
     if (errno || *end || *out < 0)
         return mu_err_set(err, MUSTER_EJOB, "%s=%s is not a number from 0 up", name, s);
     return 0;
+}
+
+/* Two thresholds, for tests and for who knows better than what is measured. */
+static bool read_tune(const char *s, struct mu_rank_env *e)
+{
+    struct mu_tuned t;
+    char end;
+
+    if (sscanf(s, "%u,%u%c", &t.everybody, &t.read, &end) != 2 || !mu_tuned_valid(&t))
+        return false;
+    e->tune_everybody = t.everybody;
+    e->tune_read = t.read;
+    return true;
 }
 
 int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
@@ -67,6 +82,12 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
     e.shm = !s || *s != '0';
     e.shm_reads = !s || *s != 'c';
     e.shm_host = getenv("MUSTER_SHM_HOST");
+    s = getenv("MUSTER_TUNE");
+    e.tune = !s || strcmp(s, "0");
+    if (s && *s && strcmp(s, "0") && strcmp(s, "1") && !read_tune(s, &e))
+        return mu_err_set(err, MUSTER_EARG,
+                          "MUSTER_TUNE=%s: 0, 1, or two numbers of bytes from %u to %u with a comma are needed", s,
+                          MU_TUNED_MIN, MU_TUNED_MAX);
     s = getenv("MUSTER_HIER");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_HIER=%s: 0 or 1 is needed", s);

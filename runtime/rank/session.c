@@ -294,7 +294,14 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
     if (rc == 0)
-        rc = mu_shm_connect(e, session.env.shm, session.env.shm_reads, session.env.shm_host, joining_stops, e, err);
+        rc = mu_shm_connect(e,
+                            &(struct mu_shm_want){.on = session.env.shm,
+                                                  .reads = session.env.shm_reads,
+                                                  .name = session.env.shm_host,
+                                                  .tune = session.env.tune,
+                                                  .everybody = session.env.tune_everybody,
+                                                  .read = session.env.tune_read},
+                            joining_stops, e, err);
     if (rc < 0)
         return rc;
     session.live = true;

@@ -39,12 +39,14 @@ struct mu_rank_env {
     double timeout;                             /* s, without a word from those waited for */
     bool timeout_said;
     size_t flat_max;
-    bool shm;             /* ranks of one node use memory that they share */
-    int progress;         /* a thread gets requests on: 1, 0, -1: if a CPU is free */
-    int yield;            /* who waits leaves the CPU at once: 1, 0, -1: if ranks are more than CPUs */
-    bool shm_reads;       /* and read out of each other's processes */
-    const char *shm_host; /* ranks with another one count as on another node; may be NULL */
-    bool hier;            /* collectives between nodes are made of parts */
+    bool shm;                           /* ranks of one node use memory that they share */
+    int progress;                       /* a thread gets requests on: 1, 0, -1: if a CPU is free */
+    int yield;                          /* who waits leaves the CPU at once: 1, 0, -1: if ranks are more than CPUs */
+    bool shm_reads;                     /* and read out of each other's processes */
+    const char *shm_host;               /* ranks with another one count as on another node; may be NULL */
+    bool tune;                          /* thresholds are measured */
+    unsigned tune_everybody, tune_read; /* or these; 0: none are given */
+    bool hier;                          /* collectives between nodes are made of parts */
     char node[MU_NODE_NAME];
 };
 int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err);

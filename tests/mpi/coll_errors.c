@@ -416,6 +416,10 @@ static void broken_slots(void)
     check(muster_init(NULL, NULL) == MUSTER_EARG && says("MUSTER_TIMEOUT=soon", "seconds"),
           "a deadline that is no number");
     unsetenv("MUSTER_TIMEOUT");
+    setenv("MUSTER_TUNE", "64,131073", 1);
+    check(muster_init(NULL, NULL) == MUSTER_EARG && says("MUSTER_TUNE=64,131073", "131072"),
+          "a threshold that no machine has");
+    unsetenv("MUSTER_TUNE");
     setenv("MUSTER_JOB", "1", 1);
     setenv("WORLD_SIZE", "4", 1);
     setenv("RANK", "2", 1);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "collectives/hier.h"
+#include "collectives/tune.h"
 #include "runtime/base/clock.h"
 #include "tests/unit/tap.h"
 
@@ -112,6 +113,7 @@ static struct mu_shm *share(int me)
     shm->llc = 1 << 18;
     shm->reads = true;
     shm->small_reduction = 1024;
+    shm->read_from = 32768;
     for (int k = 0; k < w.n; k++) {
         uintptr_t heap = (uintptr_t)own.head + own.head->heap_at;
 
@@ -378,6 +380,27 @@ static void play_well(struct rank *r)
     call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
 }
 
+/* Measured with calls that nobody counts; then the program's own go on, with any thresholds that are the same on all.
+ */
+static void play_tuned(struct rank *r)
+{
+    struct muster_comm *comm = r->e.world->shm ? r->e.world : r->e.world->hier->side[MU_LOCAL];
+    struct mu_tuned t = {0};
+    uint64_t entered = r->e.entered;
+    bool sure;
+
+    pthread_mutex_lock(&r->e.lock);
+    r->code = comm->shm ? mu_tune_measure(comm, &t, &sure, &r->err) : 0;
+    r->bad += r->code < 0 || (comm->shm && !mu_tuned_valid(&t)) || r->e.entered != entered;
+    if (comm->shm) {
+        r->e.shm->small_reduction = t.everybody;
+        r->e.shm->read_from = t.read;
+    }
+    pthread_mutex_unlock(&r->e.lock);
+    for (uint64_t i = 200; i < 230 && !r->bad; i++)
+        one(r, r->e.world, i);
+}
+
 /* --- failures --- */
 
 static void fail(struct rank *r, uint64_t calls)
@@ -452,6 +475,11 @@ int main(int argc, char **argv)
             bad = all_do(nodes[i], play_well);
             TAP_OK(!bad, "nodes %s: all calls are right%s", nodes[i], w.progress ? ", with threads for progress" : "");
             said(bad);
+            if (i < 3) {
+                bad = all_do(nodes[i], play_tuned);
+                TAP_OK(!bad, "nodes %s: thresholds are measured", nodes[i]);
+                said(bad);
+            }
             bad = all_do(nodes[i], play_another);
             TAP_OK(!bad, "nodes %s: another call names who made it", nodes[i]);
             said(bad);

@@ -1,0 +1,253 @@
+#include "collectives/tune.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "collectives/shm.h"
+#include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/path.h"
+
+#define FORMAT "muster-tune/1"
+#define MOST_NS (150 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
+#define BATCHES 6
+#define CALLS 8
+
+bool mu_tuned_valid(const struct mu_tuned *t)
+{
+    return t->everybody >= MU_TUNED_MIN && t->everybody <= MU_TUNED_MAX && t->read >= MU_TUNED_MIN &&
+           t->read <= MU_TUNED_MAX;
+}
+
+/* --- the file --- */
+
+static void cpu_model(char *out, size_t n)
+{
+    mu_auto_file FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[256], *at;
+
+    snprintf(out, n, "unknown");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "model name", 10) && strncmp(line, "CPU part", 8))
+            continue;
+        at = strchr(line, ':');
+        line[strcspn(line, "\n")] = 0;
+        if (at)
+            snprintf(out, n, "%s", at + 1 + strspn(at + 1, " \t"));
+        return;
+    }
+}
+
+bool mu_tune_where(int ranks, bool reads, char *path, size_t npath, char *key, size_t nkey)
+{
+    const char *home = getenv("MUSTER_HOME"), *cache = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
+    char model[200];
+    struct utsname u;
+    uint64_t h = 1469598103934665603ull;
+    const char *dir = home && *home ? home : cache && *cache ? cache : user;
+    int n;
+
+    if (!dir || !*dir || uname(&u) < 0)
+        return false;
+    cpu_model(model, sizeof model);
+    n = snprintf(key, nkey, "muster %s; %s; %s %s; %ld CPUs, L3 of %ld; %d ranks%s", MUSTER_VERSION, model, u.machine,
+                 u.release, sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_LEVEL3_CACHE_SIZE), ranks,
+                 reads ? ", read out" : "");
+    if (n < 0 || (size_t)n >= nkey)
+        return false;
+    for (const char *c = key; *c; c++)
+        h = (h ^ (unsigned char)*c) * 1099511628211ull;
+    n = snprintf(path, npath, "%s/%s/tune-%016llx", dir,
+                 home && *home     ? "cache"
+                 : cache && *cache ? "muster"
+                                   : ".cache/muster",
+                 (unsigned long long)h);
+    return n > 0 && (size_t)n < npath;
+}
+
+/* FORMAT, the key and the numbers, a line each, and `end`: a file that was cut off is none. */
+bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out)
+{
+    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    char text[1024], want[1024];
+    struct mu_tuned t;
+    struct stat st;
+    ssize_t n;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+        return false;
+    n = read(fd, text, sizeof text - 1);
+    if (n <= 0 || (size_t)n == sizeof text - 1)
+        return false;
+    text[n] = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        const char *numbers = strstr(text, "\neverybody ");
+
+        if (pass == 0 && (!numbers || sscanf(numbers, "\neverybody %u read %u", &t.everybody, &t.read) != 2))
+            return false;
+        snprintf(want, sizeof want, "%s\n%s\neverybody %u read %u\nend\n", FORMAT, key, t.everybody, t.read);
+    }
+    if (strcmp(text, want) || !mu_tuned_valid(&t))
+        return false;
+    *out = t;
+    return true;
+}
+
+bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t)
+{
+    const char *slash = strrchr(path, '/');
+    char text[1024], *dir = NULL;
+    struct mu_err err;
+    bool ok;
+
+    if (!slash || !(dir = strndup(path, (size_t)(slash - path))))
+        return false;
+    ok = mu_path_mkdirs(dir, 0700, &err) == 0 && access(dir, W_OK) == 0;
+    free(dir);
+    if (!t || !ok)
+        return ok;
+    snprintf(text, sizeof text, "%s\n%s\neverybody %u read %u\nend\n", FORMAT, key, t->everybody, t->read);
+    return mu_path_write_atomic(path, text, strlen(text), 0600, &err) == 0;
+}
+
+/* --- measuring --- */
+
+struct trial {
+    struct muster_comm *comm;
+    char *send, *recv;
+    uint64_t begin;
+    bool busy;
+};
+
+/* The fastest of some batches, ns a call: what disturbs only makes it slower. */
+static int best(const struct trial *t, const struct mu_call *call, double *out, struct mu_err *err)
+{
+    double least = 0;
+    int rc = mu_coll_run(t->comm, call, err);
+
+    for (int b = 0; b < BATCHES && rc == 0; b++) {
+        uint64_t t0 = mu_now();
+        double took;
+
+        for (int i = 0; i < CALLS && rc == 0; i++)
+            rc = mu_coll_run(t->comm, call, err);
+        took = (double)(mu_now() - t0);
+        if (b == 0 || took < least)
+            least = took;
+    }
+    *out = least;
+    return rc;
+}
+
+/* The same on all ranks: is anybody's time over? */
+static int look(struct trial *t, struct mu_err *err)
+{
+    int32_t over = mu_now() - t->begin > MOST_NS;
+    int rc = mu_coll_run(t->comm,
+                         &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
+                                           .dtype = MUSTER_INT32,
+                                           .op = MUSTER_MAX,
+                                           .count = 1,
+                                           .send = &over,
+                                           .recv = &over},
+                         err);
+
+    t->busy = over;
+    return rc;
+}
+
+/* The largest size up to which everybody's reducing everything is not slower than sharing it out. */
+static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *err)
+{
+    struct mu_shm *shm = t->comm->shm->shm;
+    bool wins = true;
+    int rc = 0;
+
+    out->everybody = 512;
+    for (uint32_t s = 512; s <= 32768 && rc == 0 && !t->busy; s *= 2) {
+        struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
+                            .dtype = MUSTER_FLOAT32,
+                            .op = MUSTER_SUM,
+                            .count = s / sizeof(float),
+                            .send = t->recv,
+                            .recv = t->recv};
+        double all = 0, shared = 0;
+
+        shm->small_reduction = s;
+        rc = best(t, &c, &all, err);
+        shm->small_reduction = 0;
+        if (rc == 0)
+            rc = best(t, &c, &shared, err);
+        wins = wins && all <= shared;
+        if (wins)
+            out->everybody = s;
+        if (rc == 0)
+            rc = look(t, err);
+    }
+    return rc;
+}
+
+/* The smallest size from which reading out of a process is faster than its slots, there and at all larger ones. */
+static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
+{
+    struct mu_shm *shm = t->comm->shm->shm;
+    bool wins = true;
+    int rc = 0;
+
+    out->read = MU_TUNED_MAX;
+    for (uint32_t s = MU_TUNED_MAX; s >= 16384 && shm->reads && rc == 0 && !t->busy; s /= 2) {
+        struct mu_call c = {
+            .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
+        double read = 0, slots = 0;
+
+        shm->read_from = s;
+        rc = best(t, &c, &read, err);
+        shm->read_from = SIZE_MAX;
+        if (rc == 0)
+            rc = best(t, &c, &slots, err);
+        wins = wins && read <= slots;
+        if (wins)
+            out->read = s;
+        if (rc == 0)
+            rc = look(t, err);
+    }
+    return rc;
+}
+
+int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, struct mu_err *err)
+{
+    struct mu_shm *shm = comm->shm->shm;
+    size_t small = shm->small_reduction, from = shm->read_from;
+    struct trial t = {.comm = comm, .begin = mu_now()};
+    struct mu_tuned found = {(uint32_t)small, (uint32_t)from};
+    uint64_t entered = comm->engine->entered;
+    int rc = 0;
+
+    t.send = calloc(1, MU_TUNED_MAX);
+    t.recv = calloc((size_t)comm->size, MU_TUNED_MAX);
+    if (!t.send || !t.recv)
+        rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to measure this machine");
+    if (rc == 0)
+        rc = try_everybody(&t, &found, err);
+    if (rc == 0)
+        rc = try_read(&t, &found, err);
+    /* What the first one has measured holds for all. */
+    if (rc == 0)
+        rc = mu_coll_run(
+            comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_UINT32, .count = 2, .recv = &found},
+            err);
+    free(t.send);
+    free(t.recv);
+    comm->engine->entered = entered; /* people count their own calls */
+    shm->small_reduction = small;
+    shm->read_from = from;
+    *sure = !t.busy;
+    if (rc == 0)
+        *out = found;
+    return rc;
+}

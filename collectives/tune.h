@@ -1,0 +1,28 @@
+/* Thresholds that machines differ in: measured once a kind of machine, by the first ranks of a node that have the CPUs
+ * to themselves, and kept in a file. No result depends on them, only time. The file is a cache: one that is damaged, of
+ * another kind of machine, or somebody else's counts as none. */
+#ifndef MU_COLLECTIVES_TUNE_H
+#define MU_COLLECTIVES_TUNE_H
+
+#include "collectives/engine.h"
+
+struct mu_tuned {
+    uint32_t everybody; /* bytes up to which each rank reduces everything itself */
+    uint32_t read;      /* bytes from which a private block is read out of its process */
+};
+
+#define MU_TUNED_MIN 64u
+#define MU_TUNED_MAX (128u << 10)
+
+/* What can be on this machine; everything outside of it is refused. */
+bool mu_tuned_valid(const struct mu_tuned *t);
+/* Where the thresholds of `ranks` ranks on this kind of machine are kept, and its key: one line. False: nowhere. */
+bool mu_tune_where(int ranks, bool reads, char *path, size_t npath, char *key, size_t nkey);
+bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out);
+/* Makes the directory, too; t NULL: only tries whether it could. */
+bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t);
+/* Collective over a communicator that goes through channels: measures them, *out the same on all. *sure: not beside
+ * other work. 0, or the failure of the communicator. */
+int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, struct mu_err *err);
+
+#endif
