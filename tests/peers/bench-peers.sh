@@ -2,6 +2,8 @@
 # make bench-peers: four collectives at 2, 4 and 8 ranks of one host beside Open MPI, turn by turn in the same processes.
 # Figures are microseconds a call, medians and minima; ratios above 1 are in favour of muster, "slower" and "faster" are
 # said only when the 95 % interval of the median of the trials' ratios lies below 0.95 or above 1.05.
+# Then the same beside MPICH and gloo, where they are installed (packages mpich and libgloo-dev, with g++; MPICC, MPIEXEC and
+# GLOO for what lies elsewhere).
 #   RANKS="2 4 8" OPS="allreduce reduce_scatter allgather broadcast" MIN=8 MAX=256M TRIALS=11; QUICK=1: few and small
 set -u
 B=${B:-build/default}
@@ -13,14 +15,12 @@ fi
 export MIN MAX TRIALS OPS
 
 echo "# $(mpirun --version | head -n 1); $(nproc) CPUs, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
-command -v mpiexec.mpich >/dev/null || echo "# MPICH: skipped, it is not installed"
-command -v mpiexec.mpich >/dev/null && echo "# MPICH: skipped, it cannot be in one process with Open MPI"
-[ -e /usr/include/gloo/config.h ] && echo "# gloo: skipped, it has no C interface to be timed by this program"
-[ -e /usr/include/gloo/config.h ] || echo "# gloo: skipped, it is not installed"
 rc=0
 for p in $RANKS; do
     bind=(--bind-to core)
     [ "$p" -le "$(nproc)" ] || bind=(--oversubscribe --bind-to none)
     mpirun "${bind[@]}" -x MIN -x MAX -x TRIALS -x OPS -np "$p" "$B/tests/peers/bench_peers" || rc=1
 done
+# Those that cannot be in one process with Open MPI, turn by turn in processes of their own.
+RANKS=$RANKS python3 "$(dirname "$0")/bench_others.py" "$B" || rc=1
 exit $rc
