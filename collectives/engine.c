@@ -457,7 +457,8 @@ static void enlist(struct muster_request *req)
 
     if (!req->whole) {
         req->entered = ++e->entered;
-        atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
+        if (MU_CHECKS)
+            atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
     }
     req->next = comm->active;
     req->link = &comm->active;
@@ -467,11 +468,12 @@ static void enlist(struct muster_request *req)
     comm->requests++;
     if (!mu_kinds[req->call.kind].has_peer) {
         req->seq = comm->seq++;
-        comm->history[req->seq % MU_HISTORY] = req->sig;
+        if (MU_CHECKS)
+            comm->history[req->seq % MU_HISTORY] = req->sig;
     }
-    if (!req->whole && e->flight)
+    if (MU_CHECKS && !req->whole && e->flight)
         record(req);
-    if (req->whole || mu_kinds[req->call.kind].has_peer)
+    if (!MU_CHECKS || req->whole || mu_kinds[req->call.kind].has_peer)
         return;
     atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
     atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
@@ -532,9 +534,11 @@ static int start(struct muster_comm *comm, const struct mu_call *call, bool quic
     struct mu_engine *e = comm->engine;
     int rc;
 
-    mu_coll_watch(e);
-    mu_coll_settle(e);
-    rc = mu_comm_check(comm, err);
+    if (MU_CHECKS) {
+        mu_coll_watch(e);
+        mu_coll_settle(e);
+    }
+    rc = MU_CHECKS ? mu_comm_check(comm, err) : 0;
     if (rc < 0)
         return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
     rc = open_request(comm, call, quick, NULL, NULL, out, err);

@@ -1,7 +1,7 @@
 """Collectives of muster beside those of MPICH and gloo, which cannot be in one process with Open MPI: ranks of each in
 processes of their own, that sleep while another one's turn is. Trials go round; what is compared are the times within a
 trial. Columns as of make bench-peers. What is not installed is skipped by name.
-bench_others.py B; RANKS OPS MIN MAX TRIALS in the environment; MPICC, MPIEXEC and GLOO (a prefix) for other places."""
+bench_others.py B [UNCHECKED]; UNCHECKED: another build of muster is all that it is compared with. RANKS OPS MIN MAX TRIALS in the environment; MPICC, MPIEXEC and GLOO (a prefix) for other places."""
 import os
 import select
 import shutil
@@ -49,7 +49,7 @@ class Worker:
         self.pipes = [self.pipe(str(r)) for r in range(ranks)]
         self.out, self.text = self.pipe("out"), b""
         self.log = open("%s/%s.log" % (self.dir, name), "w+b")
-        self.procs = [subprocess.Popen(c + ([self.dir, name] if name == "mpich" else [self.dir] + x), env=env, stdin=subprocess.DEVNULL,
+        self.procs = [subprocess.Popen(c + ([self.dir] + x if name == "gloo" else [self.dir, name]), env=env, stdin=subprocess.DEVNULL,
                                        stdout=self.log, stderr=subprocess.STDOUT) for c, x in commands]
 
     def pipe(self, end):
@@ -98,7 +98,7 @@ def start(ranks, programs):
     env = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     workers = []
     for name, program in programs.items():
-        if name == "muster":
+        if name in ("muster", "unchecked"):
             bind = ["--oversubscribe", "--bind-to", "none"] if crowded else ["--bind-to", "core"]
             command = [(["mpirun", *bind, "-np", str(ranks), program], [])]
         elif name == "mpich":
@@ -143,11 +143,17 @@ def measure(ways, op, size, ranks, trials):
     return "muster" in bad
 
 
-def main():
+def build_ours(name, where):
+    return build(name, "gcc", "-O2", "-D_GNU_SOURCE", "-I" + ROOT + "/runtime/include", ROOT + "/tests/peers/others/ours.c", "-L" + where + "/lib",
+                 "-lmuster", "-Wl,-rpath," + where + "/lib")
+
+
+def build_all():
+    if len(sys.argv) > 2:
+        return {"muster": build_ours("muster", B), "unchecked": build_ours("unchecked", os.path.abspath(sys.argv[2]))}
     mpicc, gloo = os.environ.get("MPICC", "mpicc.mpich"), os.environ.get("GLOO", "/usr")
     programs = {
-        "muster": build("muster", "gcc", "-O2", "-D_GNU_SOURCE", "-I" + ROOT + "/runtime/include", ROOT + "/tests/peers/others/ours.c", "-L" + B + "/lib",
-                        "-lmuster", "-Wl,-rpath," + B + "/lib"),
+        "muster": build_ours("muster", B),
         "mpich": build("mpich", *mpicc.split(), "-O2", "-D_GNU_SOURCE", ROOT + "/tests/peers/others/mpi.c"),
         "gloo": None,
     }
@@ -157,7 +163,11 @@ def main():
                                  *["-L" + d for d in lib], *["-Wl,-rpath," + d for d in lib], "-lgloo", "-lpthread")
     else:
         print("# gloo: skipped, it is not installed")
-    programs = {k: v for k, v in programs.items() if v}
+    return programs
+
+
+def main():
+    programs = {k: v for k, v in build_all().items() if v}
     if len(programs) < 2 or "muster" not in programs:
         return "muster" not in programs
     least, most, trials = size_of("MIN", "8"), size_of("MAX", "256M"), int(os.environ.get("TRIALS") or 11)

@@ -1,4 +1,4 @@
-/* muster as a worker; way 1: in memory that peers map. */
+/* muster as a worker, or another build of it by the name of the second argument; way 1: in memory that peers map. */
 #include "muster.h"
 #include "tests/peers/others/worker.h"
 
@@ -47,10 +47,12 @@ int main(int argc, char **argv)
     struct worker w = {.name = "muster", .call = call, .barrier = barrier, .most = most, .get = get, .put = put};
     int rc;
 
-    if (argc != 2 || muster_init(&argc, &argv) < 0) {
+    if (argc < 2 || muster_init(&argc, &argv) < 0) {
         fprintf(stderr, "muster worker: %s\n", muster_last_error());
         return 1;
     }
+    if (argc > 2)
+        w.name = argv[2];
     w.rank = muster_rank(muster_world());
     w.size = muster_size(muster_world());
     rc = worker_main(&w, argv[1]);
