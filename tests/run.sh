@@ -140,6 +140,7 @@ machine_has() { # KIND: whether this machine is of that kind
     no-cls-bpf) ! bash tests/cluster/cluster.sh can_lose ;;
     no-microhttpd) ! grep -q 'define HAVE_MICROHTTPD 1' "$B/config.h" ;;
     no-libcurl) ! grep -q 'define HAVE_CURL 1' "$B/config.h" ;;
+    no-ucx) ! grep -q 'define HAVE_UCX 1' "$B/config.h" ;;
     no-netem) ! bash tests/cluster/cluster.sh can_delay ;;
     san) case $B in */san-*) true ;; *) false ;; esac ;;
     no-*) ! command -v "${1#no-}" >/dev/null ;;

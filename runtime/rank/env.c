@@ -82,6 +82,10 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
     e.shm = !s || *s != '0';
     e.shm_reads = !s || *s != 'c';
     e.shm_host = getenv("MUSTER_SHM_HOST");
+    s = getenv("MUSTER_TRANSPORT");
+    if (s && *s && strcmp(s, "mpi") && strcmp(s, "ucx"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_TRANSPORT=%s: mpi or ucx is needed", s);
+    e.ucx = s && *s == 'u';
     s = getenv("MUSTER_TUNE");
     e.tune = !s || strcmp(s, "0");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1") && !read_tune(s, &e))

@@ -10,6 +10,7 @@
 
 #include "collectives/mpi_p2p.h"
 #include "collectives/shm.h"
+#include "collectives/ucx.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -220,6 +221,38 @@ static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], stru
     return 0;
 }
 
+/* Frames go over UCX from now on, if all ranks can: else all say who cannot, and why. */
+static int use_ucx(struct mu_engine *e, struct mu_err *err)
+{
+    mu_auto_free struct mu_ucx_card *cards = calloc((size_t)e->tp->size, sizeof *cards);
+    struct mu_ucx_card mine;
+    struct mu_transport *ucx = NULL;
+    struct mu_err why;
+    char who[100];
+    int rc;
+
+    if (!cards)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
+    mu_ucx_open(e->tp, &mine, &ucx, &why); /* why is in the card */
+    rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){
+            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof mine, .send = &mine, .recv = cards},
+        err);
+    for (int r = 0; r < e->tp->size && rc == 0; r++)
+        if (!cards[r].length)
+            rc = mu_err_set(err, MUSTER_ENOSYS, "MUSTER_TRANSPORT=ucx, but %s cannot: %.*s",
+                            mu_comm_who(e->world, r, who, sizeof who), (int)strnlen(cards[r].data, 300), cards[r].data);
+    if (rc < 0) {
+        if (ucx)
+            mu_ucx_drop(ucx);
+        return rc;
+    }
+    mu_ucx_join(ucx, MU_STEAL(cards, NULL));
+    e->tp = ucx;
+    return 0;
+}
+
 static int make_world(struct mu_engine *e, struct mu_err *err)
 {
     mu_auto_free int *all = calloc((size_t)e->tp->size, sizeof *all);
@@ -293,6 +326,8 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         rc = make_world(e, err);
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
+    if (rc == 0 && session.env.ucx && e->tp->size > 1)
+        rc = use_ucx(e, err);
     if (rc == 0)
         rc = mu_shm_connect(e,
                             &(struct mu_shm_want){.on = session.env.shm,

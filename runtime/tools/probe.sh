@@ -57,6 +57,10 @@ int main(void){return CURLOPT_UPLOAD_BUFFERSIZE==0;}'
 # Likewise: without it the controller refuses --metrics by name.
 feature HAVE_MICROHTTPD '#include <microhttpd.h>
 int main(void){return MHD_VERSION < 0x00097100;}'
+# Likewise: ranks that ask for it are told.
+feature HAVE_UCX '#include <ucp/api/ucp.h>
+_Static_assert(UCP_API_VERSION >= UCP_VERSION(1, 13), "");
+int main(void){return sizeof(ucp_tag_t)==1;}'
 # Only to compare our own prototypes with: the libraries are loaded when they are needed.
 feature HAVE_CUDA_H '#include <cuda.h>
 int main(void){return sizeof(CUdevice)==1;}'

@@ -37,7 +37,8 @@ microhttpd\.h	launcher/.*
 curl/.*	runtime/ckpt/daemon/.*
 isa-l.*\.h	runtime/ckpt/daemon/.*
 (nccl|cuda)\.h	collectives/nccl/asserts\.c
-(cuda_runtime.*|nvml|ucp/.*|infiniband/.*)(\.h)?	nowhere
+ucp/.*	collectives/ucx\.c
+(cuda_runtime.*|nvml|infiniband/.*)(\.h)?	nowhere
 ROWS
 )
 

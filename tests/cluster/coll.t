@@ -19,6 +19,15 @@ coll "two hosts, two ranks each" h1:2,h2:2 0011
 first=$digest
 coll "once more" h1:2,h2:2 0011 -x MUSTER_FLAT_MAX=1
 is "${digest:-none}" "$first" "the same bits, with other algorithms, too"
+ucx=$(grep -c 'define HAVE_UCX 1' "$B/config.h")
+if [ "$ucx" = 1 ]; then
+    coll "over UCX" h1:2,h2:2 0011 -x MUSTER_TRANSPORT=ucx
+    is "${digest:-none}" "$first" "the same bits"
+    run_cmd env UCX_TLS=none "$muster" run -H h1:1,h2:1 -x MUSTER_TRANSPORT=ucx -x UCX_TLS "$B/tests/mpi/coll_all"
+    like "$out$err" 'MUSTER_TRANSPORT=ucx, but rank 0 on h1 cannot: UCX: ' "who has no UCX is named"
+else
+    skip "a build without UCX" 3
+fi
 coll "two hosts, three ranks and one" h1:3,h2:1 0001
 coll "four hosts, two ranks and one" h1:2,h2:1,h3:1,h4:1 00123
 
@@ -40,6 +49,11 @@ kills() { # HOSTS ROUNDS VAR=VALUE...
 kills h1:2,h2:2 3
 kills h1:3,h2:1 3
 kills h1:1,h2:2,h3:1 2 SEED=1029405593 ROUND=1
+if [ "$ucx" = 1 ]; then
+    kills h1:2,h2:2 2 MUSTER_TRANSPORT=ucx
+else
+    skip "a build without UCX"
+fi
 "$muster" controller --stop --force >"$tmp/stop" 2>&1
 ok $? "the pool ends" || note "$(cat "$tmp/stop")"
 done_testing
