@@ -252,7 +252,7 @@ int mu_client_open(struct mu_client *c, struct mu_err *err)
 /* One that is just starting or ending, or has left what the next controller begins with. */
 static bool pool_exists(const struct mu_paths *paths)
 {
-    static const char *const files[] = {"jobs.db", "nodes"}, *const locks[] = {"ctl.lock", "agent.lock"};
+    static const char *const files[] = {"jobs.db", "nodes", "backup"}, *const locks[] = {"ctl.lock", "agent.lock"};
     char path[PATH_MAX];
     bool found = false;
 

@@ -28,6 +28,7 @@ int mu_cmd_accept(int argc, char **argv);
 int mu_cmd_topo(int argc, char **argv);
 int mu_cmd_audit(int argc, char **argv);
 int mu_cmd_inventory(int argc, char **argv);
+int mu_cmd_store(int argc, char **argv);
 int mu_cmd_doctor(int argc, char **argv);
 
 /* Prints "muster NAME: text" and returns the exit code that fits the error: usage errors and what the user must mend

@@ -214,6 +214,9 @@ static bool stored(struct mu_commit *c, uint64_t now)
 {
     if (!try_commit(c, &c->why) || c->lost)
         return true;
+    /* damaged or removed: what is not stored yet is not told to anybody, either, and our successor asks the agents */
+    if (c->why.code == MUSTER_ECORRUPT && c->ops.hurt && !mu_store_moved(c->store) && c->ops.hurt(c->arg, c->why.text))
+        return false;
     if (mu_store_removed(c->store)) {
         mu_log(MU_LOG_ERROR, "store", "%s", c->why.text);
         c->degraded = c->lost = true;

@@ -17,6 +17,9 @@ struct mu_commit_ops { /* none may call back into the commit */
     void (*close)(void *arg, mu_conn);
     void (*exit)(void *arg);
     void (*host)(void *arg, const struct mu_act *); /* MU_ACT_ENGINE, _PROBE and _MARKS */
+    /* The store is damaged or was removed. True: another controller will have another one, hold everything back. May
+     * be NULL. */
+    bool (*hurt)(void *arg, const char *why);
 };
 
 struct mu_commit;

@@ -9,13 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/backup.h"
 #include "launcher/cabling.h"
 #include "launcher/core/checks.h"
 #include "launcher/engine.h"
 #include "launcher/listen.h"
 #include "launcher/metrics.h"
 #include "launcher/node_files.h"
-#include "launcher/past.h"
+#include "launcher/past_open.h"
 #include "launcher/policy_load.h"
 #include "launcher/probe.h"
 #include "launcher/server.h"
@@ -34,8 +35,7 @@
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
-#define STORE_WAIT_MS 5000
-#define LOCK_WAIT_MS 5000 /* a controller that is just ending keeps its lock for a moment */
+#define LOCK_WAIT_MS 5000        /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
@@ -86,6 +86,7 @@ struct controller {
     struct mu_paths paths;
     struct event_base *base;
     struct mu_store *store;
+    struct mu_backup *backup;
     struct mu_server *server;
     struct mu_listener *listener;
     struct mu_listen *listen; /* for other hosts */
@@ -106,7 +107,7 @@ struct controller {
     unsigned agent_deaths;      /* in a row, each soon after its start */
     bool ending, by_core, lost; /* lost: the run directory */
     char log_root[PATH_MAX], ckpt_root[PATH_MAX];
-    char past[PATH_MAX + 300]; /* what is to be said of the store; "": nothing */
+    struct mu_past past;
 };
 
 /* --- the agent of this machine ----------------------------------------------------------------------------------- */
@@ -202,6 +203,33 @@ static int on_lost(void *arg)
     return -1;
 }
 
+/* Whatever of the store's file is damaged, its copies and the journal are not. */
+static bool on_hurt(void *arg, const char *why)
+{
+    struct controller *c = arg;
+
+    if (c->ending)
+        return c->lost;
+    if (!mu_backup_any(c->paths.state)) {
+        mu_log(MU_LOG_ERROR, "store", "%s, and there is no copy of it", why);
+        return false;
+    }
+    mu_log(MU_LOG_ERROR, "store", "%s: another controller takes over and restores it", why);
+    c->ending = c->lost = true;
+    event_base_loopbreak(c->base);
+    return true;
+}
+
+static char *on_backup(void *arg, bool begin)
+{
+    return mu_backup_tell(((struct controller *)arg)->backup, begin);
+}
+
+static void on_backup_hurt(void *arg, const char *why)
+{
+    on_hurt(arg, why);
+}
+
 static void on_term(evutil_socket_t sig, short what, void *arg)
 {
     struct controller *c = arg;
@@ -239,6 +267,7 @@ static void leave(struct controller *c)
     }
     if (c->by_core)
         mu_starter_left(c->starter, true);
+    mu_backup_free(MU_STEAL(c->backup, NULL));
     mu_store_close(MU_STEAL(c->store, NULL));
     mu_daemon_leave(&c->paths, &c->lock);
 }
@@ -520,14 +549,20 @@ static int take_lock(struct controller *c, struct mu_err *err)
     }
 }
 
-/* One that has lost its run directory, and with it the lock, has the store open for a moment more. */
-static int open_store(struct controller *c, const char *file, struct mu_err *err)
+static int open_backup(struct controller *c, struct mu_err *err)
 {
-    int rc;
+    struct mu_backup_config cfg = {.base = c->base,
+                                   .store = c->store,
+                                   .state = c->paths.state,
+                                   .every_ns = MU_BACKUP_EVERY,
+                                   .keep = MU_BACKUP_KEEP,
+                                   .hurt = on_backup_hurt,
+                                   .arg = c};
+    const char *every = getenv("MUSTER_BACKUP");
 
-    for (int i = 0; (rc = mu_store_open(file, &c->store, err)) == MUSTER_EJOB && i < STORE_WAIT_MS / 20; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 20 * MU_MS}, NULL);
-    return rc;
+    if (every && *every && mu_str_duration(every, &cfg.every_ns))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_BACKUP=%.60s: not a duration such as 1h; 0: no copies", every);
+    return mu_backup_new(&cfg, &c->backup, err);
 }
 
 static int read_settings(struct mu_ctl_config *cfg, struct mu_err *err)
@@ -564,34 +599,6 @@ static struct event *on_signal(struct controller *c, int sig, event_callback_fn 
     return ev;
 }
 
-/* Numbers go on where they ever were, whatever the store has lost: logs and checkpoints of an older job are not met
- * again. */
-static int look_back(struct controller *c, uint64_t *last, struct mu_err *err)
-{
-    struct mu_store_past past;
-    uint64_t logs = mu_past_highest(c->log_root);
-    int rc = mu_store_last_id(c->store, last, err);
-
-    if (rc)
-        return rc;
-    mu_store_look_back(c->store, &past);
-    *last = *last > logs ? *last : logs;
-    if (past.lost)
-        snprintf(
-            c->past, sizeof c->past,
-            "job store %s/jobs.db has lost its newest changes (%llu events): its -wal file was damaged, or it is an "
-            "older copy; the newest job in it is %llu, the next job will be %llu",
-            c->paths.state, (unsigned long long)past.lost, (unsigned long long)past.newest,
-            (unsigned long long)*last + 1);
-    else if (logs > past.newest)
-        snprintf(
-            c->past, sizeof c->past,
-            "job store %s/jobs.db is older than the logs: the newest job in it is %llu, jobs/ beside it has one of "
-            "%llu; the next job will be %llu",
-            c->paths.state, (unsigned long long)past.newest, (unsigned long long)logs, (unsigned long long)*last + 1);
-    return 0;
-}
-
 static void on_hup(evutil_socket_t fd, short what, void *arg)
 {
     struct controller *c = arg;
@@ -612,6 +619,8 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .ctl = {.restarts = 3, .log_root = c->log_root, .ckpt_root = c->ckpt_root, .version = MUSTER_VERSION},
         .on_exit = on_exit_wanted,
         .on_agent_lost = on_agent_lost,
+        .on_hurt = on_hurt,
+        .on_backup = on_backup,
         .on_engine = on_engine_wanted,
         .on_agent = on_agent,
         .on_probe = on_probe_wanted,
@@ -622,16 +631,15 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         .state = c->paths.state,
         .paths = &c->paths,
         .arg = c};
-    char file[PATH_MAX];
     int rc;
 
     if ((rc = read_settings(&cfg.ctl, err)) || (rc = read_fanout(o, &cfg.ctl, err)) ||
         (rc = find_fabric(o, &cfg.ctl, err)) || (rc = take_lock(c, err)) ||
-        (rc = mu_path_join(file, sizeof file, c->paths.state, "jobs.db", err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
-        (rc = open_store(c, file, err)) || (rc = look_back(c, &cfg.ctl.last_job, err)))
+        (rc = mu_past_open(c->paths.state, c->log_root, &c->past, &c->store, err)))
         return rc;
+    cfg.ctl.last_job = c->past.last;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
     mu_policy_defaults(&c->policy);
@@ -669,7 +677,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     const char *where = o->listen ? o->listen : getenv("MUSTER_LISTEN");
     if ((rc = mu_listen_new(c->base, &c->paths, where, on_accept_tls, c, &c->listen, err)))
         return rc;
-    if ((rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
+    if ((rc = open_backup(c, err)) || (rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
         return rc;
     if ((mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err))) ||
         (rc = mu_metrics_open(c->base, &c->paths, c->server, c->store, o->metrics, &c->metrics, err)))
@@ -691,6 +699,7 @@ static void tear_down(struct controller *c)
     mu_server_free(c->server);
     mu_policy_settings_free(&c->policy);
     mu_check_settings_free(&c->checks);
+    mu_backup_free(c->backup);
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
     mu_alarm_free(c->prune_alarm);
@@ -740,8 +749,10 @@ int mu_controller_main(int argc, char **argv)
             mu_daemon_leave(&c.paths, &c.lock);
     } else {
         mu_log(MU_LOG_INFO, "controller", "version %s, pid %d, store %s", MUSTER_VERSION, (int)getpid(), c.paths.state);
-        if (c.past[0])
-            mu_log(MU_LOG_WARN, "store", "%s", c.past);
+        if (c.past.restored[0])
+            mu_log(MU_LOG_WARN, "store", "%s", c.past.restored);
+        if (c.past.text[0])
+            mu_log(MU_LOG_WARN, "store", "%s", c.past.text);
         mu_daemon_ready(&o.ready_fd, 0, NULL);
         mu_alarm_set(c.agent_alarm, mu_now());
         mu_alarm_set(c.prune_alarm, mu_now() + MU_SEC);

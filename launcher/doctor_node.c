@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "launcher/access_load.h"
+#include "launcher/backup.h"
 #include "launcher/doctor.h"
 #include "launcher/store.h"
 #include "runtime/base/clean.h"
@@ -352,7 +353,8 @@ static void check_state(struct mu_finding *f)
         mu_found_fix(f, "%s", fix);
         return;
     }
-    if (mu_path_join(probe, sizeof probe, p.state, "jobs.db", &err) || mu_store_look(probe, &err)) {
+    if (mu_path_join(probe, sizeof probe, p.state, "jobs.db", &err) ||
+        (mu_store_look(probe, &err) && !mu_backup_any(p.state))) {
         mu_found(f, MU_HEALTH_BAD, "%s", err.text);
         mu_found_fix(f, "as that says");
         return;

@@ -42,6 +42,7 @@ static const struct command {
     {"nodes", mu_cmd_nodes, "list the nodes of the pool", 0},
     {"inventory", mu_cmd_inventory, "approve what nodes are made of", 0},
     {"audit", mu_cmd_audit, "list who has changed what", 0},
+    {"store", mu_cmd_store, "copies of the job store, and restoring it", 0},
     {"top", mu_cmd_top, "watch nodes and jobs", 0},
     {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},
     {"bench", mu_cmd_bench, "measure nodes, links and collectives", 0},

@@ -219,6 +219,10 @@ int mu_query_answer(const struct mu_query_env *e, const struct mu_m_query *q, ch
 {
     if (q->what && e->who && !strcmp(q->what, "audit"))
         return (*text = mu_gate_audit(e->who, q->all, err)) ? 0 : err->code;
+    if (q->what && e->backup && (!strcmp(q->what, "backup") || !strcmp(q->what, "copies"))) {
+        *text = e->backup(e->arg, !strcmp(q->what, "backup"));
+        return *text ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    }
     for (size_t i = 0; i < MU_COUNT(queries); i++) {
         if (!q->what || strcmp(q->what, queries[i].what))
             continue;

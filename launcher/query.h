@@ -14,6 +14,8 @@ struct mu_query_env {
     struct mu_store *store;
     struct mu_commit *commit;
     const struct mu_fabric_state *fabric;
+    char *(*backup)(void *arg, bool begin); /* mu_server_config.on_backup; NULL: there are no copies */
+    void *arg;
 };
 /* *text is the caller's to free. An error says what to tell whoever has asked. */
 int mu_query_answer(const struct mu_query_env *, const struct mu_m_query *, char **text, struct mu_err *);

@@ -180,7 +180,15 @@ static void do_host(void *arg, const struct mu_act *act)
         s->cfg.on_engine(s->cfg.arg, act, spec);
 }
 
-static const struct mu_commit_ops ops = {.send = do_send, .close = do_close, .exit = do_exit, .host = do_host};
+static bool do_hurt(void *arg, const char *why)
+{
+    struct mu_server *s = arg;
+
+    return s->cfg.on_hurt && s->cfg.on_hurt(s->cfg.arg, why);
+}
+
+static const struct mu_commit_ops ops = {
+    .send = do_send, .close = do_close, .exit = do_exit, .host = do_host, .hurt = do_hurt};
 
 /* --- stepping ---------------------------------------------------------------------------------------------------- */
 
@@ -403,8 +411,13 @@ static void send_error(struct conn *k, int code, const char *text)
 
 static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
 {
-    const struct mu_query_env env = {
-        .core = s->core, .store = s->store, .commit = s->commit, .fabric = &s->fabric, .who = &k->who};
+    const struct mu_query_env env = {.core = s->core,
+                                     .store = s->store,
+                                     .commit = s->commit,
+                                     .fabric = &s->fabric,
+                                     .who = &k->who,
+                                     .backup = s->cfg.on_backup,
+                                     .arg = s->cfg.arg};
     mu_auto_free char *text = NULL;
     struct mu_err err = {0};
     int rc = mu_query_answer(&env, q, &text, &err);

@@ -14,6 +14,10 @@ struct mu_server_config {
     /* The core wants to end, or mu_server_stop was carried out. Called once. */
     void (*on_exit)(void *arg);
     void (*on_agent_lost)(void *arg); /* an agent's connection is gone */
+    /* Asked for a copy of the store (begin), or how that goes; the answer is the caller's to free, NULL: out of memory.
+     */
+    char *(*on_backup)(void *arg, bool begin);
+    bool (*on_hurt)(void *arg, const char *why); /* mu_commit_ops' hurt */
     /* The core wants an agent started (spec: of the job that owns the node, NULL: the pool), or to know whether a host
      * answers. Both return at once; mu_server_engine_done and mu_server_probed come later, from the loop. */
     void (*on_engine)(void *arg, const struct mu_act *, const struct mu_m_spec *spec);

@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "launcher/journal.h"
 #include "launcher/store_priv.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
@@ -138,18 +138,19 @@ static int create(struct mu_store *s, struct mu_err *err)
     return rc ? rc : run(s, sql, err);
 }
 
-static int judge(const struct mu_store *s, int64_t app, int64_t version, struct mu_err *err)
+int mu_store_judge(const char *path, int64_t app, int64_t version, struct mu_err *err)
 {
     if (app != APPLICATION_ID)
         return mu_err_set(err, MUSTER_ECORRUPT,
-                          "job store %s: it belongs to another program; move it away and start again", s->path);
+                          "job store %s: it belongs to another program; move it away and start again", path);
     if (version > MU_STORE_VERSION)
         return mu_err_set(err, MUSTER_EVERSION,
                           "job store %s has version %lld, this muster knows %d: use the newer muster or another "
                           "MUSTER_HOME",
-                          s->path, (long long)version, MU_STORE_VERSION);
+                          path, (long long)version, MU_STORE_VERSION);
     if (version < 1)
-        return fail(s, SQLITE_CORRUPT, err);
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "job store %s: it is damaged; move it away (with its -wal file) and start again", path);
     return 0;
 }
 
@@ -166,7 +167,7 @@ static int check_version(struct mu_store *s, struct mu_err *err)
         return rc;
     if (!app && !version && !tables) /* an empty database: its maker died before its first commit */
         return create(s, err);
-    return judge(s, app, version, err);
+    return mu_store_judge(s->path, app, version, err);
 }
 
 static int quick_check(struct mu_store *s, struct mu_err *err)
@@ -215,7 +216,7 @@ int mu_store_look(const char *path, struct mu_err *err)
     /* SQLite's header: big-endian numbers at 60 and 68 (https://www.sqlite.org/fileformat2.html, 1.3) */
     uint32_t version = (uint32_t)head[60] << 24 | (uint32_t)head[61] << 16 | (uint32_t)head[62] << 8 | head[63];
     uint32_t app = (uint32_t)head[68] << 24 | (uint32_t)head[69] << 16 | (uint32_t)head[70] << 8 | head[71];
-    return app || version ? judge(&s, app, version, err) : 0; /* all of a young store is in its -wal file */
+    return app || version ? mu_store_judge(path, app, version, err) : 0; /* all of a young store is in its -wal file */
 }
 
 /* What it has, and what it should have. */
@@ -233,8 +234,8 @@ static int look_back(struct mu_store *s, struct mu_err *err)
     mu_mark_open(&s->mark, path);
     s->job = (uint64_t)job;
     s->seq = (uint64_t)seq;
-    s->past.newest = s->job;
-    s->past.lost = s->mark.seq > s->seq ? s->mark.seq - s->seq : 0;
+    s->newest = s->job;
+    s->had = s->mark.seq;
     if (s->mark.job > s->job)
         s->job = s->mark.job;
     return 0;
@@ -242,7 +243,27 @@ static int look_back(struct mu_store *s, struct mu_err *err)
 
 void mu_store_look_back(const struct mu_store *s, struct mu_store_past *out)
 {
-    *out = s->past;
+    *out = (struct mu_store_past){.newest = s->newest, .lost = s->had > s->seq ? s->had - s->seq : 0};
+}
+
+sqlite3 *mu_store_db(struct mu_store *s)
+{
+    return s->db;
+}
+
+const char *mu_store_path(const struct mu_store *s)
+{
+    return s->path;
+}
+
+uint64_t mu_store_seq(const struct mu_store *s)
+{
+    return s->seq;
+}
+
+void mu_store_keep_journal(struct mu_store *s, struct mu_journal *j)
+{
+    s->journal = j;
 }
 
 int mu_store_open(const char *path, struct mu_store **out, struct mu_err *err)
@@ -332,6 +353,7 @@ static int finish(struct mu_store *s, enum stmt n, struct mu_err *err)
 
 void mu_store_rollback(struct mu_store *s)
 {
+    mu_journal_drop(s->journal);
     if (!sqlite3_get_autocommit(s->db))
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 }
@@ -341,6 +363,13 @@ static int or_rollback(struct mu_store *s, int rc)
     if (rc)
         mu_store_rollback(s);
     return rc;
+}
+
+bool mu_store_moved(const struct mu_store *s)
+{
+    struct stat st;
+
+    return !mu_store_removed(s) && !(stat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino);
 }
 
 bool mu_store_removed(const struct mu_store *s)
@@ -375,6 +404,7 @@ int mu_store_begin(struct mu_store *s, struct mu_err *err)
     if (check_place(s, err))
         return or_rollback(s, err->code);
     s->new_job = s->new_seq = 0;
+    mu_journal_drop(s->journal);
     return or_rollback(s, finish(s, Q_BEGIN, err));
 }
 
@@ -386,8 +416,11 @@ int mu_store_commit(struct mu_store *s, struct mu_err *err)
         return rc;
     if (s->new_job > s->job)
         s->job = s->new_job;
+    if (s->new_job > s->newest)
+        s->newest = s->new_job;
     if (s->new_seq)
         s->seq = s->new_seq;
+    mu_journal_commit(s->journal, s->seq);
     mu_mark_write(&s->mark, s->job, s->seq);
     return 0;
 }
@@ -422,10 +455,28 @@ int mu_store_put_job(struct mu_store *s, const struct mu_m_jobrow *row, struct m
     /* The token of a job so old that the controller has forgotten it: only the first one keeps it. */
     if (rc && (sqlite3_errcode(s->db) & 0xff) == SQLITE_CONSTRAINT)
         rc = put_once(s, row, &blob, NULL, err);
+    if (!rc)
+        mu_journal_add(s->journal, &blob);
     free(blob.data);
     if (!rc && row->id > s->new_job)
         s->new_job = row->id;
     return or_rollback(s, rc);
+}
+
+static void journal_event(struct mu_store *s, const struct mu_store_event *e)
+{
+    struct mu_bytes blob = {0};
+    struct mu_m_event m = {.job = e->job,
+                           .wall = e->wall,
+                           .attempt = e->attempt,
+                           .rank_plus1 = (uint32_t)(e->rank + 1),
+                           .kind = (char *)(uintptr_t)e->kind,
+                           .node = (char *)(uintptr_t)e->node,
+                           .detail = (char *)(uintptr_t)e->detail};
+
+    if (s->journal && !mu_msg_pack(&blob, MU_MSG_event, &m))
+        mu_journal_add(s->journal, &blob);
+    free(blob.data);
 }
 
 int mu_store_add_event(struct mu_store *s, const struct mu_store_event *e, struct mu_err *err)
@@ -440,6 +491,8 @@ int mu_store_add_event(struct mu_store *s, const struct mu_store_event *e, struc
     bind_text(q, 6, e->node);
     bind_text(q, 7, e->detail);
     int rc = or_rollback(s, finish(s, Q_ADD_EVENT, err));
+    if (!rc)
+        journal_event(s, e);
     if (!rc)
         s->new_seq = (uint64_t)sqlite3_last_insert_rowid(s->db);
     return rc;

@@ -13,6 +13,7 @@
 #define MU_STORE_KEEP_JOBS 10000u   /* ended jobs that mu_store_prune leaves */
 #define MU_STORE_KEEP_EVENTS 20000u /* events of one job that it leaves */
 
+struct mu_journal;
 struct mu_store;
 
 /* Opens or creates it. Each failure is one line that names the file and the fix: ECORRUPT (damaged, or not ours),
@@ -24,6 +25,8 @@ void mu_store_close(struct mu_store *); /* NULL is fine */
 
 /* Its file has no name any more: nothing is ever stored again. Moved away it may come back. */
 bool mu_store_removed(const struct mu_store *);
+/* It has one, but another one. */
+bool mu_store_moved(const struct mu_store *);
 
 /* Rows of all jobs that have not ended and of the latest MU_STORE_LIVE_MAX ended ones, by ascending id. The row is
  * borrowed for the call. A row that cannot be read is an error. */
@@ -40,6 +43,9 @@ struct mu_store_past {
     uint64_t lost;   /* events that it has had, the newest ones, each with what it was about; 0: none */
 };
 void mu_store_look_back(const struct mu_store *, struct mu_store_past *);
+uint64_t mu_store_seq(const struct mu_store *); /* the newest event in it */
+/* Commits go there, too, from now on; NULL: nowhere. The caller closes it. */
+void mu_store_keep_journal(struct mu_store *, struct mu_journal *);
 
 /* Changes between begin and commit become visible at once or not at all. After any error the transaction is gone:
  * do it again from its beginning. Commit returns when it is on the disk. ENOSPC when there is no room. */

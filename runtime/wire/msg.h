@@ -95,6 +95,10 @@ struct mu_u32v {
 /* What they are labelled with from now on: "fast,rack3"; empty: nothing. */
 #define MU_F_nodes_label(F) F(str, hosts) F(str, labels)
 
+/* One of the job store, as its journal has it (launcher/journal.h). rank_plus1 0: it is about none. */
+#define MU_F_event(F)                                                                                                  \
+    F(u64, job) F(u64, wall) F(u32, attempt) F(u32, rank_plus1) F(str, kind) F(str, node) F(str, detail)
+
 #define MU_F_agent(F)                                                                                                  \
     F(str, node) F(u32, slots) F(u32, pus) F(u32, numa) F(u64, memory) F(str, boot) F(u64, incarnation) F(u32, pid)    \
         F(str, addr) F(u32, port) F(u64, owner) F(u64, way) F(u64, ctl) F(u32, gpus) F(strv, guids)
@@ -354,7 +358,8 @@ struct mu_u32v {
     M(61, jobrow)                                                                                                      \
     M(62, mark)                                                                                                        \
     M(63, nodes_label)                                                                                                 \
-    M(64, inventory)
+    M(64, inventory)                                                                                                   \
+    M(66, event)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

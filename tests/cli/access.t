@@ -115,6 +115,7 @@ nodes add	admin	muster nodes add --ssh false nosuch
 nodes remove	admin	muster nodes remove nosuch
 inventory approve	admin	muster inventory approve --by b --why w nosuch
 controller --stop	admin	STOP
+store backup	admin	muster store backup
 audit	admin	muster audit
 END
 }

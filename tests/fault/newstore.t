@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The store goes away under a living agent, logs and all: job numbers begin at 1 again, and the agent has had jobs of
-# these numbers. Where the logs stay, or the store has lost what was new in it, numbers go on.
+# these numbers, and there is no copy of it. Where the logs stay, or the store has lost what was new in it, numbers go on.
 . "$(dirname "$0")/../lib.sh"
 
 daemon() { cat "$MUSTER_RUN_ROOT"/*/*/"$1".lock 2>/dev/null; }
@@ -14,7 +14,7 @@ lose_store() { # The agent sees the end of one controller when the next one is t
     kill -STOP "$agent"
     kill -KILL "$pid"
     wait_for 5 gone "$pid"
-    rm -r "$MUSTER_HOME"/*/jobs.db* "$MUSTER_HOME"/*/jobs
+    rm -r "$MUSTER_HOME"/*/jobs.db* "$MUSTER_HOME"/*/jobs "$MUSTER_HOME"/*/backup
     { wait_for 20 next_controller "$pid"; kill -CONT "$agent"; } &
 }
 
@@ -88,7 +88,7 @@ die() {
 for i in 1 2 3; do run_cmd "$muster" run -n 1 --output "$tmp/logs" echo "job $i"; done
 run_cmd "$muster" run -n 1 echo fourth
 die
-rm "$MUSTER_HOME"/*/jobs.db*
+rm -r "$MUSTER_HOME"/*/jobs.db* "$MUSTER_HOME"/*/backup
 run_cmd timeout -k 5 30 "$muster" run -n 1 echo fifth
 is "$rc $out $(ids)" "0 fifth 5" "the store is lost: the next number is above those of the logs" || note "$err"
 is "$(warnings 'older than the logs: the newest job in it is 0, jobs/ beside it has one of 4; the next job will be 5')" 1 \
@@ -101,6 +101,7 @@ die
 size=$(stat -c %s "$wal")
 [ "$size" -gt 20000 ]
 ok $? "all were killed: the -wal file has $size bytes"
+rm -r "$MUSTER_HOME"/*/backup
 dd if=/dev/urandom of="$wal" bs=64 seek=1 count=$((size / 64 - 1)) conv=notrunc status=none
 run_cmd timeout -k 5 30 "$muster" run -n 1 echo seventh
 is "$rc $out $(ids)" "0 seventh 7" "it is damaged: no number is used twice" || note "$err"
