@@ -31,6 +31,7 @@
     X(ucp_tag_send_nbx)                                                                                                \
     X(ucp_tag_probe_nb)                                                                                                \
     X(ucp_tag_msg_recv_nbx)                                                                                            \
+    X(ucp_worker_flush_nbx)                                                                                            \
     X(ucp_request_check_status)                                                                                        \
     X(ucp_request_free)                                                                                                \
     X(ucs_status_string)
@@ -63,8 +64,10 @@ struct ucx {
     struct flight *out;
     unsigned nout, cap;
     struct flight in[PULLED]; /* in the order of their arrival */
-    unsigned first, nin, idle;
-    int lost; /* the first peer that is gone; -1 */
+    unsigned nin, idle;
+    bool dirty;  /* sent since the last flush */
+    void *flush; /* that goes on */
+    int lost;    /* the first peer that is gone; -1 */
     uint64_t lost_at;
     ucs_status_t why;
 };
@@ -162,6 +165,7 @@ static int ucx_send(struct mu_transport *base, int peer, struct mu_frame *f, str
         return mu_err_set(err, MUSTER_EPEER, "UCX: %s", t->api.ucs_status_string(s));
     req = t->api.ucp_tag_send_nbx(t->peers[peer].ep, &f->head, sizeof f->head + f->head.bytes, (ucp_tag_t)base->rank,
                                   &none);
+    t->dirty = true;
     if (UCS_PTR_IS_ERR(req))
         note_lost(&t->peers[peer], UCS_PTR_STATUS(req));
     if (!UCS_PTR_IS_PTR(req))
@@ -189,6 +193,14 @@ static void reap(struct ucx *t, struct mu_frames *sent)
     t->nout = kept;
 }
 
+static void end_flush(struct ucx *t)
+{
+    if (t->flush && t->api.ucp_request_check_status(t->flush) != UCS_INPROGRESS) {
+        t->api.ucp_request_free(t->flush);
+        t->flush = NULL;
+    }
+}
+
 /* Takes what has come, so that it is received while earlier frames are worked on. */
 static int pull(struct ucx *t, struct mu_err *err)
 {
@@ -197,7 +209,7 @@ static int pull(struct ucx *t, struct mu_err *err)
     ucp_tag_message_h m;
 
     while (t->nin < PULLED && (m = t->api.ucp_tag_probe_nb(t->worker, 0, ANY, 1, &info))) {
-        struct flight *x = &t->in[(t->first + t->nin) % PULLED];
+        struct flight *x = &t->in[t->nin];
         size_t head = sizeof(struct mu_frame_head);
 
         if (info.length < head || info.length > head + MU_CHUNK)
@@ -217,24 +229,45 @@ static int pull(struct ucx *t, struct mu_err *err)
     return 0;
 }
 
-static bool arrived(struct ucx *t, struct flight *x)
+static bool in_flight(struct ucx *t, struct flight *x)
 {
-    ucs_status_t s = UCS_OK;
+    ucs_status_t s = x->req ? t->api.ucp_request_check_status(x->req) : UCS_OK;
 
-    if (x->req) {
-        s = t->api.ucp_request_check_status(x->req);
-        if (s == UCS_INPROGRESS)
-            return false;
-        t->api.ucp_request_free(x->req);
-    }
-    t->first = (t->first + 1) % PULLED;
-    t->nin--;
-    if (s == UCS_OK && x->f->head.magic == MU_FRAME_MAGIC && x->f->head.bytes <= x->f->room)
+    if (s == UCS_INPROGRESS)
         return true;
-    note_lost(&t->peers[x->peer], s == UCS_OK ? UCS_ERR_INVALID_PARAM : s);
-    mu_frame_free(t->base.pool, x->f);
-    x->f = NULL;
-    return true;
+    if (x->req)
+        t->api.ucp_request_free(x->req);
+    x->req = NULL;
+    if (s != UCS_OK || x->f->head.magic != MU_FRAME_MAGIC || x->f->head.bytes > x->f->room) {
+        note_lost(&t->peers[x->peer], s == UCS_OK ? UCS_ERR_INVALID_PARAM : s);
+        mu_frame_free(t->base.pool, x->f);
+        x->f = NULL;
+    }
+    return false;
+}
+
+/* The first one that has arrived and may go: data keeps the order of its sender, but not behind another one's that
+ * hangs; what a rank says about failures and lateness does not wait for its data either. */
+static struct mu_frame *next_frame(struct ucx *t)
+{
+    for (unsigned i = 0; i < t->nin; i++) {
+        struct mu_frame *f;
+        bool behind = false;
+
+        if (in_flight(t, &t->in[i]))
+            continue;
+        f = t->in[i].f;
+        for (unsigned k = 0; k < i && f && f->head.type == MU_FRAME_DATA && !behind; k++)
+            behind = t->in[k].peer == t->in[i].peer;
+        if (behind)
+            continue;
+        t->nin--;
+        memmove(&t->in[i], &t->in[i + 1], (t->nin - i) * sizeof t->in[0]);
+        if (f)
+            return f;
+        i--;
+    }
+    return NULL;
 }
 
 static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_frames *sent, struct mu_err *err)
@@ -250,8 +283,8 @@ static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_f
     rc = pull(t, err);
     if (rc < 0)
         return rc;
-    if (t->nin && arrived(t, &t->in[t->first]))
-        *in = t->in[(t->first + PULLED - 1) % PULLED].f;
+    *in = t->nin ? next_frame(t) : NULL;
+    end_flush(t);
     if (t->lost >= 0 && mu_now() - t->lost_at > GRACE)
         return mu_err_set(err, MUSTER_EPEER, "UCX: rank %d is not there any more: %s", t->lost,
                           t->api.ucs_status_string(t->why));
@@ -263,7 +296,17 @@ static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_f
 
 static unsigned ucx_pending(struct mu_transport *base)
 {
-    return of(base)->nout + of(base)->below->ops->pending(of(base)->below);
+    struct ucx *t = of(base);
+    ucp_request_param_t none = {0};
+
+    /* What UCX has taken may still be with it. */
+    if (t->dirty && !t->flush) {
+        void *req = t->api.ucp_worker_flush_nbx(t->worker, &none);
+
+        t->flush = UCS_PTR_IS_PTR(req) ? req : NULL;
+        t->dirty = false;
+    }
+    return t->nout + (t->flush != NULL) + t->below->ops->pending(t->below);
 }
 
 static void ucx_orphan(struct mu_transport *base, const struct muster_request *owner)
@@ -311,9 +354,10 @@ static int ucx_close(struct mu_transport *base, uint64_t deadline, struct mu_err
     struct mu_frames sent = {0};
     ucp_request_param_t flush = {0};
 
-    while (t->nout && mu_now() < deadline) {
+    while (ucx_pending(base) > below->ops->pending(below) && mu_now() < deadline) {
         t->api.ucp_worker_progress(t->worker);
         reap(t, &sent);
+        end_flush(t);
     }
     mu_frames_clear(&sent, base->pool);
     if (t->nout) /* UCX may still use the frames: all stays */
@@ -324,8 +368,8 @@ static int ucx_close(struct mu_transport *base, uint64_t deadline, struct mu_err
         if (p->ep && !closed(t, t->api.ucp_ep_close_nbx(p->ep, &flush), deadline))
             return mu_err_set(err, MUSTER_ETIMEOUT, "the connection to rank %d could not be closed", r);
     }
-    for (; t->nin; t->nin--, t->first = (t->first + 1) % PULLED)
-        mu_frame_free(base->pool, t->in[t->first].f);
+    while (t->nin)
+        mu_frame_free(base->pool, t->in[--t->nin].f);
     mu_ucx_drop(base);
     return below->ops->close(below, deadline, err);
 }
