@@ -113,7 +113,7 @@ static int mesh_rank(int rank, int size, double timeout, int (*fn)(struct muster
     pthread_mutex_lock(&e->lock);
     rc = mu_comm_new(e, 1, rank, size, world, &e->world, &err);
     if (rc == 0)
-        rc = mu_shm_connect(e, true, true, NULL, mesh_stop, &until, &err);
+        rc = mu_shm_connect(e, &(struct mu_shm_want){.on = true, .reads = true}, mesh_stop, &until, &err);
     if (rc < 0) {
         printf("# rank %d: %s\n", rank, err.text);
         return 1;
