@@ -103,8 +103,8 @@ static void row(struct mu_table *t, const json_t *o)
 static void print(json_t *const *v, size_t n, unsigned last)
 {
     static const struct mu_column columns[] = {
-        {"TIME", 0},         {"RANK", MU_RIGHT}, {"COMM", 0},  {"NUMBER", MU_RIGHT}, {"OPERATION", 0}, {"DTYPE", 0},
-        {"COUNT", MU_RIGHT}, {"PEER", MU_RIGHT}, {"STATE", 0}, {"TOOK", MU_RIGHT}};
+        {"TIME", 0},  {"RANK", MU_RIGHT},  {"COMM", 0},        {"NUMBER", MU_RIGHT}, {"OPERATION", 0},
+        {"DTYPE", 0}, {"COUNT", MU_RIGHT}, {"PEER", MU_RIGHT}, {"STATE", 0},         {"TOOK", MU_RIGHT}};
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
 
     for (size_t i = 0; t && i < n; i++)
@@ -152,7 +152,8 @@ int mu_flight_show(uint64_t job, uint32_t attempt, unsigned last, bool json, str
     if (!rc)
         qsort(v, n, sizeof *v, older);
     if (!rc && json) {
-        printf("{\"schema\": \"muster.flight/1\", \"job\": %llu, \"attempt\": %u, \"records\": [", (unsigned long long)job, attempt);
+        printf("{\"schema\": \"muster.flight/1\", \"job\": %llu, \"attempt\": %u, \"records\": [",
+               (unsigned long long)job, attempt);
         for (size_t i = 0; i < n; i++) {
             mu_auto_free char *line = json_dumps(v[i], JSON_COMPACT | JSON_PRESERVE_ORDER);
             printf("%s\n  %s", i ? "," : "", line ? line : "{}");

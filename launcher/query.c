@@ -208,10 +208,10 @@ static const struct {
     const char *what, *schema, *list;
     int (*fill)(const struct mu_query_env *, struct mu_json *, const struct mu_m_query *, struct mu_err *);
 } queries[] = {
-    {"jobs", "muster.jobs/1", "jobs", list_jobs},     {"status", "muster.jobs/1", "jobs", one_job},
-    {"nodes", "muster.nodes/1", "nodes", list_nodes}, {"events", "muster.events/1", "events", list_events},
-    {"place", "muster.placed/1", "nodes", place_job}, {"checks", "muster.checks/1", "nodes", list_checks},
-    {"table", "muster.jobs/1", "jobs", list_brief},   {"inventory", "muster.inventory/1", "nodes", list_inventory},
+    {"jobs", "muster.jobs/1", "jobs", list_jobs},         {"status", "muster.jobs/1", "jobs", one_job},
+    {"nodes", "muster.nodes/1", "nodes", list_nodes},     {"events", "muster.events/1", "events", list_events},
+    {"place", "muster.placed/1", "nodes", place_job},     {"checks", "muster.checks/1", "nodes", list_checks},
+    {"table", "muster.jobs/1", "jobs", list_brief},       {"inventory", "muster.inventory/1", "nodes", list_inventory},
     {"recent", "muster.events/1", "events", list_recent},
 };
 

@@ -11,10 +11,10 @@
 
 /* Kinds of events that are counted, so that each is there from the start, with 0. To add one: a row here. */
 static const char *const kinds[] = {
-    "submitted", "started",       "attempt-start", "first-step",  "checkpoint",   "restored",
-    "rank-exit", "rank-lost",     "agent-lost",    "keeper-lost", "lease-lost",   "node-lost",
-    "hang",      "node-replaced", "shrunk",        "unwell",      "suspended",    "held",
-    "cancelled", "finished",      "misbound",      "output-lost", "node-changed", "stored", "store-trouble", NULL};
+    "submitted",   "started",      "attempt-start", "first-step",    "checkpoint", "restored", "rank-exit",
+    "rank-lost",   "agent-lost",   "keeper-lost",   "lease-lost",    "node-lost",  "hang",     "node-replaced",
+    "shrunk",      "unwell",       "suspended",     "held",          "cancelled",  "finished", "misbound",
+    "output-lost", "node-changed", "stored",        "store-trouble", NULL};
 _Static_assert(MU_COUNT(kinds) <= MU_METRICS_EVENTS, "room for all kinds");
 
 void mu_ctl_told(struct mu_ctl *c, const char *kind)

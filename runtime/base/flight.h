@@ -1,6 +1,6 @@
-/* The flight recorder: what a rank has called lately, in memory that outlives it (the keeper's slots, slot.h). Each rank
- * has MU_FLIGHT_COMMS rings, one a communicator, of MU_FLIGHT_RING records; the rank writes, its keeper reads. A record
- * costs two readings of the CPU's counter and a cache line, no system call. */
+/* The flight recorder: what a rank has called lately, in memory that outlives it (the keeper's slots, slot.h). Each
+ * rank has MU_FLIGHT_COMMS rings, one a communicator, of MU_FLIGHT_RING records; the rank writes, its keeper reads. A
+ * record costs two readings of the CPU's counter and a cache line, no system call. */
 #ifndef MU_BASE_FLIGHT_H
 #define MU_BASE_FLIGHT_H
 
@@ -48,7 +48,7 @@ struct mu_flight_ring {
     struct mu_flight_record v[MU_FLIGHT_RING];
 };
 
-struct mu_flight { /* a rank's */
+struct mu_flight {                            /* a rank's */
     _Alignas(64) _Atomic uint64_t tick, mono; /* the same moment on both clocks; tick 0: nothing is recorded */
     _Atomic uint64_t unrecorded;              /* communicators that found no ring */
     struct mu_flight_ring ring[MU_FLIGHT_COMMS];
@@ -75,7 +75,8 @@ static inline void mu_flight_begin(struct mu_flight *f)
     atomic_store_explicit(&f->tick, mu_tick(), memory_order_release);
 }
 
-/* A ring for a communicator: a free one, or that of the one that was left first. NULL: all are in use. f may be NULL. */
+/* A ring for a communicator: a free one, or that of the one that was left first. NULL: all are in use. f may be NULL.
+ */
 static inline struct mu_flight_ring *mu_flight_open(struct mu_flight *f, uint64_t ctx, uint32_t size)
 {
     struct mu_flight_ring *old = NULL;

@@ -36,8 +36,8 @@ static void put_time(FILE *out, const char *key, uint64_t tick, const struct clo
         fprintf(out, ",\"%s\":null", key);
         return;
     }
-    double mono = (double)c->mono0 +
-                  (double)(tick - c->tick0) / (double)(c->tick1 - c->tick0) * (double)(c->mono1 - c->mono0);
+    double mono =
+        (double)c->mono0 + (double)(tick - c->tick0) / (double)(c->tick1 - c->tick0) * (double)(c->mono1 - c->mono0);
     fprintf(out, ",\"%s\":%.6f", key, (mono + (double)c->wall) / 1e9);
 }
 

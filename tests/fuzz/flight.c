@@ -9,9 +9,24 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const pieces[] = {"{",         "}",        "\"rank\":1",  ",",     "\"comm\":\"0a\"", "\"seq\":9",
-                                     "\"size\":2", "\"count\":-1", "\"op\":\"barrier\"", "\n",  "\"state\":\"failed\"",
-                                     "\"rank\":\"", "\\u0000", "[",  "]", "1e999", "null", "\"ended\":0.5"};
+static const char *const pieces[] = {"{",
+                                     "}",
+                                     "\"rank\":1",
+                                     ",",
+                                     "\"comm\":\"0a\"",
+                                     "\"seq\":9",
+                                     "\"size\":2",
+                                     "\"count\":-1",
+                                     "\"op\":\"barrier\"",
+                                     "\n",
+                                     "\"state\":\"failed\"",
+                                     "\"rank\":\"",
+                                     "\\u0000",
+                                     "[",
+                                     "]",
+                                     "1e999",
+                                     "null",
+                                     "\"ended\":0.5"};
 
 static void try(char *text, size_t n)
 {

@@ -1,4 +1,5 @@
-/* What a keeper makes of the flight recorder of a rank that is dead: what it had called, whatever else it has written there. */
+/* What a keeper makes of the flight recorder of a rank that is dead: what it had called, whatever else it has written
+ * there. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,8 +67,9 @@ static void test_records(void)
     TAP_OK(count(text, "\"state\":\"completed\"") == MU_FLIGHT_RING - 2 && count(text, "\"failed\"") == 1 &&
                count(text, "\"enqueued\"}") == 1 && count(text, "\"ended\":null") == 1,
            "each with its state");
-    TAP_OK(strstr(text, "{\"rank\":3,\"comm\":\"0000000000000abc\",\"size\":2,\"seq\":11,\"number\":11,\"op\":\"reduce\","
-                        "\"dtype\":\"float32\",\"count\":5,\"reduce\":\"avg\",\"peer\":1,\"enqueued\":") == text,
+    TAP_OK(strstr(text,
+                  "{\"rank\":3,\"comm\":\"0000000000000abc\",\"size\":2,\"seq\":11,\"number\":11,\"op\":\"reduce\","
+                  "\"dtype\":\"float32\",\"count\":5,\"reduce\":\"avg\",\"peer\":1,\"enqueued\":") == text,
            "and what it was");
     free(text);
     atomic_store(&r->v[3].seq, 0);
