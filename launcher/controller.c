@@ -640,6 +640,10 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
         (rc = mu_past_open(c->paths.state, c->log_root, &c->past, &c->store, err)))
         return rc;
     cfg.ctl.last_job = c->past.last;
+    cfg.ctl.losses = c->past.losses;
+    cfg.ctl.doubtful = c->past.doubtful;
+    cfg.ctl.lost_above = c->past.lost_above;
+    cfg.ctl.lost_last = c->past.lost_last;
     if (o->idle_ns != UINT64_MAX)
         cfg.ctl.idle_ns = o->idle_ns;
     mu_policy_defaults(&c->policy);
@@ -677,6 +681,9 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     const char *where = o->listen ? o->listen : getenv("MUSTER_LISTEN");
     if ((rc = mu_listen_new(c->base, &c->paths, where, on_accept_tls, c, &c->listen, err)))
         return rc;
+    cfg.ctl.alone = !mu_listen_wanted(c->listen);
+    if (c->past.blank) /* a new pool need not wait for hosts that it has never had */
+        cfg.ctl.doubtful = cfg.ctl.alone;
     if ((rc = open_backup(c, err)) || (rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
         return rc;
     if ((mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err))) ||

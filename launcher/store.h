@@ -82,6 +82,10 @@ typedef void (*mu_store_inventory_fn)(void *arg, const struct mu_m_inventory *);
 int mu_store_load_inventory(struct mu_store *, mu_store_inventory_fn, void *arg, struct mu_err *);
 /* All of a node, oldest first. */
 int mu_store_inventory(struct mu_store *, const char *node, mu_store_inventory_fn, void *arg, struct mu_err *);
+/* Which numbers jobs had that the store has lost: above the one, and up to the other, and when that was seen; 0: none.
+ */
+int mu_store_put_lost(struct mu_store *, uint64_t above, uint64_t last, uint64_t wall, struct mu_err *);
+int mu_store_lost(struct mu_store *, uint64_t *above, uint64_t *last, uint64_t *wall, struct mu_err *);
 
 /* Forgets old ended jobs with their events, but those that are needed, and old events. dropped is told each job's id.
  * Both functions may be NULL. */

@@ -170,3 +170,36 @@ int mu_store_hurt(struct mu_store *s, struct mu_err *err)
                           (long long)page * pages);
     return 0;
 }
+
+/* The table is made when it is first needed, as that of the audit log is. */
+int mu_store_put_lost(struct mu_store *s, uint64_t above, uint64_t last, uint64_t wall, struct mu_err *err)
+{
+    char sql[300];
+
+    snprintf(sql, sizeof sql,
+             "CREATE TABLE IF NOT EXISTS lost(id INTEGER PRIMARY KEY, above INTEGER NOT NULL, last INTEGER NOT NULL,"
+             " t INTEGER NOT NULL);"
+             "INSERT OR REPLACE INTO lost(id, above, last, t) VALUES(1, %lld, %lld, %lld)",
+             (long long)above, (long long)last, (long long)wall);
+    int rc = sqlite3_exec(mu_store_db(s), sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0
+                           : mu_err_set(err, rc == SQLITE_FULL ? MUSTER_ENOSPC : MUSTER_EIO,
+                                        "job store %s cannot be written: %s", mu_store_path(s), sqlite3_errstr(rc));
+}
+
+int mu_store_lost(struct mu_store *s, uint64_t *above, uint64_t *last, uint64_t *wall, struct mu_err *err)
+{
+    int64_t tables = 0, a = 0, l = 0, t = 0;
+    sqlite3 *db = mu_store_db(s);
+    int rc = one(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'lost'", &tables, NULL);
+
+    if (rc == SQLITE_OK && tables) {
+        rc = one(db, "SELECT max(above) FROM lost", &a, NULL);
+        rc = rc == SQLITE_OK ? one(db, "SELECT max(last) FROM lost", &l, NULL) : rc;
+        rc = rc == SQLITE_OK ? one(db, "SELECT max(t) FROM lost", &t, NULL) : rc;
+    }
+    *above = (uint64_t)a;
+    *last = (uint64_t)l;
+    *wall = (uint64_t)t;
+    return rc == SQLITE_OK ? 0 : mu_err_set(err, MUSTER_EIO, "job store %s: %s", mu_store_path(s), sqlite3_errstr(rc));
+}

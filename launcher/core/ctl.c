@@ -269,6 +269,10 @@ static void on_attach(struct mu_ctl *c, struct conn *k, const struct mu_m_attach
 {
     struct job *j = mu_ctl_find(c, m->job);
 
+    if (!j && c->doubt_until) {
+        mu_ctl_wait(c, k->id, MU_MSG_attach, m);
+        return;
+    }
     if (!j || (m->token && *m->token && j->row.token && strcmp(m->token, j->row.token))) {
         mu_ctl_refuse_unknown(c, k->id, m->job);
         return;
@@ -378,22 +382,40 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     }
 }
 
+/* Those that have still to wait are added to the list again. */
+void mu_ctl_serve_waiting(struct mu_ctl *c)
+{
+    unsigned n = c->nwaiting;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct waiting w = c->waiting[i];
+        struct conn *k = conn_of(c, w.conn);
+        if (w.msg.type == MU_MSG_submit)
+            mu_ctl_job_submit(c, w.conn, &w.msg.submit);
+        else if (k)
+            on_attach(c, k, &w.msg.attach);
+        mu_msg_free(&w.msg);
+    }
+    c->nwaiting -= n;
+    memmove(c->waiting, c->waiting + n, c->nwaiting * sizeof *c->waiting);
+}
+
 void mu_ctl_node_ready(struct mu_ctl *c, int node)
 {
     c->pool.v[node].ready = true;
     mu_ctl_checks_ready(c, node);
-    mu_ctl_job_node_ready(c, node);
+    if (!c->doubt_until)
+        mu_ctl_job_node_ready(c, node);
     mu_ctl_wireup_up(c, node);
     for (unsigned i = 0; i < c->njobs; i++) /* what attach said may have been lost with the old connection */
         for (unsigned p = 0; p < c->jobs[i]->nparts && c->jobs[i]->client; p++)
             if (c->jobs[i]->parts[p].share.node == (uint32_t)node)
                 mu_acts_send(c->acts, c->pool.v[node].conn, MU_MSG_stream,
                              &(struct mu_m_stream){.job = c->jobs[i]->row.id, .on = 1});
-    for (unsigned i = 0; i < c->nwaiting; i++) {
-        mu_ctl_job_submit(c, c->waiting[i].conn, &c->waiting[i].msg.submit);
-        mu_msg_free(&c->waiting[i].msg);
-    }
-    c->nwaiting = 0;
+    if (c->doubt_until)
+        mu_ctl_lost_owner(c, node);
+    else
+        mu_ctl_serve_waiting(c);
 }
 
 static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
@@ -418,6 +440,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
             mu_ctl_node_ready(c, k->node);
             mu_ctl_tree_balance(c);
         }
+        return;
+    case MU_MSG_recalled:
+        mu_ctl_lost_recalled(c, k->node, &m->recalled);
         return;
     case MU_MSG_checked:
         mu_ctl_checked(c, k->node, &m->checked);
@@ -588,13 +613,17 @@ static void on_time(struct mu_ctl *c)
         c->fabric_until = 0;
     for (unsigned i = 0; i < c->njobs; i++)
         mu_ctl_job_tick(c, c->jobs[i]);
+    mu_ctl_lost_tick(c);
     for (unsigned i = 0; i < c->nwaiting;) {
         if (c->now < c->waiting[i].until) {
             i++;
             continue;
         }
-        mu_ctl_refuse(c, c->waiting[i].conn, MUSTER_ENODE,
-                      "no agent has come up on this machine; see the agent's log under the state directory");
+        if (c->waiting[i].msg.type == MU_MSG_attach)
+            mu_ctl_refuse_unknown(c, c->waiting[i].conn, c->waiting[i].msg.attach.job);
+        else
+            mu_ctl_refuse(c, c->waiting[i].conn, MUSTER_ENODE,
+                          "no agent has come up on this machine; see the agent's log under the state directory");
         mu_msg_free(&c->waiting[i].msg);
         c->waiting[i] = c->waiting[--c->nwaiting];
     }
@@ -638,6 +667,8 @@ static uint64_t next_time(const struct mu_ctl *c)
         next = c->waiting[i].until < next ? c->waiting[i].until : next;
     if (c->fabric_until && c->fabric_until < next)
         next = c->fabric_until;
+    if (c->doubt_until && c->doubt_until < next)
+        next = c->doubt_until;
     uint64_t nodes = mu_ctl_nodes_next(c), queue = mu_ctl_queue_next(c);
     next = nodes < next ? nodes : next;
     next = queue < next ? queue : next;
@@ -685,6 +716,7 @@ void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)
         break;
     case MU_EV_LOADED:
         mu_ctl_nodes_loaded(c);
+        mu_ctl_lost_begin(c);
         c->fabric_until = c->cfg.fabric_ns ? c->now + c->cfg.fabric_ns : 0;
         break;
     case MU_EV_FABRIC:

@@ -13,15 +13,19 @@
 struct mu_check_settings;
 struct mu_policy_settings;
 struct mu_ctl_config {
-    uint64_t incarnation;     /* differs at each start */
-    uint64_t boot;            /* of the machine; `now` goes on from one controller to the next in it; 0 = not known */
-    uint64_t last_job;        /* no job that comes has a number up to this one */
-    uint64_t idle_ns;         /* nothing to do for so long: exit; 0 = never */
-    uint64_t client_grace_ns; /* a foreground client may be away so long before its job is cancelled */
-    uint64_t agent_wait_ns;   /* a submission waits so long for the first agent */
-    uint32_t restarts;        /* default budget: failures in a row without progress */
-    const char *log_root;     /* per-rank logs go to log_root/JOB unless --output says otherwise; borrowed */
-    const char *ckpt_root;    /* a job without --ckpt-dir has its checkpoints in ckpt_root/JOB-TOKEN; borrowed */
+    uint64_t incarnation; /* differs at each start */
+    uint64_t boot;        /* of the machine; `now` goes on from one controller to the next in it; 0 = not known */
+    uint64_t last_job;    /* no job that comes has a number up to this one */
+    uint32_t losses;      /* the store has just lost its newest changes, for the so manieth time; 0: it has not */
+    bool doubtful;        /* or not long ago: nothing is started until nodes have said what they have */
+    bool alone;           /* there are none but the controller's own */
+    uint64_t lost_above, lost_last; /* jobs that it lost, now or earlier, have numbers between these; last 0: none */
+    uint64_t idle_ns;               /* nothing to do for so long: exit; 0 = never */
+    uint64_t client_grace_ns;       /* a foreground client may be away so long before its job is cancelled */
+    uint64_t agent_wait_ns;         /* a submission waits so long for the first agent */
+    uint32_t restarts;              /* default budget: failures in a row without progress */
+    const char *log_root;           /* per-rank logs go to log_root/JOB unless --output says otherwise; borrowed */
+    const char *ckpt_root;          /* a job without --ckpt-dir has its checkpoints in ckpt_root/JOB-TOKEN; borrowed */
     const char *version;
     uint64_t files;        /* that daemons of this machine may have open; 0 = not known */
     const char *node;      /* name of the controller's own machine; others can fall silent; borrowed, NULL = none can */

@@ -71,7 +71,7 @@ int mu_spec_check(const struct mu_m_spec *s, struct mu_err *err)
     return 0;
 }
 
-static void wait_for_agent(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit *m)
+void mu_ctl_wait(struct mu_ctl *c, mu_conn conn, enum mu_msg_type type, const void *m)
 {
     if (c->nwaiting == c->capwaiting) {
         unsigned cap = c->capwaiting ? c->capwaiting * 2 : 8;
@@ -87,8 +87,8 @@ static void wait_for_agent(struct mu_ctl *c, mu_conn conn, const struct mu_m_sub
     memset(w, 0, sizeof *w);
     w->conn = conn;
     w->until = c->now + c->cfg.agent_wait_ns;
-    w->msg.type = MU_MSG_submit;
-    if (mu_msg_copy(MU_MSG_submit, &w->msg.submit, m))
+    w->msg.type = type;
+    if (mu_msg_copy(type, &w->msg.submit, m))
         mu_ctl_refuse(c, conn, MUSTER_ENOMEM, "the controller is out of memory");
     else
         c->nwaiting++;
@@ -127,8 +127,8 @@ void mu_ctl_job_submit(struct mu_ctl *c, mu_conn conn, const struct mu_m_submit 
     }
     for (unsigned i = 0; i < c->pool.n; i++)
         ready = ready || c->pool.v[i].ready;
-    if (!ready) {
-        wait_for_agent(c, conn, m);
+    if (!ready || c->doubt_until) {
+        mu_ctl_wait(c, conn, MU_MSG_submit, m);
         return;
     }
     struct job *j = calloc(1, sizeof *j);
@@ -230,7 +230,7 @@ static uint32_t job_mark(const struct mu_m_jobrow *r)
 struct order { /* what a start is made of */
     char **nodes;
     uint32_t *ranks, world;
-    struct mu_bytes smaller;
+    struct mu_bytes smaller, row;
     char dir[4200];
 };
 
@@ -239,6 +239,7 @@ static void order_free(struct order *o)
     free(o->nodes);
     free(o->ranks);
     free(o->smaller.data);
+    free(o->row.data);
 }
 
 /* The rank numbers of a part begin where those of the parts before it end. */
@@ -284,6 +285,19 @@ static struct mu_m_start start_of(const struct mu_ctl *c, const struct job *j, s
         .ran_ns = row->ran_ns + (row->resumed_wall && c->wall > row->resumed_wall ? c->wall - row->resumed_wall : 0)};
 }
 
+/* For a controller whose store has lost it; after the row is as it is stored. */
+static void add_row(struct mu_ctl *c, const struct job *j, struct order *o, struct mu_m_start *start)
+{
+    struct mu_m_jobrow row = j->row;
+
+    if (!o->smaller.data)
+        row.spec = (struct mu_bytes){0};
+    row.node_boots = (struct mu_u32v){0};
+    if (mu_msg_pack(&o->row, MU_MSG_jobrow, &row))
+        c->acts->failed = true;
+    start->row = o->row;
+}
+
 void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)
 {
     const struct mu_node *n = &c->pool.v[p->share.node];
@@ -291,6 +305,7 @@ void mu_ctl_job_start_again(struct mu_ctl *c, struct job *j, struct part *p)
 
     if (order_make(c, j, &o)) {
         struct mu_m_start start = start_of(c, j, &o);
+        add_row(c, j, &o, &start);
         p->phase = MU_PHASE_IDLE;
         p->seq = 0;
         p->boot = n->boot;
@@ -425,7 +440,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
         goto out;
     }
     account_steps(c, j);
-    row->attempt++;
+    row->attempt += MU_MUTANT(ATTEMPT_AGAIN) ? 1 : 1 + row->skip;
+    row->skip = 0;
     row->retry_wall = 0;
     row->step_plus1 = 0;
     row->lost_before = row->lost_lines;
@@ -461,6 +477,7 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
     mu_ctl_set_state(c, j, MU_JOB_STARTING, "attempt %u is starting", row->attempt);
     if (!MU_MUTANT(ATTEMPT_NOT_STORED))
         mu_ctl_put(c, j, true);
+    add_row(c, j, &o, &start);
     mu_ctl_event(c, j, "attempt-start", -1, o.nodes[0], "attempt %u on %u node%s", row->attempt, j->nparts,
                  j->nparts == 1 ? "" : "s");
     mu_ctl_send_agents(c, j, MU_MSG_start, &start);
@@ -556,7 +573,7 @@ static int start_jobs(struct mu_ctl *c)
 
 void mu_ctl_schedule(struct mu_ctl *c)
 {
-    if (c->exiting)
+    if (c->exiting || c->doubt_until)
         return;
     look_for_nodes(c);
     do

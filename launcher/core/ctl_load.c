@@ -43,6 +43,8 @@ void mu_ctl_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
     if (j->row.id >= c->next_id)
         c->next_id = j->row.id + 1;
     bool over = mu_job_over(j->row.state);
+    if (c->cfg.losses && !over)
+        j->row.skip = MU_ATTEMPT_SKIP * c->cfg.losses;
     mu_ctl_queue_load(c, j);
     if (over && !j->row.draining) {
         j->ended_sent = true;

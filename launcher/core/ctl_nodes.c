@@ -77,7 +77,8 @@ static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
 {
     const struct job *j = owner ? mu_ctl_find(c, owner) : NULL;
 
-    return owner && (!j || mu_job_over(j->row.state) || (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j)));
+    return owner && !mu_ctl_lost_may(c, owner) &&
+           (!j || mu_job_over(j->row.state) || (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j)));
 }
 
 /* What it brings is still waited for: output. */
@@ -570,7 +571,7 @@ void mu_ctl_nodes_loaded(struct mu_ctl *c)
 {
     for (unsigned i = 0; i < c->pool.n; i++) {
         struct mu_node *n = &c->pool.v[i];
-        if (n->state != MU_NODE_AWAY || !n->remote)
+        if (n->state != MU_NODE_AWAY || !n->remote || n->declare_at)
             continue;
         n->declare_at = n->lease_end = mu_ctl_node_due(c, c->now + MU_LOAD_NS);
         n->engine_at = mu_ctl_node_due(c, *n->target ? c->now + ENGINE_AFTER : 0);

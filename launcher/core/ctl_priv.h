@@ -139,7 +139,9 @@ struct mu_ctl {
     uint64_t idle_since;                     /* 0 = busy */
     uint64_t nodes_due;                      /* nothing is to be done about a node before; 0: not known */
     uint64_t fabric_until;                   /* jobs wait for the fabric; 0 = not any more */
-    bool leaving;                            /* some node is */
+    uint64_t doubt_until; /* the store has lost something, and nodes are still to come; 0 = no more */
+    uint32_t recalls;     /* questions about it that are not answered */
+    bool leaving;         /* some node is */
     bool exiting, hold;
     uint64_t told[MU_METRICS_EVENTS], ended[MU_METRICS_STATES]; /* events by kind, jobs by state: ctl_metrics.c */
     uint64_t next;                                              /* as mu_ctl_next says it */
@@ -161,6 +163,17 @@ void mu_ctl_told(struct mu_ctl *, const char *kind); /* ctl_metrics.c: counts it
 void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char *fmt, ...) MU_PRINTF(4, 5);
 
 void mu_ctl_load(struct mu_ctl *, const struct mu_m_jobrow *); /* ctl_load.c: a row of the store */
+void mu_ctl_serve_waiting(struct mu_ctl *);                    /* clients that came too early */
+void mu_ctl_wait(struct mu_ctl *, mu_conn, enum mu_msg_type, const void *body);
+
+/* ctl_lost.c: jobs that the store has lost */
+#define MU_ATTEMPT_SKIP 64u
+void mu_ctl_lost_begin(struct mu_ctl *);
+void mu_ctl_lost_tick(struct mu_ctl *);
+bool mu_ctl_lost_may(struct mu_ctl *, uint64_t job);                         /* it is one of them */
+bool mu_ctl_lost_ask(struct mu_ctl *, int node, const struct mu_m_report *); /* true: what the report is of */
+void mu_ctl_lost_owner(struct mu_ctl *, int node);
+void mu_ctl_lost_recalled(struct mu_ctl *, int node, const struct mu_m_recalled *);
 
 /* ctl_jobs.c: submitted, started as attempts, ended */
 void mu_ctl_job_submit(struct mu_ctl *, mu_conn, const struct mu_m_submit *);
@@ -188,8 +201,10 @@ void mu_ctl_send_before(struct mu_ctl *, const struct job *, uint32_t before, en
 /* ctl_recover.c: what keepers report, failures, whether there is another attempt */
 void mu_ctl_job_report(struct mu_ctl *, int node, const struct mu_m_report *);
 void mu_ctl_job_node_ready(struct mu_ctl *, int node);
+void mu_ctl_job_decide(struct mu_ctl *, struct job *); /* what now, if nothing is left of its attempt */
 void mu_ctl_job_node_heard(struct mu_ctl *, int node); /* it is not suspected any more */
 void mu_ctl_job_keeper_dead(struct mu_ctl *, struct job *, struct part *);
+void mu_ctl_job_keeper_none(struct mu_ctl *, struct job *, struct part *); /* its agent has nothing of it */
 void mu_ctl_job_node_lost(struct mu_ctl *, struct job *, int node, const char *why);
 /* The failure of the attempt is that of m's first rank. */
 void mu_ctl_job_failure(struct mu_ctl *, struct job *, const struct mu_m_report *m);

@@ -186,6 +186,9 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
     bool lost = false, asked = false;
+
+    if (c->doubt_until) /* a newer attempt may live elsewhere */
+        return;
     uint32_t nfailed = 0, vain = MU_VAIN_NO;
     char what[300], why[200] = "", reason[520];
 
@@ -247,6 +250,12 @@ bool mu_ctl_all_gone(const struct job *j)
         any = any || gone;
     }
     return j->nparts && any;
+}
+
+void mu_ctl_job_decide(struct mu_ctl *c, struct job *j)
+{
+    if (!mu_job_over(j->row.state) && !mu_job_waits(j->row.state) && !j->retry_at && mu_ctl_all_gone(j))
+        decide(c, j);
 }
 
 /* Of one that has not been heard for a while it would not be known whether it is told, and a keeper that hangs over it
@@ -472,11 +481,15 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
     struct part *p = j ? mu_ctl_part(c, j, node) : NULL;
     mu_conn agent = c->pool.v[node].conn;
 
+    if ((!j || !p) && mu_ctl_lost_ask(c, node, m))
+        return;
     if (!j || !p) {
         c->pool.v[node].stale = true;
         mu_acts_send(c->acts, agent, MU_MSG_release, &(struct mu_m_release){.job = m->job});
         return;
     }
+    if (m->attempt > j->row.attempt && mu_ctl_lost_ask(c, node, m))
+        return;
     if (m->attempt > j->row.attempt && !mu_job_over(j->row.state)) {
         /* started by a predecessor that could not store it: the disk was full */
         j->row.attempt = m->attempt;
@@ -591,6 +604,21 @@ void mu_ctl_job_keeper_dead(struct mu_ctl *c, struct job *j, struct part *p)
         j->failed_now = false;
     if (j->row.ending == MU_END_NONE)
         mu_ctl_set_state(c, j, MU_JOB_RECOVERING, "keeper and agent on %s died", n->name);
+    mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
+    if (mu_ctl_all_gone(j))
+        decide(c, j);
+}
+
+void mu_ctl_job_keeper_none(struct mu_ctl *c, struct job *j, struct part *p)
+{
+    const struct mu_node *n = &c->pool.v[p->share.node];
+    char missing[100];
+
+    if (p->phase >= MU_PHASE_GONE || mu_job_over(j->row.state) || j->retry_at)
+        return;
+    p->phase = MU_PHASE_LOST;
+    mu_ctl_event(c, j, "keeper-lost", -1, n->name, "the agent has nothing of this attempt; %s",
+                 output_of(j, p, missing, sizeof missing));
     mu_ctl_kill_parts(c, j, SIGKILL, 0, "a keeper of the job died");
     if (mu_ctl_all_gone(j))
         decide(c, j);

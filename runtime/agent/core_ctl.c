@@ -73,6 +73,26 @@ static void to_keeper(struct mu_agent *a, uint64_t job, enum mu_msg_type type, c
         mu_acts_send(a->acts, k->conn, type, body);
 }
 
+/* A start that no keeper has yet is known here alone. */
+static void on_recall(struct mu_agent *a, uint64_t job)
+{
+    struct keeper *k = mu_agent_find(a, job);
+    struct mu_m_recalled m = {.job = job};
+
+    if (k && k->state == K_UP && !k->released && !(k->start.type && !k->delivered)) {
+        mu_acts_send(a->acts, k->conn, MU_MSG_recall, &(struct mu_m_recall){.job = job});
+        return;
+    }
+    if (k && !k->released && k->start.type && !k->delivered) {
+        m.attempt = k->start.start.attempt;
+        m.row = k->start.start.row;
+        m.spec = k->start.start.spec;
+    }
+    mu_agent_to_ctl(a, MU_MSG_recalled, &m);
+    if (k && m.row.len && k->report.type)
+        mu_agent_to_ctl(a, MU_MSG_report, &k->report.report);
+}
+
 void mu_agent_on_ctl(struct mu_agent *a, const struct mu_msg *m)
 {
     struct keeper *k;
@@ -156,6 +176,9 @@ void mu_agent_on_ctl(struct mu_agent *a, const struct mu_msg *m)
         return;
     case MU_MSG_modex:
         to_keeper(a, m->modex.job, m->type, &m->modex);
+        return;
+    case MU_MSG_recall:
+        on_recall(a, m->recall.job);
         return;
     case MU_MSG_look:
         to_keeper(a, m->look.job, m->type, &m->look);

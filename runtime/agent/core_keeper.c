@@ -154,6 +154,10 @@ void mu_agent_on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m
         mu_agent_to_ctl(a, MU_MSG_report, &m->report);
         mu_agent_deliver(a, k);
         return;
+    case MU_MSG_recalled:
+        if (m->recalled.job == k->job)
+            mu_agent_to_ctl(a, MU_MSG_recalled, &m->recalled);
+        return;
     case MU_MSG_output:
         if (m->output.job == k->job)
             mu_agent_to_ctl(a, MU_MSG_output, &m->output);

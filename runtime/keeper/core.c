@@ -250,6 +250,21 @@ static void on_kill(struct mu_keeper *k, const struct mu_m_kill *m)
         signal_all(k, m->signo);
 }
 
+static void on_recall(struct mu_keeper *k)
+{
+    const struct mu_msg *m = k->next.type ? &k->next : &k->start;
+    struct mu_m_recalled r = {.job = k->cfg.job};
+
+    if (m->type) {
+        r.attempt = m->start.attempt;
+        r.row = m->start.row;
+        r.spec = m->start.spec;
+    }
+    if (k->up && !k->released)
+        mu_acts_send(k->acts, MU_KEEPER_AGENT, MU_MSG_recalled, &r);
+    report(k);
+}
+
 static void tell_ranks(struct mu_keeper *k, uint32_t rank, int32_t status, const char *node)
 {
     struct mu_act *a = act(k, MU_ACT_ABORT);
@@ -499,6 +514,9 @@ static void on_msg(struct mu_keeper *k, const struct mu_msg *m)
     case MU_MSG_look:
         if (m->look.job == k->cfg.job && m->look.attempt == k->r.attempt && k->r.phase == MU_PHASE_RUNNING)
             act(k, MU_ACT_LOOK)->index = m->look.rank;
+        return;
+    case MU_MSG_recall:
+        on_recall(k);
         return;
     case MU_MSG_fence:
     case MU_MSG_fenced:

@@ -251,7 +251,9 @@ void mu_acts_free(struct mu_acts *);
     X(HOLD_NOT_STORED, "a hold is acknowledged before it is stored")                                                   \
     X(OUT_IGNORED, "a job starts on a node that is in quarantine")                                                     \
     X(REQUEUED_EARLY, "a job waits again before its ranks are gone")                                                   \
-    X(UNSTARTED_UNSAID, "a keeper that cannot be started is not told of")
+    X(UNSTARTED_UNSAID, "a keeper that cannot be started is not told of")                                              \
+    X(LOST_RELEASED, "a running job that the store has lost is let go of")                                             \
+    X(ATTEMPT_AGAIN, "a number of an attempt that the store has lost is given again")
 enum mu_mutation {
     MU_MUT_NONE,
 #define MU_MUT(name, text) MU_MUT_##name,

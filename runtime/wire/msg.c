@@ -48,6 +48,8 @@ struct row {
 #define FIELD_OF_nodes_check(t, n) FIELD(nodes_check, t, n)
 #define FIELD_OF_nodes_label(t, n) FIELD(nodes_label, t, n)
 #define FIELD_OF_event(t, n) FIELD(event, t, n)
+#define FIELD_OF_recall(t, n) FIELD(recall, t, n)
+#define FIELD_OF_recalled(t, n) FIELD(recalled, t, n)
 #define FIELD_OF_agent(t, n) FIELD(agent, t, n)
 #define FIELD_OF_agent_ready(t, n) FIELD(agent_ready, t, n)
 #define FIELD_OF_beat(t, n) FIELD(beat, t, n)

@@ -136,15 +136,21 @@ struct mu_u32v {
     F(u32v, node_ranks)                                                                                                \
     F(strv, cpusets)                                                                                                   \
     F(u32, stream) F(str, note) F(str, log_dir) F(u64, limit_ns) F(u32, local_slots) F(str, ckpt_dir)             \
-        F(u64, lease_ns) F(u32, mark) F(strv, nodesets) F(strv, rank_env) F(str, refusal) F(u32, failures) F(u64, ran_ns)
+        F(u64, lease_ns) F(u32, mark) F(strv, nodesets) F(strv, rank_env) F(str, refusal) F(u32, failures) F(u64, ran_ns) \
+        F(bytes, row)
 /* The controller sends all nodes the same; their agents fill in node_id, their place in nodes, and lease_ns: begun later
  * (CLOCK_MONOTONIC) it may be one that was given up. limit_ns: what is left of the job's time limit, 0: it has none; no
  * time of the day, as clocks of hosts differ and are set. failures: of the job so far, while it ran for ran_ns. local_slots is not used any more. The agent
  * also fills in, one a local rank: cpusets, nodesets ("": memory is not bound) and rank_env, lines NAME=VALUE; or refusal:
- * what was asked for by name cannot be had, so that nothing is to be started. */
+ * what was asked for by name cannot be had, so that nothing is to be started. row: a jobrow, as the controller has stored
+ * it, its spec left out where that is this spec. */
 /* kill.rank_plus1: this rank alone, because it hangs; why is what is said of it. 0: all. */
 #define MU_F_kill(F) F(u64, job) F(u32, attempt) F(u32, signo) F(u64, grace_ns) F(str, why) F(u32, rank_plus1)
 #define MU_F_release(F) F(u64, job)
+/* Controller to keeper: which job is that? Its store has lost it. The answer is what came with its newest start, before a
+ * report; empty, from its agent, when there is nothing. */
+#define MU_F_recall(F) F(u64, job)
+#define MU_F_recalled(F) F(u64, job) F(u32, attempt) F(bytes, row) F(bytes, spec)
 #define MU_F_stream(F) F(u64, job) F(u32, on)
 #define MU_F_bye(F) F(u32, reason)
 /* What a keeper knows of its newest attempt; sent whole whenever something changed, so that a lost or repeated one does
@@ -290,14 +296,15 @@ struct mu_u32v {
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)                   \
         F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns) F(u32, mended) F(strv, used_nodes)                       \
-        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot) F(u64, stored_plus1)
+        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot) F(u64, stored_plus1) F(u32, skip)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
  * its newest checkpoint. waited_ns: all of its waiting, up to its newest start or its end; rank_ns: time of all ranks, and
  * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before.
  * node_boots: of each node as its start was sent, the lower half first; a node that has not been booted since has marks
  * of all that began there. gpus: of each rank. stepping_ns: of ran_ns, between first steps of attempts and their ends.
  * mended: attempts that followed a failure. used_nodes, used_ns: where rank_ns was used, lower halves first.
- * resumed_now, resumed_boot: resumed_wall by a clock that is not set, CLOCK_MONOTONIC of that boot of the controller's host. */
+ * resumed_now, resumed_boot: resumed_wall by a clock that is not set, CLOCK_MONOTONIC of that boot of the controller's host.
+ * skip: the store has lost attempts, so many at most: the next one's number is above them. */
 /* place, expected_wall, waits_for, share_permille: of one that waits, as the policy said last: place in the order (1: the
  * first), when it starts at the latest, the job that it waits for, its user's fair share (1000: nothing used). */
 /* clang-format on */
@@ -359,7 +366,9 @@ struct mu_u32v {
     M(62, mark)                                                                                                        \
     M(63, nodes_label)                                                                                                 \
     M(64, inventory)                                                                                                   \
-    M(66, event)
+    M(66, event)                                                                                                       \
+    M(67, recall)                                                                                                      \
+    M(68, recalled)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

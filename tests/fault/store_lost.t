@@ -106,21 +106,32 @@ like "$(tail -n 20 "$log")" "backup/[0-9]*.db is damaged: .*made anew from its j
 [ "$(find "$state" -maxdepth 1 -name 'jobs.db.lost-?' | wc -l)" -ge 3 ]
 ok $? "what was damaged is set aside, not thrown away"
 
+run_cmd "$muster" store verify
+is "$rc" 1 "a damaged copy is named"
+like "$out" "backup/[0-9]+.db is damaged" "with its file"
+
+# --- the copies are lost as well: what runs is had from its agent
+all_gone() { rm -r "$db" "$db-wal" "$state/backup"; }
+want="$a:running:1 $b:running:2"
+under_dead "removed with all copies" all_gone
+like "$(tail -n 20 "$log")" "job store .*/jobs.db has lost its newest changes" "which the log says"
+run_cmd "$muster" submit -n 1 --hold true
+is "$out" 5 "no number is given twice"
+want+=" 5:queued:0"
+under_dead "killed once more" true
+
 # --- and all ends as ever
 touch "$tmp/a.go" "$tmp/b.go"
 wait_for 20 eval 'has "$a" completed && has "$b" completed'
 ok $? "the jobs end well" || note "$("$muster" jobs --all)"
 is "$(tail -n 1 "$state/jobs/$b/latest/rank-0.out")" "done 2" "in the attempt that they were in"
-like "$("$muster" events "$b")" "submitted.*attempt-start.*rank-lost.*attempt-start.*finished" "events and all"
-"$muster" release "$q" >/dev/null
-wait_for 20 has "$q" completed
-ok $? "the one that waited runs"
-run_cmd "$muster" store verify
-is "$rc" 1 "a damaged copy is named"
-like "$out" "backup/[0-9]+.db is damaged" "with its file"
+like "$("$muster" events "$b")" "adopted.*finished" "which their events tell"
+"$muster" release 5 >/dev/null
+wait_for 20 has 5 completed
+ok $? "and the one that waited runs"
 "$muster" controller --stop --force
 wait_for 20 no_leftovers
 run_cmd "$muster" store restore
 like "$rc $out" "^0 .*(takes its place|made anew)" "muster store restore makes the store of the newest good copy and the journals" || note "$err"
-is "$(ids)" "1 2 3 4" "with all jobs"
+is "$(ids)" "$a $b 5" "with all jobs"
 done_testing

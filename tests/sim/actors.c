@@ -9,66 +9,11 @@
 
 /* --- running a core's actions --- */
 
-int sim_stored(struct world *w, uint64_t id)
-{
-    for (unsigned i = 0; i < w->nstore; i++)
-        if (w->store[i].id == id)
-            return (int)i;
-    return -1;
-}
-
-/* A job is known by its token: the client may not have heard its number yet. */
-struct truth *sim_truth_of(struct world *w, uint64_t id)
-{
-    int s = sim_stored(w, id);
-
-    for (unsigned i = 0; s >= 0 && i < w->njobs; i++)
-        if (w->store[s].row.token && !strcmp(w->job[i].token, w->store[s].row.token))
-            return &w->job[i];
-    return NULL;
-}
-
-static void put_row(struct world *w, const struct mu_buf *frame)
-{
-    struct mu_msg m;
-
-    if (mu_msg_decode(frame->data, frame->len, &m, NULL)) {
-        sim_violated(w, "a row cannot be decoded");
-        return;
-    }
-    int i = sim_stored(w, m.jobrow.id);
-    if (i < 0 && w->nstore < MAX_JOBS)
-        i = (int)w->nstore++;
-    if (i < 0) {
-        sim_violated(w, "more jobs in the store than were ever submitted");
-    } else {
-        if (w->store[i].id && w->store[i].row.attempt > m.jobrow.attempt)
-            sim_violated(w, "job %llu: the stored attempt went back", (unsigned long long)m.jobrow.id);
-        if (w->store[i].id && mu_job_over(w->store[i].row.state) && w->store[i].row.state != m.jobrow.state)
-            sim_violated(w, "job %llu left the state %s", (unsigned long long)m.jobrow.id,
-                         mu_job_state_name(w->store[i].row.state));
-        mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
-        w->store[i].id = m.jobrow.id;
-        w->store[i].row = m.jobrow;
-        memset(&m, 0, sizeof m);
-        struct truth *t = sim_truth_of(w, w->store[i].id);
-        uint32_t ending = w->store[i].row.ending;
-        if (t && (ending == MU_END_REQUEUE || ending == MU_END_PREEMPT))
-            t->put_back = w->store[i].row.attempt;
-        if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
-            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world))
-            sim_violated(w, "job %llu is stored as completed, but only %u of %u ranks of attempt %u ended well",
-                         (unsigned long long)w->store[i].id, t->ok_ranks, t->ok_world, t->ok_attempt);
-        if (t && (w->store[i].row.ranks < (t->min_ranks ? t->min_ranks : t->ranks) || w->store[i].row.ranks > t->ranks))
-            sim_violated(w, "job %llu runs with %u ranks: asked for were %u, at least %u",
-                         (unsigned long long)w->store[i].id, w->store[i].row.ranks, t->ranks, t->min_ranks);
-    }
-    mu_msg_free(&m);
-}
-
 void sim_ctl_crash(struct world *w)
 {
     sim_trace(w, "CRASH controller");
+    if (w->loses && w->now < w->until_faults && sim_chance(w, 500))
+        sim_lose_rows(w);
     mu_ctl_free(w->ctl);
     w->ctl = NULL;
     w->ctl_alive = false;
@@ -109,6 +54,8 @@ static void check_pool(struct world *w)
         if (ranks != pool->v[i].gpus_used)
             sim_violated(w, "node %s: jobs hold %llu GPUs, the pool counts %llu", pool->v[i].name,
                          (unsigned long long)ranks, (unsigned long long)pool->v[i].gpus_used);
+        if (w->lost_last) /* what runs on a node that came late is had there as well */
+            continue;
         if (pool->v[i].state == MU_NODE_UP && pool->v[i].gpus_used > pool->v[i].gpus)
             sim_violated(w, "node %s: %llu of %u GPUs given out", pool->v[i].name,
                          (unsigned long long)pool->v[i].gpus_used, pool->v[i].gpus);
@@ -183,7 +130,7 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             break;
         }
         if (a->kind == MU_ACT_PUT_JOB)
-            put_row(w, &a->frame);
+            sim_put_row(w, &a->frame);
         else if (a->kind == MU_ACT_SEND)
             sim_tree_ctl_send(w, a);
         else if (a->kind == MU_ACT_CLOSE)
@@ -242,7 +189,13 @@ void sim_ctl_start(struct world *w)
                                 .policy = &w->policy,
                                 .checks = w->checked ? &w->checks : NULL,
                                 .cooldown_ns = 20 * MU_SEC,
-                                .fabric_ns = w->fabric ? 2 * MU_SEC : 0};
+                                .fabric_ns = w->fabric ? 2 * MU_SEC : 0,
+                                .last_job = w->last,
+                                .losses = w->lossy ? w->losses : 0,
+                                .alone = w->nall == 1,
+                                .doubtful = w->lost_last != 0,
+                                .lost_above = w->lost_above,
+                                .lost_last = w->lost_last};
 
     if (w->ctl_alive)
         return;
@@ -264,6 +217,7 @@ void sim_ctl_start(struct world *w)
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
     }
     sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_LOADED});
+    w->lossy = w->lossy && !w->ctl_alive; /* what that step has stored is one commit */
     if (w->fabric == 1 && w->ctl_alive)
         sim_ctl_step(w, &(struct mu_ev){.kind = MU_EV_FABRIC, .place = fabric()});
 }
@@ -275,6 +229,8 @@ static void lose_ranks(struct world *w, struct keeper *k, bool orphans)
 
     if (t && k->attempt == t->ok_attempt)
         t->ok_lost = true;
+    if (t)
+        t->forgotten = t->row_lost;
     if (k->nlive && orphans && n->norphans < MU_COUNT(n->orphans)) {
         n->orphans[n->norphans].job = k->job;
         n->orphans[n->norphans].attempt = k->attempt;
@@ -327,7 +283,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
     int s = sim_stored(w, k->job);
     uint32_t on_node = nranks;
 
-    if (!t || s < 0) {
+    if (!t || (s < 0 && !t->row_lost)) {
         sim_violated(w, "ranks of job %llu start, which nobody was told of or the store does not hold",
                      (unsigned long long)k->job);
         return;
@@ -340,7 +296,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
     }
     if (t->held)
         sim_violated(w, "job %llu starts although it is held", (unsigned long long)k->job);
-    if (w->store[s].row.attempt < attempt)
+    if (t->stored < attempt)
         sim_violated(w, "job %llu: attempt %u starts, the store knows of %u", (unsigned long long)k->job, attempt,
                      w->store[s].row.attempt);
     if (attempt < MAX_ATTEMPTS) {

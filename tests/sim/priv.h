@@ -1,6 +1,6 @@
 /* Shared by the simulator's files only: its world, and what they call of each other. queue.c: time and network;
- * actors.c: the cores with the processes around them; hosts.c: machines that die, links that are cut; tree.c: agents
- * whose way goes through others; world.c: faults, the main loop, what must hold at the end. */
+ * store.c: what is stored; actors.c: the cores with the processes around them; hosts.c: machines that die, links that
+ * are cut; tree.c: agents whose way goes through others; world.c: faults, the main loop, what must hold at the end. */
 #ifndef TESTS_SIM_PRIV_H
 #define TESTS_SIM_PRIV_H
 
@@ -117,7 +117,7 @@ struct truth { /* what really happened to a job */
     char hosts[64];
     uint32_t spares, min_ranks;
     char token[24];
-    uint64_t acked; /* id */
+    uint64_t acked, id; /* id: it has, or had, in the store */
     uint32_t ranks, started[MAX_NODES], newest;
     int32_t priority;
     uint64_t after; /* a job that must have completed before; 0: none */
@@ -126,6 +126,8 @@ struct truth { /* what really happened to a job */
     bool asked_hold;
     unsigned unanswered; /* requests on its connection */
     bool submitted;
+    uint32_t stored;          /* newest attempt that ever was */
+    bool row_lost, forgotten; /* not in the store any more; and who knew it has died: nobody can know of it */
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
     bool client_dead;
@@ -144,8 +146,12 @@ struct world {
     struct {
         uint64_t id;
         struct mu_bytes blob;
-        struct mu_m_jobrow row;
+        struct mu_m_jobrow row, before; /* before: as it was when an earlier attempt was the newest */
+        bool had_before;
     } store[MAX_JOBS];
+    bool loses, lossy;
+    uint32_t losses;                      /* its store does lose changes; it has */
+    uint64_t lost_above, lost_last, last; /* jobs above it; highest number ever */
     unsigned nstore;
     struct mu_ctl *ctl;
     struct mu_branches *branches, *dead[64]; /* dead: one may be at work when its controller dies */
@@ -182,6 +188,8 @@ uint32_t sim_dial(struct world *w, enum side k0, uint32_t w0, uint32_t g0, enum 
 void sim_transmit(struct world *w, uint32_t conn, int to, const struct mu_buf *frame);
 void sim_hang_up(struct world *w, uint32_t conn);
 int sim_stored(struct world *w, uint64_t id);
+void sim_put_row(struct world *w, const struct mu_buf *frame);
+void sim_lose_rows(struct world *w);
 bool sim_lost(const struct truth *t, uint32_t attempt);
 struct truth *sim_truth_of(struct world *w, uint64_t id);
 void sim_ctl_crash(struct world *w);

@@ -18,7 +18,7 @@
 #define MAX_KEEPERS 512
 #define MAX_CONNS 16384
 #define MAX_RANKS 8
-#define MAX_ATTEMPTS 200
+#define MAX_ATTEMPTS 1000
 
 struct world;
 struct world *world_new(uint64_t seed, bool trace);

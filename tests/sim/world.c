@@ -505,6 +505,7 @@ struct world *world_new(uint64_t seed, bool tracing)
     mu_policy_defaults(&w->policy);
     w->policy.preempt = sim_chance(w, 300) ? MU_PREEMPT_FORCE : MU_PREEMPT_OFF;
     w->policy.preempt_after_ns = sim_below(w, 3 * MU_SEC);
+    w->loses = seed % 4 == 1;
     w->fanout = sim_chance(w, 600) ? 1 + (uint32_t)sim_below(w, 3) : 0;
     if (sim_chance(w, 300)) { /* a pool with a tree of some depth */
         w->nnodes = w->nall = 4 + (unsigned)sim_below(w, MAX_NODES - 3);
@@ -555,6 +556,8 @@ static void check_end(struct world *w)
     for (unsigned i = 0; i < w->njobs; i++) {
         struct truth *t = &w->job[i];
         int s = t->acked ? sim_stored(w, t->acked) : -1;
+        if (s < 0 && t->forgotten)
+            continue;
         if (t->acked && (s < 0 || !mu_job_over(w->store[s].row.state)))
             sim_violated(w, "job %llu did not end: %s, %s", (unsigned long long)t->acked,
                          s < 0 ? "not stored" : mu_job_state_name(w->store[s].row.state),
@@ -643,7 +646,7 @@ void world_free(struct world *w)
         free(w->heap[i].frame);
     free(w->heap);
     for (unsigned i = 0; i < w->nstore; i++)
-        mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
+        mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row), mu_msg_free_body(MU_MSG_jobrow, &w->store[i].before);
     mu_buf_free(&w->marks);
     mu_ctl_free(w->ctl);
     sim_tree_ctl_stop(w);
