@@ -44,7 +44,6 @@ wait_for 20 eval 'has "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep 
 ok $? "job $b is at its second attempt"
 b_pid=$(cat "$tmp/b")
 run_cmd "$muster" submit -n 1 --hold true
-q=$out
 want=$(summary)
 
 goes_on() { # WHAT: after the fault
