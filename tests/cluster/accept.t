@@ -11,7 +11,7 @@ check pair.bw each >= 0.5*median confirm=2/3
 check node.mem.triad each >= 0.001 GB/s
 ROWS
 echo 'check pair.bw each >= 0.5*median confirm=2/3' >"$tmp/pairs"
-accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" "$@"; }
+accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --only node,pair --at-once 1 --criteria "$tmp/criteria" "$@"; }
 suspects() { python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <<<"$1"; }
 
 accept --output "$tmp/well" --json
@@ -26,7 +26,7 @@ is "$rc" 1 "one that sends slowly fails" || note "$out" "$err"
 is "$(suspects "$out")" "node h2 out" "and is named, with its direction" || note "$out"
 
 # What is killed is resumed: of two steps one is done.
-timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" --output "$tmp/killed" -q >"$tmp/o" 2>&1 &
+timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --only node,pair --at-once 1 --criteria "$tmp/criteria" --output "$tmp/killed" -q >"$tmp/o" 2>&1 &
 pid=$!
 first_done() { grep -q '"kind":"step"' "$tmp/killed/journal.jsonl" 2>/dev/null; }
 wait_for 60 first_done
