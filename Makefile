@@ -57,8 +57,7 @@ lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
 DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnull.so)
-tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
-tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants
+tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
 	@mkdir -p $(B)
@@ -120,6 +119,7 @@ $(B)/tests/fault/protected-mutants: tests/fault/protected.c $(PLANTED) $(B)/libm
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -DMU_MUTANTS -o $@ $< $(PLANTED) $(B)/libmu.a $(ALL_LDFLAGS) $(DAEMON_LIBS) $(MPI_LIBS) -lm
+
 $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -242,9 +242,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-ckpt bench-pair bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead format lint tags fuzz install uninstall coverage clean'
-	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead format lint tags fuzz tsan install uninstall coverage clean'
-	@echo 'demo test all check bench bench-ckpt bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead bench-fault-cost format lint tags fuzz tsan install uninstall coverage clean'
+	@echo 'demo test all check bench bench-ckpt bench-pair bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead bench-fault-cost format lint tags fuzz tsan install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(B)/obj/launcher/main.d

@@ -7,7 +7,6 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/path.h"
 #include "runtime/base/slot.h"
-#include "runtime/ckpt/tensor.h"
 
 #define GET(field) atomic_load_explicit(&(field), memory_order_relaxed)
 
@@ -17,6 +16,9 @@ static const char *const kinds[] = {
 static const char *const states[] = {MU_FLIGHT_STATES(NAME)
 #undef NAME
 };
+/* By muster_dtype and muster_op. */
+static const char *const dtypes[] = {"int8",   "uint8",   "int32",    "uint32",  "int64",
+                                     "uint64", "float16", "bfloat16", "float32", "float64"};
 static const char *const ops[] = {"sum", "prod", "min", "max", "avg"};
 
 static const char *name_of(const char *const *names, size_t n, unsigned i)
@@ -54,7 +56,8 @@ static void put_record(FILE *out, const struct mu_flight_ring *r, const struct m
     if (kind == MU_OP_KIND_BARRIER)
         fprintf(out, ",\"dtype\":null,\"count\":0");
     else
-        fprintf(out, ",\"dtype\":\"%s\",\"count\":%llu", mu_ckpt_dtype_name(v->dtype), (unsigned long long)v->count);
+        fprintf(out, ",\"dtype\":\"%s\",\"count\":%llu", name_of(dtypes, MU_COUNT(dtypes), v->dtype),
+                (unsigned long long)v->count);
     fprintf(out, has_op ? ",\"reduce\":\"%s\"" : ",\"reduce\":null", name_of(ops, MU_COUNT(ops), v->op));
     fprintf(out, v->peer >= 0 ? ",\"peer\":%d" : ",\"peer\":null", v->peer);
     put_time(out, "enqueued", v->enqueued, c);
