@@ -81,7 +81,6 @@ static void die(struct world *w, unsigned who)
         struct truth *t = sim_truth_of(w, k->job);
         if (t && k->attempt == t->ok_attempt)
             t->ok_lost = true;
-        struct truth *t = sim_truth_of(w, k->job);
         if (t) /* whatever its ranks had come to */
             t->forgotten = t->row_lost;
         mu_keeper_free(k->core);
