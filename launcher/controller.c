@@ -687,7 +687,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     if ((rc = open_backup(c, err)) || (rc = mu_server_new(c->base, c->store, &cfg, &c->server, err)))
         return rc;
     if ((mu_listen_wanted(c->listen) && (rc = mu_listen_open(c->listen, err))) ||
-        (rc = mu_metrics_open(c->base, &c->paths, c->server, c->store, o->metrics, &c->metrics, err)))
+        (rc = mu_metrics_open(c->base, &c->paths, c->server, c->store, c->backup, o->metrics, &c->metrics, err)))
         return rc;
     return mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &c->listener, err);
 }

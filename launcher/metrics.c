@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "launcher/backup.h"
 #include "launcher/http.h"
 #include "launcher/metrics_text.h"
 #include "launcher/page/page.h"
@@ -26,6 +27,7 @@ struct mu_metrics_page {
     struct event_base *base;
     const struct mu_paths *paths;
     const struct mu_server *server;
+    const struct mu_backup *backup;
     struct mu_http *http;
     struct mu_page *status;
     struct mu_alarm *alarm;
@@ -98,6 +100,16 @@ static void add_process(const struct mu_metrics_page *p, struct mu_metrics *m)
     }
 }
 
+static void add_backup(const struct mu_metrics_page *p, struct mu_metrics *m)
+{
+    struct mu_backup_status s;
+    uint64_t wall = mu_wall();
+
+    mu_backup_status(p->backup, &s);
+    m->backup_failures = (double)s.failures;
+    m->backup_age = !s.newest ? -1 : wall > s.newest_wall ? (double)(wall - s.newest_wall) / 1e9 : 0;
+}
+
 /* Between hosts by what came last on the connection that carries it, which may be that of an agent above it. The core's
  * own word, 0, stays for this machine's: that is a Unix socket, and breaks at once. */
 static void add_beats(const struct mu_metrics_page *p, struct mu_metrics *m)
@@ -131,6 +143,7 @@ static int refresh(struct mu_metrics_page *p)
     if (mu_ctl_metrics(mu_server_core(p->server), now, mu_wall(), &m))
         return MUSTER_ENOMEM;
     add_process(p, &m);
+    add_backup(p, &m);
     add_beats(p, &m);
     mu_buf_clear(&p->text);
     mu_metrics_text(&m, &p->text);
@@ -183,7 +196,8 @@ static void on_alarm(void *arg)
 }
 
 int mu_metrics_open(struct event_base *base, const struct mu_paths *paths, const struct mu_server *server,
-                    struct mu_store *store, const char *option, struct mu_metrics_page **out, struct mu_err *err)
+                    struct mu_store *store, const struct mu_backup *backup, const char *option,
+                    struct mu_metrics_page **out, struct mu_err *err)
 {
     const char *where = option ? option : getenv("MUSTER_METRICS");
     struct mu_metrics_page *p;
@@ -193,7 +207,8 @@ int mu_metrics_open(struct event_base *base, const struct mu_paths *paths, const
         return 0;
     if (!(p = calloc(1, sizeof *p)))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *p = (struct mu_metrics_page){.base = base, .paths = paths, .server = server, .started_wall = mu_wall()};
+    *p = (struct mu_metrics_page){
+        .base = base, .paths = paths, .server = server, .backup = backup, .started_wall = mu_wall()};
     p->where = strdup(where);
     p->status = mu_page_new(base, server, store, paths->host);
     p->alarm = mu_alarm_new(base, on_alarm, p);

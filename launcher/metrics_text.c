@@ -78,6 +78,14 @@ static double c_free(const struct mu_metrics *m)
 {
     return known(m->state_free);
 }
+static double c_backup(const struct mu_metrics *m)
+{
+    return known(m->backup_age);
+}
+static double c_backup_failures(const struct mu_metrics *m)
+{
+    return known(m->backup_failures);
+}
 static double c_slots(const struct mu_metrics *m)
 {
     return (double)m->slots;
@@ -114,6 +122,8 @@ static const struct {
     {"muster_controller_open_files", "gauge", "Open files of the controller.", c_files},
     {"muster_controller_connections", "gauge", "Agents, keepers and clients that are connected.", c_conns},
     {"muster_store_size_bytes", "gauge", "The job store on the disk, its write-ahead log included.", c_store},
+    {"muster_backup_age_seconds", "gauge", "How old the newest good copy of the job store is.", c_backup},
+    {"muster_backup_failures_total", "counter", "Copies of it that failed.", c_backup_failures},
     {"muster_state_size_bytes", "gauge", "The file system that the store is on.", c_state},
     {"muster_state_free_bytes", "gauge", "What of it is free for the pool's account.", c_free},
     {"muster_slots", "gauge", "Slots of all nodes that are up.", c_slots},
@@ -227,6 +237,46 @@ static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char
             label(out, ',', "disk", disks[k].name);
             mu_buf_putc(out, '}');
             number(out, (double)(free ? disks[k].free : disks[k].size));
+        }
+    }
+}
+
+/* Nothing keeps a node from naming two alike: then only the first one is shown. */
+static bool named_before(const struct mu_node *n, unsigned i)
+{
+    for (unsigned k = 0; k < i; k++)
+        if (!strcmp(n->nics[k].name, n->nics[i].name))
+            return true;
+    return false;
+}
+
+static void add_nics(const struct mu_metrics *m, struct mu_buf *out)
+{
+    static const struct {
+        const char *name, *help;
+        unsigned count;
+    } of_nic[] = {
+        {"muster_node_network_receive_bytes_total", "Bytes that the interface has received.", MU_NIC_RX},
+        {"muster_node_network_transmit_bytes_total", "Bytes that it has sent.", MU_NIC_TX},
+        {"muster_node_network_receive_errors_total", "What it received damaged.", MU_NIC_RX_ERRORS},
+        {"muster_node_network_transmit_errors_total", "What it could not send.", MU_NIC_TX_ERRORS},
+        {"muster_node_network_receive_drops_total", "What was received and thrown away.", MU_NIC_RX_DROPS},
+        {"muster_node_network_transmit_drops_total", "What was to be sent and thrown away.", MU_NIC_TX_DROPS},
+    };
+
+    for (size_t f = 0; f < MU_COUNT(of_nic); f++) {
+        head(out, of_nic[f].name, "counter", of_nic[f].help);
+        for (unsigned i = 0; i < m->nnodes; i++) {
+            const struct mu_node *n = m->nodes[i].node;
+            for (unsigned k = 0; m->nodes[i].vitals && k < n->nnics; k++) {
+                if (named_before(n, k))
+                    continue;
+                mu_buf_puts(out, of_nic[f].name);
+                label(out, '{', "node", n->name);
+                label(out, ',', "interface", n->nics[k].name);
+                mu_buf_putc(out, '}');
+                number(out, (double)n->nics[k].counts[of_nic[f].count]);
+            }
         }
     }
 }
@@ -398,6 +448,7 @@ static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
     add_disks(m, out, "muster_node_disk_size_bytes",
               "File systems of MUSTER_HOME (home) and of the run directory (run).", false);
     add_disks(m, out, "muster_node_disk_free_bytes", "What of them is free for the pool's account.", true);
+    add_nics(m, out);
 }
 
 static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)

@@ -448,8 +448,7 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         mu_ctl_checked(c, k->node, &m->checked);
         return;
     case MU_MSG_vitals:
-        c->pool.v[k->node].vitals = m->vitals;
-        c->pool.v[k->node].vitals_at = c->now;
+        mu_ctl_vitals(c, k->node, &m->vitals);
         return;
     case MU_MSG_inventory:
         mu_ctl_inventory_take(c, k->node, &m->inventory);

@@ -1,4 +1,5 @@
 /* The core as numbers, and what it has told so far, counted. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +7,7 @@
 #include "launcher/core/metrics.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/str.h"
 
 #define VITALS_NS (60 * MU_SEC) /* older ones are news of the past */
 
@@ -36,6 +38,30 @@ const char *mu_node_state_name(const struct mu_node *n)
     if (n->ready && n->drained)
         return n->used ? "draining" : "drained";
     return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
+}
+
+void mu_ctl_vitals(struct mu_ctl *c, int node, const struct mu_m_vitals *m)
+{
+    struct mu_node *n = &c->pool.v[node];
+    size_t k = mu_strv_len(m->nics);
+
+    if (k > MU_NICS)
+        k = MU_NICS;
+    if (k > m->nic_counts.n / (2 * MU_NIC_COUNTS))
+        k = m->nic_counts.n / (2 * MU_NIC_COUNTS);
+    if (k && !n->nics)
+        n->nics = calloc(MU_NICS, sizeof *n->nics);
+    n->nnics = n->nics ? (uint32_t)k : 0;
+    for (unsigned i = 0; i < n->nnics; i++) {
+        const uint32_t *v = m->nic_counts.v + (size_t)2 * MU_NIC_COUNTS * i;
+        snprintf(n->nics[i].name, sizeof n->nics[i].name, "%.15s", m->nics[i]);
+        for (unsigned f = 0; f < MU_NIC_COUNTS; f++)
+            n->nics[i].counts[f] = v[2 * f] | (uint64_t)v[2 * f + 1] << 32;
+    }
+    n->vitals = *m;
+    n->vitals.nics = NULL; /* the message's own */
+    n->vitals.nic_counts = (struct mu_u32v){0};
+    n->vitals_at = c->now;
 }
 
 static double seconds(uint64_t ns)

@@ -159,6 +159,7 @@ void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_stored(struct mu_ctl *, struct job *, struct part *, const struct mu_m_report *); /* ctl_stored.c */
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);
+void mu_ctl_vitals(struct mu_ctl *, int node, const struct mu_m_vitals *);
 void mu_ctl_told(struct mu_ctl *, const char *kind); /* ctl_metrics.c: counts it */
 void mu_ctl_set_state(struct mu_ctl *, struct job *, unsigned state, const char *fmt, ...) MU_PRINTF(4, 5);
 

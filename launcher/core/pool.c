@@ -89,6 +89,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
     *p = pool->v[node].next;
     mu_pool_place_remove(pool, node);
     mu_strv_free(pool->v[node].guids);
+    free(pool->v[node].nics);
     mu_pool_uncheck(&pool->v[node]);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
     pool->nempty++;
@@ -670,6 +671,7 @@ void mu_pool_free(struct mu_pool *pool)
 {
     for (unsigned i = 0; i < pool->n; i++) {
         mu_strv_free(pool->v[i].guids);
+        free(pool->v[i].nics);
         mu_pool_uncheck(&pool->v[i]);
     }
     free(pool->v);

@@ -51,6 +51,8 @@ struct mu_node {
     uint64_t checked_at, checked_wall, check_due; /* 0: never */
     struct mu_m_vitals vitals;                    /* how it said that it was, at vitals_at; 0: it has not */
     uint64_t vitals_at;
+    struct mu_node_nic *nics; /* that it said with them; NULL: none */
+    uint32_t nnics;
     uint64_t idle_since;            /* no job has had it since, unless one has it */
     bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
     bool approved;                  /* somebody has said what it should be made of */
@@ -62,6 +64,11 @@ struct mu_node {
     uint32_t next;       /* with the same hash of its name: its index + 1; 0: none */
     uint32_t host_plus1; /* of the pool's fabric; 0: it is not in there */
     char **guids;        /* of its InfiniBand adapters, for mu_strv_free */
+};
+
+struct mu_node_nic {
+    char name[MU_NIC_NAME];
+    uint64_t counts[MU_NIC_COUNTS];
 };
 
 struct mu_pool {

@@ -121,16 +121,62 @@ void mu_vitals_read(const char *root, const struct mu_paths *paths, struct mu_m_
     }
 }
 
+static bool has_hardware(const char *root, const char *nic)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/sys/class/net/%s/device", root, nic);
+    return !access(path, F_OK);
+}
+
+static unsigned nics(const char *root, const char *text, bool all, struct mu_nics *n)
+{
+    unsigned found = 0;
+
+    for (const char *line = text; line && found < MU_NICS; line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
+        unsigned long long c[MU_NIC_COUNTS];
+        char name[MU_NIC_NAME];
+        /* received: bytes packets errs drop fifo frame compressed multicast; sent: bytes packets errs drop */
+        if (sscanf(line, " %15[^: \n]: %llu %*u %llu %llu %*u %*u %*u %*u %llu %*u %llu %llu", name, &c[MU_NIC_RX],
+                   &c[MU_NIC_RX_ERRORS], &c[MU_NIC_RX_DROPS], &c[MU_NIC_TX], &c[MU_NIC_TX_ERRORS],
+                   &c[MU_NIC_TX_DROPS]) != 1 + MU_NIC_COUNTS ||
+            !strcmp(name, "lo") || strchr(name, '/') || !(all || has_hardware(root, name)))
+            continue;
+        snprintf(n->names[found], sizeof n->names[found], "%s", name);
+        for (unsigned i = 0; i < MU_NIC_COUNTS; i++) {
+            n->counts[2 * (found * MU_NIC_COUNTS + i)] = (uint32_t)c[i];
+            n->counts[2 * (found * MU_NIC_COUNTS + i) + 1] = (uint32_t)(c[i] >> 32);
+        }
+        n->list[found] = n->names[found];
+        found++;
+    }
+    n->list[found] = NULL;
+    return found;
+}
+
+void mu_vitals_nics(const char *root, struct mu_nics *n, struct mu_m_vitals *m)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    unsigned found = 0;
+
+    if (read_proc(root, "self/net/dev", &b) && !(found = nics(root, mu_buf_str(&b), false, n)))
+        found = nics(root, mu_buf_str(&b), true, n);
+    m->nics = found ? n->list : NULL;
+    m->nic_counts = (struct mu_u32v){.v = n->counts, .n = found * MU_NIC_COUNTS * 2};
+}
+
 static void on_alarm(void *arg)
 {
     mu_auto_buf struct mu_buf b = {0};
     struct mu_vitals *v = arg;
     struct mu_m_vitals m;
+    struct mu_nics nics;
 
     mu_alarm_set(v->alarm, mu_now() + EVERY);
     if (!*v->way)
         return;
     mu_vitals_read("", v->paths, &m);
+    mu_vitals_nics("", &nics, &m);
     if (!mu_msg_encode(&b, MU_MSG_vitals, &m))
         mu_way_send(*v->way, b.data, b.len); /* who is not there now hears the next one */
     mu_inventory_teller_tick(v->inventory);

@@ -1,5 +1,6 @@
-/* How the node is: load, CPU time, memory, disks, told to the controller every 10 s; and what it is (inventory.h).
- * Nothing in it waits: it reads /proc, and asks file systems only where they are the node's own. Loop thread only. */
+/* How the node is: load, CPU time, memory, disks, network, told to the controller every 10 s; and what it is
+ * (inventory.h). Nothing in it waits: it reads /proc, and asks file systems only where they are the node's own. Loop
+ * thread only. */
 #ifndef MU_AGENT_VITALS_H
 #define MU_AGENT_VITALS_H
 
@@ -16,6 +17,12 @@ void mu_vitals_free(struct mu_vitals *); /* NULL is fine */
 
 /* What there is below `root` ("" but in tests). */
 void mu_vitals_read(const char *root, const struct mu_paths *, struct mu_m_vitals *);
+/* Into m, which borrows them: interfaces that have hardware; where none has, as in containers, all but loopback. */
+struct mu_nics {
+    char names[MU_NICS][MU_NIC_NAME], *list[MU_NICS + 1];
+    uint32_t counts[MU_NICS * MU_NIC_COUNTS * 2];
+};
+void mu_vitals_nics(const char *root, struct mu_nics *, struct mu_m_vitals *m);
 /* By a text as /proc/self/mountinfo: whether asking about the file system of path cannot take for ever. */
 bool mu_vitals_local(const char *mountinfo, const char *path);
 

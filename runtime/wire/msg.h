@@ -82,7 +82,11 @@ struct mu_u32v {
  * take for ever. */
 #define MU_F_vitals(F)                                                                                                 \
     F(u32, load_milli) F(u64, busy_ns) F(u64, memory_free) F(u64, home_size) F(u64, home_free) F(u64, run_size)        \
-        F(u64, run_free)
+        F(u64, run_free) F(strv, nics) F(u32v, nic_counts)
+/* nics: interfaces, MU_NICS at most; nic_counts: of each MU_NIC_COUNTS numbers since it came up, lower halves first. */
+#define MU_NICS 8u
+#define MU_NIC_NAME 16u
+enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS, MU_NIC_TX_DROPS, MU_NIC_COUNTS };
 /* Agent to controller: what its node is made of (inventory.h), each time that this has changed and on each new way. The
  * controller adds node and wall, when it heard of it first, and stores it; of one that was approved also by whom and
  * why, and then wall is when. */

@@ -14,6 +14,12 @@ run_cmd "$muster" submit -n 2 --oversubscribe --name 'a "name"' --ckpt-dir "$tmp
     "$B/examples/train_lm" --steps 100000000 --hidden 32 --layers 1 --embed 8 --context 4 --batch 64
 is "$rc" 0 "a job that trains" || note "$err"
 
+approved() { "$muster" inventory approve --by test --why "as they are" >"$tmp/approve" 2>&1; }
+wait_for 20 approved
+ok $? "what its nodes are made of is approved" || note "$(cat "$tmp/approve")"
+run_cmd timeout 30 "$muster" store backup
+is "$rc" 0 "and its store is copied" || note "$err"
+
 cp docs/monitoring/*.yml "$tmp"
 (cd "$tmp" && exec prometheus --config.file=prometheus.yml --storage.tsdb.path=tsdb --web.listen-address=127.0.0.1:9090 \
     --log.level=warn) >"$tmp/prometheus.log" 2>&1 &

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 #include "tests/unit/tap.h"
 
 static const char mounts[] = "21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
@@ -72,8 +73,63 @@ static void numbers(void)
     TAP_OK(m.busy_ns && m.memory_free, "this machine");
 }
 
+static const char head[] =
+    "Inter-|   Receive                                                |  Transmit\n"
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier\n";
+
+static uint64_t count(const struct mu_m_vitals *m, unsigned nic, unsigned of)
+{
+    const uint32_t *v = m->nic_counts.v + (size_t)2 * (nic * MU_NIC_COUNTS + of);
+
+    return v[0] | (uint64_t)v[1] << 32;
+}
+
+static void network(void)
+{
+    char dir[] = "/tmp/vitals.XXXXXX", path[100], text[4000];
+    struct mu_m_vitals m = {0};
+    struct mu_nics n;
+
+    if (!mkdtemp(dir))
+        exit(99);
+    mu_vitals_nics(dir, &n, &m);
+    TAP_OK(!m.nics && !m.nic_counts.n, "no list: no interfaces are known");
+    snprintf(path, sizeof path, "%s/proc/self/net", dir);
+    mu_path_mkdirs(path, 0700, NULL);
+    snprintf(text, sizeof text,
+             "%s    lo: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n"
+             "  eth0: 6000000000 20 3 4 5 6 7 8 900 10 11 12 13 14 15 16\n"
+             "veth1:17 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n  bad: 1 2\n",
+             head);
+    tap_write(dir, "proc/self/net/dev", text);
+    mu_vitals_nics(dir, &n, &m);
+    TAP_OK(mu_strv_len(m.nics) == 2 && !strcmp(m.nics[0], "eth0") && !strcmp(m.nics[1], "veth1") &&
+               m.nic_counts.n == 4 * MU_NIC_COUNTS,
+           "without hardware all but loopback");
+    TAP_OK(count(&m, 0, MU_NIC_RX) == 6000000000 && count(&m, 0, MU_NIC_RX_ERRORS) == 3 &&
+               count(&m, 0, MU_NIC_RX_DROPS) == 4 && count(&m, 0, MU_NIC_TX) == 900 &&
+               count(&m, 0, MU_NIC_TX_ERRORS) == 11 && count(&m, 0, MU_NIC_TX_DROPS) == 12 &&
+               count(&m, 1, MU_NIC_RX) == 17,
+           "its numbers");
+    snprintf(path, sizeof path, "%s/sys/class/net/veth1/device", dir);
+    mu_path_mkdirs(path, 0700, NULL);
+    mu_vitals_nics(dir, &n, &m);
+    TAP_OK(mu_strv_len(m.nics) == 1 && !strcmp(m.nics[0], "veth1") && count(&m, 0, MU_NIC_RX) == 17,
+           "those that have hardware, and no others");
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+    for (unsigned i = 0; i < 20; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "e%u: %u 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", i, i);
+    tap_write(dir, "proc/self/net/dev", text);
+    mu_vitals_nics(dir, &n, &m);
+    TAP_OK(mu_strv_len(m.nics) == MU_NICS && count(&m, 7, MU_NIC_RX) == 7, "the first eight");
+    mu_path_remove_tree(dir, NULL);
+    mu_vitals_nics("", &n, &m);
+    TAP_OK(mu_strv_len(m.nics) <= MU_NICS, "this machine has %zu", mu_strv_len(m.nics));
+}
+
 int main(void)
 {
+    network();
     local();
     numbers();
     return tap_done();

@@ -112,6 +112,8 @@ static char *text_now(void)
         exit(99);
     m.started_wall = 1700000000.5;
     m.cpu_seconds = -1;
+    m.backup_age = 77;
+    m.backup_failures = -1;
     mu_metrics_text(&m, &b);
     mu_metrics_free(&m);
     return mu_buf_take(&b);
@@ -148,6 +150,8 @@ static void pool(void)
     has("muster_jobs{state=\"running\"} 0", true);
     has("muster_job_info", false);
     has("muster_controller_cpu_seconds_total", false);
+    has("muster_backup_age_seconds 77", true);
+    has("muster_backup_failures_total", false);
     has("muster_controller_start_time_seconds 1700000000.5", true);
 
     hand_in(client, "t1", (struct mu_m_spec){.name = name, .user = user, .ranks = 6, .restarts_plus1 = 4});
@@ -184,9 +188,21 @@ static void pool(void)
     has("muster_job_restarts_total{job_id=\"1\"} 0", true);
 
     /* how its nodes are */
+    /* the third has no numbers */
+    static char e0[] = "eth0", ib[] = "ib0";
+    uint32_t counts[] = {1, 1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0};
     has("muster_node_load1{", false);
+    has("muster_node_network_receive_bytes_total{", false);
     hear(a2, MU_MSG_vitals,
-         &(struct mu_m_vitals){.load_milli = 1500, .busy_ns = 90 * MU_SEC, .home_size = 100, .home_free = 7});
+         &(struct mu_m_vitals){.load_milli = 1500,
+                               .busy_ns = 90 * MU_SEC,
+                               .home_size = 100,
+                               .home_free = 7,
+                               .nics = (char *[]){e0, ib, ib, NULL},
+                               .nic_counts = {.v = counts, .n = MU_COUNT(counts)}});
+    has("muster_node_network_receive_bytes_total{node=\"h2\",interface=\"eth0\"} 4294967297", true);
+    has("muster_node_network_transmit_drops_total{node=\"h2\",interface=\"ib0\"} 12", true);
+    has("muster_node_network_receive_errors_total{node=\"h1\"", false);
     has("muster_node_load1{node=\"h2\"} 1.5", true);
     has("muster_node_cpu_seconds_total{node=\"h2\"} 90", true);
     has("muster_node_disk_free_bytes{node=\"h2\",disk=\"home\"} 7", true);
