@@ -98,7 +98,7 @@ struct controller {
     struct mu_policy_settings policy;
     struct mu_check_settings checks;
     struct event *sigchld, *sigterm, *sigint, *sighup;
-    struct mu_alarm *agent_alarm, *prune_alarm;
+    struct mu_alarm *agent_alarm, *prune_alarm, *socket_alarm;
     struct mu_hold *hold;
     int lock;
     pid_t agent;               /* our child, 0 = none */
@@ -613,6 +613,24 @@ static void on_hup(evutil_socket_t fd, short what, void *arg)
         mu_log(MU_LOG_ERROR, "controller", "%s; health checks stay as they are", err.text);
 }
 
+/* A run directory that is gone is on_lost's. */
+static void on_socket(void *arg)
+{
+    struct controller *c = arg;
+    struct mu_listener *l;
+    char path[PATH_MAX];
+    struct mu_err err;
+
+    mu_alarm_set(c->socket_alarm, mu_now() + MU_SEC);
+    if (c->ending || mu_path_join(path, sizeof path, c->paths.run, "ctl.sock", NULL) || !access(path, F_OK) ||
+        mu_hold_lost(c->paths.run, "ctl.lock", c->lock))
+        return;
+    int rc = mu_listen_unix(c->base, c->paths.run, "ctl.sock", on_accept, c, &l, &err);
+    mu_log(rc ? MU_LOG_ERROR : MU_LOG_WARN, "controller", "the socket was removed; %s", rc ? err.text : "it is back");
+    if (!rc)
+        mu_listener_free(MU_STEAL(c->listener, l));
+}
+
 static int set_up(struct controller *c, const struct options *o, struct mu_err *err)
 {
     struct mu_server_config cfg = {
@@ -671,10 +689,11 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     c->sighup = on_signal(c, SIGHUP, on_hup);
     c->agent_alarm = mu_alarm_new(c->base, on_agent_alarm, c);
     c->prune_alarm = mu_alarm_new(c->base, on_prune, c);
+    c->socket_alarm = mu_alarm_new(c->base, on_socket, c);
     c->probes = mu_probes_new(c->base, on_probed, c);
     c->hold = mu_hold_new(c->base, c->paths.run, "ctl.lock", c->lock, MU_HOLD_PATIENCE, on_lost, c);
-    if (!c->sigchld || !c->sigterm || !c->sigint || !c->sighup || !c->agent_alarm || !c->prune_alarm || !c->probes ||
-        !c->hold)
+    if (!c->sigchld || !c->sigterm || !c->sigint || !c->sighup || !c->agent_alarm || !c->prune_alarm ||
+        !c->socket_alarm || !c->probes || !c->hold)
         return mu_err_set(err, MUSTER_ENOMEM, "cannot set up the event loop");
     if ((rc = new_starter(c, err)))
         return rc;
@@ -710,6 +729,7 @@ static void tear_down(struct controller *c)
     mu_store_close(c->store);
     mu_alarm_free(c->agent_alarm);
     mu_alarm_free(c->prune_alarm);
+    mu_alarm_free(c->socket_alarm);
     mu_hold_free(c->hold);
     for (size_t i = 0; i < MU_COUNT(events); i++)
         if (events[i])
@@ -763,6 +783,7 @@ int mu_controller_main(int argc, char **argv)
         mu_daemon_ready(&o.ready_fd, 0, NULL);
         mu_alarm_set(c.agent_alarm, mu_now());
         mu_alarm_set(c.prune_alarm, mu_now() + MU_SEC);
+        mu_alarm_set(c.socket_alarm, mu_now() + MU_SEC);
         while (!c.ending && event_base_loop(c.base, EVLOOP_NO_EXIT_ON_EMPTY) >= 0)
             ;
         if (c.lost)

@@ -21,13 +21,19 @@ done
 # whoever is to be ended cannot be reached
 "$muster" submit -n 1 --oversubscribe sleep 300 >/dev/null
 pid=$(cat "$MUSTER_RUN_ROOT"/*/*/ctl.lock)
-rm "$MUSTER_RUN_ROOT"/*/*/ctl.sock
+sock=$(echo "$MUSTER_RUN_ROOT"/*/*/ctl.sock)
+rm "$sock" && mkdir "$sock"
 run_cmd timeout 60 "$muster" controller --stop --force
 like "$rc $err" "^1 .*process $pid is the controller, and cannot be asked to end: .*; kill it$" "a controller without its socket is named"
-kill "$pid"
-wait_for 20 eval "! kill -0 $pid 2>/dev/null"
+rmdir "$sock"
+wait_for 10 test -S "$sock"
+ok $? "it makes it again once there is room for it"
+rm "$sock"
+wait_for 10 test -S "$sock"
+ok $? "and whenever it is removed"
 run_cmd timeout 60 "$muster" controller --stop --force
-is "$rc" 0 "the next one is ended"
+wait_for 20 eval "! kill -0 $pid 2>/dev/null"
+is "$? $rc" "0 0" "it is asked there to end, and ends" || note "$err"
 for far in x /tmp /dev/null 127.0.0.1:1; do
     run_cmd env MUSTER_POOL="$far" timeout 60 "$muster" controller --stop
     like "$rc $err" "^[12] muster controller: .*$far" "nor is MUSTER_POOL=$far"
