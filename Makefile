@@ -56,7 +56,7 @@ all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnull.so)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -138,7 +138,8 @@ $(SHIM): $(wildcard tests/fault/shim/*.[ch]) $(B)/config.mk
 
 # Test doubles of NVIDIA's libraries; that of NCCL as the versions that tests ask for.
 $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c
-$(B)/tests/doubles/libnvidia-ml.so.1: tests/doubles/nvml.c
+$(B)/tests/doubles/libnvidia-ml.so.1 $(B)/tests/doubles/libnvidia-ml-old.so: tests/doubles/nvml.c
+$(B)/tests/doubles/libnvidia-ml-old.so: DOUBLE := -DDOUBLE_OLD
 $(B)/tests/doubles/libnull.so: tests/doubles/null.c
 $(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \
     $(B)/libmu.a $(B)/tests/doubles/libcuda.so.1

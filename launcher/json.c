@@ -10,6 +10,7 @@
 #include "launcher/core/metrics.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
+#include "runtime/wire/gpus.h"
 #include "runtime/wire/inventory.h"
 
 struct mu_json {
@@ -251,6 +252,11 @@ const char *mu_json_node_reason(const struct mu_node *n, char *buf, size_t size)
         return "its agent is away";
     if (*n->unwell)
         return n->unwell;
+    if (n->gpu_says) {
+        mu_gpus_trouble(n->gpu_says, buf, size);
+        if (*buf)
+            return buf;
+    }
     if (n->drift) {
         snprintf(buf, size, "not as approved: %s", n->drifted);
         return buf;

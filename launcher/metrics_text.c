@@ -480,5 +480,6 @@ void mu_metrics_text(const struct mu_metrics *m, struct mu_buf *out)
 {
     add_pool(m, out);
     add_nodes(m, out);
+    mu_metrics_gpus(m, out);
     add_jobs(m, out);
 }

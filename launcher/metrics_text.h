@@ -9,5 +9,6 @@
 
 /* Appends it. Names come out on one line and as UTF-8, whatever they are made of; out->failed: out of memory. */
 void mu_metrics_text(const struct mu_metrics *, struct mu_buf *out);
+void mu_metrics_gpus(const struct mu_metrics *, struct mu_buf *out); /* a part of it: metrics_gpus.c */
 
 #endif

@@ -450,6 +450,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
     case MU_MSG_vitals:
         mu_ctl_vitals(c, k->node, &m->vitals);
         return;
+    case MU_MSG_gpus:
+        mu_ctl_gpus_take(c, k->node, &m->gpus);
+        return;
     case MU_MSG_inventory:
         mu_ctl_inventory_take(c, k->node, &m->inventory);
         return;
@@ -682,7 +685,7 @@ static bool routine(const struct mu_ev *ev)
 {
     return ev->kind == MU_EV_MSG &&
            (ev->msg->type == MU_MSG_report || ev->msg->type == MU_MSG_fence || ev->msg->type == MU_MSG_modex ||
-            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_output);
+            ev->msg->type == MU_MSG_vitals || ev->msg->type == MU_MSG_gpus || ev->msg->type == MU_MSG_output);
 }
 
 void mu_ctl_step(struct mu_ctl *c, const struct mu_ev *ev, struct mu_acts *acts)

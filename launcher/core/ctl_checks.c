@@ -204,6 +204,20 @@ static void take_out(struct mu_ctl *c, int node, uint32_t action, const char *ch
     snprintf(n->unwell + len, sizeof n->unwell - len, "; it stays, as too many nodes are out already");
 }
 
+void mu_ctl_checks_fault(struct mu_ctl *c, int node, const char *check, const char *why)
+{
+    uint32_t action = mu_check_action_of(settings(c), check);
+    struct mu_node *n = &c->pool.v[node];
+
+    if (action == MU_CHECK_OFF || mu_pool_out(n))
+        return;
+    snprintf(n->unwell, sizeof n->unwell, BY "%.60s: %.160s", check, why);
+    if (action == MU_CHECK_DRAIN || (action == MU_CHECK_QUARANTINE && c->cfg.cooldown_ns))
+        take_out(c, node, action, check, why);
+    if (mu_pool_out(n)) /* which says why, as long as it is out */
+        n->unwell[0] = 0;
+}
+
 /* What the worst of them leads to. */
 static void decide(struct mu_ctl *c, int node)
 {

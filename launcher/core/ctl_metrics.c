@@ -13,10 +13,10 @@
 
 /* Kinds of events that are counted, so that each is there from the start, with 0. To add one: a row here. */
 static const char *const kinds[] = {
-    "submitted",   "started",      "attempt-start", "first-step",    "checkpoint", "restored", "rank-exit",
-    "rank-lost",   "agent-lost",   "keeper-lost",   "lease-lost",    "node-lost",  "hang",     "node-replaced",
-    "shrunk",      "unwell",       "suspended",     "held",          "cancelled",  "finished", "misbound",
-    "output-lost", "node-changed", "stored",        "store-trouble", NULL};
+    "submitted",   "started",      "attempt-start", "first-step",    "checkpoint", "restored",   "rank-exit",
+    "rank-lost",   "agent-lost",   "keeper-lost",   "lease-lost",    "node-lost",  "hang",       "node-replaced",
+    "shrunk",      "unwell",       "suspended",     "held",          "cancelled",  "finished",   "misbound",
+    "output-lost", "node-changed", "stored",        "store-trouble", "gpu-xid",    "gpu-failed", NULL};
 _Static_assert(MU_COUNT(kinds) <= MU_METRICS_EVENTS, "room for all kinds");
 
 void mu_ctl_told(struct mu_ctl *c, const char *kind)
@@ -147,7 +147,8 @@ int mu_ctl_metrics(const struct mu_ctl *c, uint64_t now, uint64_t wall, struct m
         m->nodes[m->nnodes++] = (struct mu_metrics_node){
             .node = n,
             .heard_age = heard_age(n, wall),
-            .vitals = n->state == MU_NODE_UP && n->vitals_at && now < n->vitals_at + VITALS_NS ? &n->vitals : NULL};
+            .vitals = n->state == MU_NODE_UP && n->vitals_at && now < n->vitals_at + VITALS_NS ? &n->vitals : NULL,
+            .gpus = n->state == MU_NODE_UP && n->gpu_says && now < n->gpus_at + VITALS_NS ? n->gpu_says : NULL};
         if (n->state == MU_NODE_UP) {
             m->slots += n->slots;
             m->slots_used += n->used;

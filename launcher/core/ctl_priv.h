@@ -258,6 +258,10 @@ void mu_ctl_checks_ready(struct mu_ctl *, int node);
 bool mu_ctl_checks_passed(struct mu_ctl *, const struct mu_share *, unsigned n, char *why, size_t whylen);
 void mu_ctl_checks_tick(struct mu_ctl *, int node);
 uint64_t mu_ctl_checks_due(const struct mu_node *);
+/* What that check would find has come to light by itself. */
+void mu_ctl_checks_fault(struct mu_ctl *, int node, const char *check, const char *why);
+/* ctl_gpus.c: how their GPUs are */
+void mu_ctl_gpus_take(struct mu_ctl *, int node, const struct mu_m_gpus *);
 /* True: its quarantine, which is over, goes on until it is known whether it passes. */
 bool mu_ctl_checks_before_end(struct mu_ctl *, int node);
 bool mu_ctl_read_hosts(struct mu_ctl *, mu_conn client, const char *text, struct mu_hosts *out); /* or refuses */

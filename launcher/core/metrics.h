@@ -13,6 +13,7 @@ enum { MU_METRICS_JOBS = 1000, MU_METRICS_STATES = MU_JOB_SUSPENDED + 1, MU_METR
 struct mu_metrics_node {
     const struct mu_node *node;
     const struct mu_m_vitals *vitals; /* NULL: its agent has not said how it is, or not lately */
+    const struct mu_m_gpus *gpus;     /* the same of its GPUs */
     double heard_age;                 /* s since it was heard of last; < 0: it has never been */
 };
 

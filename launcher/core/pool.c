@@ -80,6 +80,14 @@ void mu_pool_uncheck(struct mu_node *node)
     node->checked = NULL;
 }
 
+void mu_pool_forget_gpus(struct mu_node *node)
+{
+    if (node->gpu_says)
+        mu_msg_free_body(MU_MSG_gpus, node->gpu_says);
+    free(node->gpu_says);
+    node->gpu_says = NULL;
+}
+
 void mu_pool_remove(struct mu_pool *pool, unsigned node)
 {
     uint32_t *p = head(pool, pool->v[node].name);
@@ -91,6 +99,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
     mu_strv_free(pool->v[node].guids);
     free(pool->v[node].nics);
     mu_pool_uncheck(&pool->v[node]);
+    mu_pool_forget_gpus(&pool->v[node]);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
     pool->nempty++;
 }
@@ -673,6 +682,7 @@ void mu_pool_free(struct mu_pool *pool)
         mu_strv_free(pool->v[i].guids);
         free(pool->v[i].nics);
         mu_pool_uncheck(&pool->v[i]);
+        mu_pool_forget_gpus(&pool->v[i]);
     }
     free(pool->v);
     free(pool->heads);

@@ -53,6 +53,9 @@ struct mu_node {
     uint64_t vitals_at;
     struct mu_node_nic *nics; /* that it said with them; NULL: none */
     uint32_t nnics;
+    struct mu_m_gpus *gpu_says;     /* how its GPUs were at gpus_at, the node's own; NULL: it has not said */
+    uint64_t gpus_at;               /* likewise */
+    uint32_t gpu_xid;               /* the newest of its Xids that was told */
     uint64_t idle_since;            /* no job has had it since, unless one has it */
     bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
     bool approved;                  /* somebody has said what it should be made of */
@@ -118,7 +121,8 @@ void mu_pool_give(struct mu_pool *, const struct mu_m_spec *, const struct mu_sh
 uint32_t mu_pool_left(const struct mu_node *, const struct mu_m_spec *);
 /* "fast,rack3" has it; NULL and "": any does. */
 bool mu_pool_has_label(const char *labels, const char *label);
-void mu_pool_uncheck(struct mu_node *); /* forgets its checks */
+void mu_pool_uncheck(struct mu_node *);     /* forgets its checks */
+void mu_pool_forget_gpus(struct mu_node *); /* and how its GPUs are */
 void mu_pool_free(struct mu_pool *);
 
 /* pool_place.c: nodes by the switches that are between them. */

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "runtime/agent/gpus.h"
 #include "runtime/agent/inventory.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -265,11 +266,13 @@ int mu_check_main(int argc, char **argv)
 {
     struct options {
         int fd;
-        bool inventory;
+        bool inventory, gpus;
     } o = {.fd = -1};
     static const struct mu_opt table[] = {
         {"fd", 0, MU_OPT_INT, offsetof(struct options, fd), "N", "where it is asked", .max = 1 << 20},
         {"inventory", 0, MU_OPT_FLAG, offsetof(struct options, inventory), NULL, "tell what the node is made of",
+         .aliases = NULL},
+        {"gpus", 0, MU_OPT_FLAG, offsetof(struct options, gpus), NULL, "tell how its GPUs are, again and again",
          .aliases = NULL},
     };
     MU_AUTO_MSG struct mu_msg asked = {0};
@@ -285,6 +288,8 @@ int mu_check_main(int argc, char **argv)
         rc = mu_err_set(&err, MUSTER_EARG, "the agent starts this; `muster nodes check` asks for it");
     if (!rc && o.inventory)
         return mu_inventory_main(o.fd);
+    if (!rc && o.gpus)
+        return mu_gpus_main(o.fd);
     if (rc || (rc = mu_paths_find(&paths, &err)) || (rc = hear(o.fd, &asked, &err))) {
         fprintf(stderr, "muster check: %s\n", err.text);
         return 2;

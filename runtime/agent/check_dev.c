@@ -9,7 +9,9 @@
 
 #include "runtime/agent/check.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/nvlib.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/gpus.h"
 
 enum { NOT_SUPPORTED = 3, NO_PERMISSION = 4, UNCORRECTED = 1, SINCE_DRIVER = 0 };
 enum { LOG_MAX_BYTES = 16 << 20 };
@@ -49,7 +51,7 @@ static unsigned gpus_on_pci(const struct mu_check *c)
 
 static bool open_nvml(struct nvml *n)
 {
-    void *h = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
+    void *h = NULL;
     const struct {
         void *fn;
         const char *name;
@@ -64,7 +66,7 @@ static bool open_nvml(struct nvml *n)
         {&n->rows, "nvmlDeviceGetRemappedRows", false},
         {&n->pages, "nvmlDeviceGetRetiredPagesPendingStatus", false},
     };
-    bool all = h;
+    bool all = !mu_nvlib_open(MU_NVLIB_NVML, &h, NULL);
 
     for (size_t i = 0; i < MU_COUNT(symbols) && all; i++)
         all = (*(void **)symbols[i].fn = dlsym(h, symbols[i].name)) || !symbols[i].must;
@@ -99,7 +101,6 @@ static void look_at_gpu(const struct nvml *n, unsigned i, struct mu_check_found 
  * node. */
 static void look_for_xid(struct mu_check *c, struct mu_check_found *f)
 {
-    static const unsigned bad[] = {46, 48, 61, 62, 64, 74, 79, 92, 94, 95, 109, 110, 119, 120, 140, 143};
     mu_auto_buf struct mu_buf b = {0};
     char path[PATH_MAX], piece[8192], *save = NULL;
     uint64_t newest = mu_check_was(c, "gpu.log", UINT64_MAX), last = 0;
@@ -121,11 +122,9 @@ static void look_for_xid(struct mu_check *c, struct mu_check_found *f)
         if (!number || newest == UINT64_MAX || seq <= newest)
             continue;
         unsigned xid = (unsigned)strtoul(number + 3, NULL, 10);
-        bool broken = false;
-        for (size_t i = 0; i < MU_COUNT(bad); i++)
-            broken = broken || bad[i] == xid;
         char shown[160];
-        mu_check_worse(f, broken ? MU_LEVEL_FAIL : MU_LEVEL_WARN, "%s", mu_str_show(shown, sizeof shown, at + 7));
+        mu_check_worse(f, mu_xid_is_fault(xid) ? MU_LEVEL_FAIL : MU_LEVEL_WARN, "%s",
+                       mu_str_show(shown, sizeof shown, at + 7));
     }
     if (text)
         mu_check_grown(c, "gpu.log", last);

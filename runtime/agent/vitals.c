@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "runtime/agent/gpus.h"
 #include "runtime/agent/inventory.h"
 #include "runtime/agent/way.h"
 #include "runtime/base/clean.h"
@@ -20,6 +21,7 @@ struct mu_vitals {
     struct mu_way *const *way;
     struct mu_alarm *alarm;
     struct mu_inventory_teller *inventory;
+    struct mu_gpus_teller *gpus;
 };
 
 /* The text's next line that begins with name, behind it; NULL: there is none. */
@@ -180,13 +182,15 @@ static void on_alarm(void *arg)
     if (!mu_msg_encode(&b, MU_MSG_vitals, &m))
         mu_way_send(*v->way, b.data, b.len); /* who is not there now hears the next one */
     mu_inventory_teller_tick(v->inventory);
+    mu_gpus_teller_tick(v->gpus);
 }
 
 struct mu_vitals *mu_vitals_new(struct event_base *base, const struct mu_paths *paths, struct mu_way *const *way)
 {
     struct mu_vitals *v = calloc(1, sizeof *v);
 
-    if (!v || !(v->alarm = mu_alarm_new(base, on_alarm, v)) || !(v->inventory = mu_inventory_teller_new(base, way))) {
+    if (!v || !(v->alarm = mu_alarm_new(base, on_alarm, v)) || !(v->inventory = mu_inventory_teller_new(base, way)) ||
+        !(v->gpus = mu_gpus_teller_new(base, way))) {
         mu_vitals_free(v);
         return NULL;
     }
@@ -200,6 +204,7 @@ void mu_vitals_free(struct mu_vitals *v)
 {
     if (!v)
         return;
+    mu_gpus_teller_free(v->gpus);
     mu_inventory_teller_free(v->inventory);
     mu_alarm_free(v->alarm);
     free(v);

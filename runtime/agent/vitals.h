@@ -1,6 +1,6 @@
 /* How the node is: load, CPU time, memory, disks, network, told to the controller every 10 s; and what it is
- * (inventory.h). Nothing in it waits: it reads /proc, and asks file systems only where they are the node's own. Loop
- * thread only. */
+ * (inventory.h), and how its GPUs are (gpus.h). Nothing in it waits: it reads /proc, and asks file systems only where
+ * they are the node's own. Loop thread only. */
 #ifndef MU_AGENT_VITALS_H
 #define MU_AGENT_VITALS_H
 

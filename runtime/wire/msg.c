@@ -78,6 +78,7 @@ struct row {
 #define FIELD_OF_spec(t, n) FIELD(spec, t, n)
 #define FIELD_OF_jobrow(t, n) FIELD(jobrow, t, n)
 #define FIELD_OF_vitals(t, n) FIELD(vitals, t, n)
+#define FIELD_OF_gpus(t, n) FIELD(gpus, t, n)
 #define FIELD_OF_mark(t, n) FIELD(mark, t, n)
 #define FIELD_OF_approve(t, n) FIELD(approve, t, n)
 #define FIELD_OF_inventory(t, n) FIELD(inventory, t, n)

@@ -87,6 +87,11 @@ struct mu_u32v {
 #define MU_NICS 8u
 #define MU_NIC_NAME 16u
 enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS, MU_NIC_TX_DROPS, MU_NIC_COUNTS };
+/* Agent to controller, when it has changed, on each new way, and now and then: how its GPUs are (gpus.h). since: tells one
+ * who asks NVML from the next. trouble: why nothing, or not all, is known of them. values: a row for each of uuids; xids: the
+ * newest, each a number that grows from 1, its GPU (its place in uuids) and the Xid. */
+#define MU_F_gpus(F)                                                                                                   \
+    F(u64, since) F(str, driver) F(str, trouble) F(strv, uuids) F(strv, names) F(u32v, values) F(u32v, xids)
 /* Agent to controller: what its node is made of (inventory.h), each time that this has changed and on each new way. The
  * controller adds node and wall, when it heard of it first, and stores it; of one that was approved also by whom and
  * why, and then wall is when. */
@@ -365,6 +370,7 @@ enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS
     M(56, check)                                                                                                       \
     M(57, checked)                                                                                                     \
     M(58, vitals)                                                                                                      \
+    M(59, gpus)                                                                                                        \
     M(60, spec)                                                                                                        \
     M(61, jobrow)                                                                                                      \
     M(62, mark)                                                                                                        \
