@@ -71,6 +71,7 @@ shows "muster_job_ranks{job_id=\"$job\"} 2"
 ok $? "with its ranks"
 get "$url" >"$tmp/text"
 is "$(grep -a "^muster_job_info" "$tmp/text" | wc -l)" 1 "a hostile name stays a label"
+wait_for 5 eval 'get "$page/" | grep -qa "<td>a &quot;b"' # the same page again is up to half a second old
 like "$(get "$page/")" "<td>a &quot;b&quot;.* .n\{\}=.x1b\[31m.xff<td" "and text on the page"
 like "$(get "$page/job/$job")" "<h1>Job $job <span id=name>a &quot;b&quot;.*<tr><td>0-1<td>" "it has a page of its own"
 for doc in status job/$job; do
