@@ -1,4 +1,6 @@
 /* Jobs and attempts that the store has lost: their agents and keepers know them. */
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,16 +65,63 @@ static void recall(struct mu_ctl *c, int node, uint64_t job)
     mu_acts_send(c->acts, c->pool.v[node].conn, MU_MSG_recall, &(struct mu_m_recall){.job = job});
 }
 
+static void note(struct mu_ctl *c, uint64_t job, uint32_t attempt)
+{
+    unsigned i = 0, n = c->nnewest < NEWEST_MAX ? c->nnewest : NEWEST_MAX;
+
+    while (i < n && c->newest[i].job != job)
+        i++;
+    if (i == n) {
+        i = c->nnewest++ % NEWEST_MAX;
+        c->newest[i].job = job;
+        c->newest[i].attempt = 0;
+    }
+    c->newest[i].attempt = attempt > c->newest[i].attempt ? attempt : c->newest[i].attempt;
+}
+
+static uint32_t newest(const struct mu_ctl *c, uint64_t job)
+{
+    for (unsigned i = 0; i < c->nnewest && i < NEWEST_MAX; i++)
+        if (c->newest[i].job == job)
+            return c->newest[i].attempt;
+    return 0;
+}
+
+/* A keeper that has not begun anything may be about to: its agent has the start. */
 bool mu_ctl_lost_ask(struct mu_ctl *c, int node, const struct mu_m_report *m)
 {
-    const struct job *j = mu_ctl_find(c, m->job);
+    struct job *j = mu_ctl_find(c, m->job);
+    bool begun = m->attempt || (j && mu_ctl_part(c, j, node));
 
-    if (!m->attempt ||
-        (j ? !c->cfg.lost_last || mu_job_over(j->row.state) || m->attempt <= j->row.attempt || MU_MUTANT(LOST_RELEASED)
-           : !mu_ctl_lost_may(c, m->job)))
+    if (j ? !c->cfg.lost_last || mu_job_over(j->row.state) || (begun && m->attempt <= j->row.attempt) ||
+                MU_MUTANT(LOST_RELEASED)
+          : !mu_ctl_lost_may(c, m->job))
         return false;
+    if (m->attempt)
+        note(c, m->job, m->attempt);
     recall(c, node, m->job);
     return true;
+}
+
+/* There was a newer attempt than the present one, so this one had been given up: what its ranks come to does not
+ * count, and no later one may have the newer one's number. */
+static void outdated(struct mu_ctl *c, struct job *j)
+{
+    uint32_t attempt = newest(c, j->row.id);
+    char why[80];
+
+    if (attempt <= j->row.attempt || mu_job_over(j->row.state))
+        return;
+    if (j->row.skip < attempt - j->row.attempt) {
+        j->row.skip = attempt - j->row.attempt;
+        mu_ctl_put(c, j, true);
+    }
+    if (j->outdated || mu_job_waits(j->row.state) || j->retry_at || !j->nparts)
+        return;
+    j->outdated = true;
+    snprintf(why, sizeof why, "attempt %u has followed this one", attempt);
+    mu_ctl_kill_parts(c, j, SIGKILL, 0, why);
+    mu_ctl_job_decide(c, j);
 }
 
 /* An agent that a job has brought, of which nothing else is known. */
@@ -92,12 +141,19 @@ static bool has_node(const struct mu_m_jobrow *row, const char *name)
     return false;
 }
 
-/* What is known of it is older. */
-static mu_conn forget_old(struct mu_ctl *c, struct job *j)
+/* What is known of it is older. The nodes of that may have something of it still, or have of the newest what nobody
+ * knows. */
+static mu_conn forget_old(struct mu_ctl *c, struct job *j, int node)
 {
     mu_conn client = j->client;
     unsigned i = 0;
 
+    for (; i < j->nparts; i++) {
+        int other = (int)j->parts[i].share.node;
+        if (other != node && c->pool.v[other].conn)
+            recall(c, other, j->row.id);
+    }
+    i = 0;
     mu_ctl_job_give_back(c, j);
     mu_fences_end(c->fences, j->row.id);
     while (c->jobs[i] != j)
@@ -110,7 +166,7 @@ static mu_conn forget_old(struct mu_ctl *c, struct job *j)
 static void adopt(struct mu_ctl *c, int node, const struct mu_m_jobrow *row)
 {
     struct job *j = mu_ctl_find(c, row->id);
-    mu_conn client = j ? forget_old(c, j) : 0;
+    mu_conn client = j ? forget_old(c, j, node) : 0;
 
     mu_ctl_load(c, row);
     if (!(j = mu_ctl_find(c, row->id)))
@@ -132,6 +188,7 @@ static void adopt(struct mu_ctl *c, int node, const struct mu_m_jobrow *row)
         if (other != node && c->pool.v[other].conn)
             recall(c, other, row->id);
     }
+    outdated(c, j);
     if (c->doubt_until)
         mu_ctl_serve_waiting(c);
 }
@@ -154,10 +211,12 @@ void mu_ctl_lost_recalled(struct mu_ctl *c, int node, const struct mu_m_recalled
     if (!c->cfg.lost_last)
         return;
     if (!m->row.len || mu_msg_unpack(&m->row, MU_MSG_jobrow, &row, NULL)) {
-        if (p && !p->confirmed && c->pool.v[node].ready)
+        if (p && (!p->confirmed || newest(c, m->job) > j->row.attempt) && c->pool.v[node].ready)
             mu_ctl_job_keeper_none(c, j, p);
         else if (!p)
             release(c, node, m->job);
+        if (j)
+            outdated(c, j);
         if (owned)
             mu_ctl_hosts_leave(c, m->job);
         return;

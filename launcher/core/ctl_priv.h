@@ -73,6 +73,7 @@ struct job {
     uint32_t in_view_plus1;           /* where the policy has seen it; 0: it has not */
     bool wants_hosts;                 /* it waits for hosts of its own */
     bool failed_now;                  /* a failure of the current attempt is recorded */
+    bool outdated;                    /* there was a newer attempt than the current one */
     uint32_t blame;                   /* MU_BLAME_ of it */
     uint64_t failed_at;
     struct hang hang;                    /* of the current attempt */
@@ -114,7 +115,7 @@ struct gone {
     uint64_t name, boot, incarnation;
     uint64_t started_until; /* an engine was at it: the agent may be another one until then */
 };
-enum { GONE_MAX = 64 };
+enum { GONE_MAX = 64, NEWEST_MAX = 64 };
 
 struct mu_ctl {
     struct mu_ctl_config cfg;
@@ -141,7 +142,12 @@ struct mu_ctl {
     uint64_t fabric_until;                   /* jobs wait for the fabric; 0 = not any more */
     uint64_t doubt_until; /* the store has lost something, and nodes are still to come; 0 = no more */
     uint32_t recalls;     /* questions about it that are not answered */
-    bool leaving;         /* some node is */
+    struct {              /* attempts that the store does not have, but that were heard of: the newest of a job */
+        uint64_t job;
+        uint32_t attempt;
+    } newest[NEWEST_MAX];
+    unsigned nnewest; /* so far: the oldest is forgotten */
+    bool leaving;     /* some node is */
     bool exiting, hold;
     uint64_t told[MU_METRICS_EVENTS], ended[MU_METRICS_STATES]; /* events by kind, jobs by state: ctl_metrics.c */
     uint64_t next;                                              /* as mu_ctl_next says it */

@@ -727,7 +727,7 @@ void mu_ctl_queue_back(struct mu_ctl *c, struct job *j)
     r->ending_code = 0;
     r->requeues++;
     j->back_at = j->back_until = j->retry_at = j->kill_at = j->short_since = j->stuck_at = 0;
-    j->failed_now = false;
+    j->failed_now = j->outdated = false;
     mu_ctl_set_state(c, j, preempted ? MU_JOB_SUSPENDED : MU_JOB_QUEUED, "waiting for its turn");
     struct part *parts = j->parts;
     unsigned n = j->nparts;

@@ -185,7 +185,7 @@ static void decide(struct mu_ctl *c, struct job *j)
                                           [MU_END_TIMEOUT] = "its time limit is over",
                                           [MU_END_CLIENT] = "its client went away"};
     struct mu_m_jobrow *r = &j->row;
-    bool lost = false, asked = false;
+    bool lost = j->outdated, asked = false;
 
     if (c->doubt_until) /* a newer attempt may live elsewhere */
         return;

@@ -81,6 +81,10 @@ static void on_recall(struct mu_agent *a, uint64_t job)
 
     if (k && k->state == K_UP && !k->released && !(k->start.type && !k->delivered)) {
         mu_acts_send(a->acts, k->conn, MU_MSG_recall, &(struct mu_m_recall){.job = job});
+        if (!k->due) { /* nobody could take it up again if it hangs */
+            mu_agent_limit(a, k, 0);
+            k->anew = true;
+        }
         return;
     }
     if (k && !k->released && k->start.type && !k->delivered) {

@@ -130,7 +130,8 @@ void mu_agent_on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m
     switch (m->type) {
     case MU_MSG_report:
         if (m->report.job != k->job ||
-            (k->have_report && m->report.attempt == k->attempt && m->report.seq < k->report.report.seq))
+            (k->have_report && (m->report.attempt < k->report.report.attempt ||
+                                (m->report.attempt == k->attempt && m->report.seq < k->report.report.seq))))
             return;
         if (k->state == K_FOUND)
             k->state = K_UP;

@@ -114,9 +114,22 @@ static void started(struct world *w, const struct mu_act *a)
     }
 }
 
+static void told(struct world *w, const struct mu_m_report *m)
+{
+    struct truth *t = sim_truth_of(w, m->job);
+
+    if (!t)
+        return;
+    t->told = t->told_gen != w->ctl_gen || m->attempt > t->told ? m->attempt : t->told;
+    t->told_gen = w->ctl_gen;
+}
+
 void sim_ctl_step(struct world *w, struct mu_ev *ev)
 {
     struct mu_acts acts = {0};
+
+    if (ev->kind == MU_EV_MSG && ev->msg->type == MU_MSG_report)
+        told(w, &ev->msg->report);
 
     ev->now = w->now;
     ev->wall = w->now;
@@ -146,6 +159,8 @@ void sim_ctl_step(struct world *w, struct mu_ev *ev)
             requeued(w, a);
         if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "started"))
             started(w, a);
+        if (a->kind == MU_ACT_EVENT && !strcmp(a->event, "adopted") && sim_truth_of(w, a->job))
+            sim_truth_of(w, a->job)->held = false; /* what was held waited; but it runs, and such a job is not held */
         if (a->kind == MU_ACT_EVENT)
             sim_trace(w, "  event job %llu attempt %u %s: %s", (unsigned long long)a->job, a->attempt, a->event,
                       a->detail);

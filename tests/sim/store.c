@@ -27,6 +27,28 @@ struct truth *sim_truth_of(struct world *w, uint64_t id)
     return NULL;
 }
 
+/* A newer attempt was stored, and the store has lost it: when who knew of it has died or does not come, this one is the
+ * newest that anybody knows. It had been given up, but it has ended well, too. A controller that was told of the newer
+ * one by a node does know. */
+static bool newest_known(const struct world *w, const struct truth *t, const struct mu_m_jobrow *row)
+{
+    bool told = t->told_gen == w->ctl_gen && t->told > row->attempt;
+
+    return w->losses && !told && row->attempt < t->stored && row->attempt < MAX_ATTEMPTS &&
+           t->ended_well[row->attempt] == row->ranks;
+}
+
+/* What has happened to the job that was handed in with its token before. */
+static void forget(struct truth *t)
+{
+    memset(t->lost, 0, sizeof t->lost);
+    memset(t->spawned, 0, sizeof t->spawned);
+    memset(t->ended_well, 0, sizeof t->ended_well);
+    t->stored = t->newest = t->given_up = t->put_back = t->told = 0;
+    t->ok_ranks = t->ok_attempt = t->ok_world = 0;
+    t->ok_lost = false;
+}
+
 void sim_put_row(struct world *w, const struct mu_buf *frame)
 {
     struct mu_msg m;
@@ -58,6 +80,8 @@ void sim_put_row(struct world *w, const struct mu_buf *frame)
         w->store[i].row = m.jobrow;
         memset(&m, 0, sizeof m);
         struct truth *t = sim_truth_of(w, w->store[i].id);
+        if (t && t->id && t->id != w->store[i].id) /* handed in anew, as nobody knows of the first one any more */
+            forget(t);
         if (t) {
             t->id = w->store[i].id;
             t->row_lost = t->forgotten = false;
@@ -67,7 +91,8 @@ void sim_put_row(struct world *w, const struct mu_buf *frame)
         if (t && (ending == MU_END_REQUEUE || ending == MU_END_PREEMPT))
             t->put_back = w->store[i].row.attempt;
         if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
-            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world))
+            (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world) &&
+            !newest_known(w, t, &w->store[i].row))
             sim_violated(w, "job %llu is stored as completed, but only %u of %u ranks of attempt %u ended well",
                          (unsigned long long)w->store[i].id, t->ok_ranks, t->ok_world, t->ok_attempt);
         if (t && (w->store[i].row.ranks < (t->min_ranks ? t->min_ranks : t->ranks) || w->store[i].row.ranks > t->ranks))

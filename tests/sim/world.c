@@ -187,6 +187,8 @@ static void rank_end(struct world *w, struct event *e)
         return;
     k->live[e->index] = false;
     k->nlive--;
+    if (t && !e->status && k->attempt < MAX_ATTEMPTS)
+        t->ended_well[k->attempt]++;
     /* one that lives on where it was given up may end after its successor */
     if (t && !e->status && k->attempt > t->given_up && k->attempt >= t->ok_attempt) {
         if (t->ok_attempt != k->attempt) {

@@ -463,8 +463,29 @@ static void test_checks(void)
     TAP_OK(wanted(jobs, sizeof jobs) == 8 && !strcmp(jobs, "1.0"), "of a job whose ranks are gone any attempt will do");
 }
 
+/* What the controller's store has lost is asked for; and what a keeper said before it began comes late. */
+static void test_recall(void)
+{
+    const struct mu_msg recall = {.type = MU_MSG_recall, .recall = {.job = 1}};
+
+    set_up();
+    say(MU_AGENT_CTL, recall);
+    TAP_OK(did(MU_ACT_SEND) && did(MU_ACT_SEND)->conn == KEEPER, "a keeper is asked what it runs");
+    report(1, MU_PHASE_RUNNING);
+    at(now + 11 * MU_SEC);
+    TAP_OK(!did(MU_ACT_CLEAN), "one that answers lives on");
+    say(MU_AGENT_CTL, recall);
+    at(now + 11 * MU_SEC);
+    TAP_OK(did(MU_ACT_CLEAN) != NULL, "one that does not is ended: nobody could take its job up");
+
+    set_up();
+    report(0, MU_PHASE_IDLE);
+    TAP_OK(!did(MU_ACT_SEND), "what it was before it began is not told when it comes late");
+}
+
 int main(void)
 {
+    test_recall();
     test_kill();
     test_release();
     test_number_again();

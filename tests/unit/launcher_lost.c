@@ -1,0 +1,188 @@
+/* A controller whose store has lost a job or its newest attempt, and what nodes say of it: what is asked, what is let
+ * go of, what is taken up again and which attempt counts. */
+#include "launcher/core/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "tests/unit/ctl_help.h"
+#include "tests/unit/tap.h"
+
+#define S(text) ((char *)(uintptr_t)(text))
+
+static struct mu_msg stored; /* the newest row */
+static char events[2000];
+static unsigned recalls, releases, kills, starts; /* in the last step */
+static uint32_t newest;
+static uint64_t seq;
+
+static void note(const struct mu_act *a)
+{
+    MU_AUTO_MSG struct mu_msg m = {0};
+    size_t n = strlen(events);
+
+    if (a->kind == MU_ACT_EVENT)
+        snprintf(events + n, sizeof events - n, "%s: %s\n", a->event, a->detail);
+    if (a->kind == MU_ACT_PUT_JOB) {
+        mu_msg_free(&stored);
+        mu_msg_decode(a->frame.data, a->frame.len, &stored, NULL);
+    }
+    if (a->kind != MU_ACT_SEND || mu_msg_decode(a->frame.data, a->frame.len, &m, NULL))
+        return;
+    recalls += m.type == MU_MSG_recall;
+    releases += m.type == MU_MSG_release;
+    kills += m.type == MU_MSG_kill;
+    if (m.type == MU_MSG_start) {
+        starts++;
+        newest = m.start.attempt;
+    }
+}
+
+static void clear(void)
+{
+    recalls = releases = kills = starts = 0;
+    events[0] = 0;
+}
+
+static void lost_store(const struct mu_m_jobrow *row)
+{
+    struct mu_ctl_config cfg = {
+        .restarts = 3, .node = "n0", .last_job = 1, .losses = 1, .doubtful = true, .lost_last = 1};
+    struct mu_msg m = {.type = MU_MSG_jobrow};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    if (row) {
+        m.jobrow = *row;
+        step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+    }
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    clear();
+}
+
+static void report(mu_conn c, uint32_t attempt, uint32_t phase)
+{
+    clear();
+    hear(c, MU_MSG_report,
+         &(struct mu_m_report){.job = 1,
+                               .attempt = attempt,
+                               .phase = phase,
+                               .nranks = 1,
+                               .drained = phase >= MU_PHASE_GONE,
+                               .seq = phase == MU_PHASE_LOST ? 0 : ++seq});
+}
+
+/* row NULL: the agent has nothing. */
+static void recalled(mu_conn c, const struct mu_m_jobrow *row)
+{
+    struct mu_m_recalled m = {.job = 1, .attempt = row ? row->attempt : 0};
+
+    clear();
+    if (row && mu_msg_pack(&m.row, MU_MSG_jobrow, row))
+        exit(99);
+    hear(c, MU_MSG_recalled, &m);
+    free(m.row.data);
+}
+
+/* What the store had of job 1 when its attempt ran on n1. */
+static struct mu_m_jobrow row_of(void)
+{
+    static struct mu_msg before;
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    mu_conn agent;
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    agent = join_as(S("n1"), 1);
+    hand_in(up("client"), "t", (struct mu_m_spec){.ranks = 1});
+    report(agent, 1, MU_PHASE_RUNNING);
+    mu_msg_free(&before);
+    before.type = MU_MSG_jobrow;
+    if (mu_msg_copy(MU_MSG_jobrow, &before.jobrow, newest_job()))
+        exit(99);
+    return before.jobrow;
+}
+
+static void later(void)
+{
+    now += 10 * MU_SEC;
+    clear();
+    step((struct mu_ev){.kind = MU_EV_TIME});
+}
+
+static void test_not_begun(const struct mu_m_jobrow *row)
+{
+    mu_conn n1;
+
+    lost_store(NULL);
+    n1 = join_as(S("n1"), 1);
+    report(n1, 0, MU_PHASE_IDLE);
+    TAP_OK(recalls == 1 && !releases, "a keeper that has not begun is asked about, not let go of");
+    recalled(n1, row);
+    TAP_OK(!releases && newest_job()->attempt == 1 && strstr(events, "adopted"), "its start's row is taken up");
+    report(n1, 0, MU_PHASE_IDLE);
+    TAP_OK(!releases && !recalls, "and then it is known");
+
+    lost_store(row);
+    mu_conn n2 = join_as(S("n2"), 1);
+    report(n2, 0, MU_PHASE_IDLE);
+    TAP_OK(recalls == 1 && !releases, "so it is when an older attempt is known elsewhere");
+    recalled(n2, NULL);
+    TAP_OK(releases == 1, "of what has nothing, all is let go");
+}
+
+static void test_older(const struct mu_m_jobrow *row, bool known)
+{
+    const char *what = known ? "one that the store has" : "one that was taken up";
+    mu_conn n1, n2;
+
+    lost_store(known ? row : NULL);
+    n2 = join_as(S("n2"), 1);
+    report(n2, 2, MU_PHASE_LOST);
+    recalled(n2, NULL);
+    n1 = join_as(S("n1"), 1);
+    report(n1, 1, MU_PHASE_RUNNING);
+    if (!known)
+        recalled(n1, row);
+    TAP_OK(kills == 1 && !starts, "an attempt that another one has followed is ended: %s", what);
+    report(n1, 1, MU_PHASE_GONE);
+    later();
+    TAP_OK(newest_job()->state != MU_JOB_COMPLETED && starts == 1 && newest > 2,
+           "its ranks' good end does not count, the next one is number %u", newest);
+}
+
+static void test_replaced(const struct mu_m_jobrow *row)
+{
+    struct mu_m_jobrow next = *row;
+    char *nodes[] = {S("n2"), NULL};
+    mu_conn n1, n2;
+
+    lost_store(row);
+    n1 = join_as(S("n1"), 1);
+    report(n1, 1, MU_PHASE_GONE);
+    n2 = join_as(S("n2"), 1);
+    report(n2, 2, MU_PHASE_RUNNING);
+    next.attempt = 2;
+    next.nodes = nodes;
+    recalled(n2, &next);
+    TAP_OK(newest_job()->attempt == 2 && recalls == 1, "the nodes of an older attempt are asked what is left of it");
+    recalled(n1, row);
+    TAP_OK(releases == 1 && newest_job()->attempt == 2, "and let go of it");
+}
+
+int main(void)
+{
+    struct mu_m_jobrow row = row_of();
+
+    test_not_begun(&row);
+    test_older(&row, false);
+    test_older(&row, true);
+    test_replaced(&row);
+    mu_msg_free_body(MU_MSG_jobrow, &row);
+    mu_msg_free(&stored);
+    free_ctl();
+    return tap_done();
+}
