@@ -362,6 +362,15 @@ static void tell_away(struct mu_ctl *c, int node, bool silent)
                                     : "the agent is away; its ranks run on and are taken up again when it is back");
 }
 
+/* Of jobs that are not over: that of one which was adopted after its node had been sent away. */
+static bool has_parts(struct mu_ctl *c, int node)
+{
+    for (unsigned i = 0; i < c->njobs; i++)
+        if (!mu_job_over(c->jobs[i]->row.state) && mu_ctl_part(c, c->jobs[i], node))
+            return true;
+    return false;
+}
+
 void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
 {
     struct mu_node *n = at(c, node);
@@ -374,7 +383,7 @@ void mu_ctl_node_down(struct mu_ctl *c, int node, int status, uint64_t heard)
     n->ready = n->suspect = false;
     n->state = MU_NODE_AWAY;
     n->away_wall = c->wall - (c->now - heard);
-    if (n->leaving) {
+    if (n->leaving && !has_parts(c, node)) {
         n->state = MU_NODE_LOST; /* nodes_tick removes it once no job holds it */
         return;
     }
