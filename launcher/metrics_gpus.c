@@ -51,25 +51,6 @@ static const struct {
               {"hot", MU_GPU_HOT},
               {"power-brake", MU_GPU_POWER_BRAKE}};
 
-static void head(struct mu_buf *out, const char *name, const char *type, const char *help)
-{
-    mu_buf_appendf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void label(struct mu_buf *out, char before, const char *name, const char *value)
-{
-    char shown[200];
-
-    mu_buf_appendf(out, "%c%s=\"", before, name);
-    mu_str_show(shown, sizeof shown, value);
-    for (const char *s = shown; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            mu_buf_putc(out, '\\');
-        mu_buf_putc(out, *s);
-    }
-    mu_buf_putc(out, '"');
-}
-
 typedef void (*each_fn)(struct mu_buf *, const struct mu_metrics_node *, unsigned gpu, const struct mu_gpu *,
                         unsigned row);
 
@@ -88,7 +69,7 @@ static void each(const struct mu_metrics *m, struct mu_buf *out, each_fn fn, uns
 static void begin(struct mu_buf *out, const char *family, const struct mu_metrics_node *n, unsigned gpu)
 {
     mu_buf_puts(out, family);
-    label(out, '{', "node", n->node->name);
+    mu_metrics_label(out, '{', "node", n->node->name);
     mu_buf_appendf(out, ",gpu=\"%u\"", gpu);
 }
 
@@ -97,9 +78,9 @@ static void info(struct mu_buf *out, const struct mu_metrics_node *n, unsigned g
 {
     (void)g, (void)row;
     begin(out, "muster_gpu_info", n, gpu);
-    label(out, ',', "uuid", n->gpus->uuids[gpu]);
-    label(out, ',', "model", n->gpus->names[gpu]);
-    label(out, ',', "driver", n->gpus->driver ? n->gpus->driver : "");
+    mu_metrics_label(out, ',', "uuid", n->gpus->uuids[gpu]);
+    mu_metrics_label(out, ',', "model", n->gpus->names[gpu]);
+    mu_metrics_label(out, ',', "driver", n->gpus->driver ? n->gpus->driver : "");
     mu_buf_puts(out, "} 1\n");
 }
 
@@ -109,7 +90,7 @@ static void limited(struct mu_buf *out, const struct mu_metrics_node *n, unsigne
     (void)row;
     for (size_t i = 0; i < MU_COUNT(limits) && g->clocks != MU_GPU_UNKNOWN; i++) {
         begin(out, "muster_gpu_clocks_limited", n, gpu);
-        label(out, ',', "reason", limits[i].reason);
+        mu_metrics_label(out, ',', "reason", limits[i].reason);
         mu_buf_appendf(out, "} %d\n", (g->clocks & limits[i].bit) != 0);
     }
 }
@@ -128,22 +109,23 @@ static void value(struct mu_buf *out, const struct mu_metrics_node *n, unsigned 
 
 void mu_metrics_gpus(const struct mu_metrics *m, struct mu_buf *out)
 {
-    head(out, "muster_node_gpu_trouble", "gauge", "Whether something is wrong with the node's GPUs, or with NVML.");
+    mu_metrics_head(out, "muster_node_gpu_trouble", "gauge",
+                    "Whether something is wrong with the node's GPUs, or with NVML.");
     for (unsigned i = 0; i < m->nnodes; i++) {
         char text[MU_GPUS_TROUBLE];
         if (!m->nodes[i].gpus)
             continue;
         mu_gpus_trouble(m->nodes[i].gpus, text, sizeof text);
         mu_buf_puts(out, "muster_node_gpu_trouble");
-        label(out, '{', "node", m->nodes[i].node->name);
+        mu_metrics_label(out, '{', "node", m->nodes[i].node->name);
         mu_buf_appendf(out, "} %d\n", *text != 0);
     }
-    head(out, "muster_gpu_info", "gauge", "1; the labels say which GPU it is.");
+    mu_metrics_head(out, "muster_gpu_info", "gauge", "1; the labels say which GPU it is.");
     each(m, out, info, 0);
-    head(out, "muster_gpu_clocks_limited", "gauge", "1 while its clocks are held down for that reason.");
+    mu_metrics_head(out, "muster_gpu_clocks_limited", "gauge", "1 while its clocks are held down for that reason.");
     each(m, out, limited, 0);
     for (unsigned i = 0; i < MU_COUNT(of_gpu); i++) {
-        head(out, of_gpu[i].name, of_gpu[i].type, of_gpu[i].help);
+        mu_metrics_head(out, of_gpu[i].name, of_gpu[i].type, of_gpu[i].help);
         each(m, out, value, i);
     }
 }

@@ -10,7 +10,7 @@
 /* Numbers that are not known have no sample. */
 #define UNKNOWN NAN
 
-static void head(struct mu_buf *out, const char *name, const char *type, const char *help)
+void mu_metrics_head(struct mu_buf *out, const char *name, const char *type, const char *help)
 {
     mu_buf_appendf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -23,7 +23,7 @@ static void number(struct mu_buf *out, double v)
         mu_buf_appendf(out, " %.16g\n", v);
 }
 
-static void label(struct mu_buf *out, char before, const char *name, const char *value)
+void mu_metrics_label(struct mu_buf *out, char before, const char *name, const char *value)
 {
     char shown[200];
 
@@ -221,7 +221,7 @@ static const struct {
 
 static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char *family, const char *help, bool free)
 {
-    head(out, family, "gauge", help);
+    mu_metrics_head(out, family, "gauge", help);
     for (unsigned i = 0; i < m->nnodes; i++) {
         const struct mu_m_vitals *v = m->nodes[i].vitals;
         const struct {
@@ -233,8 +233,8 @@ static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char
             if (!disks[k].size)
                 continue;
             mu_buf_puts(out, family);
-            label(out, '{', "node", m->nodes[i].node->name);
-            label(out, ',', "disk", disks[k].name);
+            mu_metrics_label(out, '{', "node", m->nodes[i].node->name);
+            mu_metrics_label(out, ',', "disk", disks[k].name);
             mu_buf_putc(out, '}');
             number(out, (double)(free ? disks[k].free : disks[k].size));
         }
@@ -265,15 +265,15 @@ static void add_nics(const struct mu_metrics *m, struct mu_buf *out)
     };
 
     for (size_t f = 0; f < MU_COUNT(of_nic); f++) {
-        head(out, of_nic[f].name, "counter", of_nic[f].help);
+        mu_metrics_head(out, of_nic[f].name, "counter", of_nic[f].help);
         for (unsigned i = 0; i < m->nnodes; i++) {
             const struct mu_node *n = m->nodes[i].node;
             for (unsigned k = 0; m->nodes[i].vitals && k < n->nnics; k++) {
                 if (named_before(n, k))
                     continue;
                 mu_buf_puts(out, of_nic[f].name);
-                label(out, '{', "node", n->name);
-                label(out, ',', "interface", n->nics[k].name);
+                mu_metrics_label(out, '{', "node", n->name);
+                mu_metrics_label(out, ',', "interface", n->nics[k].name);
                 mu_buf_putc(out, '}');
                 number(out, (double)n->nics[k].counts[of_nic[f].count]);
             }
@@ -398,49 +398,50 @@ static void add_pool(const struct mu_metrics *m, struct mu_buf *out)
                                       MU_JOB_RECOVERING},
                           over[] = {MU_JOB_COMPLETED, MU_JOB_FAILED, MU_JOB_CANCELLED};
 
-    head(out, "muster_build_info", "gauge", "1; the labels say which build it is and where it runs.");
+    mu_metrics_head(out, "muster_build_info", "gauge", "1; the labels say which build it is and where it runs.");
     mu_buf_puts(out, "muster_build_info");
-    label(out, '{', "version", m->version ? m->version : "");
-    label(out, ',', "host", m->host ? m->host : "");
+    mu_metrics_label(out, '{', "version", m->version ? m->version : "");
+    mu_metrics_label(out, ',', "host", m->host ? m->host : "");
     mu_buf_puts(out, "} 1\n");
     for (size_t i = 0; i < MU_COUNT(of_pool); i++) {
         double v = of_pool[i].get(m);
-        head(out, of_pool[i].name, of_pool[i].type, of_pool[i].help);
+        mu_metrics_head(out, of_pool[i].name, of_pool[i].type, of_pool[i].help);
         if (!isnan(v)) {
             mu_buf_puts(out, of_pool[i].name);
             number(out, v);
         }
     }
-    head(out, "muster_jobs", "gauge", "Jobs that have not ended, by state.");
+    mu_metrics_head(out, "muster_jobs", "gauge", "Jobs that have not ended, by state.");
     for (size_t i = 0; i < MU_COUNT(living); i++)
         mu_buf_appendf(out, "muster_jobs{state=\"%s\"} %llu\n", mu_job_state_name(living[i]),
                        (unsigned long long)m->jobs_in[living[i]]);
-    head(out, "muster_jobs_ended_total", "counter", "Jobs that have ended since the controller started, by state.");
+    mu_metrics_head(out, "muster_jobs_ended_total", "counter",
+                    "Jobs that have ended since the controller started, by state.");
     for (size_t i = 0; i < MU_COUNT(over); i++)
         mu_buf_appendf(out, "muster_jobs_ended_total{state=\"%s\"} %llu\n", mu_job_state_name(over[i]),
                        (unsigned long long)m->ended[over[i]]);
-    head(out, "muster_events_total", "counter", "Events of jobs since the controller started, by kind.");
+    mu_metrics_head(out, "muster_events_total", "counter", "Events of jobs since the controller started, by kind.");
     for (unsigned i = 0; m->kinds && m->kinds[i]; i++)
         mu_buf_appendf(out, "muster_events_total{kind=\"%s\"} %llu\n", m->kinds[i], (unsigned long long)m->events[i]);
 }
 
 static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
 {
-    head(out, "muster_node_state", "gauge", "1 for the state that the node is in.");
+    mu_metrics_head(out, "muster_node_state", "gauge", "1 for the state that the node is in.");
     for (unsigned i = 0; i < m->nnodes; i++) {
         mu_buf_puts(out, "muster_node_state");
-        label(out, '{', "node", m->nodes[i].node->name);
-        label(out, ',', "state", mu_node_state_name(m->nodes[i].node));
+        mu_metrics_label(out, '{', "node", m->nodes[i].node->name);
+        mu_metrics_label(out, ',', "state", mu_node_state_name(m->nodes[i].node));
         mu_buf_puts(out, "} 1\n");
     }
     for (size_t f = 0; f < MU_COUNT(of_node); f++) {
-        head(out, of_node[f].name, of_node[f].type, of_node[f].help);
+        mu_metrics_head(out, of_node[f].name, of_node[f].type, of_node[f].help);
         for (unsigned i = 0; i < m->nnodes; i++) {
             double v = of_node[f].get(&m->nodes[i]);
             if (isnan(v))
                 continue;
             mu_buf_puts(out, of_node[f].name);
-            label(out, '{', "node", m->nodes[i].node->name);
+            mu_metrics_label(out, '{', "node", m->nodes[i].node->name);
             mu_buf_putc(out, '}');
             number(out, v);
         }
@@ -453,19 +454,19 @@ static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
 
 static void add_jobs(const struct mu_metrics *m, struct mu_buf *out)
 {
-    head(out, "muster_job_info", "gauge", "1 for each job that runs; the labels say whose it is.");
+    mu_metrics_head(out, "muster_job_info", "gauge", "1 for each job that runs; the labels say whose it is.");
     for (unsigned i = 0; i < m->njobs; i++) {
         mu_buf_appendf(out, "muster_job_info{job_id=\"%llu\"", (unsigned long long)m->jobs[i].id);
-        label(out, ',', "name", m->jobs[i].name);
-        label(out, ',', "user", m->jobs[i].user);
+        mu_metrics_label(out, ',', "name", m->jobs[i].name);
+        mu_metrics_label(out, ',', "user", m->jobs[i].user);
         mu_buf_puts(out, "} 1\n");
     }
-    head(out, "muster_job_state", "gauge", "1 for the state that the job is in.");
+    mu_metrics_head(out, "muster_job_state", "gauge", "1 for the state that the job is in.");
     for (unsigned i = 0; i < m->njobs; i++)
         mu_buf_appendf(out, "muster_job_state{job_id=\"%llu\",state=\"%s\"} 1\n", (unsigned long long)m->jobs[i].id,
                        mu_job_state_name(m->jobs[i].state));
     for (size_t f = 0; f < MU_COUNT(of_job); f++) {
-        head(out, of_job[f].name, of_job[f].type, of_job[f].help);
+        mu_metrics_head(out, of_job[f].name, of_job[f].type, of_job[f].help);
         for (unsigned i = 0; i < m->njobs; i++) {
             double v = of_job[f].get(&m->jobs[i]);
             if (isnan(v))

@@ -1,22 +1,17 @@
 #include "runtime/agent/checkup.h"
 
 #include <event2/event.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "runtime/agent/checker.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/base/proc.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/checked.h"
 #include "runtime/wire/daemon.h"
-#include "runtime/wire/link.h"
 
 #define OVER (5 * MU_SEC) /* a check may last so long beyond its limit, to end what it has started */
 #define ALL (MU_CHECK_ALL_NS - 10 * MU_SEC)
@@ -25,31 +20,18 @@ struct mu_checkup {
     struct event_base *base;
     mu_checkup_fn fn;
     void *arg;
-    struct mu_link *link;
+    struct mu_checker who;
     struct mu_alarm *alarm;
-    struct mu_proc proc;
     uint64_t limit, until; /* of one check; of all */
     char name[64];         /* what is being checked; "": nothing */
     struct mu_m_checked rows;
     char why[300]; /* it could not be started */
 };
 
-static void end_process(struct mu_checkup *u)
-{
-    if (u->proc.pid <= 0)
-        return;
-    if (mu_proc_alive(&u->proc))
-        kill(-u->proc.pid, SIGKILL); /* it leads a session; its scripts die with it */
-    mu_proc_signal(&u->proc, SIGKILL, NULL);
-    mu_proc_close(&u->proc);
-    u->proc = (struct mu_proc){.fd = -1};
-}
-
 static void finish(struct mu_checkup *u)
 {
     mu_alarm_set(u->alarm, UINT64_MAX);
-    mu_link_free(MU_STEAL(u->link, NULL));
-    end_process(u);
+    mu_checker_end(&u->who);
     u->name[0] = 0;
     struct mu_m_checked rows = MU_STEAL(u->rows, (struct mu_m_checked){0});
     u->fn(u->arg, &rows);
@@ -109,24 +91,9 @@ static void on_down(void *arg, struct mu_link *link)
 
 static int start(struct mu_checkup *u, const struct mu_m_check *m, struct mu_err *err)
 {
-    char name[] = "muster", cmd[] = "check", flag[] = "--fd", number[16];
-    char *argv[] = {name, cmd, flag, number, NULL};
-    int fds[2];
-    pid_t pid;
+    int rc = mu_checker_start(&u->who, u->base, NULL, on_msg, on_down, u, err);
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-        return mu_err_errno(err, 0, "cannot make a socket");
-    snprintf(number, sizeof number, "%d", fds[1]);
-    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
-    close(fds[1]);
-    if (!rc && mu_proc_open(pid, &u->proc, NULL))
-        u->proc = (struct mu_proc){.pid = 0, .fd = -1}; /* it has ended already */
-    u->link = rc ? NULL : mu_link_new(u->base, fds[0], on_msg, on_down, u);
-    if (rc)
-        close(fds[0]);
-    else if (!u->link || mu_link_send_msg(u->link, MU_MSG_check, m))
-        rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    return rc;
+    return rc || !mu_link_send_msg(u->who.link, MU_MSG_check, m) ? rc : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
 }
 
 void mu_checkup_start(struct mu_checkup *u, const struct mu_m_check *m)
@@ -151,7 +118,7 @@ struct mu_checkup *mu_checkup_new(struct event_base *base, mu_checkup_fn fn, voi
 
     if (!u)
         return NULL;
-    *u = (struct mu_checkup){.base = base, .fn = fn, .arg = arg, .proc = {.fd = -1}};
+    *u = (struct mu_checkup){.base = base, .fn = fn, .arg = arg, .who = MU_CHECKER_NONE};
     u->alarm = mu_alarm_new(base, on_alarm, u);
     if (!u->alarm) {
         free(u);
@@ -164,8 +131,7 @@ void mu_checkup_free(struct mu_checkup *u)
 {
     if (!u)
         return;
-    mu_link_free(u->link);
-    end_process(u);
+    mu_checker_end(&u->who);
     mu_alarm_free(u->alarm);
     mu_msg_free_body(MU_MSG_checked, &u->rows);
     free(u);

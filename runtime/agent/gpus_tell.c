@@ -1,25 +1,22 @@
 /* The process that asks NVML, and the agent's side of it. */
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "runtime/agent/checker.h"
 #include "runtime/agent/gpus.h"
 #include "runtime/agent/way.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/base/proc.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
-#include "runtime/wire/link.h"
 
 #define EVERY (10 * MU_SEC)
 #define FIRST (1 * MU_SEC)   /* the start of the first job is not held up */
@@ -101,11 +98,10 @@ struct mu_gpus_teller {
     struct mu_way *const *way;
     struct mu_alarm *alarm;
     uint64_t every, limit, again;
-    struct mu_link *link; /* to who asks; NULL: nobody does */
-    struct mu_proc proc;
-    struct mu_buf frame; /* the newest; empty: there is no GPU */
-    bool some, told;     /* it has GPUs or trouble; something was sent once */
-    unsigned sent_on;    /* the way that has got it; 0: none */
+    struct mu_checker who; /* to who asks; NULL: nobody does */
+    struct mu_buf frame;   /* the newest; empty: there is no GPU */
+    bool some, told;       /* it has GPUs or trouble; something was sent once */
+    unsigned sent_on;      /* the way that has got it; 0: none */
     uint64_t sent_at;
 };
 
@@ -146,12 +142,7 @@ static void take(struct mu_gpus_teller *t, const void *frame, size_t len, bool s
 
 static void finish(struct mu_gpus_teller *t)
 {
-    mu_link_free(MU_STEAL(t->link, NULL));
-    if (t->proc.pid > 0) {
-        mu_proc_signal(&t->proc, SIGKILL, NULL);
-        mu_proc_close(&t->proc);
-    }
-    t->proc = (struct mu_proc){.fd = -1};
+    mu_checker_end(&t->who);
     mu_alarm_set(t->alarm, mu_now() + t->again);
     t->again = AGAIN;
 }
@@ -174,26 +165,6 @@ static void on_down(void *arg, struct mu_link *link)
     finish(arg);
 }
 
-static int start(struct mu_gpus_teller *t, struct mu_err *err)
-{
-    char name[] = "muster", cmd[] = "check", what[] = "--gpus", flag[] = "--fd", number[16];
-    char *argv[] = {name, cmd, what, flag, number, NULL};
-    int fds[2];
-    pid_t pid;
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-        return mu_err_errno(err, 0, "cannot make a socket");
-    snprintf(number, sizeof number, "%d", fds[1]);
-    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
-    close(fds[1]);
-    if (!rc && mu_proc_open(pid, &t->proc, NULL))
-        t->proc = (struct mu_proc){.pid = 0, .fd = -1}; /* it has ended already */
-    t->link = rc ? NULL : mu_link_new(t->base, fds[0], on_msg, on_down, t);
-    if (rc)
-        close(fds[0]);
-    return rc || t->link ? rc : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-}
-
 static void hangs(struct mu_gpus_teller *t)
 {
     mu_auto_buf struct mu_buf b = {0};
@@ -212,9 +183,9 @@ static void on_alarm(void *arg)
     struct mu_gpus_teller *t = arg;
     struct mu_err err = {0};
 
-    if (t->link) {
+    if (t->who.link) {
         hangs(t);
-    } else if (start(t, &err)) {
+    } else if (mu_checker_start(&t->who, t->base, "--gpus", on_msg, on_down, t, &err)) {
         mu_log(MU_LOG_ERROR, "agent", "GPUs cannot be asked for: %s", err.text);
         finish(t);
     } else {
@@ -228,8 +199,8 @@ struct mu_gpus_teller *mu_gpus_teller_new(struct event_base *base, struct mu_way
 
     if (!t)
         return NULL;
-    *t =
-        (struct mu_gpus_teller){.base = base, .way = way, .every = mu_gpus_every(), .again = AGAIN, .proc = {.fd = -1}};
+    *t = (struct mu_gpus_teller){
+        .base = base, .way = way, .every = mu_gpus_every(), .again = AGAIN, .who = MU_CHECKER_NONE};
     t->limit = t->every + (t->every < EVERY ? t->every * 2 + 2 * MU_SEC : 20 * MU_SEC);
     t->alarm = mu_alarm_new(base, on_alarm, t);
     if (!t->alarm) {
@@ -245,11 +216,7 @@ void mu_gpus_teller_free(struct mu_gpus_teller *t)
 {
     if (!t)
         return;
-    mu_link_free(t->link);
-    if (t->proc.pid > 0) {
-        mu_proc_signal(&t->proc, SIGKILL, NULL);
-        mu_proc_close(&t->proc);
-    }
+    mu_checker_end(&t->who);
     mu_alarm_free(t->alarm);
     mu_buf_free(&t->frame);
     free(t);

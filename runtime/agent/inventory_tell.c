@@ -1,21 +1,15 @@
 #include <event2/event.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "runtime/agent/checker.h"
 #include "runtime/agent/inventory.h"
 #include "runtime/agent/way.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/base/proc.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
-#include "runtime/wire/link.h"
 
 #define FIRST (1 * MU_SEC) /* the start of the first job is not held up */
 #define LIMIT (60 * MU_SEC)
@@ -25,10 +19,9 @@ struct mu_inventory_teller {
     struct mu_way *const *way;
     struct mu_alarm *alarm;
     uint64_t every;
-    struct mu_link *link; /* to who gathers; NULL: nobody does */
-    struct mu_proc proc;
-    struct mu_buf frame; /* the newest; empty: none yet */
-    unsigned sent_on;    /* the way that has got it; 0: none */
+    struct mu_checker who; /* to who gathers; NULL: nobody does */
+    struct mu_buf frame;   /* the newest; empty: none yet */
+    unsigned sent_on;      /* the way that has got it; 0: none */
 };
 
 static void send_it(struct mu_inventory_teller *t)
@@ -48,12 +41,7 @@ void mu_inventory_teller_tick(struct mu_inventory_teller *t)
 
 static void finish(struct mu_inventory_teller *t)
 {
-    mu_link_free(MU_STEAL(t->link, NULL));
-    if (t->proc.pid > 0) {
-        mu_proc_signal(&t->proc, SIGKILL, NULL);
-        mu_proc_close(&t->proc);
-    }
-    t->proc = (struct mu_proc){.fd = -1};
+    mu_checker_end(&t->who);
     mu_alarm_set(t->alarm, mu_now() + t->every);
 }
 
@@ -80,36 +68,16 @@ static void on_down(void *arg, struct mu_link *link)
     finish(arg);
 }
 
-static int start(struct mu_inventory_teller *t, struct mu_err *err)
-{
-    char name[] = "muster", cmd[] = "check", what[] = "--inventory", flag[] = "--fd", number[16];
-    char *argv[] = {name, cmd, what, flag, number, NULL};
-    int fds[2];
-    pid_t pid;
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-        return mu_err_errno(err, 0, "cannot make a socket");
-    snprintf(number, sizeof number, "%d", fds[1]);
-    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
-    close(fds[1]);
-    if (!rc && mu_proc_open(pid, &t->proc, NULL))
-        t->proc = (struct mu_proc){.pid = 0, .fd = -1}; /* it has ended already */
-    t->link = rc ? NULL : mu_link_new(t->base, fds[0], on_msg, on_down, t);
-    if (rc)
-        close(fds[0]);
-    return rc || t->link ? rc : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-}
-
 static void on_alarm(void *arg)
 {
     struct mu_inventory_teller *t = arg;
     struct mu_err err = {0};
 
-    if (t->link) {
+    if (t->who.link) {
         mu_log(MU_LOG_WARN, "agent", "the inventory was not gathered within %llu s: something that it reads hangs",
                (unsigned long long)(LIMIT / MU_SEC));
         finish(t);
-    } else if (start(t, &err)) {
+    } else if (mu_checker_start(&t->who, t->base, "--inventory", on_msg, on_down, t, &err)) {
         mu_log(MU_LOG_ERROR, "agent", "the inventory cannot be gathered: %s", err.text);
         finish(t);
     } else {
@@ -125,7 +93,7 @@ struct mu_inventory_teller *mu_inventory_teller_new(struct event_base *base, str
     if (!t)
         return NULL;
     *t = (struct mu_inventory_teller){
-        .base = base, .way = way, .every = MU_INVENTORY_EVERY_S * MU_SEC, .proc = {.fd = -1}};
+        .base = base, .way = way, .every = MU_INVENTORY_EVERY_S * MU_SEC, .who = MU_CHECKER_NONE};
     if (every && *every && mu_str_duration(every, &t->every))
         mu_log(MU_LOG_ERROR, "agent", "MUSTER_INVENTORY=%.60s: not a duration such as 30 or 5m", every);
     t->alarm = mu_alarm_new(base, on_alarm, t);
@@ -142,11 +110,7 @@ void mu_inventory_teller_free(struct mu_inventory_teller *t)
 {
     if (!t)
         return;
-    mu_link_free(t->link);
-    if (t->proc.pid > 0) {
-        mu_proc_signal(&t->proc, SIGKILL, NULL);
-        mu_proc_close(&t->proc);
-    }
+    mu_checker_end(&t->who);
     mu_alarm_free(t->alarm);
     mu_buf_free(&t->frame);
     free(t);
