@@ -7,10 +7,10 @@ export MUSTER_IDLE=60 MUSTER_LOG=debug COLL_SHORT=1
 ctl=10.213.0.254:7071
 
 "$muster" controller --listen "$ctl" >"$tmp/ctl.out" 2>&1 &
-wait_for 10 test -e "$MUSTER_HOME/pool.key"
+nodes_up() { [ "$("$muster" nodes --json | grep -o '"state":"up"' | wc -l)" = "$1" ]; }
+wait_for 20 nodes_up 1 # the ranks below go to the nodes in the order in which they have come
 cluster_exec h1 "$muster" agent --join "$ctl" --slots 2 --detach >"$tmp/h1.out" 2>&1
-both_up() { [ "$("$muster" nodes --json | grep -o '"state":"up"' | wc -l)" = 2 ]; }
-wait_for 20 both_up
+wait_for 20 nodes_up 2
 ok $? "two nodes" || {
     note "$(cat "$tmp/ctl.out" "$tmp/h1.out")" "$("$muster" nodes)"
     done_testing
@@ -93,7 +93,7 @@ late() { # WHERE: a job whose ranks on that host wait for $tmp/go
 late h1
 wait_for 10 logged head 'fence 0 begins'
 kill -9 "$(ctl_pid)"
-wait_for 20 both_up
+wait_for 20 nodes_up 2
 touch "$tmp/go"
 first_try "a controller that dies under a fence: the next one gathers it anew"
 
