@@ -192,11 +192,15 @@ void mu_ctl_job_tick(struct mu_ctl *, struct job *);
 /* The start of the present attempt, once more, to the node of a part that has not begun it. */
 void mu_ctl_job_start_again(struct mu_ctl *, struct job *, struct part *);
 void mu_ctl_job_release(struct mu_ctl *, struct job *);
-void mu_ctl_job_give_back(struct mu_ctl *, struct job *);            /* its slots */
-bool mu_ctl_job_drained(const struct job *);                         /* its output has been had by whoever watches */
-uint64_t mu_ctl_job_runs(const struct mu_ctl *, const struct job *); /* ns, of its present run */
-void mu_ctl_job_account(struct mu_ctl *, struct job *);              /* its present run ends */
-bool mu_ctl_all_gone(const struct job *);                            /* nothing is left of the attempt */
+void mu_ctl_job_give_back(struct mu_ctl *, struct job *);             /* its slots */
+bool mu_ctl_job_drained(const struct job *);                          /* its output has been had by whoever watches */
+uint64_t mu_ctl_job_runs(const struct mu_ctl *, const struct job *);  /* ns, of its present run */
+void mu_ctl_job_account(struct mu_ctl *, struct job *);               /* its present run ends */
+void mu_ctl_job_resumes(const struct mu_ctl *, struct mu_m_jobrow *); /* its present run begins */
+void mu_ctl_account_run(struct mu_ctl *, struct job *);               /* up to now, before its ranks or nodes change */
+void mu_ctl_account_steps(const struct mu_ctl *, struct job *);       /* the attempt's steps are over */
+void mu_ctl_account_waiting(const struct mu_ctl *, struct mu_m_jobrow *); /* it waits no longer */
+bool mu_ctl_all_gone(const struct job *);                                 /* nothing is left of the attempt */
 void mu_ctl_job_finish(struct mu_ctl *, struct job *, unsigned state, int code, const char *reason);
 uint64_t mu_ctl_job_next(const struct job *);
 void mu_ctl_job_free(struct job *);

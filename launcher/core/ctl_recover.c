@@ -303,10 +303,11 @@ static void kill_again(struct mu_ctl *c, struct job *j, struct part *p)
 
     if (!j->failed_now && j->row.state != MU_JOB_RECOVERING && j->row.ending == MU_END_NONE)
         return;
-    for (unsigned i = 0; i < j->nparts; i++)
-        fatal = fatal || j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed;
-    if (p->kill_sent || !may_be_told(&c->pool.v[p->share.node]) || p->phase >= MU_PHASE_GONE ||
-        (!fatal && j->row.ending == MU_END_NONE))
+    if (p->kill_sent || p->phase >= MU_PHASE_GONE || !may_be_told(&c->pool.v[p->share.node]))
+        return;
+    for (unsigned i = 0; i < j->nparts && !fatal; i++)
+        fatal = j->parts[i].phase == MU_PHASE_LOST || j->parts[i].lapsed;
+    if (!fatal && j->row.ending == MU_END_NONE)
         return;
     struct mu_m_kill kill = {.job = j->row.id,
                              .attempt = j->row.attempt,

@@ -30,6 +30,7 @@ struct mu_ctl_tree {
     unsigned n;
     unsigned ndirect, nkept; /* ndirect: of those that are not bound */
     unsigned nbound, misses;
+    uint64_t bound_until; /* no one's until is earlier */
     uint64_t misses_until;
 };
 
@@ -92,6 +93,7 @@ static void bind(struct mu_ctl *c, struct spot *s, int parent)
     s->bound = parent;
     s->said = false;
     s->until = c->now + BOUND_NS;
+    t->bound_until = t->nbound && t->bound_until < s->until ? t->bound_until : s->until;
     t->v[parent].kids++;
     t->nbound++;
     t->ndirect -= s->direct;
@@ -268,12 +270,20 @@ void mu_ctl_tree_balance(struct mu_ctl *c)
     }
 }
 
+static void find_due(struct mu_ctl_tree *t)
+{
+    t->bound_until = UINT64_MAX;
+    for (unsigned i = 0; i < t->n; i++)
+        if (t->v[i].bound >= 0 && t->v[i].until < t->bound_until)
+            t->bound_until = t->v[i].until;
+}
+
 void mu_ctl_tree_tick(struct mu_ctl *c)
 {
     struct mu_ctl_tree *t = c->tree;
-    bool room = false;
+    bool room = false, due = t->nbound && c->now >= t->bound_until;
 
-    for (unsigned i = 0; t->nbound && i < t->n; i++) {
+    for (unsigned i = 0; due && i < t->n; i++) {
         if (t->v[i].bound < 0 || c->now < t->v[i].until)
             continue;
         bool said = t->v[i].said;
@@ -282,6 +292,8 @@ void mu_ctl_tree_tick(struct mu_ctl *c)
         if (said)
             mu_ctl_node_ready(c, (int)i);
     }
+    if (due)
+        find_due(t);
     if (t->misses_until && c->now >= t->misses_until) {
         t->misses = 0;
         t->misses_until = 0;
@@ -298,8 +310,5 @@ uint64_t mu_ctl_tree_next(const struct mu_ctl *c)
     const struct mu_ctl_tree *t = c->tree;
     uint64_t next = t->misses_until ? t->misses_until : UINT64_MAX;
 
-    for (unsigned i = 0; t->nbound && i < t->n; i++)
-        if (t->v[i].bound >= 0 && t->v[i].until < next)
-            next = t->v[i].until;
-    return next;
+    return t->nbound && t->bound_until < next ? t->bound_until : next;
 }
