@@ -471,7 +471,8 @@ static bool name_truly(const struct mu_who *w, const struct mu_msg *m, struct mu
         return say(&own->requeue.by, w->name);
     case MU_MSG_nodes_drain:
         return say(&own->nodes_drain.by, w->name);
-    case MU_MSG_approve: /* who answers for it, and who has typed it */
+    case MU_MSG_approve:  /* who answers for it, and who has typed it */
+    case MU_MSG_withdraw: /* with the same fields */
         if (!m->approve.by || !strcmp(m->approve.by, w->name))
             return true;
         snprintf(by, sizeof by, "%.60s (%s)", m->approve.by, w->name);
@@ -529,6 +530,7 @@ static const char *describe(const struct mu_msg *m, const struct mu_access_row *
                  m->nodes_remove.force ? ", force" : "");
         break;
     case MU_MSG_approve:
+    case MU_MSG_withdraw:
         snprintf(buf, n, "%.200s by %.60s: %.100s", m->approve.hosts && *m->approve.hosts ? m->approve.hosts : "all",
                  m->approve.by ? m->approve.by : "", m->approve.why ? m->approve.why : "");
         break;

@@ -17,43 +17,59 @@ static bool meant(const struct mu_ctl *core, const struct mu_hosts *hosts, const
     return !hosts->n && mu_pool_find(mu_ctl_pool(core), node) >= 0;
 }
 
-static int look(const struct mu_ctl *core, const struct mu_hosts *hosts, struct mu_err *err)
+static bool has(const struct mu_ctl_made *made, bool withdraw)
+{
+    return withdraw ? made->approved : made->is;
+}
+
+static int look(const struct mu_ctl *core, const struct mu_hosts *hosts, bool withdraw, struct mu_err *err)
 {
     struct mu_ctl_made made;
     unsigned n = 0;
 
     for (unsigned k = 0; mu_ctl_made(core, k, &made); k++)
-        n += made.is && meant(core, hosts, made.node);
+        n += has(&made, withdraw) && meant(core, hosts, made.node);
     for (size_t i = 0; i < hosts->n; i++) {
         const char *name = mu_host_name(hosts->v[i].name);
         bool there = false;
         for (unsigned k = 0; mu_ctl_made(core, k, &made) && !there; k++)
-            there = made.is && !strcmp(made.node, name);
+            there = has(&made, withdraw) && !strcmp(made.node, name);
         if (!there)
             return mu_err_set(err, MUSTER_EARG,
-                              "there is no inventory of %.200s; `muster nodes inventory` lists those that there are",
+                              withdraw ? "nothing was approved of %.200s; `muster nodes inventory` shows of which nodes"
+                                       : "there is no inventory of %.200s; `muster nodes inventory` lists those that "
+                                         "there are",
                               name);
     }
+    if (!n && withdraw)
+        return mu_err_set(err, MUSTER_EARG, "nothing was approved of any node of the pool");
     return n ? 0 : mu_err_set(err, MUSTER_EARG, "no node has told yet what it is made of; try again in a moment");
 }
 
-int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, const struct mu_m_approve *m,
+int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, const struct mu_msg *msg,
                          struct mu_err *err)
 {
+    const struct mu_m_approve *m = &msg->approve; /* withdraw has the same fields */
+    bool withdraw = msg->type == MU_MSG_withdraw;
     struct mu_hosts hosts = {0};
     struct mu_ctl_made made;
     int rc = 0;
 
     if (!m->by || !*m->by || !m->why || !*m->why)
-        return mu_err_set(err, MUSTER_EARG, "who approves, and why, is to be said: --by NAME --why TEXT");
+        return mu_err_set(err, MUSTER_EARG, "who %s, and why, is to be said: --by NAME --why TEXT",
+                          withdraw ? "withdraws" : "approves");
     if (strlen(m->by) > BY_MAX || strlen(m->why) > WHY_MAX)
         return mu_err_set(err, MUSTER_EARG, "--by takes %d bytes, --why %d", BY_MAX, WHY_MAX);
     if (m->hosts && *m->hosts && (rc = mu_hosts_parse(m->hosts, &hosts, err)))
         return rc;
-    if (!(rc = look(core, &hosts, err)) && !(rc = mu_store_begin(store, err))) {
+    if (!(rc = look(core, &hosts, withdraw, err)) && !(rc = mu_store_begin(store, err))) {
         for (unsigned k = 0; !rc && mu_ctl_made(core, k, &made); k++) {
-            if (!made.is || !meant(core, &hosts, made.node))
+            if (!has(&made, withdraw) || !meant(core, &hosts, made.node))
                 continue;
+            if (withdraw) {
+                rc = mu_store_drop_baseline(store, made.node, err);
+                continue;
+            }
             struct mu_m_inventory now = *made.is;
             now.by = m->by;
             now.why = m->why;

@@ -5,8 +5,8 @@
 #include "launcher/core/ctl.h"
 #include "launcher/store.h"
 
-/* Stores what these nodes are made of now as approved, all of them or none; the core hears of it after that. An error
- * is for whoever has asked. */
-int mu_inventory_approve(const struct mu_ctl *, struct mu_store *, const struct mu_m_approve *, struct mu_err *);
+/* Stores what these nodes are made of now as approved, or (withdraw) that nothing is, for all of them or none; the core
+ * hears of it after that. An error is for whoever has asked. */
+int mu_inventory_approve(const struct mu_ctl *, struct mu_store *, const struct mu_msg *, struct mu_err *);
 
 #endif

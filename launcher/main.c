@@ -40,7 +40,7 @@ static const struct command {
     {"release", mu_cmd_release, "let held jobs start", 0},
     {"requeue", mu_cmd_requeue, "let jobs that run end and wait again", 0},
     {"nodes", mu_cmd_nodes, "list the nodes of the pool", 0},
-    {"inventory", mu_cmd_inventory, "approve what nodes are made of", 0},
+    {"inventory", mu_cmd_inventory, "approve what nodes are made of, or withdraw that", 0},
     {"audit", mu_cmd_audit, "list who has changed what", 0},
     {"store", mu_cmd_store, "copies of the job store, and restoring it", 0},
     {"top", mu_cmd_top, "watch nodes and jobs", 0},

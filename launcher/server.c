@@ -521,8 +521,8 @@ static void take(struct conn *k, const struct mu_msg *msg)
         s->cfg.on_nodes_add(s->cfg.arg, &msg->nodes_add);
     if (msg->type == MU_MSG_agent && msg->agent.node && s->cfg.on_agent)
         s->cfg.on_agent(s->cfg.arg, &msg->agent, k->remote);
-    if (msg->type == MU_MSG_approve && k->hello && !mu_ctl_is_agent(s->core, k->id) &&
-        mu_inventory_approve(s->core, s->store, &msg->approve, &err)) {
+    if ((msg->type == MU_MSG_approve || msg->type == MU_MSG_withdraw) && k->hello && !mu_ctl_is_agent(s->core, k->id) &&
+        mu_inventory_approve(s->core, s->store, msg, &err)) {
         send_error(k, err.code, err.text);
         settle(s);
         return;

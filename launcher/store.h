@@ -77,6 +77,7 @@ int mu_store_anchor(struct mu_store *, uint64_t *n, char *hash, size_t size, str
 #define MU_STORE_ALL_INVENTORY 20000u
 int mu_store_put_inventory(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);
 int mu_store_put_baseline(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);
+int mu_store_drop_baseline(struct mu_store *, const char *node, struct mu_err *); /* between them as well */
 typedef void (*mu_store_inventory_fn)(void *arg, const struct mu_m_inventory *);
 /* The newest of each node, and what was approved. */
 int mu_store_load_inventory(struct mu_store *, mu_store_inventory_fn, void *arg, struct mu_err *);

@@ -81,6 +81,21 @@ int mu_store_put_baseline(struct mu_store *s, const struct mu_m_inventory *m, st
                     m, 0, err);
 }
 
+int mu_store_drop_baseline(struct mu_store *s, const char *node, struct mu_err *err)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = mu_store_run(s, tables, err);
+
+    if (rc)
+        return rc;
+    rc = sqlite3_prepare_v2(s->db, "DELETE FROM baseline WHERE node = ?1", -1, &q, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_bind_text(q, 1, node, -1, SQLITE_STATIC)) == SQLITE_OK)
+        rc = sqlite3_step(q);
+    rc = rc == SQLITE_DONE ? 0 : mu_store_fail(s, rc, err);
+    sqlite3_finalize(q);
+    return rc;
+}
+
 static int walk(struct mu_store *s, const char *sql, const char *node, mu_store_inventory_fn fn, void *arg,
                 struct mu_err *err)
 {

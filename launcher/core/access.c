@@ -36,6 +36,7 @@ static const struct mu_access_row table[] = {
     {"nodes add", MU_MSG_nodes_add, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"nodes remove", MU_MSG_nodes_remove, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"inventory approve", MU_MSG_approve, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
+    {"inventory withdraw", MU_MSG_withdraw, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"controller --stop", MU_MSG_stop, NULL, MU_ROLE_ADMIN, MU_ANY_JOB, true, true},
     {"store backup", MU_MSG_query, "backup", MU_ROLE_ADMIN, MU_ANY_JOB, false, true},
     {"store backup", MU_MSG_query, "copies", MU_ROLE_ADMIN, MU_ANY_JOB, false, true},

@@ -319,7 +319,8 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
         mu_ctl_pool_label(c, k->id, &m->nodes_label);
         return;
     case MU_MSG_approve:
-        mu_ctl_inventory_approve(c, k->id, &m->approve);
+    case MU_MSG_withdraw:
+        mu_ctl_inventory_approve(c, k->id, m);
         return;
     case MU_MSG_stop:
         for (unsigned i = 0; i < c->njobs; i++) {

@@ -169,8 +169,16 @@ void mu_ctl_inventory_load(struct mu_ctl *c, const struct mu_m_inventory *m)
     apply(c, k);
 }
 
-void mu_ctl_inventory_approve(struct mu_ctl *c, mu_conn client, const struct mu_m_approve *m)
+static void withdraw(struct known *k)
 {
+    mu_msg_free_body(MU_MSG_inventory, &k->approved);
+    k->approved = (struct mu_m_inventory){0};
+    k->has_approved = false;
+}
+
+void mu_ctl_inventory_approve(struct mu_ctl *c, mu_conn client, const struct mu_msg *msg)
+{
+    const struct mu_m_approve *m = &msg->approve; /* withdraw has the same fields */
     struct mu_hosts hosts = {0};
 
     if (m->hosts && *m->hosts && !mu_ctl_read_hosts(c, client, m->hosts, &hosts))
@@ -181,12 +189,14 @@ void mu_ctl_inventory_approve(struct mu_ctl *c, mu_conn client, const struct mu_
         bool meant = !hosts.n && mu_pool_find(&c->pool, k->node) >= 0;
         for (size_t h = 0; h < hosts.n && !meant; h++)
             meant = !strcmp(mu_host_name(hosts.v[h].name), k->node);
-        if (!meant || !k->has)
+        if (!meant)
             continue;
         now.by = m->by;
         now.why = m->why;
         now.wall = c->wall;
-        if (!set(&k->approved, &k->has_approved, &now))
+        if (msg->type == MU_MSG_withdraw)
+            withdraw(k);
+        else if (k->has && !set(&k->approved, &k->has_approved, &now))
             c->acts->failed = true;
         apply(c, k);
     }

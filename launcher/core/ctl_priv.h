@@ -258,7 +258,7 @@ void mu_ctl_inventory_known(struct mu_ctl *, int node); /* a new node of the poo
 void mu_ctl_inventory_take(struct mu_ctl *, int node, const struct mu_m_inventory *);
 void mu_ctl_inventory_load(struct mu_ctl *, const struct mu_m_inventory *); /* by: one that was approved */
 /* The shell has stored it: it has looked whether all hosts are known. */
-void mu_ctl_inventory_approve(struct mu_ctl *, mu_conn client, const struct mu_m_approve *);
+void mu_ctl_inventory_approve(struct mu_ctl *, mu_conn client, const struct mu_msg *); /* or withdraw */
 /* ctl_checks.c: health checks of nodes */
 void mu_ctl_checks_asked(struct mu_ctl *, mu_conn client, const char *hosts);
 void mu_ctl_checked(struct mu_ctl *, int node, const struct mu_m_checked *);

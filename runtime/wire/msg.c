@@ -81,6 +81,7 @@ struct row {
 #define FIELD_OF_gpus(t, n) FIELD(gpus, t, n)
 #define FIELD_OF_mark(t, n) FIELD(mark, t, n)
 #define FIELD_OF_approve(t, n) FIELD(approve, t, n)
+#define FIELD_OF_withdraw(t, n) FIELD(withdraw, t, n)
 #define FIELD_OF_inventory(t, n) FIELD(inventory, t, n)
 MU_MESSAGES(FIELDS)
 

@@ -98,6 +98,8 @@ enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS
 #define MU_F_inventory(F) F(strv, keys) F(strv, values) F(str, node) F(u64, wall) F(str, by) F(str, why)
 /* What these hosts (empty: all that are known) are made of now is what they should be made of. */
 #define MU_F_approve(F) F(str, hosts) F(str, by) F(str, why)
+/* What was approved of these hosts (empty: of all in the pool) counts no more. */
+#define MU_F_withdraw(F) MU_F_approve(F)
 /* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
@@ -378,7 +380,8 @@ enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS
     M(64, inventory)                                                                                                   \
     M(66, event)                                                                                                       \
     M(67, recall)                                                                                                      \
-    M(68, recalled)
+    M(68, recalled)                                                                                                    \
+    M(69, withdraw)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

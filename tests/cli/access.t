@@ -114,6 +114,7 @@ nodes label	operator	muster nodes label x nosuch
 nodes add	admin	muster nodes add --ssh false nosuch
 nodes remove	admin	muster nodes remove nosuch
 inventory approve	admin	muster inventory approve --by b --why w nosuch
+inventory withdraw	admin	muster inventory withdraw --by b --why w nosuch
 controller --stop	admin	STOP
 store backup	admin	muster store backup
 audit	admin	muster audit

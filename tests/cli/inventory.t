@@ -104,6 +104,21 @@ like "$rc $err" "^2 muster submit: 1000 ranks asked for, the pool has" "one that
 wait_for 10 eval '"$muster" status "$id" | grep -q completed'
 ok $? "and starts once they are" || note "$("$muster" status "$id")"
 
+# what was approved is withdrawn
+run_cmd "$muster" inventory withdraw --by bob
+like "$rc $err" "^2 muster inventory withdraw: say who withdraws and why: --by NAME --why TEXT" "to withdraw it takes a name and a reason, too"
+run_cmd "$muster" inventory withdraw --by bob --why mistaken nosuch
+like "$rc $err" "^2 muster inventory withdraw: nothing was approved of nosuch" "and something that was approved"
+run_cmd "$muster" inventory withdraw --by bob --why mistaken "$host"
+is "$rc $out$err" "0 " "withdrawn"
+run_cmd "$muster" nodes diff --baseline
+like "$rc $out" "^1 .*$host .*nothing was approved" "nothing is approved then"
+run_cmd "$muster" submit -n 1 --require-baseline true
+like "$rc $err" "^2 .*nobody has approved" "and no job can require it"
+run_cmd "$muster" inventory withdraw --by bob --why mistaken
+like "$rc $err" "^2 muster inventory withdraw: nothing was approved of any node of the pool" "that it is done already is said"
+like "$("$muster" audit)" "inventory withdraw .* done .*$host:\* by bob: mistaken" "the audit log has it"
+
 # a store that is lost: the agent has it still
 "$muster" submit -n 1 --oversubscribe sleep 60 >/dev/null
 export MUSTER_INVENTORY=0.3

@@ -66,15 +66,25 @@ static void says(mu_conn agent, const char *text)
 }
 
 /* As the shell does it: stored first. */
-static int approve(const char *hosts, struct mu_err *err)
+static int change(enum mu_msg_type type, const char *hosts, struct mu_err *err)
 {
     char by[] = "ada", why[] = "because";
-    struct mu_m_approve m = {.hosts = (char *)(uintptr_t)hosts, .by = by, .why = why};
+    struct mu_msg m = {.type = type, .approve = {.hosts = (char *)(uintptr_t)hosts, .by = by, .why = why}};
     int rc = mu_inventory_approve(ctl, store, &m, err);
 
     if (!rc)
-        hear(client, MU_MSG_approve, &m);
+        hear(client, type, &m.approve);
     return rc;
+}
+
+static int approve(const char *hosts, struct mu_err *err)
+{
+    return change(MU_MSG_approve, hosts, err);
+}
+
+static int withdraw(const char *hosts, struct mu_err *err)
+{
+    return change(MU_MSG_withdraw, hosts, err);
 }
 
 static void load(void *arg, const struct mu_m_inventory *m)
@@ -146,6 +156,7 @@ static void next(void)
 {
     char h1[] = "h1", h2[] = "h2";
     struct mu_ctl_made m;
+    struct mu_err err = {0};
 
     begin();
     mu_conn a = join_as(h1, 2);
@@ -159,6 +170,20 @@ static void next(void)
            "also of nodes that are not there");
     join_as(h2, 2);
     TAP_OK(pool_node(h2)->approved, "and may come");
+    TAP_OK(withdraw("nosuch:*", &err) == MUSTER_EARG && strstr(err.text, "nothing was approved of nosuch"), "%s",
+           err.text);
+    TAP_OK(withdraw("h1:*,nosuch:*", &err) && pool_node(h1)->approved, "of all that are named, or of none");
+    TAP_OK(!withdraw("h1:*", &err) && !pool_node(h1)->approved && !pool_node(h1)->drift && pool_node(h2)->approved,
+           "what was approved of one is withdrawn");
+    TAP_OK(withdraw("h1:*", &err) == MUSTER_EARG, "once");
+    free_ctl();
+    begin();
+    a = join_as(h1, 2);
+    join_as(h2, 2);
+    TAP_OK(!pool_node(h1)->approved && pool_node(h2)->approved, "the next controller knows that, too");
+    TAP_OK(!withdraw(NULL, &err) && !pool_node(h2)->approved, "or of all");
+    TAP_OK(withdraw(NULL, &err) == MUSTER_EARG && strstr(err.text, "of any node"), "%s", err.text);
+    TAP_OK(!approve(NULL, &err) && pool_node(h1)->approved && pool_node(h2)->approved, "and be approved again");
     for (int i = 0; i < 30; i++) {
         char text[40];
         snprintf(text, sizeof text, "kernel 7.%d", i);
