@@ -244,6 +244,7 @@ void mu_backup_status(const struct mu_backup *b, struct mu_backup_status *out)
 {
     *out = b->status;
     out->running = b->copy || b->seal;
+    out->every_ns = b->cfg.every_ns;
 }
 
 char *mu_backup_tell(struct mu_backup *b, bool begin)

@@ -50,6 +50,7 @@ struct mu_backup_status {
     bool running;
     uint64_t newest, newest_wall; /* good copy, and when it was made; 0: none */
     uint64_t failures;            /* since the controller's start */
+    uint64_t every_ns;            /* 0: none is made */
     char why[400];                /* the last one; "" */
 };
 void mu_backup_status(const struct mu_backup *, struct mu_backup_status *);

@@ -107,6 +107,7 @@ static void add_backup(const struct mu_metrics_page *p, struct mu_metrics *m)
 
     mu_backup_status(p->backup, &s);
     m->backup_failures = (double)s.failures;
+    m->backup_every = (double)s.every_ns / 1e9;
     m->backup_age = !s.newest ? -1 : wall > s.newest_wall ? (double)(wall - s.newest_wall) / 1e9 : 0;
 }
 

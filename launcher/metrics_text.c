@@ -82,6 +82,10 @@ static double c_backup(const struct mu_metrics *m)
 {
     return known(m->backup_age);
 }
+static double c_backup_every(const struct mu_metrics *m)
+{
+    return known(m->backup_every);
+}
 static double c_backup_failures(const struct mu_metrics *m)
 {
     return known(m->backup_failures);
@@ -123,6 +127,7 @@ static const struct {
     {"muster_controller_connections", "gauge", "Agents, keepers and clients that are connected.", c_conns},
     {"muster_store_size_bytes", "gauge", "The job store on the disk, its write-ahead log included.", c_store},
     {"muster_backup_age_seconds", "gauge", "How old the newest good copy of the job store is.", c_backup},
+    {"muster_backup_interval_seconds", "gauge", "How often it is copied; 0: never.", c_backup_every},
     {"muster_backup_failures_total", "counter", "Copies of it that failed.", c_backup_failures},
     {"muster_state_size_bytes", "gauge", "The file system that the store is on.", c_state},
     {"muster_state_free_bytes", "gauge", "What of it is free for the pool's account.", c_free},

@@ -45,7 +45,7 @@ struct mu_metrics {
     /* The shell's; negative: not known. */
     const char *version, *host;
     double started_wall, cpu_seconds, resident, open_files, store_bytes, state_size, state_free, connections;
-    double backup_age, backup_failures;
+    double backup_age, backup_failures, backup_every;
 };
 
 /* mu_metrics_free it. MUSTER_ENOMEM. The shell's part is left zero. */

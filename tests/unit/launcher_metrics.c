@@ -114,6 +114,7 @@ static char *text_now(void)
     m.cpu_seconds = -1;
     m.backup_age = 77;
     m.backup_failures = -1;
+    m.backup_every = 3600;
     mu_metrics_text(&m, &b);
     mu_metrics_free(&m);
     return mu_buf_take(&b);
@@ -151,6 +152,7 @@ static void pool(void)
     has("muster_job_info", false);
     has("muster_controller_cpu_seconds_total", false);
     has("muster_backup_age_seconds 77", true);
+    has("muster_backup_interval_seconds 3600", true);
     has("muster_backup_failures_total", false);
     has("muster_controller_start_time_seconds 1700000000.5", true);
 
