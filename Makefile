@@ -223,14 +223,17 @@ coverage:
 	$(MAKE) B=build/coverage OPT=-O0 CFLAGS=--coverage LDFLAGS=--coverage test
 	gcovr -r . build/coverage || gcov -n $$(find build/coverage -name '*.gcda')
 
+# Each file takes its place whole, at once: daemons and jobs that run may need it meanwhile.
+put = install -m$(1) $(2) $(3).new && mv -f $(3).new $(3)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include,libexec/muster,share/doc/muster/examples}
-	install -m755 $(B)/bin/muster $(DESTDIR)$(PREFIX)/bin/
-	install -m755 $(B)/lib/libmuster.so $(DESTDIR)$(PREFIX)/lib/libmuster.so.$(SOVERSION)
+	$(call put,755,$(B)/bin/muster,$(DESTDIR)$(PREFIX)/bin/muster)
+	$(call put,755,$(B)/lib/libmuster.so,$(DESTDIR)$(PREFIX)/lib/libmuster.so.$(SOVERSION))
 	ln -sf libmuster.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libmuster.so
 	install -m644 runtime/include/*.h $(DESTDIR)$(PREFIX)/include/
 	install -m644 docs/examples/*.c $(DESTDIR)$(PREFIX)/share/doc/muster/examples/
-	$(if $(BENCH_SRC),install -m755 $(B)/libexec/muster/bench-rank $(DESTDIR)$(PREFIX)/libexec/muster/)
+	$(if $(BENCH_SRC),$(call put,755,$(B)/libexec/muster/bench-rank,$(DESTDIR)$(PREFIX)/libexec/muster/bench-rank))
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: muster\nDescription: supervised collectives and checkpoints for training jobs\nVersion: %s\nLibs: -L$${libdir} -lmuster\nCflags: -I$${includedir}\n' \
 	    '$(PREFIX)' '$(VERSION)' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/muster.pc
 	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done

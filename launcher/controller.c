@@ -35,14 +35,13 @@
 #define AGENT_POLL (500 * MU_MS) /* an agent that is not our child is looked at so often */
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
-#define LOCK_WAIT_MS 5000        /* a controller that is just ending keeps its lock for a moment */
 #define LEAVE_NS (3 * MU_SEC)
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
 #define PRUNE_EVERY (3600 * MU_SEC)
 
 struct options {
-    bool stop, force;
+    bool stop, force, take_over;
     int ready_fd;
     bool foreground;
     uint64_t idle_ns;
@@ -63,6 +62,8 @@ static const struct mu_opt options[] = {
      "the fabric by which jobs get nodes; default: MUSTER_FABRIC", .aliases = NULL},
     {"metrics", 0, MU_OPT_STRING, offsetof(struct options, metrics), "[ADDR:]PORT",
      "serve /metrics and a status page there, on loopback by default; default: MUSTER_METRICS", .aliases = NULL},
+    {"take-over", 0, MU_OPT_FLAG, offsetof(struct options, take_over), NULL,
+     "end the controller that runs, if one does, and take its place; jobs run on", .aliases = NULL},
     {"stop", 0, MU_OPT_FLAG, offsetof(struct options, stop), NULL, "end the controller that runs, if no job does",
      .aliases = NULL},
     {"force", 0, MU_OPT_FLAG, offsetof(struct options, force), NULL, "with --stop: cancel the jobs first",
@@ -512,43 +513,6 @@ static int new_starter(struct controller *c, struct mu_err *err)
 
 /* --- start, continued -------------------------------------------------------------------------------------------- */
 
-/* MUSTER_EJOB: another controller serves this pool. */
-static int take_lock(struct controller *c, struct mu_err *err)
-{
-    char path[PATH_MAX];
-    pid_t pid = 0;
-    int fd;
-
-    for (int i = 0;; i++) {
-        int rc = mu_path_join(path, sizeof path, c->paths.run, "ctl.lock", err);
-        if (rc)
-            return rc;
-        c->lock = mu_path_lock(path, 0, err);
-        if (c->lock >= 0) {
-            mu_daemon_sweep(&c->paths);
-            return 0;
-        }
-        if (c->lock == MUSTER_ETIMEOUT) {
-            /* One that answers stays; one that does not is ending, or starting and answers soon. */
-            rc = mu_connect_unix(c->paths.run, "ctl.sock", &fd, err);
-            if (!rc)
-                close(fd);
-            if (!rc || i >= LOCK_WAIT_MS / 20) {
-                mu_daemon_locked(c->paths.run, "ctl.lock", &pid);
-                return mu_err_set(
-                    err, MUSTER_EJOB,
-                    "a controller (pid %d) already runs on this store; `muster controller --stop` ends it", (int)pid);
-            }
-        } else if (access(c->paths.run, F_OK) == 0 || i >= 10) {
-            return c->lock;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = 20 * MU_MS}, NULL);
-        rc = mu_paths_init(&c->paths, err); /* the run directory goes with the controller that ends */
-        if (rc)
-            return rc;
-    }
-}
-
 static int open_backup(struct controller *c, struct mu_err *err)
 {
     struct mu_backup_config cfg = {.base = c->base,
@@ -652,7 +616,7 @@ static int set_up(struct controller *c, const struct options *o, struct mu_err *
     int rc;
 
     if ((rc = read_settings(&cfg.ctl, err)) || (rc = read_fanout(o, &cfg.ctl, err)) ||
-        (rc = find_fabric(o, &cfg.ctl, err)) || (rc = take_lock(c, err)) ||
+        (rc = find_fabric(o, &cfg.ctl, err)) || (rc = mu_controller_lock(&c->paths, o->take_over, &c->lock, err)) ||
         (rc = mu_path_join(c->log_root, sizeof c->log_root, c->paths.state, "jobs", err)) ||
         (rc = mu_path_join(c->ckpt_root, sizeof c->ckpt_root, c->paths.home, "ckpt", err)) ||
         (rc = mu_past_open(c->paths.state, c->log_root, &c->past, &c->store, err)))

@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/exe.h"
 
 #define KIND "srun"
 #define GATHER_NS (20 * MU_MS) /* hosts that are wanted so soon after the first one go into its step */
@@ -119,8 +120,10 @@ static char **command(const struct steps *all, const struct mu_start *s, struct 
     char exe[PATH_MAX], **agent = NULL, **v = NULL;
     unsigned n = 0;
 
-    if (mu_path_exe(exe, sizeof exe, err))
+    if (mu_exe_find(exe, sizeof exe, err)) {
+        mu_err_prefix(err, "srun starts agents from the file that this controller is of");
         return NULL;
+    }
     for (const struct mu_start *k = mu_starter_first(all->starter); k; k = k->next)
         if (k->engine == all->engine && k->phase == s->phase)
             mu_buf_appendf(&hosts, "%s%s", n++ ? "," : "", k->dest);

@@ -16,13 +16,14 @@
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/exe.h"
 
 enum phase { FIRST, COPY, SECOND };
 enum { BINARY_MAX = 256 << 20 };
 
 /* Our own binary, once it is needed by the first host; kept for the next ones. */
 struct binary {
-    char *path;    /* NULL: it has been replaced since we were started */
+    char *path;    /* NULL: what is there by now is not what we work with */
     char name[64]; /* VERSION-HASH, for the cache there */
     char *data;
     size_t size;
@@ -49,22 +50,22 @@ static int load_binary(struct mu_start *s, struct binary **out, struct mu_err *e
 {
     struct mu_start_shared *shared = mu_start_shared(s);
     mu_auto_buf struct mu_buf data = {0};
-    char path[PATH_MAX];
-    int rc;
+    char path[PATH_MAX] = "";
 
     if (shared->p) {
         *out = shared->p;
         return 0;
     }
-    if ((rc = mu_path_exe(path, sizeof path, err)) || (rc = mu_path_read("/proc/self/exe", BINARY_MAX, &data, err)))
+    bool there = !mu_exe_find(path, sizeof path, NULL);
+    int rc = mu_path_read("/proc/self/exe", BINARY_MAX, &data, err);
+    if (rc)
         return rc;
-    bool replaced = !strncmp(path, "/proc/", 6);
     size_t npath = strlen(path) + 1;
     /* one block, so that one free() ends it */
     struct binary *b = calloc(1, sizeof *b + npath + data.len);
     if (!b)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    b->path = replaced ? NULL : (char *)(b + 1);
+    b->path = there ? (char *)(b + 1) : NULL;
     memcpy(b + 1, path, npath);
     b->data = (char *)(b + 1) + npath;
     memcpy(b->data, data.data, data.len);

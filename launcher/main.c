@@ -18,6 +18,7 @@
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/ram.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/msg.h"
 
 #define STACK_NEEDED (512u << 10) /* paths and messages lie there */
 
@@ -132,7 +133,7 @@ int main(int argc, char **argv)
         return flushed(0);
     }
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
-        puts("muster " MUSTER_VERSION);
+        printf("muster %s, protocol %u\n", MUSTER_VERSION, MU_WIRE_VERSION);
         return flushed(0);
     }
     if (!strcmp(argv[1], "help")) { /* muster help run = muster run --help */

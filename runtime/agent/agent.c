@@ -22,6 +22,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/exe.h"
 #include "runtime/wire/guard.h"
 #include "runtime/wire/hold.h"
 #include "runtime/wire/link.h"
@@ -637,9 +638,8 @@ static int set_up(struct agent *a, struct mu_err *err)
     struct mu_plan_node node;
 
     int rc = mu_agent_lock(&a->start, &a->lock, err);
-    if (rc)
-        return rc;
-    if ((rc = mu_daemon_setup(&a->start.paths, "agent", a->start.foreground, err)))
+    if (rc || (rc = mu_exe_alike(a->start.paths.run, err)) ||
+        (rc = mu_daemon_setup(&a->start.paths, "agent", a->start.foreground, err)))
         return rc;
     mu_daemon_sweep(&a->start.paths);
     prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -20,7 +20,7 @@ int mu_checker_start(struct mu_checker *c, struct event_base *base, const char *
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
         return mu_err_errno(err, 0, "cannot make a socket");
     snprintf(number, sizeof number, "%d", fds[1]);
-    int rc = mu_daemon_spawn(argv, fds[1], false, &pid, err);
+    int rc = mu_daemon_helper(argv, fds[1], NULL, NULL, &pid, err);
     close(fds[1]);
     if (!rc && mu_proc_open(pid, &c->proc, NULL))
         c->proc = MU_CHECKER_NONE.proc; /* it has ended already */

@@ -19,6 +19,7 @@
 #include "runtime/base/str.h"
 
 enum { MAX_DEPTH = 64 };
+#define GONE " (deleted)" /* what the kernel adds to a path that leads elsewhere by now */
 
 /* --- small ones ------------------------------------------------------------------------------------------------- */
 
@@ -38,8 +39,12 @@ int mu_path_exe(char *buf, size_t n, struct mu_err *err)
     if (len < 0)
         return mu_err_errno(err, MUSTER_EIO, "cannot find the running binary");
     link[len] = 0;
-    if (access(link, X_OK) < 0)
-        snprintf(link, sizeof link, "/proc/self/exe");
+    size_t tail = sizeof GONE - 1;
+    if (access(link, X_OK) < 0 && (size_t)len > tail && !strcmp(link + len - tail, GONE)) {
+        link[(size_t)len - tail] = 0;
+        if (access(link, X_OK) < 0)
+            return mu_err_errno(err, 0, "the running binary, %s, is not there any more", link);
+    }
     if (mu_str_copy(buf, n, link) < 0)
         return mu_err_set(err, MUSTER_EARG, "path of the running binary is too long");
     return 0;

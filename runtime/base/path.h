@@ -67,7 +67,7 @@ int mu_path_remove_tree(const char *path, struct mu_err *err);
  * given in *dirfd (else -1): keep it until after bind or connect, then close it. */
 int mu_path_sockaddr(const char *dir, const char *name, struct sockaddr_un *sa, socklen_t *len, int *dirfd,
                      struct mu_err *err);
-/* Real path of the running binary; "/proc/self/exe" once the file has been replaced. */
+/* Real path of the running binary, which may be another one by now. MUSTER_ENODE or so: nothing is there any more. */
 int mu_path_exe(char *buf, size_t n, struct mu_err *err);
 /* Takes an exclusive lock on path (created 0600), our pid written in it. Returns the descriptor that holds it: the
  * lock ends when it and its copies in forked children are closed. MUSTER_ETIMEOUT, naming the holder, after wait_ms. */

@@ -139,7 +139,7 @@ static void start(struct mu_ram *r)
     r->started = mu_now();
     r->look = r->started + LOOK_EVERY;
     r->stopped = 0;
-    if (mu_daemon_spawn_with(argv, -1, false, STORE_ENV, r->store_env, &r->drain, &err)) {
+    if (mu_daemon_helper(argv, -1, STORE_ENV, r->store_env, &r->drain, &err)) {
         r->drain = 0;
         mu_log(MU_LOG_ERROR, "keeper", "%s", err.text);
         mu_ram_reap(r, 0, 0);

@@ -20,6 +20,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/str.h"
+#include "runtime/wire/exe.h"
 
 #define LOG_MAX (4 << 20)
 #define HEAP_MAPPED (4 << 20) /* from this size on memory is the kernel's again once it is free */
@@ -266,8 +267,14 @@ struct word {
     pid_t pid;
 };
 
+struct program {
+    char file[PATH_MAX];
+    bool newest;
+    char *const *argv, *const *env;
+};
+
 /* In the child; async-signal-safe. Reports errno and ends when there is no exec. */
-static void child(const char *exe, char *const argv[], char *const env[], int null, int keep_fd, int report_fd)
+static void child(const struct program *p, int null, int keep_fd, int report_fd)
 {
     struct word word;
     sigset_t none;
@@ -282,7 +289,7 @@ static void child(const char *exe, char *const argv[], char *const env[], int nu
     if (dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0) {
         close_at_exec();
         if (keep_fd < 0 || !fcntl(keep_fd, F_SETFD, 0))
-            execve(exe, argv, env);
+            mu_exe_become(p->file, p->newest, p->argv, p->env);
     }
     word = (struct word){.e = errno};
     _exit(write(report_fd, &word, sizeof word) == sizeof word ? 127 : 126);
@@ -340,33 +347,25 @@ static char **clean_environ(const char *instead, char *const vars[])
     return env;
 }
 
-int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *err)
+static int spawn(struct program *p, int keep_fd, bool detach, pid_t *pid, struct mu_err *err)
 {
-    return mu_daemon_spawn_with(argv, keep_fd, detach, NULL, NULL, pid, err);
-}
-
-int mu_daemon_spawn_with(char *const argv[], int keep_fd, bool detach, const char *instead, char *const vars[],
-                         pid_t *pid, struct mu_err *err)
-{
-    mu_auto_free char **env = clean_environ(instead, vars);
-    char exe[PATH_MAX];
+    char *const *argv = p->argv;
     int report[2];
-    int rc = mu_path_exe(exe, sizeof exe, err);
 
-    if (rc)
-        return rc;
-    if (!env)
+    if (!p->env)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    if (mu_path_exe(p->file, sizeof p->file, NULL))
+        p->file[0] = 0;
     mu_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || pipe2(report, O_CLOEXEC))
         return mu_err_errno(err, 0, "cannot start %s %s", argv[0], argv[1]);
     pid_t first = fork();
     if (!first) {
         if (!detach)
-            child(exe, argv, env, null, keep_fd, report[1]);
+            child(p, null, keep_fd, report[1]);
         struct word word = {.pid = fork()};
         if (!word.pid)
-            child(exe, argv, env, null, keep_fd, report[1]);
+            child(p, null, keep_fd, report[1]);
         word.e = word.pid < 0 ? errno : 0;
         _exit(write(report[1], &word, sizeof word) == sizeof word ? 0 : 1);
     }
@@ -381,11 +380,27 @@ int mu_daemon_spawn_with(char *const argv[], int keep_fd, bool detach, const cha
     }
     if (first < 0 || e) {
         errno = e;
-        return mu_err_errno(err, 0, "cannot start %s %s (%s)", argv[0], argv[1], exe);
+        return mu_err_errno(err, 0, "cannot start %s %s (%s)", argv[0], argv[1],
+                            *p->file ? p->file : "its file is gone");
     }
     if (pid)
         *pid = started;
     return 0;
+}
+
+int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *err)
+{
+    mu_auto_free char **env = clean_environ(NULL, NULL);
+
+    return spawn(&(struct program){.newest = true, .argv = argv, .env = env}, keep_fd, detach, pid, err);
+}
+
+int mu_daemon_helper(char *const argv[], int keep_fd, const char *instead, char *const vars[], pid_t *pid,
+                     struct mu_err *err)
+{
+    mu_auto_free char **env = clean_environ(instead, vars);
+
+    return spawn(&(struct program){.argv = argv, .env = env}, keep_fd, false, pid, err);
 }
 
 /* --- run directory ----------------------------------------------------------------------------------------------- */

@@ -40,13 +40,15 @@ uint64_t mu_daemon_boot(void);
  * thread. What it is now, in bytes. */
 uint64_t mu_daemon_stack(void);
 
-/* How a daemon is started: of our own binary, in a session of its own, with no descriptor of ours but keep_fd (-1:
- * none), standard streams on /dev/null, default signals, without what our environment may have of a job. detach: not
- * our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL) is that of the new process. */
+/* How a daemon is started: of our own binary or the one that has taken its place (exe.h), in a session of its own, with
+ * no descriptor of ours but keep_fd (-1: none), standard streams on /dev/null, default signals, without what our
+ * environment may have of a job. detach: not our child. argv[0] is a name, argv[1] the subcommand. *pid (may be NULL)
+ * is that of the new process. */
 int mu_daemon_spawn(char *const argv[], int keep_fd, bool detach, pid_t *pid, struct mu_err *);
-/* The same with other variables (NAME=VALUE) instead of all of ours whose names begin with `instead`. */
-int mu_daemon_spawn_with(char *const argv[], int keep_fd, bool detach, const char *instead, char *const vars[],
-                         pid_t *pid, struct mu_err *);
+/* The same for one that is a part of us and shares more than messages: always of our own binary, replaced or not. vars
+ * (NAME=VALUE, may be NULL) come instead of all our variables whose names begin with `instead`. */
+int mu_daemon_helper(char *const argv[], int keep_fd, const char *instead, char *const vars[], pid_t *pid,
+                     struct mu_err *);
 
 /* RUN/NAME is locked by a living process (*pid: its number as written there, may be NULL). */
 bool mu_daemon_locked(const char *run, const char *name, pid_t *pid);

@@ -152,7 +152,7 @@ run_cmd "$muster"
 is "$rc" 2 "no command at all"
 like "$err" 'usage: muster COMMAND' "shows how"
 run_cmd "$muster" --version
-like "$out" '^muster [0-9]+\.[0-9]+\.[0-9]+$' "version"
+like "$out" '^muster [0-9]+\.[0-9]+\.[0-9]+, protocol [0-9]+$' "version"
 
 # every command has a page, and every option of --help stands in it; those of subcommands, too
 words() { grep -oE '(^| |\()--[a-z][a-z-]*' | tr -d ' (' | sort -u; }

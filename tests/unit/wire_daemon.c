@@ -1,4 +1,5 @@
-/* Alarms, readiness, starting another process of our own binary, who removes the run directory. */
+/* Alarms, readiness, starting another process of our own binary, or of the one that has taken its place, who removes
+ * the run directory. */
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -10,6 +11,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/wire/daemon.h"
+#include "runtime/wire/exe.h"
+#include "runtime/wire/msg.h"
 #include "tests/unit/tap.h"
 
 static struct mu_paths paths;
@@ -155,6 +158,175 @@ static void spawning(void)
     unsetenv("MUSTER_JOB");
 }
 
+/* --- a binary that is replaced while it runs ---------------------------------------------------------------------- */
+
+/* This program as a file of its own, that speaks the version of the protocol; 0: without a mark. */
+static void install(const char *name, uint32_t version)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    struct mu_err err;
+    char word[] = "?uster-wire"; /* a second mark would be in the way of the first */
+
+    if (mu_path_read("/proc/self/exe", 1 << 30, &b, &err))
+        exit(99);
+    word[0] = 'm';
+    char *at = memmem(b.data, b.len, word, sizeof word);
+    if (!at || memmem(at + 1, b.len - (size_t)(at + 1 - b.data), word, sizeof word))
+        exit(98);
+    memcpy(at + sizeof word, &version, sizeof version);
+    if (!version)
+        *at = 'M';
+    if (mu_path_write_atomic(name, b.data, b.len, 0700, &err))
+        exit(97);
+}
+
+/* Started as "PROGRAM what FD": says which file it is of. */
+static int tell_file(const char *number)
+{
+    char link[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", link, sizeof link);
+
+    return n > 0 && write(atoi(number), link, (size_t)n) == n ? 0 : 1;
+}
+
+/* Started as "PROGRAM replaced DIR": when it is told to go on it starts a daemon, then a helper, and says of which file
+ * these are, and what it would give to others. */
+static int replaced(const char *at)
+{
+    char name[] = "test", cmd[] = "what", number[16], text[PATH_MAX], found[PATH_MAX];
+    char *argv[] = {name, cmd, number, NULL};
+    struct mu_err err;
+    int fds[2];
+    size_t skip = strlen(at);
+
+    if (write(1, "+", 1) != 1 || read(0, text, 1) != 1)
+        return 1;
+    for (int helper = 0; helper < 2; helper++) {
+        pid_t pid = 0;
+        if (pipe2(fds, O_CLOEXEC))
+            return 1;
+        snprintf(number, sizeof number, "%d", fds[1]);
+        int rc = helper ? mu_daemon_helper(argv, fds[1], NULL, NULL, &pid, &err)
+                        : mu_daemon_spawn(argv, fds[1], false, &pid, &err);
+        close(fds[1]);
+        ssize_t n = rc ? 0 : read(fds[0], text, sizeof text - 1);
+        text[n > 0 ? n : 0] = 0;
+        printf("%s,", rc ? err.text : strlen(text) > skip ? text + skip : text);
+        close(fds[0]);
+        waitpid(pid, NULL, 0);
+    }
+    int rc = mu_exe_find(found, sizeof found, &err);
+    printf("%s", !rc ? found + skip : rc == MUSTER_EVERSION ? "another version" : "nothing");
+    return fflush(stdout);
+}
+
+static void replacing(void)
+{
+    static const struct {
+        const char *what, *want;
+        int version; /* of what takes its place; -1: nothing, -2: it stays, -3: a file that cannot be executed */
+    } rows[] = {
+        {"as it was", "/prog,/prog,/prog", -2},
+        {"replaced", "/prog,/prog (deleted),/prog", MU_WIRE_VERSION},
+        {"replaced by one of another version", "/prog (deleted),/prog (deleted),another version", MU_WIRE_VERSION + 1},
+        {"replaced by some other program", "/prog (deleted),/prog (deleted),another version", 0},
+        {"removed", "/prog (deleted),/prog (deleted),nothing", -1},
+        {"half installed", "/prog (deleted),/prog (deleted),nothing", -3},
+    };
+    struct mu_err err;
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        char prog[PATH_MAX], text[3 * PATH_MAX] = "";
+        int in[2], out[2];
+        snprintf(prog, sizeof prog, "%s/prog", dir);
+        install(prog, MU_WIRE_VERSION);
+        if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+            exit(99);
+        pid_t pid = fork();
+        if (!pid) {
+            dup2(in[0], 0);
+            dup2(out[1], 1);
+            execl(prog, "test", "replaced", dir, (char *)NULL);
+            _exit(99);
+        }
+        close(in[0]);
+        close(out[1]);
+        if (read(out[0], text, 1) != 1)
+            exit(96);
+        if (rows[i].version >= 0)
+            install(prog, (uint32_t)rows[i].version);
+        else if (rows[i].version == -1)
+            unlink(prog);
+        else if (rows[i].version == -3)
+            mu_path_write_atomic(prog, "x", 1, 0600, &err);
+        size_t got = 0;
+        ssize_t n = write(in[1], "+", 1);
+        while (n > 0 && got < sizeof text - 1 && (n = read(out[0], text + got, sizeof text - 1 - got)) > 0)
+            got += (size_t)n;
+        text[got] = 0;
+        close(in[1]);
+        close(out[0]);
+        waitpid(pid, NULL, 0);
+        TAP_OK(!strcmp(text, rows[i].want), "%s: a daemon, a helper and others get %s", rows[i].what, text);
+    }
+}
+
+/* Started as "PROGRAM hold FILE": a daemon that lives. */
+static int hold(const char *file)
+{
+    int fd = mu_path_lock(file, 0, NULL);
+
+    return fd < 0 || write(1, "+", 1) != 1 || read(0, &fd, 1) < 0;
+}
+
+static void strangers(void)
+{
+    static const struct {
+        uint32_t version;
+        const char *lock;
+        int want;
+    } rows[] = {
+        {MU_WIRE_VERSION, "agent.lock", 0},
+        {MU_WIRE_VERSION + 1, "agent.lock", MUSTER_EVERSION},
+        {MU_WIRE_VERSION + 1, "keeper.7.lock", MUSTER_EVERSION},
+        {MU_WIRE_VERSION + 1, "start.lock", 0},
+        {0, "agent.lock", 0},
+    };
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        char prog[PATH_MAX], lock[PATH_MAX], want[40], c;
+        struct mu_err err = {0};
+        int in[2], out[2];
+        snprintf(prog, sizeof prog, "%s/prog", dir);
+        install(prog, rows[i].version);
+        if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) ||
+            mu_path_join(lock, sizeof lock, paths.run, rows[i].lock, NULL))
+            exit(99);
+        pid_t pid = fork();
+        if (!pid) {
+            dup2(in[0], 0);
+            dup2(out[1], 1);
+            execl(prog, "test", "hold", lock, (char *)NULL);
+            _exit(99);
+        }
+        close(in[0]);
+        close(out[1]);
+        if (read(out[0], &c, 1) != 1)
+            exit(96);
+        uint64_t began = mu_now();
+        int rc = mu_exe_alike(paths.run, &err);
+        snprintf(want, sizeof want, "process %ld (%.*s)", (long)pid, (int)strlen(rows[i].lock) - 5, rows[i].lock);
+        TAP_OK(rc == rows[i].want && (!rc || !strncmp(err.text, want, strlen(want))) && mu_now() - began < 10 * MU_SEC,
+               "one of version %u that has %s: %s", rows[i].version, rows[i].lock, rc ? err.text : "no hindrance");
+        close(in[1]);
+        waitpid(pid, NULL, 0);
+        close(out[0]);
+        if (rc)
+            TAP_OK(!mu_exe_alike(paths.run, &err), "which is over with it");
+        unlink(lock);
+    }
+}
+
 static bool run_exists(void)
 {
     return access(paths.run, F_OK) == 0;
@@ -244,6 +416,12 @@ int main(int argc, char **argv)
 
     if (argc == 3 && !strcmp(argv[1], "child"))
         return child(argv[2]);
+    if (argc == 3 && !strcmp(argv[1], "what"))
+        return tell_file(argv[2]);
+    if (argc == 3 && !strcmp(argv[1], "replaced"))
+        return replaced(argv[2]);
+    if (argc == 3 && !strcmp(argv[1], "hold"))
+        return hold(argv[2]);
     if (!mkdtemp(dir) || chdir(dir))
         return 99;
     snprintf(run, sizeof run, "%s/run", dir);
@@ -258,6 +436,8 @@ int main(int argc, char **argv)
     alarms();
     readiness();
     spawning();
+    replacing();
+    strangers();
     leaving();
     setting_up();
     event_base_free(base);
