@@ -66,6 +66,11 @@ for ((round = 1; round <= ROUNDS; round++)); do
 done
 is "$(awk '$2 != NR { print NR ": " $2; exit }' <(head -n "$(steps)" "$tmp/steps"))" "" "no step is lost or made twice, of $(steps)"
 "$muster" cancel "$job" >/dev/null
-"$muster" nodes remove h1 h2 h3 >/dev/null 2>&1
-wait_for 20 eval '[ -z "$(cluster_ps h1)$(cluster_ps h2)$(cluster_ps h3)" ]' || for h in h1 h2 h3; do cluster_exec $h pkill -f 'muster agent'; done
+keepers() { for h in h1 h2 h3; do cluster_exec $h pgrep -f '^muster keeper'; done; }
+wait_for 20 eval '[ -z "$(keepers)" ]'
+"$muster" nodes remove h1 >/dev/null
+for h in h2 h3; do cluster_exec $h pkill -f '^[^ ]*muster agent'; done
+"$muster" controller --stop --force
+wait_for 20 eval '[ -z "$(cluster_ps h1)$(cluster_ps h2)$(cluster_ps h3)" ]'
+ok $? "nothing is left on the hosts" || note "$(cluster_ps h1)" "$(cluster_ps h2)" "$(cluster_ps h3)"
 done_testing
