@@ -163,6 +163,21 @@ static mu_conn forget_old(struct mu_ctl *c, struct job *j, int node)
     return client;
 }
 
+/* Nodes of it that were given up before it was known. */
+static void given_up(struct mu_ctl *c, uint64_t job)
+{
+    struct job *j;
+    char why[520];
+
+    for (unsigned i = 0; (j = mu_ctl_find(c, job)) && i < j->nparts; i++) {
+        const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
+        if (n->state != MU_NODE_LOST || j->parts[i].phase >= MU_PHASE_GONE)
+            continue;
+        snprintf(why, sizeof why, "node %.200s is lost: %s", n->name, n->reason);
+        mu_ctl_job_node_lost(c, j, (int)j->parts[i].share.node, why);
+    }
+}
+
 static void adopt(struct mu_ctl *c, int node, const struct mu_m_jobrow *row)
 {
     struct job *j = mu_ctl_find(c, row->id);
@@ -189,6 +204,7 @@ static void adopt(struct mu_ctl *c, int node, const struct mu_m_jobrow *row)
             recall(c, other, row->id);
     }
     outdated(c, j);
+    given_up(c, row->id);
     if (c->doubt_until)
         mu_ctl_serve_waiting(c);
 }

@@ -188,7 +188,7 @@ def diagnose(job, text):
 
 
 def leftovers():
-    left = [line for line in f.verb("orphans").splitlines() if "muster agent" not in line and "agent." not in line]
+    left = [line for line in f.verb("orphans").splitlines() if not re.search(r"muster agent|agent\.|/checks\.seen$", line)]
     return left + [e for e in os.listdir("/dev/shm")]
 
 
