@@ -86,24 +86,24 @@ static void recalled(mu_conn c, const struct mu_m_jobrow *row)
     free(m.row.data);
 }
 
-/* What the store had of job 1 when its attempt ran on n1. */
-static struct mu_m_jobrow row_of(void)
+/* What the store had of job 1 when its attempt ran on n1, or on n1 and n2. For mu_msg_free_body. */
+static struct mu_m_jobrow row_of(uint32_t nodes)
 {
-    static struct mu_msg before;
+    struct mu_m_jobrow before;
     struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
-    mu_conn agent;
+    mu_conn agents[2];
 
     mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    agent = join_as(S("n1"), 1);
-    hand_in(up("client"), "t", (struct mu_m_spec){.ranks = 1});
-    report(agent, 1, MU_PHASE_RUNNING);
-    mu_msg_free(&before);
-    before.type = MU_MSG_jobrow;
-    if (mu_msg_copy(MU_MSG_jobrow, &before.jobrow, newest_job()))
+    agents[0] = join_as(S("n1"), 1);
+    agents[1] = join_as(S("n2"), 1);
+    hand_in(up("client"), "t", (struct mu_m_spec){.ranks = nodes});
+    for (uint32_t i = 0; i < nodes; i++)
+        report(agents[i], 1, MU_PHASE_RUNNING);
+    if (mu_msg_copy(MU_MSG_jobrow, &before, newest_job()))
         exit(99);
-    return before.jobrow;
+    return before;
 }
 
 static void later(void)
@@ -173,14 +173,37 @@ static void test_replaced(const struct mu_m_jobrow *row)
     TAP_OK(releases == 1 && newest_job()->attempt == 2, "and let go of it");
 }
 
+static void test_given_up(void)
+{
+    struct mu_m_jobrow row = row_of(2);
+    mu_conn n1, n2;
+
+    lost_store(NULL);
+    n1 = join_as(S("n1"), 1);
+    now += MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = n1, .status = MU_DOWN_SILENT, .at = now - MU_SEC});
+    now += 5 * MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    n2 = join_as(S("n2"), 1);
+    report(n2, 1, MU_PHASE_RUNNING);
+    recalled(n2, &row);
+    TAP_OK(pool_node("n1")->state == MU_NODE_LOST && strstr(events, "adopted") && kills == 1 &&
+               newest_job()->state == MU_JOB_RECOVERING,
+           "what ran on a node that was given up before is lost: %s", newest_job()->reason);
+    report(n2, 1, MU_PHASE_GONE);
+    TAP_OK(newest_job()->state != MU_JOB_COMPLETED, "and the attempt with it");
+    mu_msg_free_body(MU_MSG_jobrow, &row);
+}
+
 int main(void)
 {
-    struct mu_m_jobrow row = row_of();
+    struct mu_m_jobrow row = row_of(1);
 
     test_not_begun(&row);
     test_older(&row, false);
     test_older(&row, true);
     test_replaced(&row);
+    test_given_up();
     mu_msg_free_body(MU_MSG_jobrow, &row);
     mu_msg_free(&stored);
     free_ctl();
