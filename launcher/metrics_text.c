@@ -247,10 +247,10 @@ static void add_disks(const struct mu_metrics *m, struct mu_buf *out, const char
 }
 
 /* Nothing keeps a node from naming two alike: then only the first one is shown. */
-static bool named_before(const struct mu_node *n, unsigned i)
+static bool named_before(const char *names, size_t apart, unsigned i)
 {
     for (unsigned k = 0; k < i; k++)
-        if (!strcmp(n->nics[k].name, n->nics[i].name))
+        if (!strcmp(names + k * apart, names + i * apart))
             return true;
     return false;
 }
@@ -274,13 +274,42 @@ static void add_nics(const struct mu_metrics *m, struct mu_buf *out)
         for (unsigned i = 0; i < m->nnodes; i++) {
             const struct mu_node *n = m->nodes[i].node;
             for (unsigned k = 0; m->nodes[i].vitals && k < n->nnics; k++) {
-                if (named_before(n, k))
+                if (named_before(n->nics->name, sizeof *n->nics, k))
                     continue;
                 mu_buf_puts(out, of_nic[f].name);
                 mu_metrics_label(out, '{', "node", n->name);
                 mu_metrics_label(out, ',', "interface", n->nics[k].name);
                 mu_buf_putc(out, '}');
                 number(out, (double)n->nics[k].counts[of_nic[f].count]);
+            }
+        }
+    }
+}
+
+static void add_io(const struct mu_metrics *m, struct mu_buf *out)
+{
+    static const struct {
+        const char *name, *help;
+        unsigned count;
+        double unit;
+    } of_disk[] = {
+        {"muster_node_disk_read_bytes_total", "Bytes read from the device.", MU_DISK_READ, 1},
+        {"muster_node_disk_written_bytes_total", "Bytes written to it.", MU_DISK_WRITTEN, 1},
+        {"muster_node_disk_busy_seconds_total", "Time in which it had something to do.", MU_DISK_BUSY, 1e-3},
+    };
+
+    for (size_t f = 0; f < MU_COUNT(of_disk); f++) {
+        mu_metrics_head(out, of_disk[f].name, "counter", of_disk[f].help);
+        for (unsigned i = 0; i < m->nnodes; i++) {
+            const struct mu_node *n = m->nodes[i].node;
+            for (unsigned k = 0; m->nodes[i].vitals && k < n->ndisks; k++) {
+                if (named_before(n->disks->name, sizeof *n->disks, k))
+                    continue;
+                mu_buf_puts(out, of_disk[f].name);
+                mu_metrics_label(out, '{', "node", n->name);
+                mu_metrics_label(out, ',', "device", n->disks[k].name);
+                mu_buf_putc(out, '}');
+                number(out, (double)n->disks[k].counts[of_disk[f].count] * of_disk[f].unit);
             }
         }
     }
@@ -454,6 +483,7 @@ static void add_nodes(const struct mu_metrics *m, struct mu_buf *out)
     add_disks(m, out, "muster_node_disk_size_bytes",
               "File systems of MUSTER_HOME (home) and of the run directory (run).", false);
     add_disks(m, out, "muster_node_disk_free_bytes", "What of them is free for the pool's account.", true);
+    add_io(m, out);
     add_nics(m, out);
 }
 

@@ -40,27 +40,46 @@ const char *mu_node_state_name(const struct mu_node *n)
     return !n->ready ? "joining" : n->quarantine_until ? "quarantined" : "up";
 }
 
+/* How many of the names have all their numbers. */
+static uint32_t counted(char *const *names, const struct mu_u32v *counts, unsigned of_each, unsigned most)
+{
+    size_t n = mu_strv_len(names);
+
+    n = n < most ? n : most;
+    return (uint32_t)(n < counts->n / (2 * of_each) ? n : counts->n / (2 * of_each));
+}
+
+static void take_counts(uint64_t *out, const struct mu_u32v *counts, unsigned of_each, unsigned i)
+{
+    const uint32_t *v = counts->v + (size_t)2 * of_each * i;
+
+    for (unsigned f = 0; f < of_each; f++)
+        out[f] = v[2 * f] | (uint64_t)v[2 * f + 1] << 32;
+}
+
 void mu_ctl_vitals(struct mu_ctl *c, int node, const struct mu_m_vitals *m)
 {
     struct mu_node *n = &c->pool.v[node];
-    size_t k = mu_strv_len(m->nics);
+    uint32_t nics = counted(m->nics, &m->nic_counts, MU_NIC_COUNTS, MU_NICS);
+    uint32_t disks = counted(m->disks, &m->disk_counts, MU_DISK_COUNTS, MU_DISKS);
 
-    if (k > MU_NICS)
-        k = MU_NICS;
-    if (k > m->nic_counts.n / (2 * MU_NIC_COUNTS))
-        k = m->nic_counts.n / (2 * MU_NIC_COUNTS);
-    if (k && !n->nics)
+    if (nics && !n->nics)
         n->nics = calloc(MU_NICS, sizeof *n->nics);
-    n->nnics = n->nics ? (uint32_t)k : 0;
+    if (disks && !n->disks)
+        n->disks = calloc(MU_DISKS, sizeof *n->disks);
+    n->nnics = n->nics ? nics : 0;
+    n->ndisks = n->disks ? disks : 0;
     for (unsigned i = 0; i < n->nnics; i++) {
-        const uint32_t *v = m->nic_counts.v + (size_t)2 * MU_NIC_COUNTS * i;
         snprintf(n->nics[i].name, sizeof n->nics[i].name, "%.15s", m->nics[i]);
-        for (unsigned f = 0; f < MU_NIC_COUNTS; f++)
-            n->nics[i].counts[f] = v[2 * f] | (uint64_t)v[2 * f + 1] << 32;
+        take_counts(n->nics[i].counts, &m->nic_counts, MU_NIC_COUNTS, i);
+    }
+    for (unsigned i = 0; i < n->ndisks; i++) {
+        snprintf(n->disks[i].name, sizeof n->disks[i].name, "%.31s", m->disks[i]);
+        take_counts(n->disks[i].counts, &m->disk_counts, MU_DISK_COUNTS, i);
     }
     n->vitals = *m;
-    n->vitals.nics = NULL; /* the message's own */
-    n->vitals.nic_counts = (struct mu_u32v){0};
+    n->vitals.nics = n->vitals.disks = NULL; /* the message's own */
+    n->vitals.nic_counts = n->vitals.disk_counts = (struct mu_u32v){0};
     n->vitals_at = c->now;
 }
 

@@ -98,6 +98,7 @@ void mu_pool_remove(struct mu_pool *pool, unsigned node)
     mu_pool_place_remove(pool, node);
     mu_strv_free(pool->v[node].guids);
     free(pool->v[node].nics);
+    free(pool->v[node].disks);
     mu_pool_uncheck(&pool->v[node]);
     mu_pool_forget_gpus(&pool->v[node]);
     memset(&pool->v[node], 0, sizeof pool->v[node]);
@@ -681,6 +682,7 @@ void mu_pool_free(struct mu_pool *pool)
     for (unsigned i = 0; i < pool->n; i++) {
         mu_strv_free(pool->v[i].guids);
         free(pool->v[i].nics);
+        free(pool->v[i].disks);
         mu_pool_uncheck(&pool->v[i]);
         mu_pool_forget_gpus(&pool->v[i]);
     }

@@ -53,6 +53,8 @@ struct mu_node {
     uint64_t vitals_at;
     struct mu_node_nic *nics; /* that it said with them; NULL: none */
     uint32_t nnics;
+    struct mu_node_disk *disks; /* likewise */
+    uint32_t ndisks;
     struct mu_m_gpus *gpu_says;     /* how its GPUs were at gpus_at, the node's own; NULL: it has not said */
     uint64_t gpus_at;               /* likewise */
     uint32_t gpu_xid;               /* the newest of its Xids that was told */
@@ -72,6 +74,11 @@ struct mu_node {
 struct mu_node_nic {
     char name[MU_NIC_NAME];
     uint64_t counts[MU_NIC_COUNTS];
+};
+
+struct mu_node_disk {
+    char name[MU_DISK_NAME];
+    uint64_t counts[MU_DISK_COUNTS];
 };
 
 struct mu_pool {

@@ -123,32 +123,42 @@ void mu_vitals_read(const char *root, const struct mu_paths *paths, struct mu_m_
     }
 }
 
-static bool has_hardware(const char *root, const char *nic)
+static bool there_is(const char *root, const char *dir, const char *name, const char *what)
 {
     char path[PATH_MAX];
 
-    snprintf(path, sizeof path, "%s/sys/class/net/%s/device", root, nic);
+    snprintf(path, sizeof path, "%s/sys/%s/%s%s", root, dir, name, what);
     return !access(path, F_OK);
+}
+
+static const char *next_line(const char *line)
+{
+    return (line = strchr(line, '\n')) ? line + 1 : NULL;
+}
+
+static void put_counts(uint32_t *v, const unsigned long long *c, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        v[2 * i] = (uint32_t)c[i];
+        v[2 * i + 1] = (uint32_t)(c[i] >> 32);
+    }
 }
 
 static unsigned nics(const char *root, const char *text, bool all, struct mu_nics *n)
 {
     unsigned found = 0;
 
-    for (const char *line = text; line && found < MU_NICS; line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
+    for (const char *line = text; line && found < MU_NICS; line = next_line(line)) {
         unsigned long long c[MU_NIC_COUNTS];
         char name[MU_NIC_NAME];
         /* received: bytes packets errs drop fifo frame compressed multicast; sent: bytes packets errs drop */
         if (sscanf(line, " %15[^: \n]: %llu %*u %llu %llu %*u %*u %*u %*u %llu %*u %llu %llu", name, &c[MU_NIC_RX],
                    &c[MU_NIC_RX_ERRORS], &c[MU_NIC_RX_DROPS], &c[MU_NIC_TX], &c[MU_NIC_TX_ERRORS],
                    &c[MU_NIC_TX_DROPS]) != 1 + MU_NIC_COUNTS ||
-            !strcmp(name, "lo") || strchr(name, '/') || !(all || has_hardware(root, name)))
+            !strcmp(name, "lo") || strchr(name, '/') || !(all || there_is(root, "class/net", name, "/device")))
             continue;
         snprintf(n->names[found], sizeof n->names[found], "%s", name);
-        for (unsigned i = 0; i < MU_NIC_COUNTS; i++) {
-            n->counts[2 * (found * MU_NIC_COUNTS + i)] = (uint32_t)c[i];
-            n->counts[2 * (found * MU_NIC_COUNTS + i) + 1] = (uint32_t)(c[i] >> 32);
-        }
+        put_counts(n->counts + (size_t)2 * MU_NIC_COUNTS * found, c, MU_NIC_COUNTS);
         n->list[found] = n->names[found];
         found++;
     }
@@ -167,18 +177,65 @@ void mu_vitals_nics(const char *root, struct mu_nics *n, struct mu_m_vitals *m)
     m->nic_counts = (struct mu_u32v){.v = n->counts, .n = found * MU_NIC_COUNTS * 2};
 }
 
+static bool is_made(const char *disk)
+{
+    static const char *const kinds[] = {"loop", "ram", "zram"};
+
+    for (size_t i = 0; i < MU_COUNT(kinds); i++)
+        if (!strncmp(disk, kinds[i], strlen(kinds[i])))
+            return true;
+    return false;
+}
+
+/* Not their partitions: these have no place of their own in /sys/block. */
+static unsigned disks(const char *root, const char *text, bool all, struct mu_disks *d)
+{
+    unsigned found = 0;
+
+    for (const char *line = text; line && found < MU_DISKS; line = next_line(line)) {
+        unsigned long long c[MU_DISK_COUNTS];
+        char name[MU_DISK_NAME];
+        /* major minor name; reads, merged, sectors, ms; writes, merged, sectors, ms; under way, ms of being busy */
+        if (sscanf(line, "%*u %*u %31s %*u %*u %llu %*u %*u %*u %llu %*u %*u %llu", name, &c[MU_DISK_READ],
+                   &c[MU_DISK_WRITTEN], &c[MU_DISK_BUSY]) != 1 + MU_DISK_COUNTS ||
+            strchr(name, '/') || (all && is_made(name)) || !there_is(root, "block", name, all ? "" : "/device"))
+            continue;
+        c[MU_DISK_READ] *= 512; /* whatever the disk's own sectors are */
+        c[MU_DISK_WRITTEN] *= 512;
+        snprintf(d->names[found], sizeof d->names[found], "%s", name);
+        put_counts(d->counts + (size_t)2 * MU_DISK_COUNTS * found, c, MU_DISK_COUNTS);
+        d->list[found] = d->names[found];
+        found++;
+    }
+    d->list[found] = NULL;
+    return found;
+}
+
+void mu_vitals_disks(const char *root, struct mu_disks *d, struct mu_m_vitals *m)
+{
+    mu_auto_buf struct mu_buf b = {0};
+    unsigned found = 0;
+
+    if (read_proc(root, "diskstats", &b) && !(found = disks(root, mu_buf_str(&b), false, d)))
+        found = disks(root, mu_buf_str(&b), true, d);
+    m->disks = found ? d->list : NULL;
+    m->disk_counts = (struct mu_u32v){.v = d->counts, .n = found * MU_DISK_COUNTS * 2};
+}
+
 static void on_alarm(void *arg)
 {
     mu_auto_buf struct mu_buf b = {0};
     struct mu_vitals *v = arg;
     struct mu_m_vitals m;
     struct mu_nics nics;
+    struct mu_disks disks;
 
     mu_alarm_set(v->alarm, mu_now() + EVERY);
     if (!*v->way)
         return;
     mu_vitals_read("", v->paths, &m);
     mu_vitals_nics("", &nics, &m);
+    mu_vitals_disks("", &disks, &m);
     if (!mu_msg_encode(&b, MU_MSG_vitals, &m))
         mu_way_send(*v->way, b.data, b.len); /* who is not there now hears the next one */
     mu_inventory_teller_tick(v->inventory);

@@ -23,6 +23,12 @@ struct mu_nics {
     uint32_t counts[MU_NICS * MU_NIC_COUNTS * 2];
 };
 void mu_vitals_nics(const char *root, struct mu_nics *, struct mu_m_vitals *m);
+/* The same of disks: those that have hardware; where none has, all but what is made of memory or of files. */
+struct mu_disks {
+    char names[MU_DISKS][MU_DISK_NAME], *list[MU_DISKS + 1];
+    uint32_t counts[MU_DISKS * MU_DISK_COUNTS * 2];
+};
+void mu_vitals_disks(const char *root, struct mu_disks *, struct mu_m_vitals *m);
 /* By a text as /proc/self/mountinfo: whether asking about the file system of path cannot take for ever. */
 bool mu_vitals_local(const char *mountinfo, const char *path);
 

@@ -82,11 +82,15 @@ struct mu_u32v {
  * take for ever. */
 #define MU_F_vitals(F)                                                                                                 \
     F(u32, load_milli) F(u64, busy_ns) F(u64, memory_free) F(u64, home_size) F(u64, home_free) F(u64, run_size)        \
-        F(u64, run_free) F(strv, nics) F(u32v, nic_counts)
+        F(u64, run_free) F(strv, nics) F(u32v, nic_counts) F(strv, disks) F(u32v, disk_counts)
 /* nics: interfaces, MU_NICS at most; nic_counts: of each MU_NIC_COUNTS numbers since it came up, lower halves first. */
 #define MU_NICS 8u
 #define MU_NIC_NAME 16u
 enum { MU_NIC_RX, MU_NIC_TX, MU_NIC_RX_ERRORS, MU_NIC_TX_ERRORS, MU_NIC_RX_DROPS, MU_NIC_TX_DROPS, MU_NIC_COUNTS };
+/* disks, disk_counts: the same of disks: bytes, bytes, ms. */
+#define MU_DISKS 16u
+#define MU_DISK_NAME 32u
+enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
 /* Agent to controller, when it has changed, on each new way, and now and then: how its GPUs are (gpus.h). since: tells one
  * who asks NVML from the next. trouble: why nothing, or not all, is known of them. values: a row for each of uuids; xids: the
  * newest, each a number that grows from 1, its GPU (its place in uuids) and the Xid. */

@@ -127,9 +127,69 @@ static void network(void)
     TAP_OK(mu_strv_len(m.nics) <= MU_NICS, "this machine has %zu", mu_strv_len(m.nics));
 }
 
+static uint64_t disk_count(const struct mu_m_vitals *m, unsigned disk, unsigned of)
+{
+    const uint32_t *v = m->disk_counts.v + (size_t)2 * (disk * MU_DISK_COUNTS + of);
+
+    return v[0] | (uint64_t)v[1] << 32;
+}
+
+static void input_output(void)
+{
+    static const char *const have[] = {"loop0", "zram0", "vda", "nvme0n1", "dm-0"};
+    char dir[] = "/tmp/vitals.XXXXXX", path[100], text[8000];
+    struct mu_m_vitals m = {0};
+    struct mu_disks d;
+
+    if (!mkdtemp(dir))
+        exit(99);
+    mu_vitals_disks(dir, &d, &m);
+    TAP_OK(!m.disks && !m.disk_counts.n, "no list: no disks are known");
+    snprintf(path, sizeof path, "%s/proc", dir);
+    mkdir(path, 0700);
+    for (size_t i = 0; i < MU_COUNT(have); i++) {
+        snprintf(path, sizeof path, "%s/sys/block/%s", dir, have[i]);
+        mu_path_mkdirs(path, 0700, NULL);
+    }
+    tap_write(dir, "proc/diskstats",
+              "   7       0 loop0 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n"
+              " 254       0 vda 1 2 10000000000 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n"
+              " 254       1 vda1 1 2 3 4 5 6 7 8 9 10 11\n"
+              " 259       0 nvme0n1 1 2 3 4 5 6 4000000000 8 9 5000000000 11\n"
+              " 253       0 zram0 1 2 3 4 5 6 7 8 9 10 11\n"
+              " 252       0 dm-0 1 2 3 4 5 6 7 8 0 10 11\n"
+              " 8 0 gone 1 2 3 4 5 6 7 8 9 10 11\n 8 0 ../.. 1 2 3 4 5 6 7 8 9 10 11\n 8 0 short 1 2\nsda\n");
+    mu_vitals_disks(dir, &d, &m);
+    TAP_OK(mu_strv_len(m.disks) == 3 && !strcmp(m.disks[0], "vda") && !strcmp(m.disks[1], "nvme0n1") &&
+               !strcmp(m.disks[2], "dm-0") && m.disk_counts.n == 6 * MU_DISK_COUNTS,
+           "without hardware all that are not made of memory or files, no partitions");
+    TAP_OK(disk_count(&m, 0, MU_DISK_READ) == 5120000000000 && disk_count(&m, 0, MU_DISK_WRITTEN) == 7 * 512 &&
+               disk_count(&m, 0, MU_DISK_BUSY) == 10 && disk_count(&m, 1, MU_DISK_WRITTEN) == 2048000000000 &&
+               disk_count(&m, 1, MU_DISK_BUSY) == 5000000000,
+           "their numbers");
+    snprintf(path, sizeof path, "%s/sys/block/nvme0n1/device", dir);
+    mu_path_mkdirs(path, 0700, NULL);
+    mu_vitals_disks(dir, &d, &m);
+    TAP_OK(mu_strv_len(m.disks) == 1 && !strcmp(m.disks[0], "nvme0n1") && disk_count(&m, 0, MU_DISK_READ) == 3 * 512,
+           "those that have hardware, and no others");
+    size_t len = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(path, sizeof path, "%s/sys/block/d%u/device", dir, i);
+        mu_path_mkdirs(path, 0700, NULL);
+        len += (size_t)snprintf(text + len, sizeof text - len, "8 0 d%u 1 2 3 4 5 6 7 8 9 %u 11\n", i, i);
+    }
+    tap_write(dir, "proc/diskstats", text);
+    mu_vitals_disks(dir, &d, &m);
+    TAP_OK(mu_strv_len(m.disks) == MU_DISKS && disk_count(&m, 15, MU_DISK_BUSY) == 15, "the first sixteen");
+    mu_path_remove_tree(dir, NULL);
+    mu_vitals_disks("", &d, &m);
+    TAP_OK(mu_strv_len(m.disks) <= MU_DISKS, "this machine has %zu", mu_strv_len(m.disks));
+}
+
 int main(void)
 {
     network();
+    input_output();
     local();
     numbers();
     return tap_done();

@@ -16,7 +16,7 @@ static void note(const struct mu_act *a)
 /* --- a reader of the format: a family is its HELP, its TYPE and its samples, once and in one place ------------------
  */
 
-enum { FAMILIES_MAX = 100 };
+enum { FAMILIES_MAX = 200 };
 struct reading {
     char seen[FAMILIES_MAX][80];
     unsigned families, samples;
@@ -194,14 +194,23 @@ static void pool(void)
     static char e0[] = "eth0", ib[] = "ib0";
     uint32_t counts[] = {1, 1, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0};
     has("muster_node_load1{", false);
+    static char nvme[] = "nvme0n1", odd[] = "d\"\n";
+    uint32_t io[] = {1, 1, 2, 0, 3500, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9, 0};
     has("muster_node_network_receive_bytes_total{", false);
+    has("muster_node_disk_read_bytes_total{", false);
     hear(a2, MU_MSG_vitals,
          &(struct mu_m_vitals){.load_milli = 1500,
                                .busy_ns = 90 * MU_SEC,
                                .home_size = 100,
                                .home_free = 7,
                                .nics = (char *[]){e0, ib, ib, NULL},
-                               .nic_counts = {.v = counts, .n = MU_COUNT(counts)}});
+                               .nic_counts = {.v = counts, .n = MU_COUNT(counts)},
+                               .disks = (char *[]){nvme, odd, nvme, NULL},
+                               .disk_counts = {.v = io, .n = MU_COUNT(io)}});
+    has("muster_node_disk_read_bytes_total{node=\"h2\",device=\"nvme0n1\"} 4294967297", true);
+    has("muster_node_disk_written_bytes_total{node=\"h2\",device=\"d\\\"\\\\n\"} 5", true);
+    has("muster_node_disk_busy_seconds_total{node=\"h2\",device=\"nvme0n1\"} 3.5", true);
+    has("muster_node_disk_busy_seconds_total{node=\"h2\",device=\"nvme0n1\"} 0.009", false);
     has("muster_node_network_receive_bytes_total{node=\"h2\",interface=\"eth0\"} 4294967297", true);
     has("muster_node_network_transmit_drops_total{node=\"h2\",interface=\"ib0\"} 12", true);
     has("muster_node_network_receive_errors_total{node=\"h1\"", false);
