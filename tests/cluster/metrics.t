@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # A Prometheus that scrapes a pool, as docs/monitoring sets it up: each query of the dashboard has an answer, and a host that
-# is cut off raises an alert.
+# is cut off raises an alert. The hosts' GPUs are those of a test double of NVML.
 . "$(dirname "$0")/cluster.sh"
 
 command -v prometheus >/dev/null || skip_all "prometheus is not installed"
 grep -q 'define HAVE_MICROHTTPD 1' "$B/config.h" || skip_all "built without libmicrohttpd"
-cluster_up 2
+nvml=(MUSTER_NVML_LIB="$B/tests/doubles/libnvidia-ml.so.1" MUSTER_NVML_DOUBLE="$tmp/gpus")
+echo gpus=2 >"$tmp/gpus"
+cluster_up 2 --setenv "${nvml[0]}" --setenv "${nvml[1]}"
 ok $? "two hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=0 MUSTER_METRICS=9470
 run_cmd "$muster" nodes add h1:2 h2:2
