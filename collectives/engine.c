@@ -441,6 +441,7 @@ static void record(struct muster_request *req)
         return;
     struct mu_flight_record what = {.number = k->has_peer ? 0 : req->seq + 1,
                                     .count = req->call.count,
+                                    .bytes = req->call.count * req->elem,
                                     .peer = k->has_root || k->has_peer ? req->call.root : -1,
                                     .kind = req->call.kind,
                                     .dtype = (uint8_t)req->call.dtype,

@@ -226,6 +226,7 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
     struct trial t = {.comm = comm, .begin = mu_now()};
     struct mu_tuned found = {(uint32_t)small, (uint32_t)from};
     uint64_t entered = comm->engine->entered;
+    uint64_t bytes = comm->flight ? atomic_load_explicit(&comm->flight->bytes, memory_order_relaxed) : 0;
     int rc = 0;
 
     t.send = calloc(1, MU_TUNED_MAX);
@@ -244,6 +245,8 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
     free(t.send);
     free(t.recv);
     comm->engine->entered = entered; /* people count their own calls */
+    if (comm->flight)
+        atomic_store_explicit(&comm->flight->bytes, bytes, memory_order_relaxed);
     shm->small_reduction = small;
     shm->read_from = from;
     *sure = !t.busy;

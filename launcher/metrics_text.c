@@ -400,6 +400,31 @@ static double j_store_failing(const struct mu_metrics_job *j)
     return j->store_failing;
 }
 
+static double j_ops(const struct mu_metrics_job *j)
+{
+    return j->row ? (double)j->row->ops : UNKNOWN;
+}
+static double j_op_bytes(const struct mu_metrics_job *j)
+{
+    return j->row ? (double)j->row->op_bytes : UNKNOWN;
+}
+static double j_saves(const struct mu_metrics_job *j)
+{
+    return j->row ? (double)j->row->saves : UNKNOWN;
+}
+static double j_save_time(const struct mu_metrics_job *j)
+{
+    return j->row ? (double)j->row->save_ns / 1e9 : UNKNOWN;
+}
+static double j_save_last(const struct mu_metrics_job *j)
+{
+    return known(j->save_last);
+}
+static double j_ckpt_bytes(const struct mu_metrics_job *j)
+{
+    return j->row ? (double)j->row->ckpt_bytes : UNKNOWN;
+}
+
 static const struct {
     const char *name, *type, *help;
     double (*get)(const struct mu_metrics_job *);
@@ -420,6 +445,12 @@ static const struct {
     {"muster_job_step_seconds", "gauge", "Mean time of a step since the job began.", j_step_time},
     {"muster_job_checkpoint_step", "gauge", "Step of the newest durable checkpoint.", j_ckpt_step},
     {"muster_job_checkpoint_age_seconds", "gauge", "How old that checkpoint is.", j_ckpt_age},
+    {"muster_job_operations_total", "counter", "Collectives and messages that ranks have begun, each rank's.", j_ops},
+    {"muster_job_operation_bytes_total", "counter", "Bytes that they were called with.", j_op_bytes},
+    {"muster_job_saves_total", "counter", "Checkpoints that the program has saved.", j_saves},
+    {"muster_job_save_seconds_total", "counter", "Time that saving them has held up the slowest rank.", j_save_time},
+    {"muster_job_save_last_seconds", "gauge", "How long the last of them did.", j_save_last},
+    {"muster_job_checkpoint_bytes_total", "counter", "Bytes of checkpoints written into the directory.", j_ckpt_bytes},
     {"muster_job_stored_step", "gauge", "Step of the newest checkpoint in the object store.", j_stored_step},
     {"muster_job_store_bytes_total", "counter", "Bytes of checkpoints sent to and fetched from it.", j_store_bytes},
     {"muster_job_store_retries_total", "counter", "Requests to it that were made again.", j_store_retries},

@@ -130,6 +130,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
         mu_flight_enter(g->flight,
                         &(struct mu_flight_record){.number = number,
                                                    .count = call->count,
+                                                   .bytes = call->count * mu_dtype_size(call->dtype),
                                                    .peer = k->has_root || k->has_peer ? call->root : -1,
                                                    .kind = call->kind,
                                                    .dtype = (uint8_t)call->dtype,

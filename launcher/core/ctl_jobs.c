@@ -362,7 +362,8 @@ static void start_attempt(struct mu_ctl *c, struct job *j)
                                                         : c->now + 1;
     }
     j->retry_at = 0;
-    j->failed_now = j->outdated = j->first_step = j->restored_told = false;
+    j->failed_now = j->outdated = j->first_step = j->restored_told = j->inherited = false;
+    j->saves = j->save_ns = 0;
     if (!MU_MUTANT(HANG_KEPT))
         j->hang = (struct hang){0};
     for (unsigned i = 0; i < j->nparts; i++) {

@@ -73,6 +73,7 @@ void mu_ctl_load(struct mu_ctl *c, const struct mu_m_jobrow *row)
         j->parts[i].share =
             (struct mu_share){.node = (uint32_t)node, .ranks = j->row.node_ranks.v[i], .slots = j->row.node_slots.v[i]};
         j->parts[i].asked = j->row.ending != MU_END_NONE;
+        j->parts[i].inherited = j->inherited = true;
         if (j->row.state == MU_JOB_STARTING && j->row.node_boots.n == 2 * n)
             j->parts[i].boot = j->row.node_boots.v[2 * i] | (uint64_t)j->row.node_boots.v[2 * i + 1] << 32;
         if (!over)

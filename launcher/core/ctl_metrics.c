@@ -125,6 +125,7 @@ static void job(struct mu_metrics_job *o, const struct job *j, uint64_t wall)
                                  .stored_step = r->stored_plus1 ? (double)(r->stored_plus1 - 1) : -1,
                                  .store_bytes = (double)j->store_bytes,
                                  .store_retries = (double)j->store_retries,
+                                 .save_last = r->saves ? seconds(r->save_last_ns) : -1,
                                  .waited = seconds(r->waited_ns),
                                  .running = seconds(r->ran_ns) + (r->resumed_wall ? since(r->resumed_wall, wall) : 0),
                                  .stepping = seconds(r->stepping_ns)};

@@ -37,6 +37,8 @@ struct part { /* what one node does of a job's attempt */
     uint64_t steps, step, first_step_wall, ckpt_plus1, restored_plus1;
     uint64_t store_bytes, store_retries;
     uint32_t store_trouble; /* sum of its text; 0: none */
+    uint64_t ops, op_bytes, ckpt_bytes;
+    bool inherited; /* the row has counted some of these already: they begin with what is heard first */
     uint64_t dropped, unseen;
     uint64_t called_at; /* hang.asked_at of the question to which it said that all its ranks have called muster_init */
     struct {            /* the last long wait that it has told of; nranks 0: none */
@@ -91,6 +93,8 @@ struct job {
     uint64_t stuck_at;                   /* its hosts do not come: given up at; 0 = not waiting for hosts */
     uint64_t stored_at;                  /* last PUT_JOB for progress */
     uint64_t store_bytes, store_retries; /* of its object store, since we know it */
+    uint64_t saves, save_ns;             /* of this attempt, the most that a node has told */
+    bool inherited;                      /* as in parts */
 };
 
 enum role { ROLE_NONE, ROLE_CLIENT, ROLE_AGENT, ROLE_LINE };
@@ -163,6 +167,7 @@ struct job *mu_ctl_find(struct mu_ctl *, uint64_t id);
 struct part *mu_ctl_part(struct mu_ctl *, struct job *, int node); /* the node's; NULL: it has none */
 void mu_ctl_put(struct mu_ctl *, struct job *, bool durable);
 void mu_ctl_stored(struct mu_ctl *, struct job *, struct part *, const struct mu_m_report *); /* ctl_stored.c */
+void mu_ctl_costs(struct job *, struct part *, const struct mu_m_report *);                   /* ctl_costs.c */
 void mu_ctl_event(struct mu_ctl *, const struct job *, const char *kind, int rank, const char *node, const char *fmt,
                   ...) MU_PRINTF(6, 7);
 void mu_ctl_vitals(struct mu_ctl *, int node, const struct mu_m_vitals *);

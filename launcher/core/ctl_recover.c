@@ -527,6 +527,7 @@ void mu_ctl_job_report(struct mu_ctl *c, int node, const struct mu_m_report *m)
         mu_acts_send(c->acts, agent, MU_MSG_kill, &kill);
     }
     mu_ctl_stored(c, j, p, m);
+    mu_ctl_costs(j, p, m);
     if (p->phase >= MU_PHASE_GONE)
         return;
     p->phase = m->phase;

@@ -27,6 +27,7 @@ struct mu_metrics_job {
     double stored_step;               /* the same */
     double store_bytes, store_retries, store_failing;
     double steps_done, stepping, running, waited;
+    double save_last; /* s; < 0: none was made */
 };
 
 struct mu_metrics {

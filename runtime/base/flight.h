@@ -36,7 +36,7 @@ struct mu_flight_record {
     int32_t peer;                      /* root, or the rank at the other end; -1: none */
     uint8_t kind, dtype, op;           /* MU_OP_KIND_, muster_dtype, muster_op */
     _Atomic uint8_t state;             /* MU_FLIGHT_ */
-    uint64_t pad;
+    uint64_t bytes;                    /* of them */
 };
 _Static_assert(sizeof(struct mu_flight_record) == 64, "a cache line");
 
@@ -45,6 +45,7 @@ struct mu_flight_ring {
     _Atomic uint64_t last;             /* seq of the newest record */
     _Atomic uint32_t size;             /* ranks of the communicator */
     _Atomic uint32_t left;             /* the communicator is freed: the ring may be taken for another one */
+    _Atomic uint64_t bytes;            /* of all records so far, those of communicators before it too */
     struct mu_flight_record v[MU_FLIGHT_RING];
 };
 
@@ -120,8 +121,8 @@ static inline void mu_flight_close(struct mu_flight *f, struct mu_flight_ring *r
         atomic_store_explicit(&r->left, newest + 1, memory_order_relaxed);
 }
 
-/* One writer of a ring at a time. what: number, count, peer, kind, dtype and op; started: it is at work at once. The
- * record is the ring's until MU_FLIGHT_RING others follow. */
+/* One writer of a ring at a time. what: number, count, bytes, peer, kind, dtype and op; started: it is at work at once.
+ * The record is the ring's until MU_FLIGHT_RING others follow. */
 static inline struct mu_flight_record *mu_flight_enter(struct mu_flight_ring *r, const struct mu_flight_record *what,
                                                        int started)
 {
@@ -132,6 +133,7 @@ static inline struct mu_flight_record *mu_flight_enter(struct mu_flight_ring *r,
     atomic_thread_fence(memory_order_release);
     v->number = what->number;
     v->count = what->count;
+    v->bytes = what->bytes;
     v->peer = what->peer;
     v->kind = what->kind;
     v->dtype = what->dtype;
@@ -141,6 +143,8 @@ static inline struct mu_flight_record *mu_flight_enter(struct mu_flight_ring *r,
     atomic_store_explicit(&v->ended, 0, memory_order_relaxed);
     atomic_store_explicit(&v->state, started ? MU_FLIGHT_RUNNING : MU_FLIGHT_ENQUEUED, memory_order_relaxed);
     atomic_store_explicit(&v->seq, seq, memory_order_release);
+    atomic_store_explicit(&r->bytes, atomic_load_explicit(&r->bytes, memory_order_relaxed) + what->bytes,
+                          memory_order_relaxed);
     atomic_store_explicit(&r->last, seq, memory_order_release);
     return v;
 }

@@ -68,6 +68,7 @@ struct mu_slot {
     _Atomic uint64_t steps;              /* number of muster_step calls of this attempt */
     _Atomic uint64_t step;               /* argument of the last one */
     _Atomic uint64_t first_step_wall, step_wall;
+    _Atomic uint64_t save_ns;             /* that muster_ckpt_save has held it up, all calls of this attempt */
     _Alignas(64) _Atomic uint64_t op_seq; /* operations entered on any communicator */
     /* What it waits in: op_*, written by mu_slot_wait and mu_slot_go alone. */
     _Atomic uint32_t op_kind;        /* MU_OP_KIND_; 0 = outside */
@@ -80,7 +81,7 @@ struct mu_slot {
     _Atomic uint32_t op_polled;      /* muster_test asks for it: the program may do other things meanwhile */
     /* low halves of op_seq, when late_ and user_error were written: stale after the next operation */
     _Atomic uint32_t late_seq, error_seq;
-    uint32_t pad[1];
+    _Atomic uint32_t saves;                 /* such calls; grows after save_ns */
     _Alignas(64) _Atomic uint64_t op_ctx;   /* communicator, the same on all its ranks; 0 with MU_OP_KIND_INIT: MPI's */
     _Atomic uint64_t op_number;             /* which collective of it, from 1 */
     _Atomic uint64_t last_ctx, last_number; /* the collective that was entered last */
@@ -109,6 +110,14 @@ static inline uint64_t mu_slot_bytes(unsigned n)
 static inline struct mu_flight *mu_slot_flight(struct mu_slot_head *head, unsigned index)
 {
     return (struct mu_flight *)(void *)mu_slot_at(head, head->nslots) + index;
+}
+
+/* One writer. */
+static inline void mu_slot_saved(struct mu_slot *s, uint64_t ns)
+{
+    ns += atomic_load_explicit(&s->save_ns, memory_order_relaxed);
+    atomic_store_explicit(&s->save_ns, ns, memory_order_relaxed);
+    atomic_store_explicit(&s->saves, atomic_load_explicit(&s->saves, memory_order_relaxed) + 1, memory_order_release);
 }
 
 /* One writer at a time. */

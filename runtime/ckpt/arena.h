@@ -132,6 +132,7 @@ struct mu_arena_head {
     _Atomic uint32_t meet;            /* 1: peers are wanted */
     struct mu_arena_addr listen;      /* the drain's; port last */
     struct mu_arena_group group;
+    _Atomic uint64_t written; /* bytes of parts, into the directory */
     struct mu_arena_parity parity[MU_ARENA_SLOTS];
     struct mu_arena_rebuild rebuild;
     struct mu_arena_ship ship;

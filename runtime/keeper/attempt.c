@@ -690,7 +690,9 @@ void mu_attempt_notice(struct mu_attempt *a, uint32_t bits)
 
 bool mu_attempt_progress(const struct mu_attempt *a, struct mu_m_report *r)
 {
-    return mu_slots_read(a->slots, r);
+    bool news = mu_slots_figures(a->slots, a->reaped == a->n ? UINT64_MAX : mu_now(), r);
+
+    return mu_slots_read(a->slots, r) || news;
 }
 
 void mu_attempt_inspect(struct mu_attempt *a)

@@ -441,6 +441,12 @@ static void on_slots(struct mu_keeper *k, const struct mu_ev *ev)
     k->r.stored_plus1 = p->stored_plus1;
     k->r.store_bytes = p->store_bytes;
     k->r.store_retries = p->store_retries;
+    k->r.ops = p->ops;
+    k->r.op_bytes = p->op_bytes;
+    k->r.saves = p->saves;
+    k->r.save_ns = p->save_ns;
+    k->r.save_last_ns = p->save_last_ns;
+    k->r.ckpt_bytes = p->ckpt_bytes;
     if (p->store_trouble != k->trouble)
         snprintf(k->trouble, sizeof k->trouble, "%s", p->store_trouble ? p->store_trouble : "");
     k->r.store_trouble = k->trouble[0] ? k->trouble : NULL;

@@ -9,8 +9,9 @@
  * answered with MU_EV_MODEX, once or never. MU_EV_CHILD for each local rank that ended (index = local rank, status =
  * wait status, abnormal, aborted and abort_code, text = last lines of its stderr). MU_EV_SLOTS with the progress fields
  * of a report (njoined steps step first_step_wall step_wall ckpt_plus1 restored_plus1 dropped drained) when they
- * changed. When several ranks are found dead at once the shell gives MU_EV_CHILD in the order of plausibility: signals
- * first, then codes, then ranks whose slot says that a peer failed.
+ * changed, and now and then with what operations and saves cost. When several ranks are found dead at once the shell
+ * gives MU_EV_CHILD in the order of plausibility: signals first, then codes, then ranks whose slot says that a peer
+ * failed.
  */
 #ifndef MU_KEEPER_CORE_H
 #define MU_KEEPER_CORE_H

@@ -45,6 +45,7 @@ struct mu_ram {
     pid_t drain;
     uint64_t started, again, look; /* mu_now() */
     unsigned deaths, stopped;      /* stopped: so many looks in a row */
+    uint64_t before;               /* what was written when the attempt began */
 };
 
 struct mu_ram *mu_ram_new(void)
@@ -119,6 +120,7 @@ void mu_ram_begin(struct mu_ram *r, uint32_t attempt, uint32_t nranks, mode_t ma
     }
     r->mask = mask;
     take_env(r, env);
+    r->before = atomic_load(&r->head->written);
     atomic_store(&r->head->attempt, attempt);
 }
 
@@ -211,6 +213,8 @@ bool mu_ram_stored(struct mu_ram *r, struct mu_m_report *m)
     uint64_t step, bytes, retries;
     bool changed;
 
+    if (r) /* no news either */
+        m->ckpt_bytes = atomic_load(&r->head->written) - r->before;
     if (!s || !atomic_load(&s->set))
         return false;
     step = atomic_load(&s->step_plus1);

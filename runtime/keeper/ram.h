@@ -23,8 +23,8 @@ void mu_ram_tick(struct mu_ram *);
 bool mu_ram_reap(struct mu_ram *, pid_t pid, int status); /* false: it was not ours */
 pid_t mu_ram_pid(const struct mu_ram *);                  /* of the process; 0: none */
 uint64_t mu_ram_durable_plus1(const struct mu_ram *);     /* newest step that it has made durable; 0: none */
-/* What is said of the object store, into a report (store_trouble is borrowed until the next call); true: it has
- * changed. */
+/* What the attempt has written so far, and what is said of the object store, into a report (store_trouble is borrowed
+ * until the next call); true: there is something new of the store. */
 bool mu_ram_stored(struct mu_ram *, struct mu_m_report *);
 /* Nothing more will be saved: whether something is still on its way into the directory. After the first such question
  * nobody waits long for other nodes any more. */

@@ -15,8 +15,15 @@
 #include "runtime/base/str.h"
 #include "runtime/keeper/hang.h"
 
+#define FIGURES_EVERY (5 * MU_SEC)
+
 struct mu_slots {
     struct mu_slot_head *head;
+    uint64_t figures_at; /* not before */
+    struct saved {
+        uint32_t saves;
+        uint64_t ns, last;
+    } * saved; /* of each rank, as seen last */
     uint32_t n;
     int fd;
     char path[48];
@@ -29,7 +36,9 @@ int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_
     mu_auto_free struct mu_slots *s = calloc(1, sizeof *s);
     mu_auto_fd int fd = memfd_create("muster-slots", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (!s)
+    mu_auto_free struct saved *saved = calloc(nslots + 1u, sizeof *saved);
+
+    if (!s || !saved)
         return mu_err_set(err, MUSTER_ENOMEM, "slots: out of memory");
     if (fd < 0)
         return mu_err_errno(err, 0, "slots: memfd");
@@ -43,6 +52,7 @@ int mu_slots_new(uint32_t nslots, uint32_t attempt, uint32_t world_size, uint64_
         return mu_err_errno(err, 0, "slots: mmap");
     s->head = map;
     s->n = nslots;
+    s->saved = MU_STEAL(saved, NULL);
     s->head->magic = MU_SLOT_MAGIC;
     s->head->version = MU_SLOT_VERSION;
     s->head->nslots = nslots;
@@ -61,6 +71,7 @@ void mu_slots_free(struct mu_slots *s)
         return;
     munmap(s->head, (size_t)mu_slot_bytes(s->n));
     close(s->fd);
+    free(s->saved);
     free(s);
 }
 
@@ -146,6 +157,56 @@ bool mu_slots_read(const struct mu_slots *s, struct mu_m_report *r)
     r->ckpt_plus1 = ckpt;
     r->restored_plus1 = restored;
     return changed;
+}
+
+/* The rings that are in use are the first ones. */
+static uint64_t bytes_of(const struct mu_flight *f)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < MU_FLIGHT_COMMS && READ(&f->ring[i], ctx); i++)
+        sum += READ(&f->ring[i], bytes);
+    return sum;
+}
+
+/* How long its newest save has held it up. */
+static uint64_t last_of(struct saved *was, uint32_t saves, uint64_t ns)
+{
+    if (saves != was->saves)
+        *was = (struct saved){.saves = saves, .ns = ns, .last = (ns - was->ns) / (saves - was->saves)};
+    return was->last;
+}
+
+bool mu_slots_figures(struct mu_slots *s, uint64_t now, struct mu_m_report *r)
+{
+    uint64_t ops = 0, bytes = 0, longest = 0, last = 0;
+    uint32_t saves = 0;
+
+    if (now < s->figures_at)
+        return false;
+    s->figures_at = now + FIGURES_EVERY;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct mu_slot *slot = mu_slot_at(s->head, i);
+
+        if (atomic_load_explicit(&slot->state, memory_order_acquire) < MU_RANK_READY)
+            continue;
+        uint32_t n = atomic_load_explicit(&slot->saves, memory_order_acquire);
+        uint64_t ns = READ(slot, save_ns), newest = last_of(&s->saved[i], n, ns);
+        ops += READ(slot, op_seq);
+        bytes += bytes_of(mu_slots_flight(s, i));
+        longest = ns > longest ? ns : longest;
+        if (n > saves || (n == saves && newest > last)) {
+            saves = n;
+            last = newest;
+        }
+    }
+    bool news = r->ops != ops || r->op_bytes != bytes || r->saves != saves || r->save_ns != longest;
+    r->ops = ops;
+    r->op_bytes = bytes;
+    r->saves = saves;
+    r->save_ns = longest;
+    r->save_last_ns = last;
+    return news;
 }
 
 uint64_t mu_slots_wait(const struct mu_slots *s, uint32_t index, struct mu_hang_rank *out)

@@ -30,6 +30,11 @@ void mu_slots_notice(struct mu_slots *, uint32_t bits); /* adds MU_NOTICE_ bits 
  * Returns whether any of them differs from what is in *r. */
 bool mu_slots_read(const struct mu_slots *, struct mu_m_report *r);
 
+/* What collectives and saves have cost so far: ops and op_bytes (of all ranks), saves, save_ns and save_last_ns (of the
+ * rank that they have held up longest). Looks every five seconds; true: then it has found something new. now
+ * UINT64_MAX: at once. */
+bool mu_slots_figures(struct mu_slots *, uint64_t now, struct mu_m_report *r);
+
 /* Fills what a slot says of the rank's waiting (state op op_seq last_ late_ gave_up); returns its beat. When the rank
  * writes faster than can be read, op is left as it was. */
 uint64_t mu_slots_wait(const struct mu_slots *, uint32_t index, struct mu_hang_rank *out);

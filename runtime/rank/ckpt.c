@@ -123,6 +123,15 @@ static void durable(uint64_t step)
         atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
 }
 
+static void held_up(muster_ckpt *c, uint64_t ns)
+{
+    struct mu_slot *slot = mu_rank_slot();
+
+    if (slot)
+        mu_slot_saved(slot, ns);
+    mu_rank_pace_saved(c, ns);
+}
+
 static void free_ckpt(muster_ckpt *c)
 {
     mu_rank_peers_free(&c->peers);
@@ -388,7 +397,7 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->told = false;
     c->saving = step;
     c->last = mine.generation;
-    mu_rank_pace_saved(c, mu_now() - began);
+    held_up(c, mu_now() - began);
     return 0;
 }
 

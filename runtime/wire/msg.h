@@ -194,8 +194,12 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
     F(u64, restored_plus1)                                                                                             \
     F(u32, keeper) F(u32, lost) F(u64, started_wall) F(u64, detected_wall) F(u32, starterr) F(u64, dropped)            \
         F(u32, drained) F(u64, seq) F(u32, lapsed) F(u32, aborted) F(u32, first_blame) F(u64, unseen) F(u32, drop_why)             \
-        F(u64, stored_plus1) F(u64, store_bytes) F(u64, store_retries) F(str, store_trouble)
-/* stored_plus1: newest step in the object store; store_trouble: why sending there failed last, empty once it went well. */
+        F(u64, stored_plus1) F(u64, store_bytes) F(u64, store_retries) F(str, store_trouble)                              \
+        F(u64, ops) F(u64, op_bytes) F(u32, saves) F(u64, save_ns) F(u64, save_last_ns) F(u64, ckpt_bytes)
+/* stored_plus1: newest step in the object store; store_trouble: why sending there failed last, empty once it went well.
+ * ops, op_bytes: operations that ranks have begun, of all ranks here, and their bytes; saves, save_ns, save_last_ns: calls
+ * of muster_ckpt_save, how long they and the last of them held up the rank that they held up longest; ckpt_bytes: of parts
+ * that were written into the directory. All of this attempt. They alone are a report every 5 s at most. */
 /* The fence of an attempt's nodes: contributions go up, nodes says whose (their places in start.nodes) are in data and
  * lens how much of it is whose (empty: all is that of one node); among: the nodes that take part (empty: all). The
  * result comes down to all, in the order of the nodes. Known by (job, attempt, seq): said again after a lost connection
@@ -311,7 +315,8 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
         F(u32, share_permille) F(i32, priority) F(u64, since_wall) F(u64, resumed_wall) F(u64, ran_ns)                 \
         F(u64, ckpt_wall) F(u32, requeues) F(u64, waited_ns) F(u64, rank_ns) F(u64, steps_done)                   \
         F(u32v, node_boots) F(u32, gpus) F(u64, stepping_ns) F(u32, mended) F(strv, used_nodes)                       \
-        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot) F(u64, stored_plus1) F(u32, skip)
+        F(u32v, used_ns) F(u64, resumed_now) F(u64, resumed_boot) F(u64, stored_plus1) F(u32, skip)                   \
+        F(u64, ops) F(u64, op_bytes) F(u64, saves) F(u64, save_ns) F(u64, save_last_ns) F(u64, ckpt_bytes)
 /* since_wall: it waits again since then; resumed_wall: and runs again; ran_ns: before. 0: it never did. ckpt_wall: of
  * its newest checkpoint. waited_ns: all of its waiting, up to its newest start or its end; rank_ns: time of all ranks, and
  * steps_done: steps of all attempts, those that were lost again among them; up to the end of the one before.
@@ -319,7 +324,8 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
  * of all that began there. gpus: of each rank. stepping_ns: of ran_ns, between first steps of attempts and their ends.
  * mended: attempts that followed a failure. used_nodes, used_ns: where rank_ns was used, lower halves first.
  * resumed_now, resumed_boot: resumed_wall by a clock that is not set, CLOCK_MONOTONIC of that boot of the controller's host.
- * skip: the store has lost attempts, so many at most: the next one's number is above them. */
+ * skip: the store has lost attempts, so many at most: the next one's number is above them. ops to ckpt_bytes: as in
+ * reports, of all attempts. */
 /* place, expected_wall, waits_for, share_permille: of one that waits, as the policy said last: place in the order (1: the
  * first), when it starts at the latest, the job that it waits for, its user's fair share (1000: nothing used). */
 /* clang-format on */

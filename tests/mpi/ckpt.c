@@ -298,6 +298,7 @@ static void supervised(muster_ckpt *c)
     check(muster_ckpt_due(c, &why) == 1 && why == MUSTER_DUE_TIME_LIMIT, "a time limit in two seconds");
     good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "durable");
     check(atomic_load(&slot->ckpt_plus1) == step + 1, "the supervisor sees what is durable");
+    check(atomic_load(&slot->saves) >= 4 && atomic_load(&slot->save_ns) > 0, "and what the saves have cost");
     good(muster_ckpt_restore(c, &step), "restore");
     check(atomic_load(&slot->restored_plus1) == step + 1 && step == 103, "and what was restored");
 }

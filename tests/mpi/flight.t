@@ -26,6 +26,13 @@ run_cmd "$muster" events --flight --last 1 1
 is "$(grep -c barrier <<<"$out")$(grep -c '^20' <<<"$out")" 14 "the table has the newest of each rank and communicator" || note "$out"
 run_cmd timeout 60 "$muster" run -n 2 "$B/tests/mpi/flight"
 is "$rc" 0 "a job that ends well"
+is "$(for job in 1 2; do "$muster" status --json $job; done | python3 -c '
+import json, sys
+for line in sys.stdin:
+    j = json.loads(line)["jobs"][0]
+    least = 2 * (300 * 400 + 3 * 8)
+    assert 602 <= j["operations"] < 640 and least <= j["operation_bytes"] < least + 50000, j
+' 2>&1)" "" "what ranks have called is counted, and nothing else, however a job ends"
 run_cmd "$muster" events --flight 2
 like "$rc $err" '^1 .*job 2 has left no flight records' "leaves none"
 like "$("$muster" events --flight --attempt 7 1 2>&1)" 'no flight records' "nor is there one of an attempt that never was"

@@ -9,8 +9,68 @@
 #include "runtime/base/clock.h"
 #include "tests/unit/tap.h"
 
+/* What operations and saves cost: looked at now and then, told when it is new. */
+static void figures(void)
+{
+    struct mu_flight_record what = {.number = 1, .count = 4, .bytes = 1000, .peer = -1};
+    struct mu_m_report r = {.steps = 5};
+    struct mu_flight_ring *ring;
+    struct mu_slots *s = NULL;
+    struct mu_err err;
+
+    if (mu_slots_new(3, 1, 3, 0, &s, &err))
+        exit(99);
+    int fd = open(mu_slots_path(s), O_RDWR);
+    struct mu_slot_head *h = mmap(NULL, mu_slot_bytes(3), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (h == MAP_FAILED)
+        exit(99);
+    struct mu_slot *a = mu_slot_at(h, 0), *b = mu_slot_at(h, 1);
+    TAP_OK(!mu_slots_figures(s, MU_SEC, &r) && !r.ops, "without ranks there is nothing to tell");
+    a->state = MU_RANK_READY;
+    b->state = MU_RANK_LEFT;
+    mu_slot_at(h, 2)->state = MU_RANK_INIT;
+    a->op_seq = 10;
+    b->op_seq = 5;
+    mu_slot_at(h, 2)->op_seq = 100;
+    for (unsigned i = 0; i < MU_FLIGHT_RING + 3; i++) {
+        ring = mu_flight_open(mu_slot_flight(h, 0), 7 + i % 2, 2); /* left, and taken again when there is no other */
+        if (!ring)
+            exit(99);
+        mu_flight_enter(ring, &what, true);
+        mu_flight_close(mu_slot_flight(h, 0), ring);
+    }
+    if (!(ring = mu_flight_open(mu_slot_flight(h, 1), 7, 2)))
+        exit(99);
+    mu_flight_enter(ring, &what, true);
+    TAP_OK(!mu_slots_figures(s, 5 * MU_SEC, &r) && !r.ops, "not before its time");
+    TAP_OK(mu_slots_figures(s, 6 * MU_SEC, &r) && r.ops == 15 && r.op_bytes == 1000 * (MU_FLIGHT_RING + 4) &&
+               !r.saves && r.steps == 5,
+           "operations of all ranks that have joined, and their bytes, of rings that were used again, too (%llu)",
+           (unsigned long long)r.op_bytes);
+    TAP_OK(!mu_slots_figures(s, 12 * MU_SEC, &r), "what is known is not told again");
+    mu_slot_saved(a, 3 * MU_SEC);
+    mu_slot_saved(a, MU_SEC);
+    mu_slot_saved(b, 2 * MU_SEC);
+    TAP_OK(mu_slots_figures(s, 18 * MU_SEC, &r) && r.saves == 2 && r.save_ns == 4 * MU_SEC &&
+               r.save_last_ns == 2 * MU_SEC,
+           "saves: the rank that they have held up longest; what was not seen one by one has a mean");
+    mu_slot_saved(b, 5 * MU_SEC);
+    TAP_OK(mu_slots_figures(s, UINT64_MAX, &r) && r.saves == 2 && r.save_ns == 7 * MU_SEC &&
+               r.save_last_ns == 5 * MU_SEC,
+           "at once, when it is the last look");
+    mu_slot_saved(a, MU_SEC);
+    mu_slot_saved(b, MU_SEC / 2);
+    TAP_OK(mu_slots_figures(s, UINT64_MAX, &r) && r.saves == 3 && r.save_ns == 7 * MU_SEC + MU_SEC / 2 &&
+               r.save_last_ns == MU_SEC,
+           "of the last one the slowest");
+    munmap(h, mu_slot_bytes(3));
+    close(fd);
+    mu_slots_free(s);
+}
+
 int main(void)
 {
+    figures();
     struct mu_m_report r = {.nlive = 77};
     struct mu_slots *s = NULL;
     struct mu_err err;

@@ -213,7 +213,8 @@ static void report_with(mu_conn c, struct mu_m_report r)
     static uint64_t seq = 1000000;
 
     r.job = job;
-    r.attempt = r.nranks = 1;
+    r.attempt = r.attempt ? r.attempt : 1;
+    r.nranks = 1;
     r.seq = r.seq ? r.seq : ++seq;
     hear(c, MU_MSG_report, &r);
 }
@@ -502,6 +503,50 @@ static void test_account(void)
            "what ends while it waits again has waited and run, and was not mended");
 }
 
+/* Operations and saves: each attempt begins them anew, and the next controller does not count again what the row has.
+ */
+static void test_costs(void)
+{
+    const struct mu_m_report first = {.phase = MU_PHASE_RUNNING,
+                                      .njoined = 1,
+                                      .ops = 100,
+                                      .op_bytes = 1000,
+                                      .saves = 2,
+                                      .save_ns = 50,
+                                      .ckpt_bytes = 7};
+    struct mu_m_report m = first;
+    mu_conn agent[2];
+
+    submit(2, agent);
+    report_with(agent[0], m);
+    m.ops = 10, m.save_ns = 60;
+    report_with(agent[1], m);
+    m.phase = MU_PHASE_LOST;
+    report_with(agent[1], m);
+    m = first;
+    m.phase = MU_PHASE_GONE, m.ops = 110;
+    report_with(agent[0], m);
+    now += 10 * MU_SEC;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    const struct mu_m_jobrow *r = newest_job();
+    TAP_OK(r->attempt == 2 && r->ops == 120 && r->op_bytes == 2000 && r->saves == 2 && r->save_ns == 60 &&
+               r->ckpt_bytes == 14,
+           "operations of all nodes are added up, of the time of saves that of the slowest counts");
+    m = (struct mu_m_report){
+        .attempt = 2, .phase = MU_PHASE_RUNNING, .njoined = 1, .ops = 5, .saves = 1, .save_ns = 8, .save_last_ns = 8};
+    report_with(agent[0], m);
+    r = newest_job();
+    TAP_OK(r->ops == 125 && r->saves == 3 && r->save_ns == 68 && r->save_last_ns == 8 && r->ckpt_bytes == 14,
+           "and those of the next attempt");
+    uint64_t ops = stored.jobrow.ops, saves = stored.jobrow.saves;
+    successor(2, agent);
+    report_with(agent[0], m);
+    TAP_OK(newest_job()->ops == ops && newest_job()->saves == saves, "the next controller has what was stored");
+    m.ops += 3, m.saves++, m.save_ns += 4;
+    report_with(agent[0], m);
+    TAP_OK(newest_job()->ops == ops + 3 && newest_job()->saves == saves + 1, "and counts on from what it hears first");
+}
+
 /* What users have used outlives the controller, also that of a job that still runs or waits again. */
 static void test_share(void)
 {
@@ -533,6 +578,7 @@ int main(void)
 {
     test_hosts();
     test_account();
+    test_costs();
     test_share();
     test_requeue();
     test_late();

@@ -189,6 +189,21 @@ static void pool(void)
     has("muster_job_checkpoint_age_seconds{job_id=\"1\"} 8", true);
     has("muster_job_restarts_total{job_id=\"1\"} 0", true);
 
+    /* what it costs: of all ranks, and of the slowest */
+    has("muster_job_operations_total{job_id=\"1\"} 0", true);
+    has("muster_job_save_last_seconds{", false);
+    m.seq = 2, m.ops = 100, m.op_bytes = 5000, m.saves = 1, m.save_ns = m.save_last_ns = 2 * MU_SEC, m.ckpt_bytes = 70;
+    report(a2, h2, job, m);
+    m.ops = 50, m.op_bytes = 500, m.saves = 2, m.save_ns = 3 * MU_SEC, m.save_last_ns = MU_SEC, m.ckpt_bytes = 7;
+    report(a1, h1, job, m);
+    report(a1, h1, job, m);
+    has("muster_job_operations_total{job_id=\"1\"} 150", true);
+    has("muster_job_operation_bytes_total{job_id=\"1\"} 5500", true);
+    has("muster_job_saves_total{job_id=\"1\"} 2", true);
+    has("muster_job_save_seconds_total{job_id=\"1\"} 3", true);
+    has("muster_job_save_last_seconds{job_id=\"1\"} 1", true);
+    has("muster_job_checkpoint_bytes_total{job_id=\"1\"} 77", true);
+
     /* how its nodes are */
     /* the third has no numbers */
     static char e0[] = "eth0", ib[] = "ib0";

@@ -83,6 +83,8 @@ static int put(struct drain *d, struct mu_arena_cell *c, struct mu_ckpt_put *p, 
                               .summed = true};
     p->place.io = d->io;
     rc = mu_ckpt_put_begin(p, err);
+    if (!rc)
+        atomic_fetch_add(&d->head->written, c->segment + c->manifest);
     if (d->busy)
         sem_post(d->busy);
     rc = mu_ckpt_put_end(p, rc, err);
