@@ -194,6 +194,12 @@ int mu_json_add_job(struct mu_json *j, const struct mu_m_jobrow *r, bool brief)
     put(j, o, "checkpoint_step", step(r->ckpt_plus1));
     put(j, o, "restored_step", step(r->restored_plus1));
     put(j, o, "stored_step", step(r->stored_plus1));
+    put(j, o, "saves", json_integer((json_int_t)r->saves));
+    put(j, o, "save_s", json_real((double)r->save_ns / 1e9));
+    put(j, o, "save_last_s", r->saves ? json_real((double)r->save_last_ns / 1e9) : json_null());
+    put(j, o, "checkpoint_bytes", json_integer((json_int_t)r->ckpt_bytes));
+    put(j, o, "operations", json_integer((json_int_t)r->ops));
+    put(j, o, "operation_bytes", json_integer((json_int_t)r->op_bytes));
     put(j, o, "log_dir", text_or_null(r->log_dir));
     put(j, o, "lost_lines", json_integer((json_int_t)r->lost_lines));
     put(j, o, "unseen_lines", json_integer((json_int_t)r->unseen_lines));

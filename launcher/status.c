@@ -82,6 +82,11 @@ static void show(const json_t *job)
     number(job, "attempt", "attempt");
     number(job, "step", "step");
     number(job, "checkpoint_step", "checkpoint");
+    if (mu_answer_has(job, "save_last_s")) {
+        snprintf(buf, sizeof buf, "%.0f held up the job for %.3g s, the last one for %.3g s",
+                 mu_answer_num(job, "saves"), mu_answer_num(job, "save_s"), mu_answer_num(job, "save_last_s"));
+        line("saves", buf);
+    }
     number(job, "restored_step", "resumed from");
     moment(job, "submitted_t", "submitted");
     moment(job, "started_t", "started");

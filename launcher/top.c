@@ -273,6 +273,10 @@ static void add_job(struct top *t, struct mu_table *table, const json_t *job)
     else
         mu_table_cell(table, "");
     mu_table_cellf(table, "%.0f", mu_answer_num(job, "restarts"));
+    if (mu_answer_has(job, "save_last_s"))
+        mu_table_cellf(table, "%.2fs", mu_answer_num(job, "save_last_s"));
+    else
+        mu_table_cell(table, "");
     mu_table_cell(table, mu_answer_elapsed(job, buf, sizeof buf));
     mu_table_cell(table, mu_answer_str(job, "reason"));
 }
@@ -296,7 +300,7 @@ static void print_jobs(struct top *t, FILE *f, unsigned most)
     static const struct mu_column columns[] = {{"JOB", MU_RIGHT},  {"NAME", 0},           {"USER", 0},
                                                {"STATE", 0},       {"RANKS", MU_RIGHT},   {"NODES", 0},
                                                {"STEP", MU_RIGHT}, {"STEPS/S", MU_RIGHT}, {"RESTARTS", MU_RIGHT},
-                                               {"TIME", MU_RIGHT}, {"REASON", 0}};
+                                               {"SAVE", MU_RIGHT}, {"TIME", MU_RIGHT},    {"REASON", 0}};
     size_t n = json_array_size(t->jobs), i;
     struct mu_table *table = mu_table_new(columns, MU_COUNT(columns));
     mu_auto_free const json_t **v = calloc(n + 1, sizeof *v);

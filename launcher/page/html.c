@@ -343,6 +343,16 @@ void mu_page_html_pool(const struct mu_page_view *v, struct mu_buf *out)
 /* --- a job ---------------------------------------------------------------------------------------------------------
  */
 
+/* How long the last one held up its ranks, and what part of the time all of them did. */
+static const char *saves(char *buf, size_t n, const struct mu_page_job *j)
+{
+    if (!j->m || j->m->save_last < 0)
+        return "-";
+    double part = j->m->running > 0 ? 100 * (double)j->row->save_ns / 1e9 / j->m->running : 0;
+    snprintf(buf, n, "%.2f s, %.1f %%", j->m->save_last, part < 100 ? part : 100);
+    return buf;
+}
+
 void mu_page_html_job(const struct mu_page_view *v, const struct mu_page_job *j, struct mu_buf *out)
 {
     const struct mu_m_jobrow *r = j->row;
@@ -367,6 +377,7 @@ void mu_page_html_job(const struct mu_page_view *v, const struct mu_page_job *j,
     sumf(out, "sum-restarts", "Restarts", "%u", r->attempt ? r->attempt - 1 : 0);
     snprintf(text, sizeof text, "%" PRIu64, r->ckpt_plus1 - 1);
     sum(out, "sum-checkpoint", "Checkpoint", r->ckpt_plus1 ? text : "-");
+    sum(out, "sum-save", "Save holds up", saves(text, sizeof text, j));
     sum(out, "sum-time", "Time", ago(text, sizeof text, j->m ? j->m->running : (double)r->ran_ns / 1e9));
     mu_buf_puts(out, "</dl>\n");
     if (v->words) {

@@ -126,6 +126,8 @@ static void running(const struct mu_page_view *v, const struct mu_metrics_job *j
     number(out, "failures", j->failures);
     known(out, "checkpoint_step", j->ckpt_step);
     known(out, "checkpoint_age_s", j->ckpt_age);
+    number(out, "save_s", (double)j->row->save_ns / 1e9);
+    known(out, "save_last_s", j->save_last);
     number(out, "running_s", j->running);
     if (v->words)
         text(out, "reason", j->row->reason);

@@ -15,6 +15,8 @@
         Math.floor(s / 86400) + "d" + two(s / 3600 % 24) + "h";
     const number = (v) => v === null || v === undefined ? "" : String(v);
     const rate = (v) => v === null || v === undefined ? "" : v.toFixed(v < 10 ? 2 : v < 100 ? 1 : 0);
+    const save = (j) => j.save_last_s === null || j.save_last_s === undefined ? "-" : j.save_last_s.toFixed(2) + " s, " +
+        Math.min(100, j.running_s > 0 ? 100 * j.save_s / j.running_s : 0).toFixed(1) + " %";
     const clock = (t) => new Date(t * 1000).toLocaleTimeString();
 
     // --- rows: what has not changed is left alone, so that a selection stays
@@ -218,6 +220,7 @@
         put($("sum-rate"), rate(j.rate) || "-");
         put($("sum-restarts"), number(j.restarts));
         put($("sum-checkpoint"), number(j.checkpoint_step) || "-");
+        put($("sum-save"), save(j));
         put($("sum-time"), ago(j.running_s));
         if ($("reason"))
             put($("reason"), j.reason || "");

@@ -87,6 +87,7 @@ assert b.value("same") == 1
 b.open(url + "/job/1")
 b.until("document.body.dataset.updates >= 1")
 assert b.text("#sum-state") == "running" and b.text("#sum-restarts") == "1", b.text("main")
+assert b.text("#sum-save") == "-", b.text("main")
 parts = b.rows("parts")
 assert len(parts) == 1 and parts[0][0] == "0-1" and parts[0][4] == "2 of 2", parts
 b.until("document.querySelector('.chart .mark') && document.querySelector('.chart .curve')")

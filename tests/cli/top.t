@@ -20,7 +20,7 @@ run_cmd timeout 20 "$muster" top
 is "$rc:$err" "0:" "with a job"
 like "$out" "slots: 1 of [0-9]+ used.* jobs: 1 running, 1 waiting" "sums"
 like "$out" "NODE +STATE.*$here +up +[0-9]+ +1 +#" "the node"
-like "$out" $'JOB +NAME.*\n +1 +stepper +[a-z]+ +running +1 +[^ ]+ +[0-9]+ +[0-9.]+ +0 .*\n +2 +true .* queued' "the jobs, with steps a second"
+like "$out" $'JOB +NAME.* SAVE +TIME.*\n +1 +stepper +[a-z]+ +running +1 +[^ ]+ +[0-9]+ +[0-9.]+ +0 .*\n +2 +true .* queued' "the jobs, with steps a second"
 unlike "$out" $'\033' "nothing but text"
 like "$out" $'\n *AGO +EVENT +JOB +RANK +NODE +DETAIL\n.* submitted +2 .*first-step +1 ' "the newest events"
 run_cmd timeout 20 "$muster" top --json

@@ -68,9 +68,13 @@ import json
 for p in json.load(open("docs/monitoring/dashboard.json"))["panels"]:
     for t in p.get("targets", []):
         print(t["expr"].replace("$__rate_interval", "25s").replace("$job", ".*").replace("$node", ".*"))
+for family in ("operations_total", "operation_bytes_total", "saves_total", "save_seconds_total", "checkpoint_bytes_total"):
+    print("muster_job_%s > 0" % family)
 PY
 run_cmd python3 "$tmp/ask.py" queries "$tmp/queries" 45
 is "$rc" 0 "each query of the dashboard returns a series" || note "$err" "$(cat "$tmp/prometheus.log")" "$("$muster" jobs --all)"
+like "$("$muster" status 1)" 'saves +[0-9]+ held up the job for [0-9.e-]+ s, the last one for [0-9.e-]+ s' "what its saves cost is told"
+like "$("$muster" top --once -d 0.1)" 'a "name" .* [0-9]\.[0-9]{2}s ' "at a glance, too"
 run_cmd python3 "$tmp/ask.py" firing
 is "$out" "[]" "no alert fires"
 

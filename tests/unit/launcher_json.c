@@ -61,6 +61,9 @@ static void jobs(void)
                               .fail_text = why,
                               .fail_tail = {.data = tail, .len = sizeof tail},
                               .ckpt_plus1 = 8,
+                              .saves = 3,
+                              .save_ns = 1500000000,
+                              .ops = 9,
                               .log_dir = dir,
                               .lost_lines = 12,
                               .unseen_lines = 3,
@@ -91,6 +94,9 @@ static void jobs(void)
            "texts");
     TAP_OK(json_array_size(json_object_get(o, "nodes")) == 2, "nodes");
     TAP_OK(num(o, "step") == 0 && num(o, "checkpoint_step") == 7 && null(o, "restored_step"), "steps, step 0 included");
+    TAP_OK(num(o, "saves") == 3 && num(o, "operations") == 9 && json_real_value(json_object_get(o, "save_s")) == 1.5 &&
+               !null(o, "save_last_s"),
+           "what saves and operations cost");
     TAP_OK(num(o, "lost_lines") == 12 && num(o, "unseen_lines") == 3 && num(o, "unread_ranks") == 2, "lost output");
     TAP_OK(null(o, "exit_code") && null(o, "started_t") && null(o, "ended_t"), "what is not yet is null");
     TAP_OK(json_real_value(json_object_get(o, "submitted_t")) == 1700000000.5, "times are seconds");

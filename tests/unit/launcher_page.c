@@ -204,6 +204,8 @@ static void pool(void)
     hand_in(client, "t2", (struct mu_m_spec){.name = user, .user = user, .ranks = 3});
     struct mu_m_report m = {.attempt = 1, .phase = MU_PHASE_RUNNING, .keeper = 1, .seq = 1};
     m.njoined = 2, m.steps = 5, m.step = 104, m.first_step_wall = now, m.ckpt_plus1 = 101;
+    has(1, "<dd id=sum-save>-<", 1);
+    m.saves = 4, m.save_ns = MU_SEC, m.save_last_ns = 250 * MU_MS;
     report(a1, h1, 1, m);
     m.njoined = 3, m.steps = 4, m.step = 103;
     report(a2, h2, 1, m);
@@ -239,6 +241,7 @@ static void pool(void)
     has(1, "<dd id=sum-step>143<", 1);
     has(1, "<dd id=sum-rate>2.00<", 1);
     has(1, "<dd id=sum-checkpoint>100<", 1);
+    has(1, "<dd id=sum-save>0.25 s, 5.0 %<", 1);
     has(1, "id=reason", 0);
     has(9, "<", 0);
 
@@ -246,7 +249,8 @@ static void pool(void)
     TAP_OK(r && str(r, "nodes", 1, "name", "h2") && num(r, "nodes", 1, "used") == 4 && !at(r, "nodes", 0, "odd"),
            "nodes");
     TAP_OK(str(r, "running", 0, "name", "<script>\"x\"\\n\\xff") && num(r, "running", 0, "step") == 143 &&
-               num(r, "running", 0, "rate") == 2 && num(r, "running", 0, "joined") == 5,
+               num(r, "running", 0, "rate") == 2 && num(r, "running", 0, "joined") == 5 &&
+               num(r, "running", 0, "save_s") == 1 && num(r, "running", 0, "save_last_s") == 0.25,
            "what runs");
     TAP_OK(num(r, "waiting", 0, "id") == 2 && num(r, "waiting", 0, "ranks") == 3 && !at(r, "waiting", 0, "reason"),
            "what waits");
