@@ -45,6 +45,8 @@ int mu_accept_measure(struct mu_accept *, struct mu_err *);
 int mu_accept_judge(struct mu_accept *, bool measure, struct mu_err *);
 /* One round of confirmation of what is suspected. */
 int mu_accept_again(struct mu_accept *, unsigned round, struct mu_err *);
+/* Finds the hosts that it takes for the operation of `test` to be wrong or, with a floor in GB/s, slow. */
+int mu_accept_bisect(struct mu_accept *, uint32_t test, uint64_t size, double floor, struct mu_err *);
 /* Writes the reports and the manifest. last: another run to show the difference to, or NULL. json: what --json prints,
  * for free(); may be NULL. */
 int mu_accept_write(struct mu_accept *, const struct mu_accept *last, char **json, struct mu_buf *said,

@@ -223,6 +223,8 @@ int mu_accept_load(struct mu_accept *a, struct mu_err *err)
                 mu_data_group(&a->data, h, json_string_value(s)))
                 return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     }
+    if (mu_data_trends(&a->data))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     const char *baseline = json_string_value(json_object_get(a->begin, "baseline"));
     if (baseline && !a->baseline.n) {
         mu_auto_buf struct mu_buf text = {0};

@@ -134,8 +134,9 @@ static int keep(struct mu_accept *a, const char *name, const char *part, const c
     return mu_accept_note(a, line, err);
 }
 
-static int make_step(struct sight *s, const struct step *t, const char *name, unsigned launch, unsigned round,
-                     struct mu_err *err)
+/* more: arguments behind the row's own, which they replace; or NULL. */
+static int make_step(struct sight *s, const struct step *t, const char *name, char *const *more, unsigned launch,
+                     unsigned round, struct mu_err *err)
 {
     struct mu_accept *a = s->a;
     char path[PATH_MAX], part[PATH_MAX + 8], sub[100], text[64];
@@ -152,6 +153,8 @@ static int make_step(struct sight *s, const struct step *t, const char *name, un
     rc = run_options(a, t->bench, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
+    for (char *const *p = more; p && *p && !rc; p++)
+        rc = mu_strv_append(&rank, *p);
     int at_once = (int)json_integer_value(json_object_get(a->begin, "at_once"));
     snprintf(text, sizeof text, "--at-once=%d", at_once);
     if (!rc && at_once && (!strcmp(t->bench, "node") || !strcmp(t->bench, "pair")))
@@ -209,20 +212,16 @@ static int note_switches(struct mu_accept *a, struct mu_err *err)
     return json_object_size(of) ? mu_accept_note(a, json_pack("{s:s, s:O}", "kind", "switches", "of", of), err) : 0;
 }
 
-static int do_step(struct sight *s, const struct step *t, unsigned launch, unsigned round, struct mu_err *err)
+static int do_step(struct sight *s, const struct step *t, const char *name, char *const *more, unsigned launch,
+                   unsigned round, struct mu_err *err)
 {
     struct mu_accept *a = s->a;
-    char name[64];
     int rc = 0;
 
-    if (round)
-        snprintf(name, sizeof name, "again-%u.%s", round, t->bench);
-    else
-        snprintf(name, sizeof name, "%u.%s", launch, t->bench);
     s->what = t->bench;
     s->weight = t->weight;
     if (!json_object_get(a->done, name)) {
-        rc = make_step(s, t, name, launch + 100 * round, round, err);
+        rc = make_step(s, t, name, more, launch + 100 * round, round, err);
         if (!rc)
             rc = note_switches(a, err);
     }
@@ -280,6 +279,7 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
     unsigned launches = !strcmp(profile_of(a), "quick") ? 1 : LAUNCHES_STANDARD;
     double until =
         json_number_value(json_object_get(a->begin, "t")) + json_number_value(json_object_get(a->begin, "soak_s"));
+    char name[64];
     int rc = 0;
 
     for (size_t i = 0; i < MU_COUNT(steps); i++)
@@ -287,31 +287,172 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
     for (unsigned l = 0; l < (soaks(a) ? LAUNCHES_MAX : launches) && !rc; l++) {
         if (l >= launches && (double)mu_wall() / MU_SEC >= until)
             break;
-        for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++)
+        for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
+            snprintf(name, sizeof name, "%u.%s", l, steps[i].bench);
             if (of_profile(a, &steps[i]) && !(steps[i].two && a->data.nhosts == 1))
-                rc = do_step(&s, &steps[i], l, 0, err);
+                rc = do_step(&s, &steps[i], name, NULL, l, 0, err);
+        }
     }
     if (s.bar && !s.quiet)
         fputs("\r\033[K", stderr);
     return rc;
 }
 
-int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
+/* --- whom the first look suspects ----------------------------------------------------------------------------------
+ */
+
+enum { LIST_MAX = 64 << 10 }; /* of one argument */
+
+static bool is_of(const char *test, const char *bench)
 {
-    struct sight s = begin_sight(a);
+    size_t n = strlen(bench);
+
+    return !strncmp(test, bench, n) && test[n] == '.';
+}
+
+static int append_list(char ***more, struct mu_buf *b)
+{
+    int rc = b->failed ? MUSTER_ENOMEM : mu_strv_append(more, mu_buf_str(b));
+
+    mu_buf_clear(b);
+    return rc;
+}
+
+/* Only the pairs that are asked for, in the direction that is. */
+static int pairs_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+{
+    mu_auto_buf struct mu_buf list = {0};
+    bool lat = false, bw = false;
     int rc = 0;
 
+    for (unsigned i = 0; i < n && !rc; i++) {
+        if (v[i].to < 0 || !is_of(d->tests[v[i].test].name, "pair"))
+            continue;
+        bool is_bw = !strcmp(d->tests[v[i].test].name, "pair.bw");
+        bw = bw || is_bw;
+        lat = lat || !is_bw;
+        if (list.len > LIST_MAX)
+            rc = append_list(more, &list);
+        mu_buf_appendf(&list, "%s%s>%s", list.len ? "," : "--pairs=", d->hosts[v[i].from], d->hosts[v[i].to]);
+    }
+    if (!rc && list.len)
+        rc = append_list(more, &list);
+    return rc ? rc : mu_strv_append(more, lat && bw ? "--tests=lat,bw" : bw ? "--tests=bw" : "--tests=lat");
+}
+
+/* Only the groups of tests that are asked for; of all hosts, which measure side by side. */
+static int groups_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+{
+    static const char *const rows[][2] = {{"node.mem.test", "memtest"},
+                                          {"node.mem.", "mem"},
+                                          {"node.cpu.", "cpu"},
+                                          {"node.disk.", "disk"},
+                                          {"node.gpu.", "gpu"}};
+    mu_auto_buf struct mu_buf list = {0};
+    bool wanted[MU_COUNT(rows)] = {0};
+
+    for (unsigned i = 0; i < n; i++)
+        for (size_t k = 0; k < MU_COUNT(rows); k++)
+            if (!strncmp(d->tests[v[i].test].name, rows[k][0], strlen(rows[k][0]))) {
+                wanted[k] = true;
+                break;
+            }
+    for (size_t k = 0; k < MU_COUNT(rows); k++)
+        if (wanted[k])
+            mu_buf_appendf(&list, "%s%s", list.len ? "," : "--tests=", rows[k][1]);
+    return list.len ? append_list(more, &list) : 0;
+}
+
+static void op_of(const char *test, char *op, size_t n)
+{
+    snprintf(op, n, "%.*s", (int)strcspn(test + 5, "./"), test + 5); /* behind "coll." */
+}
+
+static int op_args(const char *op, uint64_t size, char ***more)
+{
+    mu_auto_buf struct mu_buf b = {0};
+
+    mu_buf_appendf(&b, "--op=%s", op);
+    int rc = append_list(more, &b);
+    mu_buf_appendf(&b, "--min=%llu", (unsigned long long)size);
+    rc = rc ? rc : append_list(more, &b);
+    mu_buf_appendf(&b, "--max=%llu", (unsigned long long)size);
+    return rc ? rc : append_list(more, &b);
+}
+
+/* The operation and size that is asked for, if it is only one. */
+static int operation_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+{
+    const struct mu_ask *first = NULL;
+    char op[80], other[80];
+
+    for (unsigned i = 0; i < n; i++) {
+        const char *test = d->tests[v[i].test].name;
+        if (!is_of(test, "coll"))
+            continue;
+        op_of(test, first ? other : op, sizeof op);
+        if (first && (first->size != v[i].size || strcmp(op, other) != 0))
+            return 0;
+        first = first ? first : &v[i];
+    }
+    return first ? op_args(op, first->size, more) : 0;
+}
+
+int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
+{
+    static const struct {
+        const char *bench;
+        int (*args)(const struct mu_data *, const struct mu_ask *, unsigned n, char ***more);
+    } rows[] = {{"node", groups_of}, {"pair", pairs_of}, {"coll", operation_of}};
+    struct sight s = begin_sight(a);
+    mu_auto_free struct mu_ask *asks = NULL;
+    unsigned n = 0;
+    int rc = mu_blame_ask(&a->blame, &a->data, round, &asks, &n);
+
+    if (rc)
+        return mu_err_set(err, rc, "out of memory");
     for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
+        const struct step *t = &steps[i];
+        char **more = NULL, name[64];
         bool wanted = false;
-        for (unsigned k = 0; k < a->blame.n && !wanted; k++) {
-            const char *test = a->data.tests[a->blame.v[k].test].name;
-            wanted = a->blame.v[k].state == MU_SUSPECTED && !strncmp(test, steps[i].bench, strlen(steps[i].bench));
-        }
-        s.all += wanted ? steps[i].weight : 0;
-        if (wanted && of_profile(a, &steps[i]))
-            rc = do_step(&s, &steps[i], 0, round, err);
+        for (unsigned k = 0; k < n && !wanted; k++)
+            wanted = is_of(a->data.tests[asks[k].test].name, t->bench);
+        if (!wanted || !of_profile(a, t))
+            continue;
+        for (size_t k = 0; k < MU_COUNT(rows) && !rc; k++)
+            if (!strcmp(rows[k].bench, t->bench))
+                rc = rows[k].args(&a->data, asks, n, &more);
+        rc = rc ? mu_err_set(err, rc, "out of memory") : 0;
+        s.all += t->weight;
+        snprintf(name, sizeof name, "again-%u.%s", round, t->bench);
+        rc = rc ? rc : do_step(&s, t, name, more, 0, round, err);
+        mu_strv_free(more);
     }
     if (s.bar && !s.quiet)
         fputs("\r\033[K", stderr);
+    return rc ? rc : mu_accept_load(a, err);
+}
+
+/* --- what pairs do not explain -------------------------------------------------------------------------------------
+ */
+
+int mu_accept_bisect(struct mu_accept *a, uint32_t test, uint64_t size, double floor, struct mu_err *err)
+{
+    struct sight s = begin_sight(a);
+    char **more = NULL, op[80], text[64];
+    int rc = 0;
+
+    for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
+        if (strcmp(steps[i].bench, "coll") != 0 || !of_profile(a, &steps[i]))
+            continue;
+        op_of(a->data.tests[test].name, op, sizeof op);
+        snprintf(text, sizeof text, "--floor=%.6g", floor);
+        rc = op_args(op, size, &more);
+        rc = rc ? rc : mu_strv_append(&more, "--bisect");
+        rc = rc || floor <= 0 ? rc : mu_strv_append(&more, text);
+        rc = rc ? mu_err_set(err, rc, "out of memory") : do_step(&s, &steps[i], "bisect.coll", more, 0, 0, err);
+        mu_strv_free(more);
+        more = NULL;
+    }
     return rc ? rc : mu_accept_load(a, err);
 }

@@ -9,7 +9,8 @@
 
 #include "runtime/base/err.h"
 
-/* line: the text, with its end; root: the same, read. Kinds run, clock, measurement, skip, progress, end. */
+/* line: the text, with its end; root: the same, read. Kinds run, clock, measurement, culprits, skip, progress, end.
+ */
 typedef void (*mu_bench_line_fn)(void *arg, const char *line, json_t *root);
 
 struct mu_bench_job {
@@ -25,7 +26,7 @@ int mu_bench_run(const struct mu_bench_job *, struct mu_err *);
 
 /* bench_show.c: tables of what was measured; trend: of its windows (trials) from the first to the last. Or JSON, schema
  * muster.bench/1. */
-void mu_bench_show(FILE *, json_t *measurements, json_t *skipped, bool trend);
-int mu_bench_show_json(FILE *, json_t *measurements, json_t *skipped, struct mu_err *);
+void mu_bench_show(FILE *, json_t *measurements, json_t *skipped, json_t *culprits, bool trend);
+int mu_bench_show_json(FILE *, json_t *measurements, json_t *skipped, json_t *culprits, struct mu_err *);
 
 #endif

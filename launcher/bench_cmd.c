@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,7 +26,9 @@ struct opts {
     /* of the ranks */
     int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing;
     uint64_t seed, small, large, memory_size, disk_size, whole, window;
-    const char *min, *max, *time, *tests, *dir;
+    const char *min, *max, *time, *tests, *dir, *floor;
+    char **pairs;
+    bool bisect;
 };
 #define AT(field) offsetof(struct opts, field)
 
@@ -81,6 +84,8 @@ static const struct mu_opt pair_rows[] = {
     {"large", 0, MU_OPT_SIZE, AT(large), "SIZE", "message that bandwidth is measured with (1M)"},
     {"rounds", 0, MU_OPT_INT, AT(rounds), "N", "rounds of the tournament (all up to 32 ranks, 5 beyond)", .min = 1,
      .max = 1000000},
+    {"tests", 0, MU_OPT_STRING, AT(tests), "NAME,...", "lat, bw (all)"},
+    {"pairs", 0, MU_OPT_STRV, AT(pairs), "FROM>TO,...", "of hosts, each in this direction (a tournament of all)"},
 };
 static const struct mu_opt fabric_rows[] = {
     COMMON_ROWS(" (one on each node)"),
@@ -112,6 +117,8 @@ static const struct mu_opt coll_rows[] = {
     {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped", "malloc, or muster_mem_alloc (private)"},
     {"place", 0, MU_OPT_CHOICE, AT(place), "usual|in|out", "result over the input, or beside it (usual)"},
     {"timing", 0, MU_OPT_CHOICE, AT(timing), "batch|start", "batches, or calls from a common start (batch)"},
+    {"bisect", 0, MU_OPT_FLAG, AT(bisect), NULL, "find the hosts with which results are wrong, or slow"},
+    {"floor", 0, MU_OPT_STRING, AT(floor), "GB/s", "bus bandwidth below which it is slow, for --bisect"},
 };
 
 /* n-th of the words "a|b|c". */
@@ -136,10 +143,14 @@ static int check_coll(const struct opts *o, struct mu_err *err)
     static const unsigned widths[] = {4, 8, 4, 8, 1, 1, 4, 8, 2, 2}; /* of DTYPES */
     uint64_t min = 8, max = 64 << 20;
     unsigned width = widths[o->dtype];
-    char dtype[32];
+    char dtype[32], op[32], *end;
 
     if (get_size("min", o->min, &min, err) || get_size("max", o->max, &max, err))
         return MUSTER_EARG;
+    if (o->floor && (!o->bisect || !(strtod(o->floor, &end) > 0) || *end))
+        return mu_err_set(err, MUSTER_EARG, "--floor: takes a number of GB/s, beside --bisect");
+    if (o->bisect && !strcmp(word(OPS, o->op, op, 32), "all"))
+        return mu_err_set(err, MUSTER_EARG, "--bisect: takes one operation; give another --op");
     if (min < width)
         return mu_err_set(err, MUSTER_EARG, "--min %s: smaller than one %s; give at least %u", o->min,
                           word(DTYPES, o->dtype, dtype, 32), width);
@@ -153,11 +164,35 @@ static int check_coll(const struct opts *o, struct mu_err *err)
     return 0;
 }
 
+static int check_names(const struct opts *o, const char *const names[], size_t n, const char *text, struct mu_err *err)
+{
+    char shown[80];
+
+    for (const char *p = o->tests; p; p = *p == ',' ? p + 1 : NULL) {
+        size_t len = strcspn(p, ",");
+        bool known = false;
+        for (size_t i = 0; i < n; i++)
+            known = known || (strlen(names[i]) == len && !strncmp(p, names[i], len));
+        if (!known)
+            return mu_err_set(err, MUSTER_EARG, "--tests %s: not all of them are tests; there are %s",
+                              mu_str_show(shown, sizeof shown, o->tests), text);
+        p += len;
+    }
+    return 0;
+}
+
 static int check_pair(const struct opts *o, struct mu_err *err)
 {
+    static const char *const names[] = {"lat", "bw"};
+
     if (o->small && (o->small < 8 || o->small > 1 << 30))
         return mu_err_set(err, MUSTER_EARG, "--small: takes 8 bytes to 1G");
-    return o->large > 1 << 30 ? mu_err_set(err, MUSTER_EARG, "--large: takes 1G at most") : 0;
+    if (o->large > 1 << 30)
+        return mu_err_set(err, MUSTER_EARG, "--large: takes 1G at most");
+    for (char **p = o->pairs; p && *p; p++)
+        if (!strchr(*p, '>'))
+            return mu_err_set(err, MUSTER_EARG, "--pairs: takes hosts as in a>b,b>c");
+    return check_names(o, names, MU_COUNT(names), "lat, bw", err);
 }
 
 static int check_large(const struct opts *o, struct mu_err *err)
@@ -177,23 +212,10 @@ static int check_soak(const struct opts *o, struct mu_err *err)
 static int check_node(const struct opts *o, struct mu_err *err)
 {
     static const char *const names[] = {"mem", "memtest", "cpu", "disk", "gpu"};
-    char shown[80];
 
-    for (const char *p = o->tests; p; p = *p == ',' ? p + 1 : NULL) {
-        size_t len = strcspn(p, ",");
-        bool known = false;
-        for (size_t i = 0; i < MU_COUNT(names); i++)
-            known = known || (strlen(names[i]) == len && !strncmp(p, names[i], len));
-        if (!known)
-            return mu_err_set(err, MUSTER_EARG,
-                              "--tests %s: not all of them are tests; there are mem, memtest, cpu, "
-                              "disk, gpu",
-                              mu_str_show(shown, sizeof shown, o->tests));
-        p += len;
-    }
     if (o->disk_size && o->disk_size < 4 << 20)
         return mu_err_set(err, MUSTER_EARG, "--disk-size: takes 4M or more");
-    return 0;
+    return check_names(o, names, MU_COUNT(names), "mem, memtest, cpu, disk, gpu", err);
 }
 
 /* To add a benchmark: its option rows, a row here; see bench/rank/rank.h for the other half. */
@@ -278,7 +300,7 @@ static int pass(const struct mu_opt *row, const struct opts *o, char ***out)
 
 struct sight {
     FILE *raw;
-    json_t *measurements, *skipped;
+    json_t *measurements, *skipped, *culprits;
     bool bar, quiet, raw_failed;
     uint64_t began, said;
     const char *name;
@@ -323,6 +345,8 @@ static void on_line(void *arg, const char *line, json_t *root)
         json_array_append(s->measurements, root);
     else if (!strcmp(kind, "skip"))
         json_array_append(s->skipped, root);
+    else if (!strcmp(kind, "culprits"))
+        json_array_append(s->culprits, root);
 }
 
 static int run(const struct bench *b, const struct opts *o, struct mu_err *err)
@@ -340,7 +364,8 @@ static int run(const struct bench *b, const struct opts *o, struct mu_err *err)
             rc = pass(&b->rows[i], o, i < RUN_ROWS ? &run : &rank);
     s.measurements = json_array();
     s.skipped = json_array();
-    if (rc || !s.measurements || !s.skipped) {
+    s.culprits = json_array();
+    if (rc || !s.measurements || !s.skipped || !s.culprits) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "%s", muster_strerror(MUSTER_ENOMEM));
         goto out;
     }
@@ -355,11 +380,11 @@ static int run(const struct bench *b, const struct opts *o, struct mu_err *err)
     if (rc < 0)
         goto out;
     rc = 0;
-    if (json_array_size(s.measurements) || json_array_size(s.skipped) || !code) {
+    if (json_array_size(s.measurements) || json_array_size(s.skipped) || json_array_size(s.culprits) || !code) {
         if (o->json)
-            rc = mu_bench_show_json(stdout, s.measurements, s.skipped, err);
+            rc = mu_bench_show_json(stdout, s.measurements, s.skipped, s.culprits, err);
         else
-            mu_bench_show(stdout, s.measurements, s.skipped, !strcmp(b->name, "soak"));
+            mu_bench_show(stdout, s.measurements, s.skipped, s.culprits, !strcmp(b->name, "soak"));
     }
     if (!rc && s.raw_failed)
         rc = mu_err_set(err, MUSTER_EIO, "--raw %s: not all could be written", o->raw);
@@ -368,6 +393,7 @@ out:
         fclose(s.raw);
     json_decref(s.measurements);
     json_decref(s.skipped);
+    json_decref(s.culprits);
     mu_strv_free(run);
     mu_strv_free(rank);
     return rc ? rc : code;

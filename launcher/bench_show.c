@@ -289,7 +289,36 @@ static void show_trend(FILE *f, json_t *list)
     mu_table_free(t);
 }
 
-void mu_bench_show(FILE *f, json_t *measurements, json_t *skipped, bool trend)
+static void show_names(struct mu_buf *b, const json_t *list)
+{
+    const json_t *s;
+    size_t i;
+    char text[80];
+
+    json_array_foreach(list, i, s) mu_buf_appendf(
+        b, "%s%s", i ? ", " : "", mu_str_show(text, sizeof text, json_is_string(s) ? json_string_value(s) : "?"));
+}
+
+/* What bisection has found. */
+static void show_culprits(FILE *f, const json_t *c)
+{
+    mu_auto_buf struct mu_buf hosts = {0}, with = {0};
+    bool wrong = json_is_true(json_object_get(c, "wrong"));
+    char size[32];
+
+    show_names(&hosts, json_object_get(c, "hosts"));
+    show_names(&with, json_object_get(c, "with"));
+    fprintf(f, "%s, %s: ", word(c, "name"),
+            mu_str_fmt_size(size, sizeof size, (uint64_t)json_integer_value(json_object_get(c, "size"))));
+    if (!hosts.len)
+        fprintf(f, "all hosts together are %s", wrong ? "right" : "fast enough");
+    else
+        fprintf(f, "%s with %s and %s", wrong ? "wrong" : "slow", mu_buf_str(&hosts),
+                with.len ? mu_buf_str(&with) : "any other");
+    fprintf(f, " (%.0f questions)\n", number(c, "asked"));
+}
+
+void mu_bench_show(FILE *f, json_t *measurements, json_t *skipped, json_t *culprits, bool trend)
 {
     size_t i;
     json_t *s;
@@ -300,6 +329,7 @@ void mu_bench_show(FILE *f, json_t *measurements, json_t *skipped, bool trend)
         show_colls(f, measurements);
         show_rest(f, measurements);
     }
+    json_array_foreach(culprits, i, s) show_culprits(f, s);
     json_array_foreach(skipped, i, s)
     {
         char a[80], b[80], c[200];
@@ -327,9 +357,10 @@ static void add_old_keys(json_t *m)
     json_object_set_new(m, "busbw_gbs", json_real(algbw(m) * factor(word(m, "op"), n)));
 }
 
-int mu_bench_show_json(FILE *f, json_t *measurements, json_t *skipped, struct mu_err *err)
+int mu_bench_show_json(FILE *f, json_t *measurements, json_t *skipped, json_t *culprits, struct mu_err *err)
 {
-    json_t *root = json_pack("{s:s,s:O,s:O}", "schema", "muster.bench/1", "tests", measurements, "skipped", skipped),
+    json_t *root = json_pack("{s:s,s:O,s:O,s:O}", "schema", "muster.bench/1", "tests", measurements, "skipped", skipped,
+                             "culprits", culprits),
            *m;
     size_t i;
 

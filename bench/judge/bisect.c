@@ -48,6 +48,23 @@ static uint32_t lessen(struct search *s, uint32_t *a, uint32_t na, const uint32_
     return na;
 }
 
+/* Two are left that fail together: perhaps it takes only one of them, and anybody. */
+static void try_alone(struct search *s, const uint32_t *hosts, uint32_t n)
+{
+    struct mu_bisect *b = s->b;
+    const uint32_t *other = NULL;
+
+    for (uint32_t i = 0; i < n && !other; i++)
+        other = hosts[i] != b->a[0] && hosts[i] != b->b[0] ? &hosts[i] : NULL;
+    if (!other)
+        return;
+    bool one = fails(s, b->a, 1, other, 1), two = fails(s, b->b, 1, other, 1);
+    if (s->rc || one == two)
+        return;
+    b->a[0] = one ? b->a[0] : b->b[0];
+    b->nb = 0;
+}
+
 int mu_bisect_run(struct mu_bisect *b, const uint32_t *hosts, uint32_t n, mu_bisect_try *try, void *arg)
 {
     mu_auto_free uint32_t *both = malloc((n + 1) * sizeof *both);
@@ -96,6 +113,8 @@ int mu_bisect_run(struct mu_bisect *b, const uint32_t *hosts, uint32_t n, mu_bis
     b->na = lessen(&s, b->a, half, b->b, b->nb);
     b->nb = lessen(&s, b->b, b->nb, b->a, b->na);
     b->na = lessen(&s, b->a, b->na, b->b, b->nb);
+    if (b->na == 1 && b->nb == 1 && !s.rc)
+        try_alone(&s, hosts, n);
     return s.rc;
 }
 

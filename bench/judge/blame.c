@@ -57,7 +57,7 @@ double mu_cell_rate(const struct mu_data *d, const struct mu_trials *s)
 
 static bool same(const struct mu_suspect *a, const struct mu_suspect *b)
 {
-    if (a->kind != b->kind || a->corrupt != b->corrupt)
+    if (a->kind != b->kind || a->corrupt != b->corrupt || a->bisected != b->bisected)
         return false;
     if (a->kind == MU_SUSPECT_RANK)
         return a->rank == b->rank;
@@ -257,6 +257,11 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
         rc = mu_blame_corrupt(&v);
         if (!rc && !b->too_few && own.effect > 0)
             rc = s->scope == MU_SCOPE_PAIR ? mu_blame_pairs(&v) : mu_blame_nodes(&v);
+    }
+    for (uint32_t i = 0; i < d->nculprits && !rc; i++) {
+        const struct mu_culprits *k = &d->culprits[i];
+        struct mu_view v = {.d = d, .c = c, .out = b, .test = k->test, .size = k->size};
+        rc = mu_blame_bisected(&v, k);
     }
     put_together(b);
     if (b->n)

@@ -20,6 +20,8 @@ struct mu_suspect {
     int32_t a, b;          /* host, -; from, to; groups; host of the rank, - */
     int32_t rank;          /* -1 */
     bool corrupt;          /* data was wrong: no question of degree, never cleared */
+    bool bisected;         /* found by trying who takes part: confirmed by that */
+    bool pair;             /* `test` is one of pairs: there `dir` says how they are measured again */
     uint32_t test;         /* where it showed most clearly */
     uint64_t size;
     double drop;  /* 0.1: a tenth less than the peers */

@@ -80,6 +80,7 @@ static bool is_control(const struct touched *t, const struct mu_blame *b, const 
  */
 
 struct asks {
+    const struct mu_data *d;
     struct mu_ask *v;
     unsigned n, cap;
     uint32_t *next; /* of each host: its first wave that is free */
@@ -88,10 +89,12 @@ struct asks {
 
 static void ask(struct asks *a, const struct mu_suspect *s, int32_t from, int32_t to)
 {
+    uint32_t test = a->d->tests[s->test].of; /* of a trend: what it is the trend of */
+
     if (from == to)
         return;
-    for (unsigned i = a->n; i-- && a->v[i].from != -1;)
-        if (a->v[i].test == s->test && a->v[i].size == s->size && a->v[i].from == from && a->v[i].to == to)
+    for (unsigned i = a->n; i--;)
+        if (a->v[i].test == test && a->v[i].size == s->size && a->v[i].from == from && a->v[i].to == to)
             return;
     if (a->n == a->cap) {
         unsigned cap = a->cap ? a->cap * 2 : 32;
@@ -106,7 +109,7 @@ static void ask(struct asks *a, const struct mu_suspect *s, int32_t from, int32_
     a->next[from] = wave + 1;
     if (to >= 0)
         a->next[to] = wave + 1;
-    a->v[a->n++] = (struct mu_ask){.test = s->test, .size = s->size, .from = from, .to = to, .wave = wave};
+    a->v[a->n++] = (struct mu_ask){.test = test, .size = s->size, .from = from, .to = to, .wave = wave};
 }
 
 static int32_t clear_one(const struct touched *t, unsigned k)
@@ -147,7 +150,7 @@ static void ask_boundary(struct asks *a, const struct mu_data *d, const struct m
 static void ask_suspect(struct asks *a, const struct touched *t, const struct mu_data *d, const struct mu_suspect *s,
                         unsigned turn)
 {
-    bool pair = s->dir != MU_DIR_NONE || s->kind == MU_SUSPECT_LINK;
+    bool pair = s->pair || s->kind == MU_SUSPECT_LINK;
 
     if (s->kind == MU_SUSPECT_BOUNDARY) {
         ask_boundary(a, d, s, turn);
@@ -173,7 +176,7 @@ static void ask_suspect(struct asks *a, const struct touched *t, const struct mu
 int mu_blame_ask(const struct mu_blame *b, const struct mu_data *d, unsigned round, struct mu_ask **out, unsigned *n)
 {
     struct touched t;
-    struct asks a = {.next = calloc(d->nhosts + 1, sizeof *a.next)};
+    struct asks a = {.d = d, .next = calloc(d->nhosts + 1, sizeof *a.next)};
     bool good = touch(&t, b, d) && a.next;
 
     for (unsigned i = 0; i < b->n && good; i++)
@@ -218,12 +221,13 @@ static double round_drop(const struct mu_blame *b, const struct mu_data *d, cons
                          const struct mu_suspect *s, enum mu_direction dir, unsigned round, struct pool *p)
 {
     bool additive = d->tests[s->test].additive;
+    uint32_t test = d->tests[s->test].of;
 
     p->nown = p->nother = 0;
     for (uint32_t i = 0; i < d->n; i++) {
         const struct mu_trials *x = &d->series[i];
         const struct mu_trials_key *k = &x->key;
-        if (k->round != round || k->test != s->test || k->size != s->size || !x->n || x->scope == MU_SCOPE_GROUP)
+        if (k->round != round || k->test != test || k->size != s->size || !x->n || x->scope == MU_SCOPE_GROUP)
             continue;
         if (shows(d, s, dir, k)) {
             /* with a partner that is suspected itself the cell says little */
@@ -272,12 +276,12 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
 {
     struct mu_blame_config own = *c;
     double sum[2] = {0};
-    bool both = s->kind == MU_SUSPECT_NODE && s->dir == MU_DIR_BOTH;
+    bool both = s->kind == MU_SUSPECT_NODE && s->pair && s->dir == MU_DIR_BOTH;
 
     own.effect = c->effects ? c->effects[s->test] : c->effect;
     s->rounds = 0;
     for (unsigned r = 1; r <= c->of && r <= MU_ROUNDS_MAX; r++) {
-        double drop = round_drop(b, d, t, s, both ? MU_DIR_OUT : s->dir, r, p);
+        double drop = round_drop(b, d, t, s, both ? MU_DIR_OUT : s->pair ? s->dir : MU_DIR_NONE, r, p);
         if (both) {
             double in = round_drop(b, d, t, s, MU_DIR_IN, r, p);
             sum[0] += drop;
@@ -301,11 +305,11 @@ int mu_blame_settle(struct mu_blame *b, const struct mu_data *d, const struct mu
 
     /* What comes out depends on the measurements alone, not on what was thought before. */
     for (unsigned i = 0; i < b->n; i++)
-        b->v[i].state = b->v[i].corrupt ? MU_CONFIRMED : MU_SUSPECTED;
+        b->v[i].state = b->v[i].corrupt || b->v[i].bisected ? MU_CONFIRMED : MU_SUSPECTED;
     bool good = touch(&t, b, d) && p.own && p.other;
 
     for (unsigned i = 0; i < b->n && good; i++)
-        if (!b->v[i].corrupt)
+        if (b->v[i].state == MU_SUSPECTED)
             settle(&b->v[i], b, d, c, &t, &p);
     touched_free(&t);
     free(p.own);

@@ -173,6 +173,7 @@ static int add_hosts(struct mu_view *v, const struct line *out, const struct lin
                                .a = (int32_t)h,
                                .b = -1,
                                .rank = -1,
+                               .pair = true,
                                .drop = drop,
                                .score = drop / SPREAD_FLOOR};
         rc = mu_blame_add(v, &s);

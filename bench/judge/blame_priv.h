@@ -39,5 +39,7 @@ int mu_blame_add(struct mu_view *, const struct mu_suspect *);
 int mu_blame_pairs(struct mu_view *);
 int mu_blame_nodes(struct mu_view *);
 int mu_blame_corrupt(struct mu_view *);
+/* What bisection has found; cells are not looked at. */
+int mu_blame_bisected(struct mu_view *, const struct mu_culprits *);
 
 #endif

@@ -79,8 +79,9 @@ struct mu_result {
     double value, threshold; /* the worst, in the test's unit */
     char unit[12];
     unsigned figures, failed;
-    char where[200]; /* the worst */
-    char why[300];   /* one line */
+    const struct mu_trials *at; /* the worst, valid as long as the measurements are; NULL: none was compared */
+    char where[200];            /* the worst */
+    char why[300];              /* one line */
 };
 
 /* baseline: may be NULL. results: one for each check. */

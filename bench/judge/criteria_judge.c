@@ -206,12 +206,13 @@ static bool threshold_of(struct on *o, const struct mu_bound *b, const struct mu
     }
 }
 
-static void worst(struct mu_result *r, const struct mu_bound *b, double v, double t)
+static void worst(struct mu_result *r, const struct mu_bound *b, const struct mu_trials *s, double v, double t)
 {
     bool less = b->op == MU_OP_LE || b->op == MU_OP_LT;
     double was = less ? r->value - r->threshold : r->threshold - r->value, is = less ? v - t : t - v;
 
-    if (r->figures == 1 || is > was) {
+    if (!r->at || is > was) {
+        r->at = s;
         r->value = v;
         r->threshold = t;
     }
@@ -246,7 +247,7 @@ static void judge_one(struct on *o, const struct mu_check *c, const struct mu_tr
         if (!threshold_of(o, &c->bounds[i], s, &t, &lack))
             continue;
         compared++;
-        worst(r, &c->bounds[i], value, t);
+        worst(r, &c->bounds[i], s, value, t);
         if (holds(c->bounds[i].op, value, t))
             continue;
         low = true;

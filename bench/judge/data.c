@@ -1,6 +1,7 @@
 #include "bench/judge/data.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,9 @@ void mu_data_free(struct mu_data *d)
         free(d->series[i].v);
     for (uint32_t i = 0; i < d->ntests; i++)
         free(d->tests[i].tail);
+    for (uint32_t i = 0; i < d->nculprits; i++)
+        free(d->culprits[i].v);
+    free(d->culprits);
     free(d->hosts);
     free(d->group);
     free(d->groups);
@@ -114,7 +118,8 @@ int mu_data_test(struct mu_data *d, const char *name, const char *unit, bool les
     if (!v)
         return MUSTER_ENOMEM;
     d->tests = v;
-    v[d->ntests] = (struct mu_test){.less = less, .additive = len > 4 && !strcmp(name + len - 4, ".lag")};
+    v[d->ntests] =
+        (struct mu_test){.less = less, .of = d->ntests, .additive = len > 4 && !strcmp(name + len - 4, ".lag")};
     if (mu_str_copy(v[d->ntests].name, sizeof v->name, name) || mu_str_copy(v[d->ntests].unit, sizeof v->unit, unit))
         return MUSTER_EARG;
     return (int)d->ntests++;
@@ -221,6 +226,44 @@ int mu_data_tail(struct mu_test *t, double sample)
         h = (h ^ (h >> 31)) % t->seen;
         if (h < MU_TAIL_MAX)
             t->tail[h] = sample;
+    }
+    return 0;
+}
+
+/* --- trends --------------------------------------------------------------------------------------------------------
+ */
+
+static double trend_of(const struct mu_trials *s, bool less)
+{
+    uint16_t n = s->n / 3;
+    struct mu_trials first = {.v = s->v, .n = n}, last = {.v = s->v + s->n - n, .n = n};
+    double a = mu_trials_median(&first), b = mu_trials_median(&last);
+
+    return a > 0 && b > 0 ? less ? a / b : b / a : NAN;
+}
+
+int mu_data_trends(struct mu_data *d)
+{
+    uint32_t n = d->n;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct mu_trials *s = &d->series[i];
+        const struct mu_test *t = &d->tests[s->key.test];
+        struct mu_trials_key k = s->key;
+        uint8_t scope = s->scope;
+        char name[sizeof t->name];
+        if (k.round || s->n < MU_TREND_MIN || scope == MU_SCOPE_GROUP || t->additive || !strcmp(t->unit, "errors") ||
+            (size_t)snprintf(name, sizeof name, "%s.trend", t->name) >= sizeof name)
+            continue;
+        double value = trend_of(s, t->less);
+        int test = mu_data_test(d, name, "ratio", false);
+        if (test < 0)
+            return test;
+        d->tests[test].of = k.test;
+        k.test = (uint32_t)test;
+        struct mu_trials *trend = mu_data_trials(d, &k, scope);
+        if (!trend || mu_data_add(trend, value) == MUSTER_ENOMEM)
+            return MUSTER_ENOMEM;
     }
     return 0;
 }

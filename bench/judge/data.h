@@ -8,7 +8,7 @@
 
 #include "runtime/base/err.h"
 
-enum { MU_TAIL_MAX = 4096 };
+enum { MU_TAIL_MAX = 4096, MU_TREND_MIN = 9 };
 enum mu_scope { MU_SCOPE_NODE, MU_SCOPE_PAIR, MU_SCOPE_GROUP };
 
 struct mu_test {
@@ -16,6 +16,8 @@ struct mu_test {
     char unit[12];
     bool less;     /* less is better */
     bool additive; /* what counts is the distance from the peers, not the ratio: shares of time */
+    /* Index of the test that this one is the trend of; its own: it is none. */
+    uint32_t of;
     /* Of all hosts and trials of the first pass: at most MU_TAIL_MAX samples, each with the same chance to be there. */
     double *tail;
     uint32_t ntail;
@@ -43,6 +45,17 @@ struct mu_trials {
     double min, max;
 };
 
+/* What bisection has found: an operation fails with these hosts and any other, or with these and those. */
+struct mu_culprits {
+    uint32_t test;
+    uint64_t size;
+    bool wrong; /* data; else it was slow */
+    double drop;
+    unsigned asked; /* questions */
+    int32_t *v;     /* nhosts of the one, then nwith of the other */
+    uint32_t nhosts, nwith;
+};
+
 struct mu_data {
     char **hosts;
     int32_t *group; /* of each host: the switch it is on, an index into groups; -1: not known */
@@ -59,6 +72,8 @@ struct mu_data {
     uint32_t nslots;
     double residual_us; /* worst of the clocks; 0: not known */
     uint64_t measurements, skipped;
+    struct mu_culprits *culprits;
+    uint32_t nculprits;
 };
 
 void mu_data_free(struct mu_data *);
@@ -76,6 +91,10 @@ double mu_trials_median(const struct mu_trials *);
 /* Reads "muster.samples/1". round: what confirms is kept apart from the first pass. A line that is cut off at the end
  * of the text is passed over; anything else that is no measurement is an error that names the line. */
 int mu_data_read(struct mu_data *, const char *name, const char *text, size_t len, uint32_t round, struct mu_err *);
+
+/* Adds, for each test of hosts and pairs that has MU_TREND_MIN trials or more, one with ".trend" behind its name: the
+ * median of the last third of them by that of the first; what lies below 1 became worse. Once, when all is read. */
+int mu_data_trends(struct mu_data *);
 
 /* Of n > 0 values, which are put in order. */
 double mu_median(double *v, uint32_t n);

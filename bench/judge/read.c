@@ -82,11 +82,13 @@ static int host_of(struct reading *r, const json_t *o, const char *key, int32_t 
     return *out < 0 ? no_memory(r) : 0;
 }
 
-/* The plain variant of a test has its name alone. */
+/* The plain variant of a test, as `muster bench` makes it where nothing else is said, has its name alone. */
 static void name_of(const json_t *o, char *buf, size_t n)
 {
-    static const char *const plain[][2] = {
-        {"dtype", "float32"}, {"memory", "private"}, {"place", "out"}, {"transport", "muster"}};
+    const char *op = text_of(o, "op");
+    const char *place = !strcmp(op, "allreduce") || !strcmp(op, "broadcast") ? "in" : "out";
+    const char *const plain[][2] = {
+        {"dtype", "float32"}, {"memory", "private"}, {"place", place}, {"transport", "muster"}};
     size_t len = (size_t)snprintf(buf, n, "%s", text_of(o, "name"));
 
     for (size_t i = 0; i < MU_COUNT(plain) && len < n; i++) {
@@ -153,6 +155,27 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     s->noisy = s->noisy || flag(o, "noisy");
     s->unsynced = s->unsynced || flag(o, "unsynced");
     return 0;
+}
+
+/* What a processor gives over all of its time: samples that were held back count, which a median would not see. */
+static int put_mean(struct reading *r, const json_t *o, struct mu_trials_key *k, const char *name, const char *unit)
+{
+    const json_t *values = json_object_get(o, "values"), *x;
+    char mean[200];
+    double sum = 0;
+    size_t i, n = 0;
+
+    if (strncmp(name, "node.cpu.", 9) != 0 || (size_t)snprintf(mean, sizeof mean, "%s.mean", name) >= 80)
+        return 0;
+    json_array_foreach(values, i, x)
+    {
+        double v = json_number_value(x);
+        if (v <= 0)
+            continue;
+        sum += 1 / v;
+        n++;
+    }
+    return n ? put(r, k, MU_SCOPE_NODE, mean, unit, false, (double)n / sum, NULL) : 0;
 }
 
 /* When each rank came to the operation, as a share of what it took. */
@@ -232,7 +255,45 @@ static int on_measurement(struct reading *r, const json_t *o)
         return rc;
     if (json_is_integer(rank) && json_integer_value(rank) >= 0 && json_integer_value(rank) < INT32_MAX)
         k.rank = (int32_t)json_integer_value(rank);
-    return put(r, &k, MU_SCOPE_NODE, name, unit, less, json_number_value(p50), o);
+    rc = put(r, &k, MU_SCOPE_NODE, name, unit, less, json_number_value(p50), o);
+    return rc ? rc : put_mean(r, o, &k, name, unit);
+}
+
+static int on_culprits(struct reading *r, const json_t *o)
+{
+    const json_t *hosts = json_object_get(o, "hosts"), *with = json_object_get(o, "with"), *x;
+    struct mu_culprits c = {.size = size_of(o),
+                            .wrong = json_is_true(json_object_get(o, "wrong")),
+                            .drop = number_of(o, "drop"),
+                            .asked = (unsigned)number_of(o, "asked"),
+                            .nhosts = (uint32_t)json_array_size(hosts),
+                            .nwith = (uint32_t)json_array_size(with)};
+    char name[160];
+    uint32_t n = 0;
+    size_t i;
+
+    if (!r->begun || !*text_of(o, "name"))
+        return bad(r, "what bisection has found, without 'name' or before the line 'run'");
+    name_of(o, name, sizeof name);
+    int test = mu_data_test(r->d, name, "us", true);
+    if (test < 0)
+        return test == MUSTER_EARG ? bad(r, "the name of a test is too long") : no_memory(r);
+    c.test = (uint32_t)test;
+    if (!(c.v = malloc((c.nhosts + c.nwith + 1) * sizeof *c.v)))
+        return no_memory(r);
+    json_array_foreach(hosts, i, x) c.v[n++] = mu_data_host(r->d, json_is_string(x) ? json_string_value(x) : "?");
+    json_array_foreach(with, i, x) c.v[n++] = mu_data_host(r->d, json_is_string(x) ? json_string_value(x) : "?");
+    struct mu_culprits *v = realloc(r->d->culprits, (r->d->nculprits + 1) * sizeof *v);
+    if (v)
+        r->d->culprits = v;
+    for (uint32_t k = 0; k < n && v; k++)
+        v = c.v[k] < 0 ? NULL : v;
+    if (!v) {
+        free(c.v);
+        return no_memory(r);
+    }
+    v[r->d->nculprits++] = c;
+    return 0;
 }
 
 static int on_line(struct reading *r, const char *text, size_t len, bool whole)
@@ -250,6 +311,8 @@ static int on_line(struct reading *r, const char *text, size_t len, bool whole)
         rc = on_run(r, o);
     else if (!strcmp(kind, "measurement"))
         rc = on_measurement(r, o);
+    else if (!strcmp(kind, "culprits"))
+        rc = on_culprits(r, o);
     else if (!strcmp(kind, "clock"))
         r->d->residual_us = fmax(r->d->residual_us, number_of(o, "residual_us"));
     else if (!strcmp(kind, "skip"))

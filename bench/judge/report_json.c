@@ -29,7 +29,7 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
                           mu_suspect_id(s, r->d, id, sizeof id), "score", s->score, "drop", s->drop, "corrupt",
                           (int)s->corrupt, "state", states[s->state], "test", r->d->tests[s->test].name, "size",
                           (json_int_t)s->size, "trials", trials(s));
-    if (s->dir)
+    if (s->dir && (s->pair || s->kind != MU_SUSPECT_NODE))
         json_object_set_new(o, "direction", json_string(mu_direction_name(s->dir)));
     if (s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK)
         json_object_set_new(o, "host", json_string(r->d->hosts[s->a]));

@@ -46,16 +46,19 @@ void mu_report_suspect(const struct mu_report *r, const struct mu_suspect *s, st
                        : s->dir == MU_DIR_BOTH    ? "that it sends and receives"
                                                   : "in its memory or processors",
                        t->name);
+    else if (t->of != s->test)
+        mu_buf_appendf(out, ": lost %.1f %% more than the others from the beginning to the end (%s)", 100 * s->drop,
+                       r->d->tests[t->of].name);
     else if (t->additive)
         mu_buf_appendf(out, ": comes %.1f %% of the operation's time later than the others (%s)", 100 * s->drop,
                        t->name);
     else
         mu_buf_appendf(out, ": %s%.1f %% %s than %s (%s)",
-                       s->kind != MU_SUSPECT_NODE ? ""
-                       : s->dir == MU_DIR_OUT     ? "sends "
-                       : s->dir == MU_DIR_IN      ? "receives "
-                       : s->dir == MU_DIR_BOTH    ? "sends and receives "
-                                                  : "",
+                       s->kind != MU_SUSPECT_NODE || !s->pair ? ""
+                       : s->dir == MU_DIR_OUT                 ? "sends "
+                       : s->dir == MU_DIR_IN                  ? "receives "
+                       : s->dir == MU_DIR_BOTH                ? "sends and receives "
+                                                              : "",
                        100 * s->drop, t->less ? "slower" : "less", "the others", t->name);
 }
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/judge/bisect.h"
+#include "bench/pairs.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/start.h"
 #include "runtime/base/clean.h"
@@ -22,6 +24,8 @@ struct opts {
     const char *op, *dtype;
     uint64_t min, max;
     int samples, memory, place, timing, planted_late;
+    bool bisect;
+    double floor;
 };
 
 struct ctx {
@@ -126,6 +130,9 @@ static const struct mu_opt table[] = {
     {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped", "malloc, or muster_mem_alloc"},
     {"place", 0, MU_OPT_CHOICE, offsetof(struct opts, place), "usual|in|out", "result over the input, or beside it"},
     {"timing", 0, MU_OPT_CHOICE, offsetof(struct opts, timing), "batch|start", "batches, or calls from a common start"},
+    {"bisect", 0, MU_OPT_FLAG, offsetof(struct opts, bisect), NULL,
+     "find the hosts with which results are wrong, or slow"},
+    {"floor", 0, MU_OPT_DOUBLE, offsetof(struct opts, floor), "GB/s", "bus bandwidth below which it is slow"},
     {"planted-late", 0, MU_OPT_INT, offsetof(struct opts, planted_late), "US", NULL,
      .max = 1000000}, /* for tests: rank 1 */
 };
@@ -341,21 +348,29 @@ static int from_start(struct ctx *c, const struct op_row *op, const struct opts 
     return rc;
 }
 
-static int measure(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l,
-                   struct mu_err *err)
+/* How much of one call's result is wrong, at all ranks together. */
+static int look(struct ctx *c, const struct op_row *op, int64_t *wrong)
 {
-    int64_t wrong;
+    int64_t here;
     int rc;
 
-    set_place(c, op, o);
     fill(c, op);
     if ((rc = op->call(c)))
         return rc;
     const char *planted = getenv("MUSTER_BENCH_CORRUPT"); /* for tests: the rank whose memory is bad */
-    if (planted && atoi(planted) == c->rank && c->count)
+    if (planted && atoi(planted) == c->room->rank && c->count)
         c->recv[0] ^= 1;
-    wrong = wrong_here(c, op);
-    if ((rc = muster_allreduce(&wrong, &l->wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm)))
+    here = wrong_here(c, op);
+    return muster_allreduce(&here, wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm);
+}
+
+static int measure(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l,
+                   struct mu_err *err)
+{
+    int rc;
+
+    set_place(c, op, o);
+    if ((rc = look(c, op, &l->wrong)))
         return rc;
     return o->timing == FROM_START ? from_start(c, op, o, l, err) : in_batches(c, op, o, bytes, l);
 }
@@ -473,6 +488,111 @@ static int one(struct ctx *c, const struct op_row *op, const struct opts *o, uin
     return rc;
 }
 
+/* --- whom it takes to be wrong or slow -------------------------------------------------------------------------------
+ */
+
+struct hunt {
+    const struct ctx *all;
+    const struct op_row *op;
+    const struct opts *o;
+    double drop; /* of the newest set that failed */
+    struct mu_err *err;
+};
+
+enum { LOOKS = 4 };
+
+/* Among the hosts of c alone. bad: whether it fails, as all of them see it. */
+static int fails(struct hunt *h, struct ctx *c, double *bad)
+{
+    size_t blocks = h->op->send_all || h->op->recv_all ? (size_t)c->size : 1;
+    mu_auto_free double *v = malloc((size_t)(h->o->samples + 6) * sizeof *v);
+    struct line l = {.v = v};
+    struct mu_stats st;
+    int rc = v ? 0 : MUSTER_ENOMEM;
+
+    c->count = h->o->min / c->width / blocks;
+    set_place(c, h->op, h->o);
+    for (int i = 0; i < LOOKS && !rc && h->o->floor <= 0; i++) {
+        rc = look(c, h->op, &l.wrong);
+        *bad = l.wrong ? 1 : *bad;
+    }
+    if (rc || h->o->floor <= 0)
+        return rc;
+    uint64_t bytes = c->count * c->width * blocks;
+    if ((rc = in_batches(c, h->op, h->o, bytes, &l)))
+        return rc;
+    mu_stats_of(l.v, l.n, &st);
+    double is = (double)bytes / st.p50 / 1e3 * mu_stats_busbw_factor(h->op->name, c->size);
+    *bad = is < h->o->floor ? 1 - is / h->o->floor : 0;
+    return 0;
+}
+
+/* All ranks ask the same questions, and hear the same answers. */
+static int try(void *arg, const uint32_t *hosts, uint32_t n)
+{
+    struct hunt *h = arg;
+    struct mu_room *r = h->all->room;
+    struct ctx c = *h->all;
+    double bad = 0;
+    int in = 0, rc = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        in = in || r->host_of[r->rank] == (int)hosts[i];
+    if ((rc = muster_comm_split(h->all->comm, in, r->rank, &c.comm)))
+        return rc;
+    c.rank = muster_rank(c.comm);
+    c.size = muster_size(c.comm);
+    if (in)
+        rc = fails(h, &c, &bad);
+    muster_comm_free(c.comm);
+    rc = rc ? rc : mu_wire_max(&bad, 1, h->err);
+    if (!rc && bad > 0)
+        h->drop = bad;
+    return rc ? rc : bad > 0;
+}
+
+static void put_hosts(struct mu_room *r, const char *key, const uint32_t *v, uint32_t n)
+{
+    mu_buf_appendf(&r->lines, ",\"%s\":[", key);
+    for (uint32_t i = 0; i < n; i++) {
+        mu_buf_puts(&r->lines, i ? "," : "");
+        mu_record_text(&r->lines, r->hosts[v[i]]);
+    }
+    mu_buf_putc(&r->lines, ']');
+}
+
+static int bisect(struct ctx *c, const struct op_row *op, const struct opts *o, struct mu_err *err)
+{
+    struct mu_room *r = c->room;
+    struct hunt h = {.all = c, .op = op, .o = o, .err = err};
+    struct mu_bisect b = {.need = o->floor > 0 ? 2 : 1, .of = o->floor > 0 ? 3 : 2};
+    mu_auto_free uint32_t *hosts = malloc((size_t)r->nhosts * sizeof *hosts);
+
+    if (!hosts)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for %d hosts", r->nhosts);
+    for (int i = 0; i < r->nhosts; i++)
+        hosts[i] = (uint32_t)i;
+    uint64_t seed = r->seed;
+    mu_pairs_shuffle(hosts, (uint32_t)r->nhosts, &seed);
+    int rc = mu_bisect_run(&b, hosts, (uint32_t)r->nhosts, try, &h);
+    bool found = !rc;
+    if (rc == MUSTER_ENOSYS) /* all together are well */
+        rc = 0;
+    if (!rc && r->rank == 0) {
+        mu_buf_appendf(
+            &r->lines,
+            "{\"kind\":\"culprits\",\"name\":\"coll.%s\",\"size\":%llu,\"wrong\":%s,\"drop\":%.4f,\"asked\":%u",
+            op->name, (unsigned long long)o->min, o->floor > 0 ? "false" : "true", found ? h.drop : 0, b.asked);
+        put_hosts(r, "hosts", b.a, found ? b.na : 0);
+        put_hosts(r, "with", b.b, found ? b.nb : 0);
+        mu_buf_puts(&r->lines, "}\n");
+        if (!o->floor && found)
+            r->wrong++;
+    }
+    mu_bisect_free(&b);
+    return rc ? rc : mu_room_flush(r, 1, err);
+}
+
 int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *err)
 {
     struct opts o = {.room = {.trials = 1, .budget = 2 * MU_SEC},
@@ -496,6 +616,12 @@ int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *er
     }
     memset(c.one, 0, o.max);
     memset(c.other, 0, o.max);
+    for (size_t i = 0; i < MU_COUNT(ops) && o.bisect; i++) {
+        if (!strcmp(o.op, ops[i].name)) {
+            rc = bisect(&c, &ops[i], &o, err);
+            goto out;
+        }
+    }
     for (uint64_t bytes = o.min; bytes <= o.max && sizes < 64; bytes *= 2)
         sizes++;
     for (size_t i = 0; i < MU_COUNT(ops); i++)

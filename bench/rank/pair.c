@@ -1,5 +1,5 @@
 /* muster bench pair: latency and bandwidth between each two ranks, each direction by itself, in rounds of disjoint
- * pairs (bench/pairs.h), over MPI's own messages. */
+ * pairs (bench/pairs.h), or between those of a list, over MPI's own messages. The last one is looked at. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,8 @@ struct opts {
     struct mu_room_opts room;
     uint64_t small, large;
     int rounds, samples;
+    const char *tests;
+    char **pairs;
 };
 
 static const struct mu_opt table[] = {
@@ -25,11 +27,14 @@ static const struct mu_opt table[] = {
      .max = 1000000},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each measurement at most", .min = 6,
      .max = 100000},
+    {"tests", 0, MU_OPT_STRING, offsetof(struct opts, tests), "NAME,...", "lat, bw"},
+    {"pairs", 0, MU_OPT_STRV, offsetof(struct opts, pairs), "FROM>TO,...", "hosts, in place of the tournament"},
 };
 
 enum { CHUNK = 32 };          /* round trips between two looks at the series */
 #define SAMPLE_NS (4 * MU_MS) /* of bandwidth: so much at a time, or one message */
 #define FAR_FROM_SURE 0.25
+enum { END = 0, LOOK = -1 }; /* in place of a number of messages */
 
 struct pair {
     struct mu_room *room;
@@ -153,13 +158,59 @@ static int ask(struct pair *p, double t, struct mu_err *err)
     return rc;
 }
 
+/* What the last message of rank `from` holds, so that no other one looks like it. Also used to count what differs, in
+ * words of 8 bytes. */
+static uint64_t fill_or_count(const struct pair *p, int from, bool count)
+{
+    uint64_t seed = p->room->seed ^ ((uint64_t)from << 32 | (uint64_t)p->room->order), wrong = 0;
+
+    for (size_t at = 0; at < p->o->large; at += sizeof seed) {
+        size_t n = p->o->large - at < sizeof seed ? p->o->large - at : sizeof seed;
+        uint64_t word = mu_pairs_random(&seed);
+        if (count)
+            wrong += memcmp(p->buf + at, &word, n) != 0;
+        else
+            memcpy(p->buf + at, &word, n);
+    }
+    return wrong;
+}
+
+static int take_last(struct pair *p, struct mu_err *err)
+{
+    uint64_t wrong = 0;
+    int rc;
+
+    memset(p->buf, 0, p->o->large);
+    if ((rc = mu_wire_post_recvs(p->buf, p->o->large, 1, &p->peer, 1, err)) ||
+        (rc = mu_wire_send(&wrong, sizeof wrong, p->peer, err)) || (rc = mu_wire_finish(err)))
+        return rc;
+    wrong = fill_or_count(p, p->peer, true);
+    return mu_wire_send(&wrong, sizeof wrong, p->peer, err);
+}
+
+static int give_last(struct pair *p, int64_t *wrong, struct mu_err *err)
+{
+    int rc, n = LOOK;
+
+    fill_or_count(p, p->room->rank, false);
+    if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(wrong, sizeof *wrong, p->peer, err)) ||
+        (rc = mu_wire_post_sends(p->buf, p->o->large, 1, &p->peer, 1, err)) || (rc = mu_wire_finish(err)))
+        return rc;
+    return mu_wire_recv(wrong, sizeof *wrong, p->peer, err);
+}
+
 static int take(struct pair *p, struct mu_err *err)
 {
     int rc, n;
 
     for (;;) {
-        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || !n)
+        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
             return rc;
+        if (n == LOOK) {
+            if ((rc = take_last(p, err)))
+                return rc;
+            continue;
+        }
         if ((rc = mu_wire_post_recvs(p->buf, p->o->large, n, &p->peer, 1, err)) ||
             (rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_finish(err)) ||
             (rc = mu_wire_send(&n, sizeof n, p->peer, err)))
@@ -171,7 +222,8 @@ static int give(struct pair *p, double t, struct mu_err *err)
 {
     enum mu_series_state state = MU_SERIES_MORE;
     struct mu_record m;
-    int rc = 0, n = 1, ready, none = 0;
+    int rc = 0, n = 1, ready, none = END;
+    int64_t wrong = 0;
 
     for (int i = 0; state == MU_SERIES_MORE; i++) {
         if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
@@ -188,31 +240,43 @@ static int give(struct pair *p, double t, struct mu_err *err)
             n = fit < 1 ? 1 : fit > 64 ? 64 : (int)fit;
         }
     }
-    if ((rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+    if ((rc = give_last(p, &wrong, err)) || (rc = mu_wire_send(&none, sizeof none, p->peer, err)))
         return rc;
     fill(&m, p, "pair.bw", "GB/s", p->room->rank, p->peer, t);
     m.more_is_better = true;
+    m.wrong = wrong;
     m.size = p->o->large;
     return add(p, &m, &p->a, err);
 }
 
-/* What of a pair happens in which phase: latency, then each direction. The lower rank leads. */
-static int play(struct pair *p, int phase, struct mu_err *err)
+static bool wanted(const struct opts *o, const char *test)
 {
-    bool first = p->room->rank < p->peer;
+    size_t len = strlen(test);
+
+    for (const char *w = o->tests; w && *w; w += strcspn(w, ","), w += *w == ',')
+        if (strcspn(w, ",") == len && !strncmp(w, test, len))
+            return true;
+    return !o->tests;
+}
+
+enum phase { LATENCY, BANDWIDTH, BACK, PHASES };
+
+/* leads: measures latency, and sends first. */
+static int play(struct pair *p, enum phase phase, bool leads, struct mu_err *err)
+{
     size_t most = (size_t)p->o->samples;
     uint64_t budget = p->o->room.budget;
     struct mu_series_rule lat = {20, most, 0.01, budget / 4}, bw = {8, most, 0.01, budget};
     double t = (double)mu_wall() / 1e9;
     int rc;
 
-    if ((rc = mu_series_begin(&p->a, phase ? &bw : &lat, err)) || (rc = mu_series_begin(&p->b, &lat, err)) ||
+    if ((rc = mu_series_begin(&p->a, phase == LATENCY ? &lat : &bw, err)) || (rc = mu_series_begin(&p->b, &lat, err)) ||
         (rc = mu_series_begin(&p->c, &lat, err)))
         goto out;
-    if (!phase)
-        rc = first ? ask(p, t, err) : echo(p, err);
+    if (phase == LATENCY)
+        rc = leads ? ask(p, t, err) : echo(p, err);
     else
-        rc = first == (phase == 1) ? give(p, t, err) : take(p, err);
+        rc = leads == (phase == BANDWIDTH) ? give(p, t, err) : take(p, err);
 out:
     mu_series_free(&p->a);
     mu_series_free(&p->b);
@@ -241,13 +305,15 @@ static int play_round(struct pair *p, const struct mu_pairs *pairs, uint32_t rou
     int at_once = p->o->room.at_once ? p->o->room.at_once : r->size;
     int turns = (r->size / 2 + at_once - 1) / at_once;
     int mine = peer == UINT32_MAX ? -1 : turn_of(pairs, round, r->rank, at_once);
-    int rc = mu_room_sync(r, err);
+    int rc = wanted(p->o, "lat") ? mu_room_sync(r, err) : 0;
 
     for (int turn = 0; turn < turns && !rc; turn++) {
-        for (int phase = 0; phase < 3 && !rc; phase++, r->order++) {
+        for (enum phase phase = LATENCY; phase < PHASES && !rc; phase++, r->order++) {
+            if (!wanted(p->o, phase == LATENCY ? "lat" : "bw"))
+                continue;
             if (mine == turn) {
                 p->peer = (int)peer;
-                rc = play(p, phase, err);
+                rc = play(p, phase, r->rank < p->peer, err);
             }
             if (!rc)
                 rc = mu_wire_rest(err);
@@ -259,30 +325,162 @@ static int play_round(struct pair *p, const struct mu_pairs *pairs, uint32_t rou
     return rc;
 }
 
-int mu_bench_pair(struct mu_room *room, int argc, char **argv, struct mu_err *err)
+/* --- a list ---------------------------------------------------------------------------------------------------------
+ */
+
+struct listed {
+    int from, to; /* ranks */
+    int wave;     /* those of one wave share no host, and measure at once */
+};
+
+struct list {
+    struct listed *v;
+    uint32_t n;
+    int waves;
+};
+
+static int rank_on(const struct mu_room *r, const char *host, size_t len)
 {
-    struct opts o = {.room = {.trials = 1, .budget = 500 * MU_MS}, .small = 8, .large = 1 << 20, .samples = 2000};
+    for (int h = 0; h < r->nhosts; h++)
+        if (strlen(r->hosts[h]) == len && !memcmp(r->hosts[h], host, len))
+            return r->leader[h];
+    return -1;
+}
+
+static int read_list(const struct mu_room *r, char *const *texts, struct list *l, struct mu_err *err)
+{
+    uint32_t most = 0;
+
+    for (char *const *t = texts; *t; t++)
+        for (const char *p = *t; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+            most++;
+    if (!(l->v = malloc((most + 1) * sizeof *l->v)))
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a list of %u pairs", most);
+    for (char *const *t = texts; *t; t++) {
+        for (const char *p = *t; *p; p += strcspn(p, ","), p += *p == ',') {
+            size_t len = strcspn(p, ","), from = strcspn(p, ">,");
+            struct listed x = {.from = rank_on(r, p, from),
+                               .to = from < len ? rank_on(r, p + from + 1, len - from - 1) : -1};
+            if (x.from < 0 || x.to < 0 || x.from == x.to)
+                return mu_err_set(err, MUSTER_EARG, "--pairs %.*s: takes two hosts of the job, FROM>TO",
+                                  (int)(len < 120 ? len : 120), p);
+            l->v[l->n++] = x;
+        }
+    }
+    return l->n ? 0 : mu_err_set(err, MUSTER_EARG, "--pairs: no pairs");
+}
+
+/* Each as early as its hosts are free, in an order that the seed draws. */
+static int make_waves(const struct mu_room *r, struct list *l, int at_once, uint64_t seed, struct mu_err *err)
+{
+    mu_auto_free uint32_t *order = malloc((l->n + 1) * sizeof *order);
+    mu_auto_free int *next = calloc((size_t)r->size, sizeof *next), *used = calloc(l->n + 1, sizeof *used);
+
+    if (!order || !next || !used)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for a list of %u pairs", l->n);
+    for (uint32_t i = 0; i < l->n; i++)
+        order[i] = i;
+    mu_pairs_shuffle(order, l->n, &seed);
+    l->waves = 0;
+    for (uint32_t i = 0; i < l->n; i++) {
+        struct listed *x = &l->v[order[i]];
+        x->wave = next[x->from] > next[x->to] ? next[x->from] : next[x->to];
+        while (at_once && used[x->wave] >= at_once)
+            x->wave++;
+        used[x->wave]++;
+        next[x->from] = next[x->to] = x->wave + 1;
+        l->waves = x->wave >= l->waves ? x->wave + 1 : l->waves;
+    }
+    return 0;
+}
+
+static int play_list(struct pair *p, const struct list *l, double *done, double step, struct mu_err *err)
+{
+    struct mu_room *r = p->room;
+    int rc = 0;
+
+    for (int wave = 0; wave < l->waves && !rc; wave++) {
+        const struct listed *mine = NULL;
+        for (uint32_t i = 0; i < l->n; i++)
+            if (l->v[i].wave == wave && (l->v[i].from == r->rank || l->v[i].to == r->rank))
+                mine = &l->v[i];
+        if (wanted(p->o, "lat"))
+            rc = mu_room_sync(r, err);
+        for (enum phase phase = LATENCY; phase < BACK && !rc; phase++, r->order++) {
+            if (!wanted(p->o, phase == LATENCY ? "lat" : "bw"))
+                continue;
+            if (mine) {
+                p->peer = mine->from == r->rank ? mine->to : mine->from;
+                rc = play(p, phase, mine->from == r->rank, err);
+            }
+            if (!rc)
+                rc = mu_wire_rest(err);
+        }
+        *done += step / l->waves;
+        if (!rc)
+            rc = mu_room_flush(r, *done, err);
+    }
+    return rc;
+}
+
+static int check(const struct opts *o, const struct mu_room *room, struct mu_err *err)
+{
+    if (room->size < 2)
+        return mu_err_set(err, MUSTER_EARG, "a pair needs two ranks; give -n 2 or more hosts");
+    if (o->small < sizeof(uint64_t) || o->large < 1 || o->small > 1 << 30 || o->large > 1 << 30)
+        return mu_err_set(err, MUSTER_EARG, "--small must be 8 bytes or more, --large 1, both 1G at most");
+    for (const char *p = o->tests; p && *p; p += strcspn(p, ","), p += *p == ',') {
+        size_t len = strcspn(p, ",");
+        if (!(len == 3 && !strncmp(p, "lat", 3)) && !(len == 2 && !strncmp(p, "bw", 2)))
+            return mu_err_set(err, MUSTER_EARG, "--tests %.*s: not a test; there are lat, bw",
+                              (int)(len < 40 ? len : 40), p);
+    }
+    return 0;
+}
+
+static int tournament(struct pair *p, uint64_t seed, double *done, double step, struct mu_err *err)
+{
     struct mu_pairs pairs;
-    double done = 0;
-    int rc = mu_room_begin(room, table, MU_COUNT(table), argc, argv, &o, &o.room, err);
+    int rc = mu_pairs_new(&pairs, (uint32_t)p->room->size, (uint32_t)p->o->rounds, seed, err);
 
     if (rc)
         return rc;
-    if (room->size < 2)
-        return mu_err_set(err, MUSTER_EARG, "a pair needs two ranks; give -n 2 or more hosts");
-    if (o.small < sizeof(uint64_t) || o.large < 1 || o.small > 1 << 30 || o.large > 1 << 30)
-        return mu_err_set(err, MUSTER_EARG, "--small must be 8 bytes or more, --large 1, both 1G at most");
-    mu_auto_free char *buf = calloc(1, o.large > o.small ? o.large : o.small);
+    for (uint32_t k = 0; k < pairs.rounds && !rc; k++)
+        rc = play_round(p, &pairs, k, done, step / pairs.rounds, err);
+    mu_pairs_free(&pairs);
+    return rc;
+}
+
+static int measure(struct mu_room *room, const struct opts *o, struct list *list, struct mu_err *err)
+{
+    mu_auto_free char *buf = calloc(1, o->large > o->small ? o->large : o->small);
+    struct pair p = {.room = room, .o = o, .buf = buf};
+    double done = 0, step = 1.0 / o->room.trials;
+    int rc = 0;
+
     if (!buf)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory for messages of %llu bytes", (unsigned long long)o.large);
-    struct pair p = {.room = room, .o = &o, .buf = buf};
-    for (p.trial = 0; p.trial < o.room.trials && !rc; p.trial++) {
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for messages of %llu bytes", (unsigned long long)o->large);
+    for (; p.trial < o->room.trials && !rc; p.trial++) {
         uint64_t seed = room->seed + (uint64_t)p.trial;
-        if ((rc = mu_pairs_new(&pairs, (uint32_t)room->size, (uint32_t)o.rounds, seed, err)))
-            return rc;
-        for (uint32_t k = 0; k < pairs.rounds && !rc; k++)
-            rc = play_round(&p, &pairs, k, &done, 1.0 / (pairs.rounds * (double)o.room.trials), err);
-        mu_pairs_free(&pairs);
+        if (!o->pairs)
+            rc = tournament(&p, seed, &done, step, err);
+        else if (!(rc = make_waves(room, list, o->room.at_once, seed, err)))
+            rc = play_list(&p, list, &done, step, err);
     }
+    return rc;
+}
+
+int mu_bench_pair(struct mu_room *room, int argc, char **argv, struct mu_err *err)
+{
+    struct opts o = {.room = {.trials = 1, .budget = 500 * MU_MS}, .small = 8, .large = 1 << 20, .samples = 2000};
+    struct list list = {0};
+    int rc = mu_room_begin(room, table, MU_COUNT(table), argc, argv, &o, &o.room, err);
+
+    rc = rc ? rc : check(&o, room, err);
+    if (!rc && o.pairs)
+        rc = read_list(room, o.pairs, &list, err);
+    rc = rc ? rc : measure(room, &o, &list, err);
+    free(list.v);
+    mu_opt_free(table, MU_COUNT(table), &o);
     return rc;
 }

@@ -8,6 +8,7 @@ make_run "$tmp/well"
 make_run "$tmp/slow" --slow n4 --seed 2
 make_run "$tmp/wrong" --wrong --seed 3
 make_run "$tmp/alone" --hosts 1 --seed 4
+make_run "$tmp/fading" --fading n6 --seed 6
 while IFS=: read -r run code want; do
     run_cmd "$muster" accept report "$tmp/$run" --json
     is "$rc:$(verdict <<<"$out")" "$code:muster.accept/1 $want" "$run"
@@ -16,7 +17,10 @@ well:0:pass
 slow:1:fail node n4 out
 wrong:5:fail rank 2 out
 alone:3:inconclusive
+fading:1:fail node n6 -
 ROWS
+run_cmd "$muster" accept report "$tmp/fading"
+like "$out" 'node n6: lost 1[45]\.[0-9] % more than the others from the beginning to the end \(node\.mem\.(copy|triad)\); measured again' "a trend is told as one"
 run_cmd "$muster" accept report "$tmp/slow" --last "$tmp/well"
 like "$out" '^verdict: fail.*node n4: sends 20\.[0-9] % less than the others \(pair\.bw\); measured again' "a person reads who and why"
 
@@ -131,6 +135,14 @@ bad 'no run has this token' --resume 20200101-000000-1
 bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
 bad '--only pear: not all are benchmarks' --only pear
+run_cmd "$muster" bench pair --tests lat,pear
+like "$rc $err" '^2 .*--tests lat,pear: not all of them are tests; there are lat, bw' "bench pair --tests"
+run_cmd "$muster" bench pair --pairs a
+like "$rc $err" '^2 .*--pairs: takes hosts as in a>b,b>c' "bench pair --pairs"
+run_cmd "$muster" bench coll --floor 3
+like "$rc $err" '^2 .*--floor: takes a number of GB/s, beside --bisect' "bench coll --floor"
+run_cmd "$muster" bench coll --bisect --op all
+like "$rc $err" '^2 .*--bisect: takes one operation' "bench coll --bisect"
 bad 'no run of muster accept' report "$tmp"
 bad 'say where it goes: -o FILE' baseline make "$tmp/well"
 run_cmd "$muster" accept criteria --profile standard

@@ -1,10 +1,12 @@
-"""A run of muster accept that is made up: accept_made.py DIR [--slow HOST] [--hosts N] [--seed S] [--criteria TEXT].
-The host sends a fifth less; links and hosts are even but for noise."""
+"""A run of muster accept that is made up: accept_made.py DIR [--slow HOST] [--fading HOST] [--hosts N] [--seed S] [--criteria TEXT].
+The slow host sends a fifth less, the fading one loses 15 % of its memory's bandwidth towards the end of many launches; links and hosts are
+even but for noise."""
 import argparse, hashlib, json, os, random, statistics
 
 ap = argparse.ArgumentParser()
 ap.add_argument("dir")
 ap.add_argument("--slow")
+ap.add_argument("--fading")
 ap.add_argument("--hosts", type=int, default=8)
 ap.add_argument("--seed", type=int, default=1)
 ap.add_argument("--wrong", action="store_true")
@@ -44,9 +46,13 @@ def pairs():
                 yield measure("pair.lat", "us", "less", "pair", 8, 2.1, 0.03, direction="both", **{"from": i, "to": j, "from_host": x, "to_host": y})
 
 
-for launch in range(3):
-    step("%d.node" % launch, 0, [measure("node.mem." + k, "GB/s", "more", "node", 1 << 28, v, rank=i, host=h)
-                                 for i, h in enumerate(hosts) for k, v in (("copy", 310), ("triad", 280))]
+def memory(fading):
+    return [measure("node.mem." + k, "GB/s", "more", "node", 1 << 28, v * (0.85 if fading and h == a.fading else 1), rank=i, host=h)
+            for i, h in enumerate(hosts) for k, v in (("copy", 310), ("triad", 280))]
+
+
+for launch in range(12 if a.fading else 3):
+    step("%d.node" % launch, 0, memory(launch >= 8)
          + [measure("node.cpu.gemm", "GFLOP/s", "more", "node", 0, 3100, rank=i, host=h) for i, h in enumerate(hosts)])
     lines = list(pairs())
     if a.wrong:
@@ -60,6 +66,8 @@ for launch in range(3):
 if a.slow:
     for r in (1, 2, 3):
         step("again-%d.pair" % r, r, list(pairs()))
+for r in (1, 2, 3) if a.fading else ():
+    step("again-%d.node" % r, r, memory(True))
 with open(a.dir + "/journal.jsonl", "w") as f:
     f.writelines(json.dumps(x) + "\n" for x in journal)
 with open(a.dir + "/criteria.txt", "w") as f:

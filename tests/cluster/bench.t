@@ -31,6 +31,18 @@ PY
 )
 is "$check" "" "all of it is in the file"
 
+run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 20ms --large 64K --tests bw --pairs 'h1>h3,h3>h2' --pairs 'h2>h1' --json
+is "$rc $(python3 -c 'import json,sys; print(*sorted("%(name)s %(from_host)s>%(to_host)s wrong %(wrong)s" % x for x in json.load(sys.stdin)["tests"] if x["scope"] == "pair"))' <<<"$out")" \
+    "0 pair.bw h1>h3 wrong 0 pair.bw h2>h1 wrong 0 pair.bw h3>h2 wrong 0" "the pairs of a list, in their directions" || note "$err"
+run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 --pairs 'h1>h9'
+like "$rc $err" '^2 .*--pairs h1>h9: takes two hosts of the job' "a host that is not there"
+
+# The memory of the rank on h2 is bad: results are wrong with it, and right without it.
+run_cmd timeout 120 "$muster" bench coll -H h1,h2,h3 --ppn 1 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 -x MUSTER_BENCH_CORRUPT=1 --min 4K --max 4K --bisect
+like "$rc $out" '^5 coll\.allreduce, 4 KiB: wrong with h2 and any other' "bisection finds whose results are wrong" || note "$out" "$err"
+run_cmd timeout 120 "$muster" bench coll -H h1,h2,h3 --ppn 1 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --min 4K --max 4K --bisect
+like "$rc $out" '^0 coll\.allreduce, 4 KiB: all hosts together are right' "and nobody where all are right" || note "$out" "$err"
+
 run_cmd timeout 120 "$muster" bench fabric -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 100ms --large 64K --raw "$raw" --json
 is "$rc" 0 "bench fabric" || note "$err"
 is "$(python3 -c 'import json,sys; print(*sorted(x["name"] + ":" + x.get("to_host", "all") for x in json.load(sys.stdin)["tests"] if x["scope"] == "group"))' <<<"$out")" \

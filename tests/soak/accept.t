@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # muster accept over eight hosts whose links are given their rates one by one: ACCEPT_SEEDS scenarios (200), from
-# ACCEPT_START (1) on, each with a host that sends, receives or does both slowly, a slow link, or nothing.
+# ACCEPT_START (1) on, each with one thing planted: a host that sends, receives or does both slowly, a slow link, one that is
+# delayed (where there is netem), a host whose processors are held back by a quota (where there are cgroups) or by stopping
+# it again and again, a rank that spoils data; or with nothing, or somebody's load for a while. ACCEPT_KINDS: only these.
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/cluster.sh"
 cluster_up 8
 ok $? "eight hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=600 MUSTER_YIELD=1
 n=8 base=240 # Mbit/s
-echo 'check pair.bw each >= 0.94*median confirm=2/3' >"$tmp/criteria"
+echo 'check pair.bw each >= 0.94*median confirm=2/3' >"$tmp/pair"
+echo 'check pair.lat each <= 1.5*median confirm=2/3' >"$tmp/lat"
+echo 'check node.cpu.* each >= 0.92*median confirm=2/3' >"$tmp/node"
 
 rate() { # FROM TO MBIT
     cluster_exec "h$1" tc class replace dev eth0 parent 1: classid "1:$((10 + $2))" htb rate "$3mbit" burst 16k cburst 16k quantum 9000
@@ -32,34 +36,93 @@ plant() {
     if [ "$1" = link ]; then rate "$2" "$3" "$4"; fi
 }
 
-right=0 kind_right=0 named=0 planted=0 healthy=0 accused=0 start=${ACCEPT_START:-1} seeds=${ACCEPT_SEEDS:-200}
+# --- processors that are held back. One host measures at a time, so that the others' ranks are idle.
+group=''
+for at in /sys/fs/cgroup/cpu /sys/fs/cgroup; do
+    if mkdir "$at/accept-$$" 2>/dev/null; then
+        if [ -e "$at/accept-$$/cpu.cfs_quota_us" ] || [ -e "$at/accept-$$/cpu.max" ]; then group=$at/accept-$$ && break; fi
+        rmdir "$at/accept-$$"
+    fi
+done
+leave_group() {
+    local status=$?
+    [ -z "$group" ] || rmdir "$group"
+    return $status
+}
+trap 'leave_group; tap_exit' EXIT
+move() { # HOST GROUP: all that runs there, and what it starts
+    local space p
+    space=$(readlink "/proc/$(cl_pid "$1")/ns/pid")
+    for p in /proc/[0-9]*; do
+        [ "$(readlink "$p/ns/pid")" != "$space" ] || echo "${p#/proc/}" >"$2/cgroup.procs"
+    done 2>/dev/null
+}
+quota() { # HOST PERCENT of all processors
+    local us=$((100000 * $(nproc) * $2 / 100))
+    if [ -e "$group/cpu.max" ]; then echo "$us 100000" >"$group/cpu.max"; else echo $us >"$group/cpu.cfs_quota_us"; fi
+    move "$1" "$group"
+}
+stutter() { # HOST PERCENT: stops it for so much of each tenth of a second
+    cluster_exec "$1" bash -c 'while :; do
+        pkill -STOP bench-rank; sleep "0.0$0"
+        pkill -CONT bench-rank; sleep "0.0$1"
+    done' "$2" $((100 - $2)) &
+    loop=$!
+}
+hog() { # HOST: somebody else's work, for a while
+    cluster_exec "$1" timeout 4 bash -c 'while :; do :; done' &
+    loop=$!
+}
+
+read -ra kinds <<<"${ACCEPT_KINDS:-none hog out in both link stop spoil ${group:+quota}}"
+if [ -z "${ACCEPT_KINDS-}" ] && cluster_can_delay; then kinds+=(delay); fi
+most=0 right=0 kind_right=0 named=0 planted=0 healthy=0 accused=0 start=${ACCEPT_START:-1} seeds=${ACCEPT_SEEDS:-200}
 for ((seed = start; seed < start + seeds; seed++)); do
     RANDOM=$seed
-    kinds=(none out in both link) drops=(10 15 20 30 50)
-    kind=${kinds[RANDOM % 5]} a=$((RANDOM % n + 1)) drop=${drops[RANDOM % 5]}
+    drops=(10 15 20 30 50)
+    kind=${kinds[RANDOM % ${#kinds[@]}]} a=$((RANDOM % n + 1)) drop=${drops[RANDOM % 5]} loop='' only=pair more=()
     b=$(((a + RANDOM % (n - 1)) % n + 1))
     plant $kind $a $b $((base * (100 - drop) / 100))
-    case $kind in link) want="link h$a>h$b -" ;; none) want= ;; *) want="node h$a $kind" ;; esac
+    want="node h$a $kind" criteria=$tmp/pair
+    case $kind in
+    link) want="link h$a>h$b -" ;;
+    none) want= ;;
+    hog) want= && hog h$a ;;
+    delay) want="node h$a both" criteria=$tmp/lat && cluster_delay h$a 3 ;;
+    spoil) want="rank $((a - 1)) out" more=(-x LD_PRELOAD="$B/tests/fault/io_shim.so" -x MUSTER_SPOIL=h$a) ;;
+    stop) want="node h$a -" only=node criteria=$tmp/node && stutter h$a $((drop < 20 ? 20 : drop)) ;;
+    quota) want="node h$a -" only=node criteria=$tmp/node && quota h$a $((drop < 20 ? 80 : 100 - drop)) ;;
+    esac
     began=$SECONDS
-    run_cmd timeout 120 "$muster" accept -H h1,h2,h3,h4,h5,h6,h7,h8 -x MUSTER_YIELD --only pair --at-once 1 --criteria "$tmp/criteria" \
+    run_cmd timeout 120 "$muster" accept -H h1,h2,h3,h4,h5,h6,h7,h8 -x MUSTER_YIELD "${more[@]}" --only $only --at-once 1 --criteria "$criteria" \
         --output "$tmp/run" --seed $seed --json -q
     got=$(python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <<<"$out" 2>&1)
-    took=$((SECONDS - began))
+    took=$((SECONDS - began)) most=$((took > most ? took : most))
+    case $kind in
+    stop | hog)
+        kill "$loop" 2>/dev/null
+        wait "$loop" 2>/dev/null
+        cluster_exec h$a pkill 'bash|timeout'
+        cluster_exec h$a pkill -CONT bench-rank
+        ;;
+    quota) move h$a "${group%/*}" ;;
+    delay) cluster_heal h$a ;;
+    esac
     rm -rf "$tmp/run"
-    if [ $kind = none ]; then
+    if [ -z "$want" ]; then
         healthy=$((healthy + 1))
         [ -z "$got" ] || accused=$((accused + 1))
     else
         planted=$((planted + 1))
         [ -z "$got" ] || named=$((named + 1))
-        [[ "$got" == *"h$a"* ]] && right=$((right + 1))
+        [[ "$got" == *"h$a"* || "$got" == "$want" ]] && right=$((right + 1))
         [ "$got" = "$want" ] && kind_right=$((kind_right + 1))
     fi
     [ "$got" = "$want" ] || note "seed $seed: planted $kind h$a h$b $drop %, got '$got' (exit $rc, $took s)" "$err"
     [ $took -le 60 ] || note "seed $seed took $took s"
     plant $kind $a $b $base
 done
-note "$planted planted: $right found, $kind_right with their kind, $named accusations; $healthy healthy ones, $accused accused"
+note "$planted planted: $right found, $kind_right with their kind, $named accusations; $healthy healthy ones, $accused accused; $most s at most"
 [ $((right * 100)) -ge $((planted * 99)) ]
 ok $? "recall from 10 % on"
 [ $((right * 100)) -ge $((named * 99)) ]

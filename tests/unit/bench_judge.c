@@ -1,5 +1,6 @@
 /* The judge: bisection, blame on few hosts, measurements read from text. Blame by the thousand: tests/judge. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bench/judge/bisect.h"
@@ -62,6 +63,8 @@ static void bisections(void)
     snprintf(none, sizeof none, "%d", MUSTER_ENOSYS);
     bisects(8, (struct planted){.v = {3}, .n = 1}, "3");
     bisects(2, (struct planted){.v = {1}, .n = 1}, "0 with 1"); /* nobody else to try it with */
+    for (uint32_t i = 0; i < 3; i++)
+        bisects(3, (struct planted){.v = {i}, .n = 1}, (const char *[]){"0", "1", "2"}[i]);
     bisects(256, (struct planted){.v = {200}, .n = 1}, "200");
     bisects(257, (struct planted){.v = {0}, .n = 1}, "0");
     bisects(8, (struct planted){.v = {1, 6}, .n = 2}, "1 with 6");
@@ -128,6 +131,130 @@ static void blames(unsigned n, bool both, bool again, const char *want)
     mu_data_free(&d);
 }
 
+/* Nine trials of a figure of hosts a to e; b's last third, and what confirms it, is a fifth less. trial 9: a round. */
+static size_t figures(char *text, size_t cap, const char *name, unsigned trial, double part)
+{
+    size_t len = 0;
+
+    for (unsigned h = 0; h < 5; h++)
+        len += (size_t)snprintf(text + len, cap - len,
+                                "{\"kind\":\"measurement\",\"name\":\"%s\",\"unit\":\"GB/s\",\"better\":\"more\","
+                                "\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"size\":0,\"p50\":%g,\"wrong\":0}\n",
+                                name, 'a' + h, h, h == 1 && trial >= 6 ? 10 * part : 10.);
+    return len;
+}
+
+static void trends(void)
+{
+    static char text[40000];
+    static const struct {
+        double part;
+        const char *want;
+    } rows[] = {{0.8, "confirmed b, node.mem.triad.trend"}, {0.995, ""}};
+    struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mu_data d = {0};
+        struct mu_blame b = {0};
+        struct mu_err err = {0};
+        char got[200] = "", id[100];
+        size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+        for (unsigned t = 0; t < 9; t++)
+            len += figures(text + len, sizeof text - len, "node.mem.triad", t, rows[i].part);
+        int rc = read_text(&d, text, 0, &err);
+        for (uint32_t r = 1; r <= 2; r++) {
+            len = (size_t)snprintf(text, sizeof text, "%s", head);
+            figures(text + len, sizeof text - len, "node.mem.triad", 9, rows[i].part);
+            rc = rc ? rc : read_text(&d, text, r, &err);
+        }
+        rc = rc ? rc : mu_data_trends(&d);
+        rc = rc ? rc : mu_blame_find(&b, &d, &c);
+        struct mu_ask *asks = NULL;
+        unsigned n = 0;
+        rc = rc ? rc : mu_blame_ask(&b, &d, 1, &asks, &n);
+        TAP_OK(!rc && !n == !rows[i].want[0] && (!n || !strcmp(d.tests[asks[0].test].name, "node.mem.triad")),
+               "what is measured again is the figure, not its trend");
+        free(asks);
+        rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+        for (unsigned k = 0; k < b.n; k++)
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%s %s, %s",
+                     b.v[k].state == MU_CONFIRMED ? "confirmed" : "not", mu_suspect_id(&b.v[k], &d, id, sizeof id),
+                     d.tests[b.v[k].test].name);
+        TAP_OK(!rc && !strcmp(got, rows[i].want), "a host that gets slower: '%s'", got);
+        mu_blame_free(&b);
+        mu_data_free(&d);
+    }
+}
+
+/* A host that is slow itself, and into which data comes slowly for that. */
+static void slow_and_slow_in(void)
+{
+    static char text[40000];
+    struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    struct mu_err err = {0};
+    int rc = 0;
+
+    for (uint32_t r = 0; r <= 2; r++) {
+        size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+        len += figures(text + len, sizeof text - len, "node.cpu.gemm", 9, 0.5);
+        for (unsigned i = 0; i < 5; i++)
+            for (unsigned k = 0; k < 5 && !r; k++)
+                if (i != k)
+                    len += (size_t)snprintf(
+                        text + len, sizeof text - len,
+                        "{\"kind\":\"measurement\",\"name\":\"pair.bw\",\"unit\":\"GB/s\",\"better\":"
+                        "\"more\",\"scope\":\"pair\",\"from_host\":\"%c\",\"to_host\":\"%c\",\"size\":8,"
+                        "\"p50\":%g,\"wrong\":0}\n",
+                        'a' + i, 'a' + k, k == 1 ? 8. : 10.);
+        rc = rc ? rc : read_text(&d, text, r, &err);
+    }
+    rc = rc ? rc : mu_blame_find(&b, &d, &c);
+    rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+    TAP_OK(!rc && b.n == 1 && b.v[0].state == MU_CONFIRMED && b.v[0].a == 1,
+           "whom one test shows as slow and another as receiving slowly is confirmed by the one that shows it best: %s",
+           b.n ? b.v[0].why : "nobody");
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
+static void culprits(void)
+{
+    static const struct {
+        const char *line, *want;
+    } rows[] = {
+        {"\"wrong\":true,\"drop\":1,\"asked\":7,\"hosts\":[\"c\"],\"with\":[]", "rank 2 corrupt"},
+        {"\"wrong\":false,\"drop\":0.3,\"asked\":7,\"hosts\":[\"c\"],\"with\":[]", "node c"},
+        {"\"wrong\":true,\"drop\":1,\"asked\":9,\"hosts\":[\"a\"],\"with\":[\"d\"]", "link a>d corrupt"},
+        {"\"wrong\":false,\"drop\":1,\"asked\":9,\"hosts\":[\"a\",\"b\"],\"with\":[\"d\",\"e\"]", "boundary s|t"},
+        {"\"wrong\":false,\"drop\":1,\"asked\":9,\"hosts\":[\"a\",\"d\"],\"with\":[\"b\",\"e\"]", ""},
+        {"\"wrong\":true,\"drop\":0,\"asked\":2,\"hosts\":[],\"with\":[]", ""},
+    };
+    struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mu_data d = {0};
+        struct mu_blame b = {0};
+        struct mu_err err = {0};
+        char text[1000], got[200] = "", id[100];
+        snprintf(text, sizeof text, "%s{\"kind\":\"culprits\",\"name\":\"coll.allreduce\",\"size\":4096,%s}\n", head,
+                 rows[i].line);
+        int rc = read_text(&d, text, 0, &err);
+        for (uint32_t h = 0; h < 5 && !rc; h++)
+            rc = mu_data_group(&d, h, h < 3 ? "s" : "t");
+        rc = rc ? rc : mu_blame_find(&b, &d, &c);
+        rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+        for (unsigned k = 0; k < b.n; k++)
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s %s%s",
+                     b.v[k].state == MU_CONFIRMED ? "" : "not ", mu_suspect_kind_name(b.v[k].kind),
+                     mu_suspect_id(&b.v[k], &d, id, sizeof id), b.v[k].corrupt ? " corrupt" : "");
+        TAP_OK(!rc && !strcmp(got, rows[i].want), "what bisection has found: '%s' %s", got, err.text);
+        mu_blame_free(&b);
+        mu_data_free(&d);
+    }
+}
+
 static void reading(void)
 {
     static const struct {
@@ -145,6 +272,8 @@ static void reading(void)
         {"{\"kind\":\"run\",\"schema\":\"muster.samples/"
          "1\"}\n\n{\"kind\":\"measurement\",\"name\":\"x\",\"unit\":\"us\",\"p50\":1}\n",
          "f:3: 'scope' is not node, pair or group"},
+        {"{\"kind\":\"culprits\",\"name\":\"coll.x\"}\n",
+         "f:1: what bisection has found, without 'name' or before the line 'run'"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct mu_data d = {0};
@@ -160,10 +289,12 @@ static void reading(void)
         text, sizeof text, "%s%s", head,
         "{\"kind\":\"clock\",\"residual_us\":0.7}\n"
         "{\"kind\":\"measurement\",\"name\":\"coll.allreduce\",\"op\":\"allreduce\",\"unit\":\"us\",\"better\":"
-        "\"less\","
+        "\"less\",\"dtype\":\"float32\",\"memory\":\"private\",\"place\":\"in\",\"transport\":\"muster\","
         "\"scope\":\"group\",\"group\":null,\"size\":1000,\"n\":9,\"p50\":10,\"ci95\":[9,11],\"wrong\":0,\"per_rank\":"
         "[{\"arrive_us\":0},{\"arrive_us\":5},{\"arrive_us\":0},{\"arrive_us\":0},{\"arrive_us\":1}]}\n");
     TAP_OK(!read_text(&d, text, 0, &err) && d.ntests == 4 && d.residual_us == 0.7, "a collective: %s", err.text);
+    TAP_OK(!strcmp(d.tests[0].name, "coll.allreduce") && !strcmp(d.tests[1].name, "coll.allreduce.busbw"),
+           "in place, as it is usually made, it has its name alone");
     struct mu_trials_key k = {.test = 1, .from = 5, .to = -1, .rank = -1, .size = 1000};
     const struct mu_trials *s = mu_data_find(&d, &k);
     TAP_OK(s && s->v[0] > 0.1599 && s->v[0] < 0.1601, "its bandwidth is that of nccl-tests");
@@ -171,6 +302,14 @@ static void reading(void)
     TAP_OK((s = mu_data_find(&d, &k)) && s->ci > 0.099 && s->ci < 0.101 && s->samples == 9, "its interval is known");
     k = (struct mu_trials_key){.test = 3, .from = 1, .to = -1, .rank = 1, .size = 1000};
     TAP_OK((s = mu_data_find(&d, &k)) && s->v[0] == 0.5, "how late each rank came is a share of what it took");
+    mu_data_free(&d);
+
+    snprintf(text, sizeof text, "%s%s", head,
+             "{\"kind\":\"measurement\",\"name\":\"node.cpu.gemm\",\"unit\":\"GFLOP/s\",\"better\":\"more\",\"scope\":"
+             "\"node\",\"host\":\"a\",\"rank\":0,\"n\":4,\"p50\":10,\"wrong\":0,\"values\":[10,10,10,5]}\n");
+    TAP_OK(!read_text(&d, text, 0, &err) && d.ntests == 2 && !strcmp(d.tests[1].name, "node.cpu.gemm.mean") &&
+               d.series[1].v[0] > 7.999 && d.series[1].v[0] < 8.001,
+           "what a processor gives over all of its time: %s", err.text);
     mu_data_free(&d);
 }
 
@@ -181,6 +320,9 @@ int main(void)
     blames(5, true, true, "confirmed b both");
     blames(5, false, false, "cleared b out"); /* not so when it is measured again */
     blames(3, false, true, "too few");
+    trends();
+    slow_and_slow_in();
+    culprits();
     reading();
     return tap_done();
 }
