@@ -74,7 +74,7 @@ hog() { # HOST: somebody else's work, for a while
     loop=$!
 }
 
-read -ra kinds <<<"${ACCEPT_KINDS:-none hog out in both link stop spoil ${group:+quota}}"
+read -ra kinds <<<"${ACCEPT_KINDS:-none hog out in both link stop spoil${group:+ quota}}"
 if [ -z "${ACCEPT_KINDS-}" ] && cluster_can_delay; then kinds+=(delay); fi
 most=0 right=0 kind_right=0 named=0 planted=0 healthy=0 accused=0 start=${ACCEPT_START:-1} seeds=${ACCEPT_SEEDS:-200}
 for ((seed = start; seed < start + seeds; seed++)); do
@@ -89,7 +89,7 @@ for ((seed = start; seed < start + seeds; seed++)); do
     none) want= ;;
     hog) want= && hog h$a ;;
     delay) want="node h$a both" criteria=$tmp/lat && cluster_delay h$a 3 ;;
-    spoil) want="rank $((a - 1)) out" more=(-x LD_PRELOAD="$B/tests/fault/io_shim.so" -x MUSTER_SPOIL=h$a) ;;
+    spoil) want="rank $((a - 1)) out" more=(-x LD_PRELOAD="$B/tests/fault/io_shim.so" -x "MUSTER_SPOIL=h$a") ;;
     stop) want="node h$a -" only=node criteria=$tmp/node && stutter h$a $((drop < 20 ? 20 : drop)) ;;
     quota) want="node h$a -" only=node criteria=$tmp/node && quota h$a $((drop < 20 ? 80 : 100 - drop)) ;;
     esac
