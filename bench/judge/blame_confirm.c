@@ -9,6 +9,7 @@
 
 #define ROUND_PART 0.6  /* of the effect: a round agrees */
 #define POOLED_PART 0.8 /* of the effect: all rounds together */
+#define SURE_PART 0.8   /* of a suspect's trials: so many must be low, not only the middle one */
 
 enum { PARTNERS = 3, CONTROLS = 4 };
 
@@ -213,9 +214,33 @@ static bool shows(const struct mu_data *d, const struct mu_suspect *s, enum mu_d
 }
 
 struct pool {
-    double *own, *other;
+    double *own, *other; /* each trial of the suspect's; of the others the median of each cell */
     uint32_t nown, nother;
 };
+
+static int cmp_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void add_own(struct pool *p, const struct mu_data *d, const struct mu_trials *x)
+{
+    const struct mu_test *t = &d->tests[x->key.test];
+
+    for (uint16_t i = 0; i < x->n; i++)
+        p->own[p->nown++] = !t->less || t->additive ? x->v[i] : x->v[i] > 0 ? 1 / x->v[i] : 0;
+}
+
+/* What the suspect reaches at best, but for a fifth of its trials: where everything is noise that is as much as others.
+ */
+static double best_of(struct pool *p, bool additive)
+{
+    qsort(p->own, p->nown, sizeof *p->own, cmp_doubles);
+    uint32_t at = (uint32_t)(SURE_PART * (p->nown - 1) + 0.5);
+    return p->own[additive ? p->nown - 1 - at : at];
+}
 
 static double round_drop(const struct mu_blame *b, const struct mu_data *d, const struct touched *t,
                          const struct mu_suspect *s, enum mu_direction dir, unsigned round, struct pool *p)
@@ -233,13 +258,13 @@ static double round_drop(const struct mu_blame *b, const struct mu_data *d, cons
             /* with a partner that is suspected itself the cell says little */
             int32_t with = dir == MU_DIR_IN ? k->from : k->to;
             if (s->kind != MU_SUSPECT_NODE || with < 0 || !t->node[with])
-                p->own[p->nown++] = mu_cell_rate(d, x);
+                add_own(p, d, x);
         } else if (is_control(t, b, d, k->from, k->to) || (s->kind == MU_SUSPECT_RANK && k->rank != s->rank))
             p->other[p->nother++] = mu_cell_rate(d, x);
     }
     if (!p->nown || !p->nother)
         return -1;
-    double own = mu_median(p->own, p->nown), other = mu_median(p->other, p->nother);
+    double own = best_of(p, additive), other = mu_median(p->other, p->nother);
     return additive ? own - other : other > 0 ? 1 - own / other : 0;
 }
 
@@ -300,7 +325,10 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
 
 int mu_blame_settle(struct mu_blame *b, const struct mu_data *d, const struct mu_blame_config *c)
 {
-    struct pool p = {.own = malloc((d->n + 1) * sizeof(double)), .other = malloc((d->n + 1) * sizeof(double))};
+    size_t trials = 1;
+    for (uint32_t i = 0; i < d->n; i++)
+        trials += d->series[i].n;
+    struct pool p = {.own = malloc(trials * sizeof(double)), .other = malloc((d->n + 1) * sizeof(double))};
     struct touched t;
 
     /* What comes out depends on the measurements alone, not on what was thought before. */

@@ -10,10 +10,10 @@ cat >"$tmp/criteria" <<'ROWS'
 check pair.bw each >= 0.5*median confirm=2/3
 check node.mem.triad each >= 0.001 GB/s optional
 ROWS
-accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --at-once 1 --criteria "$tmp/criteria" --json "$@"; }
+accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --criteria "$tmp/criteria" --json "$@"; }
 suspects() { python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <<<"$1"; }
 
-accept --only node,pair,coll --output "$tmp/well"
+accept --only pair,coll --at-once 1 --output "$tmp/well"
 is "$rc" 0 "well hosts pass" || note "$out" "$err"
 is "$(suspects "$out")" "" "and nobody is accused"
 (cd "$tmp/well" && sha256sum --quiet -c MANIFEST.sha256)
@@ -21,9 +21,9 @@ ok $? "the manifest holds"
 
 # The memory of h3 is bad: what it sends is wrong. Pairs show it, and where only collectives are made, halves of the hosts.
 spoil=(-x LD_PRELOAD="$B/tests/fault/io_shim.so" -x MUSTER_SPOIL=h3 -x MUSTER_TRANSPORT=mpi)
-accept "${spoil[@]}" --only pair --output "$tmp/spoilt"
+accept "${spoil[@]}" --only pair --at-once 1 --output "$tmp/spoilt"
 is "$rc $(suspects "$out")" "5 rank 2 out" "a rank whose data is wrong is named" || note "$out" "$err"
-accept "${spoil[@]}" --only coll --output "$tmp/halves"
+accept "${spoil[@]}" --only node,coll --output "$tmp/halves"
 is "$rc $(suspects "$out")" "5 rank 2 -" "and found by bisection where there are no pairs" || note "$out" "$err"
 
 cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400ms

@@ -59,7 +59,12 @@ move() { # HOST GROUP: all that runs there, and what it starts
 }
 quota() { # HOST PERCENT of all processors
     local us=$((100000 * $(nproc) * $2 / 100))
-    if [ -e "$group/cpu.max" ]; then echo "$us 100000" >"$group/cpu.max"; else echo $us >"$group/cpu.cfs_quota_us"; fi
+    # What other work the machine has must not starve the host.
+    if [ -e "$group/cpu.max" ]; then
+        echo "$us 100000" >"$group/cpu.max" && echo 800 >"$group/cpu.weight"
+    else
+        echo $us >"$group/cpu.cfs_quota_us" && echo 8192 >"$group/cpu.shares"
+    fi
     move "$1" "$group"
 }
 stutter() { # HOST PERCENT: stops it for so much of each tenth of a second

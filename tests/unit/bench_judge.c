@@ -219,6 +219,33 @@ static void slow_and_slow_in(void)
     mu_data_free(&d);
 }
 
+/* Where all is noise the middle trial is low in every other round: no reason to accuse. */
+static void noise(void)
+{
+    static const double rounds[][3] = {{0.8, 0.8, 0.8}, {0.2, 0.8, 1.2}, {0.79, 0.8, 0.81}};
+    static char text[40000];
+    struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
+
+    for (unsigned noisy = 0; noisy < 2; noisy++) {
+        struct mu_data d = {0};
+        struct mu_blame b = {0};
+        struct mu_err err = {0};
+        int rc = 0;
+        for (uint32_t r = 0; r <= 3; r++) {
+            size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+            for (unsigned t = 0; t < 3; t++)
+                len += figures(text + len, sizeof text - len, "node.cpu.gemm", 9, rounds[!r ? 0 : noisy ? 1 : 2][t]);
+            rc = rc ? rc : read_text(&d, text, r, &err);
+        }
+        rc = rc ? rc : mu_blame_find(&b, &d, &c);
+        rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+        TAP_OK(!rc && b.n == 1 && b.v[0].state == (noisy ? MU_CLEARED : MU_CONFIRMED), "trials that %s: %s",
+               noisy ? "are low only in the middle" : "are all low", b.n ? b.v[0].why : "nobody");
+        mu_blame_free(&b);
+        mu_data_free(&d);
+    }
+}
+
 static void culprits(void)
 {
     static const struct {
@@ -322,6 +349,7 @@ int main(void)
     blames(3, false, true, "too few");
     trends();
     slow_and_slow_in();
+    noise();
     culprits();
     reading();
     return tap_done();
