@@ -2,6 +2,7 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/copy.h"
 #include "runtime/base/futex.h"
 #include "runtime/ckpt/put.h"
 
@@ -280,7 +281,7 @@ static void copy_to(const struct mu_ckpt_writer *w, unsigned char *image)
         for (size_t k = b->first; k < b->first + b->n; k++) {
             const struct mu_ckpt_extent *e = &w->plan.extents[k];
 
-            memcpy(image + e->file, data + e->at, e->bytes);
+            mu_copy(image + e->file, data + e->at, e->bytes);
         }
     }
 }
