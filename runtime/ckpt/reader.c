@@ -1,6 +1,7 @@
 #include "runtime/ckpt/reader.h"
 
 #include "runtime/base/clean.h"
+#include "runtime/base/copy.h"
 #include "runtime/base/crc32c.h"
 #include "runtime/ckpt/box.h"
 
@@ -17,7 +18,8 @@ struct part {
     bool checked; /* the superblock is this generation's */
     /* in memory instead of a file */
     const unsigned char *image;
-    bool summed; /* the CRCs of its extents are known */
+    bool summed;  /* the CRCs of its extents are known */
+    bool partial; /* nothing but replicated tensors */
 };
 
 struct load {
@@ -92,7 +94,7 @@ static int read_held(struct load *l, const struct piece *x, unsigned char *to, c
                           "rank %u's copy in memory is damaged at byte %" PRIu64 " (tensor \"%.100s\")", x->rank,
                           x->e.file, name);
     if (!l->look)
-        memcpy(to, p->image + x->e.file, x->e.bytes);
+        mu_copy(to, p->image + x->e.file, x->e.bytes);
     return 0;
 }
 
@@ -137,7 +139,7 @@ static int copy_run(void *arg, uint64_t src, uint64_t dst, uint64_t n)
                 return rc;
             s->load->loaded = s->load->look ? x : s->load->loaded;
         } else if (s->load->parts[x->rank].image && s->load->trust) {
-            memcpy(s->dst + at, s->load->parts[x->rank].image + x->e.file + (from - x->e.at), take);
+            mu_copy(s->dst + at, s->load->parts[x->rank].image + x->e.file + (from - x->e.at), take);
         } else {
             if (s->load->loaded != x) {
                 s->load->loaded = NULL;
@@ -262,6 +264,11 @@ static int load_tensor(struct load *l, size_t index, const struct mu_ckpt_tensor
         }
         if (!missing.n || !mu_ckpt_box_meet(&b->shape.box, &t->shape.box, t->shape.ndim, &part))
             continue;
+        if (l->parts[r].partial) {
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "tensor \"%.100s\": rank %u's part is in another node's memory alone",
+                            t->name, r);
+            break;
+        }
         n = 0;
         if ((rc = add_pieces(&pieces, &n, m, b, err)))
             break;
@@ -374,8 +381,11 @@ static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tens
     if (!(l.parts = calloc(h->id.world, sizeof *l.parts)))
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to read a checkpoint of %u ranks", h->id.world);
     for (uint32_t r = 0; r < h->id.world; r++)
-        l.parts[r] =
-            (struct part){.man = h->parts[r].man, .fd = -1, .image = h->parts[r].image, .summed = h->parts[r].summed};
+        l.parts[r] = (struct part){.man = h->parts[r].man,
+                                   .fd = -1,
+                                   .image = h->parts[r].image,
+                                   .summed = h->parts[r].summed,
+                                   .partial = h->parts[r].partial};
     for (size_t i = 0; !rc && i < tensors->n; i++)
         rc = load_tensor(&l, i, &tensors->v[i], look ? NULL : tensors->v[i].data, err);
     free(l.parts);
@@ -411,7 +421,7 @@ void mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *l, const struct mu_ckpt_t
         const struct mu_ckpt_tensor *t = &tensors->v[i];
 
         if (t->shape.bytes)
-            memcpy(t->data, l->mem + at, t->shape.bytes);
+            mu_copy(t->data, l->mem + at, t->shape.bytes);
         at += place_up(t->shape.bytes);
     }
 }

@@ -19,16 +19,18 @@ int mu_ckpt_load(const char *dir, uint64_t generation, const struct mu_ckpt_tens
 void mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *, const struct mu_ckpt_tensors *);
 void mu_ckpt_loaded_free(struct mu_ckpt_loaded *);
 
-/* The same from memory: all parts of a save, mapped. What a rank does not need of another's may be missing from its
- * image. Verify touches nothing; apply, into the tensors, follows a verify that went well. */
+/* The same from memory: all parts of a save, mapped. Of another node's
+ * parts there are the replicated tensors alone. Verify touches nothing; apply, into the tensors, follows a verify that
+ * went well. */
 struct mu_ckpt_held {
     struct mu_ckpt_id id;
     struct mu_ckpt_held_part {
         struct mu_ckpt_manifest man;
         unsigned char *image; /* the segment; munmap */
         uint64_t bytes;
-        bool summed; /* the manifest has CRCs */
-    } * parts;       /* id.world of them */
+        bool summed;  /* the manifest has CRCs */
+        bool partial; /* another node's: there is nothing in it but what its replicated tensors need */
+    } * parts;        /* id.world of them */
 };
 int mu_ckpt_held_verify(const struct mu_ckpt_held *, const struct mu_ckpt_tensors *, struct mu_err *);
 int mu_ckpt_held_apply(const struct mu_ckpt_held *, const struct mu_ckpt_tensors *, struct mu_err *);

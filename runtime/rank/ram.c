@@ -6,8 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SAVES 16u        /* of one node that are looked at */
-#define CHUNK (4u << 20) /* of one broadcast */
+#define SAVES 16u          /* of one node that are looked at */
+#define CHUNK (4u << 20)   /* of one broadcast */
+#define SLICES (64u << 20) /* of all ranks' manifests, at a time */
 #define NOBODY INT32_MAX
 
 static atomic_flag taken = ATOMIC_FLAG_INIT;
@@ -106,9 +107,9 @@ int mu_rank_ram_list(const struct mu_rank_ram *r, struct mu_rank_save **list, si
 
 /* --- one save ----------------------------------------------------------------------------------------------------- */
 
-/* A part on its way from node to node: length, flag, manifest, CRCs. */
+/* A part's manifest on its way from node to node; its bytes follow. */
 struct parcel {
-    uint64_t bytes, segment;
+    uint64_t rank, bytes, summed;
 };
 struct fetch {
     const struct mu_rank_ram *ram;
@@ -140,44 +141,121 @@ static int map_part(struct fetch *f, uint32_t rank, struct mu_err *err)
     if (rc)
         return rc;
     p->bytes = bytes;
+    if (f->me == (int)rank) /* all of it is read: at once it costs less */
+        madvise(p->image, bytes, MADV_POPULATE_READ);
     return mu_arena_manifest(c, p->image, &p->man, &p->summed, err);
 }
 
-/* The manifest with its CRCs crosses as the file that a generation has. */
-static int exchange_manifest(struct fetch *f, uint32_t rank, struct mu_err *err)
+/* The manifests of the parts that this rank is the holder of, with their CRCs, as a generation has them. */
+static int pack(const struct fetch *f, unsigned char **out, uint64_t *n, struct mu_err *err)
 {
-    struct mu_ckpt_held_part *p = &f->held->parts[rank];
-    bool here = f->cell[rank] != NULL;
-    mu_auto_free unsigned char *buf = NULL;
-    struct parcel x = {0};
-    int rc = 0, got;
+    mu_auto_free unsigned char *all = NULL;
+    uint64_t at = 0;
 
-    if (f->holder[rank] == f->me) {
-        rc = mu_ckpt_manifest_encode(&p->man, &buf, err);
-        x = (struct parcel){.bytes = rc ? 0 : p->man.bytes, .segment = p->summed};
+    for (uint32_t r = 0; r < f->held->id.world; r++) {
+        struct mu_ckpt_held_part *p = &f->held->parts[r];
+        mu_auto_free unsigned char *buf = NULL;
+        struct parcel x = {.rank = r, .summed = p->summed};
+        unsigned char *grown;
+        int rc;
+
+        if (f->holder[r] != f->me)
+            continue;
+        if ((rc = mu_ckpt_manifest_encode(&p->man, &buf, err)))
+            return rc;
+        x.bytes = p->man.bytes;
+        if (!(grown = realloc(all, at + sizeof x + x.bytes)))
+            return mu_err_set(err, MUSTER_ENOMEM, "no memory for rank %u's manifest", r);
+        all = grown;
+        memcpy(all + at, &x, sizeof x);
+        memcpy(all + at + sizeof x, buf, x.bytes);
+        at += sizeof x + x.bytes;
     }
-    if ((got = muster_broadcast(&x, sizeof x, MUSTER_UINT8, f->holder[rank], f->ram->comm)))
-        return mu_err_set(err, got, "%s", muster_last_error());
-    if (!rc && f->holder[rank] != f->me && (!x.bytes || x.bytes > MU_CKPT_MANIFEST_MAX || !(buf = malloc(x.bytes))))
-        rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for rank %u's manifest", rank);
+    *out = MU_STEAL(all, NULL);
+    *n = at;
+    return 0;
+}
+
+static int unpack_one(struct fetch *f, int from, const struct parcel *x, const unsigned char *buf, struct mu_err *err)
+{
+    struct mu_ckpt_held_part *p = &f->held->parts[x->rank];
+    void *map;
+    int rc;
+
+    if (f->cell[x->rank] || f->holder[x->rank] != from || p->image)
+        return 0;
+    if ((rc = mu_ckpt_manifest_decode(buf, x->bytes, &p->man, err)))
+        return rc;
+    p->summed = x->summed;
+    p->partial = true;
+    /* filled where it is needed; the rest takes no memory */
+    map = mmap(NULL, p->man.segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return mu_err_errno(err, MUSTER_ENOMEM, "map %" PRIu64 " bytes", p->man.segment);
+    p->image = map;
+    p->bytes = p->man.segment;
+    return 0;
+}
+
+static int unpack(struct fetch *f, int from, const unsigned char *buf, uint64_t n, struct mu_err *err)
+{
+    int rc = 0;
+
+    for (uint64_t at = 0; !rc && at < n;) {
+        struct parcel x;
+
+        if (n - at < sizeof x)
+            return mu_err_set(err, MUSTER_ECORRUPT, "what rank %d has sent of its manifests makes no sense", from);
+        memcpy(&x, buf + at, sizeof x);
+        at += sizeof x;
+        if (x.rank >= f->held->id.world || x.bytes > n - at)
+            return mu_err_set(err, MUSTER_ECORRUPT, "what rank %d has sent of its manifests makes no sense", from);
+        rc = unpack_one(f, from, &x, buf + at, err);
+        at += x.bytes;
+    }
+    return rc;
+}
+
+/* All get what each rank has packed: in slices, so that no more than SLICES of it is in memory twice. */
+static int exchange_manifests(struct fetch *f, struct mu_err *err)
+{
+    size_t size = (size_t)muster_size(f->ram->comm);
+    mu_auto_free uint64_t *lens = calloc(size, sizeof *lens), *at = calloc(size, sizeof *at);
+    mu_auto_free unsigned char *mine = NULL, *send = NULL, *recv = NULL, *all = NULL;
+    uint64_t n = 0, most = 0, sum = 0, slice;
+    int got, rc = lens && at ? pack(f, &mine, &n, err) : mu_err_set(err, MUSTER_ENOMEM, "no memory for manifests");
+
     if ((got = together(f, rc, err)))
         return got;
-    if ((got = muster_broadcast(buf, x.bytes, MUSTER_UINT8, f->holder[rank], f->ram->comm)))
+    if ((got = muster_allgather(&n, lens, sizeof n, MUSTER_UINT8, f->ram->comm)))
         return mu_err_set(err, got, "%s", muster_last_error());
-    if (!here) {
-        rc = mu_ckpt_manifest_decode(buf, x.bytes, &p->man, err);
-        p->summed = x.segment;
+    for (size_t r = 0; r < size; r++) {
+        at[r] = sum;
+        sum += lens[r];
+        most = lens[r] > most ? lens[r] : most;
     }
-    if (!rc && !here) { /* filled where it is needed; the rest takes no memory */
-        void *map =
-            mmap(NULL, p->man.segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-        if (map == MAP_FAILED)
-            rc = mu_err_errno(err, MUSTER_ENOMEM, "map %" PRIu64 " bytes", p->man.segment);
-        else
-            p->image = map;
-        p->bytes = p->man.segment;
+    slice = SLICES / size > MU_CKPT_PAGE ? SLICES / size : MU_CKPT_PAGE;
+    slice = slice < most ? slice : most;
+    send = calloc(1, slice);
+    recv = malloc(size * slice);
+    all = malloc(sum);
+    rc = !most || (send && recv && all) ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for manifests");
+    if ((got = together(f, rc, err)))
+        return got;
+    for (uint64_t from = 0; from < most; from += slice) {
+        if (from < n)
+            memcpy(send, mine + from, n - from < slice ? n - from : slice);
+        if ((got = muster_allgather(send, recv, slice, MUSTER_UINT8, f->ram->comm)))
+            return mu_err_set(err, got, "%s", muster_last_error());
+        for (size_t r = 0; r < size; r++)
+            if (from < lens[r])
+                memcpy(all + at[r] + from, recv + r * slice, lens[r] - from < slice ? lens[r] - from : slice);
     }
+    for (size_t r = 0; !rc && r < size; r++)
+        rc = unpack(f, (int)r, all + at[r], lens[r], err);
+    for (uint32_t r = 0; !rc && r < f->held->id.world; r++)
+        if (!f->held->parts[r].image)
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "nobody has sent rank %u's manifest", r);
     return together(f, rc, err);
 }
 
@@ -216,16 +294,18 @@ static int exchange_data(struct fetch *f, uint32_t rank, struct mu_err *err)
 static int fetch(struct fetch *f, struct mu_err *err)
 {
     uint32_t world = f->held->id.world, lacks = world;
-    int32_t *mine = f->holder + world, all_here = 1, everywhere;
+    int32_t *mine = f->holder + world + 1;
     int rc = 0, got;
+    bool everywhere;
 
+    mine[world] = 1; /* all of them are here */
     for (uint32_t r = 0; r < world; r++) {
         mine[r] = f->cell[r] ? f->me : NOBODY;
-        all_here &= f->cell[r] != NULL;
+        mine[world] &= f->cell[r] != NULL;
     }
-    if ((got = muster_allreduce(mine, f->holder, world, MUSTER_INT32, MUSTER_MIN, f->ram->comm)) ||
-        (got = muster_allreduce(&all_here, &everywhere, 1, MUSTER_INT32, MUSTER_MIN, f->ram->comm)))
+    if ((got = muster_allreduce(mine, f->holder, world + 1, MUSTER_INT32, MUSTER_MIN, f->ram->comm)))
         return mu_err_set(err, got, "%s", muster_last_error());
+    everywhere = f->holder[world];
     for (uint32_t r = world; r-- > 0;)
         lacks = f->holder[r] == NOBODY ? r : lacks;
     if (lacks < world)
@@ -237,8 +317,10 @@ static int fetch(struct fetch *f, struct mu_err *err)
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to exchange parts");
     if ((got = together(f, rc, err)) || everywhere)
         return got;
+    if ((got = exchange_manifests(f, err)))
+        return got;
     for (uint32_t r = 0; r < world; r++)
-        if ((got = exchange_manifest(f, r, err)) || (got = exchange_data(f, r, err)))
+        if ((got = exchange_data(f, r, err)))
             return got;
     return 0;
 }
@@ -247,7 +329,7 @@ int mu_rank_ram_load(const struct mu_rank_ram *r, const struct mu_ckpt_id *id, c
                      struct mu_ckpt_held *out, struct mu_err *err)
 {
     mu_auto_free struct mu_arena_cell **cells = calloc(id->world, sizeof(struct mu_arena_cell *));
-    mu_auto_free int32_t *holder = calloc(2 * (size_t)id->world, sizeof *holder);
+    mu_auto_free int32_t *holder = calloc(2 * ((size_t)id->world + 1), sizeof *holder);
     struct mu_ckpt_held held = {.id = *id, .parts = calloc(id->world, sizeof *held.parts)};
     struct fetch f = {.ram = r, .held = &held, .me = muster_rank(r->comm), .holder = holder, .cell = cells};
     uint32_t at = 0;
