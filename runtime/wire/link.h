@@ -38,6 +38,9 @@ int mu_link_send_msg(struct mu_link *, enum mu_msg_type, const void *body);
 int mu_link_send_tail(struct mu_link *, enum mu_msg_type, const void *body, const void *tail, size_t n);
 /* Bytes queued and not yet written. */
 size_t mu_link_pending(const struct mu_link *);
+/* It carries little but large frames. Fields of bytes in messages that come lie in the frame from now on: they end with
+ * the callback. */
+void mu_link_bulk(struct mu_link *);
 /* Stops and resumes reading, for back-pressure; no message is delivered while it is paused. */
 void mu_link_pause(struct mu_link *, bool on);
 /* For the log: "client 12 (pid 4711)". Cut to 47 bytes. */

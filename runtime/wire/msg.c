@@ -295,7 +295,8 @@ static int get_strv(char ***out, const uint8_t *p, size_t n)
     return 0;
 }
 
-static int get_field(void *at, enum kind kind, const uint8_t *p, uint32_t n)
+/* lend: bytes stay where they are. */
+static int get_field(void *at, enum kind kind, const uint8_t *p, uint32_t n, bool lend)
 {
     switch (kind) {
     case K_u32:
@@ -324,10 +325,11 @@ static int get_field(void *at, enum kind kind, const uint8_t *p, uint32_t n)
         struct mu_bytes *v = at;
         if (v->data)
             return MUSTER_ECORRUPT;
-        v->data = malloc(n ? n : 1);
+        v->data = lend ? (uint8_t *)(uintptr_t)p : malloc(n ? n : 1);
         if (!v->data)
             return MUSTER_ENOMEM;
-        memcpy(v->data, p, n);
+        if (!lend)
+            memcpy(v->data, p, n);
         v->len = n;
         return 0;
     }
@@ -349,7 +351,7 @@ static int get_field(void *at, enum kind kind, const uint8_t *p, uint32_t n)
     return MUSTER_ECORRUPT;
 }
 
-static void free_body(const struct row *row, void *body)
+static void free_body(const struct row *row, void *body, bool lent)
 {
     for (unsigned i = 0; i < row->nfields; i++) {
         void *at = (char *)body + row->fields[i].offset;
@@ -358,7 +360,8 @@ static void free_body(const struct row *row, void *body)
             free(*(char **)at);
             break;
         case K_bytes:
-            free(((struct mu_bytes *)at)->data);
+            if (!lent)
+                free(((struct mu_bytes *)at)->data);
             break;
         case K_strv:
             mu_strv_free(*(char ***)at);
@@ -376,7 +379,7 @@ static void free_body(const struct row *row, void *body)
 }
 
 /* p: type word and fields, n bytes. body: zeroed. */
-static int decode_body(const struct row *row, const uint8_t *p, size_t n, void *body, struct mu_err *err)
+static int decode_body(const struct row *row, const uint8_t *p, size_t n, void *body, bool lend, struct mu_err *err)
 {
     memset(body, 0, row->size);
     for (size_t at = 2; at < n;) {
@@ -389,9 +392,9 @@ static int decode_body(const struct row *row, const uint8_t *p, size_t n, void *
             goto corrupt;
         if (number >= 1 && number <= row->nfields) {
             const struct field *f = &row->fields[number - 1];
-            int rc = get_field((char *)body + f->offset, f->kind, p + at, (uint32_t)len);
+            int rc = get_field((char *)body + f->offset, f->kind, p + at, (uint32_t)len, lend);
             if (rc) {
-                free_body(row, body);
+                free_body(row, body, lend);
                 return mu_err_set(err, rc, "message %s: field %u: %s", row->name, number, muster_strerror(rc));
             }
         }
@@ -399,11 +402,11 @@ static int decode_body(const struct row *row, const uint8_t *p, size_t n, void *
     }
     return 0;
 corrupt:
-    free_body(row, body);
+    free_body(row, body, lend);
     return mu_err_set(err, MUSTER_ECORRUPT, "message %s is cut off", row->name);
 }
 
-int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err)
+static int decode(const void *frame, size_t len, struct mu_msg *out, bool lend, struct mu_err *err)
 {
     const uint8_t *p = frame;
     struct mu_msg msg;
@@ -416,10 +419,20 @@ int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_e
         return mu_err_set(err, MUSTER_EVERSION, "message type %u is not known to this version", type);
     memset(&msg, 0, sizeof msg);
     msg.type = (enum mu_msg_type)type;
-    int rc = decode_body(row, p + 4, len - 4, &msg.hello, err);
+    int rc = decode_body(row, p + 4, len - 4, &msg.hello, lend, err);
     if (!rc)
         *out = msg;
     return rc;
+}
+
+int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err)
+{
+    return decode(frame, len, out, false, err);
+}
+
+int mu_msg_decode_lent(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err)
+{
+    return decode(frame, len, out, true, err);
 }
 
 int mu_msg_piece(struct mu_buf *have, const void *data, size_t len)
@@ -432,13 +445,23 @@ int mu_msg_piece(struct mu_buf *have, const void *data, size_t len)
     return want && (size_t)want < have->len ? MUSTER_ECORRUPT : want > 0;
 }
 
-void mu_msg_free(struct mu_msg *msg)
+static void free_msg(struct mu_msg *msg, bool lent)
 {
     const struct row *row = row_of(msg->type);
 
     if (row)
-        free_body(row, &msg->hello);
+        free_body(row, &msg->hello, lent);
     memset(msg, 0, sizeof *msg);
+}
+
+void mu_msg_free(struct mu_msg *msg)
+{
+    free_msg(msg, false);
+}
+
+void mu_msg_free_lent(struct mu_msg *msg)
+{
+    free_msg(msg, true);
 }
 
 void mu_msg_free_body(enum mu_msg_type type, void *body)
@@ -446,7 +469,7 @@ void mu_msg_free_body(enum mu_msg_type type, void *body)
     const struct row *row = row_of(type);
 
     if (row)
-        free_body(row, body);
+        free_body(row, body, false);
 }
 
 int mu_msg_pack(struct mu_bytes *out, enum mu_msg_type type, const void *body)
@@ -474,7 +497,7 @@ int mu_msg_unpack(const struct mu_bytes *blob, enum mu_msg_type want, void *body
 
     if (!row || blob->len < 2 || get_le(blob->data, 2) != (uint64_t)want)
         return mu_err_set(err, MUSTER_ECORRUPT, "not a %s record", row ? row->name : "?");
-    return decode_body(row, blob->data, blob->len, body, err);
+    return decode_body(row, blob->data, blob->len, body, false, err);
 }
 
 int mu_msg_copy(enum mu_msg_type type, void *dst, const void *src)

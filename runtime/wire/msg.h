@@ -435,6 +435,9 @@ int64_t mu_msg_frame(const void *data, size_t len);
 /* Decodes one whole frame (mu_msg_frame told its length). On an error *out is untouched. */
 int mu_msg_decode(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err);
 void mu_msg_free(struct mu_msg *);
+/* The same, but fields of bytes lie in the frame, and end with it. */
+int mu_msg_decode_lent(const void *frame, size_t len, struct mu_msg *out, struct mu_err *err);
+void mu_msg_free_lent(struct mu_msg *);
 /* Of a frame that comes in pieces: appends the next one. 1: have is the whole frame, to be taken out; 0: more must
  * come; ECORRUPT, ENOMEM: the stream is broken. */
 int mu_msg_piece(struct mu_buf *have, const void *data, size_t len);

@@ -243,35 +243,54 @@ int mu_tls_handshake(struct mu_tls_conn *c, struct mu_err *err)
 
 /* --- records ----------------------------------------------------------------------------------------------------- */
 
-int mu_tls_decrypt(struct mu_tls_conn *c, struct evbuffer *plain, struct mu_err *err)
+int mu_tls_read(struct mu_tls_conn *c, void *to, size_t room, size_t *n, struct mu_err *err)
+{
+    ERR_clear_error();
+    *n = 0;
+    int rc = SSL_read_ex(c->ssl, to, room, n);
+    if (rc == 1)
+        return 0;
+    *n = 0;
+    switch (SSL_get_error(c->ssl, rc)) {
+    case SSL_ERROR_WANT_READ:
+        return 0;
+    case SSL_ERROR_ZERO_RETURN:
+        return 1;
+    default:
+        rc = explain(c, err);
+        ERR_clear_error();
+        return rc;
+    }
+}
+
+int mu_tls_decrypt(struct mu_tls_conn *c, struct evbuffer *plain, size_t *n, struct mu_err *err)
 {
     const struct evbuffer *in = bufferevent_get_input(c->bev);
+    struct evbuffer_iovec room;
 
-    for (;;) {
-        struct evbuffer_iovec room;
-        size_t n;
+    *n = 0;
+    if (evbuffer_reserve_space(plain, evbuffer_get_length(in) < RECORD ? ROOM : RECORD, &room, 1) != 1)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    int rc = mu_tls_read(c, room.iov_base, room.iov_len, n, err);
+    room.iov_len = *n;
+    if (*n && evbuffer_commit_space(plain, &room, 1))
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    return rc;
+}
 
-        if (evbuffer_reserve_space(plain, evbuffer_get_length(in) < RECORD ? ROOM : RECORD, &room, 1) != 1)
-            return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+static int encrypt_one(struct mu_tls_conn *c, const unsigned char *from, size_t n)
+{
+    size_t done;
+
+    ERR_clear_error();
+    if (c->records && c->records % c->rekey == 0 && SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) != 1)
+        return MUSTER_ENOMEM;
+    if (SSL_write_ex(c->ssl, from, n, &done) != 1) {
         ERR_clear_error();
-        int rc = SSL_read_ex(c->ssl, room.iov_base, room.iov_len, &n);
-        if (rc == 1) {
-            room.iov_len = n;
-            if (evbuffer_commit_space(plain, &room, 1))
-                return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-            continue;
-        }
-        switch (SSL_get_error(c->ssl, rc)) {
-        case SSL_ERROR_WANT_READ:
-            return 0;
-        case SSL_ERROR_ZERO_RETURN:
-            return 1;
-        default:
-            rc = explain(c, err);
-            ERR_clear_error();
-            return rc;
-        }
+        return MUSTER_ENOMEM;
     }
+    c->records++;
+    return 0;
 }
 
 int mu_tls_encrypt(struct mu_tls_conn *c, struct evbuffer *plain, size_t most)
@@ -282,17 +301,23 @@ int mu_tls_encrypt(struct mu_tls_conn *c, struct evbuffer *plain, size_t most)
     while ((n = evbuffer_get_length(plain)) && evbuffer_get_length(out) < most) {
         n = n < RECORD ? n : RECORD;
         const unsigned char *from = evbuffer_pullup(plain, (ev_ssize_t)n);
-        if (!from)
+        if (!from || encrypt_one(c, from, n))
             return MUSTER_ENOMEM;
-        ERR_clear_error();
-        if (c->records && c->records % c->rekey == 0 && SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) != 1)
-            return MUSTER_ENOMEM;
-        if (SSL_write_ex(c->ssl, from, n, &n) != 1) {
-            ERR_clear_error();
-            return MUSTER_ENOMEM;
-        }
-        c->records++;
         evbuffer_drain(plain, n);
+    }
+    return 0;
+}
+
+int mu_tls_encrypt_from(struct mu_tls_conn *c, const void *plain, size_t n, size_t most, size_t *done)
+{
+    const struct evbuffer *out = bufferevent_get_output(c->bev);
+
+    for (*done = 0; *done < n && evbuffer_get_length(out) < most;) {
+        size_t one = n - *done < RECORD ? n - *done : RECORD;
+
+        if (encrypt_one(c, (const unsigned char *)plain + *done, one))
+            return MUSTER_ENOMEM;
+        *done += one;
     }
     return 0;
 }

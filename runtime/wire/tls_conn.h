@@ -37,10 +37,15 @@ int mu_tls_handshake(struct mu_tls_conn *, struct mu_err *);
 /* Sends the alert that OpenSSL or we have for the peer as far as it goes without waiting, and frees. */
 void mu_tls_conn_refuse(struct mu_tls_conn *);
 
-/* All that has come, appended to plain. 1: the peer has ended it, < 0: it is no TLS (any more). */
-int mu_tls_decrypt(struct mu_tls_conn *, struct evbuffer *plain, struct mu_err *);
+/* A record of what has come, or a part of one, appended to plain; *n 0: there is none yet. 1: the peer has ended it,
+ * < 0: it is no TLS (any more). */
+int mu_tls_decrypt(struct mu_tls_conn *, struct evbuffer *plain, size_t *n, struct mu_err *);
+/* The same to memory. */
+int mu_tls_read(struct mu_tls_conn *, void *to, size_t room, size_t *n, struct mu_err *);
 /* From plain into the output until that has `most` bytes. < 0: out of memory, the connection is unusable. */
 int mu_tls_encrypt(struct mu_tls_conn *, struct evbuffer *plain, size_t most);
+/* The same from memory; *done: so much of it. */
+int mu_tls_encrypt_from(struct mu_tls_conn *, const void *plain, size_t n, size_t most, size_t *done);
 /* "That was all", into the output. */
 void mu_tls_bye(struct mu_tls_conn *);
 
