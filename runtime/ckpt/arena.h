@@ -14,7 +14,7 @@
 
 #define MU_ARENA_ENV "MUSTER_ARENA"
 #define MU_ARENA_MAGIC 0x314e455241554dull /* "MUAREN1" */
-#define MU_ARENA_VERSION 2u
+#define MU_ARENA_VERSION 3u
 #define MU_ARENA_RANKS 512u /* of a node; more go without */
 #define MU_ARENA_SLOTS 2u
 
@@ -93,6 +93,7 @@ struct mu_arena_rebuild {
     uint32_t n, k, lost, nparts;
     uint64_t chunk;
     struct mu_arena_addr member[MU_GROUP_MAX]; /* port 0: lost, too */
+    struct mu_arena_addr maker[MU_GROUP_MAX];  /* who makes another lost one again at the same time; port 0: nobody */
     uint32_t cell[MU_ARENA_RANKS];             /* of its parts, in order; with MU_ARENA_THERE: it is whole, as it is */
     struct mu_err error;
 };
@@ -129,6 +130,7 @@ struct mu_arena_head {
     _Atomic uint32_t bell;            /* grows with each order */
     _Atomic uint64_t durable_plus1;   /* newest step that was made durable */
     _Atomic uint64_t shipped;         /* bytes sent to peers for saves */
+    _Atomic uint64_t given;           /* and for what they have lost */
     _Atomic uint32_t meet;            /* 1: peers are wanted */
     struct mu_arena_addr listen;      /* the drain's; port last */
     struct mu_arena_group group;

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -19,6 +21,7 @@
 #define BUSY_TICK MU_MS
 #define IDLE_TICK (10 * MU_MS)
 #define DIAL_AGAIN (100 * MU_MS)
+#define HURRY MU_SEC /* behind the last piece that was given back */
 
 struct guest {
     struct mu_peers *all;
@@ -116,7 +119,10 @@ static void take(struct mu_peers *p, struct mu_link *link, const struct mu_msg *
         return;
     if (s->kind == MU_SHARD_WANT)
         mu_rebuild_asked(p, link, s);
-    else if (s->kind == MU_SHARD_GIVE || s->kind == MU_SHARD_NONE)
+    else if (s->kind == MU_SHARD_JOIN)
+        mu_rebuild_joins(p, link, s);
+    else if (s->kind == MU_SHARD_GIVE || s->kind == MU_SHARD_NONE || s->kind == MU_SHARD_MADE ||
+             s->kind == MU_SHARD_LEFT)
         mu_rebuild_given(p, s);
     else
         mu_saves_msg(p, link, s);
@@ -173,10 +179,12 @@ static void on_accept(void *arg, struct mu_tls_conn *conn)
     }
     *g = (struct guest){.all = p, .next = p->guests};
     g->link = mu_link_new_tls(conn, on_guest_msg, on_guest_down, g);
-    if (g->link)
-        p->guests = g;
-    else
+    if (!g->link) {
         free(g);
+        return;
+    }
+    mu_link_bulk(g->link);
+    p->guests = g;
 }
 
 static void on_peer_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
@@ -209,8 +217,10 @@ static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err 
     peer->dial = NULL;
     if (conn)
         peer->link = mu_link_new_tls(conn, on_peer_msg, on_peer_down, peer);
-    if (peer->link)
+    if (peer->link) {
+        mu_link_bulk(peer->link);
         return;
+    }
     /* the next of its addresses; after the last one a pause */
     peer->tried++;
     if (peer->tried >= MU_COUNT(peer->at.host) || !peer->at.host[peer->tried][0]) {
@@ -288,6 +298,17 @@ static void look_at_group(struct mu_peers *p)
         answer(i);
 }
 
+/* Saves give way to ranks, but for what is being made again all ranks of the job wait. Where the account may not do
+ * that it goes as before. */
+static void hurry(struct mu_peers *p, uint64_t now)
+{
+    bool on = p->rebuild || (p->gave && now < p->gave + HURRY);
+
+    if (on != p->hurries && p->nice > 0)
+        setpriority(PRIO_PROCESS, (id_t)gettid(), on ? 0 : p->nice);
+    p->hurries = on;
+}
+
 static void on_tick(void *arg)
 {
     struct mu_peers *p = arg;
@@ -301,6 +322,7 @@ static void on_tick(void *arg)
     look_at_group(p);
     busy = mu_saves_tick(p, now);
     busy |= mu_rebuild_tick(p, now);
+    hurry(p, now);
     mu_alarm_set(p->alarm, now + (busy ? BUSY_TICK : IDLE_TICK));
 }
 
@@ -309,6 +331,7 @@ static void *run(void *arg)
     struct mu_peers *p = arg;
 
     prctl(PR_SET_NAME, "peers"); /* so that what they cost can be told apart */
+    p->nice = getpriority(PRIO_PROCESS, 0);
     while (!atomic_load(&p->stop) && event_base_dispatch(p->base) == 0) {
     }
     return NULL;

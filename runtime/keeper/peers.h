@@ -20,6 +20,9 @@ enum {
     MU_SHARD_NONE,     /* it is not there, or damaged */
     MU_SHARD_MEET,     /* asks whether the receiver's ranks are in this group yet; it answers when they are */
     MU_SHARD_MET,      /* the answer: what is sent from now on is understood */
+    MU_SHARD_JOIN,     /* the sender makes what member `from` had again, and takes what the receiver makes of it */
+    MU_SHARD_MADE,     /* a piece of data row `row`, which was the receiver's, made again */
+    MU_SHARD_LEFT,     /* the sender does not wait for the receiver any more, which makes all of its own */
 };
 
 struct mu_peers;

@@ -20,7 +20,7 @@ extern int mu_planted;
 #define MU_PLANTED(name) false
 #endif
 
-#define MU_PEERS_QUEUED (1u << 20)         /* bytes that may wait for one peer: they are still in the cache then */
+#define MU_PEERS_QUEUED (256u << 10) /* bytes that may wait for one peer: the next piece is encrypted where it lies */
 #define MU_PEERS_PATIENCE (20ull * MU_SEC) /* without any progress */
 
 /* A connection that we have made, to the drain at an address; made again until it is there. */
@@ -64,6 +64,9 @@ struct mu_peers {
     struct mu_tls_listener *door;
     struct mu_alarm *alarm;
     pthread_t thread;
+    int nice; /* of the thread */
+    bool hurries;
+    uint64_t gave; /* when something was last asked back; 0: never */
     _Atomic uint32_t stop;
     struct mu_peer *peers;
     struct guest *guests;
@@ -76,6 +79,12 @@ struct mu_peers {
     struct mu_ckpt_id dead[4]; /* given up: what comes late does not begin them again */
     uint32_t ndead;
     struct mu_rebuild *rebuild;
+    struct mu_join {
+        struct mu_ckpt_id id;
+        uint32_t member;
+    } joins[MU_GROUP_MAX]; /* for orders that we do not have yet */
+    uint32_t njoins, over_lost;
+    struct mu_ckpt_id over; /* the last order */
     struct mu_block giving; /* what was asked for last */
     struct {
         unsigned char *map;
@@ -113,6 +122,7 @@ void mu_saves_spare(struct mu_peers *);  /* memory that is kept for the next one
 bool mu_rebuild_tick(struct mu_peers *, uint64_t now);
 void mu_rebuild_asked(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
 void mu_rebuild_given(struct mu_peers *, const struct mu_m_shard *);
+void mu_rebuild_joins(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
 void mu_rebuild_end(struct mu_peers *);
 void mu_rebuild_forget(struct mu_peers *); /* the giving side's maps */
 

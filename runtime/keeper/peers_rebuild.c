@@ -51,6 +51,7 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
     uint32_t rows, role, row, len = mu_piece_len(m->chunk, m->at);
 
     memcpy(&id, m->id.data, sizeof id);
+    p->gave = mu_now();
     out.kind = MU_SHARD_NONE;
     out.data = (struct mu_bytes){0};
     if ((x = parity_of(p, &id, m))) {
@@ -65,29 +66,44 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
             (MU_PLANTED(UNSUMMED) || mu_crc32c(0, from, len) == sums[row * pieces + i]))
             out.kind = MU_SHARD_GIVE;
     }
-    mu_link_send_tail(link, MU_MSG_shard, &out, from, out.kind == MU_SHARD_GIVE ? len : 0);
+    len = out.kind == MU_SHARD_GIVE ? len : 0;
+    mu_link_send_tail(link, MU_MSG_shard, &out, from, len);
+    atomic_fetch_add(&p->head->given, len);
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
 
-enum { WINDOW = 16 }; /* pieces at once */
+/* Where several members of a group are lost, the rows of a stripe that they had are made by one of them, of what is
+ * read once, and sent to the others. */
+
+enum { WINDOW = 16 };           /* pieces at once */
+#define JOIN_WAIT (500 * MU_MS) /* for the others to begin */
+#define MADE_WAIT (2 * MU_SEC)  /* for anything from them; then we make it ourselves */
+#define PUSHED (4u << 20)       /* bytes that may wait for one of them */
 
 struct want {
     bool used;
     uint32_t d, have;
     uint64_t at;
     bool got[MU_GROUP_MAX];
-    unsigned char *rows[MU_GROUP_MAX];
+    unsigned char *out[MU_GROUP_MAX]; /* as the stripe's `member` */
 };
 struct mu_rebuild {
     struct mu_arena_rebuild *order;
     struct mu_code code;
-    uint32_t n, k, m;
-    uint64_t pieces, next, done, total, bytes, touched;
-    struct mu_arena_addr member[MU_GROUP_MAX];
-    uint32_t bad[MU_GROUP_MAX];                /* by data row of ours: members that do not have their part */
-    uint32_t rows[MU_GROUP_MAX][MU_GROUP_MAX]; /* by data row: what it is made of */
-    struct mu_code_way way[MU_GROUP_MAX];
+    uint32_t n, k, m, lost;
+    uint64_t pieces, done, total, bytes, began, touched, made;
+    struct mu_arena_addr member[MU_GROUP_MAX], maker[MU_GROUP_MAX];
+    uint32_t joined, left, told; /* members: they take what we make, they do not, they know that we take */
+    struct stripe {
+        uint32_t by;                         /* the lost member that makes it */
+        uint32_t nout, member[MU_GROUP_MAX]; /* whose rows are made here: ours first */
+        uint32_t bad;                        /* members that do not have their part */
+        uint32_t rows[MU_GROUP_MAX];         /* what it is made of */
+        uint64_t next, there;                /* piece; so many of ours are there, or not needed */
+        struct mu_code_way way;
+    } * stripes; /* by data row of ours */
+    bool *is;    /* by data row and piece: there, or not needed */
     struct want wants[WINDOW];
     struct dest {
         struct mu_arena_cell *cell;
@@ -105,7 +121,12 @@ static void end(struct mu_peers *p, int code, const char *why)
         if (r->dest[i].map)
             munmap(r->dest[i].map, r->dest[i].bytes);
     for (int w = 0; w < WINDOW; w++)
-        free(r->wants[w].rows[0]);
+        free(r->wants[w].out[0]);
+    for (size_t i = 0; i < MU_COUNT(p->joins); i++)
+        if (mu_ckpt_same_id(&p->joins[i].id, &r->order->id))
+            p->joins[i].id.world = 0;
+    p->over = r->order->id;
+    p->over_lost = r->lost;
     if (code)
         mu_err_set(&r->order->error, code, "%s", why);
     for (uint32_t i = 0; i < r->ndest && !code; i++) {
@@ -116,6 +137,8 @@ static void end(struct mu_peers *p, int code, const char *why)
     }
     atomic_store_explicit(&r->order->state, code ? MU_DRAIN_FAILED : MU_DRAIN_DONE, memory_order_release);
     mu_futex_wake(&r->order->state);
+    free(r->stripes);
+    free(r->is);
     free(r);
 }
 
@@ -127,46 +150,79 @@ void mu_rebuild_end(struct mu_peers *p)
 
 static uint32_t stripe_of(const struct mu_rebuild *r, uint32_t d)
 {
-    return (r->order->lost + 2 * r->n - r->k - d) % r->n;
+    return (r->lost + 2 * r->n - r->k - d) % r->n;
 }
 static uint32_t member_of(const struct mu_rebuild *r, uint32_t d, uint32_t row)
 {
     return (stripe_of(r, d) + (row < r->m ? r->k + row : row - r->m)) % r->n;
 }
+/* The data row that a member has in our stripe d; m or more: it has parity there. */
+static uint32_t row_of(const struct mu_rebuild *r, uint32_t d, uint32_t member)
+{
+    return (member + 2 * r->n - stripe_of(r, d) - r->k) % r->n;
+}
 
-/* What row d of ours is made of, of what there is: data before parity. False: too little is left. */
+/* Who makes stripe d, and for whom: the same on all nodes that have to do with it. */
+static void share(struct mu_rebuild *r, uint32_t d)
+{
+    struct stripe *s = &r->stripes[d];
+    uint32_t all[MU_GROUP_MAX], n = 0;
+
+    for (uint32_t x = 0; x < r->n; x++)
+        if ((x == r->lost || r->maker[x].port) && row_of(r, d, x) < r->m)
+            all[n++] = x;
+    s->by = all[stripe_of(r, d) % n];
+    s->member[s->nout++] = r->lost;
+    for (uint32_t i = 0; i < n && s->by == r->lost; i++)
+        if (all[i] != r->lost)
+            s->member[s->nout++] = all[i];
+}
+
+/* What stripe d is made of, of what there is: data before parity. False: too little is left. */
 static bool choose(struct mu_rebuild *r, uint32_t d)
 {
-    uint32_t have = 0;
+    struct stripe *s = &r->stripes[d];
+    uint32_t have = 0, rows[MU_GROUP_MAX];
 
     for (uint32_t row = 0; row < r->n && have < r->m; row++) {
         uint32_t member = member_of(r, d, row);
 
-        if (member != r->order->lost && r->member[member].port && !(r->bad[d] & 1u << member))
-            r->rows[d][have++] = row;
+        if (member != r->lost && r->member[member].port && !(s->bad & 1u << member) &&
+            !(row < r->m && r->maker[member].port))
+            s->rows[have++] = row;
     }
-    return have == r->m && mu_code_way(&r->code, r->rows[d], d, &r->way[d], NULL) == 0;
+    for (uint32_t i = 0; i < s->nout; i++)
+        rows[i] = row_of(r, d, s->member[i]);
+    return have == r->m && mu_code_way(&r->code, s->rows, rows, s->nout, &s->way, NULL) == 0;
+}
+
+static struct mu_m_shard about(const struct mu_rebuild *r, struct mu_ckpt_id *id, uint32_t kind)
+{
+    *id = r->order->id;
+    return (struct mu_m_shard){.id = {.data = (uint8_t *)id, .len = sizeof *id},
+                               .kind = kind,
+                               .n = r->n,
+                               .k = r->k,
+                               .chunk = r->order->chunk,
+                               .from = r->lost};
 }
 
 static void ask(struct mu_peers *p, struct want *w)
 {
     struct mu_rebuild *r = p->rebuild;
-    struct mu_ckpt_id id = r->order->id;
+    const struct stripe *s = &r->stripes[w->d];
 
     memset(w->got, 0, sizeof w->got);
+    memset(w->out[0], 0, s->nout * (size_t)MU_ARENA_PIECE);
     w->have = 0;
     for (uint32_t i = 0; i < r->m; i++) {
-        struct mu_peer *peer = mu_peers_at(p, &r->member[member_of(r, w->d, r->rows[w->d][i])]);
-        struct mu_m_shard m = {.id = {.data = (uint8_t *)&id, .len = sizeof id},
-                               .kind = MU_SHARD_WANT,
-                               .n = r->n,
-                               .k = r->k,
-                               .chunk = r->order->chunk,
-                               .from = r->order->lost,
-                               .stripe = stripe_of(r, w->d),
-                               .row = r->rows[w->d][i],
-                               .at = w->at};
+        struct mu_peer *peer = mu_peers_at(p, &r->member[member_of(r, w->d, s->rows[i])]);
+        struct mu_ckpt_id id;
+        struct mu_m_shard m = about(r, &id, MU_SHARD_WANT);
 
+        m.stripe = stripe_of(r, w->d);
+        m.row = s->rows[i];
+        m.at = w->at;
         if (peer && peer->link)
             mu_link_send_msg(peer->link, MU_MSG_shard, &m);
     }
@@ -187,6 +243,26 @@ static bool without(struct mu_peers *p, uint32_t d)
     return true;
 }
 
+static bool needed(const struct mu_rebuild *r, uint64_t at)
+{
+    for (uint32_t i = 0; i < r->ndest; i++) {
+        const struct dest *d = &r->dest[i];
+
+        if (d->map && at < d->at + d->bytes && d->at < at + MU_ARENA_PIECE)
+            return true;
+    }
+    return false;
+}
+
+static void is_there(struct mu_rebuild *r, uint32_t d, uint64_t piece)
+{
+    bool *is = &r->is[d * r->pieces + piece];
+
+    r->done += !*is;
+    r->stripes[d].there += !*is;
+    *is = true;
+}
+
 static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *err)
 {
     struct mu_rebuild *r = calloc(1, sizeof *r);
@@ -198,6 +274,7 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
     r->order = o;
     r->n = o->n;
     r->k = o->k;
+    r->lost = o->lost;
     if ((rc = mu_code_init(&r->code, o->n, o->k, err)))
         return rc;
     if (o->lost >= o->n || o->nparts > MU_ARENA_RANKS || !o->chunk || o->chunk % MU_CKPT_PAGE)
@@ -205,8 +282,9 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
     r->m = r->n - r->k;
     r->pieces = mu_arena_pieces(o->chunk);
     r->total = r->m * r->pieces;
-    r->touched = mu_now();
+    r->began = r->touched = r->made = mu_now();
     memcpy(r->member, o->member, sizeof r->member);
+    memcpy(r->maker, o->maker, sizeof r->maker);
     for (uint32_t i = 0; i < o->nparts; i++) {
         struct dest *d = &r->dest[i];
 
@@ -224,17 +302,27 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
     }
     if (r->bytes > r->m * o->chunk)
         return mu_err_set(err, MUSTER_EARG, "an order that makes no sense");
+    r->stripes = calloc(r->m, sizeof *r->stripes);
+    r->is = calloc(r->total, sizeof *r->is);
     for (int w = 0; w < WINDOW; w++) {
-        unsigned char *mem = malloc((size_t)r->m * MU_ARENA_PIECE);
+        unsigned char *mem = malloc((size_t)r->k * MU_ARENA_PIECE);
 
-        if (!mem)
+        for (uint32_t i = 0; mem && i < r->k; i++)
+            r->wants[w].out[i] = mem + (size_t)i * MU_ARENA_PIECE;
+        if (!mem || !r->stripes || !r->is)
             return mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
-        for (uint32_t i = 0; i < r->m; i++)
-            r->wants[w].rows[i] = mem + (size_t)i * MU_ARENA_PIECE;
     }
-    for (uint32_t d = 0; d < r->m; d++)
-        if (!choose(r, d))
+    for (uint32_t d = 0; d < r->m; d++) {
+        share(r, d);
+        if (r->stripes[d].nout > r->k || !choose(r, d))
             return mu_err_set(err, MUSTER_ECORRUPT, "more is lost than the group's parity can make good");
+        for (uint64_t i = 0; i < r->pieces; i++)
+            if (r->stripes[d].nout == 1 && !needed(r, d * o->chunk + i * MU_ARENA_PIECE))
+                is_there(r, d, i);
+    }
+    for (size_t i = 0; i < MU_COUNT(p->joins); i++)
+        if (mu_ckpt_same_id(&p->joins[i].id, &o->id) && p->joins[i].id.world)
+            r->joined |= 1u << p->joins[i].member;
     return 0;
 }
 
@@ -244,7 +332,7 @@ static bool reached(struct mu_peers *p)
     bool all = true;
 
     for (uint32_t i = 0; i < r->n; i++)
-        if (i != r->order->lost && r->member[i].port) {
+        if (i != r->lost && r->member[i].port) {
             const struct mu_peer *peer = mu_peers_at(p, &r->member[i]);
 
             all &= peer && peer->link;
@@ -252,38 +340,143 @@ static bool reached(struct mu_peers *p)
     return all;
 }
 
-static bool needed(const struct mu_rebuild *r, uint64_t at)
+/* Whoever else is to have something of stripe d is there, and keeps up; or is not waited for any more. */
+static bool others_ready(struct mu_peers *p, const struct stripe *s)
 {
-    for (uint32_t i = 0; i < r->ndest; i++) {
-        const struct dest *d = &r->dest[i];
+    const struct mu_rebuild *r = p->rebuild;
+    bool all = true;
 
-        if (d->map && at < d->at + d->bytes && d->at < at + MU_ARENA_PIECE)
-            return true;
+    for (uint32_t i = 1; i < s->nout; i++) {
+        const struct mu_peer *peer;
+
+        if (r->left & 1u << s->member[i])
+            continue;
+        peer = mu_peers_at(p, &r->maker[s->member[i]]);
+        all &= r->joined >> s->member[i] & 1 && peer && peer->link && mu_link_pending(peer->link) < PUSHED;
     }
-    return false;
+    return all;
+}
+
+/* The stripe of ours whose next piece comes next. NULL: there is none now. */
+static struct stripe *next_stripe(struct mu_peers *p)
+{
+    struct mu_rebuild *r = p->rebuild;
+    struct stripe *best = NULL;
+
+    for (uint32_t d = 0; d < r->m; d++) {
+        struct stripe *s = &r->stripes[d];
+
+        while (s->next < r->pieces && r->is[d * r->pieces + s->next])
+            s->next++;
+        if (s->by == r->lost && s->next < r->pieces && (!best || s->next < best->next) && others_ready(p, s))
+            best = s;
+    }
+    return best;
 }
 
 static void ask_more(struct mu_peers *p)
 {
     struct mu_rebuild *r = p->rebuild;
+    struct stripe *s;
 
-    for (int k = 0; k < WINDOW && r->next < r->total; k++) {
+    for (int k = 0; k < WINDOW; k++) {
         struct want *w = &r->wants[k];
 
         if (w->used)
             continue;
-        w->d = (uint32_t)(r->next % r->m);
-        w->at = r->next / r->m * MU_ARENA_PIECE;
-        r->next++;
-        if (!needed(r, w->d * r->order->chunk + w->at)) {
-            r->done++;
-            k--;
-            continue;
-        }
+        if (!(s = next_stripe(p)))
+            return;
+        w->d = (uint32_t)(s - r->stripes);
+        w->at = s->next++ * MU_ARENA_PIECE;
         w->used = true;
         ask(p, w);
     }
 }
+
+/* --- others that are lost ----------------------------------------------------------------------------------------- */
+
+/* What member x (MU_GROUP_MAX: any) was to make for us we make ourselves. False: that was the end. */
+static bool take_over(struct mu_peers *p, uint32_t x)
+{
+    struct mu_rebuild *r = p->rebuild;
+
+    for (uint32_t d = 0; d < r->m; d++) {
+        struct stripe *s = &r->stripes[d];
+
+        if (s->by == r->lost || (x != MU_GROUP_MAX && s->by != x))
+            continue;
+        s->by = r->lost;
+        if (!without(p, d))
+            return false;
+    }
+    return true;
+}
+
+/* Who begins late, or goes away, makes its own. False: that was the end. */
+static bool look_at_others(struct mu_peers *p, uint64_t now)
+{
+    struct mu_rebuild *r = p->rebuild;
+    bool waits = false;
+
+    for (uint32_t d = 0; d < r->m; d++)
+        waits |= r->stripes[d].by != r->lost && r->stripes[d].there < r->pieces;
+    for (uint32_t x = 0; x < r->n; x++) {
+        struct mu_peer *peer = r->maker[x].port ? mu_peers_at(p, &r->maker[x]) : NULL;
+        struct mu_ckpt_id id;
+        struct mu_m_shard m = about(r, &id, MU_SHARD_JOIN);
+
+        if (!r->maker[x].port)
+            continue;
+        if (!peer || peer->gone || (now > r->began + JOIN_WAIT && !(r->joined & 1u << x)))
+            r->left |= 1u << x;
+        if (peer && peer->gone && !take_over(p, x))
+            return false;
+        if (peer && peer->link && !(r->told & 1u << x) && !mu_link_send_msg(peer->link, MU_MSG_shard, &m))
+            r->told |= 1u << x;
+    }
+    return !waits || now < r->made + MADE_WAIT || take_over(p, MU_GROUP_MAX);
+}
+
+void mu_rebuild_joins(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+{
+    struct mu_rebuild *r = p->rebuild;
+    struct mu_m_shard out = *m;
+    struct mu_ckpt_id id;
+    bool late;
+
+    memcpy(&id, m->id.data, sizeof id);
+    if (r && mu_ckpt_same_id(&id, &r->order->id)) {
+        if (m->n != r->n || m->k != r->k || m->chunk != r->order->chunk)
+            return;
+        late = r->left >> m->from & 1;
+        r->joined |= late ? 0 : 1u << m->from;
+    } else {
+        late = mu_ckpt_same_id(&id, &p->over);
+        p->joins[p->njoins++ % MU_COUNT(p->joins)] = (struct mu_join){.id = id, .member = m->from};
+    }
+    if (!late)
+        return;
+    out.kind = MU_SHARD_LEFT;
+    out.from = r ? r->lost : p->over_lost;
+    mu_link_send_msg(link, MU_MSG_shard, &out);
+}
+
+static void send_made(struct mu_peers *p, const struct want *w, uint32_t i, uint32_t len)
+{
+    const struct mu_rebuild *r = p->rebuild;
+    uint32_t x = r->stripes[w->d].member[i];
+    struct mu_peer *peer = r->left & 1u << x ? NULL : mu_peers_at(p, &r->maker[x]);
+    struct mu_ckpt_id id;
+    struct mu_m_shard m = about(r, &id, MU_SHARD_MADE);
+
+    m.stripe = stripe_of(r, w->d);
+    m.row = row_of(r, w->d, x);
+    m.at = w->at;
+    if (peer && peer->link && !mu_link_send_tail(peer->link, MU_MSG_shard, &m, w->out[i], len))
+        atomic_fetch_add(&p->head->given, len);
+}
+
+/* --- going on ----------------------------------------------------------------------------------------------------- */
 
 bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
 {
@@ -313,7 +506,7 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
         return false;
     }
     for (uint32_t i = 0; i < r->n; i++) { /* whoever goes away is lost as well */
-        struct mu_peer *peer = i != r->order->lost && r->member[i].port ? mu_peers_at(p, &r->member[i]) : NULL;
+        struct mu_peer *peer = i != r->lost && r->member[i].port ? mu_peers_at(p, &r->member[i]) : NULL;
 
         if (!peer || !peer->gone)
             continue;
@@ -322,9 +515,10 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
             if (!without(p, d))
                 return false;
     }
-    if (!reached(p))
-        return true;
-    ask_more(p);
+    if (!look_at_others(p, now))
+        return false;
+    if (reached(p))
+        ask_more(p);
     return true;
 }
 
@@ -339,6 +533,18 @@ static void put(struct mu_rebuild *r, uint64_t at, const unsigned char *data, ui
     }
 }
 
+static void on_made(struct mu_rebuild *r, const struct mu_m_shard *m)
+{
+    uint64_t piece = m->at / MU_ARENA_PIECE;
+
+    if (m->row >= r->m || stripe_of(r, m->row) != m->stripe || m->data.len != mu_piece_len(m->chunk, m->at))
+        return;
+    if (!r->is[m->row * r->pieces + piece])
+        put(r, m->row * r->order->chunk + m->at, m->data.data, m->data.len);
+    is_there(r, m->row, piece);
+    r->made = r->touched = mu_now();
+}
+
 void mu_rebuild_given(struct mu_peers *p, const struct mu_m_shard *m)
 {
     struct mu_rebuild *r = p->rebuild;
@@ -347,30 +553,36 @@ void mu_rebuild_given(struct mu_peers *p, const struct mu_m_shard *m)
     memcpy(&id, m->id.data, sizeof id);
     if (!r || !mu_ckpt_same_id(&id, &r->order->id) || m->n != r->n || m->chunk != r->order->chunk)
         return;
-    for (int k = 0; k < WINDOW; k++) {
+    if (m->kind == MU_SHARD_LEFT)
+        take_over(p, m->from);
+    if (m->kind == MU_SHARD_MADE)
+        on_made(r, m);
+    for (int k = 0; k < WINDOW && (m->kind == MU_SHARD_GIVE || m->kind == MU_SHARD_NONE); k++) {
         struct want *w = &r->wants[k];
+        struct stripe *s = &r->stripes[w->d];
         uint32_t i = 0, len = mu_piece_len(m->chunk, m->at);
 
         if (!w->used || w->at != m->at || stripe_of(r, w->d) != m->stripe)
             continue;
-        while (i < r->m && r->rows[w->d][i] != m->row)
+        while (i < r->m && s->rows[i] != m->row)
             i++;
         if (i == r->m || w->got[i])
             return;
         if (m->kind != MU_SHARD_GIVE || m->data.len != len) {
-            r->bad[w->d] |= 1u << member_of(r, w->d, m->row);
+            s->bad |= 1u << member_of(r, w->d, m->row);
             without(p, w->d);
             return;
         }
-        memcpy(w->rows[i], m->data.data, len);
+        mu_code_make(&s->way, i, m->data.data, len, w->out);
         w->got[i] = true;
         r->touched = mu_now();
         if (++w->have < r->m)
             return;
-        mu_code_make(&r->way[w->d], w->rows, len, p->buf);
-        put(r, w->d * r->order->chunk + w->at, p->buf, len);
+        put(r, w->d * r->order->chunk + w->at, w->out[0], len);
+        for (i = 1; i < s->nout; i++)
+            send_made(p, w, i, len);
         w->used = false;
-        r->done++;
+        is_there(r, w->d, w->at / MU_ARENA_PIECE);
         ask_more(p);
         return;
     }

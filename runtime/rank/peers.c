@@ -213,6 +213,22 @@ struct lost {
     struct mu_arena_part parts[MU_ARENA_RANKS];
 };
 
+/* All that is to be made again, as every rank knows it. */
+struct found {
+    struct lost *ours; /* on this rank's node, in turn */
+    struct again {
+        uint32_t group, member, turn; /* turn: of the target's orders */
+        int target;
+    } * all;
+    uint32_t nours, nall;
+};
+
+static void free_found(struct found *f)
+{
+    free(f->ours);
+    free(f->all);
+}
+
 static uint32_t ncells(const struct mu_rank_peers *p)
 {
     uint32_t n = atomic_load(&p->ram->head->nranks);
@@ -339,10 +355,11 @@ static struct mu_arena_cell *room_for(const struct mu_rank_peers *p, uint32_t ra
     return best;
 }
 
-static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, const struct lost *l,
-                   const struct have *all, struct mu_err *err)
+static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, const struct found *f,
+                   uint32_t turn, const struct have *all, struct mu_err *err)
 {
     struct mu_arena_rebuild *o = &p->ram->head->rebuild;
+    const struct lost *l = &f->ours[turn];
     int rc;
 
     o->id = *id;
@@ -355,6 +372,10 @@ static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_
     for (int r = 0; r < p->size; r++)
         if (all[r].there && all[r].group == l->group && all[r].me != l->member)
             o->member[all[r].me] = p->seats[r].at;
+    memset(o->maker, 0, sizeof o->maker);
+    for (uint32_t i = 0; i < f->nall && !turn; i++) /* those that begin when we do */
+        if (f->all[i].group == l->group && f->all[i].member != l->member && !f->all[i].turn)
+            o->maker[f->all[i].member] = p->seats[f->all[i].target].at;
     for (uint32_t i = 0; i < l->nparts; i++) {
         const struct mu_arena_part *part = &l->parts[i];
         struct mu_arena_cell *c = whole_here(p, part->rank, id);
@@ -448,38 +469,39 @@ static bool enough(const struct mu_rank_peers *p, const struct have *all, const 
     return (uint32_t)__builtin_popcount(members) >= l->n - l->k;
 }
 
-int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, uint64_t timeout,
-                          struct mu_err *err)
+static int note_lost(struct found *f, const struct lost *l, bool ours)
 {
-    mu_auto_free struct have *all = NULL;
-    mu_auto_free struct lost *l = NULL;
-    mu_auto_free int32_t *lacking = NULL;
-    struct have mine = {0};
+    struct again *all = realloc(f->all, (f->nall + 1) * sizeof *all);
+    struct lost *v = all && ours ? realloc(f->ours, (f->nours + 1) * sizeof *v) : NULL;
+    uint32_t turn = 0;
+
+    f->all = all ? all : f->all;
+    f->ours = v ? v : f->ours;
+    if (!all || (ours && !v))
+        return MUSTER_ENOMEM;
+    for (uint32_t i = 0; i < f->nall; i++)
+        turn += all[i].target == l->target;
+    all[f->nall++] = (struct again){.group = l->group, .member = l->member, .turn = turn, .target = l->target};
+    if (ours)
+        v[f->nours++] = *l;
+    return 0;
+}
+
+/* What the groups' tables say of the members that are lost. */
+static int find_lost(struct mu_rank_peers *p, const struct mu_ckpt_id *id, const struct have *all,
+                     const int32_t *lacking, struct found *f, struct mu_err *err)
+{
+    mu_auto_free struct lost *l = calloc(1, sizeof *l);
     uint32_t at = 0;
-    int rc, got, root;
+    int rc = l ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again"), got, root;
     bool any = false;
 
-    if (!p->on)
-        return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
-    all = calloc((size_t)p->size, sizeof *all);
-    l = calloc(1, sizeof *l);
-    lacking = calloc(2 * (size_t)id->world, sizeof *lacking);
-    rc = all && l && lacking ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
     if ((got = together(p, rc, err)))
         return got;
-    for (uint32_t r = 0; r < id->world; r++)
-        lacking[id->world + r] = 1;
-    if (leads(p))
-        mine = look_here(p, id, lacking + id->world);
-    if ((got = muster_allgather(&mine, all, sizeof mine, MUSTER_UINT8, p->ram->comm)))
-        return collective(got, err);
-    got = muster_allreduce(lacking + id->world, lacking, id->world, MUSTER_INT32, MUSTER_MIN, p->ram->comm);
-    if (got)
-        return collective(got, err);
     while (next_lost(p, all, &at, l, &root)) {
         bool lacks = false;
 
-        if (p->rank == root)
+        if (p->rank == root && !rc)
             rc = read_table(p, id, l, err);
         if ((got = together(p, rc, err)))
             return got;
@@ -495,11 +517,47 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
         if (!enough(p, all, l))
             return mu_err_set(err, MUSTER_ECORRUPT, "more is lost than the group's parity can make good");
         l->target = p->seats[l->parts[0].rank % (uint32_t)p->size].leader;
-        /* one after the other where two are for one node, else side by side */
-        if (p->rank == l->target && !rc && !(rc = prepare(p, id, order, l, all, err)))
-            rc = order_and_wait(p, timeout, err);
+        if (!rc && note_lost(f, l, p->rank == l->target)) /* the others hear of it */
+            rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
     }
     if (!any)
         return mu_err_set(err, MUSTER_ECORRUPT, "nothing of it is left on peers");
+    return together(p, rc, err);
+}
+
+int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_t order, uint64_t timeout,
+                          struct mu_err *err)
+{
+    mu_auto_free struct have *all = NULL;
+    __attribute__((cleanup(free_found))) struct found f = {0};
+    mu_auto_free int32_t *lacking = NULL;
+    struct have mine = {0};
+    int rc, got;
+
+    if (!p->on)
+        return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
+    all = calloc((size_t)p->size, sizeof *all);
+    lacking = calloc(2 * (size_t)id->world, sizeof *lacking);
+    rc = all && lacking ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to make parts again");
+    if ((got = together(p, rc, err)))
+        return got;
+    for (uint32_t r = 0; r < id->world; r++)
+        lacking[id->world + r] = 1;
+    if (leads(p))
+        mine = look_here(p, id, lacking + id->world);
+    if ((got = together_later(p, 0, err)))
+        return got;
+    if ((got = muster_allgather(&mine, all, sizeof mine, MUSTER_UINT8, p->ram->comm)))
+        return collective(got, err);
+    got = muster_allreduce(lacking + id->world, lacking, id->world, MUSTER_INT32, MUSTER_MIN, p->ram->comm);
+    if (got)
+        return collective(got, err);
+    if ((got = find_lost(p, id, all, lacking, &f, err)))
+        return got;
+    /* side by side, but one after the other where two are for one node; whoever waits leaves the processors to drains
+     */
+    for (uint32_t i = 0; !rc && i < f.nours; i++)
+        if (!(rc = prepare(p, id, order, &f, i, all, err)))
+            rc = order_and_wait(p, timeout, err);
     return together_later(p, rc, err);
 }

@@ -14,6 +14,7 @@
 #include "runtime/rank/peers.h"
 #include "tests/fault/shim/net.h"
 #include "tests/unit/ckpt_help.h"
+#include "tests/unit/coll_threads.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -40,12 +41,13 @@ static struct node {
     struct mu_arena_head *head;
     pid_t drain;
 } node[NODES];
+static bool stale[NODES]; /* an order that its rank did not live to see done */
 
 /* What the children tell; shared. */
 static struct book {
     struct shim_net net[NODES];
     int64_t restored;
-    int wrong;
+    int wrong, idle; /* idle: somebody waited for drains in a way that keeps them from working */
     bool protected;
     char text[300];
 } * book;
@@ -63,97 +65,6 @@ static bool bad(const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     return false;
-}
-
-/* --- collectives between the threads of one process -----------------------------------------------------------------
- */
-
-struct muster_comm {
-    int rank;
-};
-static pthread_barrier_t meeting;
-static const void *given[WORLD];
-
-int muster_rank(const muster_comm *c)
-{
-    return c->rank;
-}
-int muster_size(const muster_comm *c)
-{
-    (void)c;
-    return world;
-}
-const char *muster_last_error(void)
-{
-    return "";
-}
-
-static void meet_with(const muster_comm *c, const void *mine)
-{
-    given[c->rank] = mine;
-    pthread_barrier_wait(&meeting);
-}
-
-int muster_allgather(const void *send, void *recv, size_t n, muster_dtype type, muster_comm *c)
-{
-    char *mine = malloc(n ? n : 1); /* send may lie in recv */
-
-    (void)type;
-    if (!mine)
-        abort();
-    memcpy(mine, send, n);
-    meet_with(c, mine);
-    for (int r = 0; r < world; r++)
-        memcpy((char *)recv + (size_t)r * n, given[r], n);
-    pthread_barrier_wait(&meeting);
-    free(mine);
-    return 0;
-}
-
-int muster_allreduce(const void *send, void *recv, size_t n, muster_dtype type, muster_op op, muster_comm *c)
-{
-    int32_t *out = recv, *mine = malloc(4 * n + 4);
-
-    if (type != MUSTER_INT32 || op != MUSTER_MIN || !mine)
-        abort();
-    memcpy(mine, send, 4 * n);
-    meet_with(c, mine);
-    for (size_t i = 0; i < n; i++) {
-        out[i] = INT32_MAX;
-        for (int r = 0; r < world; r++)
-            out[i] = ((const int32_t *)given[r])[i] < out[i] ? ((const int32_t *)given[r])[i] : out[i];
-    }
-    pthread_barrier_wait(&meeting);
-    free(mine);
-    return 0;
-}
-
-int muster_broadcast(void *buf, size_t n, muster_dtype type, int root, muster_comm *c)
-{
-    (void)type;
-    meet_with(c, buf);
-    if (c->rank != root)
-        memcpy(buf, given[root], n);
-    pthread_barrier_wait(&meeting);
-    return 0;
-}
-
-int muster_iallreduce(const void *send, void *recv, size_t n, muster_dtype type, muster_op op, muster_comm *c,
-                      muster_request **req)
-{
-    *req = NULL;
-    return muster_allreduce(send, recv, n, type, op, c);
-}
-int muster_test(muster_request *req, int *done)
-{
-    (void)req;
-    *done = 1;
-    return 0;
-}
-int muster_wait(muster_request **req)
-{
-    (void)req;
-    return 0;
 }
 
 /* --- nodes, as their keepers have them ------------------------------------------------------------------------------
@@ -467,13 +378,27 @@ static void *rank_restores(void *arg)
     return NULL;
 }
 
+/* Nobody may keep a processor busy while drains make parts again. */
+static void look_for_orders(const muster_comm *c)
+{
+    for (int i = 0; i < nodes; i++)
+        if (!stale[i] && atomic_load(&node[i].head->rebuild.state) == MU_DRAIN_WANTED) {
+            snprintf(book->text, sizeof book->text, "rank %d waits in a collective while node %d makes a part again",
+                     c->rank, i);
+            book->idle = 1;
+        }
+}
+
 static void do_restore(void)
 {
     pthread_t t[WORLD];
 
+    for (int i = 0; i < nodes; i++)
+        stale[i] = atomic_load(&node[i].head->rebuild.state) == MU_DRAIN_WANTED;
+    coll_blocks = look_for_orders;
     memset(own, 0xee, sizeof own);
     memset(shared, 0xee, sizeof shared);
-    pthread_barrier_init(&meeting, NULL, (unsigned)world);
+    coll_begin(world);
     for (int r = 0; r < world; r++)
         pthread_create(&t[r], NULL, rank_restores, (void *)(intptr_t)r);
     for (int r = 0; r < world; r++)
@@ -490,6 +415,7 @@ static bool ranks(enum doing doing, uint64_t step, uint64_t nonce, uint64_t time
 
     book->restored = MUSTER_ENOCKPT;
     book->protected = false;
+    book->idle = 0;
     book->text[0] = 0;
     fflush(stdout);
     if (!(pid = fork())) {
@@ -517,6 +443,8 @@ static bool ranks(enum doing doing, uint64_t step, uint64_t nonce, uint64_t time
         return bad("the ranks hang while they %s", doing == RESTORE ? "restore" : "save");
     if (WIFSIGNALED(status) && !(killed_after && WTERMSIG(status) == SIGKILL))
         return bad("the ranks died of signal %d", WTERMSIG(status));
+    if (book->idle)
+        return bad("%s", book->text);
     /* what is not drained any more is what a drain would do */
     for (int i = 0; i < nodes; i++)
         for (int c = 0; c < per * 2; c++)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define LEN 1031 /* no multiple of anything */
-static unsigned char rows[MU_CODE_MAX][LEN], out[LEN];
+static unsigned char rows[MU_CODE_MAX][LEN], out[MU_CODE_MAX][LEN];
 
 static int any(uint32_t n, uint32_t k)
 {
@@ -29,24 +29,29 @@ static int any(uint32_t n, uint32_t k)
                 p[j] = parity[j] + at;
             mu_code_add(&c, i, rows[i] + at, LEN - at < 500 ? LEN - at : 500, p);
         }
-    /* lose k neighbouring rows, from each on; make each lost data row of the first that are left */
+    /* lose k neighbouring rows, from each on; make the lost data rows, each alone and all at once, of the first left */
     for (uint32_t lost = 0; lost < n; lost++) {
-        uint32_t have[MU_CODE_MAX], h = 0;
-        unsigned char *src[MU_CODE_MAX];
+        uint32_t have[MU_CODE_MAX], want[MU_CODE_MAX], h = 0, nwant = 0;
 
-        for (uint32_t i = 0; i < n && h < m; i++)
-            if ((i + n - lost) % n >= k) {
-                src[h] = rows[i];
+        for (uint32_t i = 0; i < n; i++) {
+            if ((i + n - lost) % n >= k && h < m)
                 have[h++] = i;
-            }
-        for (uint32_t i = 0; i < m; i++) {
-            struct mu_code_way w;
+            else if ((i + n - lost) % n < k && i < m)
+                want[nwant++] = i;
+        }
+        for (uint32_t from = 0; from < nwant + (nwant > 1); from++) {
+            uint32_t *of = from < nwant ? want + from : want, nof = from < nwant ? 1 : nwant;
+            unsigned char *to[MU_CODE_MAX];
+            static struct mu_code_way w;
 
-            if ((i + n - lost) % n >= k)
-                continue;
-            wrong += mu_code_way(&c, have, i, &w, NULL) != 0;
-            mu_code_make(&w, src, LEN, out);
-            wrong += memcmp(out, rows[i], LEN) != 0;
+            memset(out, 0, sizeof out);
+            for (uint32_t i = 0; i < nof; i++)
+                to[i] = out[i];
+            wrong += mu_code_way(&c, have, of, nof, &w, NULL) != 0;
+            for (uint32_t i = m; i-- > 0;)
+                mu_code_make(&w, i, rows[have[i]], LEN, to);
+            for (uint32_t i = 0; i < nof; i++)
+                wrong += memcmp(out[i], rows[of[i]], LEN) != 0;
         }
     }
     return wrong;

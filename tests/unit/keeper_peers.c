@@ -159,8 +159,10 @@ static int save(struct world *w, uint32_t k, uint64_t step, int but, uint64_t ti
     return rc;
 }
 
-/* Asks the drain of node `at` for the part of member `lost` of that save; gone: nodes that are not there. */
-static int rebuild(int at, int lost, const struct mu_arena_cell *like, uint32_t k, uint64_t chunk, unsigned gone)
+/* Orders from the drain of node `at` the part of member `lost` of that save; gone: nodes that are not there, with:
+ * those that are made again at the same time. */
+static void order(int at, int lost, const struct mu_arena_cell *like, uint32_t k, uint64_t chunk, unsigned gone,
+                  unsigned with)
 {
     struct mu_arena_rebuild *o = &head[at]->rebuild;
     struct mu_arena_cell *c = &head[at]->cells[0];
@@ -181,13 +183,28 @@ static int rebuild(int at, int lost, const struct mu_arena_cell *like, uint32_t 
     o->lost = (uint32_t)lost;
     o->chunk = chunk;
     o->nparts = 1;
-    for (int i = 0; i < nodes; i++)
+    for (int i = 0; i < nodes; i++) {
         if (!(gone & 1u << i))
             o->member[i] = head[i]->listen;
+        else if (with & 1u << i && i != lost)
+            o->maker[i] = head[i]->listen;
+    }
     o->state = MU_DRAIN_WANTED;
+}
+
+static int done(int at)
+{
+    struct mu_arena_rebuild *o = &head[at]->rebuild;
+
     for (uint64_t until = mu_now() + 15 * MU_SEC; o->state == MU_DRAIN_WANTED && mu_now() < until;)
         usleep(500);
     return o->state == MU_DRAIN_DONE ? 0 : o->state == MU_DRAIN_FAILED ? o->error.code : MUSTER_ETIMEOUT;
+}
+
+static int rebuild(int at, int lost, const struct mu_arena_cell *like, uint32_t k, uint64_t chunk, unsigned gone)
+{
+    order(at, lost, like, k, chunk, gone, 0);
+    return done(at);
 }
 
 static bool same(int node, const struct mu_arena_cell *c, const unsigned char *want, uint64_t n)
@@ -209,6 +226,7 @@ static void lose_and_find(uint32_t k)
     static struct mu_arena_cell was[NODES];
     unsigned char *copy[NODES];
     uint64_t chunk, bytes[NODES], step = 2;
+    double moved = 0;
     int wrong = 0, rc;
 
     open_world(&w, dir, 20 * MU_SEC);
@@ -250,10 +268,22 @@ static void lose_and_find(uint32_t k)
             node_up(x);
             gone |= 1u << x;
         }
+        for (int i = 0; i < nodes; i++)
+            head[i]->given = 0;
         for (uint32_t i = 0; i < k; i++) {
             int x = (first + (int)i) % nodes;
 
-            rc = rebuild(x, x, &was[x], k, chunk, gone);
+            /* the first time side by side, then one of them comes late, then each by itself */
+            order(x, x, &was[x], k, chunk, gone, first < 6 ? gone : 0);
+            if (first == 3)
+                usleep(700000);
+            else if (first > 3)
+                done(x);
+        }
+        for (uint32_t i = 0; i < k; i++) {
+            int x = (first + (int)i) % nodes;
+
+            rc = done(x);
             wrong += rc != 0;
             if (rc)
                 printf("# node %d: %s\n", x, head[x]->rebuild.error.text);
@@ -262,6 +292,12 @@ static void lose_and_find(uint32_t k)
                 printf("# node %d has another save of step %llu\n", x, (unsigned long long)step);
             }
         }
+        uint64_t given = 0;
+        for (int i = 0; i < nodes; i++)
+            given += head[i]->given;
+        printf("# %.1f chunks are moved\n", (double)given / (double)chunk);
+        if (first == 0)
+            moved = (double)given / (double)chunk;
         /* what they lack is their parity: a save gives them that again */
         open_world(&w, dir, 20 * MU_SEC);
         meet(k, w.place[0].nonce);
@@ -280,6 +316,8 @@ static void lose_and_find(uint32_t k)
         world_close(&w);
     }
     TAP_OK(wrong == 0, "any %u of them are lost and come back, bit by bit", k);
+    /* each stripe in which they had data is read once, and what another one had of it passed on */
+    TAP_OK(k != 2 || nodes != 8 || moved <= 47, "side by side, for which %.1f chunks are moved", moved);
 
     /* one more is too many */
     if ((int)k + 1 < nodes) {

@@ -21,7 +21,8 @@ void mu_code_add(const struct mu_code *c, uint32_t row, const unsigned char *dat
                           (unsigned char *)(uintptr_t)data, (unsigned char **)(uintptr_t)parity);
 }
 
-int mu_code_way(const struct mu_code *c, const uint32_t *have, uint32_t row, struct mu_code_way *w, struct mu_err *err)
+int mu_code_way(const struct mu_code *c, const uint32_t *have, const uint32_t *rows, uint32_t nrows,
+                struct mu_code_way *w, struct mu_err *err)
 {
     uint32_t m = c->n - c->k;
     unsigned char some[MU_CODE_MAX * MU_CODE_MAX], inverse[MU_CODE_MAX * MU_CODE_MAX];
@@ -33,13 +34,20 @@ int mu_code_way(const struct mu_code *c, const uint32_t *have, uint32_t row, str
     }
     if (gf_invert_matrix(some, inverse, (int)m) < 0)
         return mu_err_set(err, MUSTER_EARG, "these rows do not give the others");
+    for (uint32_t i = 0; i < nrows; i++) {
+        if (rows[i] >= m || nrows > MU_CODE_MAX)
+            return mu_err_set(err, MUSTER_EARG, "no data row %u", rows[i]);
+        memcpy(some + i * m, inverse + rows[i] * m, m);
+    }
     w->n = m;
-    ec_init_tables((int)m, 1, inverse + row * m, w->tables);
+    w->rows = nrows;
+    ec_init_tables((int)m, (int)nrows, some, w->tables);
     return 0;
 }
 
-void mu_code_make(const struct mu_code_way *w, unsigned char *const *have, unsigned len, unsigned char *out)
+void mu_code_make(const struct mu_code_way *w, uint32_t i, const unsigned char *data, unsigned len,
+                  unsigned char *const *out)
 {
-    ec_encode_data((int)len, (int)w->n, 1, (unsigned char *)(uintptr_t)w->tables, (unsigned char **)(uintptr_t)have,
-                   &out);
+    ec_encode_data_update((int)len, (int)w->n, (int)w->rows, (int)i, (unsigned char *)(uintptr_t)w->tables,
+                          (unsigned char *)(uintptr_t)data, (unsigned char **)(uintptr_t)out);
 }

@@ -20,12 +20,15 @@ int mu_code_init(struct mu_code *, uint32_t n, uint32_t k, struct mu_err *);
 void mu_code_add(const struct mu_code *, uint32_t row, const unsigned char *data, unsigned len,
                  unsigned char *const *parity);
 
-/* How to make data row `row` of n - k others: rows numbered from 0, parity rows behind the data rows. */
+/* How to make data rows of n - k others, `have`: rows numbered from 0, parity rows behind the data rows. */
 struct mu_code_way {
-    uint32_t n;
-    unsigned char tables[32 * MU_CODE_MAX];
+    uint32_t n, rows;
+    unsigned char tables[32 * MU_CODE_MAX * MU_CODE_MAX];
 };
-int mu_code_way(const struct mu_code *, const uint32_t *have, uint32_t row, struct mu_code_way *, struct mu_err *);
-void mu_code_make(const struct mu_code_way *, unsigned char *const *have, unsigned len, unsigned char *out);
+int mu_code_way(const struct mu_code *, const uint32_t *have, const uint32_t *rows, uint32_t nrows,
+                struct mu_code_way *, struct mu_err *);
+/* Adds what have[i] contributes to the rows, which begin as zeros. */
+void mu_code_make(const struct mu_code_way *, uint32_t i, const unsigned char *data, unsigned len,
+                  unsigned char *const *out);
 
 #endif
