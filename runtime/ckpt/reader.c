@@ -406,7 +406,7 @@ void mu_ckpt_held_free(struct mu_ckpt_held *h)
 {
     for (uint32_t r = 0; h->parts && r < h->id.world; r++) {
         mu_ckpt_manifest_free(&h->parts[r].man);
-        if (h->parts[r].image)
+        if (h->parts[r].image && !h->parts[r].writers)
             munmap(h->parts[r].image, h->parts[r].bytes);
     }
     free(h->parts);

@@ -26,9 +26,10 @@ struct mu_ckpt_held {
     struct mu_ckpt_id id;
     struct mu_ckpt_held_part {
         struct mu_ckpt_manifest man;
-        unsigned char *image; /* the segment; munmap */
+        unsigned char *image; /* the segment; munmap, unless it is the writer's */
         uint64_t bytes;
-        bool summed;  /* the manifest has CRCs */
+        bool summed; /* the manifest has CRCs */
+        bool writers;
         bool partial; /* another node's: there is nothing in it but what its replicated tensors need */
     } * parts;        /* id.world of them */
 };

@@ -381,6 +381,14 @@ static struct mu_arena_cell *own_copy(const struct mu_ckpt_writer *w, const stru
     return c;
 }
 
+unsigned char *mu_ckpt_writer_mapped(const struct mu_ckpt_writer *w, const struct mu_arena_cell *c, uint64_t bytes)
+{
+    for (unsigned i = 0; w->arena && i < MU_ARENA_SLOTS; i++)
+        if (w->slots[i].cell == c && w->slots[i].map && w->slots[i].bytes >= bytes)
+            return w->slots[i].map;
+    return NULL;
+}
+
 uint64_t mu_ckpt_writer_held(const struct mu_ckpt_writer *w, const struct mu_ckpt_id *id)
 {
     const struct mu_arena_cell *c = own_copy(w, id);

@@ -234,6 +234,7 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     if (!rc)
         rc = mu_ckpt_writer_start(&c->place, durable, c->ram.head, local ? (uint32_t)atoi(local) : UINT32_MAX,
                                   &c->writer, &err);
+    c->ram.writer = c->writer;
     if ((rc = agree(c, call, rc, &err)))
         goto fail;
     if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->nonce, &err)) ||

@@ -136,13 +136,16 @@ static int map_part(struct fetch *f, uint32_t rank, struct mu_err *err)
     struct mu_ckpt_held_part *p = &f->held->parts[rank];
     const struct mu_arena_cell *c = f->cell[rank];
     uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
-    int rc = mu_arena_map(f->ram->head, c, bytes, false, &p->image, err);
+    int rc;
 
-    if (rc)
+    /* to map so much costs as much as to copy it */
+    if (f->ram->writer && (p->image = mu_ckpt_writer_mapped(f->ram->writer, c, bytes)))
+        p->writers = true;
+    else if ((rc = mu_arena_map(f->ram->head, c, bytes, false, &p->image, err)))
         return rc;
-    p->bytes = bytes;
-    if (f->me == (int)rank) /* all of it is read: at once it costs less */
+    else if (f->me == (int)rank) /* all of it is read: at once it costs less */
         madvise(p->image, bytes, MADV_POPULATE_READ);
+    p->bytes = bytes;
     return mu_arena_manifest(c, p->image, &p->man, &p->summed, err);
 }
 

@@ -5,11 +5,13 @@
 
 #include "runtime/ckpt/arena.h"
 #include "runtime/ckpt/reader.h"
+#include "runtime/ckpt/writer.h"
 
 struct mu_rank_ram {
     muster_comm *comm;
-    const char *dir;            /* only what belongs to this directory counts */
-    struct mu_arena_head *head; /* NULL: this node has none */
+    const char *dir;                     /* only what belongs to this directory counts */
+    struct mu_arena_head *head;          /* NULL: this node has none */
+    const struct mu_ckpt_writer *writer; /* which has some of it mapped; NULL: none */
 };
 
 /* A save that some node has a part of. order: as what generation it counts, the newest first. */

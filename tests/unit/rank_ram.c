@@ -14,7 +14,7 @@ static struct mu_arena_head *head[MOST];
 static uint32_t own[MOST][OWN], shared[MOST][SHARED];
 static struct world w;
 static const char *dir;
-static int nodes, moved, rcs[MOST];
+static int nodes, moved, mapped, rcs[MOST];
 static bool right[MOST];
 static struct mu_err errs[MOST];
 
@@ -82,7 +82,8 @@ static void *restore(void *arg)
 {
     muster_comm comm = {.rank = (int)(intptr_t)arg};
     int r = comm.rank;
-    struct mu_rank_ram ram = {.comm = &comm, .dir = dir, .head = head[(r + moved) % nodes]};
+    struct mu_rank_ram ram = {
+        .comm = &comm, .dir = dir, .head = head[(r + moved) % nodes], .writer = mapped ? w.writer[r] : NULL};
     struct mu_ckpt_held held = {0};
 
     rcs[r] = mu_rank_ram_load(&ram, &head[0]->cells[0].id, &w.tensors[r], &held, &errs[r]);
@@ -136,6 +137,14 @@ int main(void)
     }
     TAP_OK(calls[0] == calls[1], "for which they meet as often, however many they are: %d, %d times", calls[0],
            calls[1]);
+
+    mapped = 1;
+    memset(own, 0xee, sizeof own);
+    n = restored();
+    TAP_OK(n == nodes && mu_ckpt_writer_mapped(w.writer[0], &head[0]->cells[0], 4 * OWN) &&
+               !mu_ckpt_writer_mapped(w.writer[0], &head[0]->cells[0], 1 << 30) &&
+               !mu_ckpt_writer_mapped(w.writer[0], &head[1]->cells[0], 1),
+           "from what their writers have mapped, too");
 
     moved = 1;
     memset(own, 0xee, sizeof own);
