@@ -135,7 +135,7 @@ FLOATING(bf16, mu_bf16, float, mu_bf16_to_float, mu_bf16_of)
 FLOATING(f32, float, float, , f32_of)
 FLOATING(f64, double, double, , f64_of)
 
-/* To add a type: a row here, kernels above, a row in tests/unit/collectives_ops.c. */
+/* To add a type: a row here and in runtime/base/dtype.h, kernels above, a row in tests/unit/collectives_ops.c. */
 static const struct mu_kernel_type types[MU_KERNEL_TYPES] = {
 #define OPS(prefix, suffix, avg)                                                                                       \
     {                                                                                                                  \
@@ -143,15 +143,14 @@ static const struct mu_kernel_type types[MU_KERNEL_TYPES] = {
         [MUSTER_MIN] = prefix##_min##suffix, [MUSTER_MAX] = prefix##_max##suffix,                                      \
         [MUSTER_AVG] = prefix##_##avg##suffix                                                                          \
     }
-#define ROW(code, text, prefix, T, A)                                                                                  \
-    [code] = {text,           sizeof(T),          sizeof(A),                                                           \
-              prefix##_load,  OPS(prefix, , sum), OPS(prefix, _two, sum),                                              \
+#define ROW(code, prefix, T, A)                                                                                        \
+    [code] = {sizeof(T),      sizeof(A),          prefix##_load,          OPS(prefix, , sum), OPS(prefix, _two, sum),  \
               prefix##_store, prefix##_store_avg, OPS(prefix, _pair, avg)}
-    ROW(MUSTER_INT8, "int8", i8, int8_t, int8_t),        ROW(MUSTER_UINT8, "uint8", u8, uint8_t, uint8_t),
-    ROW(MUSTER_INT32, "int32", i32, int32_t, int32_t),   ROW(MUSTER_UINT32, "uint32", u32, uint32_t, uint32_t),
-    ROW(MUSTER_INT64, "int64", i64, int64_t, int64_t),   ROW(MUSTER_UINT64, "uint64", u64, uint64_t, uint64_t),
-    ROW(MUSTER_FLOAT16, "float16", f16, mu_fp16, float), ROW(MUSTER_BFLOAT16, "bfloat16", bf16, mu_bf16, float),
-    ROW(MUSTER_FLOAT32, "float32", f32, float, float),   ROW(MUSTER_FLOAT64, "float64", f64, double, double),
+    ROW(MUSTER_INT8, i8, int8_t, int8_t),     ROW(MUSTER_UINT8, u8, uint8_t, uint8_t),
+    ROW(MUSTER_INT32, i32, int32_t, int32_t), ROW(MUSTER_UINT32, u32, uint32_t, uint32_t),
+    ROW(MUSTER_INT64, i64, int64_t, int64_t), ROW(MUSTER_UINT64, u64, uint64_t, uint64_t),
+    ROW(MUSTER_FLOAT16, f16, mu_fp16, float), ROW(MUSTER_BFLOAT16, bf16, mu_bf16, float),
+    ROW(MUSTER_FLOAT32, f32, float, float),   ROW(MUSTER_FLOAT64, f64, double, double),
 #undef ROW
 #undef OPS
 };

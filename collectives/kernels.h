@@ -10,7 +10,6 @@
 /* Arguments called in and out may be misaligned, and out may be equal to an in, but not overlap with it otherwise; acc
  * is aligned to its element. n counts elements. */
 struct mu_kernel_type {
-    const char *name;
     size_t size, acc_size;
     void (*load)(void *acc, const void *in, size_t n);
     void (*fold[MUSTER_AVG + 1])(void *acc, const void *in, size_t n);

@@ -4,31 +4,7 @@
 
 #define BLOCK ((size_t)4096) /* bytes of accumulator: stays in the nearest cache */
 
-static const char *const op_names[] = {
-    [MUSTER_SUM] = "sum", [MUSTER_PROD] = "prod", [MUSTER_MIN] = "min", [MUSTER_MAX] = "max", [MUSTER_AVG] = "avg",
-};
-
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
-
-size_t mu_dtype_size(muster_dtype dtype)
-{
-    return (size_t)dtype < MU_KERNEL_TYPES ? mu_kernels_plain.types[dtype].size : 0;
-}
-
-const char *mu_dtype_name(int dtype)
-{
-    return (size_t)dtype < MU_KERNEL_TYPES ? mu_kernels_plain.types[dtype].name : "?";
-}
-
-const char *mu_op_name(int op)
-{
-    return (size_t)op < COUNT(op_names) ? op_names[op] : "?";
-}
-
-bool mu_op_valid(muster_op op)
-{
-    return (size_t)op < COUNT(op_names);
-}
 
 const struct mu_kernels *mu_ops_set(unsigned i)
 {

@@ -1,4 +1,4 @@
-/* Data types and reduction kernels. A reduction is load (first rank's input), fold (the others', in rank order), store.
+/* Reduction kernels. A reduction is load (first rank's input), fold (the others', in rank order), store.
  * The accumulator is the type itself, float32 for 16-bit floats; rounding, the division of AVG and the one form of NaN
  * come in store. So results do not depend on chunk, alignment, instruction set or algorithm:
  * - integers wrap; AVG divides the wrapped sum and truncates towards zero;
@@ -10,13 +10,7 @@
 #include <stdbool.h>
 
 #include "collectives/kernels.h"
-
-/* 0 for a value that is not a dtype. */
-size_t mu_dtype_size(muster_dtype dtype);
-/* "?" for a value that is not one. */
-const char *mu_dtype_name(int dtype);
-const char *mu_op_name(int op);
-bool mu_op_valid(muster_op op);
+#include "runtime/base/dtype.h"
 
 /* in and out may be misaligned; acc is aligned to its element and holds n * acc_size bytes. */
 struct mu_reducer {

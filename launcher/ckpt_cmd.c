@@ -13,6 +13,7 @@
 #include "launcher/commands.h"
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/str.h"
 #include "runtime/ckpt/daemon/s3conf.h"
 #include "runtime/ckpt/verify.h"
@@ -211,7 +212,7 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
             json_t *x = json_object(), *shape = json_array();
 
             json_object_set_new(x, "name", json_string(t->name));
-            json_object_set_new(x, "dtype", json_string(mu_ckpt_dtype_name(t->shape.dtype)));
+            json_object_set_new(x, "dtype", json_string(mu_dtype_name((int)t->shape.dtype)));
             for (int d = 0; d < t->shape.ndim; d++)
                 json_array_append_new(shape, json_integer((json_int_t)t->shape.global[d]));
             json_object_set_new(x, "shape", shape);
@@ -229,7 +230,7 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
         puts("");
         for (size_t i = 0; t && i < tensors.n; i++) {
             mu_table_cell(t, tensors.v[i].name);
-            mu_table_cell(t, mu_ckpt_dtype_name(tensors.v[i].shape.dtype));
+            mu_table_cell(t, mu_dtype_name((int)tensors.v[i].shape.dtype));
             shape_text(&tensors.v[i].shape, buf, sizeof buf);
             mu_table_cell(t, buf);
             mu_table_cell(t, mu_ckpt_size_text(tensors.v[i].shape.bytes, size));

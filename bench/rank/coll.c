@@ -14,6 +14,7 @@
 #include "bench/rank/start.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/str.h"
 
 enum { AS_USUAL, IN_PLACE, OUT_OF_PLACE };
@@ -103,18 +104,12 @@ static const struct op_row ops[] = {
     {"barrier", false, false, false, call_barrier},
 };
 
-/* most: the integers up to it are exact, sums of all ranks among them. */
-static const struct {
-    const char *name;
-    muster_dtype dtype;
-    size_t width;
-    unsigned most;
-} dtypes[] = {
-    {"float32", MUSTER_FLOAT32, 4, 1 << 24},  {"float64", MUSTER_FLOAT64, 8, UINT32_MAX},
-    {"int32", MUSTER_INT32, 4, INT32_MAX},    {"int64", MUSTER_INT64, 8, UINT32_MAX},
-    {"uint8", MUSTER_UINT8, 1, 255},          {"int8", MUSTER_INT8, 1, 127},
-    {"uint32", MUSTER_UINT32, 4, UINT32_MAX}, {"uint64", MUSTER_UINT64, 8, UINT32_MAX},
-    {"float16", MUSTER_FLOAT16, 2, 2048},     {"bfloat16", MUSTER_BFLOAT16, 2, 256},
+/* The integers up to it are exact, sums of all ranks among them. */
+static const unsigned most_exact[MU_DTYPE_COUNT] = {
+    [MUSTER_INT8] = 127,           [MUSTER_UINT8] = 255,        [MUSTER_INT32] = INT32_MAX,
+    [MUSTER_UINT32] = UINT32_MAX,  [MUSTER_INT64] = UINT32_MAX, [MUSTER_UINT64] = UINT32_MAX,
+    [MUSTER_FLOAT16] = 2048,       [MUSTER_BFLOAT16] = 256,     [MUSTER_FLOAT32] = 1 << 24,
+    [MUSTER_FLOAT64] = UINT32_MAX,
 };
 
 static const struct mu_opt table[] = {
@@ -443,12 +438,9 @@ static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
 
     for (size_t i = 0; i < MU_COUNT(ops); i++)
         known = known || !strcmp(ops[i].name, o->op);
-    for (size_t i = 0; i < MU_COUNT(dtypes); i++) {
-        if (!strcmp(dtypes[i].name, o->dtype)) {
-            c->dtype = dtypes[i].dtype;
-            c->width = dtypes[i].width;
-            most = dtypes[i].most;
-        }
+    if (mu_dtype_named(o->dtype, &c->dtype)) {
+        c->width = mu_dtype_size(c->dtype);
+        most = most_exact[c->dtype];
     }
     if (!known)
         return mu_err_set(err, MUSTER_EARG, "--op %s: not an operation; --help lists them", o->op);

@@ -3,6 +3,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/copy.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/base/dtype.h"
 #include "runtime/ckpt/box.h"
 
 #include <errno.h>
@@ -45,7 +46,7 @@ struct source {
     const char *name;
     const struct piece *pieces;
     size_t npieces, at;
-    unsigned unit;
+    size_t unit;
     unsigned char *dst;
     struct mu_err *err;
 };
@@ -171,7 +172,7 @@ static int same_tensor(const struct mu_ckpt_tensor *t, const struct mu_ckpt_shap
 {
     if (stored->dtype != t->shape.dtype)
         return mu_err_set(err, MUSTER_ECORRUPT, "tensor \"%.100s\" is stored as %s, wanted as %s", t->name,
-                          mu_ckpt_dtype_name(stored->dtype), mu_ckpt_dtype_name(t->shape.dtype));
+                          mu_dtype_name((int)stored->dtype), mu_dtype_name((int)t->shape.dtype));
     if (stored->ndim != t->shape.ndim)
         return mu_err_set(err, MUSTER_ECORRUPT, "tensor \"%.100s\" is stored with %d dimensions, wanted with %d",
                           t->name, stored->ndim, t->shape.ndim);
@@ -231,7 +232,8 @@ static int take_from(struct source *s, const struct mu_ckpt_box *have, const str
 static int load_tensor(struct load *l, size_t index, const struct mu_ckpt_tensor *t, unsigned char *dst,
                        struct mu_err *err)
 {
-    struct source s = {.load = l, .name = t->name, .unit = mu_ckpt_dtype_bytes(t->shape.dtype), .dst = dst, .err = err};
+    struct source s = {
+        .load = l, .name = t->name, .unit = mu_dtype_size((muster_dtype)t->shape.dtype), .dst = dst, .err = err};
     mu_auto_free struct piece *pieces = NULL; /* of all ranks if replicated, else of one at a time */
     struct mu_ckpt_boxes missing = {0};
     const struct mu_ckpt_shape *replica = NULL;

@@ -2,29 +2,9 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/base/dtype.h"
 
 #include <string.h>
-
-/* Indexed by muster_dtype, whose values are part of the format. */
-static const struct {
-    const char *name;
-    unsigned bytes;
-} dtypes[] = {
-    [MUSTER_INT8] = {"int8", 1},       [MUSTER_UINT8] = {"uint8", 1},       [MUSTER_INT32] = {"int32", 4},
-    [MUSTER_UINT32] = {"uint32", 4},   [MUSTER_INT64] = {"int64", 8},       [MUSTER_UINT64] = {"uint64", 8},
-    [MUSTER_FLOAT16] = {"float16", 2}, [MUSTER_BFLOAT16] = {"bfloat16", 2}, [MUSTER_FLOAT32] = {"float32", 4},
-    [MUSTER_FLOAT64] = {"float64", 8},
-};
-
-unsigned mu_ckpt_dtype_bytes(uint32_t dtype)
-{
-    return dtype < MU_COUNT(dtypes) ? dtypes[dtype].bytes : 0;
-}
-
-const char *mu_ckpt_dtype_name(uint32_t dtype)
-{
-    return dtype < MU_COUNT(dtypes) ? dtypes[dtype].name : "unknown";
-}
 
 bool mu_ckpt_name_ok(const char *name, size_t n)
 {
@@ -51,7 +31,7 @@ static bool product(const uint64_t *v, int n, uint64_t unit, uint64_t *out)
 
 int mu_ckpt_shape_check(struct mu_ckpt_shape *s, struct mu_err *err)
 {
-    unsigned unit = mu_ckpt_dtype_bytes(s->dtype);
+    size_t unit = mu_dtype_size((muster_dtype)s->dtype);
     bool whole = true;
     uint64_t total;
 

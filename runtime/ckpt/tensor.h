@@ -35,9 +35,6 @@ struct mu_ckpt_tensors {
     uint64_t bytes; /* sum of the blocks */
 };
 
-/* 0 for what is not a dtype. */
-unsigned mu_ckpt_dtype_bytes(uint32_t dtype);
-const char *mu_ckpt_dtype_name(uint32_t dtype);
 /* Shared by the program's tensors and by what a file claims: flags, dtype, 1..8 dimensions, offset + local <= global in
  * each, no overflow, replicated ones whole. Sets bytes. The text starts with what is wrong. */
 int mu_ckpt_shape_check(struct mu_ckpt_shape *, struct mu_err *);

@@ -1,3 +1,4 @@
+#include "runtime/base/dtype.h"
 #include "tests/unit/ckpt_help.h"
 
 int main(void)
@@ -58,7 +59,7 @@ int main(void)
         TAP_OK(rc == rows[i].rc && list.n == before + !rc, "%s%s%s", rows[i].what, rc ? ": " : "", rc ? err.text : "");
     }
     TAP_OK(mu_ckpt_tensors_add(&list, NULL, &err) == MUSTER_EARG, "NULL");
-    TAP_OK(mu_ckpt_dtype_bytes(MUSTER_BFLOAT16) == 2 && mu_ckpt_dtype_bytes(99) == 0, "sizes of types");
+    TAP_OK(mu_dtype_size(MUSTER_BFLOAT16) == 2 && mu_dtype_size((muster_dtype)99) == 0, "sizes of types");
 
     struct mu_ckpt_tensors a = {0}, b = {0};
     const uint64_t n4 = 4, n5 = 5;

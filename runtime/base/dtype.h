@@ -1,0 +1,35 @@
+/* muster_dtype and muster_op: what their values are called and how long they are, for people and for formats. */
+#ifndef MU_BASE_DTYPE_H
+#define MU_BASE_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "muster.h"
+
+/* X(value, name, bytes). The values are part of the formats. To add one: a row here, its kernels
+ * (collectives/kernel_body.h), its row in collectives/nccl/issue.c and in bench/rank/coll.c. */
+#define MU_DTYPES(X)                                                                                                   \
+    X(MUSTER_INT8, "int8", 1)                                                                                          \
+    X(MUSTER_UINT8, "uint8", 1)                                                                                        \
+    X(MUSTER_INT32, "int32", 4)                                                                                        \
+    X(MUSTER_UINT32, "uint32", 4)                                                                                      \
+    X(MUSTER_INT64, "int64", 8)                                                                                        \
+    X(MUSTER_UINT64, "uint64", 8)                                                                                      \
+    X(MUSTER_FLOAT16, "float16", 2)                                                                                    \
+    X(MUSTER_BFLOAT16, "bfloat16", 2)                                                                                  \
+    X(MUSTER_FLOAT32, "float32", 4)                                                                                    \
+    X(MUSTER_FLOAT64, "float64", 8)
+
+#define MU_DTYPE_COUNT ((size_t)MUSTER_FLOAT64 + 1)
+
+/* 0 for a value that is not a dtype. */
+size_t mu_dtype_size(muster_dtype dtype);
+/* "?" for a value that is not one. */
+const char *mu_dtype_name(int dtype);
+const char *mu_op_name(int op);
+bool mu_op_valid(muster_op op);
+/* False: nothing is called so. */
+bool mu_dtype_named(const char *name, muster_dtype *dtype);
+
+#endif
