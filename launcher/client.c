@@ -137,8 +137,8 @@ bool mu_client_unfreeze(const struct mu_client *c, struct mu_stopped *s)
     return !(remote && *remote) && mu_stopped_kill(s, c->paths.run, "ctl.lock", MU_PULSE_CONTROLLER) > 0;
 }
 
-/* Waits for a message of type want until the deadline. */
-static int await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *reply, uint64_t until, struct mu_err *err)
+int mu_client_await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *reply, uint64_t until,
+                    struct mu_err *err)
 {
     struct mu_stopped stopped = {0};
 
@@ -180,7 +180,7 @@ int mu_client_call(struct mu_client *c, enum mu_msg_type type, const void *body,
 {
     int rc = mu_client_post(c, type, body, err);
 
-    return rc ? rc : await(c, want, reply, mu_now() + timeout_ns, err);
+    return rc ? rc : mu_client_await(c, want, reply, mu_now() + timeout_ns, err);
 }
 
 static int greet(struct mu_client *c, struct mu_err *err)

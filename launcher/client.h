@@ -43,6 +43,10 @@ int mu_client_next(struct mu_client *c, struct mu_msg *m, struct mu_err *err);
 int mu_client_call(struct mu_client *c, enum mu_msg_type type, const void *body, enum mu_msg_type want,
                    struct mu_msg *reply, uint64_t timeout_ns, struct mu_err *err);
 
+/* Waits for the next message of type want until then; the same of an error message. */
+int mu_client_await(struct mu_client *c, enum mu_msg_type want, struct mu_msg *reply, uint64_t until,
+                    struct mu_err *err);
+
 /* One query over a connection of its own, as mu_client_look opens it; *json is the caller's to free. */
 int mu_client_query(const char *what, uint64_t job, bool all, char **json, struct mu_err *err);
 int mu_client_query_on(struct mu_client *c, const char *what, uint64_t job, bool all, char **json, struct mu_err *err);

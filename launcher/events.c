@@ -21,9 +21,9 @@ static const struct mu_opt rows[] = {
      NULL},
     {"json", 0, MU_OPT_FLAG, offsetof(struct opts, json), NULL, "print JSON", NULL, 0, 0, NULL},
     {"flight", 0, MU_OPT_FLAG, offsetof(struct opts, flight), NULL,
-     "the collectives that the ranks of an attempt that failed had called last", NULL, 0, 0, NULL},
+     "the collectives that the ranks of a running attempt, or of one that failed, have called last", NULL, 0, 0, NULL},
     {"attempt", 0, MU_OPT_INT, offsetof(struct opts, attempt), "N",
-     "with --flight: of this attempt (the newest with records)", NULL, 1, INT_MAX, NULL},
+     "with --flight: of this attempt (the one that runs, or the newest with records)", NULL, 1, INT_MAX, NULL},
     {"last", 0, MU_OPT_INT, offsetof(struct opts, last), "N",
      "with --flight: so many of each rank and communicator (8)", NULL, 1, 256, NULL},
 };
@@ -119,8 +119,7 @@ int mu_cmd_events(int argc, char **argv)
     if (!o.flight && (o.attempt || o.last != 8))
         mu_err_set(&err, MUSTER_EARG, "--attempt and --last go with --flight");
     else if (o.flight && o.follow)
-        mu_err_set(&err, MUSTER_EARG,
-                   "--flight and --follow do not go together: records come when an attempt has failed");
+        mu_err_set(&err, MUSTER_EARG, "--flight and --follow do not go together: --flight shows how things are now");
     if (err.code)
         return mu_cmd_fail(argv[0], &err);
     if (o.flight)

@@ -1,4 +1,5 @@
-/* muster events --flight: what the ranks of an attempt had called last, from the files that its keepers have left. */
+/* muster events --flight: what the ranks of an attempt had called last, from its keepers while it runs, then from the
+ * files that they have left. */
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -11,10 +12,12 @@
 #include "launcher/table.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/flight.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
 
 #define FILE_MAX_BYTES (4u << 20) /* 16 rings of 256 lines are less */
+#define RECORDS_ASKED 40000u      /* about; answers that a client has not read are bounded */
 
 static bool is_file(const char *name)
 {
@@ -60,16 +63,44 @@ static int older(const void *a, const void *b)
     return (d > 0) - (d < 0);
 }
 
-/* How many of the same rank and communicator follow it. */
-static bool is_late(json_t *const *v, size_t n, size_t i, unsigned last)
-{
-    double rank = mu_answer_num(v[i], "rank");
-    const char *comm = mu_answer_str(v[i], "comm");
-    unsigned after = 0;
+struct place {
+    const char *comm;
+    double rank;
+    size_t at;
+};
 
-    for (size_t k = i + 1; k < n && after < last; k++)
-        after += mu_answer_num(v[k], "rank") == rank && !strcmp(mu_answer_str(v[k], "comm"), comm);
-    return after < last;
+/* By communicator and rank, the newest first. */
+static int apart(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    int d = strcmp(x->comm, y->comm);
+
+    if (d)
+        return d;
+    if (x->rank < y->rank || x->rank > y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->at > y->at ? -1 : x->at < y->at;
+}
+
+/* Which of them are among the last of their rank and communicator; v is in order. NULL: no memory. */
+static bool *late_ones(json_t *const *v, size_t n, unsigned last)
+{
+    mu_auto_free struct place *p = malloc(n * sizeof *p);
+    mu_auto_free bool *late = calloc(n, sizeof *late);
+    unsigned place = 0;
+
+    if (!p || !late)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (struct place){.comm = mu_answer_str(v[i], "comm"), .rank = mu_answer_num(v[i], "rank"), .at = i};
+    qsort(p, n, sizeof *p, apart);
+    for (size_t i = 0; i < n; i++) {
+        bool another = i && (strcmp(p[i].comm, p[i - 1].comm) != 0 || p[i].rank > p[i - 1].rank);
+
+        place = another ? 0 : place;
+        late[p[i].at] = place++ < last;
+    }
+    return MU_STEAL(late, NULL);
 }
 
 static void row(struct mu_table *t, const json_t *o)
@@ -106,63 +137,133 @@ static void print(json_t *const *v, size_t n, unsigned last)
         {"TIME", 0},  {"RANK", MU_RIGHT},  {"COMM", 0},        {"NUMBER", MU_RIGHT}, {"OPERATION", 0},
         {"DTYPE", 0}, {"COUNT", MU_RIGHT}, {"PEER", MU_RIGHT}, {"STATE", 0},         {"TOOK", MU_RIGHT}};
     struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
+    mu_auto_free bool *late = late_ones(v, n, last);
 
-    for (size_t i = 0; t && i < n; i++)
-        if (is_late(v, n, i, last))
+    for (size_t i = 0; t && late && i < n; i++)
+        if (late[i])
             row(t, v[i]);
     if (t)
         mu_table_print(t, stdout);
     mu_table_free(t);
 }
 
+static bool runs(const json_t *job)
+{
+    const char *state = mu_answer_str(job, "state");
+
+    return !strcmp(state, "running") || !strcmp(state, "starting") || !strcmp(state, "recovering");
+}
+
+/* Of the attempt that runs, if it is that one that is wanted and its ranks have called anything. */
+static int get_live(const json_t *j, uint64_t job, uint32_t wanted, unsigned last, uint32_t *attempt, json_t *list,
+                    json_t *missing, struct mu_err *err)
+{
+    double ranks = mu_answer_num(j, "ranks");
+    unsigned most = ranks < RECORDS_ASKED / 2 ? RECORDS_ASKED / 2 / (unsigned)(ranks > 1 ? ranks : 1) : 1;
+    uint32_t now = 0;
+
+    if (!runs(j) || (wanted && wanted != (uint32_t)mu_answer_num(j, "attempt")))
+        return 0;
+    int rc = mu_flight_ask(job, last < most ? last : most, &now, list, missing, err);
+    if (rc == MUSTER_EJOB) /* it has just ended */
+        rc = 0;
+    if (wanted && now != wanted)
+        json_array_clear(list);
+    *attempt = json_array_size(list) ? now : 0;
+    return rc;
+}
+
+static int get_files(const json_t *j, uint32_t wanted, uint32_t *attempt, json_t *list, struct mu_err *err)
+{
+    char dir[PATH_MAX], name[32];
+    int rc = 0;
+
+    for (uint32_t n = wanted ? wanted : (uint32_t)mu_answer_num(j, "attempt"); !rc && n; n--) {
+        snprintf(name, sizeof name, "attempt-%u", n);
+        rc = mu_path_join(dir, sizeof dir, mu_answer_str(j, "log_dir"), name, err);
+        rc = rc ? rc : read_all(dir, list, err);
+        *attempt = n;
+        if (wanted || json_array_size(list)) /* the newest that has any */
+            break;
+    }
+    return rc;
+}
+
+static int nothing(uint64_t job, bool runs_now, const json_t *missing, struct mu_err *err)
+{
+    char names[400];
+
+    if (json_array_size(missing))
+        return mu_err_set(err, MUSTER_ETIMEOUT, "no answer from %s", mu_answer_names(missing, names, sizeof names));
+    if (runs_now)
+        return mu_err_set(err, MUSTER_EJOB, "the ranks of job %llu have not called any collectives of muster's yet",
+                          (unsigned long long)job);
+    return mu_err_set(err, MUSTER_EJOB,
+                      "job %llu has left no flight records: they are kept when an attempt whose ranks have called "
+                      "collectives fails",
+                      (unsigned long long)job);
+}
+
+static void print_json(uint64_t job, uint32_t attempt, bool live, const json_t *missing, json_t *const *v, size_t n)
+{
+    mu_auto_free char *nodes = json_dumps(missing, JSON_COMPACT);
+
+    printf("{\"schema\": \"muster.flight/1\", \"job\": %llu, \"attempt\": %u, \"running\": %s, \"missing\": %s, "
+           "\"records\": [",
+           (unsigned long long)job, attempt, live ? "true" : "false", nodes ? nodes : "[]");
+    for (size_t i = 0; i < n; i++) {
+        mu_auto_free char *line = json_dumps(v[i], JSON_COMPACT | JSON_PRESERVE_ORDER);
+        printf("%s\n  %s", i ? "," : "", line ? line : "{}");
+    }
+    puts("]}");
+}
+
+static int put(uint64_t job, uint32_t attempt, unsigned last, bool json, bool live, const json_t *list,
+               const json_t *missing, struct mu_err *err)
+{
+    size_t n = json_array_size(list);
+    mu_auto_free json_t **v = malloc((n + 1) * sizeof *v);
+    char text[400];
+
+    if (!v)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for %zu records", n);
+    for (size_t i = 0; i < n; i++)
+        v[i] = json_array_get(list, i);
+    qsort(v, n, sizeof *v, older);
+    if (json)
+        print_json(job, attempt, live, missing, v, n);
+    else
+        print(v, n, last);
+    if (json_array_size(missing))
+        fprintf(stderr, "muster events: no answer from %s\n", mu_answer_names(missing, text, sizeof text));
+    return 0;
+}
+
 int mu_flight_show(uint64_t job, uint32_t attempt, unsigned last, bool json, struct mu_err *err)
 {
-    json_t *root, *jobs, *list = json_array();
-    char dir[PATH_MAX], name[32];
-    const json_t *j = NULL;
+    json_t *root, *jobs, *list = json_array(), *missing = json_array();
+    uint32_t of = 0;
     int rc = mu_answer_get("status", job, true, "jobs", &root, &jobs, NULL, err);
 
     if (rc) {
         json_decref(list);
+        json_decref(missing);
         return rc;
     }
-    j = json_array_get(jobs, 0);
+    const json_t *j = json_array_get(jobs, 0);
     if (!j)
         rc = mu_answer_no_job(job, err);
-    for (uint32_t n = attempt ? attempt : (uint32_t)mu_answer_num(j, "attempt"); !rc && n; n--) {
-        snprintf(name, sizeof name, "attempt-%u", n);
-        rc = mu_path_join(dir, sizeof dir, mu_answer_str(j, "log_dir"), name, err);
-        rc = rc ? rc : read_all(dir, list, err);
-        if (attempt || json_array_size(list)) { /* the newest that has any */
-            attempt = n;
-            break;
-        }
-    }
+    else
+        rc = get_live(j, job, attempt, json ? MU_FLIGHT_RING : last, &of, list, missing, err);
+    bool live = of, runs_now = !rc && runs(j);
+    if (!rc && !live)
+        rc = get_files(j, attempt, &of, list, err);
     if (!rc && !json_array_size(list))
-        rc = mu_err_set(err, MUSTER_EJOB,
-                        "job %llu has left no flight records: they are kept when an attempt whose ranks have called "
-                        "collectives fails",
-                        (unsigned long long)job);
-    size_t n = json_array_size(list);
-    mu_auto_free json_t **v = rc ? NULL : malloc(n * sizeof *v);
-    if (!rc && !v)
-        rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for %zu records", n);
-    for (size_t i = 0; !rc && i < n; i++)
-        v[i] = json_array_get(list, i);
+        rc = nothing(job, runs_now, missing, err);
     if (!rc)
-        qsort(v, n, sizeof *v, older);
-    if (!rc && json) {
-        printf("{\"schema\": \"muster.flight/1\", \"job\": %llu, \"attempt\": %u, \"records\": [",
-               (unsigned long long)job, attempt);
-        for (size_t i = 0; i < n; i++) {
-            mu_auto_free char *line = json_dumps(v[i], JSON_COMPACT | JSON_PRESERVE_ORDER);
-            printf("%s\n  %s", i ? "," : "", line ? line : "{}");
-        }
-        puts("]}");
-    } else if (!rc) {
-        print(v, n, last);
-    }
+        rc = put(job, of, last, json, live, list, missing, err);
     json_decref(list);
+    json_decref(missing);
     json_decref(root);
     return rc;
 }

@@ -17,6 +17,7 @@ static const struct mu_access_row table[] = {
     {"status", MU_MSG_query, "status", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"events", MU_MSG_query, "events", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"events", MU_MSG_query, "recent", MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
+    {"events", MU_MSG_flight, NULL, MU_ROLE_VIEWER, MU_SEE_JOB, false, true},
     {"nodes", MU_MSG_query, "nodes", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"nodes", MU_MSG_query, "checks", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
     {"nodes inventory, nodes diff", MU_MSG_query, "inventory", MU_ROLE_VIEWER, MU_ANY_JOB, false, true},
@@ -69,6 +70,8 @@ uint64_t mu_access_job(const struct mu_msg *m)
     switch (m->type) {
     case MU_MSG_query:
         return m->query.job;
+    case MU_MSG_flight:
+        return m->flight.job;
     case MU_MSG_attach:
         return m->attach.job;
     case MU_MSG_input:

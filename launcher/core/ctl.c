@@ -358,6 +358,9 @@ static void on_client(struct mu_ctl *c, struct conn *k, const struct mu_msg *m)
     case MU_MSG_hold:
         mu_ctl_job_hold(c, k->id, &m->hold);
         return;
+    case MU_MSG_flight:
+        mu_ctl_flight_asked(c, k, &m->flight);
+        return;
     case MU_MSG_signal:
         j = mu_ctl_find(c, m->signal.job);
         if (j && m->signal.signo && m->signal.signo < 65) {
@@ -468,6 +471,9 @@ static void on_from_agent(struct mu_ctl *c, struct conn *k, const struct mu_msg 
         return;
     case MU_MSG_hang:
         mu_ctl_hang(c, k->node, &m->hang);
+        return;
+    case MU_MSG_flown:
+        mu_ctl_flown(c, k->node, conn_of(c, m->flown.asker), &m->flown);
         return;
     case MU_MSG_output:
         j = mu_ctl_find(c, m->output.job);

@@ -106,6 +106,7 @@ struct conn {
     mu_conn via; /* ROLE_AGENT: it came through the agent of that one; 0: directly */
     uint32_t pid;
     uint64_t job;
+    uint64_t flight; /* ROLE_CLIENT: it has asked what the ranks of that job have called */
 };
 
 struct waiting { /* a submission that came before any agent did */
@@ -230,6 +231,11 @@ void mu_ctl_kill_parts(struct mu_ctl *, struct job *, uint32_t signo, uint64_t g
 
 /* ctl_hang.c: ranks that do not go on, and whose fault it is */
 void mu_ctl_hang(struct mu_ctl *, int node, const struct mu_m_hang *);
+
+/* --- ctl_flight.c --- */
+void mu_ctl_flight_asked(struct mu_ctl *, struct conn *, const struct mu_m_flight *);
+/* asker: NULL when it is gone. */
+void mu_ctl_flown(struct mu_ctl *, int node, const struct conn *asker, const struct mu_m_flown *);
 void mu_ctl_hang_tick(struct mu_ctl *, struct job *);
 
 /* ctl_nodes.c: agents that come, fall silent, come back or are given up; hosts that belong to one job */

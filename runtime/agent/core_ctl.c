@@ -187,6 +187,9 @@ void mu_agent_on_ctl(struct mu_agent *a, const struct mu_msg *m)
     case MU_MSG_look:
         to_keeper(a, m->look.job, m->type, &m->look);
         return;
+    case MU_MSG_flight:
+        to_keeper(a, m->flight.job, m->type, &m->flight);
+        return;
     case MU_MSG_abort:
         to_keeper(a, m->abort.job, m->type, &m->abort);
         return;

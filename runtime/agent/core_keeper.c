@@ -175,6 +175,10 @@ void mu_agent_on_keeper(struct mu_agent *a, mu_conn conn, const struct mu_msg *m
         if (m->hang.job == k->job)
             mu_agent_to_ctl(a, MU_MSG_hang, &m->hang);
         return;
+    case MU_MSG_flown:
+        if (m->flown.job == k->job)
+            mu_agent_to_ctl(a, MU_MSG_flown, &m->flown);
+        return;
     case MU_MSG_misbound:
         if (m->misbound.job == k->job)
             mu_agent_to_ctl(a, MU_MSG_misbound, &m->misbound);

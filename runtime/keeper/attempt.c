@@ -403,22 +403,28 @@ static bool abnormal(const struct rank *r)
     return !r->status && r->connected && !r->finalized && atomic_load(&slot->state) < MU_RANK_FINALIZED;
 }
 
-/* What the ranks were at when the attempt failed. Not told when it cannot be kept: the disk that is full says so
- * itself. */
+static struct mu_flights flights(const struct mu_attempt *a)
+{
+    return (struct mu_flights){.slots = a->slots, .n = a->n, .first = a->first};
+}
+
+/* What the ranks were at when the attempt failed. */
 static void save_flights(struct mu_attempt *a)
 {
-    char dir[PATH_MAX], name[32];
-    struct mu_err err;
+    struct mu_flights fs = flights(a);
     bool failed = false;
 
     for (uint32_t i = 0; i < a->n && a->slots; i++)
         failed = failed || a->ranks[i].status || abnormal(&a->ranks[i]);
-    snprintf(name, sizeof name, "attempt-%u", a->number);
-    if (!failed || !a->start.start.log_dir || mu_path_join(dir, sizeof dir, a->start.start.log_dir, name, &err))
-        return;
-    for (uint32_t i = 0; i < a->n; i++)
-        if (mu_flight_save(mu_slots_flight(a->slots, i), a->first + i, dir, 0600, &err))
-            mu_log(MU_LOG_WARN, "keeper", "%s", err.text);
+    if (failed)
+        mu_flights_save(&fs, a->start.start.log_dir, a->number);
+}
+
+void mu_attempt_flights(const struct mu_attempt *a, const struct mu_m_flight *ask, struct mu_link *link)
+{
+    struct mu_flights fs = a && a->number == ask->attempt ? flights(a) : (struct mu_flights){0};
+
+    mu_flights_tell(&fs, ask, link);
 }
 
 void mu_attempt_free(struct mu_attempt *a)

@@ -16,6 +16,7 @@
 #include "runtime/wire/msg.h"
 
 struct event_base;
+struct mu_link;
 
 struct mu_rank_end {
     uint32_t index;
@@ -69,6 +70,8 @@ void mu_attempt_inspect(struct mu_attempt *);
 bool mu_attempt_watch(struct mu_attempt *, struct mu_m_hang *out);
 /* The answer to a `look` of the controller's. */
 void mu_attempt_look(struct mu_attempt *, uint32_t rank, struct mu_m_hang *out);
+/* Answers what the ranks have called last; of another attempt, and of none (a NULL), that there is nothing. */
+void mu_attempt_flights(const struct mu_attempt *, const struct mu_m_flight *ask, struct mu_link *);
 /* Kills and removes whatever is left. 0: nothing is. MUSTER_ETIMEOUT: something does not die; call again. */
 int mu_attempt_clean(struct mu_attempt *, struct mu_err *);
 

@@ -20,6 +20,7 @@
 #include "runtime/keeper/process.h"
 #include "runtime/keeper/ram.h"
 #include "runtime/keeper/shell.h"
+#include "runtime/keeper/wired.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/guard.h"
 #include "runtime/wire/hold.h"
@@ -387,36 +388,12 @@ static void do_ack(struct keeper *k, const struct mu_act *act)
 
 static void do_fenced(struct keeper *k, const struct mu_act *act)
 {
-    MU_AUTO_MSG struct mu_msg msg = {0};
-
-    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
-        return;
-    struct mu_m_fenced *m = &msg.fenced;
-    if (m->status)
-        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: a fence of its nodes fails: %s", m->attempt,
-               muster_strerror(m->status));
-    mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu is done: %u bytes", m->attempt, (unsigned long long)m->seq,
-           m->data.len);
-    mu_pmix_fence_done(k->pmix, m->attempt, m->seq, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+    mu_wired_fenced(k->pmix, act);
 }
 
 static void do_modex(struct keeper *k, const struct mu_act *act)
 {
-    MU_AUTO_MSG struct mu_msg msg = {0};
-
-    if (mu_msg_decode(act->frame.data, act->frame.len, &msg, NULL))
-        return;
-    struct mu_m_modex *m = &msg.modex;
-    if (!m->answer) {
-        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: node %u asks what rank %u has published", m->attempt, m->from,
-               m->rank);
-        mu_pmix_modex_ask(k->pmix, m->attempt, m->rank, m->id, m->from);
-        return;
-    }
-    if (m->status)
-        mu_log(MU_LOG_WARN, "keeper", "attempt %u: what rank %u has published cannot be had: %s", m->attempt, m->rank,
-               muster_strerror(m->status));
-    mu_pmix_modex_done(k->pmix, m->attempt, m->id, m->status, MU_STEAL(m->data.data, NULL), m->data.len);
+    mu_wired_modex(k->pmix, act);
 }
 
 static void do_look(struct keeper *k, const struct mu_act *act)
@@ -485,6 +462,10 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
             mu_line_dial(k->line, msg->line.host, (uint16_t)msg->line.port);
         return;
     }
+    if (msg->type == MU_MSG_flight) {
+        mu_attempt_flights(k->attempt, &msg->flight, link);
+        return;
+    }
     step(k, (struct mu_ev){.kind = MU_EV_MSG, .conn = MU_KEEPER_AGENT, .msg = msg});
 }
 
@@ -537,31 +518,10 @@ static void on_dial(void *arg)
 
 static void to_core(struct keeper *k, const struct mu_pmix_event *ev)
 {
-    struct mu_bytes data = {.data = ev->data, .len = (uint32_t)ev->len};
     struct mu_msg msg = {0};
 
-    if (ev->len > MU_FRAME_MAX) {
-        mu_log(MU_LOG_ERROR, "keeper", "attempt %u: %zu bytes from PMIx do not fit a message", ev->attempt, ev->len);
-        if (ev->kind == MU_PMIX_FENCE)
-            mu_pmix_fence_done(k->pmix, ev->attempt, ev->seq, MUSTER_EARG, NULL, 0);
+    if (!mu_wired_event(k->pmix, ev, &msg))
         return;
-    }
-    if (ev->kind == MU_PMIX_FENCE) {
-        mu_log(MU_LOG_DEBUG, "keeper", "attempt %u: fence %llu begins: %zu bytes", ev->attempt,
-               (unsigned long long)ev->seq, ev->len);
-        msg.type = MU_MSG_fence;
-        msg.fence = (struct mu_m_fence){
-            .attempt = ev->attempt, .seq = ev->seq, .among = {.v = ev->among, .n = ev->namong}, .data = data};
-    } else {
-        msg.type = MU_MSG_modex;
-        msg.modex = (struct mu_m_modex){.attempt = ev->attempt,
-                                        .to = ev->node,
-                                        .id = ev->seq,
-                                        .rank = ev->rank,
-                                        .answer = ev->answer,
-                                        .status = ev->status,
-                                        .data = data};
-    }
     step(k, (struct mu_ev){.kind = ev->kind == MU_PMIX_FENCE ? MU_EV_FENCE : MU_EV_MODEX,
                            .job = k->job,
                            .attempt = ev->attempt,

@@ -71,6 +71,8 @@ struct row {
 #define FIELD_OF_rank_exit(t, n) FIELD(rank_exit, t, n)
 #define FIELD_OF_hang(t, n) FIELD(hang, t, n)
 #define FIELD_OF_look(t, n) FIELD(look, t, n)
+#define FIELD_OF_flight(t, n) FIELD(flight, t, n)
+#define FIELD_OF_flown(t, n) FIELD(flown, t, n)
 #define FIELD_OF_misbound(t, n) FIELD(misbound, t, n)
 #define FIELD_OF_shard(t, n) FIELD(shard, t, n)
 #define FIELD_OF_check(t, n) FIELD(check, t, n)

@@ -238,6 +238,14 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
 /* Controller to keeper: whom does this rank of yours wait for? MU_ALL: who of yours has not called muster_init? */
 #define MU_F_look(F) F(u64, job) F(u32, attempt) F(u32, rank)
 
+/* What have the ranks of a running attempt called last? From a client by way of the controller, which says by whom it is
+ * asked (a connection of its own), to the keepers; last: so many of each communicator. */
+#define MU_F_flight(F) F(u64, job) F(u32, attempt) F(u32, last) F(u32, asker)
+/* Up: what rank has (lines as in rank-R.flight); left: so many of its node follow. The controller adds node; before, it
+ * has answered which nodes it asks, and the attempt. */
+#define MU_F_flown(F)                                                                                                  \
+    F(u64, job) F(u32, attempt) F(u32, asker) F(strv, nodes) F(str, node) F(u32, rank) F(u32, left) F(bytes, text)
+
 /* What a job is; made by the client, kept in the store, handed to keepers. Application i (MPMD) has app_ranks[i] ranks,
  * app_argc[i] of argv, app_envc[i] of app_env on top of env, and works in app_wdir[i]. hosts: "name:slots,...", the
  * destinations as the user gave them, slots 0 for as many as the node has; this machine under its node name. engine and
@@ -391,7 +399,9 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
     M(66, event)                                                                                                       \
     M(67, recall)                                                                                                      \
     M(68, recalled)                                                                                                    \
-    M(69, withdraw)
+    M(69, withdraw)                                                                                                    \
+    M(70, flight)                                                                                                      \
+    M(71, flown)
 
 #define MU_T_u32 uint32_t
 #define MU_T_u64 uint64_t

@@ -1,4 +1,5 @@
-/* flight [die]: collectives on two communicators; with die rank 1 aborts instead of the last one. */
+/* flight [die | stay FILE]: collectives on two communicators; with die rank 1 aborts instead of the last one, with stay
+ * it calls that when there is FILE. */
 #include <muster.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@ int main(int argc, char **argv)
         return 6;
     if (rank == 1 && argc > 1 && !strcmp(argv[1], "die"))
         abort();
+    for (int i = 0; i < 600 && rank == 1 && argc > 2 && access(argv[2], F_OK); i++)
+        usleep(100000);
     muster_barrier(half);
     muster_comm_free(half);
     return muster_finalize() ? 7 : 0;

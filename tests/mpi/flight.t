@@ -36,6 +36,27 @@ for line in sys.stdin:
 run_cmd "$muster" events --flight 2
 like "$rc $err" '^1 .*job 2 has left no flight records' "leaves none"
 like "$("$muster" events --flight --attempt 7 1 2>&1)" 'no flight records' "nor is there one of an attempt that never was"
+
+# While it runs
+job=$("$muster" submit -n 2 --oversubscribe "$B/tests/mpi/flight" stay "$tmp/go")
+waits() { "$muster" events --flight "$job" 2>/dev/null | grep -q 'barrier.*running'; }
+wait_for 30 waits
+ok $? "what a running job's ranks have called can be seen" || note "$("$muster" events --flight "$job" 2>&1)"
+run_cmd "$muster" events --flight --json "$job"
+is "$(python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+assert d["running"] is True and d["missing"] == [] and d["attempt"] == 1
+print(*[(r["rank"], r["op"], r["state"]) for r in sorted(d["records"], key=lambda r: r["rank"]) if r["op"] in ("broadcast", "barrier")])
+print(sum(r["op"] == "all-reduce" for r in d["records"]), all(r["enqueued"] for r in d["records"]))
+' <<<"$out" 2>&1)" "(0, 'broadcast', 'completed') (0, 'barrier', 'running') (1, 'broadcast', 'completed')
+512 True" "all of it, and who holds the others up" || note "$err"
+run_cmd "$muster" events --flight --attempt 2 "$job"
+like "$rc $err" '^1 ' "another attempt has nothing"
+touch "$tmp/go"
+job_over() { "$muster" jobs --all --json | python3 -c 'import json, sys; sys.exit(any(j["id"] == int(sys.argv[1]) and j["state"] == "running" for j in json.load(sys.stdin)["jobs"]))' "$job"; }
+wait_for 20 job_over
+like "$("$muster" events --flight "$job" 2>&1)" 'has left no flight records' "when it has ended well, nothing is left"
 like "$("$muster" events --last 3 1 2>&1)" '--last go with --flight' "options that say nothing are refused"
 dir=$("$muster" status --json 1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0]["log_dir"])')
 echo '{"rank": 1}' >>"$dir/attempt-1/rank-1.flight"

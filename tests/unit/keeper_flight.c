@@ -15,7 +15,8 @@ static char *print(uint64_t ticks)
     size_t len;
     FILE *out = open_memstream(&text, &len);
 
-    mu_flight_print(f, 3, atomic_load(&f->tick) + ticks, atomic_load(&f->mono) + ticks, 1000000000, out);
+    mu_flight_print(f, 3, MU_FLIGHT_RING, atomic_load(&f->tick) + ticks, atomic_load(&f->mono) + ticks, 1000000000,
+                    out);
     fclose(out);
     return text;
 }
@@ -81,6 +82,24 @@ static void test_records(void)
     free(text);
 }
 
+/* As it is told while the rank is at work. */
+static void test_text(void)
+{
+    struct mu_flight_ring *r = &f->ring[0];
+    struct mu_err err;
+    char *text = NULL;
+    size_t len = 0;
+
+    atomic_store(&r->v[4].seq, 0);
+    TAP_OK(mu_flight_text(f, 3, 5, &text, &len, &err) == 0 && count(text, "\n") == 5 &&
+               count(text, "\"enqueued\":null") == 0 && strstr(text, "\"seq\":262,") == strstr(text, "\"seq\":"),
+           "the newest of each communicator");
+    free(text);
+    TAP_OK(mu_flight_text(f, 3, UINT32_MAX, &text, &len, &err) == 0 && count(text, "\n") == MU_FLIGHT_RING - 2,
+           "and all of them, but those that are being written");
+    free(text);
+}
+
 static void test_scribble(void)
 {
     unsigned char *bytes = (unsigned char *)f;
@@ -111,6 +130,7 @@ int main(void)
     memset(f, 0, sizeof *f);
     mu_flight_begin(f);
     test_records();
+    test_text();
     memset(f->ring, 0, sizeof f->ring);
     test_rings();
     test_scribble();
