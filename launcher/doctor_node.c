@@ -16,6 +16,7 @@
 #include "launcher/backup.h"
 #include "launcher/doctor.h"
 #include "launcher/store.h"
+#include "runtime/agent/gpus.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/nvlib.h"
 #include "runtime/base/path.h"
@@ -117,10 +118,29 @@ static int name_gpus(const struct nvml *n, unsigned count, struct mu_buf *out)
     return 0;
 }
 
+/* What is not as it should be, or "". True: it cannot do what it should. */
+static bool unwell(char *out, size_t size)
+{
+    struct mu_gpus_asked *g;
+    struct mu_m_gpus m;
+
+    if (mu_gpus_open(&g, out, size) || !g)
+        return false;
+    int rc = mu_gpus_ask(g, &m);
+    mu_gpus_close(g);
+    if (rc)
+        return false;
+    mu_gpus_fault(&m, out, size);
+    bool fault = *out;
+    mu_gpus_trouble(&m, out, size);
+    mu_msg_free_body(MU_MSG_gpus, &m);
+    return fault;
+}
+
 void mu_doctor_gpus(struct mu_finding *f, const char *sys)
 {
     int nvidia = pci_gpus(sys, "0x10de"), amd = pci_gpus(sys, "0x1002");
-    char why[300], driver[80] = "?", others[64] = "";
+    char why[300], driver[80] = "?", others[64] = "", path[300], state[MU_GPUS_TROUBLE];
     mu_auto_buf struct mu_buf names = {0};
     struct nvml n;
     unsigned count = 0;
@@ -155,7 +175,14 @@ void mu_doctor_gpus(struct mu_finding *f, const char *sys)
         return;
     }
     n.driver(driver, sizeof driver);
-    mu_found(f, MU_HEALTH_OK, "%s, driver %s%s%s", mu_buf_str(&names), driver, others[0] ? "; " : "", others);
+    bool fault = unwell(state, sizeof state);
+    mu_nvlib_path(*(void **)&n.init, path, sizeof path);
+    mu_found(f, fault ? MU_HEALTH_BAD : MU_HEALTH_OK, "%s, driver %s, %s%s%s%s%s", mu_buf_str(&names), driver, path,
+             others[0] ? "; " : "", others, state[0] ? "; " : "", state);
+    if (fault)
+        mu_found_fix(f,
+                     "reset the GPU (nvidia-smi -r) or have it replaced; `muster nodes drain` keeps jobs off the node "
+                     "until then");
     if (nvidia > (int)count) {
         f->health = MU_HEALTH_BAD;
         mu_found_fix(f,

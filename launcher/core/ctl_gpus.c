@@ -8,6 +8,8 @@
 #include "runtime/base/clean.h"
 #include "runtime/wire/gpus.h"
 
+_Static_assert(sizeof((struct mu_node *)0)->gpu_known == MU_GPUS_TROUBLE, "as long as the text of a fault");
+
 /* Whoever has jobs there hears of it. */
 static void tell(struct mu_ctl *c, int node, const char *kind, const char *what)
 {
@@ -27,7 +29,7 @@ void mu_ctl_gpus_take(struct mu_ctl *c, int node, const struct mu_m_gpus *m)
 {
     struct mu_node *n = &c->pool.v[node];
     struct mu_m_gpus *copy;
-    char what[MU_GPUS_TROUBLE], out[MU_GPUS_TROUBLE] = "", was[MU_GPUS_TROUBLE] = "";
+    char what[MU_GPUS_TROUBLE], out[MU_GPUS_TROUBLE] = "";
 
     if (!mu_gpus_valid(m))
         return;
@@ -36,13 +38,11 @@ void mu_ctl_gpus_take(struct mu_ctl *c, int node, const struct mu_m_gpus *m)
         c->acts->failed = true;
         return;
     }
-    bool same = n->gpu_says && n->gpu_says->since == m->since;
-    if (n->gpu_says)
-        mu_gpus_fault(n->gpu_says, was, sizeof was);
-    uint32_t seen = same ? n->gpu_xid : 0;
+    uint32_t seen = n->gpu_since == m->since ? n->gpu_xid : 0;
     mu_pool_forget_gpus(n);
     n->gpu_says = copy;
     n->gpus_at = c->now;
+    n->gpu_since = m->since;
     n->gpu_xid = seen;
     for (unsigned i = 0; i < m->xids.n / 3; i++) {
         if (m->xids.v[3 * i] <= seen)
@@ -54,10 +54,11 @@ void mu_ctl_gpus_take(struct mu_ctl *c, int node, const struct mu_m_gpus *m)
             memcpy(out, what, sizeof out);
     }
     mu_gpus_fault(m, what, sizeof what);
-    if (*what && strcmp(what, was) != 0) { /* after that it is somebody's who has resumed it */
+    if (*what && strcmp(what, n->gpu_known) != 0) { /* after that it is somebody's who has resumed it */
         tell(c, node, "gpu-failed", what);
         memcpy(out, what, sizeof out);
     }
+    memcpy(n->gpu_known, what, sizeof n->gpu_known);
     if (*out)
         mu_ctl_checks_fault(c, node, "gpu", out);
 }

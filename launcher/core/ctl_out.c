@@ -1,5 +1,6 @@
 /* Nodes that get no jobs although they are up: drained until somebody resumes them, or in quarantine for a time. What
- * runs there runs on. Both outlive the controller: every change is stored before anybody is told. */
+ * runs there runs on. Both outlive the controller: every change is stored before anybody is told. So does what GPUs
+ * have that somebody has resumed their node with, which is not to drain it again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,18 @@ static void store(struct mu_ctl *c)
 
     for (unsigned i = 0; i < c->pool.n; i++) {
         struct mu_node *n = &c->pool.v[i];
-        if (n->state == MU_NODE_NONE || !mu_pool_out(n))
+        if (n->state == MU_NODE_NONE)
             continue;
+        if (!mu_pool_out(n)) {
+            if (*n->gpu_known || n->gpu_xid)
+                encode(c, &act->frame,
+                       &(struct mu_m_mark){.node = n->name,
+                                           .kind = MU_OUT_KNOWN,
+                                           .reason = n->gpu_known,
+                                           .since_wall = n->gpu_since,
+                                           .times = n->gpu_xid});
+            continue;
+        }
         encode(c, &act->frame,
                &(struct mu_m_mark){.node = n->name,
                                    .kind = n->drained ? MU_OUT_DRAIN : MU_OUT_QUARANTINE,
@@ -44,6 +55,12 @@ static void store(struct mu_ctl *c)
 
 static void take(struct mu_ctl *c, struct mu_node *n, const struct mu_m_mark *m)
 {
+    if (m->kind == MU_OUT_KNOWN) {
+        snprintf(n->gpu_known, sizeof n->gpu_known, "%s", m->reason ? m->reason : "");
+        n->gpu_since = m->since_wall;
+        n->gpu_xid = m->times;
+        return;
+    }
     n->drained = m->kind == MU_OUT_DRAIN;
     if (!n->drained && m->until_wall <= c->wall)
         return;

@@ -57,7 +57,9 @@ struct mu_node {
     uint32_t ndisks;
     struct mu_m_gpus *gpu_says;     /* how its GPUs were at gpus_at, the node's own; NULL: it has not said */
     uint64_t gpus_at;               /* likewise */
-    uint32_t gpu_xid;               /* the newest of its Xids that was told */
+    char gpu_known[200];            /* their fault as it was told last, "": none */
+    uint64_t gpu_since;             /* who has told it (gpus.since), 0: nobody */
+    uint32_t gpu_xid;               /* the newest of its Xids that was told by then */
     uint64_t idle_since;            /* no job has had it since, unless one has it */
     bool check_wanted, check_again; /* something failed on it; its quarantine is over if it passes */
     bool approved;                  /* somebody has said what it should be made of */

@@ -72,8 +72,9 @@ enum {
     MU_HANG_ELSEWHERE,
     MU_HANG_FILES,
 };
-/* mark.kind: jobs get the node no more until it is resumed, or until a time. */
-enum { MU_OUT_DRAIN = 1, MU_OUT_QUARANTINE };
+/* mark.kind: jobs get the node no more until it is resumed, or until a time; jobs get it although its GPUs have a
+ * fault, which somebody knows of. */
+enum { MU_OUT_DRAIN = 1, MU_OUT_QUARANTINE, MU_OUT_KNOWN };
 /* checked.levels. SKIP: there is nothing there to be checked. WARN is only told. */
 enum { MU_LEVEL_OK, MU_LEVEL_SKIP, MU_LEVEL_WARN, MU_LEVEL_FAIL };
 #define MU_CHECK_ALL_NS (120 * 1000000000ull) /* all checks of a node take no longer: what lasts longer has failed */

@@ -104,7 +104,8 @@ enum { MU_DISK_READ, MU_DISK_WRITTEN, MU_DISK_BUSY, MU_DISK_COUNTS };
 #define MU_F_approve(F) F(str, hosts) F(str, by) F(str, why)
 /* What was approved of these hosts (empty: of all in the pool) counts no more. */
 #define MU_F_withdraw(F) MU_F_approve(F)
-/* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. */
+/* A node that gets no jobs, as the controller keeps it (STATE/marks). kind: MU_OUT_; times: quarantines so far. KNOWN:
+ * reason is the GPUs' fault, since_wall their gpus.since, times the newest Xid that was told. */
 #define MU_F_mark(F)                                                                                                   \
     F(str, node) F(u32, kind) F(str, by) F(str, reason) F(u64, since_wall) F(u64, until_wall) F(u32, times)
 /* What they are labelled with from now on: "fast,rack3"; empty: nothing. */

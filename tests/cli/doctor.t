@@ -2,6 +2,7 @@
 # muster doctor: every check reports; broken, crashing and hanging libraries cost one row each.
 set -u
 muster=${B:-build/default}/bin/muster
+doubles=$(realpath "${B:-build/default}/tests/doubles")
 tmp=$(mktemp -d /tmp/muster-doctor-t-XXXXXX)
 trap 'rm -rf "$tmp"' EXIT
 export MUSTER_HOME=$tmp/home MUSTER_RUN_ROOT=$tmp/run
@@ -54,6 +55,14 @@ LD_LIBRARY_PATH=$tmp/lib run --json
 check "a CUDA driver" json "c['cuda']['ok'] and c['cuda']['found'].startswith('CUDA 12.4, $tmp/lib')"
 check "NCCL's encoded version" json "c['nccl']['ok'] and c['nccl']['found'].startswith('2.18.5, ')"
 check "GPUs by name, with the driver" json "c['gpus']['found'].startswith('2 x NVIDIA H200, 1 x NVIDIA L4, driver 550.54.15')"
+
+echo 'gpus=2 1.clocks=64' >"$tmp/gpus"
+export MUSTER_NVML_DOUBLE=$tmp/gpus
+MUSTER_NVML_LIB=$doubles/libnvidia-ml.so.1 run --json
+check "NVML's library, and what it says of a GPU" json "c['gpus']['ok'] and c['gpus']['found'].endswith(', $doubles/libnvidia-ml.so.1; GPU 1 (GPU-double-1): it is slowed down: it is too hot')"
+echo 'gpus=2 0.rows-failed=1' >"$tmp/gpus"
+MUSTER_NVML_LIB=$doubles/libnvidia-ml.so.1 run --json
+check "a GPU that has a fault" json "not c['gpus']['ok'] and 'GPU 0 (GPU-double-0): rows of its memory cannot be remapped' in c['gpus']['found'] and 'nvidia-smi -r' in c['gpus']['fix']"
 
 MUSTER_NCCL_LIB=$tmp/lib/libnccl-old.so run --json
 check "one that is too old" json "not c['nccl']['ok'] and c['nccl']['found'] == 'NCCL: 2.17.1 is too old, 2.18 or later is needed ($tmp/lib/libnccl-old.so)' and '2.18' in c['nccl']['fix']"

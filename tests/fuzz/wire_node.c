@@ -1,10 +1,12 @@
-/* What a node says that it is made of: from another host, as a message and as pairs of any text.
- * sources: runtime/wire/inventory.c runtime/wire/msg.c
+/* What a node says of itself, from another host: what it is made of, as a message and as pairs of any text, and how its
+ * GPUs are, as a message and as a table of any numbers.
+ * sources: runtime/wire/inventory.c runtime/wire/gpus.c runtime/wire/msg.c
  * sources: runtime/base/str.c runtime/base/buf.c runtime/base/err.c */
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/str.h"
+#include "runtime/wire/gpus.h"
 #include "runtime/wire/inventory.h"
 #include "tests/fuzz/pieces.h"
 
@@ -66,10 +68,65 @@ static void try(char *text, size_t n)
     mu_msg_free_body(MU_MSG_inventory, &built);
 }
 
+/* Of one that was taken all that is made of it is text, and bounded. */
+static void look_at_gpus(const struct mu_m_gpus *m)
+{
+    char text[MU_GPUS_TROUBLE];
+    struct mu_gpu g;
+
+    if (!mu_gpus_valid(m))
+        return;
+    unsigned n = mu_gpus_count(m);
+    if (n > MU_GPUS_MOST || m->xids.n / 3 > MU_GPUS_XIDS)
+        abort();
+    for (unsigned i = 0; i <= n; i++)
+        mu_gpus_row(m, i, &g);
+    for (unsigned i = 0; i < m->xids.n / 3; i++) {
+        mu_gpus_tell_xid(m, i, text, sizeof text);
+        if (!*text || !*mu_xid_text(m->xids.v[3 * i + 2]))
+            abort();
+    }
+    mu_gpus_fault(m, text, sizeof text);
+    bool fault = *text;
+    mu_gpus_trouble(m, text, sizeof text);
+    if (fault && !*text)
+        abort();
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20)
+            abort();
+}
+
+/* A byte stands for a GPU, an Xid or a number, so that random bytes are often one. */
+static void make_gpus(const uint8_t *data, size_t size)
+{
+    char *texts[] = {(char[]){"GPU-1"}, (char[]){"GPU-2"}, (char[]){"a\nb"}, (char[]){""}};
+    struct mu_m_gpus m = {.since = 1};
+    uint32_t values[600], xids[60], nx = 0;
+    size_t n = size ? data[0] % 5 : 0, width = size > 1 ? data[1] % 70 : 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (mu_strv_append(&m.uuids, texts[data[i % size] % 16 ? i % 2 : 2 + i % 2]) ||
+            mu_strv_append(&m.names, texts[i % 2]))
+            abort();
+    for (size_t i = 0; i < 600; i++)
+        values[i] = size ? (data[i % size] % 7 ? data[i % size] : MU_GPU_UNKNOWN) : 0;
+    for (size_t i = 0; i + 2 < size && nx + 3 <= 60; i += 3) {
+        xids[nx++] = data[i];
+        xids[nx++] = data[i + 1] % 8 ? data[i + 1] % (n ? n : 1) : MU_GPU_UNKNOWN;
+        xids[nx++] = data[i + 2];
+    }
+    m.values = (struct mu_u32v){.v = values, .n = (uint32_t)(n * width + (size > 2 && data[2] == 1))};
+    m.xids = (struct mu_u32v){.v = xids, .n = nx};
+    look_at_gpus(&m);
+    m.values = m.xids = (struct mu_u32v){0};
+    mu_msg_free_body(MU_MSG_gpus, &m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mu_bytes blob = {.data = malloc(size + 2), .len = (uint32_t)size + 2};
     struct mu_m_inventory m = {0}, none = {0};
+    struct mu_m_gpus gpus = {0};
 
     if (!blob.data)
         return 0;
@@ -80,6 +137,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look(&m, &none);
         mu_msg_free_body(MU_MSG_inventory, &m);
     }
+    blob.data[0] = MU_MSG_gpus;
+    if (!mu_msg_unpack(&blob, MU_MSG_gpus, &gpus, NULL)) {
+        look_at_gpus(&gpus);
+        mu_msg_free_body(MU_MSG_gpus, &gpus);
+    }
     free(blob.data);
+    make_gpus(data, size);
     return fuzz_pieces(data, size, pieces, sizeof pieces / sizeof *pieces, try);
 }
