@@ -8,6 +8,14 @@
 
 #include "collectives/engine.h"
 
+/* MUSTER_NCCL_DETERMINISTIC: sets what makes NCCL reduce in the same order each time; before anything else, as it
+ * changes the environment. EARG: what the user has set contradicts it, or a value that is none. */
+int mu_gpu_environment(struct mu_err *err);
+
+struct mu_cuda_api; /* api.h */
+
+/* The driver, if p is in GPU memory; else NULL. Needs no lock. */
+const struct mu_cuda_api *mu_gpu_owns(const void *p);
 /* Where the buffers of a call are: *device false for the host, and always where there is no CUDA. EARG when one is here
  * and the other there. Needs no lock. */
 int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err);

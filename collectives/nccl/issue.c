@@ -38,20 +38,35 @@ static bool on_device(const struct mu_cuda_api *c, const void *p)
            type == MU_CU_MEMORY_DEVICE;
 }
 
-int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err)
+/* NULL: no CUDA here. */
+static const struct mu_cuda_api *driver(void)
 {
-    static const struct mu_cuda_api none, *_Atomic known; /* NULL: not tried; &none: no CUDA here */
-    const struct mu_kind *k = &mu_kinds[call->kind];
-    bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root), s, r;
+    static const struct mu_cuda_api none, *_Atomic known; /* NULL: not tried */
     const struct mu_cuda_api *c = atomic_load_explicit(&known, memory_order_acquire);
 
-    *device = false;
     if (!c) {
         if (mu_cuda_load(&c, NULL) < 0)
             c = &none;
         atomic_store_explicit(&known, c, memory_order_release);
     }
-    if (c == &none || !call->count)
+    return c == &none ? NULL : c;
+}
+
+const struct mu_cuda_api *mu_gpu_owns(const void *p)
+{
+    const struct mu_cuda_api *c = driver();
+
+    return c && on_device(c, p) ? c : NULL;
+}
+
+int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err)
+{
+    const struct mu_kind *k = &mu_kinds[call->kind];
+    bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root), s, r;
+    const struct mu_cuda_api *c = driver();
+
+    *device = false;
+    if (!c || !call->count)
         return 0;
     s = k->send && on_device(c, call->send);
     r = takes && on_device(c, call->recv);

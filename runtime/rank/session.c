@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "collectives/mpi_p2p.h"
+#include "collectives/nccl/backend.h"
 #include "collectives/shm.h"
 #include "collectives/ucx.h"
 #include "runtime/base/clean.h"
@@ -356,7 +357,9 @@ int muster_init(int *argc, char ***argv)
     if (session.engine.tp)
         return mu_rank_fail(MUSTER_EJOB, "muster_init: an earlier session of this process ended in a failure");
     pthread_mutex_lock(&session.engine.lock);
-    rc = start(argc, argv, &err);
+    rc = mu_gpu_environment(&err);
+    if (rc == 0)
+        rc = start(argc, argv, &err);
     if (session.engine.slot)
         mu_slot_go(session.engine.slot);
     if (rc < 0)

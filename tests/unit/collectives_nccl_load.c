@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "collectives/nccl/api.h"
+#include "collectives/nccl/backend.h"
 #include "runtime/base/nvlib.h"
 #include "tests/unit/tap.h"
 
@@ -55,6 +56,26 @@ static bool one_line(const char *text)
     return !strchr(text, '\n') && strlen(text) > 10;
 }
 
+/* Both what there is in a fresh environment and what the user has set. */
+static void environment(void)
+{
+    struct mu_err err = {0};
+
+    unsetenv("NCCL_ALGO");
+    TAP_OK(mu_gpu_environment(&err) == 0 && !getenv("NCCL_ALGO"), "nothing is set that nobody asked for");
+    setenv("MUSTER_NCCL_DETERMINISTIC", "yes", 1);
+    TAP_OK(mu_gpu_environment(&err) == MUSTER_EARG && one_line(err.text), "%s", err.text);
+    setenv("MUSTER_NCCL_DETERMINISTIC", "1", 1);
+    setenv("NCCL_PROTO", "LL128", 1);
+    TAP_OK(mu_gpu_environment(&err) == MUSTER_EARG && strstr(err.text, "needs NCCL_PROTO=Simple") &&
+               strstr(err.text, "LL128") && !strcmp(getenv("NCCL_PROTO"), "LL128"),
+           "the user wins: %s", err.text);
+    setenv("NCCL_PROTO", "simple", 1);
+    TAP_OK(mu_gpu_environment(&err) == 0 && !strcmp(getenv("NCCL_ALGO"), "Ring") &&
+               !strcmp(getenv("NCCL_NVLS_ENABLE"), "0") && !strcmp(getenv("NCCL_PROTO"), "simple"),
+           "one algorithm and protocol");
+}
+
 int main(int argc, char **argv)
 {
     char text[16];
@@ -95,5 +116,6 @@ int main(int argc, char **argv)
         TAP_OK(s.code == MUSTER_ENOSYS && !strncmp(s.text, "CUDA driver: not found (libcuda.so.1", 36), "%s", s.text);
     TAP_OK(mu_nvlib_nccl_version(2804, "x", text, sizeof text, &err) == MUSTER_ENODE && !strcmp(text, "2.8.4"),
            "the old encoding: %s", err.text);
+    environment();
     return tap_done();
 }
