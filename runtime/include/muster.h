@@ -145,9 +145,13 @@ MUSTER_API int muster_wait(muster_request **);
  * the same on all ranks; their numbers are 0, 1, ... Each step muster_bucket_ready says that one is ready (it may not
  * be touched until muster_bucket_wait has returned), in whatever order, and muster_bucket_wait, collective, returns
  * when all have been reduced in place. Buckets of at most so many bytes (0: 4 MiB; a larger tensor has one of its own)
- * go at once. Tensors that lie side by side are not copied, best in memory of muster_mem_alloc. */
+ * go at once. Tensors that lie side by side are not copied, best in memory of muster_mem_alloc. In GPU memory
+ * muster_bucket_wait does not wait: what follows on the communicator's stream finds them reduced. */
 typedef struct muster_bucket muster_bucket;
 MUSTER_API int muster_bucket_open(muster_comm *, muster_dtype, muster_op, size_t bytes, muster_bucket **);
+/* Before the first tensor: float32 in host memory goes between ranks as bfloat16 or float16, and is added up in
+ * float32. */
+MUSTER_API int muster_bucket_wire(muster_bucket *, muster_dtype wire);
 MUSTER_API int muster_bucket_add(muster_bucket *, void *data, size_t count);
 MUSTER_API int muster_bucket_ready(muster_bucket *, size_t tensor);
 MUSTER_API int muster_bucket_wait(muster_bucket *);

@@ -1,6 +1,6 @@
 /* Gradient buckets, on top of the public collectives. Tensors that lie side by side in memory are reduced where they
- * are; others are copied into a bucket of their own, and back. Buckets start in the order of their tensors on every
- * rank, as collectives must, however the tensors become ready. */
+ * are; others are copied into a bucket of their own, and back; in GPU memory they make a group of NCCL's. Buckets start
+ * in the order of their tensors on every rank, as collectives must, however the tensors become ready. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +8,7 @@
 #include "runtime/rank/session.h"
 
 #define DEFAULT_BYTES ((size_t)4 << 20)
+enum { NOWHERE, HOST, DEVICE };
 
 struct tensor {
     char *data;
@@ -19,7 +20,7 @@ struct tensor {
 struct bucket {
     size_t first, end;   /* tensors */
     size_t bytes, waits; /* waits: tensors that are not ready */
-    char *low, *memory;  /* where they lie: low, if they tile it; else memory */
+    char *low, *memory;  /* where they lie: low, if they tile it (else NULL); else memory, but on a GPU */
     muster_request *req;
     bool started;
 };
@@ -29,6 +30,10 @@ struct muster_bucket {
     muster_dtype dtype;
     muster_op op;
     size_t most, elem;
+    muster_dtype wire; /* what goes between ranks, of wire_elem bytes, and what makes one of the other */
+    size_t wire_elem;
+    struct mu_reducer narrow;
+    int where; /* the tensors lie */
     struct tensor *tensors;
     struct bucket *buckets;
     size_t ntensors, nbuckets, started;
@@ -54,29 +59,51 @@ int muster_bucket_open(muster_comm *comm, muster_dtype dtype, muster_op op, size
     b->op = op;
     b->most = bytes ? bytes : DEFAULT_BYTES;
     b->elem = mu_dtype_size(dtype);
+    b->wire = dtype;
+    b->wire_elem = b->elem;
     *out = b;
+    return 0;
+}
+
+int muster_bucket_wire(muster_bucket *b, muster_dtype wire)
+{
+    if (!b || b->ntensors)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_wire: %s",
+                            b ? "it comes before the first tensor" : "no buckets");
+    if (b->dtype != MUSTER_FLOAT32 || (wire != MUSTER_BFLOAT16 && wire != MUSTER_FLOAT16))
+        return mu_rank_fail(MUSTER_EARG,
+                            "muster_bucket_wire: %s between ranks for %s: there is only float32 as bfloat16 "
+                            "or float16",
+                            mu_dtype_name((int)wire), mu_dtype_name((int)b->dtype));
+    b->wire = wire;
+    b->wire_elem = mu_dtype_size(wire);
+    b->narrow = mu_ops_reducer(wire, MUSTER_SUM);
     return 0;
 }
 
 int muster_bucket_add(muster_bucket *b, void *data, size_t count)
 {
+    int where = count && data && mu_gpu_owns(data) ? DEVICE : HOST;
     struct tensor *t;
-    bool device = false;
 
     if (!b || b->closed || (!data && count) || (b && count > (size_t)PTRDIFF_MAX / b->elem))
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: %s",
                             !b          ? "no buckets"
                             : b->closed ? "tensors are added before the first one is ready"
                                         : "no such data");
-    if (mu_gpu_where(b->comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .count = count, .recv = data}, &device,
-                     NULL) == 0 &&
-        device)
-        return mu_rank_fail(MUSTER_ENOSYS, "muster_bucket_add: the tensor is in GPU memory, where buckets are not "
-                                           "available; use muster_iallreduce");
+    if (count && b->where != NOWHERE && where != b->where)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: the tensor is %s GPU memory, unlike those before it",
+                            where == DEVICE ? "in" : "not in");
+    if (where == DEVICE && b->wire != b->dtype)
+        return mu_rank_fail(MUSTER_ENOSYS, "muster_bucket_add: the tensor is in GPU memory, where %s cannot go as %s",
+                            mu_dtype_name((int)b->dtype), mu_dtype_name((int)b->wire));
+    if (b->wire != b->dtype && (uintptr_t)data % b->elem)
+        return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: the tensor is not aligned to its elements");
     t = realloc(b->tensors, (b->ntensors + 1) * sizeof *t);
     if (!t)
         return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_add: no memory");
     b->tensors = t;
+    b->where = count ? where : b->where;
     t[b->ntensors++] = (struct tensor){.data = data, .bytes = count * b->elem};
     return 0;
 }
@@ -104,14 +131,17 @@ static int place(muster_bucket *b, struct bucket *k)
     for (size_t i = 0; i + 1 < n; i++)
         tiles &= sorted[i]->data + sorted[i]->bytes == sorted[i + 1]->data;
     free(sorted);
-    if (tiles || !k->bytes)
+    if ((tiles && b->wire == b->dtype) || !k->bytes)
         return 0;
-    k->memory = muster_mem_alloc(k->bytes);
+    k->low = NULL;
+    if (b->where == DEVICE)
+        return 0;
+    k->memory = muster_mem_alloc(k->bytes / b->elem * b->wire_elem);
     if (!k->memory)
         return MUSTER_ENOMEM;
     for (size_t i = k->first; i < k->end; i++) {
         b->tensors[i].offset = at;
-        at += b->tensors[i].bytes;
+        at += b->tensors[i].bytes / b->elem * b->wire_elem;
     }
     return 0;
 }
@@ -151,10 +181,37 @@ static void copy(muster_bucket *b, const struct bucket *k, bool in)
 {
     for (size_t i = k->first; i < k->end && k->memory; i++) {
         struct tensor *t = &b->tensors[i];
+        char *there = k->memory + t->offset;
+
+        if (!t->bytes)
+            continue;
+        if (b->wire == b->dtype)
+            memcpy(in ? there : t->data, in ? t->data : there, t->bytes);
+        else if (in)
+            b->narrow.store(there, t->data, t->bytes / b->elem, 1);
+        else
+            b->narrow.load(t->data, there, t->bytes / b->elem);
+    }
+}
+
+/* On a GPU the requests are the stream's. */
+static int enqueue(muster_bucket *b, const struct bucket *k)
+{
+    int rc, end;
+
+    if (k->low || !k->bytes)
+        return muster_allreduce(k->low, k->low, k->bytes / b->elem, b->dtype, b->op, b->comm);
+    rc = muster_group_start(b->comm);
+    if (rc < 0)
+        return rc;
+    for (size_t i = k->first; i < k->end && rc == 0; i++) {
+        const struct tensor *t = &b->tensors[i];
 
         if (t->bytes)
-            memcpy(in ? k->memory + t->offset : t->data, in ? t->data : k->memory + t->offset, t->bytes);
+            rc = muster_allreduce(t->data, t->data, t->bytes / b->elem, b->dtype, b->op, b->comm);
     }
+    end = muster_group_end(b->comm);
+    return rc < 0 ? rc : end;
 }
 
 static int start_next(muster_bucket *b)
@@ -164,7 +221,8 @@ static int start_next(muster_bucket *b)
     int rc;
 
     copy(b, k, true);
-    rc = muster_iallreduce(p, p, k->bytes / b->elem, b->dtype, b->op, b->comm, &k->req);
+    rc = b->where == DEVICE ? enqueue(b, k)
+                            : muster_iallreduce(p, p, k->bytes / b->elem, b->wire, b->op, b->comm, &k->req);
     if (rc == 0) {
         k->started = true;
         b->started++;

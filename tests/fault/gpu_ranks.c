@@ -26,6 +26,39 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Tensors apart, and two that lie side by side: nobody waits until the end. */
+static bool buckets(float *other)
+{
+    size_t n[] = {COUNT / 4, COUNT / 4, COUNT / 2};
+    float *at[] = {dev, dev + COUNT / 4, other};
+    muster_bucket *b = NULL;
+    bool ok = true;
+
+    for (size_t most = 1; ok && most <= COUNT * 4; most += COUNT * 4 - 1) {
+        for (int i = 0; i < COUNT; i++)
+            host[i] = 1;
+        cuda_put(dev, host, sizeof host);
+        cuda_put(other, host, sizeof host);
+        ok = !muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, most, &b);
+        for (int i = 0; i < 3 && ok; i++)
+            ok = !muster_bucket_add(b, at[i], n[i]);
+        ok = ok && muster_bucket_add(b, host, 1) == MUSTER_EARG;
+        for (size_t i = 3; i-- > 0 && ok;)
+            ok = !muster_bucket_ready(b, i);
+        ok = ok && !muster_bucket_wait(b) && !muster_comm_sync(world);
+        for (int i = 0; i < 3 && ok; i++) {
+            cuda_get(host, at[i], n[i] * sizeof *host);
+            for (size_t k = 0; k < n[i]; k++)
+                ok = ok && host[k] == (float)muster_size(world);
+        }
+        ok = !muster_bucket_close(b) && ok;
+    }
+    ok = ok && !muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, 0, &b) &&
+         !muster_bucket_wire(b, MUSTER_BFLOAT16) && muster_bucket_add(b, dev, 1) == MUSTER_ENOSYS &&
+         !muster_bucket_close(b);
+    return ok;
+}
+
 static bool good(void)
 {
     muster_request *req[3];
@@ -60,7 +93,9 @@ static bool good(void)
     cuda_get(host, other, sizeof host);
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
-    return host[7] == (float)(n * n * n) && muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
+    if (host[7] != (float)(n * n * n) || !buckets(other))
+        return false;
+    return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
 }
 
 static int first(void)
