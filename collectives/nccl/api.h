@@ -58,6 +58,8 @@ typedef enum { MU_CU_POINTER_MEMORY_TYPE = 2, MU_CU_POINTER_IS_MANAGED = 8, MU_C
 typedef enum { MU_CU_NOT_CAPTURING } mu_cu_capture;
 #define MU_CU_MEMORY_DEVICE 2u
 #define MU_CU_EVENT_NO_TIMING 2u
+#define MU_CU_STREAM_NON_BLOCKING 1u
+#define MU_CU_HOST_PORTABLE 1u
 
 /* X(result, name, arguments, since): since which version (as ncclGetVersion says it) it may be used; 0: it must be
  * there. A newer one is a row here; its pointer is NULL in older libraries. */
@@ -99,7 +101,14 @@ typedef enum { MU_CU_NOT_CAPTURING } mu_cu_capture;
     X(mu_cu_result, cuEventRecord, (mu_cu_event, mu_cu_stream), 0)                                                     \
     X(mu_cu_result, cuEventQuery, (mu_cu_event), 0)                                                                    \
     X(mu_cu_result, cuStreamWaitEvent, (mu_cu_stream, mu_cu_event, unsigned), 0)                                       \
-    X(mu_cu_result, cuStreamIsCapturing, (mu_cu_stream, mu_cu_capture *), 0)
+    X(mu_cu_result, cuStreamIsCapturing, (mu_cu_stream, mu_cu_capture *), 0)                                           \
+    X(mu_cu_result, cuStreamCreateWithPriority, (mu_cu_stream *, unsigned, int), 0)                                    \
+    X(mu_cu_result, cuStreamDestroy_v2, (mu_cu_stream), 0)                                                             \
+    X(mu_cu_result, cuCtxGetStreamPriorityRange, (int *, int *), 0)                                                    \
+    X(mu_cu_result, cuMemHostAlloc, (void **, size_t, unsigned), 0)                                                    \
+    X(mu_cu_result, cuMemFreeHost, (void *), 0)                                                                        \
+    X(mu_cu_result, cuMemcpyDtoHAsync_v2, (void *, mu_cu_ptr, size_t, mu_cu_stream), 0)                                \
+    X(mu_cu_result, cuMemcpyHtoDAsync_v2, (mu_cu_ptr, const void *, size_t, mu_cu_stream), 0)
 
 #define MU_API_POINTER(result, name, args, since) result(*name) args;
 struct mu_nccl_api {

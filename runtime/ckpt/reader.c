@@ -375,6 +375,23 @@ out:
     return rc;
 }
 
+/* Put together here first. */
+static int load_device(struct load *l, size_t i, const struct mu_ckpt_tensor *t, struct mu_ckpt_mover *m,
+                       struct mu_err *err)
+{
+    mu_auto_free unsigned char *whole = malloc(t->shape.bytes + 1);
+    int rc = m->begin(m, err), end;
+
+    if (!whole)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for tensor \"%.100s\" on its way to the GPU", t->name);
+    if (!rc)
+        rc = load_tensor(l, i, t, whole, err);
+    if (!rc && t->shape.bytes)
+        rc = m->put(m, t->data, whole, t->shape.bytes, err);
+    end = m->done(m, rc ? NULL : err);
+    return rc ? rc : end;
+}
+
 static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tensors, bool look, struct mu_err *err)
 {
     struct load l = {.gendir = "memory", .id = h->id, .look = look, .trust = !look};
@@ -388,8 +405,14 @@ static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tens
                                    .image = h->parts[r].image,
                                    .summed = h->parts[r].summed,
                                    .partial = h->parts[r].partial};
-    for (size_t i = 0; !rc && i < tensors->n; i++)
-        rc = load_tensor(&l, i, &tensors->v[i], look ? NULL : tensors->v[i].data, err);
+    for (size_t i = 0; !rc && i < tensors->n; i++) {
+        const struct mu_ckpt_tensor *t = &tensors->v[i];
+
+        if (t->device && !look)
+            rc = load_device(&l, i, t, tensors->mover, err);
+        else
+            rc = load_tensor(&l, i, t, look ? NULL : t->data, err);
+    }
     free(l.parts);
     return rc;
 }
@@ -415,17 +438,23 @@ void mu_ckpt_held_free(struct mu_ckpt_held *h)
     *h = (struct mu_ckpt_held){0};
 }
 
-void mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *l, const struct mu_ckpt_tensors *tensors)
+int mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *l, const struct mu_ckpt_tensors *tensors, struct mu_err *err)
 {
+    struct mu_ckpt_mover *m = tensors->mover;
+    int rc = m ? m->begin(m, err) : 0, end;
     size_t at = 0;
 
-    for (size_t i = 0; i < tensors->n; i++) {
+    for (size_t i = 0; !rc && i < tensors->n; i++) {
         const struct mu_ckpt_tensor *t = &tensors->v[i];
 
-        if (t->shape.bytes)
+        if (t->shape.bytes && t->device)
+            rc = m->put(m, t->data, l->mem + at, t->shape.bytes, err);
+        else if (t->shape.bytes)
             mu_copy(t->data, l->mem + at, t->shape.bytes);
         at += place_up(t->shape.bytes);
     }
+    end = m ? m->done(m, rc ? NULL : err) : 0;
+    return rc ? rc : end;
 }
 
 void mu_ckpt_loaded_free(struct mu_ckpt_loaded *l)

@@ -15,8 +15,8 @@ struct mu_ckpt_loaded {
  * damaged or of another shape: ECORRUPT, EIO (an older one may do); EVERSION, ENOMEM (no use in trying older ones). */
 int mu_ckpt_load(const char *dir, uint64_t generation, const struct mu_ckpt_tensors *, struct mu_ckpt_loaded *,
                  struct mu_err *);
-/* Copies into the tensors given to mu_ckpt_load. */
-void mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *, const struct mu_ckpt_tensors *);
+/* Copies into the tensors given to mu_ckpt_load. Fails only where one is on a device. */
+int mu_ckpt_loaded_apply(const struct mu_ckpt_loaded *, const struct mu_ckpt_tensors *, struct mu_err *);
 void mu_ckpt_loaded_free(struct mu_ckpt_loaded *);
 
 /* The same from memory: all parts of a save, mapped. Of another node's

@@ -107,6 +107,14 @@ int mu_ckpt_tensors_add(struct mu_ckpt_tensors *list, const muster_tensor *t, st
     return 0;
 }
 
+void mu_ckpt_tensors_drop(struct mu_ckpt_tensors *list)
+{
+    struct mu_ckpt_tensor *t = &list->v[--list->n];
+
+    list->bytes -= t->shape.bytes;
+    free(t->name);
+}
+
 void mu_ckpt_tensors_free(struct mu_ckpt_tensors *list)
 {
     for (size_t i = 0; i < list->n; i++)

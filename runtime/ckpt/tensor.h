@@ -27,12 +27,23 @@ struct mu_ckpt_tensor {
     char *name;
     struct mu_ckpt_shape shape;
     void *data;
+    bool device; /* data is in memory that the CPU cannot read: only the list's mover can */
+};
+
+/* A series of copies: begin, in the program's thread, whose work on the data so far is over before them; then gets or
+ * puts in any thread, that may go on when they return; then done, whatever they returned, behind which nothing does. */
+struct mu_ckpt_mover {
+    int (*begin)(struct mu_ckpt_mover *, struct mu_err *);
+    int (*get)(struct mu_ckpt_mover *, void *host, const void *device, size_t n, struct mu_err *);
+    int (*put)(struct mu_ckpt_mover *, void *device, const void *host, size_t n, struct mu_err *);
+    int (*done)(struct mu_ckpt_mover *, struct mu_err *);
 };
 
 struct mu_ckpt_tensors {
     struct mu_ckpt_tensor *v;
     size_t n, room;
-    uint64_t bytes; /* sum of the blocks */
+    uint64_t bytes;              /* sum of the blocks */
+    struct mu_ckpt_mover *mover; /* NULL: no tensor is on a device. Not the list's */
 };
 
 /* Shared by the program's tensors and by what a file claims: flags, dtype, 1..8 dimensions, offset + local <= global in
@@ -43,6 +54,7 @@ bool mu_ckpt_name_ok(const char *name, size_t n);
 
 /* EARG with text; copies name and shape. */
 int mu_ckpt_tensors_add(struct mu_ckpt_tensors *, const muster_tensor *, struct mu_err *);
+void mu_ckpt_tensors_drop(struct mu_ckpt_tensors *); /* the newest */
 void mu_ckpt_tensors_free(struct mu_ckpt_tensors *);
 /* Equal on ranks that hold the same replicated tensors in the same order. */
 uint32_t mu_ckpt_tensors_replica_sum(const struct mu_ckpt_tensors *);

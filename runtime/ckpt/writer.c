@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum task { NOTHING, TOUCH, WRITE, QUIT };
+enum task { NOTHING, TOUCH, COPY, WRITE, QUIT };
 
 struct mu_ckpt_writer {
     struct mu_ckpt_place place;
@@ -27,6 +27,7 @@ struct mu_ckpt_writer {
     /* under the lock */
     enum task task; /* what the thread is to do, or does */
     bool durable, abandoned, gone;
+    bool uncopied;       /* the last save's tensors could not be copied: error */
     struct mu_err error; /* of the last save */
     uint64_t bad_after, bad_upto;
     uint64_t started, cost;
@@ -120,6 +121,8 @@ static void do_touch(struct mu_ckpt_writer *w)
     }
 }
 
+static enum task do_copy(struct mu_ckpt_writer *w);
+
 static void *run(void *arg)
 {
     struct mu_ckpt_writer *w = arg;
@@ -134,10 +137,14 @@ static void *run(void *arg)
             continue;
         }
         pthread_mutex_unlock(&w->lock);
-        (task == WRITE ? do_write : do_touch)(w);
+        enum task next = NOTHING;
+        if (task == COPY)
+            next = do_copy(w);
+        else
+            (task == WRITE ? do_write : do_touch)(w);
         pthread_mutex_lock(&w->lock);
         if (w->task == task)
-            w->task = NOTHING;
+            w->task = next;
         pthread_cond_broadcast(&w->changed);
     }
     w->gone = true;
@@ -189,9 +196,12 @@ static void submit(struct mu_ckpt_writer *w, enum task task)
 {
     pthread_mutex_lock(&w->lock);
     w->task = task;
-    if (task == WRITE) {
+    if (task == COPY)
+        w->last = NULL;
+    if (task == WRITE || task == COPY) {
         w->durable = false;
         w->error = (struct mu_err){0};
+        w->uncopied = false;
     }
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
@@ -272,18 +282,37 @@ void mu_ckpt_writer_bad(struct mu_ckpt_writer *w, uint64_t after, uint64_t upto)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void copy_to(const struct mu_ckpt_writer *w, unsigned char *image)
+/* What is on a device is on its way while the rest is copied. */
+static int copy_some(const struct mu_ckpt_writer *w, bool device, unsigned char *image, struct mu_err *err)
 {
-    for (size_t i = 0; i < w->plan.nblocks; i++) {
+    struct mu_ckpt_mover *m = w->tensors->mover;
+    int rc = 0;
+
+    for (size_t i = 0; !rc && i < w->plan.nblocks; i++) {
         const struct mu_ckpt_block *b = &w->plan.blocks[i];
         const unsigned char *data = w->tensors->v[i].data;
 
-        for (size_t k = b->first; k < b->first + b->n; k++) {
+        for (size_t k = b->first; w->tensors->v[i].device == device && !rc && k < b->first + b->n; k++) {
             const struct mu_ckpt_extent *e = &w->plan.extents[k];
 
-            mu_copy(image + e->file, data + e->at, e->bytes);
+            if (device)
+                rc = m->get(m, image + e->file, data + e->at, e->bytes, err);
+            else
+                mu_copy(image + e->file, data + e->at, e->bytes);
         }
     }
+    return rc;
+}
+
+static int copy_to(const struct mu_ckpt_writer *w, unsigned char *image, struct mu_err *err)
+{
+    struct mu_ckpt_mover *m = w->tensors->mover;
+    int rc = m ? copy_some(w, true, image, err) : 0, end;
+
+    if (!rc)
+        copy_some(w, false, image, NULL);
+    end = m ? m->done(m, rc ? NULL : err) : 0;
+    return rc ? rc : end;
 }
 
 /* Which cell is written over: what is of no use, then the older one. NULL: both are being drained. */
@@ -325,6 +354,7 @@ static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
 {
     struct slot *s = oldest(w);
     struct mu_arena_cell *c;
+    int rc;
 
     if (!s)
         return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
@@ -334,7 +364,8 @@ static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
     atomic_store(&c->drain, MU_DRAIN_NONE);
     atomic_store(&c->peers, MU_PEERS_NONE);
     atomic_thread_fence(memory_order_seq_cst); /* before any of the data */
-    copy_to(w, s->map);
+    if ((rc = copy_to(w, s->map, err)))
+        return rc;
     memcpy(s->map + w->plan.segment, w->manifest, w->plan.bytes);
     c->rank = w->place.rank;
     c->id = (struct mu_ckpt_id){.generation = w->generation,
@@ -348,23 +379,59 @@ static int save_to_arena(struct mu_ckpt_writer *w, struct mu_err *err)
     c->extents = w->plan.nextents;
     give_order(w, c);
     atomic_store(&c->state, MU_ARENA_FULL);
+    pthread_mutex_lock(&w->lock);
     w->last = c;
+    pthread_mutex_unlock(&w->lock);
     mu_arena_order(w->arena, c);
     return 0;
 }
 
-int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, struct mu_err *err)
+/* In the thread; what comes next. */
+static enum task do_copy(struct mu_ckpt_writer *w)
+{
+    struct mu_err err = {0};
+    bool arena = w->arena;
+    int rc = arena ? save_to_arena(w, &err) : copy_to(w, w->image, &err);
+
+    if (!rc)
+        return arena ? NOTHING : WRITE;
+    pthread_mutex_lock(&w->lock);
+    w->error = err;
+    w->uncopied = true;
+    pthread_mutex_unlock(&w->lock);
+    return NOTHING;
+}
+
+static int save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, bool later, struct mu_err *err)
 {
     if ((!w->image && !w->manifest) || mu_ckpt_writer_busy(w))
         return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
     w->started = mu_now();
     w->generation = generation;
     w->step = step;
+    struct mu_ckpt_mover *m = w->tensors->mover;
+    int rc = m ? m->begin(m, err) : 0;
+    if (rc)
+        return rc;
+    if (later) {
+        submit(w, COPY);
+        return 0;
+    }
     if (w->arena)
         return save_to_arena(w, err);
-    copy_to(w, w->image);
-    submit(w, WRITE);
-    return 0;
+    if (!(rc = copy_to(w, w->image, err)))
+        submit(w, WRITE);
+    return rc;
+}
+
+int mu_ckpt_writer_save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, struct mu_err *err)
+{
+    return save(w, generation, step, false, err);
+}
+
+int mu_ckpt_writer_save_later(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, struct mu_err *err)
+{
+    return save(w, generation, step, true, err);
 }
 
 static struct mu_arena_cell *own_copy(const struct mu_ckpt_writer *w, const struct mu_ckpt_id *id)
@@ -418,7 +485,7 @@ int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, 
     return 0;
 }
 
-enum goal { IDLE, DURABLE, GONE };
+enum goal { IDLE, COPIED, DURABLE, GONE };
 
 /* 1 when reached, -1 when it never will be. */
 static int reached(const struct mu_ckpt_writer *w, enum goal goal)
@@ -426,8 +493,10 @@ static int reached(const struct mu_ckpt_writer *w, enum goal goal)
     switch (goal) {
     case IDLE:
         return w->task == NOTHING;
+    case COPIED:
+        return w->uncopied ? -1 : w->task != COPY;
     case DURABLE:
-        return w->error.code ? -1 : w->task != WRITE || w->durable;
+        return w->error.code ? -1 : (w->task != WRITE && w->task != COPY) || w->durable;
     case GONE:
         break;
     }
@@ -475,10 +544,26 @@ static int await(struct mu_ckpt_writer *w, enum goal goal, uint64_t timeout)
     return got;
 }
 
+int mu_ckpt_writer_copied(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
+{
+    int got = await(w, COPIED, timeout), rc = 0;
+
+    if (got < 0)
+        rc = mu_err_set(err, w->error.code, "%s", w->error.text);
+    pthread_mutex_unlock(&w->lock);
+    return got ? rc : 1;
+}
+
 int mu_ckpt_writer_durable(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
 {
-    int got, rc = 0;
+    uint64_t until = timeout > UINT64_MAX / 2 ? UINT64_MAX / 2 : mu_now() + timeout, now;
+    int got = await(w, COPIED, timeout), rc = 0;
 
+    pthread_mutex_unlock(&w->lock);
+    if (!got)
+        return 1;
+    now = mu_now();
+    timeout = now < until ? until - now : 0;
     if (w->last) {
         got = drained(w, DURABLE, mu_now() + timeout);
         return got < 0 ? mu_err_set(err, w->last->error.code, "%s", w->last->error.text) : got ? 0 : 1;
@@ -494,8 +579,11 @@ int mu_ckpt_writer_durable(struct mu_ckpt_writer *w, uint64_t timeout, struct mu
 int mu_ckpt_writer_protected(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)
 {
     uint64_t until = mu_now() + timeout;
+    int rc = mu_ckpt_writer_copied(w, timeout, err);
     struct mu_arena_cell *c = w->last;
 
+    if (rc)
+        return rc;
     for (;;) {
         uint32_t is = c ? atomic_load_explicit(&c->peers, memory_order_acquire) : MU_PEERS_NONE;
         uint64_t now = mu_now();
@@ -537,11 +625,8 @@ bool mu_ckpt_writer_busy(struct mu_ckpt_writer *w)
 {
     bool busy;
 
-    if (w->last && mu_arena_pending(w->last))
-        return true;
-
     pthread_mutex_lock(&w->lock);
-    busy = w->task != NOTHING;
+    busy = w->task != NOTHING || (w->last && mu_arena_pending(w->last));
     pthread_mutex_unlock(&w->lock);
     return busy;
 }
@@ -567,10 +652,12 @@ void mu_ckpt_writer_cancel(struct mu_ckpt_writer *w)
 {
     atomic_store(&w->cancel, 1);
     mu_futex_wake(&w->cancel);
+    pthread_mutex_lock(&w->lock);
     if (w->last) {
         atomic_store(&w->last->cancel, 1);
         mu_futex_wake(&w->last->cancel);
     }
+    pthread_mutex_unlock(&w->lock);
 }
 
 int mu_ckpt_writer_stop(struct mu_ckpt_writer *w, uint64_t timeout, struct mu_err *err)

@@ -21,8 +21,12 @@ int mu_ckpt_writer_start(const struct mu_ckpt_place *place, void (*durable)(uint
 int mu_ckpt_writer_layout(struct mu_ckpt_writer *, const struct mu_ckpt_tensors *, struct mu_err *);
 /* Generations in (after, upto] did not restore; retention does not count them. */
 void mu_ckpt_writer_bad(struct mu_ckpt_writer *, uint64_t after, uint64_t upto);
-/* Copies the tensors and starts writing. Idle writers only. */
+/* Copies the tensors and starts writing. Idle writers only. later: a thread copies them, and they must stay as they are
+ * until that is done. */
 int mu_ckpt_writer_save(struct mu_ckpt_writer *, uint64_t generation, uint64_t step, struct mu_err *);
+int mu_ckpt_writer_save_later(struct mu_ckpt_writer *, uint64_t generation, uint64_t step, struct mu_err *);
+/* 0 when the tensors may be changed again; the error if they could not be copied; 1 at the end of timeout ns. */
+int mu_ckpt_writer_copied(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
 
 /* What an earlier attempt has left in the arena, and this one has restored, becomes a generation of this one's as if it
  * had been saved again; without a copy. Waits so long for a drain that has it still. ENOCKPT: it is not there. After a

@@ -203,6 +203,9 @@ MUSTER_API int muster_ckpt_due(muster_ckpt *, int *why);
 /* Collective. Returns when the data may be overwritten; the rest goes on in the background. An error of an earlier
  * background save is returned by the next call. ENOSPC, EIO and ETIMEOUT cost that checkpoint and nothing else. */
 MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
+/* The same, but a thread makes the copy, while the program goes on: the data may be overwritten, and the handle used
+ * for something else, once muster_ckpt_wait(, MUSTER_LEVEL_RAM, ) has returned 0. */
+MUSTER_API int muster_ckpt_isave(muster_ckpt *, uint64_t step);
 /* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);
 /* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones.

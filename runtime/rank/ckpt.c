@@ -7,6 +7,7 @@
 #include "runtime/rank/ckpt_priv.h"
 #include "runtime/rank/far.h"
 #include "runtime/rank/session.h"
+#include "runtime/rank/staging.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -137,6 +138,7 @@ static void free_ckpt(muster_ckpt *c)
     mu_rank_peers_free(&c->peers);
     mu_rank_ram_close(&c->ram);
     mu_ckpt_owner_release(c->owner);
+    mu_staging_free(c->tensors.mover);
     mu_ckpt_tensors_free(&c->tensors);
     free(c->codes);
     free(c->intents);
@@ -261,6 +263,13 @@ int muster_ckpt_add(muster_ckpt *c, const muster_tensor *t)
         return rc;
     if ((rc = mu_ckpt_tensors_add(&c->tensors, t, &err)))
         return mu_rank_fail(rc, "muster_ckpt_add: %s", err.text);
+    struct mu_ckpt_tensor *added = &c->tensors.v[c->tensors.n - 1];
+    if ((rc = mu_staging_takes(c->comm, added->shape.bytes ? t->data : NULL, c->place.timeout, &c->tensors.mover,
+                               &added->device, &err))) {
+        rc = mu_rank_fail(rc, "muster_ckpt_add: tensor \"%.200s\": %s", t->name, err.text);
+        mu_ckpt_tensors_drop(&c->tensors);
+        return rc;
+    }
     c->dirty = true;
     return 0;
 }
@@ -347,9 +356,8 @@ static int agree_on_save(muster_ckpt *c, const char *call, struct mu_ckpt_intent
     return rc;
 }
 
-int muster_ckpt_save(muster_ckpt *c, uint64_t step)
+static int save(muster_ckpt *c, const char *call, uint64_t step, bool later)
 {
-    static const char call[] = "muster_ckpt_save";
     uint64_t began = mu_now();
     struct mu_err err = {0}, failure;
     struct mu_ckpt_intent mine = {.step = step};
@@ -392,7 +400,8 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->calls = 0;
     c->answered |= c->seen;
     c->hasten = false;
-    if ((rc = mu_ckpt_writer_save(c->writer, mine.generation, step, &err)))
+    rc = (later ? mu_ckpt_writer_save_later : mu_ckpt_writer_save)(c->writer, mine.generation, step, &err);
+    if (rc)
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     c->saved = true;
     c->told = false;
@@ -400,6 +409,27 @@ int muster_ckpt_save(muster_ckpt *c, uint64_t step)
     c->last = mine.generation;
     held_up(c, mu_now() - began);
     return 0;
+}
+
+int muster_ckpt_save(muster_ckpt *c, uint64_t step)
+{
+    return save(c, "muster_ckpt_save", step, false);
+}
+
+int muster_ckpt_isave(muster_ckpt *c, uint64_t step)
+{
+    return save(c, "muster_ckpt_isave", step, true);
+}
+
+/* May the tensors be changed? */
+static int copied(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
+{
+    int rc;
+
+    mu_rank_files(true);
+    rc = mu_ckpt_writer_copied(c->writer, timeout, err);
+    mu_rank_files(false);
+    return rc;
 }
 
 /* In the store it needs no peers. */
@@ -436,10 +466,10 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
         return mu_rank_fail(MUSTER_EARG, "%s: no such level: %d", call, level);
     if (!c->saved)
         return mu_rank_fail(MUSTER_ENOCKPT, "%s: nothing has been saved yet", call);
-    if (level == MUSTER_LEVEL_RAM)
-        return 0;
     uint64_t end = mu_now() + timeout;
-    rc = level == MUSTER_LEVEL_PEERS ? protected(c, timeout, &err) : settle(c, true, timeout, &err);
+    rc = level == MUSTER_LEVEL_RAM     ? copied(c, timeout, &err)
+         : level == MUSTER_LEVEL_PEERS ? protected(c, timeout, &err)
+                                       : settle(c, true, timeout, &err);
     if (!rc && level == MUSTER_LEVEL_STORE && c->far) {
         mu_rank_files(true);
         rc = mu_rank_far_wait(c, c->last, mu_now() < end ? end - mu_now() : 0);
@@ -454,6 +484,9 @@ int muster_ckpt_wait(muster_ckpt *c, int level, int timeout_ms)
                             "%s: this checkpoint has no copies on peers (protect=mirror or rs:K, and several nodes); "
                             "wait for MUSTER_LEVEL_STORE",
                             call);
+    if (rc == 1 && level == MUSTER_LEVEL_RAM)
+        return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the tensors of step %" PRIu64 " are still being copied", call,
+                            c->saving);
     if (rc == 1 && level == MUSTER_LEVEL_PEERS)
         return mu_rank_fail(MUSTER_ETIMEOUT, "%s: the peers do not have the checkpoint of step %" PRIu64 " yet", call,
                             c->saving);
@@ -682,7 +715,11 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
         rc = mu_ckpt_load(c->place.dir, x.generation, &c->tensors, &got, &err);
         mu_rank_files(false);
         if (!(rc = agree(c, call, rc, &err))) {
-            mu_ckpt_loaded_apply(&got, &c->tensors);
+            rc = mu_ckpt_loaded_apply(&got, &c->tensors, &err);
+            if (rc) { /* a GPU has failed */
+                mu_ckpt_loaded_free(&got);
+                return mu_rank_fail(rc, "%s: %s", call, err.text);
+            }
             *step = got.id.step;
             restored(c, got.id.step, x.generation, newest, reason, true);
             mu_ckpt_loaded_free(&got);

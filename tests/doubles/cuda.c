@@ -33,6 +33,7 @@ struct block {
     struct block *next;
     char *at;
     size_t size;
+    int device;
 };
 
 static struct CUctx_st contexts[DEVICES];
@@ -171,6 +172,7 @@ DOUBLE_API int cuMemAlloc_v2(unsigned long long *at, size_t size)
     if (!initialised)
         return NOT_INITIALIZED;
     b->size = size ? size : 1;
+    b->device = current ? current->device : 0;
     b->at = calloc(1, b->size);
     if (!b->at)
         return NO_MEMORY;
@@ -211,7 +213,7 @@ DOUBLE_API int cuPointerGetAttribute(void *out, int attribute, unsigned long lon
             if (attribute == 8)
                 *(char *)out = 0;
             else
-                *(int *)out = attribute == 2 ? 2 : 0;
+                *(int *)out = attribute == 2 ? 2 : b->device;
             rc = OK;
         }
     pthread_mutex_unlock(&lock);
@@ -289,6 +291,65 @@ DOUBLE_API int cuLaunchHostFunc(struct CUstream_st *s, void (*fn)(void *), void 
 {
     put(stream_of(s), (struct work){.fn = fn, .arg = arg});
     return OK;
+}
+
+/* --- copies that streams make --- */
+
+struct copy {
+    void *to;
+    const void *from;
+    size_t n;
+};
+static void make_copy(void *arg)
+{
+    struct copy *c = arg;
+
+    memcpy(c->to, c->from, c->n);
+    free(c);
+}
+static int copy_later(struct CUstream_st *s, void *to, const void *from, size_t n)
+{
+    static atomic_long copies;
+    const char *rank = getenv("RANK");
+    struct copy *c = malloc(sizeof *c);
+
+    if (!c)
+        return NO_MEMORY;
+    if (fault("copy-error", rank ? atoi(rank) : -1, atomic_fetch_add(&copies, 1) + 1)) {
+        free(c);
+        return LAUNCH_FAILED;
+    }
+    *c = (struct copy){to, from, n};
+    put(stream_of(s), (struct work){.fn = make_copy, .arg = c});
+    return OK;
+}
+DOUBLE_API int cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t n, struct CUstream_st *s)
+{
+    return copy_later(s, to, (void *)(uintptr_t)from, n);
+}
+DOUBLE_API int cuMemcpyHtoDAsync_v2(unsigned long long to, const void *from, size_t n, struct CUstream_st *s)
+{
+    return copy_later(s, (void *)(uintptr_t)to, from, n);
+}
+DOUBLE_API int cuMemHostAlloc(void **out, size_t n, unsigned flags)
+{
+    (void)flags;
+    return (*out = malloc(n)) ? OK : NO_MEMORY;
+}
+DOUBLE_API int cuMemFreeHost(void *p)
+{
+    free(p);
+    return OK;
+}
+DOUBLE_API int cuCtxGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
+    return OK;
+}
+DOUBLE_API int cuStreamCreateWithPriority(struct CUstream_st **out, unsigned flags, int priority)
+{
+    return priority > 0 || priority < -5 ? INVALID : cuStreamCreate(out, flags);
 }
 
 DOUBLE_API int cuEventCreate(struct CUevent_st **out, unsigned flags)

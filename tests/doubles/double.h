@@ -19,6 +19,7 @@
  *   cuda-error     the operation fails on the GPU: its stream and all events of it say error 719
  *   query-hang     ncclCommGetAsyncError does not return for ms
  *   abort-hang     ncclCommAbort does not return
+ *   copy-error     the n-th copy that a stream is to make is refused with error 719; rank: $RANK
  *   die            the process kills itself when the GPU begins the operation */
 #ifndef TESTS_DOUBLES_DOUBLE_H
 #define TESTS_DOUBLES_DOUBLE_H

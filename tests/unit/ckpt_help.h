@@ -137,7 +137,7 @@ static inline int64_t world_restore(struct world *w, struct mu_err *first)
         step = rc;
         for (int k = 0; k < (rc ? r - 1 : r); k++) {
             if (!rc) {
-                mu_ckpt_loaded_apply(&got[k], &w->tensors[k]);
+                mu_ckpt_loaded_apply(&got[k], &w->tensors[k], NULL);
                 step = (int64_t)got[k].id.step;
             }
             mu_ckpt_loaded_free(&got[k]);

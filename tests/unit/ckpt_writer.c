@@ -334,6 +334,99 @@ static void no_room(void)
     scratch_remove(dir);
 }
 
+/* Memory that only it can read; what it has begun it does when it is asked whether it is done. */
+struct mover {
+    struct mu_ckpt_mover m;
+    struct {
+        void *to;
+        const void *from;
+        size_t n;
+    } begun[64];
+    unsigned n, series;
+    bool fails;
+};
+
+static int mover_begin(struct mu_ckpt_mover *m, struct mu_err *err)
+{
+    (void)err;
+    ((struct mover *)(void *)m)->series++;
+    return 0;
+}
+
+static int mover_copy(struct mu_ckpt_mover *m, void *to, const void *from, size_t n, struct mu_err *err)
+{
+    struct mover *x = (struct mover *)(void *)m;
+
+    if (x->n == 64)
+        return mu_err_set(err, MUSTER_ENOMEM, "too many");
+    x->begun[x->n].to = to;
+    x->begun[x->n].from = from;
+    x->begun[x->n++].n = n;
+    return 0;
+}
+
+static int mover_done(struct mu_ckpt_mover *m, struct mu_err *err)
+{
+    struct mover *x = (struct mover *)(void *)m;
+
+    usleep(100000);
+    for (unsigned i = 0; i < x->n; i++)
+        memcpy(x->begun[i].to, x->begun[i].from, x->begun[i].n);
+    x->n = 0;
+    return x->fails ? mu_err_set(err, MUSTER_ENODE, "it does not move") : 0;
+}
+
+/* A thread copies what only a mover can read. */
+static void later(void)
+{
+    char *dir = scratch();
+    struct mover movers[WORLD] = {0};
+    struct world w;
+    struct mu_err err = {0};
+    bool good = true;
+
+    must_open(&w, dir, 20 * MU_SEC, &mu_ckpt_io_posix);
+    for (int r = 0; r < WORLD; r++) {
+        movers[r].m =
+            (struct mu_ckpt_mover){.begin = mover_begin, .get = mover_copy, .put = mover_copy, .done = mover_done};
+        w.tensors[r].mover = &movers[r].m;
+        w.tensors[r].v[0].device = true;
+        mu_ckpt_writer_layout(w.writer[r], &w.tensors[r], &err);
+        mu_ckpt_writer_idle(w.writer[r], MU_SEC);
+    }
+    set_state(20);
+    for (int r = 0; r < WORLD; r++)
+        good = good && mu_ckpt_writer_save_later(w.writer[r], w.next, 20, &err) == 0;
+    w.next++;
+    TAP_OK(good && movers[0].series == 1 && mu_ckpt_writer_copied(w.writer[0], 0, &err) == 1 &&
+               mu_ckpt_writer_durable(w.writer[0], 0, &err) == 1 && mu_ckpt_writer_busy(w.writer[0]),
+           "a save that is still to copy");
+    for (int r = 0; r < WORLD; r++)
+        good = good && mu_ckpt_writer_copied(w.writer[r], 20 * MU_SEC, &err) == 0;
+    set_state(78);
+    for (int r = 0; r < WORLD; r++)
+        good = good && mu_ckpt_writer_durable(w.writer[r], 20 * MU_SEC, &err) == 0;
+    for (int r = 0; r < WORLD; r++)
+        mu_ckpt_writer_idle(w.writer[r], 20 * MU_SEC);
+    TAP_OK(good && world_restore(&w, &err) == 20 && is_state(20), "has what there was until it had copied: %s",
+           err.text);
+
+    movers[1].fails = true;
+    for (int r = 0; r < WORLD; r++)
+        mu_ckpt_writer_save_later(w.writer[r], w.next, 21, &err);
+    TAP_OK(mu_ckpt_writer_copied(w.writer[1], 20 * MU_SEC, &err) == MUSTER_ENODE &&
+               !strcmp(err.text, "it does not move") &&
+               mu_ckpt_writer_durable(w.writer[1], 20 * MU_SEC, &err) == MUSTER_ENODE &&
+               mu_ckpt_writer_copied(w.writer[0], 20 * MU_SEC, &err) == 0,
+           "a copy that fails is its rank's error");
+    mu_ckpt_writer_cancel(w.writer[0]);
+    TAP_OK(mu_ckpt_writer_save(w.writer[1], w.next + 1, 22, &err) == MUSTER_ENODE && !mu_ckpt_writer_busy(w.writer[1]),
+           "also one that is waited for");
+    world_close(&w);
+    TAP_OK(comes_back(dir) == 20, "and what was there stays");
+    scratch_remove(dir);
+}
+
 int main(void)
 {
     char *dir = scratch();
@@ -405,6 +498,7 @@ int main(void)
     TAP_OK(comes_back(dir) == 12 && count(dir, "*.tmp") == 0, "unfinished ones are cleared away by the next opening");
     scratch_remove(dir);
 
+    later();
     no_room();
     every_call("EIO", FAIL_ONCE, EIO, 20 * MU_SEC);
     every_call("a full disk", FAIL_ONCE, ENOSPC, 20 * MU_SEC);
