@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "launcher/controller.h"
 #include "launcher/relay.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -15,11 +16,12 @@
 
 #define START_MS 10000
 
-static int start_controller(struct mu_err *err)
+/* *runs: another one was quicker, or is there and had lost its socket. */
+static int start_controller(bool *runs, struct mu_err *err)
 {
     char number[16], name[] = "muster", cmd[] = "controller", flag[] = "--ready-fd";
     char *argv[] = {name, cmd, flag, number, NULL};
-    int fds[2];
+    int fds[2], code = 0;
 
     if (pipe2(fds, O_CLOEXEC))
         return mu_err_errno(err, 0, "cannot make a pipe");
@@ -29,7 +31,8 @@ static int start_controller(struct mu_err *err)
     if (rc)
         return rc;
     close(MU_STEAL(out, -1));
-    rc = mu_daemon_await(in, START_MS, NULL, err);
+    rc = mu_daemon_await(in, START_MS, &code, err);
+    *runs = rc && code == MU_CONTROLLER_RUNS;
     if (rc)
         mu_err_prefix(err, "the controller did not start");
     return rc;
@@ -40,6 +43,7 @@ static int try_start(const struct mu_paths *paths, int *fd, bool *again, struct 
 {
     char path[PATH_MAX];
     const char *run = paths->run;
+    bool runs = false;
     int rc = mu_path_join(path, sizeof path, run, "start.lock", err);
 
     if (rc)
@@ -51,7 +55,9 @@ static int try_start(const struct mu_paths *paths, int *fd, bool *again, struct 
     rc = mu_connect_unix(run, "ctl.sock", fd, err); /* whoever had the lock may have started it */
     if (rc != MUSTER_EPEER)
         return rc;
-    rc = start_controller(err);
+    rc = start_controller(&runs, err);
+    if (runs && !mu_connect_unix(run, "ctl.sock", fd, NULL))
+        return 0;
     if (rc) {
         mu_daemon_leave(paths, &lock); /* what it began is removed again, unless somebody else uses it */
         return rc;

@@ -735,7 +735,8 @@ int mu_controller_main(int argc, char **argv)
     /* A refusal of one started by hand belongs on his terminal: streams are given up only after that. */
     if ((rc = set_up(&c, &o, &err)) || (rc = mu_daemon_setup(&c.paths, "controller", o.foreground, &err)) ||
         (rc = open_fabric(&c, &err))) {
-        code = refuse(&o, 2, err.text);
+        refuse(&o, rc == MUSTER_EJOB ? MU_CONTROLLER_RUNS : 2, err.text);
+        code = 2;
         if (c.lock >= 0)
             mu_daemon_leave(&c.paths, &c.lock);
     } else {

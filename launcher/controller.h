@@ -10,6 +10,8 @@
 int mu_controller_main(int argc, char **argv);
 /* Asks the controller that runs to end, and waits for it. Returns the exit code. */
 int mu_controller_stop(bool force);
+/* What a controller tells whoever started it, in place of its exit code, when there is one already. */
+enum { MU_CONTROLLER_RUNS = 3 };
 /* Takes the lock that the pool's controller has. MUSTER_EJOB: there is another one; over: that is ended first, and jobs
  * do not notice. MUSTER_EVERSION: daemons live that this one could not understand. The run directory may be made anew.
  */

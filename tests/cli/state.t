@@ -31,6 +31,10 @@ ok $? "it makes it again once there is room for it"
 rm "$sock"
 wait_for 10 test -S "$sock"
 ok $? "and whenever it is removed"
+rm "$sock" && mkdir "$sock"
+(sleep 0.5 && rmdir "$sock") &
+run_cmd timeout 60 "$muster" nodes
+is "$rc:$err" "0:" "a command that comes meanwhile waits for that"
 run_cmd timeout 60 "$muster" controller --stop --force
 wait_for 20 eval "! kill -0 $pid 2>/dev/null"
 is "$? $rc" "0 0" "it is asked there to end, and ends" || note "$err"
