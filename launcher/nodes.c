@@ -201,7 +201,7 @@ int mu_nodes_take(struct mu_hosts *hosts, const char *word, struct mu_err *err)
     mu_auto_buf struct mu_buf b = {0};
     size_t len = strlen(word);
 
-    if (strchr(word, ','))
+    if (word[mu_hosts_word(word)])
         return mu_err_set(err, MUSTER_EARG, "'%.80s': hosts are words of their own", word);
     if (!colon || word[len - (len > 0)] == ']')
         mu_buf_appendf(&b, "%s:*", word);

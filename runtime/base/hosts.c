@@ -178,6 +178,60 @@ static int slots_of(const char *text, size_t len, const char *name, size_t nlen,
     return 0;
 }
 
+static bool number(const char *text, size_t len, uint64_t *out)
+{
+    *out = 0;
+    for (size_t i = 0; i < len && len < 10; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        *out = *out * 10 + (uint64_t)(text[i] - '0');
+    }
+    return len && len < 10;
+}
+
+/* Adds NAME, or each name of one like n[1-8,12]: brackets with numbers and ranges, zeros kept. done: what precedes it,
+ * expanded. A name that begins with a bracket is no such list. */
+static int add_names(struct build *b, const char *done, const char *name, size_t len, int slots, int max,
+                     struct mu_err *err)
+{
+    const char *end = name + len, *open = len ? memchr(name, '[', len) : NULL;
+    const char *close = open ? memchr(open, ']', (size_t)(end - open)) : NULL;
+    mu_auto_buf struct mu_buf head = {0};
+    char buf[80];
+    int rc = 0;
+
+    mu_buf_puts(&head, done);
+    mu_buf_append(&head, name, (size_t)((close ? open : end) - name));
+    if (head.failed)
+        return mu_err_set(err, MUSTER_ENOMEM, "host list: %s", muster_strerror(MUSTER_ENOMEM));
+    if (!close)
+        return add(b, mu_buf_str(&head), head.len, slots, max, err);
+    if (head.len >= sizeof b->h.v->name)
+        return mu_err_set(err, MUSTER_EARG, "host name '%s...' is too long", shown(buf, name, len));
+    for (const char *p = open + 1; !rc; p++) {
+        size_t n = strcspn(p, ",-]"), width = n;
+        uint64_t lo, hi;
+        bool good = number(p, n, &lo);
+        hi = lo;
+        p += n;
+        if (good && *p == '-') {
+            n = strcspn(++p, ",-]");
+            good = number(p, n, &hi);
+            p += n;
+        }
+        if (!good || *p == '-' || lo > hi)
+            return mu_err_set(err, MUSTER_EARG, "'%s' is not a host name", shown(buf, name, len));
+        for (uint64_t i = lo; i <= hi && !rc; i++) {
+            char one[300];
+            snprintf(one, sizeof one, "%s%0*llu", mu_buf_str(&head), (int)width, (unsigned long long)i);
+            rc = add_names(b, one, close + 1, (size_t)(end - close - 1), slots, max, err);
+        }
+        if (p == close)
+            break;
+    }
+    return rc;
+}
+
 /* One "host[:slots]" word. bare: what a word without a number counts. */
 static int add_word(struct build *b, const char *word, size_t len, int bare, int slots, int max, struct mu_err *err)
 {
@@ -185,7 +239,7 @@ static int add_word(struct build *b, const char *word, size_t len, int bare, int
     size_t nlen;
     int rc = split(word, len, &name, &nlen, &count, err);
 
-    if (rc == 0)
+    if (rc == 0 && !memchr(name, '[', nlen))
         rc = check_name(name, nlen, err);
     if (rc < 0)
         return rc;
@@ -200,7 +254,16 @@ static int add_word(struct build *b, const char *word, size_t len, int bare, int
     } else if (slots < 0) {
         slots = bare;
     }
-    return add(b, name, nlen, slots, max, err);
+    return add_names(b, "", name, nlen, slots, max, err);
+}
+
+size_t mu_hosts_word(const char *list)
+{
+    size_t n = 0;
+
+    for (bool in = false; list[n] && (list[n] != ',' || in); n++)
+        in = list[n] == '[' || (in && list[n] != ']');
+    return n;
 }
 
 int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err)
@@ -209,7 +272,7 @@ int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err)
     int rc = 0;
 
     for (const char *p = list;; p++) {
-        size_t len = strcspn(p, ",");
+        size_t len = mu_hosts_word(p);
         rc = add_word(&b, p, len, 1, -1, 0, err);
         p += len;
         if (rc < 0 || !*p)

@@ -1,5 +1,5 @@
 /* Host lists as mpirun takes them: `-H a:4,b:4` and hostfiles. Names are kept in the order of their first mention; a
- * host that is named again adds to its slots; with another user it is refused. */
+ * host that is named again adds to its slots; with another user it is refused. n[1-8,12] is n1 to n8 and n12. */
 #ifndef MU_BASE_HOSTS_H
 #define MU_BASE_HOSTS_H
 
@@ -23,6 +23,8 @@ struct mu_hosts {
 
 /* "a:4,b" ; a host without a number is one slot, `host:*` leaves it to the node. On an error *out is untouched. */
 int mu_hosts_parse(const char *list, struct mu_hosts *out, struct mu_err *err);
+/* How long the first word of a list is: up to a comma that is not in brackets. */
+size_t mu_hosts_word(const char *list);
 /* Lines "HOST", "HOST:4", "HOST slots=4 max_slots=8"; # comments; a byte-order mark at the begin is
  * no part of a name. origin is for messages. A host named once without a number is left to the node, one named k times
  * without has k slots. */

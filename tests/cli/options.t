@@ -83,6 +83,7 @@ script "#MUSTER -n 1 --name $(printf 'x%.0s' {1..256})"
 bad "--name: longer than 255 bytes" submit "$tmp/job.sh"
 bad '^muster nodes add: an argument is missing' nodes add
 bad 'hosts are words of their own' nodes add a,b
+bad 'hosts are words of their own' nodes add 'a[1,2],b'
 bad "is this machine, which is always in its pool" nodes add localhost
 bad "'-x' is not a host name|unknown option" nodes add -x
 bad 'slots must be a number' nodes add a:b

@@ -38,6 +38,20 @@ static const struct {
         {"a@b@c", "host list: 'a@b@c' is not a host name", MUSTER_EARG},
         {"[::1", "host list: '[::1' lacks its ]", MUSTER_EARG},
         {"[::1]4", "host list: '[::1]4' lacks its ]", MUSTER_EARG},
+        {"n[1-3]", "n1=1 n2=1 n3=1", 0},
+        {"n[08-10,2]:4,m,u@r[0-1]n[1,2]-ib:*",
+         "n08=4 n09=4 n10=4 n2=4 m=1 u@r0n1-ib=0 u@r0n2-ib=0 u@r1n1-ib=0 u@r1n2-ib=0", 0},
+        {"n[1-2],n1", "n1=2 n2=1", 0},
+        {"n[2-1]", "host list: 'n[2-1]' is not a host name", MUSTER_EARG},
+        {"n[]", "host list: 'n[]' is not a host name", MUSTER_EARG},
+        {"n[1-,2]", "host list: 'n[1-,2]' is not a host name", MUSTER_EARG},
+        {"n[1-2-3]", "host list: 'n[1-2-3]' is not a host name", MUSTER_EARG},
+        {"n[a]", "host list: 'n[a]' is not a host name", MUSTER_EARG},
+        {"n[1", "host list: 'n[1' is not a host name", MUSTER_EARG},
+        {"n1]", "host list: 'n1]' is not a host name", MUSTER_EARG},
+        {"n[1]]", "host list: 'n1]' is not a host name", MUSTER_EARG},
+        {"n[1-9999999999]", "host list: 'n[1-9999999999]' is not a host name", MUSTER_EARG},
+        {"n[1-70000]", "host list: more than 65536 hosts", MUSTER_EARG},
 },
   files[] = {
       {"a\nb slots=4\n", "a=0 b=4", 0},
@@ -58,6 +72,7 @@ static const struct {
       {"a 4\n", "hf:1: '4' is none of slots=N, max_slots=N", MUSTER_EARG},
       {"a slots=x\n", "hf:1: host a: slots must be a number from 1 to 65536, not 'x'", MUSTER_EARG},
       {"a:2 slots=2\n", "hf:1: host a: slots are given twice", MUSTER_EARG},
+      {"n[1-2] slots=3\nm[7]\n", "n1=3 n2=3 m7=0", 0},
       {"\n\n\033]0;x\n", "hf:3: '\\x1b]0;x' is not a host name", MUSTER_EARG},
 };
 
