@@ -172,7 +172,7 @@ static void blame_node(struct mu_ctl *c, struct job *j)
             continue;
         mu_ctl_replace(&r->fail_text, what);
         mu_ctl_replace(&r->fail_node, n->name);
-        if (n->state == MU_NODE_LOST || n->state == MU_NODE_AWAY)
+        if ((n->state == MU_NODE_LOST || n->state == MU_NODE_AWAY) && n->away_wall) /* 0: not heard since our start */
             r->fail_wall = n->away_wall;
         return;
     }

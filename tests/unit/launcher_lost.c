@@ -134,6 +134,26 @@ static void test_not_begun(const struct mu_m_jobrow *row)
     TAP_OK(releases == 1, "of what has nothing, all is let go");
 }
 
+/* A node is lost together with the controller: the next one has never heard it. */
+static void test_never_heard(const struct mu_m_jobrow *row)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_msg m = {.type = MU_MSG_jobrow, .jobrow = *row};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    uint64_t before = now;
+    mu_conn n1 = introduce((struct mu_m_agent){.node = S("n1"), .slots = 1, .incarnation = 1});
+    report(n1, 1, MU_PHASE_RUNNING);
+    ready(n1);
+    later();
+    report(n1, 1, MU_PHASE_GONE);
+    TAP_OK(newest_job()->failures == 1 && newest_job()->fail_wall >= before,
+           "a node that was lost with the controller has failed no earlier than that");
+}
+
 static void test_older(const struct mu_m_jobrow *row, bool known)
 {
     const char *what = known ? "one that the store has" : "one that was taken up";
@@ -204,6 +224,9 @@ int main(void)
     test_older(&row, true);
     test_replaced(&row);
     test_given_up();
+    struct mu_m_jobrow two = row_of(2);
+    test_never_heard(&two);
+    mu_msg_free_body(MU_MSG_jobrow, &two);
     mu_msg_free_body(MU_MSG_jobrow, &row);
     mu_msg_free(&stored);
     free_ctl();
