@@ -192,6 +192,17 @@ bool mu_ctl_out_drain(struct mu_ctl *c, int node, const char *by, const char *wh
     return true;
 }
 
+void mu_ctl_out_leaves(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = &c->pool.v[node];
+    bool out = mu_pool_out(n);
+
+    n->drained = false;
+    n->quarantine_until = 0;
+    if (out)
+        store(c);
+}
+
 void mu_ctl_out_tick(struct mu_ctl *c, int node)
 {
     struct mu_node *n = &c->pool.v[node];

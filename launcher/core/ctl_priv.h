@@ -260,8 +260,9 @@ bool mu_ctl_out_drain(struct mu_ctl *, int node, const char *by, const char *why
 void mu_ctl_out_drain_asked(struct mu_ctl *, mu_conn client, const struct mu_m_nodes_drain *);
 void mu_ctl_out_resume(struct mu_ctl *, mu_conn client, const char *hosts);
 void mu_ctl_out_load(struct mu_ctl *, const struct mu_m_mark *);
-void mu_ctl_out_known(struct mu_ctl *, int node); /* a new node of the pool */
-void mu_ctl_out_tick(struct mu_ctl *, int node);  /* its quarantine may be over */
+void mu_ctl_out_known(struct mu_ctl *, int node);  /* a new node of the pool */
+void mu_ctl_out_leaves(struct mu_ctl *, int node); /* for good, and what is stored of it with it */
+void mu_ctl_out_tick(struct mu_ctl *, int node);   /* its quarantine may be over */
 /* ctl_inventory.c: what nodes are made of */
 struct mu_ctl_inventory *mu_ctl_inventory_new(void);
 void mu_ctl_inventory_free(struct mu_ctl_inventory *);

@@ -126,6 +126,14 @@ static void drains(void)
     TAP_OK(out() == 1, "which the next one knows, too");
     hear(client, MU_MSG_nodes_resume, &(struct mu_m_nodes_resume){.hosts = (char *)(uintptr_t) "h2:1"});
     TAP_OK(!marks.len, "nothing is kept of nodes that are resumed");
+    hear(client, MU_MSG_nodes_drain, &(struct mu_m_nodes_drain){.hosts = one, .by = by, .reason = why});
+    hear(client, MU_MSG_nodes_remove, &(struct mu_m_nodes_remove){.hosts = one});
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = agents[1]});
+    later(1);
+    TAP_OK(!marks.len, "nor of one that has left the pool");
+    free_ctl();
+    begin(25);
+    TAP_OK(!out(), "so it gets jobs when it comes again, whatever has become of the controller");
     free_ctl();
 }
 
