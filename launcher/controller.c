@@ -270,6 +270,7 @@ static void leave(struct controller *c)
         mu_starter_left(c->starter, true);
     mu_backup_free(MU_STEAL(c->backup, NULL));
     mu_store_close(MU_STEAL(c->store, NULL));
+    mu_listen_free(MU_STEAL(c->listen, NULL)); /* its port is the next controller's, too */
     mu_daemon_leave(&c->paths, &c->lock);
 }
 

@@ -45,4 +45,14 @@ done
 
 run_cmd env MUSTER_HOME="/tmp$(printf '/%0250d' {1..17})" "$muster" run true
 is "$rc $err" "2 muster run: MUSTER_HOME is too long; choose a shorter one" "a path that is too long is named, with what helps"
+
+# one that ends has let go of its port when the next one starts
+port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+for _ in {1..20}; do
+    MUSTER_LISTEN=127.0.0.1:$port "$muster" nodes >/dev/null 2>>"$tmp/taken" || break
+    sock=$(echo "$MUSTER_RUN_ROOT"/*/*/ctl.sock)
+    kill "$(cat "${sock%.sock}.lock")"
+    until [ ! -e "$sock" ]; do :; done
+done
+is "$(cat "$tmp/taken")" "" "a controller that ends leaves its port to the next one"
 done_testing
