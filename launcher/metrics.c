@@ -169,15 +169,11 @@ static int get(void *arg, const char *path, struct mu_buf *out, const char **typ
 
 static int serve(struct mu_metrics_page *p, const char *option, struct mu_err *err)
 {
-    int rc = mu_http_new(
+    return mu_http_new(
         p->base,
         &(struct mu_http_config){
             .option = option, .where = p->where, .dir = p->paths->home, .name = "metrics", .get = get, .arg = p},
         &p->http, err);
-
-    if (!rc)
-        mu_log(MU_LOG_INFO, "controller", "metrics are served at %s/metrics", mu_http_url(p->http));
-    return rc;
 }
 
 static void on_alarm(void *arg)
