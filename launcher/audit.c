@@ -441,26 +441,43 @@ int mu_audit_read(const char *dir, struct mu_audit_walk *w, struct mu_err *err)
     return rc;
 }
 
-int mu_audit_tail(const char *dir, unsigned most, struct mu_buf *out, struct mu_err *err)
+/* Puts the newest lines of a file, at most so many, in front of out; how many, or an error. */
+static int tail_of(const char *path, unsigned most, struct mu_buf *out, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    char path[PATH_MAX], **files;
-    int n = list_files(dir, &files, err), rc = n < 0 ? n : 0;
+    int rc = mu_path_read_regular(path, READ_MAX, &text, err);
+    unsigned n = 0;
 
-    if (n > 0 && !(rc = mu_path_join(path, sizeof path, dir, files[n - 1], err)))
-        rc = mu_path_read_regular(path, READ_MAX, &text, err);
-    mu_strv_free(files);
+    while (text.len && text.data[text.len - 1] != '\n') /* a part of a line */
+        text.len--;
     size_t at = text.len;
-    while (at && most && !rc) {
+    for (; at && n < most && !rc; n++) {
         size_t from = at - 1;
         while (from && text.data[from - 1] != '\n')
             from--;
         if (!from) /* the head */
             break;
         at = from;
-        most--;
     }
-    if (!rc && text.len)
-        mu_buf_append(out, text.data + at, text.len - at);
-    return out->failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : rc;
+    if (rc || !n)
+        return rc;
+    struct mu_buf both = {0};
+    mu_buf_append(&both, text.data + at, text.len - at);
+    if (out->len)
+        mu_buf_append(&both, out->data, out->len);
+    mu_buf_free(out);
+    *out = both;
+    return (int)n;
+}
+
+int mu_audit_tail(const char *dir, unsigned most, struct mu_buf *out, struct mu_err *err)
+{
+    char path[PATH_MAX], **files;
+    int n = list_files(dir, &files, err), rc = n < 0 ? n : 0;
+
+    for (int i = n; i-- > 0 && most && rc >= 0; most -= rc > 0 ? (unsigned)rc : 0)
+        if (!(rc = mu_path_join(path, sizeof path, dir, files[i], err)))
+            rc = tail_of(path, most, out, err);
+    mu_strv_free(files);
+    return out->failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : rc < 0 ? rc : 0;
 }

@@ -44,7 +44,7 @@ struct mu_audit_walk {
     char end[MU_AUDIT_HASH];            /* hash of the last line */
 };
 int mu_audit_read(const char *dir, struct mu_audit_walk *, struct mu_err *);
-/* The newest lines as they are, at most so many, of the newest file. */
+/* The newest lines as they are, at most so many. */
 int mu_audit_tail(const char *dir, unsigned most, struct mu_buf *out, struct mu_err *);
 
 #endif

@@ -185,7 +185,8 @@ static void show(const struct log *l)
         if (!strcmp(result, "asked"))
             result = "unknown";
         mu_table_coloured(t, bad || (strcmp(result, "done") && *result) ? MU_BAD : MU_PLAIN, bad ? "DAMAGED" : result);
-        snprintf(buf, sizeof buf, "%s%s%s", mu_answer_str(e, "detail"), *text ? ": " : "", text);
+        const char *detail = mu_answer_str(e, "detail");
+        snprintf(buf, sizeof buf, "%s%s%s", detail, *detail && *text ? ": " : "", text);
         mu_table_cell(t, buf);
     }
     if (t && i)
@@ -193,6 +194,7 @@ static void show(const struct log *l)
     mu_table_free(t);
 }
 
+/* The hash comes last: `tail -n 1` is what is noted elsewhere. */
 static void show_verdict(const struct log *l)
 {
     const struct mu_audit_walk *w = &l->walk;
@@ -209,8 +211,6 @@ static void show_verdict(const struct log *l)
         printf("%s\n", w->bad ? "the audit log is not whole" : "the audit log is empty");
         return;
     }
-    printf("%s: lines %llu to %llu, the last one's hash is %s\n", w->bad ? "the audit log is not whole" : "whole",
-           (unsigned long long)w->first, (unsigned long long)w->last, w->end);
     if (!w->bad && w->first > 1)
         printf("lines 1 to %llu are not here\n", (unsigned long long)w->first - 1);
     if (!l->anchor.n)
@@ -219,6 +219,8 @@ static void show_verdict(const struct log *l)
     else if (w->last > l->anchor.n)
         printf("the job store remembers line %llu: lines missing behind %llu cannot be seen\n",
                (unsigned long long)l->anchor.n, (unsigned long long)w->last);
+    printf("%s: lines %llu to %llu, the last one's hash is %s\n", w->bad ? "the audit log is not whole" : "whole",
+           (unsigned long long)w->first, (unsigned long long)w->last, w->end);
 }
 
 static int print_json(const struct log *l, bool verify)

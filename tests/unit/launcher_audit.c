@@ -297,6 +297,15 @@ static void test_tail(void)
     TAP_OK(!mu_audit_tail(dir, 5000, &b, &err) && strstr(mu_buf_str(&b), "{\"n\":1,") &&
                !strstr(mu_buf_str(&b), "muster-audit"),
            "or all");
+    mu_buf_clear(&b);
+    written(20, 300); /* some files, the newest ones with a line or two */
+    lines = 0;
+    rc = mu_audit_tail(dir, 5, &b, &err);
+    for (size_t i = 0; i < b.len; i++)
+        lines += b.data[i] == '\n';
+    const char *first = strstr(mu_buf_str(&b), "{\"n\":16,"), *last = strstr(mu_buf_str(&b), "{\"n\":20,");
+    TAP_OK(!rc && lines == 5 && first && last && first < last && !strstr(mu_buf_str(&b), "muster-audit"),
+           "the newest five of several files, in their order");
 }
 
 static void test_store(void)
