@@ -39,6 +39,7 @@ struct mu_backup {
     struct mu_alarm *alarm;
     struct mu_journal *journal;
     uint64_t number; /* the highest that was given */
+    uint64_t logged; /* the journal's */
     uint64_t due;
     struct mu_store_copy *copy; /* of `number` */
     struct seal *seal;
@@ -118,7 +119,8 @@ static void begin_copy(struct mu_backup *b)
     struct mu_err err = {0};
 
     b->number++;
-    if (path_of(b, part, b->number, "db.new", &err) || mu_store_copy_begin(b->cfg.store, part, &b->copy, &err))
+    if (path_of(b, part, 0, "", &err) || mu_path_mkdirs(part, 0700, &err) || /* somebody may have removed it */
+        path_of(b, part, b->number, "db.new", &err) || mu_store_copy_begin(b->cfg.store, part, &b->copy, &err))
         failed(b, &err);
 }
 
@@ -137,6 +139,7 @@ static int next_journal(struct mu_backup *b, bool first, struct mu_err *err)
     mu_store_keep_journal(b->cfg.store, j);
     mu_journal_close(b->journal);
     b->journal = j;
+    b->logged = b->number;
     return 0;
 }
 
@@ -209,7 +212,10 @@ static void end_seal(struct mu_backup *b)
 
 static bool wants_copy(const struct mu_backup *b)
 {
-    return b->journal && (mu_journal_holed(b->journal) || mu_journal_size(b->journal) > JOURNAL_MAX);
+    char path[PATH_MAX];
+
+    return b->journal && (mu_journal_holed(b->journal) || mu_journal_size(b->journal) > JOURNAL_MAX ||
+                          (!path_of(b, path, b->logged, "log", NULL) && !mu_journal_at(b->journal, path)));
 }
 
 static void on_alarm(void *arg)
@@ -311,6 +317,7 @@ static int begin(struct mu_backup *b, struct mu_err *err)
         !mu_journal_append(path, &b->journal, NULL)) {
         if (mu_journal_seq(b->journal) == seq) {
             mu_store_keep_journal(b->cfg.store, b->journal);
+            b->logged = last;
             return 0;
         }
         mu_journal_close(MU_STEAL(b->journal, NULL));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
@@ -128,6 +129,13 @@ uint64_t mu_journal_size(const struct mu_journal *j)
 bool mu_journal_holed(const struct mu_journal *j)
 {
     return j->holed;
+}
+
+bool mu_journal_at(const struct mu_journal *j, const char *path)
+{
+    struct stat there, here;
+
+    return !stat(path, &there) && !fstat(j->fd, &here) && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
 }
 
 static int take(const char *at, size_t len, mu_journal_fn fn, void *arg)

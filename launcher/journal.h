@@ -26,6 +26,8 @@ void mu_journal_commit(struct mu_journal *, uint64_t seq);
 uint64_t mu_journal_seq(const struct mu_journal *);
 uint64_t mu_journal_size(const struct mu_journal *);
 bool mu_journal_holed(const struct mu_journal *); /* a commit could not be written */
+/* Whether the file that is written to is the one at path: somebody may have removed it. */
+bool mu_journal_at(const struct mu_journal *, const char *path);
 
 /* One commit, which led from the event `from` to `to`; n blobs, borrowed for the call. */
 typedef int (*mu_journal_fn)(void *arg, uint64_t from, uint64_t to, const struct mu_bytes *blobs, uint32_t n);

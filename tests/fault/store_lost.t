@@ -109,6 +109,15 @@ run_cmd "$muster" store verify
 is "$rc" 1 "a damaged copy is named"
 like "$out" "backup/[0-9]+.db is damaged" "with its file"
 
+# --- the copies alone are removed, and the store later
+rm -r "$state/backup"
+copied() { "$muster" store verify | grep -q "copy .* good$"; }
+wait_for 10 copied
+ok $? "copies that were removed are made again" || note "$(tail -n 3 "$log")"
+"$muster" cancel 4 >/dev/null
+want=$(summary)
+under_dead "removed after its copies" rm "$db" "$db-wal"
+
 # --- the copies are lost as well: what runs is had from its agent
 all_gone() { rm -r "$db" "$db-wal" "$state/backup"; }
 want="$a:running:1 $b:running:2"
