@@ -252,6 +252,14 @@ static int begin_file(struct mu_audit *a, struct mu_err *err)
     return put(a, head, (size_t)n, err);
 }
 
+/* Somebody has removed the file: what is written there nobody will read. */
+static bool removed(const struct mu_audit *a)
+{
+    struct stat st;
+
+    return a->fd >= 0 && !fstat(a->fd, &st) && !st.st_nlink;
+}
+
 int mu_audit_add(struct mu_audit *a, double t, json_t *entry, uint64_t *n, struct mu_err *err)
 {
     mu_auto_free char *json = json_dumps(entry, JSON_COMPACT);
@@ -267,6 +275,8 @@ int mu_audit_add(struct mu_audit *a, double t, json_t *entry, uint64_t *n, struc
     if (line.failed || !hash_line(a->at.hash, line.data + HEX + 1, line.len - HEX - 2, next.hash))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     memcpy(line.data, next.hash, HEX);
+    if (removed(a))
+        close(MU_STEAL(a->fd, -1));
     if (a->fd >= 0 && a->size >= a->file_max) {
         if ((rc = mu_audit_sync(a, err)))
             return rc;

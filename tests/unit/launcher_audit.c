@@ -282,6 +282,24 @@ static void test_full(void)
     TAP_OK(!w.bad && w.lines == (uint64_t)i + 1, "and all is whole");
 }
 
+static void test_removed(void)
+{
+    mu_path_remove_tree(dir, NULL);
+    struct mu_audit *a = opened(NULL, 0);
+    struct mu_audit_head at;
+
+    for (int i = 1; i <= 5; i++) {
+        if (i == 4)
+            mu_path_remove_tree(dir, NULL);
+        if (mu_audit_add(a, 1000 + i, entry(i), NULL, &err))
+            printf("# %s\n", err.text);
+    }
+    at = *mu_audit_at(a);
+    mu_audit_close(a);
+    struct mu_audit_walk w = look(&at, at.hash);
+    TAP_OK(!w.bad && w.first == 4 && w.last == 5, "removed under a writer: lines go on in a file that is there");
+}
+
 static void test_tail(void)
 {
     mu_auto_buf struct mu_buf b = {0};
@@ -337,6 +355,7 @@ int main(void)
     test_tampering();
     test_torn();
     test_full();
+    test_removed();
     test_tail();
     test_store();
     mu_path_remove_tree(top, NULL);
