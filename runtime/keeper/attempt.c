@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <limits.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -748,21 +747,14 @@ void mu_attempt_look(struct mu_attempt *a, uint32_t rank, struct mu_m_hang *out)
     mu_hang_answer(mu_watch_view(a->watch, now), rank, out);
 }
 
-/* What the ranks started as another account, when ours is not root's. Nobody waits for it. */
 static void tell_denied(struct mu_attempt *a, const struct mu_proc_toll *t)
 {
-    const struct passwd *pw = getpwuid(t->uid);
-    char text[256], user[40], name[64];
+    char text[256];
 
     if (!t->denied || a->denial_told)
         return;
     a->denial_told = true;
-    snprintf(user, sizeof user, "%ld", (long)t->uid);
-    snprintf(text, sizeof text,
-             "%d process%s that ranks started cannot be ended, as another user's: %ld (%s) of user %s; "
-             "end %s by hand",
-             t->denied, t->denied == 1 ? "" : "es", (long)t->pid, mu_str_show(name, sizeof name, t->name),
-             pw ? pw->pw_name : user, t->denied == 1 ? "it" : "them");
+    mu_keeper_denied(t, text, sizeof text);
     mu_log(MU_LOG_WARN, "keeper", "attempt %u: %s", a->number, text);
     mu_logs_note(a->host.logs, 0, text, mu_now());
     a->host.output(a->host.arg);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/log.h"
 #include "runtime/base/path.h"
+#include "runtime/base/str.h"
 #include "runtime/wire/daemon.h"
 
 void mu_keeper_block(sigset_t *taken)
@@ -112,4 +114,17 @@ bool mu_keeper_start_agent(const char *run)
     else
         mu_log(MU_LOG_INFO, "keeper", "agent %ld started in place of the one that is gone", (long)pid);
     return true;
+}
+
+void mu_keeper_denied(const struct mu_proc_toll *t, char *text, size_t n)
+{
+    const struct passwd *pw = getpwuid(t->uid);
+    char user[40], name[64];
+
+    snprintf(user, sizeof user, "%ld", (long)t->uid);
+    snprintf(text, n,
+             "%d process%s that ranks started cannot be ended, as another user's: %ld (%s) of user %s; "
+             "end %s by hand",
+             t->denied, t->denied == 1 ? "" : "es", (long)t->pid, mu_str_show(name, sizeof name, t->name),
+             pw ? pw->pw_name : user, t->denied == 1 ? "it" : "them");
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "runtime/base/path.h"
+#include "runtime/base/proc.h"
 
 /* Blocks the signals that it takes through a descriptor; they are in *taken. */
 void mu_keeper_block(sigset_t *taken);
@@ -19,6 +20,8 @@ int mu_keeper_lock(int fd, const char *path, struct mu_err *);
 int mu_keeper_lock_again(uint64_t job, int lock);
 /* Whether it has no child, dead or alive, but this one (0: none at all). */
 bool mu_keeper_childless(pid_t but);
+/* What the ranks started as another account, when ours is not root's: nobody waits for it. */
+void mu_keeper_denied(const struct mu_proc_toll *, char *text, size_t n);
 /* The end of the process: gives the lock back. Its file stays, as the mark of a keeper that was not let go of: its
  * attempt is not to be begun again here. */
 void mu_keeper_leave(const struct mu_paths *, const char *lock_path, int lock, bool released);
