@@ -26,6 +26,14 @@ void mu_ctl_lost_begin(struct mu_ctl *c)
     }
 }
 
+void mu_ctl_lost_node(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = &c->pool.v[node];
+
+    if (c->cfg.lost_last && !c->doubt_until && n->state == MU_NODE_LOST && n->owner && !mu_ctl_find(c, n->owner))
+        n->leaving = c->leaving = true;
+}
+
 /* All nodes that are known have said what they have: what was put off until then. */
 void mu_ctl_lost_tick(struct mu_ctl *c)
 {
@@ -43,11 +51,17 @@ void mu_ctl_lost_tick(struct mu_ctl *c)
     if (c->now < c->doubt_until && !(any && all && c->cfg.alone))
         return;
     c->doubt_until = 0;
-    for (unsigned i = 0; i < c->pool.n; i++)
+    for (unsigned i = 0; i < c->pool.n; i++) {
+        mu_ctl_lost_node(c, (int)i);
         if (c->pool.v[i].ready)
             mu_ctl_job_node_ready(c, (int)i);
-    for (unsigned i = 0; i < c->njobs; i++)
-        mu_ctl_job_decide(c, c->jobs[i]);
+    }
+    for (unsigned i = 0; i < c->njobs; i++) {
+        struct job *j = c->jobs[i];
+        if (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j))
+            mu_ctl_hosts_leave(c, j->row.id);
+        mu_ctl_job_decide(c, j);
+    }
     if (any)
         mu_ctl_serve_waiting(c);
 }

@@ -78,7 +78,8 @@ static bool owned_by_over(struct mu_ctl *c, uint64_t owner)
     const struct job *j = owner ? mu_ctl_find(c, owner) : NULL;
 
     return owner && !mu_ctl_lost_may(c, owner) &&
-           (!j || mu_job_over(j->row.state) || (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j)));
+           (!j || mu_job_over(j->row.state) ||
+            (mu_job_waits(j->row.state) && !mu_ctl_queue_may(c, j) && !c->doubt_until)); /* it may run, unknown to us */
 }
 
 /* What it brings is still waited for: output. */
@@ -452,6 +453,7 @@ static void declare(struct mu_ctl *c, int node)
     mu_ctl_node_strike(c, node);
     mu_ctl_checks_failed(c, node);
     engine_later(c, n);
+    mu_ctl_lost_node(c, node);
     for (unsigned i = 0; i < c->njobs; i++)
         mu_ctl_job_node_lost(c, c->jobs[i], node, why);
 }

@@ -186,6 +186,7 @@ void mu_ctl_lost_tick(struct mu_ctl *);
 bool mu_ctl_lost_may(struct mu_ctl *, uint64_t job);                         /* it is one of them */
 bool mu_ctl_lost_ask(struct mu_ctl *, int node, const struct mu_m_report *); /* true: what the report is of */
 void mu_ctl_lost_owner(struct mu_ctl *, int node);
+void mu_ctl_lost_node(struct mu_ctl *, int node); /* lost, and brought by a job that nobody knows: it goes */
 void mu_ctl_lost_recalled(struct mu_ctl *, int node, const struct mu_m_recalled *);
 
 /* ctl_jobs.c: submitted, started as attempts, ended */

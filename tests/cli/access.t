@@ -126,6 +126,8 @@ if [ "$(id -u)" != 0 ]; then
     skip "needs root to be another user"
 elif ! command -v setpriv >/dev/null; then
     skip "setpriv is not installed"
+elif ! setpriv --reuid daemon --regid daemon --clear-groups "$muster" --version >/dev/null 2>&1; then
+    skip "other users cannot get at $muster, where the folders above it are closed to them"
 else
     prepare
     roles user

@@ -14,7 +14,7 @@
 
 static struct mu_msg stored; /* the newest row */
 static char events[2000];
-static unsigned recalls, releases, kills, starts; /* in the last step */
+static unsigned recalls, releases, kills, starts, byes; /* in the last step */
 static uint32_t newest;
 static uint64_t seq;
 
@@ -34,6 +34,7 @@ static void note(const struct mu_act *a)
     recalls += m.type == MU_MSG_recall;
     releases += m.type == MU_MSG_release;
     kills += m.type == MU_MSG_kill;
+    byes += m.type == MU_MSG_bye;
     if (m.type == MU_MSG_start) {
         starts++;
         newest = m.start.attempt;
@@ -42,7 +43,7 @@ static void note(const struct mu_act *a)
 
 static void clear(void)
 {
-    recalls = releases = kills = starts = 0;
+    recalls = releases = kills = starts = byes = 0;
     events[0] = 0;
 }
 
@@ -215,6 +216,50 @@ static void test_given_up(void)
     mu_msg_free_body(MU_MSG_jobrow, &row);
 }
 
+static mu_conn join_of(uint64_t owner)
+{
+    mu_conn c = introduce((struct mu_m_agent){
+        .node = S("n1"), .slots = 1, .incarnation = 1, .port = 7, .addr = S("10.0.0.1"), .owner = owner});
+
+    ready(c);
+    return c;
+}
+
+/* Hosts that a job has brought. */
+static void test_brought(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_m_jobrow row;
+    char held[40];
+    mu_conn n1;
+
+    lost_store(NULL);
+    n1 = join_of(1);
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = n1, .status = MU_DOWN_SILENT, .at = now});
+    later();
+    later();
+    TAP_OK(mu_pool_find(mu_ctl_pool(ctl), "n1") < 0, "one that is lost goes when nobody knows its job");
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    join_as(S("n2"), 1);
+    hand_in(up("client"), "t", (struct mu_m_spec){.ranks = 1, .hosts = S("n1:1")});
+    if (mu_msg_copy(MU_MSG_jobrow, &row, newest_job()))
+        exit(99);
+    lost_store(&row);
+    join_as(S("n2"), 1);
+    hear(up("client"), MU_MSG_hold, &(struct mu_m_hold){.job = 1, .on = 1});
+    snprintf(held, sizeof held, "%.39s", events);
+    clear();
+    n1 = join_of(1);
+    TAP_OK(mu_job_waits(newest_job()->state) && strstr(held, "held") && !byes,
+           "one of a job that is held is not sent away before it has said what runs");
+    later();
+    TAP_OK(byes == 1, "but when all have had their time");
+    mu_msg_free_body(MU_MSG_jobrow, &row);
+}
+
 int main(void)
 {
     struct mu_m_jobrow row = row_of(1);
@@ -224,6 +269,7 @@ int main(void)
     test_older(&row, true);
     test_replaced(&row);
     test_given_up();
+    test_brought();
     struct mu_m_jobrow two = row_of(2);
     test_never_heard(&two);
     mu_msg_free_body(MU_MSG_jobrow, &two);
