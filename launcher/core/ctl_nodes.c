@@ -548,7 +548,8 @@ void mu_ctl_nodes_tick(struct mu_ctl *c)
         if (n->state == MU_NODE_NONE)
             continue;
         if (n->leaving && !n->conn && !mu_ctl_node_job(c, (int)i)) {
-            mu_ctl_out_leaves(c, (int)i);
+            if (!n->owner) /* what a job has brought another one may bring again */
+                mu_ctl_out_leaves(c, (int)i);
             mu_pool_remove(&c->pool, i);
             continue;
         }
@@ -731,7 +732,6 @@ void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)
         if (n->state == MU_NODE_NONE || n->owner != job || n->leaving)
             continue;
         if (!n->conn) {
-            mu_ctl_out_leaves(c, (int)i);
             mu_pool_remove(&c->pool, i);
             continue;
         }

@@ -134,6 +134,23 @@ static void drains(void)
     free_ctl();
     begin(25);
     TAP_OK(!out(), "so it gets jobs when it comes again, whatever has become of the controller");
+
+    char brought[] = "h9:1";
+    hand_in(client, "own", (struct mu_m_spec){.ranks = 1, .hosts = brought});
+    uint64_t job = newest_job()->id;
+    mu_conn c = introduce((struct mu_m_agent){.node = (char *)(uintptr_t) "h9",
+                                              .slots = 1,
+                                              .incarnation = 1,
+                                              .port = 7,
+                                              .addr = (char *)(uintptr_t) "10.0.0.9",
+                                              .owner = job});
+    ready(c);
+    hear(client, MU_MSG_nodes_drain, &(struct mu_m_nodes_drain){.hosts = brought, .by = by, .reason = why});
+    hear(client, MU_MSG_cancel, &(struct mu_m_cancel){.job = job, .force = 1});
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = c});
+    later(20);
+    TAP_OK(mu_pool_find(mu_ctl_pool(ctl), "h9") < 0 && marks.len,
+           "one that a job had brought stays drained for the next job");
     free_ctl();
 }
 
