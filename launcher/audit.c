@@ -275,7 +275,7 @@ int mu_audit_add(struct mu_audit *a, double t, json_t *entry, uint64_t *n, struc
     if (line.failed || !hash_line(a->at.hash, line.data + HEX + 1, line.len - HEX - 2, next.hash))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     memcpy(line.data, next.hash, HEX);
-    if (removed(a))
+    if (removed(a) && (!mkdir(a->dir, 0700) || errno == EEXIST)) /* not what it lies in, which may have been moved */
         close(MU_STEAL(a->fd, -1));
     if (a->fd >= 0 && a->size >= a->file_max) {
         if ((rc = mu_audit_sync(a, err)))

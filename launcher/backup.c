@@ -1,5 +1,6 @@
 #include "launcher/backup.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -119,8 +120,11 @@ static void begin_copy(struct mu_backup *b)
     struct mu_err err = {0};
 
     b->number++;
-    if (path_of(b, part, 0, "", &err) || mu_path_mkdirs(part, 0700, &err) || /* somebody may have removed it */
-        path_of(b, part, b->number, "db.new", &err) || mu_store_copy_begin(b->cfg.store, part, &b->copy, &err))
+    int rc = path_of(b, part, 0, "", &err);
+    /* somebody may have removed it; what it lies in may have been moved, and is not to be made */
+    if (!rc && mkdir(part, 0700) && errno != EEXIST)
+        rc = mu_err_errno(&err, MUSTER_EIO, "make %s", part);
+    if (rc || path_of(b, part, b->number, "db.new", &err) || mu_store_copy_begin(b->cfg.store, part, &b->copy, &err))
         failed(b, &err);
 }
 

@@ -134,6 +134,7 @@ like "$rc $err" "^2 .*process [0-9]+ \((agent|keeper.$last)\) speaks version $((
 kill -CONT "$agent"
 old_again() { [ "$(exe "$(lock ctl)")" = "$muster (deleted)" ] && "$muster" jobs >/dev/null 2>&1; }
 wait_for 20 old_again
+wait_for 20 running "$last"
 run_cmd "$muster" status "$last"
 like "$rc $out" "^0 .*running" "its job has not noticed" || note "$err"
 "$muster" controller --stop --force
