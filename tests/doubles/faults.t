@@ -96,7 +96,7 @@ def round_of(kind, n):
             return "rank %d says nothing: " % r + what
         code, ms, later, text = said[r]
         pattern = w[1] % victim if "%d" in w[1] else w[1]
-        if code != w[0] or not re.search(pattern, text) or ms > bound + NOISE or later not in ([code] if named is False else [EABORTED, EPEER]):  # whoever was quicker may have left by then
+        if code != w[0] or not re.search(pattern, text) or ms > bound + NOISE or later != (code if named is False else EABORTED):
             return "rank %d, %s: " % (r, pattern) + what
         if named and not re.search(r"operation %d of rank %d: " % (op, r), text):
             return "rank %d names another operation: " % r + what
