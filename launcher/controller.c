@@ -13,6 +13,7 @@
 #include "launcher/cabling.h"
 #include "launcher/core/checks.h"
 #include "launcher/engine.h"
+#include "launcher/farewell.h"
 #include "launcher/listen.h"
 #include "launcher/metrics.h"
 #include "launcher/node_files.h"
@@ -36,6 +37,7 @@
 #define AGENT_BACKOFF_MAX (5 * MU_SEC)
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
 #define LEAVE_NS (3 * MU_SEC)
+#define STARTS_NS (2 * MU_SEC) /* for agents that are being started meanwhile */
 #define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
 #define PRUNE_EVERY (3600 * MU_SEC)
@@ -95,6 +97,7 @@ struct controller {
     struct mu_cabling *cabling;      /* NULL: no fabric is named */
     struct mu_metrics_page *metrics; /* NULL: not served */
     struct mu_starter *starter;
+    struct mu_farewell *farewell; /* while we leave */
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct mu_policy_settings policy;
     struct mu_check_settings checks;
@@ -250,7 +253,7 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
 /* Lets what was sent go out and, when the core has said farewell to the agents, ours end. */
 static void leave(struct controller *c)
 {
-    uint64_t deadline = mu_now() + LEAVE_NS;
+    uint64_t now = mu_now(), deadline = now + LEAVE_NS, starts = now + STARTS_NS;
     char socket[PATH_MAX];
 
     mu_listener_free(MU_STEAL(c->listener, NULL));
@@ -258,10 +261,13 @@ static void leave(struct controller *c)
     if (!mu_path_join(socket, sizeof socket, c->paths.run, "ctl.sock", NULL))
         unlink(socket);
     mu_server_close(c->server);
-    if (c->by_core)
+    if (c->by_core) {
         mu_listen_forget(c->listen);
+        c->farewell = mu_farewell_new();
+    }
     while (mu_now() < deadline &&
-           (mu_link_flushing() || (c->by_core && (c->agent || mu_starter_left(c->starter, false))))) {
+           (mu_link_flushing() || (c->by_core && (c->agent || mu_starter_left(c->starter, false))) ||
+            (c->farewell && mu_starter_ending(c->starter) && mu_now() < starts))) {
         struct timeval slice = {.tv_usec = 10000};
         event_base_loopexit(c->base, &slice);
         event_base_loop(c->base, EVLOOP_ONCE);
@@ -271,6 +277,7 @@ static void leave(struct controller *c)
     mu_backup_free(MU_STEAL(c->backup, NULL));
     mu_store_close(MU_STEAL(c->store, NULL));
     mu_listen_free(MU_STEAL(c->listen, NULL)); /* its port is the next controller's, too */
+    mu_farewell_free(MU_STEAL(c->farewell, NULL));
     mu_daemon_leave(&c->paths, &c->lock);
 }
 
@@ -313,7 +320,12 @@ static void on_accept(void *arg, int fd, int pid)
 
 static void on_accept_tls(void *arg, struct mu_tls_conn *conn)
 {
-    mu_server_accept_tls(((struct controller *)arg)->server, conn);
+    struct controller *c = arg;
+
+    if (c->farewell)
+        mu_farewell_take(c->farewell, conn);
+    else
+        mu_server_accept_tls(c->server, conn);
 }
 
 /* --- other hosts ------------------------------------------------------------------------------------------------- */

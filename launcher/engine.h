@@ -83,6 +83,8 @@ void mu_starter_free(struct mu_starter *);                                      
 void mu_starter_start(struct mu_starter *, const struct mu_start_request *);
 /* The node's agent is here: an engine that waits for it is done with it. */
 void mu_starter_joined(struct mu_starter *, const char *node);
+/* Begins none any more. Whether one runs whose agent may still come, with nobody who would end it. */
+bool mu_starter_ending(struct mu_starter *);
 /* Processes of the engines that should end with the agents; kill_them: those that have not are ended. */
 unsigned mu_starter_left(const struct mu_starter *, bool kill_them);
 /* For the owner of SIGCHLD. */

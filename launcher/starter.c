@@ -160,6 +160,25 @@ static bool end_one_that_is_here(struct mu_starter *st)
     return false;
 }
 
+static void free_list(struct mu_start *s)
+{
+    while (s) {
+        struct mu_start *next = s->next;
+        free_start(s);
+        s = next;
+    }
+}
+
+bool mu_starter_ending(struct mu_starter *st)
+{
+    free_list(MU_STEAL(st->waiting, NULL));
+    st->waiting_tail = &st->waiting;
+    for (struct mu_start *s = st->running; s; s = s->next)
+        if (!s->engine->left)
+            return true;
+    return false;
+}
+
 unsigned mu_starter_left(const struct mu_starter *st, bool kill_them)
 {
     unsigned n = 0;
@@ -191,15 +210,6 @@ struct mu_starter *mu_starter_new(struct event_base *base, const struct mu_start
         return NULL;
     }
     return st;
-}
-
-static void free_list(struct mu_start *s)
-{
-    while (s) {
-        struct mu_start *next = s->next;
-        free_start(s);
-        s = next;
-    }
 }
 
 void mu_starter_free(struct mu_starter *st)

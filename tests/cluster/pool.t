@@ -115,5 +115,24 @@ run_cmd "$muster" nodes remove h1 h2 h3
 is "$rc" 0 "hosts leave the pool" || note "$err"
 wait_for 10 is_node h1 none && wait_for 10 is_node h2 none
 ok $? "and are gone" || note "$("$muster" nodes)"
-run_cmd "$muster" controller --stop --force
+
+# An agent that comes when the controller is leaving: our own agent, which is stopped, keeps it for a while.
+printf '#!/bin/sh\nsleep 1\nexec %s "$@"\n' "$CLUSTER_SSH" >"$tmp/slow-ssh"
+chmod +x "$tmp/slow-ssh"
+"$muster" nodes >/dev/null
+wait_for 10 is_node head up
+MUSTER_SSH=$tmp/slow-ssh "$muster" nodes add h1 >"$tmp/add" 2>&1 &
+add=$!
+wait_for 5 pgrep -f slow-ssh >/dev/null
+kill "$add" # it would begin another controller
+wait "$add" 2>/dev/null
+own=$(cat "$MUSTER_RUN_ROOT"/*/*/agent.lock)
+kill -STOP "$own"
+run_cmd timeout 20 "$muster" controller --stop --force
+kill -CONT "$own"
+is "$rc" 0 "the pool ends while an agent is being started" || note "$err"
+none_on() { [ -z "$(cluster_ps "$1")" ]; }
+wait_for 10 none_on h1
+ok $? "which ends, too" || note "$(cluster_ps h1)" "$(tail -n 5 "$tmp"/home/*/log/controller.log)"
+like "$(cat "$tmp"/home/*/log/controller.log)" 'the agent on h1 comes too late and is told to end' "as it is told"
 done_testing
