@@ -524,14 +524,17 @@ static bool on_ctl_msg(void *arg, const struct mu_msg *msg)
         return false;
     if (msg->type == MU_MSG_welcome && a->start.join.n)
         welcomed(a);
+    bool removed = msg->type == MU_MSG_bye && msg->bye.reason;
+    if (removed)
+        mu_log(MU_LOG_WARN, "agent", "this host has been removed from the pool");
     if (msg->type == MU_MSG_parent || msg->type == MU_MSG_bye)
-        joined(a, 0, NULL);
+        joined(a, removed, "this host was just removed from the pool; try again in a minute");
     if (msg->type == MU_MSG_error) {
         mu_log(MU_LOG_ERROR, "agent", "the controller says: %s", msg->error.text ? msg->error.text : "?");
         joined(a, 1, msg->error.text ? msg->error.text : "the controller refuses this agent");
     }
     /* a pool that idles comes back; whoever started us by hand ends us */
-    return msg->type != MU_MSG_bye || !a->start.join.stay || msg->bye.reason;
+    return msg->type != MU_MSG_bye || !a->start.join.stay || removed;
 }
 
 static void on_ctl_failed(void *arg, uint64_t away_since, const struct mu_err *err)

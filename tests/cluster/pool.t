@@ -116,6 +116,16 @@ is "$rc" 0 "hosts leave the pool" || note "$err"
 wait_for 10 is_node h1 none && wait_for 10 is_node h2 none
 ok $? "and are gone" || note "$("$muster" nodes)"
 
+# One that was removed while it was silent, and whose agent is being started, is gone for a while
+"$muster" nodes add h2 >/dev/null
+cluster_kill_host h2
+wait_for 10 is_node h2 lost
+port=$(cat "$MUSTER_HOME/head/port")
+run_cmd "$muster" nodes remove h2
+cluster_start_host h2
+run_cmd cluster_exec h2 timeout 30 "$muster" agent --join "head:$port" --node h2 --key "$MUSTER_HOME/pool.key" --detach
+like "$rc:$err" '^1:.*this host was just removed from the pool; try again in a minute' "who joins by hand at once is told" || note "$("$muster" nodes)" "$(tail -n 12 "$MUSTER_HOME"/head/log/controller.log)" "$(cat "$MUSTER_HOME"/h2/*/log/agent.log | tail -n 9)"
+
 # An agent that comes when the controller is leaving: our own agent, which is stopped, keeps it for a while.
 printf '#!/bin/sh\nsleep 1\nexec %s "$@"\n' "$CLUSTER_SSH" >"$tmp/slow-ssh"
 chmod +x "$tmp/slow-ssh"
