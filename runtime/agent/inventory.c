@@ -210,17 +210,17 @@ static void cpus(struct gather *g)
 /* What all of them have; several: each once, with commas. */
 static void governors(struct gather *g)
 {
-    char **v = entries(g, "sys/devices/system/cpu"), line[LINE], all[200] = "";
+    char **v = entries(g, "sys/devices/system/cpu"), line[LINE];
+    mu_auto_buf struct mu_buf all = {0};
 
     for (char **e = v; e && *e; e++) {
         if (strncmp(*e, "cpu", 3) != 0 || !strchr("0123456789", (*e)[3]) || !(*e)[3])
             continue;
         line_of(g, line, "sys/devices/system/cpu/%s/cpufreq/scaling_governor", *e);
-        size_t len = strlen(all);
-        if (*line && !strstr(all, line) && len + strlen(line) + 2 < sizeof all)
-            snprintf(all + len, sizeof all - len, "%s%s", len ? "," : "", line);
+        if (*line && !strstr(mu_buf_str(&all), line))
+            mu_buf_appendf(&all, "%s%s", all.len ? "," : "", line);
     }
-    put(g, all, "cpu.governor");
+    put(g, mu_buf_str(&all), "cpu.governor");
     mu_strv_free(v);
 }
 
