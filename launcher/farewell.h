@@ -6,7 +6,7 @@
 struct mu_tls_conn;
 struct mu_farewell;
 
-struct mu_farewell *mu_farewell_new(void); /* NULL: out of memory */
+struct mu_farewell *mu_farewell_new(void);   /* NULL: out of memory */
 void mu_farewell_free(struct mu_farewell *); /* NULL is fine */
 /* Takes the connection over. */
 void mu_farewell_take(struct mu_farewell *, struct mu_tls_conn *);

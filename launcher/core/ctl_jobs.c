@@ -389,9 +389,11 @@ out:
     order_free(&o);
 }
 
-/* Hosts that jobs bring with them, which others need not wait for; spares of those that run. */
-static void look_for_nodes(struct mu_ctl *c)
+/* Hosts that jobs bring with them, which others need not wait for; spares of those that run. True: a job has failed, and
+ * others may have waited for its hosts. */
+static bool look_for_nodes(struct mu_ctl *c)
 {
+    bool failed = false;
     char why[400];
 
     for (unsigned i = 0; i < c->njobs; i++) {
@@ -402,11 +404,13 @@ static void look_for_nodes(struct mu_ctl *c)
             continue;
         int there = mu_ctl_hosts_ready(c, j, why, sizeof why);
         j->wants_hosts = there <= 0;
+        failed = failed || there < 0;
         if (there < 0)
             mu_ctl_job_finish(c, j, MU_JOB_FAILED, 1, why);
         else if (!there)
             mu_ctl_set_state(c, j, j->row.state, "%s", why);
     }
+    return failed;
 }
 
 /* Starts jobs whose turn it is. 1: some, and what was decided about others does not hold any more. */
@@ -477,7 +481,8 @@ void mu_ctl_schedule(struct mu_ctl *c)
 {
     if (c->exiting || c->doubt_until)
         return;
-    look_for_nodes(c);
+    while (look_for_nodes(c))
+        ;
     do
         mu_ctl_queue_decide(c);
     while (start_jobs(c));

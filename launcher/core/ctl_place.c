@@ -85,7 +85,7 @@ static int other_node(struct mu_ctl *c, struct job *j, const struct mu_share *lo
         return -1;
     for (unsigned i = 0; i < c->pool.n; i++) {
         const struct mu_node *n = &c->pool.v[i];
-        if (!ch->most[i] || ch->most[i] < lost->ranks || n->slots - n->used < lost->slots ||
+        if (!ch->most[i] || ch->most[i] < lost->ranks || n->used + lost->slots > n->slots ||
             (lost->ranks != lost->slots && n->used) || mu_pool_left(n, &j->spec) < lost->ranks)
             continue;
         long detour = mu_pool_detour(&c->pool, at.before, i, at.behind);
@@ -128,6 +128,12 @@ static void move(struct mu_ctl *c, struct job *j, struct part *p, uint32_t node)
     mu_ctl_event(c, j, "node-replaced", -1, c->pool.v[node].name, "in place of %s", c->pool.v[was.node].name);
 }
 
+/* With a store that has lost rows, jobs that run there were found beside what was kept there. */
+static bool is_crowded(const struct mu_node *n)
+{
+    return n->slots && n->used > n->slots;
+}
+
 /* The spare that is nearest to where it is to be; -1: none will do. */
 static int nearest_spare(const struct mu_ctl *c, const struct job *j, const struct mu_share *lost, struct ring at)
 {
@@ -136,7 +142,8 @@ static int nearest_spare(const struct mu_ctl *c, const struct job *j, const stru
 
     for (unsigned s = 0; s < j->nspares; s++) {
         long detour = mu_pool_detour(&c->pool, at.before, j->spares[s].node, at.behind);
-        if (!serves(c, j, j->spares[s].node) || j->spares[s].slots < lost->slots || (best >= 0 && detour >= least))
+        if (!serves(c, j, j->spares[s].node) || is_crowded(&c->pool.v[j->spares[s].node]) ||
+            j->spares[s].slots < lost->slots || (best >= 0 && detour >= least))
             continue;
         best = (int)s;
         least = detour;
@@ -259,7 +266,7 @@ void mu_ctl_place_spares(struct mu_ctl *c, struct job *j)
         return;
     for (unsigned s = 0; s < j->nspares;) {
         const struct mu_node *n = &c->pool.v[j->spares[s].node];
-        if (n->state != MU_NODE_LOST && !mu_pool_out(n) && !n->leaving) {
+        if (n->state != MU_NODE_LOST && !mu_pool_out(n) && !n->leaving && !is_crowded(n)) {
             s++;
             continue;
         }

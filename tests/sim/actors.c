@@ -64,6 +64,11 @@ static void check_pool(struct world *w)
     }
 }
 
+static bool was_put_back(const struct truth *t, uint32_t attempt)
+{
+    return attempt >= MAX_ATTEMPTS || (t->put_back[attempt / 64] >> (attempt % 64) & 1);
+}
+
 bool sim_lost(const struct truth *t, uint32_t attempt)
 {
     return attempt < MAX_ATTEMPTS && (t->lost[attempt / 64] >> (attempt % 64) & 1);
@@ -344,7 +349,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
         sim_violated(w, "node %s: %u ranks on %u slots", w->node[k->node].name, on_node, w->node[k->node].slots);
     /* asked to end for the queue, ranks may well end with 0 */
     if (t->ok_ranks && t->ok_ranks == t->ok_world && !t->ok_lost && attempt > t->ok_attempt &&
-        t->put_back != t->ok_attempt)
+        !was_put_back(t, t->ok_attempt))
         sim_violated(w, "job %llu: attempt %u starts although attempt %u ended well", (unsigned long long)k->job,
                      attempt, t->ok_attempt);
     if (attempt > t->newest) {

@@ -131,13 +131,13 @@ struct truth { /* what really happened to a job */
     bool foreground, cancelled, over_seen;
     uint32_t conn; /* the client's */
     bool client_dead;
-    uint32_t given_up;                       /* attempts up to this one */
-    uint64_t lost[MAX_ATTEMPTS / 64 + 1];    /* attempts that lost a node */
-    uint32_t ok_ranks, ok_attempt, ok_world; /* ranks of ok_attempt that ended with 0 */
-    bool ok_lost;                            /* a keeper that knew died */
-    uint8_t ended_well[MAX_ATTEMPTS];        /* ranks of each attempt that did, given up or not */
-    uint32_t told, told_gen;                 /* newest attempt that controller was told of by a node */
-    uint32_t put_back;                       /* the newest attempt that was told to end for the queue */
+    uint32_t given_up;                        /* attempts up to this one */
+    uint64_t lost[MAX_ATTEMPTS / 64 + 1];     /* attempts that lost a node */
+    uint32_t ok_ranks, ok_attempt, ok_world;  /* ranks of ok_attempt that ended with 0 */
+    bool ok_lost;                             /* a keeper that knew died */
+    uint8_t ended_well[MAX_ATTEMPTS];         /* ranks of each attempt that did, given up or not */
+    uint32_t told, told_gen;                  /* newest attempt that controller was told of by a node */
+    uint64_t put_back[MAX_ATTEMPTS / 64 + 1]; /* attempts that were told to end for the queue */
     uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
 };
 

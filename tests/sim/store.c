@@ -42,9 +42,10 @@ static bool newest_known(const struct world *w, const struct truth *t, const str
 static void forget(struct truth *t)
 {
     memset(t->lost, 0, sizeof t->lost);
+    memset(t->put_back, 0, sizeof t->put_back);
     memset(t->spawned, 0, sizeof t->spawned);
     memset(t->ended_well, 0, sizeof t->ended_well);
-    t->stored = t->newest = t->given_up = t->put_back = t->told = 0;
+    t->stored = t->newest = t->given_up = t->told = 0;
     t->ok_ranks = t->ok_attempt = t->ok_world = 0;
     t->ok_lost = false;
 }
@@ -88,8 +89,9 @@ void sim_put_row(struct world *w, const struct mu_buf *frame)
             t->stored = w->store[i].row.attempt > t->stored ? w->store[i].row.attempt : t->stored;
         }
         uint32_t ending = w->store[i].row.ending;
-        if (t && (ending == MU_END_REQUEUE || ending == MU_END_PREEMPT))
-            t->put_back = w->store[i].row.attempt;
+        uint32_t attempt = w->store[i].row.attempt;
+        if (t && (ending == MU_END_REQUEUE || ending == MU_END_PREEMPT) && attempt < MAX_ATTEMPTS)
+            t->put_back[attempt / 64] |= 1ull << (attempt % 64);
         if (t && w->store[i].row.state == MU_JOB_COMPLETED &&
             (t->ok_attempt != w->store[i].row.attempt || t->ok_ranks != t->ok_world) &&
             !newest_known(w, t, &w->store[i].row))

@@ -260,6 +260,95 @@ static void test_brought(void)
     mu_msg_free_body(MU_MSG_jobrow, &row);
 }
 
+static void copy(struct mu_m_jobrow *to, const struct mu_m_jobrow *row)
+{
+    if (mu_msg_copy(MU_MSG_jobrow, to, row))
+        exit(99);
+}
+
+static void load(const struct mu_m_jobrow *row)
+{
+    struct mu_msg m = {.type = MU_MSG_jobrow, .jobrow = *row};
+
+    step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
+}
+
+/* What was kept on a node when a job was found running there. */
+static void test_crowded(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_m_jobrow spared, other;
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    mu_conn n1 = join_as(S("n1"), 2);
+    hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2});
+    report(n1, 1, MU_PHASE_RUNNING);
+    mu_conn n2 = join_as(S("n2"), 2);
+    hand_in(up("client"), "b", (struct mu_m_spec){.ranks = 2});
+    copy(&other, newest_job());
+    mu_ctl_free(ctl);
+
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    n1 = join_as(S("n1"), 2);
+    join_as(S("n2"), 2);
+    hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2, .spares = 1});
+    report(n1, 1, MU_PHASE_RUNNING);
+    copy(&spared, newest_job());
+    TAP_OK(spared.spare_nodes && spared.spare_nodes[0] && pool_node("n2")->used == 2, "a node is kept as a spare");
+
+    cfg = (struct mu_ctl_config){
+        .restarts = 3, .node = "n0", .last_job = 2, .losses = 1, .doubtful = true, .lost_above = 1, .lost_last = 2};
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    load(&spared);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    n1 = join_as(S("n1"), 2);
+    report(n1, 1, MU_PHASE_RUNNING);
+    n2 = join_as(S("n2"), 2);
+    hear(n2, MU_MSG_report,
+         &(struct mu_m_report){.job = 2, .attempt = 1, .phase = MU_PHASE_RUNNING, .nranks = 2, .seq = ++seq});
+    struct mu_m_recalled m = {.job = 2, .attempt = 1};
+    if (mu_msg_pack(&m.row, MU_MSG_jobrow, &other))
+        exit(99);
+    hear(n2, MU_MSG_recalled, &m);
+    free(m.row.data);
+    TAP_OK(mu_ctl_job_count(ctl) == 2 && newest_job()->id == 2, "a job that the store has lost runs there");
+    later();
+    TAP_OK(pool_node("n2")->used == 2, "it is no spare any more: %u slots are given out", pool_node("n2")->used);
+    mu_msg_free_body(MU_MSG_jobrow, &spared);
+    mu_msg_free_body(MU_MSG_jobrow, &other);
+}
+
+/* The older of two jobs has waited for a host of somebody else, meanwhile the younger one has named its other host. */
+static void test_same_host(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    join_as(S("n0"), 1);
+    hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 1, .hosts = S("n2")});
+    mu_conn n2 = introduce((struct mu_m_agent){.node = S("n2"), .slots = 1, .incarnation = 1, .owner = 1});
+    ready(n2);
+    hand_in(up("client"), "b", (struct mu_m_spec){.ranks = 2, .hosts = S("n1:1,n2:1")});
+    hand_in(up("client"), "c", (struct mu_m_spec){.ranks = 1, .hosts = S("n1:1")});
+    TAP_OK(pool_node("n1")->owner == 3, "a job has a host that another one waits for");
+    report(n2, 1, MU_PHASE_GONE);
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = n2});
+    later();
+    TAP_OK(mu_pool_find(mu_ctl_pool(ctl), "n2") < 0, "which could have all others now");
+    now += 61 * MU_SEC;
+    clear();
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    TAP_OK(strstr(events, "not within a minute"), "the host does not come");
+    int n1 = mu_pool_find(mu_ctl_pool(ctl), "n1");
+    TAP_OK(n1 >= 0 && mu_ctl_pool(ctl)->v[n1].owner == 2, "at once it is the other one's");
+}
+
 int main(void)
 {
     struct mu_m_jobrow row = row_of(1);
@@ -270,6 +359,8 @@ int main(void)
     test_replaced(&row);
     test_given_up();
     test_brought();
+    test_crowded();
+    test_same_host();
     struct mu_m_jobrow two = row_of(2);
     test_never_heard(&two);
     mu_msg_free_body(MU_MSG_jobrow, &two);
