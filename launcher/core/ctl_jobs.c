@@ -10,6 +10,8 @@
 #include "runtime/base/hosts.h"
 #include "runtime/base/str.h"
 
+#define ASK_AGAIN (100 * MU_MS)
+
 void mu_ctl_job_free(struct job *j)
 {
     if (!j)
@@ -389,8 +391,8 @@ out:
     order_free(&o);
 }
 
-/* Hosts that jobs bring with them, which others need not wait for; spares of those that run. True: a job has failed, and
- * others may have waited for its hosts. */
+/* Hosts that jobs bring with them, which others need not wait for; spares of those that run. True: a job has failed,
+ * and others may have waited for its hosts. */
 static bool look_for_nodes(struct mu_ctl *c)
 {
     bool failed = false;
@@ -424,7 +426,7 @@ static int start_jobs(struct mu_ctl *c)
         char why[400];
         unsigned n = 0, nspares = 0;
 
-        if (!mu_job_waits(j->row.state) || !mu_ctl_queue_turn(c, j))
+        if (!mu_job_waits(j->row.state) || !mu_ctl_queue_turn(c, j) || mu_ctl_lost_waits(c, j))
             continue;
         mu_ctl_queue_keep(c, j, true);
         enum mu_fit fit = mu_pool_fit(&c->pool, j->row.id, &j->spec, &shares, &n, &nspares, why, sizeof why);
@@ -645,6 +647,8 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         j->kill_at = 0;
         mu_ctl_job_cancel(c, j, MU_END_TIMEOUT, 124, SIGTERM, false, "its time limit is over");
     }
+    if (j->asked_until && c->now >= j->asked_until)
+        j->asked_until = 0;
     bool back =
         j->back_at && c->now >= j->back_at; /* then nothing of it lives, whatever its new nodes are yet to say */
     if (back)
@@ -657,6 +661,10 @@ void mu_ctl_job_tick(struct mu_ctl *c, struct job *j)
         mu_ctl_hang_tick(c, j);
     if (mu_job_over(j->row.state) || !j->retry_at || c->now < j->retry_at)
         return;
+    if (mu_ctl_lost_waits(c, j)) {
+        j->retry_at = c->now + ASK_AGAIN;
+        return;
+    }
     if (j->client_until) { /* nobody is there to see it; its client comes back or the grace ends it */
         await_client(c, j);
         return;
@@ -682,6 +690,8 @@ uint64_t mu_ctl_job_next(const struct job *j)
         next = j->back_at;
     if (j->hang.decide_at && j->hang.decide_at < next)
         next = j->hang.decide_at;
+    if (j->asked_until && j->asked_until < next)
+        next = j->asked_until;
     if (mu_job_waits(j->row.state) && j->stuck_at && j->stuck_at < next)
         next = j->stuck_at;
     return next;

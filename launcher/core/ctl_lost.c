@@ -113,8 +113,22 @@ bool mu_ctl_lost_ask(struct mu_ctl *c, int node, const struct mu_m_report *m)
         return false;
     if (m->attempt)
         note(c, m->job, m->attempt);
+    if (j && m->attempt > j->row.attempt) {
+        j->asked_plus1 = (uint32_t)node + 1;
+        j->asked_until = c->now + RECALL_NS;
+    }
     recall(c, node, m->job);
     return true;
+}
+
+/* Who is away when it is asked says more when it is back, or is lost. */
+bool mu_ctl_lost_waits(struct mu_ctl *c, struct job *j)
+{
+    const struct mu_node *n = j->asked_plus1 ? &c->pool.v[j->asked_plus1 - 1] : NULL;
+
+    if (n && (n->state == MU_NODE_NONE || n->state == MU_NODE_LOST || (n->ready && !j->asked_until)))
+        j->asked_plus1 = 0;
+    return j->asked_plus1 != 0;
 }
 
 /* There was a newer attempt than the present one, so this one had been given up: what its ranks come to does not
@@ -238,6 +252,8 @@ void mu_ctl_lost_recalled(struct mu_ctl *c, int node, const struct mu_m_recalled
     bool owned = !j && c->pool.v[node].owner == m->job;
 
     c->recalls -= c->recalls > 0;
+    if (j && j->asked_plus1 == (uint32_t)node + 1)
+        j->asked_plus1 = 0;
     if (!c->cfg.lost_last)
         return;
     if (!m->row.len || mu_msg_unpack(&m->row, MU_MSG_jobrow, &row, NULL)) {

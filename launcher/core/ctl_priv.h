@@ -91,6 +91,8 @@ struct job {
     uint64_t back_until;                 /* and its output is waited for no longer than that */
     uint64_t short_since;                /* the next attempt lacks a node since then; 0 = it does not */
     uint64_t stuck_at;                   /* its hosts do not come: given up at; 0 = not waiting for hosts */
+    uint32_t asked_plus1;                /* a node that was asked what it has of a newer attempt; 0: it has said so */
+    uint64_t asked_until;                /* it has not had its time for that yet; 0: it has */
     uint64_t stored_at;                  /* last PUT_JOB for progress */
     uint64_t store_bytes, store_retries; /* of its object store, since we know it */
     uint64_t saves, save_ns;             /* of this attempt, the most that a node has told */
@@ -185,6 +187,7 @@ void mu_ctl_lost_begin(struct mu_ctl *);
 void mu_ctl_lost_tick(struct mu_ctl *);
 bool mu_ctl_lost_may(struct mu_ctl *, uint64_t job);                         /* it is one of them */
 bool mu_ctl_lost_ask(struct mu_ctl *, int node, const struct mu_m_report *); /* true: what the report is of */
+bool mu_ctl_lost_waits(struct mu_ctl *, struct job *); /* a newer attempt may be taken up: none is started */
 void mu_ctl_lost_owner(struct mu_ctl *, int node);
 void mu_ctl_lost_node(struct mu_ctl *, int node); /* lost, and brought by a job that nobody knows: it goes */
 void mu_ctl_lost_recalled(struct mu_ctl *, int node, const struct mu_m_recalled *);

@@ -114,6 +114,41 @@ static void later(void)
     step((struct mu_ev){.kind = MU_EV_TIME});
 }
 
+/* An agent dies between what it says of a newer attempt and what it is asked about that; it comes back or does not. */
+static void test_asked(const struct mu_m_jobrow *row, bool back)
+{
+    struct mu_m_jobrow queued = *row;
+
+    queued.attempt = 0;
+    queued.state = MU_JOB_QUEUED;
+    queued.nodes = NULL;
+    queued.node_slots.n = queued.node_ranks.n = 0;
+    lost_store(&queued);
+    join_as(S("n2"), 1);
+    now += 7 * MU_SEC;
+    mu_conn n1 = join_as(S("n1"), 1);
+    report(n1, 1, MU_PHASE_GONE);
+    TAP_OK(recalls == 1, "a node is asked about an attempt that the store has lost");
+    step((struct mu_ev){.kind = MU_EV_DOWN, .conn = n1});
+    step((struct mu_ev){.kind = MU_EV_PROBED, .node = "n1", .status = 0});
+    clear();
+    now += 2100 * MU_MS;
+    step((struct mu_ev){.kind = MU_EV_TIME});
+    TAP_OK(!starts, "its agent dies: no other attempt is started for now");
+    if (back) {
+        n1 = introduce((struct mu_m_agent){.node = S("n1"), .slots = 1, .incarnation = 2});
+        report(n1, 1, MU_PHASE_GONE);
+        ready(n1);
+        bool early = starts != 0;
+        recalled(n1, row);
+        TAP_OK(!early && strstr(events, "adopted") && !starts, "and when it is back that one is taken up");
+    } else {
+        later();
+        step((struct mu_ev){.kind = MU_EV_TIME});
+        TAP_OK(starts == 1 && newest > 1, "but when its node is lost, as number %u", newest);
+    }
+}
+
 static void test_not_begun(const struct mu_m_jobrow *row)
 {
     mu_conn n1;
@@ -357,6 +392,8 @@ int main(void)
     test_older(&row, false);
     test_older(&row, true);
     test_replaced(&row);
+    test_asked(&row, true);
+    test_asked(&row, false);
     test_given_up();
     test_brought();
     test_crowded();
