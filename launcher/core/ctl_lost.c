@@ -263,8 +263,8 @@ void mu_ctl_lost_recalled(struct mu_ctl *c, int node, const struct mu_m_recalled
             release(c, node, m->job);
         if (j)
             outdated(c, j);
-        if (owned)
-            mu_ctl_hosts_leave(c, m->job);
+        if (owned) /* others of that job may know more */
+            mu_ctl_host_leaves(c, node);
         return;
     }
     if (!row.spec.len && m->spec.len && (row.spec.data = malloc(m->spec.len))) {

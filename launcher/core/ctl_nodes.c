@@ -725,17 +725,23 @@ void mu_ctl_hosts_load(struct mu_ctl *c, struct job *j)
         own_node(c, j, &hosts->v[i], false, why, sizeof why);
 }
 
+void mu_ctl_host_leaves(struct mu_ctl *c, int node)
+{
+    struct mu_node *n = at(c, node);
+
+    if (n->leaving)
+        return;
+    if (!n->conn) {
+        mu_pool_remove(&c->pool, (unsigned)node);
+        return;
+    }
+    send_bye(c, n->conn, 0);
+    n->leaving = c->leaving = true;
+}
+
 void mu_ctl_hosts_leave(struct mu_ctl *c, uint64_t job)
 {
-    for (unsigned i = 0; i < c->pool.n; i++) {
-        struct mu_node *n = &c->pool.v[i];
-        if (n->state == MU_NODE_NONE || n->owner != job || n->leaving)
-            continue;
-        if (!n->conn) {
-            mu_pool_remove(&c->pool, i);
-            continue;
-        }
-        send_bye(c, n->conn, 0);
-        n->leaving = c->leaving = true;
-    }
+    for (unsigned i = 0; i < c->pool.n; i++)
+        if (c->pool.v[i].state != MU_NODE_NONE && c->pool.v[i].owner == job)
+            mu_ctl_host_leaves(c, (int)i);
 }

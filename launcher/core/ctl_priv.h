@@ -306,6 +306,7 @@ const struct mu_hosts *mu_ctl_hosts(struct job *);
 int mu_ctl_hosts_ready(struct mu_ctl *, struct job *, char *why, size_t n);
 void mu_ctl_hosts_load(struct mu_ctl *, struct job *);
 void mu_ctl_hosts_leave(struct mu_ctl *, uint64_t job);
+void mu_ctl_host_leaves(struct mu_ctl *, int node); /* brought by a job that does not need it any more */
 
 /* ctl_tree.c: through whom agents reach us */
 struct mu_ctl_tree *mu_ctl_tree_new(void);

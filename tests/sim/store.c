@@ -34,8 +34,8 @@ static bool newest_known(const struct world *w, const struct truth *t, const str
 {
     bool told = t->told_gen == w->ctl_gen && t->told > row->attempt;
 
-    return w->losses && !told && (row->attempt < t->stored || row->attempt > t->given_up) &&
-           row->attempt < MAX_ATTEMPTS && t->ended_well[row->attempt] == row->ranks;
+    return w->losses && !told && row->attempt < t->stored && row->attempt < MAX_ATTEMPTS &&
+           t->ended_well[row->attempt] == row->ranks;
 }
 
 /* What has happened to the job that was handed in with its token before. */
@@ -125,11 +125,13 @@ static int newest(const struct world *w, uint64_t below)
 
 static bool may_lose(struct world *w, int i)
 {
-    return i >= 0 && !mu_job_over(w->store[i].row.state) && ranks_live(w, &w->store[i].row) && sim_chance(w, 600);
+    const struct mu_m_jobrow *row = i < 0 ? NULL : &w->store[i].row;
+
+    return row && !mu_job_over(row->state) && !mu_job_waits(row->state) && ranks_live(w, row) && sim_chance(w, 600);
 }
 
 /* The store is an older copy: it has lost the newest jobs, or their newest attempts. Only what runs, as nobody else
- * knows what does not. */
+ * knows what does not; ranks of what waits again may live, but their keeper has been told to go. */
 void sim_lose_rows(struct world *w)
 {
     int i;
@@ -149,9 +151,6 @@ void sim_lose_rows(struct world *w)
             continue;
         sim_trace(w, "LOST attempt %u of job %llu", w->store[i].row.attempt, (unsigned long long)w->store[i].id);
         w->lossy = true;
-        struct truth *t = sim_truth_of(w, w->store[i].id);
-        if (t->given_up >= w->store[i].row.attempt) /* which nobody knows any more */
-            t->given_up = w->store[i].row.attempt - 1;
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
         w->store[i].row = MU_STEAL(w->store[i].before, (struct mu_m_jobrow){0});
         w->store[i].had_before = false;

@@ -295,6 +295,21 @@ static void test_brought(void)
     mu_msg_free_body(MU_MSG_jobrow, &row);
 }
 
+/* One host of a job has nothing of it, another one has what goes on. */
+static void test_one_of_two(const struct mu_m_jobrow *row)
+{
+    mu_conn n1, n2;
+
+    lost_store(NULL);
+    n2 = introduce((struct mu_m_agent){.node = S("n2"), .slots = 1, .incarnation = 1, .owner = 1});
+    n1 = join_of(1);
+    report(n1, 1, MU_PHASE_RUNNING);
+    recalled(n2, NULL);
+    TAP_OK(byes == 1, "only the host of a lost job that has nothing of it is let go");
+    recalled(n1, row);
+    TAP_OK(strstr(events, "adopted") && !pool_node("n1")->leaving, "what the other one has is taken up");
+}
+
 static void copy(struct mu_m_jobrow *to, const struct mu_m_jobrow *row)
 {
     if (mu_msg_copy(MU_MSG_jobrow, to, row))
@@ -396,6 +411,7 @@ int main(void)
     test_asked(&row, false);
     test_given_up();
     test_brought();
+    test_one_of_two(&row);
     test_crowded();
     test_same_host();
     struct mu_m_jobrow two = row_of(2);
