@@ -37,7 +37,17 @@ begin_job() { # NAME: a job that stays, until NAME.go is there
     eval "$1_pid=\$(cat \"\$tmp/\$1\")"
 }
 
+run_cmd "$muster" store verify
+like "$rc $err" "^1 .*no copy of $db.*muster store backup" "without a store there is nothing to verify"
+MUSTER_BACKUP=0 run_cmd "$muster" store verify
+like "$rc $out$err" "^0 no copies of $db are made: MUSTER_BACKUP is 0$" "unless nothing is to be"
 begin_job a
+run_cmd "$muster" store verify
+like "$rc $out" "^0 .* journal .* good$" "a new store's journal is enough"
+mv "$state/backup/000001.log" "$tmp"
+run_cmd env MUSTER_BACKUP=0 "$muster" store verify
+like "$rc $err" "^1 .*no copy of $db" "without it that is said, of the controller that runs"
+mv "$tmp/000001.log" "$state/backup"
 begin_job b
 kill -KILL "$b_pid"
 wait_for 20 eval 'has "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
