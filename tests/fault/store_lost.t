@@ -14,7 +14,6 @@ field() { # JOB KEY
     "$muster" status "$1" --json | python3 -c "import json, sys
 print(json.load(sys.stdin)['jobs'][0]['$2'])"
 }
-has() { [ "$(field "$1" state 2>/dev/null)" = "$2" ]; }
 ids() { "$muster" jobs --all --json | python3 -c 'import json, sys
 print(*sorted(j["id"] for j in json.load(sys.stdin)["jobs"]))'; }
 summary() { "$muster" jobs --all --json | python3 -c 'import json, sys
@@ -50,7 +49,7 @@ like "$rc $err" "^1 .*no copy of $db" "without it that is said, of the controlle
 mv "$tmp/000001.log" "$state/backup"
 begin_job b
 kill -KILL "$b_pid"
-wait_for 20 eval 'has "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
+wait_for 20 eval 'job_is "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
 ok $? "job $b is at its second attempt"
 b_pid=$(cat "$tmp/b")
 run_cmd "$muster" submit -n 1 --hold true
@@ -144,12 +143,12 @@ under_dead "killed once more" true
 
 # --- and all ends as ever
 touch "$tmp/a.go" "$tmp/b.go"
-wait_for 20 eval 'has "$a" completed && has "$b" completed'
+wait_for 20 eval 'job_is "$a" completed && job_is "$b" completed'
 ok $? "the jobs end well" || note "$("$muster" jobs --all)"
 is "$(tail -n 1 "$state/jobs/$b/latest/rank-0.out")" "done 2" "in the attempt that they were in"
 like "$("$muster" events "$b")" "adopted.*finished" "which their events tell"
 "$muster" release 5 >/dev/null
-wait_for 20 has 5 completed
+wait_for 20 job_is 5 completed
 ok $? "and the one that waited runs"
 "$muster" controller --stop --force
 wait_for 20 no_leftovers
