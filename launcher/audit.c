@@ -124,12 +124,12 @@ static int list_files(const char *dir, char ***out, struct mu_err *err)
 /* The last whole line of a file, or what its first line says; false: neither can be read. */
 static bool last_of(const char *path, struct mu_audit_head *at, bool *clean, uint64_t *size)
 {
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    mu_auto_free char *buf = malloc(TAIL + 1);
     struct stat st;
     struct line l;
+    mu_auto_fd int fd = mu_path_open_regular(path, O_NOFOLLOW, &st, NULL);
+    mu_auto_free char *buf = malloc(TAIL + 1);
 
-    if (fd < 0 || !buf || fstat(fd, &st) || !S_ISREG(st.st_mode))
+    if (fd < 0 || !buf)
         return false;
     off_t from = st.st_size > TAIL ? st.st_size - TAIL : 0;
     ssize_t n = pread(fd, buf, TAIL, from);

@@ -260,8 +260,9 @@ void mu_backup_status(const struct mu_backup *b, struct mu_backup_status *out)
 char *mu_backup_tell(struct mu_backup *b, bool begin)
 {
     uint64_t number = begin ? mu_backup_now(b) : b->number;
-    json_t *o = json_pack("{s:s, s:I, s:b, s:s}", "schema", "muster.copies/1", "number", (json_int_t)number, "running",
-                          b->copy || b->seal, "reason", b->status.why);
+    json_t *o =
+        json_pack("{s:s, s:I, s:b, s:s, s:f}", "schema", "muster.copies/1", "number", (json_int_t)number, "running",
+                  b->copy || b->seal, "reason", b->status.why, "every_s", (double)b->cfg.every_ns / 1e9);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
     json_decref(o);

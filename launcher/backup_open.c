@@ -96,6 +96,27 @@ static int find_end(void *arg, uint64_t from, uint64_t to, const struct mu_bytes
     return 0;
 }
 
+/* One node's: what is approved of it, or that nothing is. */
+static int put_baseline(struct replay *r, unsigned type, const struct mu_bytes *blob)
+{
+    struct mu_m_inventory is;
+    struct mu_m_withdraw no;
+    int rc;
+
+    if (type == MU_MSG_inventory) {
+        if ((rc = mu_msg_unpack(blob, type, &is, r->err)))
+            return rc;
+        rc = mu_store_put_baseline(r->store, &is, r->err);
+        mu_msg_free_body(MU_MSG_inventory, &is);
+        return rc;
+    }
+    if ((rc = mu_msg_unpack(blob, MU_MSG_withdraw, &no, r->err)))
+        return rc;
+    rc = mu_store_drop_baseline(r->store, no.hosts, r->err);
+    mu_msg_free_body(MU_MSG_withdraw, &no);
+    return rc;
+}
+
 static int put_back(struct replay *r, uint64_t *seq, const struct mu_bytes *blob)
 {
     unsigned type = blob->len < 2 ? 0 : (unsigned)blob->data[0] | (unsigned)blob->data[1] << 8;
@@ -111,6 +132,8 @@ static int put_back(struct replay *r, uint64_t *seq, const struct mu_bytes *blob
         r->rows++;
         return rc;
     }
+    if (type == MU_MSG_inventory || type == MU_MSG_withdraw)
+        return put_baseline(r, type, blob);
     if (type != MU_MSG_event || ++*seq <= r->had)
         return 0;
     if ((rc = mu_msg_unpack(blob, MU_MSG_event, &e, r->err)))

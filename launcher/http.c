@@ -126,18 +126,18 @@ static int read_private(const struct mu_http_config *cfg, const char *ending, st
     int rc = mu_path_join(path, sizeof path, cfg->dir, name, err);
     if (rc)
         return rc;
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    mu_auto_fd int fd = mu_path_open_regular(path, O_NOFOLLOW, &st, err);
     if (fd < 0 && errno == ENOENT)
         return 0;
-    if (fd < 0 || fstat(fd, &st))
+    if (fd < 0 && fd != MUSTER_EARG)
         return mu_err_errno(err, MUSTER_EARG, "%s: cannot read %s", cfg->option, path);
-    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+    if (fd < 0 || st.st_uid != geteuid())
         return mu_err_set(err, MUSTER_EARG, "%s: %s must be a file of this account's own", cfg->option, path);
     if (strcmp(ending, "crt") != 0 && (st.st_mode & 077))
         return mu_err_set(err, MUSTER_EARG, "%s: %s is open to others: chmod 600 it", cfg->option, path);
     if (st.st_size > (off_t)FILE_MAX)
         return mu_err_set(err, MUSTER_EARG, "%s: %s is too long", cfg->option, path);
-    rc = mu_path_read(path, FILE_MAX, out, err);
+    rc = mu_path_read_open(fd, path, FILE_MAX, out, err);
     return rc ? rc : 1;
 }
 

@@ -46,6 +46,24 @@ static int look(const struct mu_ctl *core, const struct mu_hosts *hosts, bool wi
     return n ? 0 : mu_err_set(err, MUSTER_EARG, "no node has told yet what it is made of; try again in a moment");
 }
 
+/* Of the one node, or of n. It is no job's, and listed nowhere: the audit log has more of it. */
+static int add_event(struct mu_store *store, const struct mu_msg *msg, const char *node, unsigned n, struct mu_err *err)
+{
+    char detail[BY_MAX + WHY_MAX + 60];
+
+    if (n == 1)
+        snprintf(detail, sizeof detail, "by %s: %s", msg->approve.by, msg->approve.why);
+    else
+        snprintf(detail, sizeof detail, "%u nodes, by %s: %s", n, msg->approve.by, msg->approve.why);
+    return mu_store_add_event(store,
+                              &(struct mu_store_event){.wall = mu_wall(),
+                                                       .rank = -1,
+                                                       .kind = msg->type == MU_MSG_withdraw ? "withdrawn" : "approved",
+                                                       .node = n == 1 ? node : NULL,
+                                                       .detail = detail},
+                              err);
+}
+
 int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, const struct mu_msg *msg,
                          struct mu_err *err)
 {
@@ -53,6 +71,8 @@ int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, cons
     bool withdraw = msg->type == MU_MSG_withdraw;
     struct mu_hosts hosts = {0};
     struct mu_ctl_made made;
+    const char *node = NULL;
+    unsigned n = 0;
     int rc = 0;
 
     if (!m->by || !*m->by || !m->why || !*m->why)
@@ -66,6 +86,8 @@ int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, cons
         for (unsigned k = 0; !rc && mu_ctl_made(core, k, &made); k++) {
             if (!has(&made, withdraw) || !meant(core, &hosts, made.node))
                 continue;
+            node = made.node;
+            n++;
             if (withdraw) {
                 rc = mu_store_drop_baseline(store, made.node, err);
                 continue;
@@ -76,6 +98,7 @@ int mu_inventory_approve(const struct mu_ctl *core, struct mu_store *store, cons
             now.wall = mu_wall();
             rc = mu_store_put_baseline(store, &now, err);
         }
+        rc = rc ? rc : add_event(store, msg, node, n, err);
         rc = rc ? rc : mu_store_commit(store, err);
         if (rc)
             mu_store_rollback(store);

@@ -132,15 +132,14 @@ static void emit(const struct log *l, const struct file *f, const char *data, si
 static int copy(const struct log *l, struct file *f, bool all, struct mu_err *err)
 {
     char path[PATH_MAX + 64], chunk[65536];
-    struct stat st;
     ssize_t n;
 
     snprintf(path, sizeof path, "%s/attempt-%u/rank-%u.%s", l->dir, l->attempt, f->rank, f->err ? "err" : "out");
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st))
-        return mu_err_errno(err, 0, "cannot read %s", path);
-    if (!S_ISREG(st.st_mode))
-        return mu_err_set(err, MUSTER_EIO, "%s is not a file any more that ranks have written", path);
+    mu_auto_fd int fd = mu_path_open_regular(path, O_NOFOLLOW, NULL, err);
+    if (fd < 0)
+        return fd == MUSTER_EARG
+                   ? mu_err_set(err, MUSTER_EIO, "%s is not a file any more that ranks have written", path)
+                   : fd;
     while ((n = pread(fd, chunk, sizeof chunk, f->at)) > 0) {
         const char *last = memrchr(chunk, '\n', (size_t)n);
         size_t whole = last ? (size_t)(last - chunk) + 1 : 0;

@@ -111,9 +111,8 @@ static void show_all(const json_t *list)
         if (!t)
             break;
         mu_table_cell(t, mu_answer_str(node, "name"));
-        mu_answer_time(mu_answer_num(node, "t"), buf, sizeof buf);
-        buf[strcspn(buf, ".")] = 0;
-        mu_table_cell(t, buf);
+        const char *since = mu_answer_time(mu_answer_num(node, "t"), buf, sizeof buf);
+        mu_table_cellf(t, "%.*s", (int)strcspn(since, "."), since);
         snprintf(cpu, sizeof cpu, "%s%s%.250s", sockets, *sockets ? " " : "", mu_answer_str(items, "cpu.model"));
         mu_table_cell(t, *cpu ? cpu : "-");
         mu_table_cell(t, *mu_answer_str(items, "memory.total") ? mu_answer_str(items, "memory.total") : "-");

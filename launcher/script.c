@@ -1,14 +1,13 @@
 #include "launcher/script.h"
 
 #include <ctype.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "launcher/run.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/path.h"
 #include "runtime/base/str.h"
 
 #define TEXT_MAX 120000u /* Linux takes words of 128 KiB */
@@ -54,9 +53,8 @@ static int program(const struct mu_opt *table, size_t n, int argc, char **argv)
 
 static char *read_script(const char *path, size_t *len)
 {
-    struct stat st;
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's writer is not awaited */
-    mu_auto_file FILE *f = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    mu_auto_fd int fd = mu_path_open_regular(path, 0, NULL, NULL);
+    mu_auto_file FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
     char *text = f ? malloc(TEXT_MAX + 2) : NULL;
 
     fd = f ? -1 : fd; /* it is f's */

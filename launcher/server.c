@@ -11,6 +11,7 @@
 #include "launcher/load.h"
 #include "launcher/node_files.h"
 #include "launcher/query.h"
+#include "launcher/turn.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -37,6 +38,7 @@ struct conn {
     struct mu_beat beat;
     struct mu_guard *guard; /* it is this host's agent */
     struct mu_who who;
+    struct mu_turn turn; /* of what it asks */
     uint64_t since;
     uint64_t query_until; /* a query for nodes that waits for the first agent; 0 = none */
 };
@@ -51,6 +53,7 @@ struct mu_server {
     struct mu_gate *gate; /* NULL: all are let in */
     struct mu_fabric_state fabric;
     struct mu_alarm *alarm, *beater;
+    struct mu_pace *pace;
     uint64_t beat_at; /* the beater is set to */
     struct mu_acts acts;
     struct conn **conns;
@@ -90,6 +93,7 @@ static void forget(struct mu_server *s, struct conn *k)
     if (i < s->nconns)
         memmove(&s->conns[i], &s->conns[i + 1], (--s->nconns - i) * sizeof s->conns[0]);
     mu_guard_free(k->guard);
+    mu_turn_end(&k->turn);
     mu_who_free(&k->who);
     free(k);
 }
@@ -428,28 +432,29 @@ static void answer(struct mu_server *s, struct conn *k, const struct mu_m_query 
         send_error(k, rc, err.text);
 }
 
-static bool any_node_ready(const struct mu_server *s)
-{
-    const struct mu_pool *pool = mu_ctl_pool(s->core);
-
-    for (unsigned i = 0; i < pool->n; i++)
-        if (pool->v[i].ready)
-            return true;
-    return false;
-}
-
 /* Right after its start a controller knows no node yet: whoever asks for nodes then waits for the first one. */
 static void on_query(struct mu_server *s, struct conn *k, const struct mu_m_query *q)
 {
     bool nodes = q->what && !strcmp(q->what, "nodes");
     uint64_t until = s->started + s->cfg.ctl.agent_wait_ns;
 
-    if (nodes && !any_node_ready(s) && mu_now() < until) {
+    if (nodes && !mu_server_node_ready(s) && mu_now() < until) {
         k->query_until = until;
         s->waits = true;
     } else {
         answer(s, k, q);
     }
+}
+
+static void on_turn(void *arg, const struct mu_m_query *q)
+{
+    struct conn *k = arg;
+    struct mu_server *s = k->server;
+
+    if (k->closing || s->closed)
+        return;
+    on_query(s, k, q);
+    settle(s);
 }
 
 static void answer_waiting(struct mu_server *s)
@@ -458,7 +463,7 @@ static void answer_waiting(struct mu_server *s)
 
     for (size_t i = s->waits ? 0 : s->nconns; i < s->nconns; i++) {
         struct conn *k = s->conns[i];
-        if (!k->query_until || (!any_node_ready(s) && mu_now() < k->query_until))
+        if (!k->query_until || (!mu_server_node_ready(s) && mu_now() < k->query_until))
             continue;
         k->query_until = 0;
         answer(s, k, &(struct mu_m_query){.what = what});
@@ -528,7 +533,8 @@ static void take(struct conn *k, const struct mu_msg *msg)
         return;
     }
     if (msg->type == MU_MSG_query && k->hello) {
-        on_query(s, k, &msg->query);
+        if (!mu_turn_wait(&k->turn, &msg->query))
+            on_query(s, k, &msg->query);
         settle(s);
         return;
     }
@@ -547,6 +553,8 @@ static void on_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, co
     if (k->closing || s->closed || mu_guard_take(k->guard, msg) || take_beat(k, msg))
         return;
     if (msg->type != MU_MSG_relay) {
+        if (k->who.guest) /* whatever it says */
+            mu_turn_wait(&k->turn, NULL);
         take(k, msg);
     } else if (k->beats) {
         mu_branches_take(s->branches, k->id, &msg->relay);
@@ -645,6 +653,7 @@ static void add_conn(struct mu_server *s, struct conn *k, struct mu_link *link)
         return;
     }
     k->link = link;
+    k->turn = (struct mu_turn){.pace = s->pace, .link = link, .answer = on_turn, .arg = k};
     s->conns[s->nconns++] = k;
     step(s, &(struct mu_ev){.kind = MU_EV_UP, .conn = k->id});
 }
@@ -713,7 +722,8 @@ int mu_server_new(struct event_base *base, struct mu_store *store, const struct 
     s->alarm = mu_alarm_new(base, on_alarm, s);
     s->beater = mu_alarm_new(base, on_beater, s);
     s->beat_at = UINT64_MAX;
-    if (!s->core || !s->commit || !s->branches || !s->alarm || !s->beater) {
+    s->pace = mu_pace_get(base);
+    if (!s->core || !s->commit || !s->branches || !s->alarm || !s->beater || !s->pace) {
         mu_err_set(err, rc, "out of memory");
         goto failed;
     }
@@ -776,6 +786,7 @@ void mu_server_free(struct mu_server *s)
     }
     mu_alarm_free(s->alarm);
     mu_alarm_free(s->beater);
+    mu_pace_put(s->pace);
     mu_commit_free(s->commit);
     mu_branches_free(s->branches);
     mu_gate_free(s->gate);

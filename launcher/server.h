@@ -51,6 +51,7 @@ const struct mu_ctl *mu_server_core(const struct mu_server *); /* to be read */
 uint64_t mu_server_heard(const struct mu_server *, mu_conn);
 size_t mu_server_connections(const struct mu_server *);
 bool mu_server_has_jobs(const struct mu_server *);               /* that have not ended */
+bool mu_server_node_ready(const struct mu_server *);             /* one at least */
 bool mu_server_needs_job(const struct mu_server *, uint64_t id); /* one that waits is to come after it */
 /* Stores what waits and hands the connections over to their flushing; the core takes no more events. */
 void mu_server_close(struct mu_server *);

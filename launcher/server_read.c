@@ -20,3 +20,13 @@ bool mu_server_needs_job(const struct mu_server *s, uint64_t id)
 {
     return mu_ctl_needs(mu_server_core(s), id);
 }
+
+bool mu_server_node_ready(const struct mu_server *s)
+{
+    const struct mu_pool *pool = mu_server_pool(s);
+
+    for (unsigned i = 0; i < pool->n; i++)
+        if (pool->v[i].ready)
+            return true;
+    return false;
+}

@@ -30,7 +30,7 @@ static const char *const queries[Q_COUNT] = {
     [Q_EVENTS] = "SELECT job, t, kind, attempt, rank, node, detail FROM"
                  " (SELECT * FROM events WHERE job = ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
     [Q_EVENTS_ALL] = "SELECT job, t, kind, attempt, rank, node, detail FROM"
-                     " (SELECT * FROM events ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
+                     " (SELECT * FROM events WHERE job > 0 ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
     [Q_OLD] = "SELECT id FROM jobs WHERE state >= ?1 ORDER BY id DESC LIMIT 1000 OFFSET ?2",
     [Q_DROP_EVENTS] = "DELETE FROM events WHERE job = ?1",
     [Q_DROP_JOB] = "DELETE FROM jobs WHERE id = ?1",

@@ -61,7 +61,7 @@ int mu_store_add_event(struct mu_store *, const struct mu_store_event *, struct 
 int mu_store_commit(struct mu_store *, struct mu_err *);
 void mu_store_rollback(struct mu_store *);
 
-/* Events of a job, 0 = of all, oldest first, the newest `limit` of them. Strings are borrowed for the call. */
+/* Events of a job, 0 = of all jobs, oldest first, the newest `limit` of them. Strings are borrowed for the call. */
 typedef int (*mu_store_event_fn)(void *arg, const struct mu_store_event *);
 int mu_store_events(struct mu_store *, uint64_t job, unsigned limit, mu_store_event_fn, void *arg, struct mu_err *);
 
@@ -71,8 +71,9 @@ int mu_store_anchor(struct mu_store *, uint64_t *n, char *hash, size_t size, str
 
 /* What nodes are made of (runtime/wire/inventory.h): each change of a node, the newest MU_STORE_KEEP_INVENTORY of it
  * and MU_STORE_ALL_INVENTORY of all, but the newest of each node; and what was approved of each (`by` says so). Both
- * are put between begin and commit. The rows are borrowed for the calls. ECORRUPT at the end, when some were damaged:
- * they are left out. */
+ * are put between begin and commit; what was approved goes to the journal, too, together with an event, by which that
+ * is known to be newer than the store. The rows are borrowed for the calls. ECORRUPT at the end, when some were
+ * damaged: they are left out. */
 #define MU_STORE_KEEP_INVENTORY 20u
 #define MU_STORE_ALL_INVENTORY 20000u
 int mu_store_put_inventory(struct mu_store *, const struct mu_m_inventory *, struct mu_err *);

@@ -38,8 +38,13 @@ static int find_state(struct mu_paths *paths, struct mu_err *err)
     return mu_paths_find(paths, err);
 }
 
-/* A row for each copy and journal; *bad: some that were read are damaged. */
-static int look_at(const char *state, bool journals, bool verify, json_t *list, bool *bad, struct mu_err *err)
+struct found {
+    bool bad;   /* some that were read are damaged */
+    bool whole; /* the store can be made of what is there */
+};
+
+/* A row for each copy and journal. */
+static int look_at(const char *state, bool journals, bool verify, json_t *list, struct found *found, struct mu_err *err)
 {
     mu_auto_free uint64_t *v = NULL;
     int n = mu_backup_list(state, journals, &v, err), rc;
@@ -58,7 +63,8 @@ static int look_at(const char *state, bool journals, bool verify, json_t *list, 
                     : journals ? mu_journal_read(path, &head, NULL, NULL, &why)
                                : mu_store_verify(path, &facts, &why);
         mu_str_show(said, sizeof said, why.text);
-        *bad = *bad || wrong;
+        found->bad = found->bad || wrong;
+        found->whole = found->whole || (verify && !wrong && (!journals || head.first));
         json_t *o = json_pack("{s:s, s:I, s:s, s:I, s:f}", "kind", journals ? "journal" : "copy", "number",
                               (json_int_t)v[i], "path", path, "bytes", (json_int_t)st.st_size, "t",
                               (double)st.st_mtim.tv_sec + (double)st.st_mtim.tv_nsec / 1e9);
@@ -110,20 +116,53 @@ static int print(json_t *list, const struct opts *o, bool verify, const char *st
     return t ? 0 : MUSTER_ENOMEM;
 }
 
+/* Whether the controller makes copies; where none runs, one that this environment would start. */
+static bool makes_copies(void)
+{
+    const char *every = getenv("MUSTER_BACKUP");
+    mu_auto_free char *text = NULL;
+    struct mu_client client;
+    uint64_t ns = 1;
+    int rc = mu_client_look(&client, NULL);
+
+    if (!rc) {
+        rc = mu_client_query_on(&client, "copies", 0, false, &text, NULL);
+        mu_client_close(&client);
+    }
+    if (!rc) {
+        json_t *o = json_loads(text, 0, NULL);
+        ns = mu_answer_num(o, "every_s") > 0;
+        json_decref(o);
+    } else if (every && *every && mu_str_duration(every, &ns)) {
+        ns = 1;
+    }
+    return ns > 0;
+}
+
 static int list(const struct opts *o, bool verify, int *code, struct mu_err *err)
 {
     struct mu_paths paths;
     json_t *files = json_array();
-    bool bad = false;
+    struct found found = {0};
     int rc = files ? find_state(&paths, err) : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
 
-    rc = rc ? rc : look_at(paths.state, false, verify, files, &bad, err);
-    rc = rc ? rc : look_at(paths.state, true, verify, files, &bad, err);
-    if (!rc && print(files, o, verify, paths.state))
+    rc = rc ? rc : look_at(paths.state, false, verify, files, &found, err);
+    rc = rc ? rc : look_at(paths.state, true, verify, files, &found, err);
+    bool missing = !rc && verify && !found.bad && !found.whole, off = missing && !makes_copies();
+    if (off && !o->json)
+        printf("no copies of %s/jobs.db are made: MUSTER_BACKUP is 0\n", paths.state);
+    else if (!rc && (o->json || json_array_size(files) || !missing) && print(files, o, verify, paths.state))
         rc = mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    *code = bad ? MU_EXIT_FAILED : 0;
     json_decref(files);
-    return rc;
+    if (rc)
+        return rc;
+    *code = found.bad || (missing && !off) ? MU_EXIT_FAILED : 0;
+    if (missing && !off)
+        fprintf(stderr,
+                "muster store: there is no copy of %s/jobs.db, and no journal that begins with it: nothing that a lost "
+                "store could be made of; `muster store backup` makes a copy\n",
+                paths.state);
+    return 0;
 }
 
 /* Asks the controller for one, and again until it is there. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "launcher/journal.h"
 #include "launcher/store_priv.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
@@ -23,8 +24,9 @@ static int have(struct mu_store *s, bool *there, struct mu_err *err)
     return rc;
 }
 
-/* node, time, row and its sum as ?1 to ?4; ?5: keep. */
-static int put(struct mu_store *s, const char *sql, const struct mu_m_inventory *m, unsigned keep, struct mu_err *err)
+/* node, time, row and its sum as ?1 to ?4; or, with keep, that as ?2. */
+static int put(struct mu_store *s, const char *sql, const struct mu_m_inventory *m, unsigned keep, bool journal,
+               struct mu_err *err)
 {
     sqlite3_stmt *q = NULL;
     struct mu_bytes blob = {0};
@@ -45,6 +47,8 @@ static int put(struct mu_store *s, const char *sql, const struct mu_m_inventory 
         rc = sqlite3_step(q);
     }
     rc = rc == SQLITE_DONE ? 0 : mu_store_fail(s, rc, err);
+    if (!rc && journal)
+        mu_journal_add(s->journal, &blob);
     sqlite3_finalize(q);
     free(blob.data);
     return rc;
@@ -61,11 +65,11 @@ int mu_store_put_inventory(struct mu_store *s, const struct mu_m_inventory *m, s
              "DELETE FROM inventory WHERE seq <= (SELECT max(seq) FROM inventory) - %u AND EXISTS"
              " (SELECT 1 FROM inventory AS n WHERE n.node = inventory.node AND n.seq > inventory.seq)",
              MU_STORE_ALL_INVENTORY);
-    if ((rc = put(s, "INSERT INTO inventory(node, t, row, sum) VALUES(?1, ?2, ?3, ?4)", m, 0, err)) ||
+    if ((rc = put(s, "INSERT INTO inventory(node, t, row, sum) VALUES(?1, ?2, ?3, ?4)", m, 0, false, err)) ||
         (rc = put(s,
                   "DELETE FROM inventory WHERE node = ?1 AND seq NOT IN"
                   " (SELECT seq FROM inventory WHERE node = ?1 ORDER BY seq DESC LIMIT ?2)",
-                  m, MU_STORE_KEEP_INVENTORY, err)))
+                  m, MU_STORE_KEEP_INVENTORY, false, err)))
         return rc;
     return mu_store_run(s, trim, err);
 }
@@ -78,7 +82,21 @@ int mu_store_put_baseline(struct mu_store *s, const struct mu_m_inventory *m, st
               : put(s,
                     "INSERT INTO baseline(node, t, row, sum) VALUES(?1, ?2, ?3, ?4)"
                     " ON CONFLICT(node) DO UPDATE SET t = ?2, row = ?3, sum = ?4",
-                    m, 0, err);
+                    m, 0, true, err);
+}
+
+static int journal_drop(struct mu_store *s, const char *node, struct mu_err *err)
+{
+    struct mu_m_withdraw m = {.hosts = (char *)(uintptr_t)node};
+    struct mu_bytes blob = {0};
+    int rc = s->journal ? mu_msg_pack(&blob, MU_MSG_withdraw, &m) : 0;
+
+    if (rc)
+        return mu_err_set(err, rc, "the baseline of %s: %s", node, muster_strerror(rc));
+    if (s->journal)
+        mu_journal_add(s->journal, &blob);
+    free(blob.data);
+    return 0;
 }
 
 int mu_store_drop_baseline(struct mu_store *s, const char *node, struct mu_err *err)
@@ -93,7 +111,7 @@ int mu_store_drop_baseline(struct mu_store *s, const char *node, struct mu_err *
         rc = sqlite3_step(q);
     rc = rc == SQLITE_DONE ? 0 : mu_store_fail(s, rc, err);
     sqlite3_finalize(q);
-    return rc;
+    return rc ? rc : journal_drop(s, node, err);
 }
 
 static int walk(struct mu_store *s, const char *sql, const char *node, mu_store_inventory_fn fn, void *arg,

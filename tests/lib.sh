@@ -87,6 +87,12 @@ wait_for() {
     done
 }
 
+# job_state JOB; job_is JOB STATE: with no interpreter to start, as tests ask over and over while they wait.
+job_state() {
+    [[ $("$muster" status "$1" --json 2>/dev/null) =~ \"state\":\"([a-z]+)\" ]] && echo "${BASH_REMATCH[1]}"
+}
+job_is() { [ "$(job_state "$1")" = "$2" ]; }
+
 # Live processes that have this test's MUSTER_HOME: "PID COMMAND" a line. Not this shell: it has it only in its later
 # environment, which /proc does not show.
 pool_processes() {

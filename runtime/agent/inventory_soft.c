@@ -1,7 +1,6 @@
 /* Versions of libraries, from their files alone: nothing is loaded and nothing is run, so a broken installation does no
  * harm. A library that tells its version in a text of its own is believed first, then Debian's list of packages, then
  * the number in the file's name. */
-#include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
 #include <stdio.h>
@@ -88,8 +87,8 @@ static bool told(const char *path, const char *marker, char *out, size_t n)
     size_t len = marker ? strlen(marker) : 0, size;
     bool found = false;
 
-    mu_auto_fd int fd = len ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0)
+    mu_auto_fd int fd = len ? mu_path_open_regular(path, 0, &st, NULL) : -1;
+    if (fd < 0 || st.st_size <= 0)
         return false;
     size = st.st_size < SCANNED ? (size_t)st.st_size : SCANNED;
     char *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);

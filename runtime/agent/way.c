@@ -14,14 +14,13 @@ struct mu_way {
     struct mu_tls *tls;
     struct mu_tls_listener *listener;
     struct mu_kids *kids;
-    unsigned count; /* of ways so far */
+    unsigned count; /* of ways so far on which we have said who we are: nothing is taken from us before */
 };
 
 static void on_up(void *arg)
 {
     struct mu_way *w = arg;
 
-    w->count++;
     mu_refusal_stop(w->refusal);
     if (w->kids)
         mu_kids_path(w->kids, false); /* another way; theirs begins once the controller leaves us on it */
@@ -205,6 +204,10 @@ void mu_way_free(struct mu_way *w)
 
 int mu_way_send(struct mu_way *w, const void *frame, size_t len)
 {
+    const unsigned char *head = frame;
+
+    if (len >= MU_FRAME_HEAD && (head[4] | (unsigned)head[5] << 8) == MU_MSG_agent)
+        w->count++;
     return mu_uplink_send(w->up, frame, len);
 }
 

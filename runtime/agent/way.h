@@ -32,7 +32,8 @@ void mu_way_leave(struct mu_way *);
 void mu_way_redial(struct mu_way *);
 const char *mu_way_ctl_host(const struct mu_way *); /* as we reach the controller; "": not yet, or on this machine */
 const char *mu_way_via(const struct mu_way *);      /* the node through which it goes; "": none */
-unsigned mu_way_count(const struct mu_way *);       /* ways so far: what was sent on another one may be lost */
+/* Ways so far on which we have said who we are: what was sent on another one may be lost. */
+unsigned mu_way_count(const struct mu_way *);
 unsigned mu_way_children(const struct mu_way *);
 
 #endif

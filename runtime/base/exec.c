@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/path.h"
 #include "runtime/base/str.h"
 
 #define FORMATS "/proc/sys/fs/binfmt_misc"
@@ -96,8 +97,8 @@ int mu_exec_check(const char *path, const char *wdir, struct mu_err *err)
     struct stat st;
 
     snprintf(full, sizeof full, "%s%s%s", *path == '/' ? "" : wdir, *path == '/' ? "" : "/", path);
-    mu_auto_fd int fd = open(full, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+    mu_auto_fd int fd = mu_path_open_regular(full, 0, &st, NULL);
+    if (fd < 0)
         return 0;
     ssize_t got = read(fd, head, sizeof head);
     if (got < 0)

@@ -92,7 +92,7 @@ int mu_path_mkdirs(const char *path, mode_t mode, struct mu_err *err)
     return 0;
 }
 
-static int read_all(int fd, const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+int mu_path_read_open(int fd, const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
 {
     size_t was = out->len, got = 0;
 
@@ -136,7 +136,7 @@ int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err
 {
     mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 
-    return fd < 0 ? mu_err_errno(err, 0, "cannot read %s", path) : read_all(fd, path, max, out, err);
+    return fd < 0 ? mu_err_errno(err, 0, "cannot read %s", path) : mu_path_read_open(fd, path, max, out, err);
 }
 
 static const char *kind_of(mode_t mode)
@@ -147,24 +147,39 @@ static const char *kind_of(mode_t mode)
                                             : "no file";
 }
 
-int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+int mu_path_open_regular(const char *path, int flags, struct stat *st, struct mu_err *err)
 {
-    struct stat st;
+    struct stat is;
 
+    errno = EINVAL;
     if (!*path)
         return mu_err_set(err, MUSTER_EARG, "the name of the file is empty");
-    mu_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe's writer is not awaited */
-    if (fd < 0 && errno == ENXIO) /* a socket, or a device that nobody drives */
+    mu_auto_fd int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags); /* no pipe's writer is awaited */
+    if (fd < 0 && errno == ENXIO) {                                       /* a socket, or a device that nobody drives */
+        errno = EINVAL;
         return mu_err_set(err, MUSTER_EARG, "%s is no regular file", path);
-    if (fd < 0 || fstat(fd, &st))
+    }
+    if (fd < 0 || fstat(fd, &is))
         return mu_err_errno(err, 0, "cannot read %s", path);
-    if (S_ISDIR(st.st_mode)) {
+    if (S_ISDIR(is.st_mode)) {
         errno = EISDIR;
         return mu_err_errno(err, 0, "cannot read %s", path);
     }
-    if (!S_ISREG(st.st_mode))
-        return mu_err_set(err, MUSTER_EARG, "%s is %s: write its text into a file", path, kind_of(st.st_mode));
-    return read_all(fd, path, max, out, err);
+    if (!S_ISREG(is.st_mode)) {
+        errno = EINVAL;
+        return mu_err_set(err, MUSTER_EARG, "%s is %s: write its text into a file", path, kind_of(is.st_mode));
+    }
+    if (st)
+        *st = is;
+    return MU_STEAL(fd, -1);
+}
+
+int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)
+{
+    mu_auto_fd int fd = mu_path_open_regular(path, 0, NULL, err);
+
+    return fd < 0 ? fd : mu_path_read_open(fd, path, max, out, err);
 }
 
 int mu_path_read_text(const char *path, size_t max, struct mu_buf *out, struct mu_err *err)

@@ -15,6 +15,8 @@
 #include "runtime/base/buf.h"
 #include "runtime/base/err.h"
 
+struct stat;
+
 struct mu_paths {
     char home[PATH_MAX];  /* real path of what state is HOST in: what all hosts of the pool share */
     char state[PATH_MAX]; /* real path of $MUSTER_HOME/HOST, or of $XDG_STATE_HOME/muster/HOST, or under ~/.local/state
@@ -48,7 +50,13 @@ int mu_path_join(char *out, size_t n, const char *dir, const char *name, struct 
 /* The file's contents, appended; more than max bytes is MUSTER_EARG. Works for /proc files. errno is kept on failure.
  */
 int mu_path_read(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
-/* The same for files that somebody names: EARG for pipes and devices, which may never end, and for an empty name. */
+/* A file that somebody names, opened for reading and never waited for; its descriptor. EARG for pipes and devices,
+ * which may never end (errno is EINVAL then), and for an empty name. flags: O_NOFOLLOW or 0; st may be NULL. errno is
+ * kept on failure. */
+int mu_path_open_regular(const char *path, int flags, struct stat *st, struct mu_err *err);
+/* What is behind such a descriptor's place, as mu_path_read has it. */
+int mu_path_read_open(int fd, const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
+/* Both: opens and reads it. */
 int mu_path_read_regular(const char *path, size_t max, struct mu_buf *out, struct mu_err *err);
 /* The same for text, into an empty buffer, without the byte-order mark that some editors begin it with: EARG for a zero
  * byte, where readers of text would stop and never say so. */

@@ -19,27 +19,36 @@ cp runtime/include/muster.h "$tree/runtime/include/"
 run_cmd "$tree/tests/lint.sh"
 is "$rc" 0 "a clean tree passes" || note "$out" "$err"
 
-planted() { # WHAT FILE TEXT: the text behind the file makes lint fail, with WHAT in its output
-    local was=$tmp/was
-    rm -f "$was"
-    [ ! -e "$tree/$2" ] || cp "$tree/$2" "$was"
+cp -r "$tree" "$tmp/clean"
+what=() where=()
+plant() { # WHAT FILE TEXT: the text behind the file makes lint fail, with WHAT in its output
+    what+=("$1") where+=("$2")
     printf '%b' "$3" >>"$tree/$2"
-    run_cmd "$tree/tests/lint.sh"
-    [ "$rc" = 1 ] && [[ $out == *"$1:"$'\n'"    $2"* ]]
-    ok $? "found: $1" || note "$out"
-    if [ -e "$was" ]; then mv "$was" "$tree/$2"; else rm "$tree/$2"; fi
 }
-planted "unfinished work" runtime/base/buf.c '/* TO''DO */\n'
-planted "unfinished work" README.md 'FIX''ME\n'
-planted "conflict markers" README.md '<<<<<''<< HEAD\n'
-planted "blanks at the end of a line, tabs in C" runtime/base/buf.c 'int x; \n'
-planted "C files of more than 800 lines" runtime/base/planted.c "$(printf 'int a;%.0s\\n' {1..801})"
-planted "headers without a guard" runtime/base/planted.h 'int a;\n'
-planted "printing, exiting or aborting in library rooms" runtime/base/planted.c \
-    'void f(void)\n{\n    fprintf(stderr, "x");\n}\n'
-planted "printing, exiting or aborting in library rooms" runtime/base/planted.c 'void f(void)\n{\n    exit(1);\n}\n'
-planted "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1031})"
-planted "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
+found() { # all that was planted, in a run; then the tree is clean again
+    local i
+    run_cmd "$tree/tests/lint.sh"
+    for i in "${!what[@]}"; do
+        [ "$rc" = 1 ] && [[ $out == *"${what[i]}:"$'\n'"    ${where[i]}"* ]]
+        ok $? "found: ${what[i]}" || note "$out"
+    done
+    what=() where=()
+    rm -r "$tree"
+    cp -r "$tmp/clean" "$tree"
+}
+plant "unfinished work" runtime/base/buf.c '/* TO''DO */\n'
+plant "conflict markers" README.md '<<<<<''<< HEAD\n'
+plant "blanks at the end of a line, tabs in C" runtime/base/buf.h 'int x; \n'
+plant "C files of more than 800 lines" runtime/base/planted.c "$(printf 'int a;%.0s\\n' {1..801})"
+plant "headers without a guard" runtime/base/planted.h 'int a;\n'
+plant "printing, exiting or aborting in library rooms" runtime/base/said.c 'void f(void)\n{\n    fprintf(stderr, "x");\n}\n'
+found
+plant "unfinished work" README.md 'FIX''ME\n'
+plant "printing, exiting or aborting in library rooms" runtime/base/planted.c 'void f(void)\n{\n    exit(1);\n}\n'
+plant "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1031})"
+found
+plant "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
+found
 echo 'Schemas: `muster.jobs/1`' >"$tree/docs/formats.md"
 printf '/* muster.jobs/1 muster.planted/2 */\n' >>"$tree/runtime/base/buf.c"
 run_cmd "$tree/tests/lint.sh"

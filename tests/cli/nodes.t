@@ -6,7 +6,6 @@ json() { # EXPRESSION NAME: about n, the first node of the last output
     python3 -c "import json,sys; j = json.load(open(sys.argv[1])); n = j['nodes'][0]; sys.exit(not ($1))" "$tmp/.out"
     ok $? "$2" || note "$out"
 }
-state_is() { [ "$("$muster" status "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobs"][0]["state"])')" = "$2" ]; }
 here=$(uname -n)
 
 run_cmd "$muster" nodes list
@@ -33,7 +32,7 @@ json 'n["state"] == "drained" and n["out"]["kind"] == "drain" and n["out"]["reas
 run_cmd "$muster" submit -n 1 true
 job=$out
 sleep 0.5
-state_is "$job" queued
+job_is "$job" queued
 ok $? "no job gets it" || note "$("$muster" jobs --all)"
 like "$("$muster" jobs --why "$job")" "have no room for it; 1 is drained or in quarantine" "and is told why"
 "$muster" nodes label fast localhost
@@ -45,11 +44,11 @@ ok $? "also when its label is taken away" || note "$("$muster" jobs --why "$lame
 kill -9 "$(pgrep -f "^[^ ]*muster controller" | while read -r p; do grep -qz "^MUSTER_HOME=$MUSTER_HOME\$" "/proc/$p/environ" && echo "$p"; done)"
 run_cmd "$muster" nodes
 like "$out" "$here +drained .*: fan 2" "the next controller knows"
-state_is "$job" queued
+job_is "$job" queued
 ok $? "the job still waits"
 run_cmd "$muster" nodes resume localhost
 is "$rc:$err" "0:" "resume"
-wait_for 10 state_is "$job" completed
+wait_for 10 job_is "$job" completed
 ok $? "and the job runs" || note "$("$muster" jobs --all)"
 run_cmd "$muster" nodes --json
 json 'n["state"] == "up" and n["out"] is None and n["reason"] == ""' "up again"

@@ -14,7 +14,6 @@ field() { # JOB KEY
     "$muster" status "$1" --json | python3 -c "import json, sys
 print(json.load(sys.stdin)['jobs'][0]['$2'])"
 }
-has() { [ "$(field "$1" state 2>/dev/null)" = "$2" ]; }
 ids() { "$muster" jobs --all --json | python3 -c 'import json, sys
 print(*sorted(j["id"] for j in json.load(sys.stdin)["jobs"]))'; }
 summary() { "$muster" jobs --all --json | python3 -c 'import json, sys
@@ -37,10 +36,20 @@ begin_job() { # NAME: a job that stays, until NAME.go is there
     eval "$1_pid=\$(cat \"\$tmp/\$1\")"
 }
 
+run_cmd "$muster" store verify
+like "$rc $err" "^1 .*no copy of $db.*muster store backup" "without a store there is nothing to verify"
+MUSTER_BACKUP=0 run_cmd "$muster" store verify
+like "$rc $out$err" "^0 no copies of $db are made: MUSTER_BACKUP is 0$" "unless nothing is to be"
 begin_job a
+run_cmd "$muster" store verify
+like "$rc $out" "^0 .* journal .* good$" "a new store's journal is enough"
+mv "$state/backup/000001.log" "$tmp"
+run_cmd env MUSTER_BACKUP=0 "$muster" store verify
+like "$rc $err" "^1 .*no copy of $db" "without it that is said, of the controller that runs"
+mv "$tmp/000001.log" "$state/backup"
 begin_job b
 kill -KILL "$b_pid"
-wait_for 20 eval 'has "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
+wait_for 20 eval 'job_is "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
 ok $? "job $b is at its second attempt"
 b_pid=$(cat "$tmp/b")
 run_cmd "$muster" submit -n 1 --hold true
@@ -134,12 +143,12 @@ under_dead "killed once more" true
 
 # --- and all ends as ever
 touch "$tmp/a.go" "$tmp/b.go"
-wait_for 20 eval 'has "$a" completed && has "$b" completed'
+wait_for 20 eval 'job_is "$a" completed && job_is "$b" completed'
 ok $? "the jobs end well" || note "$("$muster" jobs --all)"
 is "$(tail -n 1 "$state/jobs/$b/latest/rank-0.out")" "done 2" "in the attempt that they were in"
 like "$("$muster" events "$b")" "adopted.*finished" "which their events tell"
 "$muster" release 5 >/dev/null
-wait_for 20 has 5 completed
+wait_for 20 job_is 5 completed
 ok $? "and the one that waited runs"
 "$muster" controller --stop --force
 wait_for 20 no_leftovers

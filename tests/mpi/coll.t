@@ -57,7 +57,7 @@ same() { # the digest of the last run is that of $digest
 
 run "all collectives, 2 ranks" 2 -- coll_all
 run "all collectives, 4 ranks, with a thread for progress" 4 COLL_MEMORY=mixed MUSTER_PROGRESS=1 -- coll_all
-export COLL_SHORT=1 # without the largest vectors
+[ -n "${COLL_FULL-}" ] || export COLL_SHORT=1 # without the largest vectors: make soak-coll has them
 for p in 1 5 3; do
     run "all collectives, $p ranks" $p -- coll_all
 done
@@ -87,9 +87,8 @@ for nodes in 0001 0101 01122; do
     run "all collectives, nodes $nodes" ${#nodes} COLL_NODES=$nodes -- coll_all
 done
 run "all collectives, nodes 0011 that are not used" 4 COLL_NODES=0011 MUSTER_HIER=0 COLL_STRICT=1 -- coll_all
-for c in count sizes dtype op root function leaf finalize elsewhere; do
-    run "disagreement: $c over nodes" 4 COLL_NODES=0011 -- coll_errors $c
-done
+differ=(elsewhere count sizes dtype op root function leaf finalize)
+run "disagreement: ${differ[*]}, over nodes" 4 COLL_NODES=0011 -- coll_errors "${differ[@]}"
 for nodes in 001 011; do
     for c in late late-request; do
         run "deadline: $c over nodes $nodes" 3 MUSTER_TIMEOUT=1 COLL_NODES=$nodes -- coll_errors $c
@@ -97,9 +96,7 @@ for nodes in 001 011; do
 done
 for shm in 1 0; do
     over=$([ $shm = 1 ] && echo "" || echo ", over MPI")
-    for c in count sizes dtype op root function leaf finalize elsewhere; do
-        run "disagreement: $c$over" 4 MUSTER_SHM=$shm -- coll_errors $c
-    done
+    run "disagreement: ${differ[*]}$over" 4 MUSTER_SHM=$shm -- coll_errors "${differ[@]}"
     run "disagreement: count, 2 ranks$over" 2 MUSTER_SHM=$shm -- coll_errors count
     for c in late late-request; do
         run "deadline: $c$over" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=$shm -- coll_errors $c

@@ -1,8 +1,10 @@
-/* What goes wrong, one way a run: coll_errors CASE. MPI is started and ended here, not by the library, so that ranks
- * whose session has failed can still compare notes. */
+/* What goes wrong, one way a run: coll_errors CASE. Of several disagreements each has a communicator of its own, and
+ * the world goes on; one that is about the session is the last. MPI is started and ended here, not by the library, so
+ * that ranks whose session has failed can still compare notes. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,8 +15,8 @@
 #include "runtime/base/slot.h"
 #include "tests/mpi/check.h"
 
-static muster_comm *world;
-static int rank, size;
+static muster_comm *world, *at; /* at: where ranks disagree */
+static int rank, size, several;
 static float x[4096], y[4096];
 
 static int says(const char *a, const char *b)
@@ -24,6 +26,8 @@ static int says(const char *a, const char *b)
 
 static void start(void)
 {
+    if (several && muster_world())
+        return;
     int ok = muster_init(NULL, NULL) == 0;
 
     check(ok, "init");
@@ -38,35 +42,35 @@ static void start(void)
 
 static int count_differs(void)
 {
-    return muster_allreduce(x, y, rank == 1 ? 11 : 10, MUSTER_FLOAT32, MUSTER_SUM, world);
+    return muster_allreduce(x, y, rank == 1 ? 11 : 10, MUSTER_FLOAT32, MUSTER_SUM, at);
 }
 static int size_class_differs(void)
 {
     static float big[300000];
 
-    return rank == 1 ? muster_allreduce(big, big, 300000, MUSTER_FLOAT32, MUSTER_SUM, world)
-                     : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, world);
+    return rank == 1 ? muster_allreduce(big, big, 300000, MUSTER_FLOAT32, MUSTER_SUM, at)
+                     : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, at);
 }
 static int dtype_differs(void)
 {
-    return muster_allreduce(x, y, 10, rank == 1 ? MUSTER_INT32 : MUSTER_FLOAT32, MUSTER_SUM, world);
+    return muster_allreduce(x, y, 10, rank == 1 ? MUSTER_INT32 : MUSTER_FLOAT32, MUSTER_SUM, at);
 }
 static int op_differs(void)
 {
-    return muster_allreduce(x, y, 10, MUSTER_FLOAT32, rank == 1 ? MUSTER_MAX : MUSTER_SUM, world);
+    return muster_allreduce(x, y, 10, MUSTER_FLOAT32, rank == 1 ? MUSTER_MAX : MUSTER_SUM, at);
 }
 static int root_differs(void) /* ranks 0 and 1 each wait for the other one's broadcast */
 {
-    return muster_broadcast(x, 10, MUSTER_FLOAT32, rank == 0 ? 1 : 0, world);
+    return muster_broadcast(x, 10, MUSTER_FLOAT32, rank == 0 ? 1 : 0, at);
 }
 static int function_differs(void)
 {
-    return rank == 1 ? muster_barrier(world) : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, world);
+    return rank == 1 ? muster_barrier(at) : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, at);
 }
 static int leaf_differs(void) /* rank 1 only sends, and has left when the others notice */
 {
-    return rank == 1 ? muster_reduce(x, NULL, 10, MUSTER_FLOAT32, MUSTER_SUM, 0, world)
-                     : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, world);
+    return rank == 1 ? muster_reduce(x, NULL, 10, MUSTER_FLOAT32, MUSTER_SUM, 0, at)
+                     : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, at);
 }
 static int finalize_differs(void)
 {
@@ -86,15 +90,20 @@ static const struct {
 
 static void mismatch(int (*call)(void), const char *who, const char *what)
 {
+    bool own;
     double t0, t;
     int rc, named;
 
     start();
+    at = world;
+    own = several && call != finalize_differs;
+    if (own)
+        check(muster_comm_split(world, 0, 0, &at) == 0, "a communicator");
     MPI_Barrier(MPI_COMM_WORLD);
     t0 = seconds();
     rc = call();
     if (rc == 0)
-        rc = muster_barrier(world); /* had nobody to wait for */
+        rc = muster_barrier(at); /* had nobody to wait for */
     t = seconds() - t0;
     if (rc != MUSTER_EMISMATCH)
         printf("# rank %d: %d %s\n", rank, rc, muster_last_error());
@@ -104,11 +113,13 @@ static void mismatch(int (*call)(void), const char *who, const char *what)
     check(t < 10, "within a moment");
     if (muster_world()) {
         t0 = seconds();
-        rc = muster_barrier(world);
+        rc = muster_barrier(at);
         check((rc == MUSTER_EABORTED || !muster_world()) && seconds() - t0 < 0.5, "later calls fail at once");
     } else {
         check(1, "later calls fail at once");
     }
+    if (own)
+        check(muster_comm_free(at) == 0 && muster_barrier(world) == 0, "the world goes on");
 }
 
 static void elsewhere(void)
@@ -450,26 +461,37 @@ static const struct {
     {"launch", broken_slots},
 };
 
-int main(int argc, char **argv)
+/* False: there is no such case. */
+static int run_case(const char *name)
 {
-    const char *name = argc > 1 ? argv[1] : "";
-    int known = 0, level;
-
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
     for (size_t i = 0; i < sizeof mismatches / sizeof mismatches[0]; i++)
         if (!strcmp(name, mismatches[i].name)) {
             mismatch(mismatches[i].call, mismatches[i].who, mismatches[i].what);
-            known = 1;
+            return 1;
         }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (!strcmp(name, cases[i].name)) {
             cases[i].run();
-            known = 1;
+            return 1;
         }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int known = argc > 1, level;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    several = argc > 2;
+    for (int i = 1; known && i < argc; i++) {
+        if (rank == 0 && several)
+            printf("# %s\n", argv[i]);
+        known = run_case(argv[i]);
+    }
     if (!known) {
-        fprintf(stderr, "usage: coll_errors CASE\n");
+        fprintf(stderr, "usage: coll_errors CASE...\n");
         return 2;
     }
     level = check_done();

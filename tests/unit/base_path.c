@@ -99,6 +99,16 @@ static void files(void)
     TAP_OK(!symlink("g", link_to) && mu_path_same_file(link_to, at("a/g", "")) &&
                !mu_path_same_file(link_to, at("a/fifo", "")) && !mu_path_same_file("", "") && !unlink(link_to),
            "one file by two names");
+    struct stat st = {0};
+    int fd = mu_path_open_regular(at("a/g", ""), O_NOFOLLOW, &st, &err);
+    TAP_OK(fd >= 0 && st.st_size == 6 && close(fd) == 0, "a regular file is opened, and looked at");
+    TAP_OK(!symlink("g", link_to) && mu_path_open_regular(link_to, O_NOFOLLOW, &st, NULL) < 0 && errno == ELOOP &&
+               (fd = mu_path_open_regular(link_to, 0, NULL, NULL)) >= 0 && !close(fd) && !unlink(link_to),
+           "by a link only where that may be");
+    TAP_OK(mu_path_open_regular(at("a/fifo", ""), 0, &st, &err) == MUSTER_EARG && errno == EINVAL &&
+               mu_path_open_regular("", 0, NULL, NULL) == MUSTER_EARG && errno == EINVAL &&
+               mu_path_open_regular(at("a/none", ""), 0, NULL, NULL) < 0 && errno == ENOENT,
+           "and what is none is told from what is not there");
     TAP_OK(!strcmp(mu_buf_str(&b), "bye") && !unlink(at("a/fifo", "")), "the buffer is as it was then");
     mu_buf_clear(&b);
     TAP_OK(mu_path_read_text(at("a/g", ""), 9, &b, &err) == 0 && b.len == 3 && !strcmp(mu_buf_str(&b), "yes"),

@@ -261,6 +261,68 @@ static void lost(void)
     mu_store_close(s);
 }
 
+/* --- what was approved of nodes --- */
+
+static int baseline(struct mu_store *s, const char *node, const char *by)
+{
+    struct mu_m_inventory m = {.node = (char *)(uintptr_t)node, .by = (char *)(uintptr_t)by};
+    struct mu_store_event e = {.kind = by ? "approved" : "withdrawn", .rank = -1};
+
+    return mu_store_begin(s, NULL) ||
+           (by ? mu_store_put_baseline(s, &m, NULL) : mu_store_drop_baseline(s, node, NULL)) ||
+           mu_store_add_event(s, &e, NULL) || mu_store_commit(s, NULL);
+}
+
+static void list_baseline(void *arg, const struct mu_m_inventory *m)
+{
+    char *said = arg;
+    size_t n = strlen(said);
+
+    snprintf(said + n, 100 - n, "%s:%s ", m->node, m->by);
+}
+
+static bool approved(struct mu_store *s, const char *want)
+{
+    char said[100] = "";
+
+    return !mu_store_load_inventory(s, list_baseline, said, NULL) && !strcmp(said, want);
+}
+
+static void approvals(void)
+{
+    struct mu_backup_open o = {0};
+    struct mu_store *s = NULL;
+
+    new_state("approvals");
+    if (!open_store(&o, &s))
+        exit(99);
+    struct mu_backup *b = begin(s, 2);
+    bool good = !baseline(s, "h1", "ada") && !baseline(s, "h2", "ada") && !baseline(s, "h3", "ada") &&
+                !baseline(s, "h2", NULL) && !baseline(s, "h1", "bob");
+    mu_backup_free(b);
+    mu_store_close(s);
+    unlink(in_state("jobs.db"));
+    TAP_OK(good && open_store(&o, &s) && o.restored && !o.lossy && approved(s, "h1:bob h3:ada "),
+           "what was approved and not withdrawn comes back from the journal alone (%s)", o.said);
+    b = begin(s, 2);
+    good = copy(b) && !baseline(s, "h3", NULL) && !baseline(s, "h4", "ada");
+    mu_backup_free(b);
+    mu_store_close(s);
+    unlink(in_state("jobs.db"));
+    TAP_OK(good && open_store(&o, &s) && !o.lossy && strstr(o.said, "takes its place") && approved(s, "h1:bob h4:ada "),
+           "and from a copy and the journal since (%s)", o.said);
+    b = begin(s, 2);
+    good = !mu_store_begin(s, NULL) && !mu_store_drop_baseline(s, "h1", NULL);
+    mu_store_rollback(s);
+    good = good && !put(s, 1, 1);
+    mu_backup_free(b);
+    mu_store_close(s);
+    unlink(in_state("jobs.db"));
+    TAP_OK(good && open_store(&o, &s) && attempt_of(s, 1) == 1 && approved(s, "h1:bob h4:ada "),
+           "what was rolled back is not in it");
+    mu_store_close(s);
+}
+
 /* --- copies by the clock --- */
 
 static unsigned files(bool journals)
@@ -328,6 +390,7 @@ int main(void)
         exit(99);
     journal();
     lost();
+    approvals();
     copies();
     event_base_free(base);
     mu_path_remove_tree(dir, NULL);

@@ -298,12 +298,42 @@ static void bad_clients(void)
         mu_link_send_msg(mute.link, MU_MSG_query, &(struct mu_m_query){.what = (char *)(uintptr_t) "jobs", .all = 1});
     spin(20);
     TAP_OK(strstr(query(&honest, "jobs", 0, true), "muster.jobs/1"), "one that does not read delays nobody");
+    for (int i = 0; i < 6 && mu_server_connections(server) != 1; i++) /* 16 MiB of answers */
+        SPIN_UNTIL(mu_server_connections(server) == 1);
     mu_link_pause(mute.link, false);
     SPIN_UNTIL(mute.down);
     TAP_OK(mute.down && mute.count[MU_MSG_reply] > 1000 && mute.count[MU_MSG_reply] < 30000,
            "and is cut off at some point (%u answers)", mute.count[MU_MSG_reply]);
     part(&mute);
     part(&honest);
+    stop();
+}
+
+/* Sends a lot ahead, and reads what comes of it. */
+static void many_queries(void)
+{
+    enum { MANY = 3000 };
+    char what[] = "jobs";
+    struct peer many, other;
+
+    start(60 * MU_SEC);
+    join(&many, "client");
+    join(&other, "client");
+    for (int i = 0; i < MANY; i++)
+        mu_link_send_msg(many.link, MU_MSG_query, &(struct mu_m_query){.what = what, .all = true});
+    spin(2);
+    mu_link_send_msg(other.link, MU_MSG_query, &(struct mu_m_query){.what = what});
+    SPIN_UNTIL(other.count[MU_MSG_reply]);
+    unsigned first = many.count[MU_MSG_reply];
+    TAP_OK(other.count[MU_MSG_reply] == 1 && first < MANY, "who asks once does not wait for who asks %d times (%u)",
+           MANY, first);
+    SPIN_UNTIL(many.count[MU_MSG_reply] == MANY);
+    TAP_OK(many.count[MU_MSG_reply] == MANY && !many.down, "who is answered, too");
+    for (int i = 0; i < MANY; i++)
+        mu_link_send_msg(many.link, MU_MSG_query, &(struct mu_m_query){.what = what, .all = true});
+    spin(2);
+    part(&many);
+    part(&other);
     stop();
 }
 
@@ -376,6 +406,7 @@ int main(void)
     jobs_and_queries();
     full_disk();
     bad_clients();
+    many_queries();
     idling();
     long_ago();
     event_base_free(base);
