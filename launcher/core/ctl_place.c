@@ -170,6 +170,21 @@ static bool replace(struct mu_ctl *c, struct job *j, struct part *p, struct choi
     return node >= 0;
 }
 
+/* Others have what it had there: those that run, and of those that are to begin again the older ones. */
+static bool is_taken(const struct mu_ctl *c, const struct job *j, const struct mu_share *share)
+{
+    const struct mu_node *n = &c->pool.v[share->node];
+    uint64_t others = 0;
+
+    for (unsigned i = 0; i < c->njobs && is_crowded(n); i++) {
+        const struct job *o = c->jobs[i];
+        for (unsigned p = 0; p < o->nparts && o != j && o->holds; p++)
+            if (o->parts[p].share.node == share->node && (!o->retry_at || o->row.id < j->row.id))
+                others += o->parts[p].share.slots;
+    }
+    return others && others + share->slots > n->slots;
+}
+
 static bool stays(const struct mu_ctl *c, uint32_t node)
 {
     return c->pool.v[node].ready && !c->pool.v[node].leaving;
@@ -199,7 +214,7 @@ static bool shrink(struct mu_ctl *c, struct job *j)
 
 int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
 {
-    const char *lacks = NULL;
+    const char *lacks = NULL, *taken = NULL;
     bool moved = false, away = false;
     struct choice ch = {0};
 
@@ -207,10 +222,13 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
         const struct mu_node *n = &c->pool.v[j->parts[i].share.node];
         bool sick =
             n->state == MU_NODE_LOST || mu_pool_out(n) || n->leaving || j->avoid_plus1 == j->parts[i].share.node + 1;
-        if (n->ready && !sick)
+        bool full = is_taken(c, j, &j->parts[i].share);
+        if (n->ready && !sick && !full)
             continue;
-        if (sick && replace(c, j, &j->parts[i], &ch)) {
+        if ((sick || full) && replace(c, j, &j->parts[i], &ch)) {
             moved = true;
+        } else if (full && !sick) {
+            taken = n->name;
         } else if (n->ready && !n->leaving) { /* nobody else: then one that is out is better than none */
             continue;
         } else if (sick) {
@@ -234,12 +252,15 @@ int mu_ctl_place_again(struct mu_ctl *c, struct job *j)
         if (!mu_ctl_place_record(c, j))
             c->acts->failed = true;
     }
-    if (!lacks && !away) {
+    if (!lacks && !away && !taken) {
         j->short_since = 0;
         return 1;
     }
     if (moved)
         mu_ctl_put(c, j, true);
+    if (taken)
+        mu_ctl_set_state(c, j, MU_JOB_RECOVERING,
+                         "its slots on node %s were taken by a job that was found there; waiting", taken);
     if (lacks && !j->short_since)
         j->short_since = c->now ? c->now : 1;
     if (lacks)

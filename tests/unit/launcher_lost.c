@@ -323,11 +323,11 @@ static void load(const struct mu_m_jobrow *row)
     step((struct mu_ev){.kind = MU_EV_LOAD, .msg = &m});
 }
 
-/* What was kept on a node when a job was found running there. */
-static void test_crowded(void)
+/* Job 2, which runs on n2 beside job 1 on n1. For mu_msg_free_body. */
+static struct mu_m_jobrow row_of_other(void)
 {
     struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
-    struct mu_m_jobrow spared, other;
+    struct mu_m_jobrow other;
 
     mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
@@ -335,40 +335,79 @@ static void test_crowded(void)
     mu_conn n1 = join_as(S("n1"), 2);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2});
     report(n1, 1, MU_PHASE_RUNNING);
-    mu_conn n2 = join_as(S("n2"), 2);
+    join_as(S("n2"), 2);
     hand_in(up("client"), "b", (struct mu_m_spec){.ranks = 2});
     copy(&other, newest_job());
-    mu_ctl_free(ctl);
+    return other;
+}
 
+/* A store that has job 1 alone finds job 2 on n2. */
+static mu_conn find_other(const struct mu_m_jobrow *known, const struct mu_m_jobrow *other)
+{
+    struct mu_ctl_config cfg = {
+        .restarts = 3, .node = "n0", .last_job = 2, .losses = 1, .doubtful = true, .lost_above = 1, .lost_last = 2};
+    struct mu_m_recalled m = {.job = 2, .attempt = 1};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    load(known);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+    mu_conn n1 = join_as(S("n1"), 2);
+    if (!strcmp(known->nodes[0], "n1"))
+        report(n1, 1, MU_PHASE_RUNNING);
+    mu_conn n2 = join_as(S("n2"), 2);
+    hear(n2, MU_MSG_report,
+         &(struct mu_m_report){.job = 2, .attempt = 1, .phase = MU_PHASE_RUNNING, .nranks = 2, .seq = ++seq});
+    if (mu_msg_pack(&m.row, MU_MSG_jobrow, other))
+        exit(99);
+    hear(n2, MU_MSG_recalled, &m);
+    free(m.row.data);
+    TAP_OK(mu_ctl_job_count(ctl) == 2 && newest_job()->id == 2, "a job that the store has lost runs there");
+    return n2;
+}
+
+/* What was kept on a node when a job was found running there. */
+static void test_crowded(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_m_jobrow spared, other = row_of_other();
+
+    mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    n1 = join_as(S("n1"), 2);
+    mu_conn n1 = join_as(S("n1"), 2);
     join_as(S("n2"), 2);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2, .spares = 1});
     report(n1, 1, MU_PHASE_RUNNING);
     copy(&spared, newest_job());
     TAP_OK(spared.spare_nodes && spared.spare_nodes[0] && pool_node("n2")->used == 2, "a node is kept as a spare");
+    find_other(&spared, &other);
+    later();
+    TAP_OK(pool_node("n2")->used == 2, "it is no spare any more");
+    mu_msg_free_body(MU_MSG_jobrow, &spared);
+    mu_msg_free_body(MU_MSG_jobrow, &other);
+}
 
-    cfg = (struct mu_ctl_config){
-        .restarts = 3, .node = "n0", .last_job = 2, .losses = 1, .doubtful = true, .lost_above = 1, .lost_last = 2};
+/* An older attempt was on a node where another job is found: it begins again elsewhere. */
+static void test_taken(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+    struct mu_m_jobrow older, other = row_of_other();
+
     mu_ctl_free(ctl);
     ctl = mu_ctl_new(&cfg);
-    load(&spared);
     step((struct mu_ev){.kind = MU_EV_LOADED});
-    n1 = join_as(S("n1"), 2);
-    report(n1, 1, MU_PHASE_RUNNING);
-    n2 = join_as(S("n2"), 2);
-    hear(n2, MU_MSG_report,
-         &(struct mu_m_report){.job = 2, .attempt = 1, .phase = MU_PHASE_RUNNING, .nranks = 2, .seq = ++seq});
-    struct mu_m_recalled m = {.job = 2, .attempt = 1};
-    if (mu_msg_pack(&m.row, MU_MSG_jobrow, &other))
-        exit(99);
-    hear(n2, MU_MSG_recalled, &m);
-    free(m.row.data);
-    TAP_OK(mu_ctl_job_count(ctl) == 2 && newest_job()->id == 2, "a job that the store has lost runs there");
+    mu_conn n2 = join_as(S("n2"), 2);
+    hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2});
+    report(n2, 1, MU_PHASE_RUNNING);
+    copy(&older, newest_job());
+    n2 = find_other(&older, &other);
+    TAP_OK(pool_node("n2")->used == 4, "on slots that the store has given to another one");
+    report(n2, 1, MU_PHASE_LOST);
     later();
-    TAP_OK(pool_node("n2")->used == 2, "it is no spare any more: %u slots are given out", pool_node("n2")->used);
-    mu_msg_free_body(MU_MSG_jobrow, &spared);
+    TAP_OK(strstr(events, "node-replaced") && starts == 1 && pool_node("n1")->used == 2 && pool_node("n2")->used == 2,
+           "which begins again on another node");
+    mu_msg_free_body(MU_MSG_jobrow, &older);
     mu_msg_free_body(MU_MSG_jobrow, &other);
 }
 
@@ -413,6 +452,7 @@ int main(void)
     test_brought();
     test_one_of_two(&row);
     test_crowded();
+    test_taken();
     test_same_host();
     struct mu_m_jobrow two = row_of(2);
     test_never_heard(&two);
