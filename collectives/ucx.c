@@ -45,6 +45,7 @@ struct peer {
     struct ucx *t;
     ucp_ep_h ep; /* NULL: not spoken to so far */
     bool gone;
+    bool hole; /* a frame of it was lost on its way: data behind that would be taken for it */
 };
 
 struct flight { /* a frame that UCX still works on */
@@ -238,8 +239,13 @@ static bool in_flight(struct ucx *t, struct flight *x)
     if (x->req)
         t->api.ucp_request_free(x->req);
     x->req = NULL;
-    if (s != UCS_OK || x->f->head.magic != MU_FRAME_MAGIC || x->f->head.bytes > x->f->room) {
-        note_lost(&t->peers[x->peer], s == UCS_OK ? UCS_ERR_INVALID_PARAM : s);
+    struct peer *p = &t->peers[x->peer];
+    bool lost = s != UCS_OK || x->f->head.magic != MU_FRAME_MAGIC || x->f->head.bytes > x->f->room;
+    if (lost) {
+        p->hole = true;
+        note_lost(p, s == UCS_OK ? UCS_ERR_INVALID_PARAM : s);
+    }
+    if (lost || (p->hole && x->f->head.type == MU_FRAME_DATA)) {
         mu_frame_free(t->base.pool, x->f);
         x->f = NULL;
     }

@@ -45,7 +45,7 @@ KINDS = {
     "enqueue-error": ("enqueue-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
     "enqueue-hang": ("enqueue-hang,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "it has not ended in 2 s"), (ETIMEOUT, ""), 4500 + DEAD, True),
     "query-hang": ("query-hang,rank=R,op=K,ms=12000", "loop 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
-    "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "in 2 s on " + WHO), (ETIMEOUT, WHO), HANG, None),
+    "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "(?=.*in 2 s).*(in 2 s on |: )" + WHO), (ETIMEOUT, WHO), HANG, None),
     "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
     "init-error": ("init-error,rank=R", "loop 50", (EPEER, "in 3 tries: " + WHO), (ENODE, "in 3 tries: " + WHO), 3 * START * 1000 + 2000, False),
     "init-hang once": ("init-hang,rank=R,times=1", "loop 50", None, None, 0, False),

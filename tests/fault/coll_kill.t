@@ -56,7 +56,7 @@ def round_of(n, times):
     ranks, how = rng.choice([2, 3, 4, 5]), rng.choice(["kill", "stop"])
     if HOSTS:
         ranks = sum(int(h.split(":")[1]) for h in HOSTS.split(","))
-        how = how if "STOPS" in os.environ else "kill"
+        how = os.environ.get("HOW") or (how if "STOPS" in os.environ else "kill")
     victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
     path = DIR + "/seen"
     with open(path, "wb") as f:
