@@ -211,7 +211,7 @@ static int on_group(struct reading *r, const json_t *o, const char *name, const 
     json_array_foreach(group, i, x) h = (h ^ (uint64_t)json_integer_value(x)) * 0xff51afd7ed558ccdu + 1;
     k.to = json_is_array(group) && n < r->d->nranks ? (int32_t)(h >> 33) : -1;
     int rc = put(r, &k, MU_SCOPE_GROUP, name, unit, less, p50, o);
-    if (rc || strcmp(unit, "us") != 0 || p50 <= 0)
+    if (rc || strcmp(unit, "us") != 0 || !(p50 > 0))
         return rc;
     if ((size_t)snprintf(derived, sizeof derived, "%s.busbw", name) < 80 && k.size) {
         double algbw = (double)k.size / p50 / 1e3;
@@ -237,11 +237,12 @@ static int on_measurement(struct reading *r, const json_t *o)
         return bad(r, "a measurement without 'name' or 'unit'");
     name_of(o, name, sizeof name);
     r->d->measurements++;
+    struct mu_trials_key k = {.to = -1, .rank = -1, .size = size_of(o)};
+    bool wrong = number_of(o, "wrong") > 0;
+    if (!strcmp(scope, "group") && (json_is_number(p50) || wrong)) /* what is wrong counts without a time, too */
+        return on_group(r, o, name, unit, less, json_is_number(p50) ? json_number_value(p50) : NAN);
     if (!json_is_number(p50))
         return 0; /* it could not be measured */
-    struct mu_trials_key k = {.to = -1, .rank = -1, .size = size_of(o)};
-    if (!strcmp(scope, "group"))
-        return on_group(r, o, name, unit, less, json_number_value(p50));
     if (!strcmp(scope, "pair")) {
         if ((rc = host_of(r, o, "from_host", &k.from)) || (rc = host_of(r, o, "to_host", &k.to)))
             return rc;

@@ -338,6 +338,13 @@ static void reading(void)
                d.series[1].v[0] > 7.999 && d.series[1].v[0] < 8.001,
            "what a processor gives over all of its time: %s", err.text);
     mu_data_free(&d);
+
+    snprintf(text, sizeof text, "%s%s", head,
+             "{\"kind\":\"measurement\",\"name\":\"coll.allreduce\",\"op\":\"allreduce\",\"unit\":\"us\",\"better\":"
+             "\"less\",\"scope\":\"group\",\"group\":null,\"size\":1000,\"n\":0,\"p50\":null,\"wrong\":3}\n");
+    TAP_OK(!read_text(&d, text, 0, &err) && d.n == 1 && d.series[0].wrong == 3 && !d.series[0].n,
+           "what is wrong counts, even if no sample could be timed: %s", err.text);
+    mu_data_free(&d);
 }
 
 int main(void)
