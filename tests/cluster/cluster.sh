@@ -234,7 +234,8 @@ cl_booted() { # HOST
 # --- verbs --------------------------------------------------------------------------------------------------------
 
 cluster_up() {
-    local n=${1-} i h env=
+    # SHLVL: a shell that sshd starts leaves the account's start-up files alone, which may take seconds.
+    local n=${1-} i h env=' SHLVL=1'
     [[ $n =~ ^[1-9][0-9]*$ && $n -le 250 ]] || cl_fail "cluster_up: 1 to 250 hosts" || return
     shift
     [ ! -e $CLUSTER_DIR/hosts ] || cl_fail "cluster_up: the cluster is up" || return
