@@ -66,7 +66,8 @@ int mu_arena_map(const struct mu_arena_head *h, const struct mu_arena_cell *c, u
     return mu_arena_map_fd(h, c->fd, bytes, write, out, err);
 }
 
-int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c, struct mu_err *err)
+int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c, unsigned char **out,
+                   struct mu_err *err)
 {
     uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
     struct mu_ckpt_manifest m;
@@ -83,7 +84,10 @@ int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c,
                                 (unsigned long long)m.extents[i].file);
         mu_ckpt_manifest_free(&m);
     }
-    munmap(map, bytes);
+    if (!rc && out)
+        *out = map;
+    else
+        munmap(map, bytes);
     return rc;
 }
 

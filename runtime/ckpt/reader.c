@@ -19,7 +19,7 @@ struct part {
     bool checked; /* the superblock is this generation's */
     /* in memory instead of a file */
     const unsigned char *image;
-    bool summed;  /* the CRCs of its extents are known */
+    bool summed;  /* the CRCs of its extents are known, and not compared yet */
     bool partial; /* nothing but replicated tensors */
 };
 
@@ -403,7 +403,7 @@ static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tens
         l.parts[r] = (struct part){.man = h->parts[r].man,
                                    .fd = -1,
                                    .image = h->parts[r].image,
-                                   .summed = h->parts[r].summed,
+                                   .summed = h->parts[r].summed && !h->parts[r].sound,
                                    .partial = h->parts[r].partial};
     for (size_t i = 0; !rc && i < tensors->n; i++) {
         const struct mu_ckpt_tensor *t = &tensors->v[i];

@@ -29,6 +29,7 @@ struct mu_ckpt_held {
         unsigned char *image; /* the segment; munmap, unless it is the writer's */
         uint64_t bytes;
         bool summed; /* the manifest has CRCs */
+        bool sound;  /* they have been compared */
         bool writers;
         bool partial; /* another node's: there is nothing in it but what its replicated tensors need */
     } * parts;        /* id.world of them */

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -55,7 +54,7 @@ int mu_block_open(struct mu_arena_head *h, const struct mu_ckpt_id *id, struct m
             continue;
         *p = (struct mu_block_part){
             .is = {.rank = c->rank, .segment = c->segment, .manifest = c->manifest, .extents = c->extents}, .cell = c};
-        if (!(rc = mu_arena_map(h, c, mu_arena_bytes(c->segment, c->manifest, c->extents), false, &p->map, err)))
+        if (!(rc = mu_maps_take(h, c->fd, mu_arena_bytes(c->segment, c->manifest, c->extents), false, &p->map, err)))
             b.n++;
     }
     if (rc) {
@@ -76,8 +75,7 @@ int mu_block_open(struct mu_arena_head *h, const struct mu_ckpt_id *id, struct m
 void mu_block_close(struct mu_block *b)
 {
     for (uint32_t i = 0; i < b->n; i++)
-        munmap(b->parts[i].map,
-               mu_arena_bytes(b->parts[i].is.segment, b->parts[i].is.manifest, b->parts[i].is.extents));
+        mu_maps_give(b->parts[i].map);
     free(b->parts);
     *b = (struct mu_block){0};
 }
@@ -164,8 +162,16 @@ static void on_guest_down(void *arg, struct mu_link *link)
     while (*at != g)
         at = &(*at)->next;
     *at = g->next;
+    mu_rebuild_unasked(g->all, link);
     mu_link_free(link);
     free(g);
+}
+
+static void on_guest_room(void *arg, struct mu_link *link)
+{
+    struct guest *g = arg;
+
+    mu_rebuild_room(g->all, link);
 }
 
 static void on_accept(void *arg, struct mu_tls_conn *conn)
@@ -183,7 +189,7 @@ static void on_accept(void *arg, struct mu_tls_conn *conn)
         free(g);
         return;
     }
-    mu_link_bulk(g->link);
+    mu_link_bulk(g->link, on_guest_room);
     p->guests = g;
 }
 
@@ -202,11 +208,20 @@ static void on_peer_down(void *arg, struct mu_link *link)
 {
     struct mu_peer *peer = arg;
 
+    mu_rebuild_unasked(peer->all, link);
     mu_link_free(link);
     peer->link = NULL;
     peer->broke = peer->gone = true;
     peer->asked = peer->met = false;
     peer->again = mu_now() + DIAL_AGAIN;
+}
+
+static void on_peer_room(void *arg, struct mu_link *link)
+{
+    struct mu_peer *peer = arg;
+
+    mu_rebuild_room(peer->all, link);
+    mu_saves_room(peer->all);
 }
 
 static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err *err)
@@ -218,7 +233,7 @@ static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err 
     if (conn)
         peer->link = mu_link_new_tls(conn, on_peer_msg, on_peer_down, peer);
     if (peer->link) {
-        mu_link_bulk(peer->link);
+        mu_link_bulk(peer->link, on_peer_room);
         return;
     }
     /* the next of its addresses; after the last one a pause */
@@ -265,6 +280,7 @@ static void drop_peers(struct mu_peers *p)
 
         p->peers = peer->next;
         mu_tls_dial_cancel(peer->dial);
+        mu_rebuild_unasked(p, peer->link);
         mu_link_free(peer->link);
         free(peer);
     }
@@ -384,14 +400,17 @@ static void free_all(struct mu_peers *p)
         struct guest *g = p->guests;
 
         p->guests = g->next;
+        mu_rebuild_unasked(p, g->link);
         mu_link_free(g->link);
         free(g);
     }
+    free(p->asked);
     mu_tls_listener_free(p->door);
     mu_tls_free(p->tls);
     mu_alarm_free(p->alarm);
     if (p->base)
         event_base_free(p->base);
+    mu_maps_clear();
     free(p);
 }
 

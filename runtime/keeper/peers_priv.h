@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "runtime/ckpt/daemon/code.h"
+#include "runtime/ckpt/daemon/maps.h"
 #include "runtime/keeper/peers.h"
 #include "runtime/wire/daemon.h"
 #include "runtime/wire/link.h"
@@ -86,6 +87,12 @@ struct mu_peers {
     uint32_t njoins, over_lost;
     struct mu_ckpt_id over; /* the last order */
     struct mu_block giving; /* what was asked for last */
+    struct mu_asked {
+        struct mu_link *by;
+        struct mu_m_shard what; /* its id is beside it */
+        struct mu_ckpt_id id;
+    } * asked; /* questions that wait for room for their answers, in their order */
+    size_t nasked;
     struct {
         unsigned char *map;
         uint64_t bytes;
@@ -113,6 +120,7 @@ static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
 /* peers_save.c: sends, encodes, keeps. True: there is something going on. */
 bool mu_saves_tick(struct mu_peers *, uint64_t now);
 void mu_saves_msg(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
+void mu_saves_room(struct mu_peers *);                 /* to send more */
 void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
 
 void mu_saves_forget(struct mu_peers *); /* what an earlier group was to have; a drain before this one was told of it */
@@ -121,6 +129,8 @@ void mu_saves_spare(struct mu_peers *);  /* memory that is kept for the next one
 /* peers_rebuild.c: both ends. */
 bool mu_rebuild_tick(struct mu_peers *, uint64_t now);
 void mu_rebuild_asked(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
+void mu_rebuild_room(struct mu_peers *, struct mu_link *);    /* for answers */
+void mu_rebuild_unasked(struct mu_peers *, struct mu_link *); /* it ends */
 void mu_rebuild_given(struct mu_peers *, const struct mu_m_shard *);
 void mu_rebuild_joins(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
 void mu_rebuild_end(struct mu_peers *);

@@ -9,14 +9,14 @@
 #include "runtime/base/futex.h"
 #include "runtime/keeper/peers_priv.h"
 
+#define ASKED_MOST 4096u /* questions that wait */
+
 /* --- giving ------------------------------------------------------------------------------------------------------- */
 
 void mu_rebuild_forget(struct mu_peers *p)
 {
     mu_block_close(&p->giving);
-    if (p->gives.map)
-        munmap(p->gives.map, p->gives.bytes);
-    p->gives.map = NULL;
+    mu_maps_give(MU_STEAL(p->gives.map, NULL));
 }
 
 /* The parity that this node has of the save; what is mapped stays so for the next question. */
@@ -33,14 +33,14 @@ static const struct mu_arena_parity *parity_of(struct mu_peers *p, const struct 
     mu_rebuild_forget(p);
     p->gives.bytes = mu_arena_parity_bytes(x->n, x->k, x->chunk);
     p->gives.slot = (uint32_t)(x - p->head->parity);
-    if (mu_arena_map_fd(p->head, x->fd, p->gives.bytes, false, &p->gives.map, &err))
+    if (mu_maps_take(p->head, x->fd, p->gives.bytes, false, &p->gives.map, &err))
         return NULL;
     if (mu_block_open(p->head, id, &p->giving, &err))
         p->giving = (struct mu_block){.id = *id};
     return x;
 }
 
-void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+static void give(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
 {
     struct mu_m_shard out = *m;
     const struct mu_arena_parity *x;
@@ -69,6 +69,53 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
     len = out.kind == MU_SHARD_GIVE ? len : 0;
     mu_link_send_tail(link, MU_MSG_shard, &out, from, len);
     atomic_fetch_add(&p->head->given, len);
+}
+
+/* What finds no room is not copied to wait for it, but given later from where it lies. */
+void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+{
+    struct mu_asked *all;
+    bool waits = mu_link_pending(link) >= MU_PEERS_QUEUED;
+
+    for (size_t i = 0; i < p->nasked && !waits; i++)
+        waits = p->asked[i].by == link;
+    all = waits && p->nasked < ASKED_MOST ? realloc(p->asked, (p->nasked + 1) * sizeof *all) : NULL;
+    if (!all) {
+        give(p, link, m);
+        return;
+    }
+    p->asked = all;
+    all += p->nasked++;
+    *all = (struct mu_asked){.by = link, .what = *m};
+    all->what.data = (struct mu_bytes){0};
+    memcpy(&all->id, m->id.data, sizeof all->id);
+}
+
+void mu_rebuild_room(struct mu_peers *p, struct mu_link *link)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < p->nasked; i++) {
+        struct mu_asked x = p->asked[i];
+
+        if (x.by != link || mu_link_pending(link) >= MU_PEERS_QUEUED) {
+            p->asked[kept++] = x;
+            continue;
+        }
+        x.what.id = (struct mu_bytes){.data = (uint8_t *)&x.id, .len = sizeof x.id};
+        give(p, link, &x.what);
+    }
+    p->nasked = kept;
+}
+
+void mu_rebuild_unasked(struct mu_peers *p, struct mu_link *link)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < p->nasked; i++)
+        if (p->asked[i].by != link)
+            p->asked[kept++] = p->asked[i];
+    p->nasked = kept;
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
@@ -118,8 +165,7 @@ static void end(struct mu_peers *p, int code, const char *why)
     struct mu_rebuild *r = MU_STEAL(p->rebuild, NULL);
 
     for (uint32_t i = 0; i < r->ndest; i++)
-        if (r->dest[i].map)
-            munmap(r->dest[i].map, r->dest[i].bytes);
+        mu_maps_give(r->dest[i].map);
     for (int w = 0; w < WINDOW; w++)
         free(r->wants[w].out[0]);
     for (size_t i = 0; i < MU_COUNT(p->joins); i++)
@@ -297,7 +343,7 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
         d->at = r->bytes;
         r->bytes += mu_arena_part_bytes(d->cell->segment, d->cell->manifest, d->cell->extents);
         r->ndest++;
-        if (!(o->cell[i] & MU_ARENA_THERE) && (rc = mu_arena_map(p->head, d->cell, d->bytes, true, &d->map, err)))
+        if (!(o->cell[i] & MU_ARENA_THERE) && (rc = mu_maps_take(p->head, d->cell->fd, d->bytes, true, &d->map, err)))
             return rc;
     }
     if (r->bytes > r->m * o->chunk)
@@ -522,14 +568,24 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
     return true;
 }
 
+/* Fresh memory costs less by the piece than by the page. */
+static void populate(unsigned char *at, uint64_t n)
+{
+    unsigned char *page = at - (uintptr_t)at % MU_CKPT_PAGE;
+
+    madvise(page, (size_t)(at + n - page), MADV_POPULATE_WRITE);
+}
+
 static void put(struct mu_rebuild *r, uint64_t at, const unsigned char *data, uint32_t n)
 {
     for (uint32_t i = 0; i < r->ndest; i++) {
         const struct dest *d = &r->dest[i];
         uint64_t from = at > d->at ? at : d->at, to = at + n < d->at + d->bytes ? at + n : d->at + d->bytes;
 
-        if (d->map && from < to)
+        if (d->map && from < to) {
+            populate(d->map + (from - d->at), to - from);
             memcpy(d->map + (from - d->at), data + (from - at), to - from);
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -28,6 +27,7 @@ struct mu_save {
     uint64_t sent, added, passed_on, kept; /* pieces: of our data, of others', of parity from us, to us */
     bool tables[MU_GROUP_MAX], sealed[MU_GROUP_MAX];
     bool told; /* our table */
+    bool open; /* all members know the group */
 };
 
 static uint32_t stripe_of(const struct mu_save *s, uint32_t d)
@@ -82,8 +82,7 @@ static void free_save(struct mu_peers *p, struct mu_save *s)
     mu_block_close(&s->block);
     for (uint32_t j = 1; j < s->k; j++)
         give_row(p, j, s->chunk, s->rows[j]);
-    if (s->map)
-        munmap(s->map, s->map_bytes);
+    mu_maps_give(s->map);
     free(s);
 }
 
@@ -248,7 +247,7 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     if ((s->parity = sealed_before(p, id))) {
         s->map_bytes = mu_arena_parity_bytes(s->n, s->k, chunk);
         if (s->parity->n != s->n || s->parity->k != s->k || s->parity->me != s->me || s->parity->chunk != chunk ||
-            mu_arena_map_fd(p->head, s->parity->fd, s->map_bytes, true, &s->map, &err))
+            mu_maps_take(p->head, s->parity->fd, s->map_bytes, true, &s->map, &err))
             goto fail;
         begin_sealed(s);
         *at = s;
@@ -260,7 +259,7 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
     if (p->gives.map && &p->head->parity[p->gives.slot] == s->parity)
         mu_rebuild_forget(p);
     s->map_bytes = mu_arena_parity_bytes(s->n, s->k, chunk);
-    if (mu_arena_map_fd(p->head, s->parity->fd, s->map_bytes, true, &s->map, &err))
+    if (mu_maps_take(p->head, s->parity->fd, s->map_bytes, true, &s->map, &err))
         goto fail;
     s->sums = (uint32_t *)(void *)(s->map + s->k * chunk);
     s->rows[0] = s->map;
@@ -410,6 +409,19 @@ static void seal(struct mu_peers *p, struct mu_save *s)
     }
 }
 
+void mu_saves_room(struct mu_peers *p)
+{
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++) {
+        struct mu_save *s = p->saves[i];
+
+        if (!s || !s->open)
+            continue;
+        if (s->ready && s->told)
+            send_data(p, s);
+        pass_on(p, s);
+    }
+}
+
 bool mu_saves_tick(struct mu_peers *p, uint64_t now)
 {
     bool busy = false;
@@ -429,6 +441,7 @@ bool mu_saves_tick(struct mu_peers *p, uint64_t now)
         if (!s)
             continue;
         busy = true;
+        s->open = false;
         if (now > s->touched + MU_PEERS_PATIENCE) {
             fail(p, s, "a peer did not do its part in time", true);
             continue;
@@ -440,6 +453,7 @@ bool mu_saves_tick(struct mu_peers *p, uint64_t now)
         }
         if (!met)
             continue;
+        s->open = true;
         if (s->ready && !s->told) {
             struct mu_m_shard m = {.kind = MU_SHARD_TABLE,
                                    .data = {.data = (uint8_t *)table(s, s->me),

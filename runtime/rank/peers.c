@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 
 #define DRAIN_WAIT (5 * MU_SEC) /* for the drain to be started and to listen */
-#define GROUP_BEST 16u          /* nodes of a group at most, where parities are asked for */
+#define NAP_LEAST (MU_MS / 5)
+#define NAP_MOST (5 * MU_MS)
+#define GROUP_BEST 16u /* nodes of a group at most, where parities are asked for */
 
 static bool leads(const struct mu_rank_peers *p)
 {
@@ -29,17 +31,22 @@ static int together(const struct mu_rank_peers *p, int rc, struct mu_err *err)
     return got ? collective(got, err) : rc ? rc : least ? 1 : 0;
 }
 
-/* The same, where it takes long and the drains need the processors: polls with pauses. */
+/* The same, where it takes long and the drains need the processors: polls with pauses, the longer the more has been
+ * waited. */
 static int together_later(const struct mu_rank_peers *p, int rc, struct mu_err *err)
 {
     int32_t mine = rc, least = 0;
     muster_request *req;
+    uint64_t began = mu_now(), nap;
     int done = 0, got = muster_iallreduce(&mine, &least, 1, MUSTER_INT32, MUSTER_MIN, p->ram->comm, &req);
 
     if (got)
         return collective(got, err);
-    while (!done && !muster_test(req, &done) && !done)
-        nanosleep(&(struct timespec){.tv_nsec = MU_MS}, NULL);
+    while (!done && !muster_test(req, &done) && !done) {
+        nap = (mu_now() - began) / 16;
+        nap = nap < NAP_LEAST ? NAP_LEAST : nap > NAP_MOST ? NAP_MOST : nap;
+        nanosleep(&(struct timespec){.tv_nsec = (long)nap}, NULL);
+    }
     got = muster_wait(&req);
     return got ? collective(got, err) : rc ? rc : least ? 1 : 0;
 }
@@ -266,7 +273,41 @@ static uint32_t tables_here(const struct mu_rank_peers *p, const struct mu_arena
     return fine;
 }
 
-/* What is damaged here is as good as lost; lacking, by rank of the save: 0 where its part is here. */
+static bool has_part(const struct mu_arena_cell *c, const struct mu_ckpt_id *id)
+{
+    return atomic_load(&c->state) == MU_ARENA_FULL && mu_ckpt_same_id(&c->id, id) && c->rank < id->world;
+}
+
+/* What is damaged is as good as lost. The ranks of a node share its cells; the first one has those that no rank has
+ * now, too. */
+static void check_ours(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
+{
+    const struct mu_rank_seat *me = &p->seats[p->rank];
+
+    for (uint32_t i = 0; i < ncells(p); i++) {
+        struct mu_arena_cell *c = &p->ram->head->cells[i];
+        int32_t local = (int32_t)(i / MU_ARENA_SLOTS);
+        bool ours = local == me->local, taken = false;
+        unsigned char *map;
+
+        for (int r = 0; r < p->size && !ours; r++)
+            taken |= p->seats[r].node == me->node && p->seats[r].local == local;
+        if (!(ours || (leads(p) && !taken)) || !has_part(c, id))
+            continue;
+        if (mu_arena_check(p->ram->head, c, &map, NULL)) {
+            atomic_store(&c->state, MU_ARENA_EMPTY); /* a drain that has it still keeps its memory from being used */
+        } else if (c->rank == (uint32_t)p->rank) {
+            mu_rank_ram_forget(p->ram);
+            p->ram->sound = c;
+            p->ram->sound_id = *id;
+            p->ram->sound_map = map;
+        } else {
+            munmap(map, mu_arena_bytes(c->segment, c->manifest, c->extents));
+        }
+    }
+}
+
+/* lacking, by rank of the save: 0 where its part is here. */
 static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt_id *id, int32_t *lacking)
 {
     const struct mu_arena_parity *x = parity_of(p, id);
@@ -274,16 +315,12 @@ static struct have look_here(const struct mu_rank_peers *p, const struct mu_ckpt
     uint32_t parts = 0;
 
     for (uint32_t i = 0; i < ncells(p); i++) {
-        struct mu_arena_cell *c = &p->ram->head->cells[i];
+        const struct mu_arena_cell *c = &p->ram->head->cells[i];
 
-        if (atomic_load(&c->state) != MU_ARENA_FULL || !mu_ckpt_same_id(&c->id, id) || c->rank >= id->world)
+        if (!has_part(c, id))
             continue;
-        if (!mu_arena_check(p->ram->head, c, NULL)) {
-            parts++;
-            lacking[c->rank] = 0;
-        } else { /* a drain that has it still keeps its memory from being used */
-            atomic_store(&c->state, MU_ARENA_EMPTY);
-        }
+        parts++;
+        lacking[c->rank] = 0;
     }
     if (x)
         h = (struct have){.there = 1,
@@ -534,6 +571,7 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
     struct have mine = {0};
     int rc, got;
 
+    mu_rank_ram_forget(p->ram);
     if (!p->on)
         return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
     all = calloc((size_t)p->size, sizeof *all);
@@ -543,10 +581,11 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
         return got;
     for (uint32_t r = 0; r < id->world; r++)
         lacking[id->world + r] = 1;
-    if (leads(p))
-        mine = look_here(p, id, lacking + id->world);
+    check_ours(p, id);
     if ((got = together_later(p, 0, err)))
         return got;
+    if (leads(p))
+        mine = look_here(p, id, lacking + id->world);
     if ((got = muster_allgather(&mine, all, sizeof mine, MUSTER_UINT8, p->ram->comm)))
         return collective(got, err);
     got = muster_allreduce(lacking + id->world, lacking, id->world, MUSTER_INT32, MUSTER_MIN, p->ram->comm);

@@ -30,8 +30,19 @@ void mu_rank_ram_open(struct mu_rank_ram *r)
     atomic_flag_clear(&taken);
 }
 
+void mu_rank_ram_forget(struct mu_rank_ram *r)
+{
+    const struct mu_arena_cell *c = r->sound;
+
+    if (c && r->sound_map)
+        munmap(r->sound_map, mu_arena_bytes(c->segment, c->manifest, c->extents));
+    r->sound = NULL;
+    r->sound_map = NULL;
+}
+
 void mu_rank_ram_close(struct mu_rank_ram *r)
 {
+    mu_rank_ram_forget(r);
     if (!r->head)
         return;
     munmap(r->head, MU_ARENA_BYTES);
@@ -112,7 +123,7 @@ struct parcel {
     uint64_t rank, bytes, summed;
 };
 struct fetch {
-    const struct mu_rank_ram *ram;
+    struct mu_rank_ram *ram;
     struct mu_ckpt_held *held;
     int me;
     int32_t *holder;             /* lowest rank whose node has the part */
@@ -138,8 +149,11 @@ static int map_part(struct fetch *f, uint32_t rank, struct mu_err *err)
     uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
     int rc;
 
+    p->sound = f->ram->sound == c && mu_ckpt_same_id(&f->ram->sound_id, &c->id);
     /* to map so much costs as much as to copy it */
-    if (f->ram->writer && (p->image = mu_ckpt_writer_mapped(f->ram->writer, c, bytes)))
+    if (p->sound && f->ram->sound_map)
+        p->image = MU_STEAL(f->ram->sound_map, NULL);
+    else if (f->ram->writer && (p->image = mu_ckpt_writer_mapped(f->ram->writer, c, bytes)))
         p->writers = true;
     else if ((rc = mu_arena_map(f->ram->head, c, bytes, false, &p->image, err)))
         return rc;
@@ -328,7 +342,7 @@ static int fetch(struct fetch *f, struct mu_err *err)
     return 0;
 }
 
-int mu_rank_ram_load(const struct mu_rank_ram *r, const struct mu_ckpt_id *id, const struct mu_ckpt_tensors *tensors,
+int mu_rank_ram_load(struct mu_rank_ram *r, const struct mu_ckpt_id *id, const struct mu_ckpt_tensors *tensors,
                      struct mu_ckpt_held *out, struct mu_err *err)
 {
     mu_auto_free struct mu_arena_cell **cells = calloc(id->world, sizeof(struct mu_arena_cell *));
@@ -344,6 +358,7 @@ int mu_rank_ram_load(const struct mu_rank_ram *r, const struct mu_ckpt_id *id, c
     if (!(rc = together(&f, rc, err)) && !(rc = fetch(&f, err)))
         rc = mu_ckpt_held_verify(&held, tensors, err);
     free(f.scratch);
+    mu_rank_ram_forget(r);
     if (rc)
         mu_ckpt_held_free(&held);
     else

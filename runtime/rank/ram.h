@@ -12,6 +12,9 @@ struct mu_rank_ram {
     const char *dir;                     /* only what belongs to this directory counts */
     struct mu_arena_head *head;          /* NULL: this node has none */
     const struct mu_ckpt_writer *writer; /* which has some of it mapped; NULL: none */
+    const struct mu_arena_cell *sound;   /* all of it has just been verified, as a part of sound_id; NULL: none has */
+    struct mu_ckpt_id sound_id;
+    unsigned char *sound_map; /* all of it */
 };
 
 /* A save that some node has a part of. order: as what generation it counts, the newest first. */
@@ -24,11 +27,14 @@ struct mu_rank_save {
 void mu_rank_ram_open(struct mu_rank_ram *);
 void mu_rank_ram_close(struct mu_rank_ram *);
 
+void mu_rank_ram_forget(struct mu_rank_ram *); /* what has been verified */
+
 /* *list is malloc'ed and the same on all ranks, newest first. */
 int mu_rank_ram_list(const struct mu_rank_ram *, struct mu_rank_save **list, size_t *n, struct mu_err *);
 /* Maps this node's parts, gets from other nodes what all ranks need of theirs, and verifies what the tensors need. The
- * result is this rank's own: the others may have failed. 1: one of them has. */
-int mu_rank_ram_load(const struct mu_rank_ram *, const struct mu_ckpt_id *, const struct mu_ckpt_tensors *,
+ * result is this rank's own: the others may have failed. 1: one of them has. What had been verified is not once more.
+ */
+int mu_rank_ram_load(struct mu_rank_ram *, const struct mu_ckpt_id *, const struct mu_ckpt_tensors *,
                      struct mu_ckpt_held *, struct mu_err *);
 
 #endif

@@ -41,6 +41,7 @@ struct mu_link {
     } large; /* tls: a large frame that is not whole yet; `in` is empty then */
     mu_link_msg_fn on_msg;
     mu_link_down_fn on_down;
+    mu_link_room_fn on_room;
     void *arg;
     struct event *later; /* delivers what was already read when reading resumes */
     unsigned busy;       /* inside a callback: freed only behind it */
@@ -238,9 +239,13 @@ static void on_read(struct bufferevent *bev, void *arg)
     struct mu_link *link = arg;
 
     link->busy++;
-    if (bev)
+    if (bev && link->tls && link->lends)
+        link->tls->direct = SINGLE_MAX;
+    else if (bev)
         read_more(link);
     deliver(link);
+    if (link->tls)
+        link->tls->direct = 0;
     if (!link->dead)
         link->left = evbuffer_get_length(bufferevent_get_input(link->bev));
     leave(link);
@@ -296,6 +301,9 @@ static void on_written(struct bufferevent *bev, void *arg)
     link->busy++;
     if (link->tls && !link->write_failed && encrypt(link))
         go_down(link);
+    if (link->on_room && !link->dead && !link->down && !link->flushing && !link->write_failed &&
+        !(link->out && evbuffer_get_length(link->out)))
+        link->on_room(link->arg, link);
     link->busy--;
     if (link->dead)
         destroy(link);
@@ -477,10 +485,13 @@ size_t mu_link_pending(const struct mu_link *link)
     return evbuffer_get_length(bufferevent_get_output(link->bev)) + (link->out ? evbuffer_get_length(link->out) : 0);
 }
 
-void mu_link_bulk(struct mu_link *link)
+void mu_link_bulk(struct mu_link *link, mu_link_room_fn on_room)
 {
     link->lends = true;
     link->ahead = AHEAD_BULK;
+    link->on_room = on_room;
+    if (link->tls)
+        mu_tls_bulk(link->tls);
 }
 
 void mu_link_pause(struct mu_link *link, bool on)

@@ -115,6 +115,14 @@ static double sum(double mine)
     check(muster_allreduce(&mine, &all, 1, MUSTER_FLOAT64, MUSTER_SUM, muster_world()), "allreduce");
     return all;
 }
+/* CPU time of this thread. On a machine that others use, too, it says more than the clock on the wall. */
+static double spent(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
 static uint64_t start(void)
 {
     check(muster_barrier(muster_world()), "barrier");
@@ -277,7 +285,11 @@ static bool wait_for_peers(muster_ckpt *ck, uint64_t step)
 static struct series copy = {.name = "memcpy, prefaulted"}, tmpfs = {.name = "write to tmpfs"},
                      disk = {.name = "write to the directory, O_DIRECT"}, stall = {.name = "save: the loop waits"},
                      peers = {.name = "save: protected after"}, store = {.name = "save: durable after"},
+                     against = {.name = "durable, against that O_DIRECT", .unit = "x its speed"},
                      back = {.name = "restore from memory, verified"},
+                     cpu_copy = {.name = "memcpy, its CPU time", .unit = "CPU-s per GiB"},
+                     cpu_stall = {.name = "save, the ranks' CPU time", .unit = "CPU-s per GiB"},
+                     cpu_back = {.name = "restore, the ranks' CPU time", .unit = "CPU-s per GiB"},
                      cpu = {.name = "background, copies on peers", .unit = "CPU-s per GiB"},
                      cpu_put = {.name = "background, sums and writing", .unit = "CPU-s per GiB"},
                      wire = {.name = "on the wire, a rank", .unit = "B per B saved"};
@@ -286,12 +298,14 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
 {
     struct background was, is;
     char path[600];
-    double v[6] = {0}, tx;
+    double v[6] = {0}, own[2], tx;
     uint64_t t;
     bool guarded;
 
     t = start();
+    own[0] = spent();
     memcpy(other, data, bytes);
+    own[0] = spent() - own[0];
     v[0] = since(t);
     if (writes && counts) {
         snprintf(path, sizeof path, "/dev/shm/muster-cost.%d", rank);
@@ -307,7 +321,9 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     was = background();
     tx = sent();
     t = start();
+    own[1] = spent();
     check(muster_ckpt_save(ck, step), "save");
+    own[1] = spent() - own[1];
     v[3] = since(t);
     guarded = wait_for_peers(ck, step);
     v[4] = since(t);
@@ -317,6 +333,8 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     check(muster_ckpt_wait(ck, MUSTER_LEVEL_STORE, WAIT_MS), "wait for the store");
     v[5] = since(t);
     is = background();
+    own[0] = sum(own[0]) / ((double)bytes * size / GIB);
+    own[1] = sum(own[1]) / ((double)bytes * size / GIB);
     is.peers = sum(is.peers - was.peers) / ((double)bytes * size / GIB);
     is.writing = sum(is.writing - was.writing) / ((double)bytes * size / GIB);
     if (!counts)
@@ -325,6 +343,8 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     for (int k = 0; k < 6; k++)
         if (v[k] > 0)
             add(all[k], v[k]);
+    add(&cpu_copy, own[0]);
+    add(&cpu_stall, own[1]);
     add(&cpu_put, is.writing);
     if (guarded) {
         add(&cpu, is.peers);
@@ -332,15 +352,19 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     }
 }
 
-static double restore(muster_ckpt *ck, uint64_t expect, bool look)
+/* *own: CPU-s of all ranks. */
+static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own)
 {
     uint64_t step = 0, t;
-    double took;
+    double took, was;
 
     memset(data, 0, bytes);
     t = start();
+    was = spent();
     check(muster_ckpt_restore(ck, &step), "restore");
+    was = spent() - was;
     took = since(t);
+    *own = sum(was);
     if (most(step != expect || (look && !is_state(step))) > 0) {
         if (rank == 0)
             printf("WRONG: step %llu of %llu came back: %s\n", (unsigned long long)step, (unsigned long long)expect,
@@ -356,23 +380,28 @@ static void cost(int rounds, const char *dir, const char *options)
     char *other = room(bytes);
     uint64_t step = 0;
     muster_ckpt *ck;
-    double unit;
+    double unit, own;
 
     ck = open_state(dir, options);
     for (int i = 0; i < 2; i++) { /* both cells are warm then */
         one_round(ck, other, ++step, dir, writes, false);
-        restore(ck, step, true);
+        restore(ck, step, true, &own);
     }
     if (rank == 0)
         printf("%-40s right, bit by bit\n", "what is restored");
     for (int i = 0; i < rounds; i++) {
         one_round(ck, other, ++step, dir, writes, true);
-        add(&back, restore(ck, step, i == rounds - 1));
+        add(&back, restore(ck, step, i == rounds - 1, &own));
+        add(&cpu_back, own / ((double)bytes * size / GIB));
     }
     unit = show(&copy, 0);
-    struct series *const all[] = {&tmpfs, &disk, &stall, &peers, &store, &back, &cpu, &cpu_put, &wire};
+    struct series *const all[] = {&tmpfs,    &disk,      &stall,    &peers, &store,   &back,
+                                  &cpu_copy, &cpu_stall, &cpu_back, &cpu,   &cpu_put, &wire};
     for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
         show(all[k], unit);
+    for (size_t k = 0; k < disk.n && k < store.n; k++)
+        add(&against, disk.v[k] / store.v[k]);
+    show(&against, unit);
     check(muster_ckpt_close(ck), "close");
     munmap(other, bytes);
 }
@@ -406,11 +435,13 @@ static void lost(const char *dir, const char *options, double init)
 
     ck = open_state(dir, options);
     if (attempt && atoi(attempt) > 1) {
-        double opened = since(t), took = restore(ck, 2, true), ago = lost_ago(dir);
+        double opened = since(t), own, was = sum(background().peers), took = restore(ck, 2, true, &own);
+        double ago = lost_ago(dir), theirs = sum(background().peers) - was;
 
         if (rank == 0)
-            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s, %.2f s since the power was lost\n",
-                   init, opened, took, ago);
+            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s), "
+                   "%.2f s since the power was lost\n",
+                   init, opened, took, own, theirs, ago);
         check(muster_ckpt_close(ck), "close");
         return;
     }

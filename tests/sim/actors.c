@@ -64,6 +64,21 @@ static void check_pool(struct world *w)
     }
 }
 
+/* The store has lost it, and the controller was told of it by nobody, or by a node that it has lost since. */
+static bool is_unknown(const struct world *w, const struct truth *t)
+{
+    bool told = t->told_gen == w->ctl_gen && t->told >= t->ok_attempt;
+    const struct mu_pool *pool = mu_ctl_pool(w->ctl);
+
+    for (unsigned i = 0; told && i < w->nkeepers; i++) {
+        const struct keeper *k = &w->keeper[i];
+        int node = mu_pool_find(pool, w->node[k->node].name);
+        if (k->alive && k->job == t->id && k->attempt == t->ok_attempt && node >= 0)
+            told = pool->v[node].state != MU_NODE_LOST;
+    }
+    return t->unknown >= t->ok_attempt && !told;
+}
+
 static bool was_put_back(const struct truth *t, uint32_t attempt)
 {
     return attempt >= MAX_ATTEMPTS || (t->put_back[attempt / 64] >> (attempt % 64) & 1);
@@ -349,7 +364,7 @@ static void check_spawn(struct world *w, struct keeper *k, uint32_t attempt, uin
         sim_violated(w, "node %s: %u ranks on %u slots", w->node[k->node].name, on_node, w->node[k->node].slots);
     /* asked to end for the queue, ranks may well end with 0 */
     if (t->ok_ranks && t->ok_ranks == t->ok_world && !t->ok_lost && attempt > t->ok_attempt &&
-        !was_put_back(t, t->ok_attempt))
+        !was_put_back(t, t->ok_attempt) && !is_unknown(w, t))
         sim_violated(w, "job %llu: attempt %u starts although attempt %u ended well", (unsigned long long)k->job,
                      attempt, t->ok_attempt);
     if (attempt > t->newest) {

@@ -137,6 +137,7 @@ struct truth { /* what really happened to a job */
     bool ok_lost;                             /* a keeper that knew died */
     uint8_t ended_well[MAX_ATTEMPTS];         /* ranks of each attempt that did, given up or not */
     uint32_t told, told_gen;                  /* newest attempt that controller was told of by a node */
+    uint32_t unknown;                         /* the newest attempt that the store has lost; 0: it has it again */
     uint64_t put_back[MAX_ATTEMPTS / 64 + 1]; /* attempts that were told to end for the queue */
     uint64_t spawned[MAX_NODES][MAX_ATTEMPTS / 64 + 1];
 };

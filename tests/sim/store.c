@@ -45,7 +45,7 @@ static void forget(struct truth *t)
     memset(t->put_back, 0, sizeof t->put_back);
     memset(t->spawned, 0, sizeof t->spawned);
     memset(t->ended_well, 0, sizeof t->ended_well);
-    t->stored = t->newest = t->given_up = t->told = 0;
+    t->stored = t->newest = t->given_up = t->told = t->unknown = 0;
     t->ok_ranks = t->ok_attempt = t->ok_world = 0;
     t->ok_lost = false;
 }
@@ -86,6 +86,7 @@ void sim_put_row(struct world *w, const struct mu_buf *frame)
         if (t) {
             t->id = w->store[i].id;
             t->row_lost = t->forgotten = false;
+            t->unknown = w->store[i].row.attempt == t->unknown ? 0 : t->unknown;
             t->stored = w->store[i].row.attempt > t->stored ? w->store[i].row.attempt : t->stored;
         }
         uint32_t ending = w->store[i].row.ending;
@@ -140,6 +141,7 @@ void sim_lose_rows(struct world *w)
         sim_trace(w, "LOST job %llu", (unsigned long long)w->store[i].id);
         w->lossy = true;
         sim_truth_of(w, w->store[i].id)->row_lost = true;
+        sim_truth_of(w, w->store[i].id)->unknown = w->store[i].row.attempt;
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].before);
         w->store[i] = w->store[--w->nstore];
@@ -150,6 +152,7 @@ void sim_lose_rows(struct world *w)
         if (!w->store[i].had_before || !may_lose(w, i))
             continue;
         sim_trace(w, "LOST attempt %u of job %llu", w->store[i].row.attempt, (unsigned long long)w->store[i].id);
+        sim_truth_of(w, w->store[i].id)->unknown = w->store[i].row.attempt;
         w->lossy = true;
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
         w->store[i].row = MU_STEAL(w->store[i].before, (struct mu_m_jobrow){0});

@@ -94,6 +94,7 @@ struct end {
     unsigned msgs, downs;
     uint64_t next;
     unsigned lent; /* messages whose bytes lie in the frame */
+    unsigned rooms;
     bool disorder, echo, pause_in_msg, close_in_msg, free_in_msg;
 };
 

@@ -403,6 +403,13 @@ static void new_keys(void)
     unpair(&d, &k);
 }
 
+static void on_room(void *arg, struct mu_link *link)
+{
+    struct end *s = arg;
+
+    s->rooms += link == s->link;
+}
+
 /* Frames of any size from memory that is written over at once, to a handler that reads them where they came. */
 static void bulk(void)
 {
@@ -415,8 +422,8 @@ static void bulk(void)
     pair(&d, &k, NULL);
     for (int plain = 1; plain >= 0; plain--) {
         if (!plain) {
-            mu_link_bulk(k.end.link);
-            mu_link_bulk(d.end.link);
+            mu_link_bulk(k.end.link, on_room);
+            mu_link_bulk(d.end.link, NULL);
         }
         for (unsigned i = 0; i < 100; i++, n++) {
             struct mu_m_shard m = {.kind = 1, .at = n};
@@ -433,6 +440,8 @@ static void bulk(void)
         SPIN_UNTIL(d.end.msgs == n);
         TAP_OK(d.end.msgs == n && n % 100 == 0 && !d.end.disorder && d.end.lent == (plain ? 0 : 100),
                "a hundred frames of bytes: as they were sent, %u of them not copied", d.end.lent);
+        SPIN_UNTIL(!mu_link_pending(k.end.link));
+        TAP_OK((k.end.rooms == 0) == (plain == 1), "that there is room again is said (%u times)", k.end.rooms);
     }
     unpair(&d, &k);
 }

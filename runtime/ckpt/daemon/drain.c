@@ -3,13 +3,13 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/crc32c.h"
 #include "runtime/base/futex.h"
+#include "runtime/ckpt/daemon/maps.h"
 #include "runtime/ckpt/put.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define LOOK (500 * MU_MS) /* at the latest, should a bell go unheard */
 
@@ -115,12 +115,9 @@ static void serve(struct drain *d, struct mu_arena_cell *c)
         return;
     }
     bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
-    if (!(rc = mu_arena_map(d->head, c, bytes, false, &map, &err))) {
-        munmap(map, bytes); /* long enough */
-        if (!(rc = mu_arena_map(d->head, c, bytes, true, &map, &err))) {
-            rc = put(d, c, &p, map, &err);
-            munmap(map, bytes);
-        }
+    if (!(rc = mu_maps_take(d->head, c->fd, bytes, false, &map, &err))) {
+        rc = put(d, c, &p, map, &err);
+        mu_maps_give(map);
     }
     if (rc) {
         err.code = rc;
@@ -214,6 +211,7 @@ int mu_drain_run(struct mu_arena_head *h, _Atomic uint32_t *stop, void (*each)(v
         if (workers[i].started)
             pthread_join(workers[i].thread, NULL);
     sem_destroy(&busy);
+    mu_maps_clear();
     free(workers);
     return 0;
 }

@@ -112,6 +112,28 @@ PUBLIC ssize_t recv(int fd, void *to, size_t n, int flags)
     return r;
 }
 
+PUBLIC ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+    struct msghdr some = *m;
+    struct iovec one;
+    bool last;
+    ssize_t r;
+
+    if (strikes(true, &last))
+        return -1;
+    if (short_now() && m->msg_iovlen && m->msg_iov[0].iov_len > 100) {
+        one = (struct iovec){m->msg_iov[0].iov_base, 100};
+        some.msg_iov = &one;
+        some.msg_iovlen = 1;
+        r = REAL(recvmsg)(fd, &some, flags);
+    } else {
+        r = REAL(recvmsg)(fd, m, flags);
+    }
+    if (last)
+        raise(SIGKILL);
+    return r;
+}
+
 PUBLIC int ftruncate(int fd, off_t n)
 {
     bool last;
