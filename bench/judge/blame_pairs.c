@@ -128,13 +128,6 @@ struct line {
     bool bad;
 };
 
-/* How far below ref, in a scale in which noise of a factor is noise of a summand: a drop is 1 at most, and where what
- * works differs by a factor of two nothing would stand out of the spread of drops. */
-static double depth(double rate, double ref)
-{
-    return log(ref / fmax(rate, ref * 1e-9));
-}
-
 /* other: what is known of the partners in the other direction; their cells say nothing of this host. */
 static void judge_lines(struct mu_view *v, bool in, const struct lines *l, const struct line *other, double ref,
                         struct line *out)
@@ -157,7 +150,7 @@ static void judge_lines(struct mu_view *v, bool in, const struct lines *l, const
         out[h].cells = k;
         out[h].drop = 1 - mu_median(v->work, k) / ref;
         out[h].bad = k > 1 && low >= AGREE * k; /* a single cell is a link's */
-        medians[n++] = depth(ref * (1 - out[h].drop), ref);
+        medians[n++] = mu_depth(ref * (1 - out[h].drop), ref);
     }
     if (!n)
         return;
@@ -165,7 +158,7 @@ static void judge_lines(struct mu_view *v, bool in, const struct lines *l, const
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t h = 0; h < hosts; h++)
         out[h].bad = out[h].bad && out[h].drop >= CANDIDATE_PART * v->c->effect &&
-                     depth(ref * (1 - out[h].drop), ref) / spread >= CANDIDATE_Z;
+                     mu_depth(ref * (1 - out[h].drop), ref) / spread >= CANDIDATE_Z;
 }
 
 static int add_hosts(struct mu_view *v, const struct line *out, const struct line *in)
@@ -198,7 +191,7 @@ static int links(struct mu_view *v, const struct line *out, const struct line *i
         struct mu_cell *c = &v->cells[i];
         c->masked = c->masked || out[c->from].bad || in[c->to].bad;
         if (!c->masked)
-            v->work[n++] = depth(c->rate, ref);
+            v->work[n++] = mu_depth(c->rate, ref);
     }
     if (!n)
         return 0;
@@ -207,7 +200,7 @@ static int links(struct mu_view *v, const struct line *out, const struct line *i
     for (uint32_t i = 0; i < v->n && !rc; i++) {
         const struct mu_cell *c = &v->cells[i];
         double drop = 1 - c->rate / ref;
-        double z = depth(c->rate, ref) / spread;
+        double z = mu_depth(c->rate, ref) / spread;
         if (c->masked || drop < CANDIDATE_PART * v->c->effect || z < CANDIDATE_Z)
             continue;
         struct mu_suspect s = {.kind = MU_SUSPECT_LINK, .a = c->from, .b = c->to, .rank = -1, .drop = drop, .score = z};

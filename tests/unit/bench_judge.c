@@ -277,6 +277,30 @@ static void far_below(void)
     mu_data_free(&d);
 }
 
+/* The same of hosts by themselves. */
+static void far_below_alone(void)
+{
+    static const double rates[] = {25, 0.1, 10, 22, 11};
+    static char text[4000];
+    struct mu_blame_config c = {.effect = 0.5, .need = 2, .of = 3};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    struct mu_err err = {0};
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+
+    for (unsigned h = 0; h < 5; h++)
+        len += (size_t)snprintf(
+            text + len, sizeof text - len,
+            "{\"kind\":\"measurement\",\"name\":\"node.cpu.gemm\",\"unit\":\"GB/s\",\"better\":"
+            "\"more\",\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"size\":0,\"p50\":%g,\"wrong\":0}\n",
+            'a' + h, h, rates[h]);
+    int rc = read_text(&d, text, 0, &err);
+    rc = rc ? rc : mu_blame_find(&b, &d, &c);
+    TAP_OK(!rc && b.n == 1 && b.v[0].kind == MU_SUSPECT_NODE && b.v[0].a == 1, "so is one by itself: %u", b.n);
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
 static void culprits(void)
 {
     static const struct {
@@ -389,6 +413,7 @@ int main(void)
     slow_and_slow_in();
     noise();
     far_below();
+    far_below_alone();
     culprits();
     reading();
     return tap_done();
