@@ -216,6 +216,7 @@ static int run(const struct opts *o, int argc, char **argv, struct mu_err *err)
         fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
     rc = rc ? rc : mu_accept_measure(&a, err);
     rc = rc ? rc : mu_accept_judge(&a, true, err);
+    mu_accept_rest(&a, false);
     a.seconds = (double)(mu_now() - t0) / (double)MU_SEC;
     if (!rc)
         rc = mu_accept_note(
@@ -223,6 +224,8 @@ static int run(const struct opts *o, int argc, char **argv, struct mu_err *err)
             json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a.verdict), "seconds", a.seconds),
             err);
     rc = rc ? rc : finish(&a, o->last, o->json, err);
+    fflush(stdout);
+    mu_accept_rest(&a, true);
     if (!rc && o->quarantine)
         quarantine(&a);
     rc = rc ? rc : mu_verdict_exit(a.verdict);

@@ -22,6 +22,9 @@ struct mu_accept {
     struct mu_blame blame;
     struct mu_result *results;
     enum mu_verdict verdict;
+    struct mu_bench_team *team; /* the job that is there, or NULL */
+    char **team_run;            /* its options */
+    unsigned team_launch;
     unsigned rounds;
     double seconds;
     bool quiet;
@@ -39,6 +42,8 @@ int mu_accept_sha256(const void *data, size_t len, char hex[65]);
 
 /* accept_steps.c. Whether these are names of benchmarks. */
 int mu_accept_only(const char *names, struct mu_err *);
+/* Nothing more will be measured; with wait, until the job has ended. */
+void mu_accept_rest(struct mu_accept *, bool wait);
 /* 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED (said already); negative: an error. */
 int mu_accept_measure(struct mu_accept *, struct mu_err *);
 /* accept_judge.c: blame with its confirmation, criteria, verdict. measure: whether suspects may be measured again. */

@@ -183,6 +183,7 @@ int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
 
 void mu_accept_free(struct mu_accept *a)
 {
+    mu_accept_rest(a, true);
     json_decref(a->begin);
     json_decref(a->done);
     json_decref(a->switches);

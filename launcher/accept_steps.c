@@ -33,7 +33,8 @@ static const struct step {
     {"standard", "overlap", 4, false, {"--time=60ms"}},
 };
 
-enum { LAUNCHES_STANDARD = 3, LAUNCHES_MAX = 10000, STEP_S = 1800 };
+enum { LAUNCHES_STANDARD = 3, LAUNCHES_MAX = 10000 };
+static const uint64_t STEP_S = 1800;
 
 struct sight {
     struct mu_accept *a;
@@ -94,7 +95,7 @@ static void on_line(void *arg, const char *line, json_t *root)
 static int run_options(const struct mu_accept *a, const char *bench, char ***out)
 {
     const json_t *run = json_object_get(a->begin, "run"), *x;
-    bool sized = false;
+    bool sized = false, bound = false;
     size_t i;
     int rc = 0;
 
@@ -102,17 +103,49 @@ static int run_options(const struct mu_accept *a, const char *bench, char ***out
     {
         const char *s = json_string_value(x);
         sized = sized || !strncmp(s, "--ranks=", 8) || !strncmp(s, "--nodes=", 8) || !strncmp(s, "--ppn=", 6);
+        bound = bound || !strncmp(s, "--bind=", 7);
         rc = rc ? rc : mu_strv_append(out, s);
     }
-    bool one = a->data.nhosts == 1 && strcmp(bench, "node") != 0;
+    bool node = !strcmp(bench, "node"), one = a->data.nhosts == 1 && !node;
     if (one && !rc) /* one host has no network: its processes have one another */
         rc = mu_strv_append(out, "--ranks=2");
     else if (!sized && !rc)
         rc = mu_strv_append(out, "--ppn=1");
     if (one && !rc)
         rc = mu_strv_append(out, "--oversubscribe");
-    rc = rc ? rc : mu_strv_append(out, "--timeout=1800");
-    return rc || strcmp(bench, "node") != 0 ? rc : mu_strv_append(out, "--bind=none");
+    /* A rank that has a host to itself sees to that (bench/rank/steps.c), so that one job makes all steps. */
+    return rc || (!node && (sized || bound || one)) ? rc : mu_strv_append(out, "--bind=none");
+}
+
+static bool same(char *const *a, char *const *b)
+{
+    for (; a && b && *a && *b; a++, b++)
+        if (strcmp(*a, *b) != 0)
+            return false;
+    return !(a && *a) && !(b && *b);
+}
+
+void mu_accept_rest(struct mu_accept *a, bool wait)
+{
+    if (a->team)
+        mu_bench_team_dismiss(a->team);
+    if (!wait)
+        return;
+    mu_bench_team_free(a->team);
+    mu_strv_free(a->team_run);
+    a->team = NULL;
+    a->team_run = NULL;
+}
+
+/* The ranks that are there, or new ones. */
+static int get_team(struct mu_accept *a, char ***run, unsigned launch, struct mu_err *err)
+{
+    if (a->team && a->team_launch == launch && same(a->team_run, *run))
+        return 0;
+    mu_accept_rest(a, true);
+    a->team_launch = launch;
+    a->team_run = MU_STEAL(*run, NULL);
+    return mu_bench_team_new(&a->team, "accept", a->team_run, err);
 }
 
 static int keep(struct mu_accept *a, const char *name, const char *part, const char *path, unsigned round, int code,
@@ -164,9 +197,13 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     snprintf(text, sizeof text, "--seed=%llu",
              (unsigned long long)json_integer_value(json_object_get(a->begin, "seed")) + launch + 1000 * round);
     rc = rc ? rc : mu_strv_append(&rank, text);
-    struct mu_bench_job job = {.name = t->bench, .run = run, .rank = rank, .line = on_line, .arg = s};
+    struct mu_bench_job job = {.name = t->bench, .rank = rank, .line = on_line, .arg = s};
     show(s, 0);
-    int code = rc ? rc : mu_bench_run(&job, err);
+    int code = rc ? rc : get_team(a, &run, !strcmp(profile_of(a), "quick") ? 0 : launch, err);
+    if (!code)
+        code = mu_bench_team_run(a->team, &job, STEP_S * MU_SEC, err);
+    if (code && code != 5)
+        mu_accept_rest(a, true);
     mu_strv_free(run);
     mu_strv_free(rank);
     if (fflush(s->raw) || fsync(fileno(s->raw)))

@@ -15,7 +15,7 @@ typedef void (*mu_bench_line_fn)(void *arg, const char *line, json_t *root);
 
 struct mu_bench_job {
     const char *name;  /* of the benchmark: node, pair, ... */
-    char *const *run;  /* options of `muster run` */
+    char *const *run;  /* options of `muster run`; not of mu_bench_step */
     char *const *rank; /* options of bench-rank */
     mu_bench_line_fn line;
     void *arg;
@@ -23,6 +23,18 @@ struct mu_bench_job {
 /* Runs it to its end. The exit code: what the line `end` says (0, or 5: results were wrong), else that of `muster run`,
  * which has said what was the matter; 1 where the end is missing. Negative: it could not be started. */
 int mu_bench_run(const struct mu_bench_job *, struct mu_err *);
+
+/* One job whose ranks stay and make benchmarks as they are asked for: agents and MPI are started once. */
+struct mu_bench_team;
+/* label: how errors call it, and the job's name. */
+int mu_bench_team_new(struct mu_bench_team **, const char *label, char *const *run, struct mu_err *);
+/* The next benchmark, within the time. The exit code as from mu_bench_run, 124 where it took too long; after any but 0
+ * and 5 the job has ended. */
+int mu_bench_team_run(struct mu_bench_team *, const struct mu_bench_job *, uint64_t most_ns, struct mu_err *);
+/* The ranks end, while the caller does something else. */
+void mu_bench_team_dismiss(struct mu_bench_team *);
+/* Waits until the job has ended. NULL is fine. */
+void mu_bench_team_free(struct mu_bench_team *);
 
 /* bench_show.c: tables of what was measured; trend: of its windows (trials) from the first to the last. Or JSON, schema
  * muster.bench/1. */

@@ -107,6 +107,11 @@ static double drop_of(const struct mu_view *v, double x, double ref)
     return v->d->tests[v->test].additive ? x - ref : ref > 0 ? 1 - x / ref : 0;
 }
 
+double mu_depth(double rate, double ref)
+{
+    return log(ref / fmax(rate, ref * 1e-9));
+}
+
 /* Of the trials, how many are low. */
 static bool trials_agree(const struct mu_view *v, const struct mu_trials *s, double ref)
 {
@@ -145,17 +150,19 @@ int mu_blame_nodes(struct mu_view *v)
     if (hosts < MU_HOSTS_MIN)
         return 0;
     double ref = mu_median(v->work, v->n);
-    double spread = mu_mad_sigma(v->work, v->n, ref);
     bool additive = v->d->tests[v->test].additive;
-    spread = additive ? spread : ref > 0 ? spread / ref : 0;
+    for (uint32_t i = 0; i < v->n && !additive; i++)
+        v->work[i] = ref > 0 ? mu_depth(v->cells[i].rate, ref) : 0;
+    double spread = mu_mad_sigma(v->work, v->n, additive ? ref : 0);
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t i = 0, k; i < v->n; i = k) {
         uint32_t low = 0;
         double most = 0;
         for (k = i; k < v->n && v->cells[k].from == v->cells[i].from; k++) {
             double drop = drop_of(v, v->cells[k].rate, ref);
-            v->cells[k].masked = drop >= CANDIDATE_PART * v->c->effect && drop / spread >= CANDIDATE_Z &&
-                                 trials_agree(v, v->cells[k].s, ref);
+            double z = (additive || ref <= 0 ? drop : mu_depth(v->cells[k].rate, ref)) / spread;
+            v->cells[k].masked =
+                drop >= CANDIDATE_PART * v->c->effect && z >= CANDIDATE_Z && trials_agree(v, v->cells[k].s, ref);
             low += v->cells[k].masked;
             most = v->cells[k].masked && drop > most ? drop : most;
         }

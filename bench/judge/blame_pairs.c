@@ -150,14 +150,15 @@ static void judge_lines(struct mu_view *v, bool in, const struct lines *l, const
         out[h].cells = k;
         out[h].drop = 1 - mu_median(v->work, k) / ref;
         out[h].bad = k > 1 && low >= AGREE * k; /* a single cell is a link's */
-        medians[n++] = out[h].drop;
+        medians[n++] = mu_depth(ref * (1 - out[h].drop), ref);
     }
     if (!n)
         return;
     double middle = mu_median(medians, n), spread = mu_mad_sigma(medians, n, middle);
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t h = 0; h < hosts; h++)
-        out[h].bad = out[h].bad && out[h].drop >= CANDIDATE_PART * v->c->effect && out[h].drop / spread >= CANDIDATE_Z;
+        out[h].bad = out[h].bad && out[h].drop >= CANDIDATE_PART * v->c->effect &&
+                     mu_depth(ref * (1 - out[h].drop), ref) / spread >= CANDIDATE_Z;
 }
 
 static int add_hosts(struct mu_view *v, const struct line *out, const struct line *in)
@@ -190,19 +191,19 @@ static int links(struct mu_view *v, const struct line *out, const struct line *i
         struct mu_cell *c = &v->cells[i];
         c->masked = c->masked || out[c->from].bad || in[c->to].bad;
         if (!c->masked)
-            v->work[n++] = c->rate;
+            v->work[n++] = mu_depth(c->rate, ref);
     }
     if (!n)
         return 0;
-    double spread = mu_mad_sigma(v->work, n, ref) / ref;
+    double spread = mu_mad_sigma(v->work, n, 0);
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t i = 0; i < v->n && !rc; i++) {
         const struct mu_cell *c = &v->cells[i];
         double drop = 1 - c->rate / ref;
-        if (c->masked || drop < CANDIDATE_PART * v->c->effect || drop / spread < CANDIDATE_Z)
+        double z = mu_depth(c->rate, ref) / spread;
+        if (c->masked || drop < CANDIDATE_PART * v->c->effect || z < CANDIDATE_Z)
             continue;
-        struct mu_suspect s = {
-            .kind = MU_SUSPECT_LINK, .a = c->from, .b = c->to, .rank = -1, .drop = drop, .score = drop / spread};
+        struct mu_suspect s = {.kind = MU_SUSPECT_LINK, .a = c->from, .b = c->to, .rank = -1, .drop = drop, .score = z};
         rc = mu_blame_add(v, &s);
     }
     return rc;

@@ -29,6 +29,9 @@ struct mu_view {
 };
 
 double mu_cell_rate(const struct mu_data *, const struct mu_trials *);
+/* How far below ref, in a scale in which noise of a factor is noise of a summand: a drop is 1 at most, and where what
+ * works differs by a factor of two nothing would stand out of the spread of drops. */
+double mu_depth(double rate, double ref);
 /* A share of values below the reference counts as low from here on. */
 static inline double mu_low_part(const struct mu_blame_config *c)
 {

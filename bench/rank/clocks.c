@@ -7,12 +7,14 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
-enum { PINGS = 32, FIRST_BURSTS = 6, MORE_BURSTS = 3 };
+enum { PINGS = 32, FIRST_BURSTS = 6, MORE_BURSTS = 3, SOON_BURSTS = 1 };
 #define BETWEEN_NS (4 * MU_MS)
+#define SOON_NS MU_SEC /* after the last time */
 
+/* How many bursts is for the one that answers to say. */
 static int answer(struct mu_room *r, int child, int bursts, struct mu_err *err)
 {
-    uint64_t now = 0;
+    uint64_t now = (uint64_t)bursts;
     int rc = mu_wire_send(&now, sizeof now, child, err);
 
     for (int i = 0; i < bursts * PINGS && !rc; i++) {
@@ -24,13 +26,13 @@ static int answer(struct mu_room *r, int child, int bursts, struct mu_err *err)
     return rc;
 }
 
-static int ask(struct mu_room *r, int parent, int bursts, struct mu_err *err)
+static int ask(struct mu_room *r, int parent, struct mu_err *err)
 {
     struct mu_clockping p[PINGS];
-    uint64_t ready;
-    int rc = mu_wire_recv_lazily(&ready, sizeof ready, parent, err);
+    uint64_t bursts = 0;
+    int rc = mu_wire_recv_lazily(&bursts, sizeof bursts, parent, err);
 
-    for (int b = 0; b < bursts && !rc; b++) {
+    for (uint64_t b = 0; b < bursts && !rc; b++) {
         for (int i = 0; i < PINGS && !rc; i++) {
             p[i].sent = mu_now();
             if ((rc = mu_wire_send(&p[i].sent, sizeof p[i].sent, parent, err)) ||
@@ -60,24 +62,26 @@ void mu_room_clock(struct mu_room *r, const char *when)
 
 int mu_room_sync(struct mu_room *r, struct mu_err *err)
 {
-    int here = r->host_of[r->rank], bursts = r->clock.base ? MORE_BURSTS : FIRST_BURSTS, rc = 0;
+    bool soon = r->synced && mu_now() - r->synced < SOON_NS;
+    int here = r->host_of[r->rank], rc = 0, bursts = soon ? SOON_BURSTS : r->synced ? MORE_BURSTS : FIRST_BURSTS;
 
     if (!r->clock.base)
         mu_clockfit_begin(&r->clock, mu_now());
     if (r->leader[here] == r->rank) {
         for (int step = 1; step < r->nhosts && !rc; step *= 2) {
             if (here >= step && here < 2 * step)
-                rc = ask(r, r->leader[here - step], bursts, err);
+                rc = ask(r, r->leader[here - step], err);
             else if (here < step && here + step < r->nhosts)
                 rc = answer(r, r->leader[here + step], bursts, err);
         }
         for (int i = 0; i < r->size && !rc; i++)
             if (i != r->rank && r->host_of[i] == here)
                 rc = mu_wire_send(&r->clock, sizeof r->clock, i, err);
-        if (here && bursts == FIRST_BURSTS)
+        if (here && !r->synced)
             mu_room_clock(r, "begin");
     } else {
         rc = mu_wire_recv_lazily(&r->clock, sizeof r->clock, r->leader[here], err);
     }
+    r->synced = mu_now();
     return rc ? rc : mu_wire_rest(err);
 }

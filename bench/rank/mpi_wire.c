@@ -2,16 +2,19 @@
 
 #include <limits.h>
 #include <mpi.h>
-#include <sched.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <time.h>
 
 #include "muster_mpi.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
 /* So short a message is on its way when MPI_Send returns, as long as few are: MPI copies it. */
-enum { TAG = 7, LOOKS = 1024, SHORT = 256 };
+enum { TAG = 7, LOOKS = 1024, LOOKS_SHARED = 16, SHORT = 256 };
 #define NAP_NS 100000
+#define SHORT_NAP_NS 20000
+#define NAP_MOST_NS 1000000
 
 static struct {
     MPI_Comm comm;
@@ -31,6 +34,8 @@ int mu_wire_open(muster_comm *world, bool yield, struct mu_err *err)
     wire.rank = muster_rank(world);
     wire.size = muster_size(world);
     wire.yield = yield;
+    if (yield)
+        prctl(PR_SET_TIMERSLACK, 1000);
     wire.open = true;
     return 0;
 }
@@ -49,6 +54,7 @@ void mu_wire_close(void)
 static int wait_for(MPI_Request *v, int n, int peer, bool lazily, struct mu_err *err)
 {
     uint64_t deadline = 0;
+    long nap = NAP_NS;
     int done = 0;
 
     for (unsigned i = 1;; i++) {
@@ -57,12 +63,15 @@ static int wait_for(MPI_Request *v, int n, int peer, bool lazily, struct mu_err 
             return mu_err_set(err, MUSTER_EPEER, "rank %d: MPI has failed in a message with rank %d", wire.rank, peer);
         if (done)
             return 0;
-        if (lazily)
-            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
-        else if (wire.yield)
-            sched_yield();
-        if (!lazily && i % LOOKS)
+        if (lazily) { /* the longer it lasts the less a little more matters, and each look takes others' time */
+            nanosleep(&(struct timespec){.tv_nsec = nap}, NULL);
+            nap += nap < NAP_MOST_NS ? nap / 16 : 0;
+        }
+        if (!lazily && i % (wire.yield ? LOOKS_SHARED : LOOKS))
             continue;
+        /* Who yields is behind all that compute, who wakes up goes first. */
+        if (!lazily && wire.yield)
+            nanosleep(&(struct timespec){.tv_nsec = SHORT_NAP_NS}, NULL);
         uint64_t now = mu_now();
         if (!deadline)
             deadline = now + MU_WIRE_NS;

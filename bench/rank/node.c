@@ -27,10 +27,10 @@ static const struct row {
     int (*run)(struct mu_node *, int which, struct mu_err *);
     int which;
 } rows[] = {
-    {"mem", "node.mem.copy", "GB/s", true, false, 8, mu_node_stream, 0},
-    {"mem", "node.mem.scale", "GB/s", true, false, 8, mu_node_stream, 1},
-    {"mem", "node.mem.add", "GB/s", true, false, 8, mu_node_stream, 2},
-    {"mem", "node.mem.triad", "GB/s", true, false, 8, mu_node_stream, 3},
+    {"mem", "node.mem.copy", "GB/s", true, false, 6, mu_node_stream, 0},
+    {"mem", "node.mem.scale", "GB/s", true, false, 6, mu_node_stream, 1},
+    {"mem", "node.mem.add", "GB/s", true, false, 6, mu_node_stream, 2},
+    {"mem", "node.mem.triad", "GB/s", true, false, 6, mu_node_stream, 3},
     {"memtest", "node.mem.test", "errors", false, false, 1, mu_node_memtest, 0},
     {"cpu", "node.cpu.fma", "GFLOP/s", true, true, 8, mu_node_fma, 0},
     {"cpu", "node.cpu.gemm", "GFLOP/s", true, true, 8, mu_node_gemm, 0},
@@ -146,6 +146,7 @@ int mu_bench_node(struct mu_room *room, int argc, char **argv, struct mu_err *er
                     rc = mu_room_flush(room, (double)++done / ((double)nrows * groups * o.room.trials), err);
             }
         }
+        mu_node_stream_end(&n);
     }
     mu_crew_free(n.crew);
     return rc;

@@ -79,11 +79,13 @@ int mu_node_stream(struct mu_node *n, int which, struct mu_err *err)
 {
     static const unsigned arrays[] = {2, 2, 3, 3}; /* that each kernel passes over */
     size_t len = n->o->memory / 3 / sizeof(double) / 8 * 8;
-    char *p = len ? grab(3 * len * sizeof(double), err) : NULL;
 
-    if (!p)
-        return len ? MUSTER_ENOMEM : mu_err_set(err, MUSTER_EARG, "--memory-size is too small");
-    struct area m = {.a = (double *)(void *)p, .n = len, .which = which};
+    if (!len)
+        return mu_err_set(err, MUSTER_EARG, "--memory-size is too small");
+    if (!n->area && !(n->area = grab(3 * len * sizeof(double), err)))
+        return MUSTER_ENOMEM;
+    n->area_bytes = 3 * len * sizeof(double);
+    struct area m = {.a = n->area, .n = len, .which = which};
     m.b = m.a + len;
     m.c = m.b + len;
     mu_crew_run(n->crew, touch, &m);
@@ -95,8 +97,14 @@ int mu_node_stream(struct mu_node *n, int which, struct mu_err *err)
             break;
     }
     n->record.size = len * sizeof(double);
-    munmap(p, 3 * len * sizeof(double));
     return 0;
+}
+
+void mu_node_stream_end(struct mu_node *n)
+{
+    if (n->area)
+        munmap(n->area, n->area_bytes);
+    n->area = NULL;
 }
 
 struct patterns {
@@ -160,6 +168,7 @@ int mu_node_memtest(struct mu_node *n, int which, struct mu_err *err)
     uint64_t until = mu_now() + n->o->room.budget;
 
     (void)which;
+    mu_node_stream_end(n);
     p.v = p.n ? grab(p.n * 8, err) : NULL;
     if (!p.v)
         return p.n ? MUSTER_ENOMEM : mu_err_set(err, MUSTER_EARG, "--memory-size is too small");

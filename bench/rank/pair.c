@@ -32,7 +32,8 @@ static const struct mu_opt table[] = {
 };
 
 enum { CHUNK = 32 };          /* round trips between two looks at the series */
-#define SAMPLE_NS (4 * MU_MS) /* of bandwidth: so much at a time, or one message */
+#define SAMPLE_NS (4 * MU_MS) /* of bandwidth at most: so much at a time, or one message */
+enum { SAMPLES_LEAST = 8 };   /* of bandwidth */
 #define FAR_FROM_SURE 0.25
 enum { END = 0, LOOK = -1 }; /* in place of a number of messages */
 
@@ -236,7 +237,7 @@ static int give(struct pair *p, double t, struct mu_err *err)
         if (i >= 2) {
             state = mu_series_add(&p->a, (double)p->o->large * n / (double)(ns ? ns : 1), mu_now());
         } else { /* the first ones warm up, and say how many make a sample */
-            double fit = (double)SAMPLE_NS / ((double)(ns + 1) / n);
+            double fit = fmin((double)SAMPLE_NS, (double)p->o->room.budget / SAMPLES_LEAST) / ((double)(ns + 1) / n);
             n = fit < 1 ? 1 : fit > 64 ? 64 : (int)fit;
         }
     }
@@ -266,7 +267,7 @@ static int play(struct pair *p, enum phase phase, bool leads, struct mu_err *err
 {
     size_t most = (size_t)p->o->samples;
     uint64_t budget = p->o->room.budget;
-    struct mu_series_rule lat = {20, most, 0.01, budget / 4}, bw = {8, most, 0.01, budget};
+    struct mu_series_rule lat = {20, most, 0.01, budget / 4}, bw = {SAMPLES_LEAST, most, 0.01, budget};
     double t = (double)mu_wall() / 1e9;
     int rc;
 

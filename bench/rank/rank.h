@@ -24,6 +24,7 @@ struct mu_room {
     uint64_t began;
     struct mu_buf lines; /* of this rank */
     int launch, order;   /* order: of the next measurement, the same at all ranks */
+    uint64_t synced;     /* when the clocks were last, in this benchmark; 0: not yet */
     uint64_t seed;
     int64_t counters[MU_COUNTERS]; /* at the beginning, at leaders */
     double wrong;
@@ -46,8 +47,10 @@ struct mu_room_opts {
     }
 
 /* Collective. Who is where; opens the wire between the ranks. */
-int mu_room_open(struct mu_room *, const char *bench, struct mu_err *);
+int mu_room_open(struct mu_room *, struct mu_err *);
 void mu_room_close(struct mu_room *);
+/* A benchmark begins: nothing is measured yet. What is known of the clocks stays. */
+void mu_room_enter(struct mu_room *, const char *bench);
 /* Parses, seeds, and prints the line `run`. 1: there is nothing to do. */
 int mu_room_begin(struct mu_room *, const struct mu_opt *, size_t n, int argc, char **argv, void *opts,
                   struct mu_room_opts *, struct mu_err *);
@@ -65,6 +68,17 @@ void mu_room_skip(struct mu_room *, const char *name, const char *reason);
 int mu_room_flush(struct mu_room *, double done, struct mu_err *);
 /* Collective: what the hosts' counters have counted since mu_room_begin, and the line `end`. */
 int mu_room_end(struct mu_room *, struct mu_err *);
+
+struct mu_bench {
+    const char *name;
+    int (*run)(struct mu_room *, int argc, char **argv, struct mu_err *err);
+    bool whole; /* takes all CPUs of the host, not those near one another */
+};
+const struct mu_bench *mu_bench_named(const char *);
+/* Collective: one from mu_room_enter to mu_room_end. argv[0] is its name. */
+int mu_bench_make(struct mu_room *, const struct mu_bench *, int argc, char **argv, struct mu_err *);
+/* Collective: those that rank 0 is told of on its standard input, until that ends. */
+int mu_bench_steps(struct mu_room *, struct mu_err *);
 
 int mu_bench_node(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_pair(struct mu_room *, int argc, char **argv, struct mu_err *err);

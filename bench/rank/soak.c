@@ -140,6 +140,7 @@ int mu_bench_soak(struct mu_room *room, int argc, char **argv, struct mu_err *er
         for (size_t i = 0; i < MU_COUNT(tests) && !rc; i++, room->order++)
             if (mine)
                 rc = mu_node_measure(&n, tests[i], window, room->order, err);
+        mu_node_stream_end(&n);
         if (!rc)
             rc = mu_wire_rest(err);
         if (!rc)

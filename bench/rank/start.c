@@ -1,8 +1,8 @@
 #include "bench/rank/start.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "bench/rank/mpi_wire.h"
 #include "runtime/base/clean.h"
@@ -40,11 +40,13 @@ static int one(struct mu_start *s, uint64_t ahead, double least, struct turn *t,
         return rc;
     t->at = mu_room_ours(r, t->start);
     t->began = mu_now();
-    while (t->began < t->at) {
-        if (r->shared)
-            sched_yield();
-        t->began = mu_now();
-    }
+    /* Who sleeps gets its turn at once, who spins has used it up by then. */
+    if (r->shared && t->began < t->at)
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME,
+                        &(struct timespec){.tv_sec = (time_t)(t->at / MU_SEC), .tv_nsec = (long)(t->at % MU_SEC)},
+                        NULL);
+    while ((t->began = mu_now()) < t->at)
+        ;
     t->late = t->began > t->at + slack(s, least);
     rc = s->act(s->arg, err);
     t->ended = mu_now();

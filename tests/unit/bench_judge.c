@@ -246,6 +246,61 @@ static void noise(void)
     }
 }
 
+/* Links that work differ by a factor of two, as where hosts share processors; what is slow is so a hundred times. */
+static void far_below(void)
+{
+    static const double rates[4][4] = {
+        {0, 2.42, 1.32, 2.1}, {0.0096, 0, 0.0096, 0.0096}, {1.38, 1.03, 0, 2.36}, {2.3, 2.59, 1.36, 0}};
+    static char text[8000];
+    struct mu_blame_config c = {.effect = 0.5, .need = 2, .of = 3};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    struct mu_err err = {0};
+    char id[100];
+    size_t len = (size_t)snprintf(text, sizeof text,
+                                  "{\"kind\":\"run\",\"schema\":\"muster.samples/1\",\"hosts\":[\"a\",\"b\",\"c\","
+                                  "\"d\"],\"host_of\":[0,1,2,3]}\n");
+
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 4; k++)
+            if (i != k)
+                len += (size_t)snprintf(text + len, sizeof text - len,
+                                        "{\"kind\":\"measurement\",\"name\":\"pair.bw\",\"unit\":\"GB/s\",\"better\":"
+                                        "\"more\",\"scope\":\"pair\",\"from_host\":\"%c\",\"to_host\":\"%c\","
+                                        "\"size\":8,\"p50\":%g,\"wrong\":0}\n",
+                                        'a' + i, 'a' + k, rates[i][k]);
+    int rc = read_text(&d, text, 0, &err);
+    rc = rc ? rc : mu_blame_find(&b, &d, &c);
+    TAP_OK(!rc && b.n && b.v[0].kind == MU_SUSPECT_NODE && b.v[0].a == 1 && b.v[0].dir == MU_DIR_OUT,
+           "a host far below uneven ones is suspected: %s", b.n ? mu_suspect_id(&b.v[0], &d, id, sizeof id) : "nobody");
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
+/* The same of hosts by themselves. */
+static void far_below_alone(void)
+{
+    static const double rates[] = {25, 0.1, 10, 22, 11};
+    static char text[4000];
+    struct mu_blame_config c = {.effect = 0.5, .need = 2, .of = 3};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    struct mu_err err = {0};
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+
+    for (unsigned h = 0; h < 5; h++)
+        len += (size_t)snprintf(
+            text + len, sizeof text - len,
+            "{\"kind\":\"measurement\",\"name\":\"node.cpu.gemm\",\"unit\":\"GB/s\",\"better\":"
+            "\"more\",\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"size\":0,\"p50\":%g,\"wrong\":0}\n",
+            'a' + h, h, rates[h]);
+    int rc = read_text(&d, text, 0, &err);
+    rc = rc ? rc : mu_blame_find(&b, &d, &c);
+    TAP_OK(!rc && b.n == 1 && b.v[0].kind == MU_SUSPECT_NODE && b.v[0].a == 1, "so is one by itself: %u", b.n);
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
 static void culprits(void)
 {
     static const struct {
@@ -357,6 +412,8 @@ int main(void)
     trends();
     slow_and_slow_in();
     noise();
+    far_below();
+    far_below_alone();
     culprits();
     reading();
     return tap_done();
