@@ -45,7 +45,8 @@ static inline void coll_meet(const muster_comm *c, const void *mine)
 {
     if (coll_blocks && !c->later)
         coll_blocks(c);
-    coll_calls += c->rank == 0;
+    if (c->rank == 0)
+        coll_calls++;
     coll_given[c->rank] = mine;
     pthread_barrier_wait(&coll_meeting);
 }
