@@ -15,7 +15,7 @@ typedef void (*mu_bench_line_fn)(void *arg, const char *line, json_t *root);
 
 struct mu_bench_job {
     const char *name;  /* of the benchmark: node, pair, ... */
-    char *const *run;  /* options of `muster run`; not of mu_bench_step */
+    char *const *run;  /* options of `muster run`; not of mu_bench_team_run */
     char *const *rank; /* options of bench-rank */
     mu_bench_line_fn line;
     void *arg;

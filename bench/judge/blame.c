@@ -109,7 +109,7 @@ static double drop_of(const struct mu_view *v, double x, double ref)
 
 double mu_depth(double rate, double ref)
 {
-    return log(ref / fmax(rate, ref * 1e-9));
+    return ref > 0 ? log(ref / fmax(rate, ref * 1e-9)) : 0;
 }
 
 /* Of the trials, how many are low. */
@@ -152,7 +152,7 @@ int mu_blame_nodes(struct mu_view *v)
     double ref = mu_median(v->work, v->n);
     bool additive = v->d->tests[v->test].additive;
     for (uint32_t i = 0; i < v->n && !additive; i++)
-        v->work[i] = ref > 0 ? mu_depth(v->cells[i].rate, ref) : 0;
+        v->work[i] = mu_depth(v->cells[i].rate, ref);
     double spread = mu_mad_sigma(v->work, v->n, additive ? ref : 0);
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t i = 0, k; i < v->n; i = k) {
@@ -160,7 +160,7 @@ int mu_blame_nodes(struct mu_view *v)
         double most = 0;
         for (k = i; k < v->n && v->cells[k].from == v->cells[i].from; k++) {
             double drop = drop_of(v, v->cells[k].rate, ref);
-            double z = (additive || ref <= 0 ? drop : mu_depth(v->cells[k].rate, ref)) / spread;
+            double z = (additive ? drop : mu_depth(v->cells[k].rate, ref)) / spread;
             v->cells[k].masked =
                 drop >= CANDIDATE_PART * v->c->effect && z >= CANDIDATE_Z && trials_agree(v, v->cells[k].s, ref);
             low += v->cells[k].masked;

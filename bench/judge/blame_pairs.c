@@ -123,7 +123,7 @@ static int boundaries(struct mu_view *v, double ref, double spread)
  */
 
 struct line {
-    double drop;
+    double drop, depth;
     uint32_t cells;
     bool bad;
 };
@@ -150,15 +150,14 @@ static void judge_lines(struct mu_view *v, bool in, const struct lines *l, const
         out[h].cells = k;
         out[h].drop = 1 - mu_median(v->work, k) / ref;
         out[h].bad = k > 1 && low >= AGREE * k; /* a single cell is a link's */
-        medians[n++] = mu_depth(ref * (1 - out[h].drop), ref);
+        medians[n++] = out[h].depth = mu_depth(ref * (1 - out[h].drop), ref);
     }
     if (!n)
         return;
     double middle = mu_median(medians, n), spread = mu_mad_sigma(medians, n, middle);
     spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
     for (uint32_t h = 0; h < hosts; h++)
-        out[h].bad = out[h].bad && out[h].drop >= CANDIDATE_PART * v->c->effect &&
-                     mu_depth(ref * (1 - out[h].drop), ref) / spread >= CANDIDATE_Z;
+        out[h].bad = out[h].bad && out[h].drop >= CANDIDATE_PART * v->c->effect && out[h].depth / spread >= CANDIDATE_Z;
 }
 
 static int add_hosts(struct mu_view *v, const struct line *out, const struct line *in)

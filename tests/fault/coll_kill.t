@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills or stops a rank at a random moment inside random collectives, and looks at what the others are told, when, and
 whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed.
-HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own, and stops only with STOPS."""
+HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own, and stops only with STOPS; HOW: kill or stop in all rounds of HOSTS."""
 import mmap
 import os
 import random

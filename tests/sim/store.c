@@ -140,8 +140,9 @@ void sim_lose_rows(struct world *w)
     while ((i = newest(w, UINT64_MAX)) >= 0 && may_lose(w, i)) {
         sim_trace(w, "LOST job %llu", (unsigned long long)w->store[i].id);
         w->lossy = true;
-        sim_truth_of(w, w->store[i].id)->row_lost = true;
-        sim_truth_of(w, w->store[i].id)->unknown = w->store[i].row.attempt;
+        struct truth *t = sim_truth_of(w, w->store[i].id);
+        t->row_lost = true;
+        t->unknown = w->store[i].row.attempt;
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].row);
         mu_msg_free_body(MU_MSG_jobrow, &w->store[i].before);
         w->store[i] = w->store[--w->nstore];
