@@ -47,6 +47,16 @@ static void clear(void)
     events[0] = 0;
 }
 
+/* A controller whose store has lost nothing, and has no jobs. */
+static void whole_store(void)
+{
+    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
+
+    mu_ctl_free(ctl);
+    ctl = mu_ctl_new(&cfg);
+    step((struct mu_ev){.kind = MU_EV_LOADED});
+}
+
 static void lost_store(const struct mu_m_jobrow *row)
 {
     struct mu_ctl_config cfg = {
@@ -91,12 +101,9 @@ static void recalled(mu_conn c, const struct mu_m_jobrow *row)
 static struct mu_m_jobrow row_of(uint32_t nodes)
 {
     struct mu_m_jobrow before;
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     mu_conn agents[2];
 
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     agents[0] = join_as(S("n1"), 1);
     agents[1] = join_as(S("n2"), 1);
     hand_in(up("client"), "t", (struct mu_m_spec){.ranks = nodes});
@@ -263,7 +270,6 @@ static mu_conn join_of(uint64_t owner)
 /* Hosts that a job has brought. */
 static void test_brought(void)
 {
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     struct mu_m_jobrow row;
     char held[40];
     mu_conn n1;
@@ -275,9 +281,7 @@ static void test_brought(void)
     later();
     TAP_OK(mu_pool_find(mu_ctl_pool(ctl), "n1") < 0, "one that is lost goes when nobody knows its job");
 
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     join_as(S("n2"), 1);
     hand_in(up("client"), "t", (struct mu_m_spec){.ranks = 1, .hosts = S("n1:1")});
     if (mu_msg_copy(MU_MSG_jobrow, &row, newest_job()))
@@ -326,12 +330,9 @@ static void load(const struct mu_m_jobrow *row)
 /* Job 2, which runs on n2 beside job 1 on n1. For mu_msg_free_body. */
 static struct mu_m_jobrow row_of_other(void)
 {
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     struct mu_m_jobrow other;
 
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     mu_conn n1 = join_as(S("n1"), 2);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2});
     report(n1, 1, MU_PHASE_RUNNING);
@@ -369,12 +370,9 @@ static mu_conn find_other(const struct mu_m_jobrow *known, const struct mu_m_job
 /* What was kept on a node when a job was found running there. */
 static void test_crowded(void)
 {
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     struct mu_m_jobrow spared, other = row_of_other();
 
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     mu_conn n1 = join_as(S("n1"), 2);
     join_as(S("n2"), 2);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2, .spares = 1});
@@ -391,12 +389,9 @@ static void test_crowded(void)
 /* An older attempt was on a node where another job is found: it begins again elsewhere. */
 static void test_taken(void)
 {
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
     struct mu_m_jobrow older, other = row_of_other();
 
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     mu_conn n2 = join_as(S("n2"), 2);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 2});
     report(n2, 1, MU_PHASE_RUNNING);
@@ -414,11 +409,7 @@ static void test_taken(void)
 /* The older of two jobs has waited for a host of somebody else, meanwhile the younger one has named its other host. */
 static void test_same_host(void)
 {
-    struct mu_ctl_config cfg = {.restarts = 3, .node = "n0"};
-
-    mu_ctl_free(ctl);
-    ctl = mu_ctl_new(&cfg);
-    step((struct mu_ev){.kind = MU_EV_LOADED});
+    whole_store();
     join_as(S("n0"), 1);
     hand_in(up("client"), "a", (struct mu_m_spec){.ranks = 1, .hosts = S("n2")});
     mu_conn n2 = introduce((struct mu_m_agent){.node = S("n2"), .slots = 1, .incarnation = 1, .owner = 1});
