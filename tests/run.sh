@@ -169,7 +169,7 @@ bad_skips() { # FILES...: prints the skips that are not allowed here
 
 # --- one suite ----------------------------------------------------------------------------------------------------
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 failures=
 
 run_suite() { # NAME BUDGET LIMIT JOBS
     local tests start took rc p=0 f=0 s=0 bad over
@@ -189,7 +189,11 @@ run_suite() { # NAME BUDGET LIMIT JOBS
     # "todo" counts as what it says: a test that fails.
     read -r p f s < <(awk '/^ok/ { if (tolower($0) ~ /# *skip/) s++; else p++ } /^not ok/ { f++ }
         /^1\.\.0.*# *[Ss][Kk][Ii][Pp]/ { s++ } END { print p + 0, f + 0, s + 0 }' "$MUSTER_TEST_DIR"/tap/*)
-    [ -e "$MUSTER_TEST_DIR/broken" ] && f=$((f + $(wc -l <"$MUSTER_TEST_DIR/broken")))
+    failures+=$(cd "$MUSTER_TEST_DIR/tap" && grep -H '^not ok' -- * | sed "s/^${B//\//_}_//; s/:/: /")$'\n'
+    if [ -e "$MUSTER_TEST_DIR/broken" ]; then
+        f=$((f + $(wc -l <"$MUSTER_TEST_DIR/broken")))
+        failures+=$(sed 's/$/: broke off/' "$MUSTER_TEST_DIR/broken")$'\n'
+    fi
     # prove knows more: a plan that does not hold.
     if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; fi
     bad=$(bad_skips "$MUSTER_TEST_DIR"/tap/*)
@@ -197,8 +201,9 @@ run_suite() { # NAME BUDGET LIMIT JOBS
         echo "suite $1: skipped, but not allowed by tests/skips on this machine:" >&2
         indent "$bad" >&2
         f=$((f + $(wc -l <<<"$bad")))
+        failures+="suite $1: skipped, but not allowed: ${bad//$'\n'/; }"$'\n'
     fi
-    check_leftovers "$1" || f=$((f + 1))
+    check_leftovers "$1" || { f=$((f + 1)) && failures+="suite $1: something was left behind"$'\n'; }
     over=
     [ $took -gt "$2" ] && over=" - OVER ITS BUDGET"
     report+="$(printf '%-11s %4d s of %3d s   %5d passed %3d failed %3d skipped%s' "$1" $took "$2" "$p" "$f" "$s" \
@@ -251,5 +256,7 @@ fi
 
 echo
 printf '%s' "$report"
+# Once more at the end, where somebody who has only the last lines looks.
+[ $failed = 0 ] || grep . <<<"$failures" | cut -c1-150 | head -n 20
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ] && [ $((passed + skipped)) -gt 0 ]
