@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,12 +223,27 @@ void mu_daemon_heap(void)
     mallopt(M_TRIM_THRESHOLD, HEAP_IDLE);
 }
 
+/* Whoever waits behind the ranks for a processor falls silent, and silence is death to others. Not where somebody has
+ * chosen otherwise, or we may not. */
+static void come_first(void)
+{
+    static const struct sched_param none;
+
+    errno = 0;
+    if (sched_getscheduler(0) != SCHED_OTHER || getpriority(PRIO_PROCESS, 0) != 0 || errno ||
+        setpriority(PRIO_PROCESS, 0, MU_DAEMON_NICE) < 0)
+        return;
+    if (sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none) < 0)
+        setpriority(PRIO_PROCESS, 0, 0);
+}
+
 int mu_daemon_setup(const struct mu_paths *paths, const char *name, bool foreground, struct mu_err *err)
 {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* then it is EFBIG */
     raise_limits();
+    come_first();
     mu_daemon_heap();
     if (foreground)
         return mu_log_setup(2, NULL, NULL, err);

@@ -26,9 +26,14 @@ void mu_alarm_free(struct mu_alarm *);             /* NULL is fine */
  * kernel's, which clears fresh pages each time. Up to 16 MiB lie idle then. mu_daemon_setup() does it. */
 void mu_daemon_heap(void);
 
+/* The nice value of daemons that may have it, unless theirs is not 0 already; what they start, and their threads, have
+ * 0. */
+#define MU_DAEMON_NICE (-10)
+
 /* Opens STATE/log/NAME.log for appending (a file past 4 MiB becomes NAME.log.1) and logs there; foreground: to stderr.
  * Then a session of its own, cwd /, umask 077, SIGPIPE ignored, standard streams on /dev/null and the log. Either way
- * the soft limits of open files, of files' sizes, CPU time and memory become the hard ones. */
+ * the soft limits of open files, of files' sizes, CPU time and memory become the hard ones, the nice value
+ * MU_DAEMON_NICE. */
 int mu_daemon_setup(const struct mu_paths *, const char *name, bool foreground, struct mu_err *);
 
 /* How many files a daemon that is set up here may have open; 0: any number. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -378,6 +379,63 @@ static void leaving(void)
     TAP_OK(access(host, F_OK) < 0, "then nothing is left");
 }
 
+static int nice_of_child(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (!pid)
+        _exit(getpriority(PRIO_PROCESS, 0) + 20);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) - 20 : 99;
+}
+
+/* The nice value of a daemon, and of its child, where it began with nice; 99: a failure. */
+static int nice_after(int nice, int *child)
+{
+    int fd[2], is[2] = {99, 99};
+
+    if (pipe(fd))
+        return 99;
+    pid_t pid = fork();
+    if (!pid) {
+        if (!setpriority(PRIO_PROCESS, 0, nice) && !mu_daemon_setup(&paths, "probe", true, NULL)) {
+            is[0] = getpriority(PRIO_PROCESS, 0);
+            is[1] = nice_of_child();
+        }
+        _exit(write(fd[1], is, sizeof is) != sizeof is);
+    }
+    close(fd[1]);
+    waitpid(pid, NULL, 0);
+    if (read(fd[0], is, sizeof is) != sizeof is)
+        is[0] = 99;
+    close(fd[0]);
+    *child = is[1];
+    return is[0];
+}
+
+static bool may_come_first(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (!pid)
+        _exit(setpriority(PRIO_PROCESS, 0, MU_DAEMON_NICE) < 0);
+    waitpid(pid, &status, 0);
+    return status == 0;
+}
+
+static void priority(void)
+{
+    int child = 99, at = getpriority(PRIO_PROCESS, 0), want = !at && may_come_first() ? MU_DAEMON_NICE : at;
+    int is = nice_after(at, &child);
+
+    TAP_OK(is == want, "a daemon comes before ranks where it may: nice %d", is);
+    TAP_OK(child == at, "what it starts does not: nice %d", child);
+    is = nice_after(15, &child);
+    TAP_OK(is == 15 && child == 15, "a nice value that was chosen stays, for its children, too");
+}
+
 /* In a child, because it gives its streams up. */
 static void setting_up(void)
 {
@@ -440,6 +498,7 @@ int main(int argc, char **argv)
     strangers();
     leaving();
     setting_up();
+    priority();
     event_base_free(base);
     mu_path_remove_tree(dir, NULL);
     return tap_done();
