@@ -15,7 +15,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/str.h"
 
-enum { WAIT_MS = 5000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
+enum { WAIT_MS = 5000, FIRST_MS = 10000, LOOK_MS = 20, LOOK_ADDED_MS = 100 };
 #define ANSWER_NS (30 * MU_SEC)
 #define ADD_NS (90 * MU_SEC) /* an ssh, a copy, an ssh */
 
@@ -358,6 +358,29 @@ static int remove_nodes(int argc, char **argv)
     return rc ? mu_cmd_fail(argv[0], &err) : 0;
 }
 
+int mu_nodes_await_first(struct mu_err *err)
+{
+    static const char *const states[] = {"up", "draining", "drained", "quarantined"};
+
+    for (int waited = 0;; waited += LOOK_MS) {
+        json_t *root, *list, *node;
+        bool any = false;
+        size_t i;
+        int rc = mu_answer_get("nodes", 0, false, "nodes", &root, &list, NULL, err);
+        if (rc)
+            return rc;
+        json_array_foreach(list, i, node)
+        {
+            for (size_t k = 0; k < MU_COUNT(states); k++)
+                any = any || !strcmp(mu_answer_str(node, "state"), states[k]);
+        }
+        json_decref(root);
+        if (any || waited >= FIRST_MS)
+            return 0;
+        poll(NULL, 0, LOOK_MS);
+    }
+}
+
 /* Asks for something to be done to hosts of the pool. body: its hosts are to be put in at *hosts. */
 static int ask_for(const char *name, int n, char **words, enum mu_msg_type type, const void *body, char **hosts_at)
 {
@@ -372,7 +395,8 @@ static int ask_for(const char *name, int n, char **words, enum mu_msg_type type,
     mu_auto_free char *text = rc ? NULL : mu_run_hosts_text(&hosts);
     if (!rc && !(rc = look(&client, &hosts, &err))) {
         *hosts_at = text;
-        rc = mu_client_call(&client, type, body, MU_MSG_submitted, &reply, ANSWER_NS, &err);
+        rc = mu_nodes_await_first(&err);
+        rc = rc ? rc : mu_client_call(&client, type, body, MU_MSG_submitted, &reply, ANSWER_NS, &err);
         mu_client_close(&client);
     }
     mu_hosts_free(&hosts);

@@ -15,7 +15,7 @@
 #include "runtime/base/str.h"
 #include "runtime/wire/core.h"
 
-enum { LOOK_MS = 50, FIRST_MS = 10000 };
+enum { LOOK_MS = 50 };
 #define CALL_NS (30 * MU_SEC)
 #define WAIT_NS (MU_CHECK_ALL_NS + 20 * MU_SEC)
 
@@ -52,24 +52,6 @@ static bool answered(const json_t *node, uint64_t id)
     return json_integer_value(json_object_get(node, "id")) >= (json_int_t)id;
 }
 
-/* A pool that has just begun has its first node in a moment. */
-static int await_first(struct mu_err *err)
-{
-    for (int waited = 0;; waited += LOOK_MS) {
-        json_t *root, *list, *node;
-        bool any = false;
-        size_t i;
-        int rc = mu_answer_get("nodes", 0, false, "nodes", &root, &list, NULL, err);
-        if (rc)
-            return rc;
-        json_array_foreach(list, i, node) any = any || (there(node) && strcmp(mu_answer_str(node, "state"), "joining"));
-        json_decref(root);
-        if (any || waited >= FIRST_MS)
-            return 0;
-        poll(NULL, 0, LOOK_MS);
-    }
-}
-
 static int ask(const struct mu_hosts *hosts, uint64_t *id, struct mu_err *err)
 {
     MU_AUTO_MSG struct mu_msg reply = {0};
@@ -80,7 +62,7 @@ static int ask(const struct mu_hosts *hosts, uint64_t *id, struct mu_err *err)
 
     if (rc)
         return rc;
-    if (!(rc = await_first(err)) &&
+    if (!(rc = mu_nodes_await_first(err)) &&
         !(rc = mu_client_call(&c, MU_MSG_nodes_check, &m, MU_MSG_submitted, &reply, CALL_NS, err)))
         *id = reply.submitted.job;
     mu_client_close(&c);

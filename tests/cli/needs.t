@@ -5,7 +5,6 @@ node() { "$muster" nodes --json | python3 -c 'import json,sys; print(json.load(s
 key() { # JOB KEY: of its JSON
     "$muster" status "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["jobs"][0][sys.argv[1]])' "$2"
 }
-state_is() { [ "$(key "$1" state)" = "$2" ]; }
 
 "$muster" run -n 1 true
 slots=$(node slots) memory=$(node memory) host=$(node name)
@@ -35,22 +34,23 @@ is "$rc $(wc -l <<<"$err")" "2 1" "one that is too long"
 if [ "$slots" -gt 1 ]; then
     most=$((memory / 5 * 3))
     a=$("$muster" submit -n 1 --mem $most sh -c "while [ ! -e $tmp/go ]; do sleep 0.1; done")
-    wait_for 30 state_is "$a" running
+    wait_for 30 job_is "$a" running
     is "$? $(node memory_used)" "0 $most" "a job holds its memory"
     b=$("$muster" submit -n 1 --mem $most true) c=$("$muster" submit -n 1 --timeout 100 --mem 1M true)
-    wait_for 30 state_is "$c" completed
-    is "$? $(key "$b" state)" "0 queued" "another one with so much waits, one with less does not"
+    wait_for 30 job_is "$c" completed
+    is "$? $(job_state "$b")" "0 queued" "another one with so much waits, one with less does not"
     like "$(key "$b" reason)" "waiting for 1 slot with .*iB each" "which is its reason"
     touch "$tmp/go"
-    wait_for 30 state_is "$b" completed
+    wait_for 30 job_is "$b" completed
     is "$? $(node memory_used)" "0 0" "until it is free"
 else
     skip "one slot alone" 4
 fi
 
-# labels
+# labels; of a pool that has just begun
+"$muster" controller --stop
 run_cmd "$muster" nodes label fast,rack3 "$host"
-is "$rc $(node labels)" "0 ['fast', 'rack3']" "nodes label"
+is "$rc $(node labels)" "0 ['fast', 'rack3']" "nodes label" || note "$err"
 run_cmd "$muster" nodes
 like "$out" "LABELS.*fast,rack3" "the table shows them"
 run_cmd "$muster" run -n 1 --label rack3 true
