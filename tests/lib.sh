@@ -11,7 +11,7 @@ cd "$root" || exit 2
 B=${B:-build/default}
 case $B in /*) ;; *) B=$root/$B ;; esac
 muster=$B/bin/muster
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/t.XXXXXX") || exit 2
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/t.XXXXXX") && mkfifo "$tmp/.never" || exit 2
 export B MUSTER_HOME=$tmp/home MUSTER_RUN_ROOT=$tmp/run MUSTER_IDLE=${MUSTER_IDLE:-2}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 tap_n=0 tap_bad=0 tap_planned='' tap_allow_left=''
@@ -75,16 +75,21 @@ run_cmd() {
     out=$(tr -d '\0' <"$tmp/.out") err=$(tr -d '\0' <"$tmp/.err")
     return 0
 }
-# wait_for SECONDS COMMAND...: until the command succeeds; 1 if it never did.
+# wait_for SECONDS COMMAND...: until the command succeeds; 1 if it never did. What is to come gets 30 s or more: a machine
+# that is busy may take them, and one that is not loses nothing by it. Less is for what is not to come.
 wait_for() {
-    local end
-    printf -v end %.0f "${1}e6"
-    end=$((${EPOCHREALTIME/./} + end))
+    local most took pause began=${EPOCHREALTIME/./}
+    printf -v most %.0f "${1}e6"
     shift
     until "$@"; do
-        [ "${EPOCHREALTIME/./}" -lt $end ] || return 1
-        sleep 0.02
+        took=$((${EPOCHREALTIME/./} - began))
+        [ $took -lt "$most" ] || return 1
+        # Every 20 ms at first; later, when it matters less, every 100.
+        pause=$((took / 20))
+        printf -v pause 0.%06d $((pause < 20000 ? 20000 : pause > 100000 ? 100000 : pause))
+        read -rt $pause <>"$tmp/.never" # sleeps without another process
     done
+    return 0
 }
 
 # job_state JOB; job_is JOB STATE: with no interpreter to start, as tests ask over and over while they wait.
@@ -92,6 +97,22 @@ job_state() {
     [[ $("$muster" status "$1" --json 2>/dev/null) =~ \"state\":\"([a-z]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 job_is() { [ "$(job_state "$1")" = "$2" ]; }
+# node_state NODE: "none" for one that is not in the pool; node_is NODE STATE.
+node_state() {
+    local list
+    list=$("$muster" nodes --json 2>/dev/null) || return
+    [[ $list =~ \"name\":\"$1\",\"state\":\"([a-z]+)\" ]] && echo "${BASH_REMATCH[1]}" || echo none
+}
+node_is() { [ "$(node_state "$1")" = "$2" ]; }
+
+# A port that nobody listens at, below those that the kernel gives to connections: none of these is there when it is used.
+free_port() {
+    local port
+    while port=$((10000 + RANDOM % 20000)); do
+        grep -qi "^[^:]*: [0-9a-f]*:$(printf %04x $port) " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
+    done
+    echo $port
+}
 
 # Live processes that have this test's MUSTER_HOME: "PID COMMAND" a line. Not this shell: it has it only in its later
 # environment, which /proc does not show.
@@ -110,7 +131,14 @@ leftovers() {
     [ -z "$list" ] || printf 'process %s\n' "${list//$'\n'/$'\n'process }"
     [ ! -d "$MUSTER_RUN_ROOT" ] || find "$MUSTER_RUN_ROOT" -mindepth 1 ! -type d -printf 'file %p\n'
 }
-no_leftovers() { [ -z "$(leftovers)" ]; }
+no_leftovers() {
+    local f
+    # Asked over and over while a pool ends: what costs nothing comes first.
+    for f in "$MUSTER_RUN_ROOT"/*/*/*; do
+        [ ! -e "$f" ] || [ -d "$f" ] || return 1
+    done
+    [ -z "$(leftovers)" ]
+}
 signal_pool() { # SIGNAL
     local line list
     list=$(pool_processes)
@@ -121,7 +149,7 @@ signal_pool() { # SIGNAL
 # Ends what still runs of this test's pool, politely first.
 stop_pool() {
     signal_pool TERM
-    wait_for 5 no_leftovers || signal_pool KILL
+    wait_for 30 no_leftovers || signal_pool KILL
 }
 
 # A test ends with nothing left: an idle controller gets the time to go by itself.
@@ -132,7 +160,7 @@ tap_exit() {
         echo "# ended before done_testing"
         status=1
     fi
-    if ! wait_for $((MUSTER_IDLE + 8)) no_leftovers; then
+    if ! wait_for $((MUSTER_IDLE + 30)) no_leftovers; then
         left=$(leftovers)
         stop_pool
         if [ -z "$tap_allow_left" ]; then

@@ -21,14 +21,16 @@ def ok(good, what, detail=""):
     return good
 
 
-def wait_for(what, seconds, pause=0.02):
-    """Its first true value, or the last one when the time is over."""
-    end = time.monotonic() + seconds
+def wait_for(what, seconds, pause=None):
+    """Its first true value, or the last one when the time is over. Without a pause it looks every 20 ms at first, later,
+    when it matters less, every 100."""
+    began = time.monotonic()
     while True:
         value = what()
-        if value or time.monotonic() > end:
+        took = time.monotonic() - began
+        if value or took > seconds:
             return value
-        time.sleep(pause)
+        time.sleep(pause or min(max(took / 20, 0.02), 0.1))
 
 
 def done():

@@ -197,7 +197,7 @@ addr add $(cl_addr "$me")/24 dev eth0
 link set eth0 up
 $(cl_ways "$me")
 END
-    nsenter --net=/proc/1/ns/net ip link set "$me" master cluster up && cl_wait 10 cl_forwards "$me" &&
+    nsenter --net=/proc/1/ns/net ip link set "$me" master cluster up && cl_wait 60 cl_forwards "$me" &&
         nsenter --net=/proc/1/ns/net bridge link set dev "$me" state "$(cl_port "$me")" || exit
     mount -t proc proc /proc || exit
     mapfile -t shared <"$CLUSTER_DIR/shared"
@@ -228,7 +228,7 @@ cl_boot() { # HOST
     ("${cl_clean[@]}" setsid unshare "${cl_spaces[@]}" bash "$cluster_script" --host "$1" </dev/null >"$dir/log" 2>&1 &)
 }
 cl_booted() { # HOST
-    cl_wait 20 test -e "$CLUSTER_DIR/$1/up" || cl_fail "$1 does not come up: $(cat "$CLUSTER_DIR/$1/log" "$CLUSTER_DIR/$1/sshd.log" 2>&1)"
+    cl_wait 60 test -e "$CLUSTER_DIR/$1/up" || cl_fail "$1 does not come up: $(cat "$CLUSTER_DIR/$1/log" "$CLUSTER_DIR/$1/sshd.log" 2>&1)"
 }
 
 # --- verbs --------------------------------------------------------------------------------------------------------
@@ -327,21 +327,21 @@ cluster_kill_host() {
     local pid
     pid=$(cl_pid "$1") || return
     # A host without power sends no FIN.
-    bridge link set dev "$1" state 0 && kill -KILL "$pid" && cl_wait 10 cl_gone "$pid" || cl_fail "cannot kill $1" || return
+    bridge link set dev "$1" state 0 && kill -KILL "$pid" && cl_wait 60 cl_gone "$pid" || cl_fail "cannot kill $1" || return
     rm -f "$CLUSTER_DIR/$1/up"
     ip link del "$1" 2>/dev/null
-    cl_wait 10 eval "! ip link show $1 >/dev/null 2>&1"
+    cl_wait 60 eval "! ip link show $1 >/dev/null 2>&1"
 }
 # Its processes die, its kernel lives long enough to close their connections.
 cluster_crash_host() {
     local pid
     pid=$(cl_pid "$1") || return
-    kill -KILL "$pid" && cl_wait 10 cl_gone "$pid" || cl_fail "cannot kill $1" || return
+    kill -KILL "$pid" && cl_wait 60 cl_gone "$pid" || cl_fail "cannot kill $1" || return
     rm -f "$CLUSTER_DIR/$1/up"
     # A connection to a host that is cut off is not closed for long, and keeps the kernel waiting.
     cl_wait 1 eval "! ip link show $1 >/dev/null 2>&1" && return
     ip link del "$1" 2>/dev/null
-    cl_wait 10 eval "! ip link show $1 >/dev/null 2>&1" || cl_fail "cannot kill $1"
+    cl_wait 60 eval "! ip link show $1 >/dev/null 2>&1" || cl_fail "cannot kill $1"
 }
 cluster_start_host() {
     cl_check "$1" || return

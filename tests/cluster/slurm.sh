@@ -92,7 +92,7 @@ for i in \$(seq 500); do [ -s $CLUSTER_DIR/\$1/slurmd.pid ] && kill -0 \$(cat $C
 exit 1
 END
     "${cl_clean[@]}" bash $slurm_dir/munged.sh $slurm_dir/munged && mount --bind $slurm_dir/etc /etc/slurm &&
-        "${cl_clean[@]}" slurmctld && cluster_services $slurm_dir/services && cl_wait 30 slurm_idle ||
+        "${cl_clean[@]}" slurmctld && cluster_services $slurm_dir/services && cl_wait 60 slurm_idle ||
         cl_fail "Slurm does not come up: $(sinfo 2>&1)" "$(slurm_log)"
 }
 
@@ -104,7 +104,7 @@ slurm_down() {
     done
     pkill -x slurmctld
     pkill -x munged
-    cl_wait 20 eval '! pgrep "^(slurm|munged)" >/dev/null' || cl_fail "Slurm does not end"
+    cl_wait 60 eval '! pgrep "^(slurm|munged)" >/dev/null' || cl_fail "Slurm does not end"
     umount /etc/slurm
     rm -rf $slurm_dir
 }
