@@ -7,7 +7,7 @@
 
 /* Adds a word of the command line: HOST, HOST:SLOTS, [IPV6]:SLOTS, IPV6. Without a number the node decides. */
 int mu_nodes_take(struct mu_hosts *, const char *word, struct mu_err *);
-/* A pool that has just begun has its first node in a moment: waits for that, seconds at most. 0 also when none comes. */
+/* Waits for the first node of a pool that has just begun, seconds at most; 0 also when none comes. */
 int mu_nodes_await_first(struct mu_err *);
 /* muster nodes inventory, muster nodes diff */
 int mu_nodes_inventory(int argc, char **argv);

@@ -87,7 +87,7 @@ wait_for() {
         # Every 20 ms at first; later, when it matters less, every 100.
         pause=$((took / 20))
         printf -v pause 0.%06d $((pause < 20000 ? 20000 : pause > 100000 ? 100000 : pause))
-        read -rt $pause <>"$tmp/.never" # sleeps without another process
+        read -rt "$pause" <>"$tmp/.never" # sleeps without another process
     done
     return 0
 }

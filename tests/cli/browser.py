@@ -125,7 +125,7 @@ class Browser:
             raise RuntimeError("%s: %s" % (expression, r["exceptionDetails"]["exception"].get("description")))
         return r["result"].get("value")
 
-    def until(self, expression, seconds=20):
+    def until(self, expression, seconds=60):
         end = time.monotonic() + seconds
         while True:
             try:

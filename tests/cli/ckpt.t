@@ -5,7 +5,7 @@ prog=$B/tests/mpi/ckpt
 dir=$tmp/ckpt
 MUSTER_CKPT_DIR=$dir timeout 60 "$muster" run -n 3 --oversubscribe "$prog" train 25 interval=5steps,keep=9 >"$tmp/o" 2>&1
 ok $? "a job saves" || note "$(cat "$tmp/o")"
-ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 30 "$muster" ckpt "$@"; }
+ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 60 "$muster" ckpt "$@"; }
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
 
 ckpt list "$dir"

@@ -26,7 +26,7 @@ export SSH_AUTH_SOCK=$tmp/auth
 run_cmd timeout 60 "$muster" run --ssh "'$tmp/rsh'" -H far1:2,user@far2:1,far3:2 sh -c 'echo $RANK $MUSTER_NODE $LOCAL_RANK'
 is "$rc" 0 "a job on three hosts" || note "$err"
 is "$(sort <<<"$out" | tr '\n' ,)" '0 far1 0,1 far1 1,2 far2 0,3 far3 0,4 far3 1,' "ranks go to the hosts in their order, as many as there are slots"
-wait_for 10 no_fake_agents
+wait_for 30 no_fake_agents
 ok $? "its agents go with the job" || note "$(ps -fp "$(fake_agents | tr '\n' ' ')")"
 is "$(cat "$tmp/log/"* | wc -l)" 3 "one ssh a host"
 like "$(cat "$tmp/log/far1")" "$tmp/auth far1 exec sh -c" "with the submitter's ssh agent"
@@ -44,7 +44,7 @@ is "$rc $(sort <<<"$out" | tr '\n' ,)" "0 0 far1,1 far2,2 far2," "a hostfile" ||
 fails() { # PATTERN ARGUMENTS...: the job fails, with one line that names the host
     local want=$1
     shift
-    run_cmd timeout 30 "$muster" run --ssh "$tmp/rsh" "$@" true
+    run_cmd timeout 60 "$muster" run --ssh "$tmp/rsh" "$@" true
     [ "$rc" = 1 ] && [[ $err =~ $want ]]
     ok $? "run $*: $err" || note "rc=$rc want: $want"
 }
@@ -52,17 +52,18 @@ fails 'host nowhere: ssh: Could not resolve hostname nowhere: Name or service no
 fails 'host bad1: bad1: Permission denied \(publickey\); ssh must get in without asking: ssh-copy-id bad1' -H bad1,far1
 fails 'host nobin1: ' -H nobin1
 fails 'host by-hand has not joined; start there, with the pool.s key: muster agent --join [^ ]+ --node by-hand' --engine hand -H by-hand
-wait_for 20 no_fake_agents
+wait_for 30 no_fake_agents
 ok $? "agents that came up in vain go, too"
 
 MUSTER_START_TIMEOUT=2 "$muster" controller --stop
 export MUSTER_START_TIMEOUT=1
 fails 'host mute1: no answer within 1 s' -H mute1
-! pgrep -f "sleep 1000" >/dev/null || ! kill -0 "$(cut -d' ' -f1 "$tmp/log/mute1")" 2>/dev/null
+gone() { ! kill -0 "$1" 2>/dev/null; }
+wait_for 30 gone "$(cut -d' ' -f1 "$tmp/log/mute1")"
 ok $? "its ssh is killed"
 
 lines=$(cat "$tmp/log/"* | wc -l)
-run_cmd timeout 30 "$muster" run --dry-run --ssh "$tmp/rsh" --spares 1 -H far1:2,far2:2,far3:2 --json true
+run_cmd timeout 60 "$muster" run --dry-run --ssh "$tmp/rsh" --spares 1 -H far1:2,far2:2,far3:2 --json true
 is "$(python3 -c 'import json,sys; d = json.load(sys.stdin); print([r["node"] for r in d["ranks"]], d["spares"])' <<<"$out")" \
     "['far1', 'far1', 'far2', 'far2'] ['far3']" "--dry-run shows the placement"
 is "$(cat "$tmp/log/"* | wc -l)" "$lines" "and starts nothing"

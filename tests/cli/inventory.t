@@ -50,7 +50,7 @@ run_cmd "$muster" nodes inventory "$host"
 like "$out" 'approved at 20[0-9-]* [0-9:]* by Ada L\.: accepted.x1b\[31m' "by whom and why, with nothing that a terminal would obey"
 
 made proc/sys/kernel/osrelease 6.2.0
-wait_for 10 differs kernel.release
+wait_for 30 differs kernel.release
 run_cmd "$muster" nodes diff --baseline
 like "$rc $out" "^1 NODE +KEY +APPROVED +IS.*$host +kernel.release +6.1.0 +6.2.0$" "a change is seen" || note "$err"
 run_cmd "$muster" nodes
@@ -61,27 +61,27 @@ is "$out" "{\"schema\":\"muster.diff/1\",\"differences\":[{\"node\":\"$host\",\"
 
 # the next controller
 "$muster" controller --stop
-wait_for 10 no_leftovers
+wait_for 30 no_leftovers
 export MUSTER_INVENTORY=0
 run_cmd "$muster" nodes diff --baseline
 like "$rc $out" "^1 .*kernel.release +6.1.0 +6.2.0" "the next controller knows it, though no agent looks" || note "$err"
 run_cmd "$muster" nodes inventory --history "$host"
 like "$rc $out" "^0 TIME +KEY +WAS +IS.*oldest that is kept.*kernel.release +6.1.0 +6.2.0$" "and when it was"
 "$muster" controller --stop
-wait_for 10 no_leftovers
+wait_for 30 no_leftovers
 export MUSTER_INVENTORY=0.3
 made sys/class/dmi/id/product_serial S9
 "$muster" nodes >/dev/null
-wait_for 10 differs id.dmi.serial
+wait_for 30 differs id.dmi.serial
 ok $? "another serial number is another machine"
 made sys/class/dmi/id/product_serial S1234
 made proc/sys/kernel/osrelease 6.1.0
-wait_for 10 alike
+wait_for 30 alike
 ok $? "put back as it was it is what was approved" || note "$("$muster" nodes diff --baseline)"
 made proc/sys/kernel/osrelease 6.3.0
-wait_for 10 differs 6.3.0
+wait_for 30 differs 6.3.0
 "$muster" inventory approve --by bob --why 'security update' "$host"
-wait_for 10 alike
+wait_for 30 alike
 ok $? "or approved anew"
 is "$("$muster" audit --json | grep -o '"what":"inventory approve"' | wc -l)" 3 "who has approved is in the audit log"
 like "$("$muster" audit)" "inventory approve .* refused .*nosuch.*inventory approve .* done .*all by Ada L.*inventory approve .*$host:\* by bob: security update" "with what came of it"
@@ -90,7 +90,7 @@ like "$("$muster" audit)" "inventory approve .* refused .*nosuch.*inventory appr
 run_cmd "$muster" run -n 1 --require-baseline true
 is "$rc $err" "0 " "a job that wants its nodes as they were approved"
 made proc/sys/kernel/osrelease 6.4.0
-wait_for 10 differs 6.4.0
+wait_for 30 differs 6.4.0
 run_cmd "$muster" submit -n 1 --require-baseline true
 id=$out
 like "$("$muster" status "$id")" "waiting for 1 slot with --require-baseline.*1 node is not as it was approved, $host: kernel.release was 6.3.0, is 6.4.0" "waits while they are not"
@@ -101,7 +101,7 @@ is "$rc" 0 "others run"
 run_cmd "$muster" submit -n 1000 --require-baseline true
 like "$rc $err" "^2 muster submit: 1000 ranks asked for, the pool has" "one that could never run is told so"
 "$muster" inventory approve --by bob --why again
-wait_for 10 eval '"$muster" status "$id" | grep -q completed'
+wait_for 30 eval '"$muster" status "$id" | grep -q completed'
 ok $? "and starts once they are" || note "$("$muster" status "$id")"
 
 # what was approved is withdrawn
@@ -125,16 +125,16 @@ like "$("$muster" audit)" "inventory withdraw .* done .*$host:\* by bob: mistake
 export MUSTER_INVENTORY=0.3
 kill -9 "$(sed -n 1p "$MUSTER_RUN_ROOT"/*/*/ctl.lock)"
 rm "$MUSTER_HOME/$host"/jobs.db*
-wait_for 10 eval '"$muster" nodes inventory "$host" 2>/dev/null | grep -q "kernel.release  *6.4.0  *the same"'
+wait_for 30 eval '"$muster" nodes inventory "$host" 2>/dev/null | grep -q "kernel.release  *6.4.0  *the same"'
 ok $? "a controller that has lost all is told by the agent that lives on" || note "$("$muster" nodes inventory "$host" 2>&1)"
 run_cmd "$muster" nodes inventory "$host"
 like "$out" 'approved at 20[0-9-]* [0-9:]* by carol: as it should be' "and has from its journal what was approved"
 
 # a job hears of what happens to its node; what a node cannot tell is left out
 "$muster" submit -n 1 --oversubscribe sleep 60 >"$tmp/id"
-wait_for 10 eval '"$muster" status "$(cat "$tmp/id")" | grep -q running'
+wait_for 30 eval '"$muster" status "$(cat "$tmp/id")" | grep -q running'
 rm -r "$tmp/root/sys"
-wait_for 10 eval '"$muster" events "$(cat "$tmp/id")" | grep -q "node-changed .*id.dmi.serial is gone, was S1234"'
+wait_for 30 eval '"$muster" events "$(cat "$tmp/id")" | grep -q "node-changed .*id.dmi.serial is gone, was S1234"'
 ok $? "in its events" || note "$("$muster" events "$(cat "$tmp/id")")"
 "$muster" cancel -f "$(cat "$tmp/id")" $(seq "$(cat "$tmp/id")") >/dev/null 2>&1 # an older one was adopted
 done_testing

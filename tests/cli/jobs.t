@@ -20,12 +20,12 @@ run_cmd "$muster" submit -n 1 --name first sh -c 'echo out 1; echo err 1 >&2'
 is "$rc" 0 "submit"
 like "$out" '^[0-9]+$' "prints the number"
 id=$out
-wait_for 10 job_is "$id" completed
+wait_for 30 job_is "$id" completed
 ok $? "the job runs by itself"
 run_cmd "$muster" submit --json -n 1 sh -c 'echo x; sleep 0.2; exit 6'
 json 'j["schema"] == "muster.submit/1" and j["id"] > 0' "submit --json"
 bad=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["id"])' "$tmp/.out")
-wait_for 10 job_is "$bad" failed
+wait_for 30 job_is "$bad" failed
 ok $? "one that fails"
 
 run_cmd "$muster" jobs --json
@@ -55,7 +55,7 @@ dir=$("$muster" status "$id" --json | python3 -c 'import json,sys; print(json.lo
 mv "$dir/attempt-1/rank-0.err" "$tmp/kept.err"
 for how in 'mkfifo' 'ln -s /dev/zero'; do
     $how "$dir/attempt-1/rank-0.err"
-    run_cmd timeout 20 "$muster" logs "$id"
+    run_cmd timeout 60 "$muster" logs "$id"
     like "$rc $err" "^1 .*rank-0.err" "logs: $how in the place of a file is not waited for"
     rm "$dir/attempt-1/rank-0.err"
 done
@@ -68,7 +68,7 @@ like "$err" 'has 1 ranks' "is said"
 run_cmd "$muster" logs "$id" --attempt 9
 is "$rc" 1 "an attempt that there was not"
 two=$("$muster" submit -n 2 --oversubscribe --restarts 1 sh -c 'echo $MUSTER_ATTEMPT.$RANK; [ $MUSTER_ATTEMPT = 2 ] || exit 1')
-wait_for 10 job_is "$two" completed
+wait_for 30 job_is "$two" completed
 run_cmd "$muster" logs "$two"
 is "$out" "[$two,0]<stdout>:2.0"$'\n'"[$two,1]<stdout>:2.1" "several ranks have tags; the last attempt"
 run_cmd "$muster" logs "$two" --rank 1
@@ -76,31 +76,36 @@ is "$out" 2.1 "--rank"
 run_cmd "$muster" logs "$two" --attempt 1 --plain
 like "$out" '1\.[01]' "--attempt, --plain"
 
-long=$("$muster" submit -n 1 --restarts 1 sh -c 'for i in 1 2 3; do echo $MUSTER_ATTEMPT.$i; sleep 0.2; done; [ $MUSTER_ATTEMPT = 2 ] || exit 1')
-timeout 20 "$muster" logs -f "$long" >"$tmp/follow"
+long=$("$muster" submit -n 1 --restarts 1 sh -c 'for i in 1 2 3; do echo $MUSTER_ATTEMPT.$i; sleep 0.1; done
+    [ $MUSTER_ATTEMPT = 2 ] || { until [ -e "$0" ]; do sleep 0.05; done; exit 1; }' "$tmp/seen")
+timeout 60 "$muster" logs -f "$long" >"$tmp/follow" &
+follower=$!
+wait_for 30 grep -q 1.3 "$tmp/follow"
+touch "$tmp/seen"
+wait $follower
 is "$? $(tr '\n' ' ' <"$tmp/follow")" "0 1.1 1.2 1.3 2.1 2.2 2.3 " "logs -f follows a job over its restart to its end"
 slow=$("$muster" submit -n 1 --restarts 1 sh -c 'sleep 1; [ $MUSTER_ATTEMPT = 2 ] || exit 1')
-run_cmd timeout 20 "$muster" events -f "$slow"
+run_cmd timeout 60 "$muster" events -f "$slow"
 is "$rc $(grep -c '^TIME' <<<"$out") $(tail -n 1 <<<"$out" | cut -c26-33)" "0 1 finished" "events -f prints one head" || note "$out"
-run_cmd timeout 20 "$muster" events -f --json "$long"
+run_cmd timeout 60 "$muster" events -f --json "$long"
 is "$rc $(tail -n 1 <<<"$out" | python3 -c 'import json,sys; print(json.load(sys.stdin)["kind"])')" '0 finished' "events -f ends with the job"
 
 run=$("$muster" submit -n 1 sleep 60)
-wait_for 10 job_is "$run" running
+wait_for 30 job_is "$run" running
 run_cmd "$muster" jobs
 like "$out" "$run +sleep .*running" "it runs"
 run_cmd "$muster" cancel "$run"
 is "$rc" 0 "cancel"
-wait_for 10 job_is "$run" cancelled
+wait_for 30 job_is "$run" cancelled
 ok $? "ends it"
 like "$("$muster" events "$run")" " cancelled by $(id -un), exit code 143" "once said is enough"
 slow=$("$muster" submit -n 1 --grace 60 sh -c 'trap "" TERM; echo ready; while :; do sleep 0.1; done')
 follow() { "$muster" logs "$slow" 2>&1 | grep -q ready; }
-wait_for 10 follow
+wait_for 30 follow
 "$muster" cancel "$slow" >"$tmp/slow"
 like "$("$muster" status "$slow" --json)" "\"state\":\"running\",\"reason\":\"cancelled by $(id -un)\"" "while it ends, its reason says by whom"
 "$muster" cancel --force "$slow" >"$tmp/slow"
-wait_for 10 job_is "$slow" cancelled
+wait_for 30 job_is "$slow" cancelled
 like "$("$muster" status "$slow" --json)" "\"reason\":\"cancelled by $(id -un)\"" "and in the end, too"
 run_cmd "$muster" cancel "$run"
 is "$rc" 1 "twice does not work"
@@ -108,15 +113,15 @@ is "$err" "muster cancel: job $run has already been cancelled" "and says why"
 run_cmd "$muster" cancel 999
 is "$rc" 1 "nor what does not exist"
 deaf=$("$muster" submit -n 1 --grace 60s sh -c 'trap "" TERM; while :; do sleep 0.1; done')
-wait_for 10 job_is "$deaf" running
+wait_for 30 job_is "$deaf" running
 run_cmd "$muster" cancel --force "$deaf"
-wait_for 10 job_is "$deaf" cancelled
+wait_for 30 job_is "$deaf" cancelled
 ok $? "cancel --force waits for nobody"
 
 slots=$("$muster" nodes --json | python3 -c 'import json,sys; print(sum(n["slots"] for n in json.load(sys.stdin)["nodes"]))')
 a=$("$muster" submit -n "$slots" sleep 60)
 b=$("$muster" submit -n 1 true)
-wait_for 10 job_is "$a" running
+wait_for 30 job_is "$a" running
 job_is "$b" queued
 ok $? "what does not fit waits"
 run_cmd "$muster" status "$b"
@@ -124,11 +129,11 @@ like "$out" 'reason +waiting for' "and says for what"
 run_cmd "$muster" logs "$b"
 is "$rc $out$err" "0 muster logs: job $b has not started yet; -f waits for it" "and has no logs yet"
 "$muster" cancel "$a" >/dev/null
-wait_for 10 job_is "$b" completed
+wait_for 30 job_is "$b" completed
 ok $? "until it does"
 
 evil=$("$muster" submit -n 1 --name $'a\033[2Jb\xff"\\' true)
-wait_for 10 job_is "$evil" completed
+wait_for 30 job_is "$evil" completed
 run_cmd "$muster" jobs --all
 unlike "$out" $'\033' "a hostile name does nothing to the terminal"
 run_cmd "$muster" jobs --all --json

@@ -3,9 +3,6 @@
 . "$(dirname "$0")/../lib.sh"
 export MUSTER_IDLE=3
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-state_of() { "$muster" nodes --json | python3 -c 'import json,sys; print(*[n["state"] for n in json.load(sys.stdin)["nodes"] if n["name"] == sys.argv[1]])' "$1"; }
-is_state() { [ "$(state_of "$1")" = "$2" ]; }
 # Lists first, looks then: the words of a grep that runs beside would be found, too.
 agents() { local list; list=$(pool_processes); grep -c ' agent ' <<<"$list"; }
 agent_of() { local list; list=$(pool_processes); sed -n "s/^\([0-9]*\) .* agent .*$1.*/\1/p" <<<"$list"; }
@@ -16,7 +13,7 @@ port=$(free_port)
 bad() { # PATTERN ARGUMENTS
     local want=$1
     shift
-    run_cmd timeout 40 "$muster" agent "$@"
+    run_cmd timeout 60 "$muster" agent "$@"
     [ "$rc" != 0 ] && [ "$(wc -l <"$tmp/.err")" = 1 ] && [[ $err =~ $want ]]
     ok $? "muster agent $*: $err" || note "rc=$rc out=$out want: $want"
 }
@@ -36,13 +33,13 @@ like "$err" '--listen .*a port is missing' "and says why"
 is "$(find "$MUSTER_HOME" -name pool.key)" '' "nobody has made a key yet"
 
 "$muster" controller --listen "127.0.0.1:$port" >"$tmp/ctl.out" 2>&1 &
-wait_for 10 test -e "$MUSTER_HOME/pool.key"
+wait_for 30 test -e "$MUSTER_HOME/pool.key"
 is "$(stat -c %a "$MUSTER_HOME/pool.key")" 600 "the controller listens and has made the key, mode 0600"
 cp "$MUSTER_HOME/pool.key" "$tmp/key"
 
 "$muster" agent --join "127.0.0.1:$port" --node far --slots 3 2>"$tmp/far.err" &
 far=$!
-wait_for 10 is_state far up
+wait_for 30 node_is far up
 ok $? "an agent that is started by hand joins" || note "$(cat "$tmp/far.err")"
 run_cmd timeout 60 "$muster" run -N 2 -n 2 sh -c 'echo $MUSTER_NODE'
 is "$rc $(sort <<<"$out" | tr '\n' ' ')" "0 far $(uname -n) " "ranks run on both nodes"
@@ -51,17 +48,17 @@ unlike "$(tr '\0' ' ' <"/proc/$far/cmdline" && tr '\0' ' ' <"/proc/$far/environ"
 
 # the controller dies: agents find the next one
 job=$("$muster" submit -N 2 -n 2 --restarts 0 sh -c "until [ -e $tmp/stop ]; do sleep 0.1; done")
-wait_for 10 eval '"$muster" status "$job" | grep -q "state  *running"'
+wait_for 30 job_is "$job" running
 kill -9 "$(cat "$MUSTER_RUN_ROOT/$(uname -n)"/*/ctl.lock)"
-wait_for 10 is_state far up
+wait_for 30 node_is far up
 ok $? "kill -9 of the controller: the agent joins the next one"
 
 # the agent dies: a keeper starts another one, which knows how to join
 kill -9 "$far"
 wait "$far" 2>/dev/null
-wait_for 10 eval '[ -n "$(agent_of --rejoin)" ]'
+wait_for 30 eval '[ -n "$(agent_of --rejoin)" ]'
 ok $? "kill -9 of the agent: a keeper starts another one"
-wait_for 10 is_state far up
+wait_for 30 node_is far up
 ok $? "which joins again"
 run_cmd "$muster" status "$job" --json
 like "$out" '"state":"running".*"attempt":1,' "the job has not noticed"
@@ -72,26 +69,26 @@ is "${#files[@]} $(stat -c %a "${files[@]}" | sort -u)" "2 600" "what it knows i
 was=$(agent_of --rejoin)
 "$muster" agent --join "127.0.0.1:$port" --node far --slots 3 2>"$tmp/far.err" &
 far=$!
-wait_for 10 is_gone "$was"
+wait_for 30 is_gone "$was"
 ok $? "an agent by hand takes the place of the one that the keeper has started"
-wait_for 10 is_state far up
+wait_for 30 node_is far up
 touch "$tmp/stop"
-wait_for 20 eval '"$muster" status "$job" | grep -q "state  *completed"'
+wait_for 30 job_is "$job" completed
 ok $? "the job ends as if nothing had been" || note "$("$muster" status "$job"; "$muster" events "$job")"
 
 # as an engine starts them
 start() { # NODE POOL [KEY]: through descriptor 0, detached
-    timeout 40 "$muster" agent --join "127.0.0.1:$port" --node "$1" --pool "$2" --key-fd 0 --detach <"${3:-$tmp/key}" >"$tmp/.out" 2>"$tmp/.err"
+    timeout 60 "$muster" agent --join "127.0.0.1:$port" --node "$1" --pool "$2" --key-fd 0 --detach <"${3:-$tmp/key}" >"$tmp/.out" 2>"$tmp/.err"
     rc=$?
     err=$(cat "$tmp/.err")
 }
 start third 0123abcd
 is "$rc $err" '0 ' "an agent detaches once it has joined"
-is_state third up
+node_is third up
 ok $? "and is in the pool then"
 start third 0123abcd
 is "$rc $err" '0 ' "starting it again is no error"
-wait_for 5 eval '[ "$(agents)" = 3 ]'
+wait_for 30 eval '[ "$(agents)" = 3 ]'
 ok $? "and no second agent" || note "$(pool_processes)"
 start other 0123abcd
 like "$rc $err" '^2 .*already, as third: name it once' "under another name it is"
@@ -102,14 +99,14 @@ start fourth 0123abce /dev/null
 like "$rc $err" 'no pool key came' "no key"
 MUSTER_HOME=$tmp/elsewhere "$muster" agent --join "127.0.0.1:$port" --key "$tmp/key" --node x >/dev/null 2>&1 &
 x=$!
-wait_for 10 is_state x up
+wait_for 30 node_is x up
 ok $? "--key names the pool key"
 kill "$x"
 
 # the controller ends: those of engines end with it, that by hand stays
-run_cmd timeout 30 "$muster" controller --stop
+run_cmd timeout 60 "$muster" controller --stop
 is "$rc" 0 "the controller, which does not idle while it has nodes, is told to stop"
-wait_for 20 eval '[ "$(agents)" = 1 ]'
+wait_for 30 eval '[ "$(agents)" = 1 ]'
 ok $? "told farewell, agents of engines end; the one by hand stays" || note "$(pool_processes)"
 kill -0 "$far"
 ok $? "it is still there"

@@ -4,19 +4,18 @@
 . "$(dirname "$0")/../lib.sh"
 export MUSTER_IDLE=0
 command -v curl >/dev/null || skip_all "curl is not installed"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-controller() { run_cmd timeout 20 "$muster" controller "$@"; }
-end() { timeout 60 "$muster" controller --stop --force && wait_for 8 no_leftovers; }
-stop() { end || end; } # one that an agent has started may have waited for the lock of this one
+controller() { run_cmd timeout 60 "$muster" controller "$@"; }
+end() { timeout 60 "$muster" controller --stop --force && wait_for 5 no_leftovers; }
+stop() { wait_for 60 end; } # one that an agent has started may have waited for the lock of this one
 serve() { # OPTIONS: a controller of one's own, until it serves
     rm -f "$tmp/ctl.err"
     "$muster" controller --foreground "$@" 2>"$tmp/ctl.err" &
     ctl=$!
-    wait_for 10 grep -qs "metrics are served at" "$tmp/ctl.err"
+    wait_for 30 grep -qs "metrics are served at" "$tmp/ctl.err"
 }
 port=$(free_port)
 url=http://127.0.0.1:$port/metrics
-get() { curl -s --max-time 10 "$@"; }
+get() { curl -s --max-time 30 "$@"; }
 
 # What cannot be served is refused in a line
 controller --metrics nowhere
@@ -66,13 +65,13 @@ done
 name=$(printf 'a "b"\\ \n{}=\033[31m\xff')
 job=$("$muster" submit -n 2 --oversubscribe --name "$name" sh -c "until [ -e $tmp/go ]; do sleep 0.05; done")
 shows() { get "$url" | grep -qaF -- "$1"; }
-wait_for 20 shows "muster_job_state{job_id=\"$job\",state=\"running\"} 1"
+wait_for 30 shows "muster_job_state{job_id=\"$job\",state=\"running\"} 1"
 ok $? "a job that runs has families"
 shows "muster_job_ranks{job_id=\"$job\"} 2"
 ok $? "with its ranks"
 get "$url" >"$tmp/text"
 is "$(grep -a "^muster_job_info" "$tmp/text" | wc -l)" 1 "a hostile name stays a label"
-wait_for 5 eval 'get "$page/" | grep -qa "<td>a &quot;b"' # the same page again is up to half a second old
+wait_for 30 eval 'get "$page/" | grep -qa "<td>a &quot;b"' # the same page again is up to half a second old
 like "$(get "$page/")" "<td>a &quot;b&quot;.* .n\{\}=.x1b\[31m.xff<td" "and text on the page"
 like "$(get "$page/job/$job")" "<h1>Job $job <span id=name>a &quot;b&quot;.*<tr><td>0-1<td>" "it has a page of its own"
 for doc in status job/$job; do
@@ -91,7 +90,7 @@ else
 fi
 touch "$tmp/go"
 gone() { ! shows "{job_id=\"$job\""; }
-wait_for 20 gone
+wait_for 30 gone
 ok $? "they vanish with it"
 shows 'muster_jobs_ended_total{state="completed"} 1'
 ok $? "and it is counted"
@@ -107,11 +106,11 @@ import socket, sys, time
 port, n = int(sys.argv[1]), int(sys.argv[2])
 held = []
 for i in range(n):
-    s = socket.create_connection(("127.0.0.1", port), 5)
+    s = socket.create_connection(("127.0.0.1", port), 30)
     s.send(b"GET /met"[: i % 9])
     held.append(s)
 print("held", flush=True)
-end, gone = time.time() + 40, 0
+end, gone = time.time() + 90, 0
 for i, s in enumerate(held):
     s.settimeout(max(0.1, end - time.time()))
     try:
@@ -126,26 +125,26 @@ print(gone, flush=True)
 PY
 python3 "$tmp/bad.py" "$port" 20 >"$tmp/bad.out" 2>&1 &
 bad=$!
-wait_for 10 grep -qs held "$tmp/bad.out"
+wait_for 30 grep -qs held "$tmp/bad.out"
 run_cmd get "$url"
 like "$rc $out" "^0 .*muster_slots" "others are served meanwhile"
-run_cmd timeout 30 "$muster" run -n 1 true
+run_cmd timeout 60 "$muster" run -n 1 true
 is "$rc" 0 "and jobs run"
 wait "$bad"
 is "$(tail -n 1 "$tmp/bad.out")" 20 "who says nothing is cut off"
 python3 "$tmp/bad.py" "$port" 100 >"$tmp/bad.out" 2>&1 &
 bad=$!
-wait_for 10 grep -qs held "$tmp/bad.out"
-run_cmd timeout 30 "$muster" run -n 1 true
+wait_for 30 grep -qs held "$tmp/bad.out"
+run_cmd timeout 60 "$muster" run -n 1 true
 is "$rc" 0 "with a hundred of them jobs run, too"
 [ "$(find "/proc/$ctl/fd" -lname 'socket:*' | wc -l)" -lt 60 ]
 ok $? "and the controller holds few of them" || note "$(ls "/proc/$ctl/fd" | wc -l)"
 kill "$bad" 2>/dev/null
-wait_for 20 shows muster_slots
+wait_for 30 shows muster_slots
 ok $? "afterwards it is served again"
-{ printf 'GET /metrics HTTP/1.1\r\nX: '; head -c 200000 /dev/zero | tr '\0' x; } | timeout 20 python3 -c '
+{ printf 'GET /metrics HTTP/1.1\r\nX: '; head -c 200000 /dev/zero | tr '\0' x; } | timeout 60 python3 -c '
 import socket, sys
-s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 30)
 try:
     s.sendall(sys.stdin.buffer.read())
     print(s.recv(100))
@@ -156,8 +155,8 @@ like "$(cat "$tmp/long")" '431|413|400|414|closed' "headers without an end are r
 # The next controller serves it, too
 kill -9 "$ctl"
 { wait "$ctl"; } 2>/dev/null
-run_cmd timeout 30 env MUSTER_METRICS="$port" "$muster" run -n 1 true
-wait_for 20 shows muster_slots
+run_cmd timeout 60 env MUSTER_METRICS="$port" "$muster" run -n 1 true
+wait_for 30 shows muster_slots
 ok $? "one that follows it has it from the environment"
 stop
 

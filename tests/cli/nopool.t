@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 looks() { # RC TEXT WORDS...: exit code and all that is printed
-    run_cmd timeout -k 5 20 "$muster" "${@:3}"
+    run_cmd timeout -k 5 60 "$muster" "${@:3}"
     is "$rc $out$err" "$1 $2" "${*:3}"
     is "$(find "$tmp" -mindepth 1 -maxdepth 1 ! -name '.*' -printf %f)" "${there-}" "makes nothing" || rm -rf "$MUSTER_HOME" "$MUSTER_RUN_ROOT"
 }

@@ -6,7 +6,7 @@
 bad() {
     local want=$1
     shift
-    run_cmd timeout 10 "$muster" "$@"
+    run_cmd timeout 60 "$muster" "$@"
     [ "$rc" = 2 ] && [ -z "$out" ] && [ "$(wc -l <"$tmp/.err")" = 1 ] && [[ $err =~ $want ]]
     ok $? "muster $*: $err" || note "rc=$rc out=$out want: $want"
 }

@@ -5,11 +5,10 @@
 . "$(dirname "$0")/../lib.sh"
 export MUSTER_IDLE=0 TMPDIR=$tmp
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || skip_all "chromium is not installed"
-run_cmd timeout 20 "$muster" controller --metrics nowhere
+run_cmd timeout 60 "$muster" controller --metrics nowhere
 [[ $err != *"needs libmicrohttpd"* ]] || skip_all "built without libmicrohttpd"
 pictures=${PAGE_PICTURES:-$tmp/pictures}
 mkdir -p "$pictures" "$tmp/large"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 port=$(free_port)
 page() { # NAME: the python on standard input passes; it has b (a browser), url, and muster(WORDS...)
     {
@@ -31,7 +30,7 @@ P
 serve() {
     rm -f "$tmp/ctl.err"
     "$muster" controller --foreground --metrics "$port" 2>"$tmp/ctl.err" &
-    wait_for 10 grep -qs "metrics are served at" "$tmp/ctl.err"
+    wait_for 30 grep -qs "metrics are served at" "$tmp/ctl.err"
 }
 serve
 ok $? "it is served" || note "$(cat "$tmp/ctl.err")"
@@ -61,8 +60,8 @@ b.until("document.querySelector('#running tbody').rows[0].cells[6].textContent >
 row = b.rows("running")[0]
 assert row[0] == "1" and row[1] == "stepper" and row[3] == "running" and row[4] == "2", row
 b.until("Number(document.querySelector('#running tbody').rows[0].cells[6].textContent) > %s" % row[6])
-b.until("Number(document.querySelector('#running tbody').rows[0].cells[7].textContent) > 0", 25)
-b.until("document.querySelector('#running svg .curve')", 25)
+b.until("Number(document.querySelector('#running tbody').rows[0].cells[7].textContent) > 0")
+b.until("document.querySelector('#running svg .curve')")
 waiting = b.rows("waiting")
 shown = "<script>pwned=1</script><img src=x onerror=pwned=1>\"'&amp;\\n\\x1b[31m\\xff\\xe2\\x80\\xae\u20ac"
 assert [r[2] for r in waiting] == [shown, "later"] and waiting[0][4] == "held", waiting
@@ -80,7 +79,7 @@ os.kill(int(mine[0]), signal.SIGKILL)
 b.until("document.getElementById('sum-recoveries').textContent === '1'")
 b.until("document.querySelector('#running tbody').rows[0].cells[9].textContent === '1'")
 b.until("[...document.querySelectorAll('#events td')].some(c => c.textContent === 'rank-lost')")
-b.until("document.querySelector('.chart .mark')", 25)
+b.until("document.querySelector('.chart .mark')")
 assert b.value("same") == 1
 
 # its own page
@@ -88,6 +87,7 @@ b.open(url + "/job/1")
 b.until("document.body.dataset.updates >= 1")
 assert b.text("#sum-state") == "running" and b.text("#sum-restarts") == "1", b.text("main")
 assert b.text("#sum-save") == "-", b.text("main")
+b.until("document.querySelector('#parts tbody')?.rows[0]?.cells[4].textContent.trim() === '2 of 2'")
 parts = b.rows("parts")
 assert len(parts) == 1 and parts[0][0] == "0-1" and parts[0][4] == "2 of 2", parts
 b.until("document.querySelector('.chart .mark') && document.querySelector('.chart .curve')")
@@ -106,7 +106,7 @@ row = b.rows("running")[0]
 assert row[1] == "stepper" and int(row[6]) > 0 and row[9] == "1", row
 assert len(b.rows("waiting")) == 2 and b.text("#map li b") and b.text("#live").startswith("as of 2"), b.text("#live")
 step = int(row[6])
-b.until("Number(document.querySelector('#running tbody').rows[0].cells[6].textContent) > %d" % step, 30) # it loads itself again
+b.until("Number(document.querySelector('#running tbody').rows[0].cells[6].textContent) > %d" % step) # it loads itself again
 b.open(url + "/job/2")
 assert b.text("#name").startswith("<script>pwned") and b.text("#sum-state") == "held", b.text("main")
 b.picture(pictures + "/no-script.png")
@@ -126,13 +126,12 @@ assert "no answer since" in b.text("#live"), b.text("#live")
 os.kill(int(pid[0]), signal.SIGKILL)
 b.offline(False)
 muster("jobs", env=dict(os.environ, MUSTER_METRICS=url.split(":")[-1])) # there is another one
-b.until("document.getElementById('live').className === 'on' && document.getElementById('sum-nodes').textContent === '1 of 1'", 30)
+b.until("document.getElementById('live').className === 'on' && document.getElementById('sum-nodes').textContent === '1 of 1'")
 b.until("document.querySelector('#running tbody').rows.length === 1")
 b.picture(pictures + "/desktop-dark.png")
 P
-timeout 60 "$muster" controller --stop --force >/dev/null 2>&1
-wait_for 8 no_leftovers || timeout 60 "$muster" controller --stop --force >/dev/null 2>&1
-wait_for 8 no_leftovers
+end() { timeout 60 "$muster" controller --stop --force >/dev/null 2>&1 && wait_for 5 no_leftovers; }
+wait_for 60 end # one that an agent has started may have waited for the lock of this one
 
 # With a token: a password, then words
 (umask 077 && head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$MUSTER_HOME/metrics.token")
@@ -145,8 +144,7 @@ b.until("document.body.dataset.updates >= 2")
 assert "Reason" in b.text("#waiting thead") and "held" in b.rows("waiting")[0][-1], b.rows("waiting")
 assert b.rows("events")[0][-1].endswith("of true"), b.rows("events")
 P
-timeout 60 "$muster" controller --stop --force >/dev/null 2>&1
-wait_for 8 no_leftovers || timeout 60 "$muster" controller --stop --force >/dev/null 2>&1
+wait_for 60 end
 
 # A thousand nodes and more jobs, as the unit test makes them
 "$B/tests/unit/launcher_page" "$tmp/large" >/dev/null
@@ -154,19 +152,19 @@ ok $? "the documents of a large pool"
 large=$(free_port)
 python3 -m http.server --bind 127.0.0.1 --directory "$tmp/large" "$large" >/dev/null 2>&1 &
 server=$!
-wait_for 10 curl -s -o /dev/null "http://127.0.0.1:$large/"
+wait_for 30 curl -s -o /dev/null "http://127.0.0.1:$large/"
 url=http://127.0.0.1:$large page "a thousand nodes and jobs" <<'P'
 for width, phone in ((390, True), (1200, False)):
     b.look(width, 844, phone=phone)
     b.open(url)
-    b.until("document.body.dataset.updates >= 1", 30)
+    b.until("document.body.dataset.updates >= 1")
     assert b.value("document.querySelectorAll('#map li').length") == 1000
     assert len(b.rows("running")) == 1000 and len(b.rows("waiting")) == 500
     assert b.rows("running")[7][1] == "n<7>" and b.rows("waiting")[0][3] == "u<", b.rows("waiting")[0]
     assert b.value("document.documentElement.scrollWidth") <= width, "wider than the screen"
     took = b.value("(async () => { const n = Number(document.body.dataset.updates), t = performance.now();"
                    " while (Number(document.body.dataset.updates) === n) await new Promise(r => setTimeout(r, 5)); return performance.now() - t })()")
-    assert took < 15000, took
+    assert took < 60000, took
     b.picture(pictures + "/large-%d.png" % width)
 assert not b.troubles, b.troubles
 P

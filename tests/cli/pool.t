@@ -2,10 +2,11 @@
 # MUSTER_POOL: commands that reach a controller through TLS, with the pool key of their own home.
 . "$(dirname "$0")/../lib.sh"
 unset SLURM_JOB_ID
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 "$muster" controller --idle 0 --listen "127.0.0.1:$port" >"$tmp/ctl.out" 2>&1 &
 ctl=$!
-wait_for 10 test -e "$MUSTER_HOME/pool.key"
+listens() { grep -qi "^[^:]*: [0-9a-f]*:$(printf %04x "$port") [0-9a-f:]* 0A " /proc/net/tcp; }
+wait_for 30 listens
 
 has_lines() { [ "$(wc -l <"$tmp/run.out")" -gt "$1" ]; }
 far() { # ARGUMENTS: a command of another home
@@ -21,7 +22,7 @@ like "$rc $err" '2 .*open to others' "a key that others can read is refused"
 chmod 600 "$tmp/far/pool.key"
 far jobs
 like "$rc $err" '2 .*damaged' "a damaged one, too"
-MUSTER_HOME=$tmp/third run_cmd timeout 20 "$muster" controller --listen "127.0.0.1:$port"
+MUSTER_HOME=$tmp/third run_cmd timeout 60 "$muster" controller --listen "127.0.0.1:$port"
 is "$rc" 2 "the port is taken"
 like "$err" 'cannot listen on 127.0.0.1:[0-9]+: Address already in use' "and said"
 cp "$tmp/third/pool.key" "$tmp/far/pool.key"
@@ -50,13 +51,13 @@ is "$rc" 0 "cancelling"
 is "$(ls "$tmp/far") $(find "$MUSTER_RUN_ROOT" -mindepth 2 -maxdepth 2 -empty)" 'pool.key ' "nothing of it is kept there, nor is a place for daemons made"
 MUSTER_HOME=$tmp/far MUSTER_POOL=127.0.0.1:$port timeout 60 "$muster" run -n 1 sh -c "until [ -e $tmp/go ]; do echo tick; sleep 0.1; done; echo done" >"$tmp/run.out" 2>"$tmp/run.err" &
 run=$!
-wait_for 10 test -s "$tmp/run.out"
+wait_for 30 test -s "$tmp/run.out"
 kill -9 "$ctl"
 ticks=$(wc -l <"$tmp/run.out")
-wait_for 20 has_lines $((ticks + 3))
+wait_for 60 has_lines $((ticks + 3))
 touch "$tmp/go"
 wait "$run"
 is "$? $(tail -n 1 "$tmp/run.out")" "0 done" "kill -9 of the controller: a watched job goes on, the next one is found" || note "$(cat "$tmp/run.err")"
-run_cmd timeout 30 "$muster" controller --stop
+run_cmd timeout 60 "$muster" controller --stop
 is "$rc" 0 "the end"
 done_testing

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # muster run: exit codes, programs, environment, output, input, time limit, restarts, the report.
 . "$(dirname "$0")/../lib.sh"
-m() { run_cmd timeout 20 "$muster" run "$@"; }
+m() { run_cmd timeout 60 "$muster" run "$@"; }
 
 m -n 2 true
 is "$rc" 0 "a job that succeeds"
@@ -46,13 +46,13 @@ m -n 1 --wdir "$tmp/d" sh -c 'pwd; echo $PWD'
 is "$out" "$tmp/d"$'\n'"$tmp/d" "--wdir and PWD"
 m -n 1 --wdir "$tmp/d" ./own
 is "$rc" 0 "a program's path is seen from there"
-FOO=shell BAR=shell run_cmd timeout 20 "$muster" run -n 1 -x BAR=option -x NEW=1 sh -c 'echo $FOO $BAR $NEW'
+FOO=shell BAR=shell run_cmd timeout 60 "$muster" run -n 1 -x BAR=option -x NEW=1 sh -c 'echo $FOO $BAR $NEW'
 is "$out" 'shell option 1' "the environment is handed on, -x wins"
-SLURM_JOB_ID=5 PMIX_RANK=9 RANK=4 OMPI_MCA_x=1 run_cmd timeout 20 "$muster" run -n 1 sh -c 'echo "$SLURM_JOB_ID|$RANK|$OMPI_MCA_x"'
+SLURM_JOB_ID=5 PMIX_RANK=9 RANK=4 OMPI_MCA_x=1 run_cmd timeout 60 "$muster" run -n 1 sh -c 'echo "$SLURM_JOB_ID|$RANK|$OMPI_MCA_x"'
 is "$out" '|0|1' "less what belongs to another launch"
 m -n 1 --mca btl self --mca pml=ob1 sh -c 'echo $OMPI_MCA_btl $OMPI_MCA_pml'
 is "$out" 'self ob1' "--mca"
-(umask 027 && run_cmd timeout 20 "$muster" run -n 1 sh -c umask && [ "$out" = 0027 ])
+(umask 027 && run_cmd timeout 60 "$muster" run -n 1 sh -c umask && [ "$out" = 0027 ])
 ok $? "the umask is ours"
 
 # output
@@ -71,44 +71,44 @@ is "$(cat "$tmp"/logs/attempt-1/rank-{0,1}.{out,err} | sort)" $'bad 0\nbad 1\nra
 # a reader that does not read holds up nobody else
 mkfifo "$tmp/pipe"
 # shellcheck disable=SC2217 # holds the pipe open and reads nothing
-sleep 30 <"$tmp/pipe" &
+sleep 300 <"$tmp/pipe" &
 reader=$!
 "$muster" run -n 1 sh -c 'seq 200000; echo done >"$1"; sleep 60' - "$tmp/done" >"$tmp/pipe" 2>"$tmp/blocked" </dev/null &
 blocked=$!
-wait_for 10 [ -s "$tmp/done" ]
+wait_for 30 [ -s "$tmp/done" ]
 ok $? "a terminal that is stopped does not stop the rank"
 kill $reader
 wait $blocked
 is $? 141 "when it is gone the job is over"
-timeout 20 "$muster" run -n 1 yes 2>/dev/null | head -n 1 >/dev/null
+timeout 60 "$muster" run -n 1 yes 2>/dev/null | head -n 1 >/dev/null
 is "${PIPESTATUS[0]}" 141 "muster run ... | head"
 
 for program in 'echo x' 'sh -c "echo x; exit 9"'; do
     rm -f "$tmp/end"
-    err=$(eval "timeout 20 \"$muster\" run -n 1 sh -c '\"\$@\"; rc=\$?; touch $tmp/end; exit \$rc' - $program" 2>&1 >/dev/full </dev/null)
+    err=$(eval "timeout 60 \"$muster\" run -n 1 sh -c '\"\$@\"; rc=\$?; touch $tmp/end; exit \$rc' - $program" 2>&1 >/dev/full </dev/null)
     rc=$?
     [ -e "$tmp/end" ]
     is "$? $rc" "0 $([ "${program%% *}" = echo ] && echo 1 || echo 9)" "standard output is a full disk: $program runs to its end, and the code is not 0"
     like "$err" 'standard output cannot be written: No space left on device; the job goes on' "which is said"
 done
 
-err=$(timeout 20 "$muster" run -n 1 echo x 2>&1 >&- </dev/null)
+err=$(timeout 60 "$muster" run -n 1 echo x 2>&1 >&- </dev/null)
 like "$? $err" '^1 .*standard output cannot be written: Bad file descriptor; the job goes on' "standard output is closed"
 
 "$muster" run -n 1 --output "$tmp/gone" sh -c "echo one; until [ -e $tmp/removed ]; do sleep 0.05; done; echo two" >"$tmp/o" 2>"$tmp/.err" &
 job=$!
-wait_for 20 grep -q one "$tmp/o"
+wait_for 30 grep -q one "$tmp/o"
 rm -r "$tmp/gone"
 touch "$tmp/removed"
 wait $job
 like "$? $(cat "$tmp/.err")" '^0 .*muster: 2 lines of output are not in the logs \(No such file or directory\)' "logs that somebody removes meanwhile"
 
 # input
-seq 50000 | timeout 20 "$muster" run -n 2 sh -c '[ $RANK = 0 ] && cksum || wc -c' >"$tmp/o" 2>&1
+seq 50000 | timeout 60 "$muster" run -n 2 sh -c '[ $RANK = 0 ] && cksum || wc -c' >"$tmp/o" 2>&1
 is "$(sort "$tmp/o")" "$( (seq 50000 | cksum; echo 0) | sort)" "standard input goes to rank 0 alone"
-echo hello | timeout 20 "$muster" run -n 1 --stdin none cat >"$tmp/o" 2>&1
+echo hello | timeout 60 "$muster" run -n 1 --stdin none cat >"$tmp/o" 2>&1
 is "$(cat "$tmp/o")" '' "--stdin none"
-yes | timeout 20 "$muster" run -n 1 true
+yes | timeout 60 "$muster" run -n 1 true
 is "${PIPESTATUS[1]}" 0 "a program that does not read its input ends nevertheless"
 
 # ends

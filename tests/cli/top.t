@@ -4,7 +4,7 @@
 export tmp
 here=$(uname -n)
 
-run_cmd timeout 20 "$muster" top
+run_cmd timeout 60 "$muster" top
 is "$rc:$err" "0:" "without a pool"
 like "$out" $'nodes: 0 of 0 up.*\nno nodes\n.*no jobs are queued or running' "there is nothing to see"
 [ ! -e "$MUSTER_HOME" ]
@@ -13,17 +13,17 @@ ok $? "and none is made"
 "$muster" run -n 1 --name stepper "$B/examples/train_lm" --no-ckpt --steps 1000000000 --log-every 100000 --hidden 8 --embed 4 \
     --context 4 --layers 1 --batch 4 >"$tmp/run.out" 2>&1 &
 run=$!
-wait_for 20 sh -c "$muster jobs --json | grep -q '\"step\":[0-9]'"
+wait_for 30 sh -c "$muster jobs --json | grep -q '\"step\":[0-9]'"
 ok $? "a job makes steps" || note "$(cat "$tmp/run.out")"
 "$muster" submit -n 1 --hold true >/dev/null
-run_cmd timeout 20 "$muster" top
+run_cmd timeout 60 "$muster" top
 is "$rc:$err" "0:" "with a job"
 like "$out" "slots: 1 of [0-9]+ used.* jobs: 1 running, 1 waiting" "sums"
 like "$out" "NODE +STATE.*$here +up +[0-9]+ +1 +#" "the node"
 like "$out" $'JOB +NAME.* SAVE +TIME.*\n +1 +stepper +[a-z]+ +running +1 +[^ ]+ +[0-9]+ +[0-9.]+ +0 .*\n +2 +true .* queued' "the jobs, with steps a second"
 unlike "$out" $'\033' "nothing but text"
 like "$out" $'\n *AGO +EVENT +JOB +RANK +NODE +DETAIL\n.* submitted +2 .*first-step +1 ' "the newest events"
-run_cmd timeout 20 "$muster" top --json
+run_cmd timeout 60 "$muster" top --json
 python3 - "$tmp/.out" <<'P'
 import json, sys
 j = json.load(open(sys.argv[1]))
@@ -40,14 +40,16 @@ cat >"$tmp/terminal.py" <<'P'
 """Runs `muster top` on a terminal: KEY or -SIGNAL to end it. Prints the last picture."""
 import fcntl, os, pty, select, signal, struct, sys, termios, time
 how, argv = sys.argv[1], sys.argv[2:]
+go, set = os.pipe()
 pid, fd = pty.fork()
 if pid == 0:
-    time.sleep(0.2) # the size is set by then
+    os.read(go, 1)
     os.environ["TERM"] = "xterm"
     os.execv(argv[0], argv)
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 50, 0, 0))
+os.write(set, b"x")
 before = termios.tcgetattr(fd)
-seen, asked, until = b"", 0, time.time() + 20
+seen, asked, until = b"", 0, time.time() + 50
 while time.time() < until:
     if not select.select([fd], [], [], 0.1)[0]:
         continue
@@ -76,17 +78,17 @@ assert len(lines) <= 12 and max(map(len, lines)) <= 50, lines
 print("\n".join(lines))
 P
 for how in q '\x03' -15 -1; do
-    run_cmd timeout 40 python3 "$tmp/terminal.py" "$how" "$muster" top -d 0.2
+    run_cmd timeout 60 python3 "$tmp/terminal.py" "$how" "$muster" top -d 0.2
     is "$rc:$err" "0:" "on a terminal, ended by $how"
 done
 like "$out" "muster top.*NODE.*$here.*JOB.*stepper" "the picture"
-run_cmd timeout 40 python3 - "$muster" <<'P'
+run_cmd timeout 60 python3 - "$muster" <<'P'
 import os, pty, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
     os.environ["TERM"] = "xterm"
     os.execvp("sh", ["sh", "-c", "stty -a >$tmp/before; \"$0\" top -d 0.2; stty -a >$tmp/after; cmp $tmp/before $tmp/after && echo SAME".replace("$tmp", os.environ["tmp"]), sys.argv[1]])
-seen, sent, until = b"", False, time.time() + 20
+seen, sent, until = b"", False, time.time() + 50
 while time.time() < until:
     if not select.select([fd], [], [], 0.1)[0]:
         continue
@@ -123,7 +125,7 @@ sys.stdout.write(seen.decode())
 sys.exit(os.WEXITSTATUS(status))
 P
 for term in dumb ''; do
-    run_cmd timeout 20 python3 "$tmp/dumb.py" "$term" "$muster" top -d 0.2
+    run_cmd timeout 60 python3 "$tmp/dumb.py" "$term" "$muster" top -d 0.2
     is "$rc:$err" "0:" "on a terminal with TERM='$term' it ends by itself"
     like "$out" "muster top.*NODE.*JOB +NAME.*stepper" "with a picture"
     unlike "$out" $'\033' "of nothing but text"
