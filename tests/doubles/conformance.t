@@ -6,7 +6,7 @@ d=$B/tests/doubles
 export MUSTER_CUDA_LIB=$d/libcuda.so.1 MUSTER_NCCL_LIB=$d/libnccl.so.2 MUSTER_NVML_LIB=$d/libnvidia-ml.so.1
 
 conform() { # NAME VAR=value...
-    run_cmd timeout 110 env "${@:2}" "$B/tests/gpu/conformance"
+    run_cmd timeout 300 env "${@:2}" "$B/tests/gpu/conformance"
     is "$rc" 0 "$1" || note "$out"
 }
 for n in 1 2 3 4; do conform "$n ranks" RANKS=$n; done
@@ -31,7 +31,7 @@ ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$tmp/libnccl.so.2" -- first
 like "$out" "-9 .*NCCL: cannot be loaded as MUSTER_NCCL_LIB says \($tmp/libnccl\.so\.2: " "so is one that is missing"
 ranks MUSTER_TIMEOUT=20 MUSTER_NCCL_MODE=quick -- first
 like "$out" "-1 .*MUSTER_NCCL_MODE=quick: safe or fast is needed" "a mode that there is not"
-run_cmd timeout 60 env MUSTER_TIMEOUT=1 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
-like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 1 s; the ranks of this node have enqueued it" \
+run_cmd timeout 60 env MUSTER_TIMEOUT=3 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
+like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 3 s; the ranks of this node have enqueued it" \
     "who is late on another node is not seen, and that is said"
 done_testing

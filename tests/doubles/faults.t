@@ -23,7 +23,8 @@ SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
 tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 ENODE, EPEER, ETIMEOUT, EMISMATCH, EABORTED = -9, -4, -5, -3, -6
-TIMEOUT, START, NOISE = 2.0, 0.5, 1500  # s, s, ms
+TIMEOUT, START, NOISE = 2.0, 0.5, 20000  # s, s, ms; NOISE: so much later than it could be, as the machine has others to serve
+PATIENT = {"MUSTER_TIMEOUT": "30", "MUSTER_NCCL_START": "10"}  # where nothing is to be late
 DIR = tempfile.mkdtemp(prefix="muster-gpu-faults-")
 ENV = dict(os.environ)
 ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE="2", MUSTER_TIMEOUT=str(TIMEOUT),
@@ -53,8 +54,8 @@ KINDS = {
 }
 
 
-def run(args, fault, limit):
-    return subprocess.run([B + "/bin/muster", "run", "--oversubscribe"] + args, env=dict(ENV, MUSTER_DOUBLE=fault),
+def run(args, fault, limit, **more):
+    return subprocess.run([B + "/bin/muster", "run", "--oversubscribe"] + args, env=dict(ENV, MUSTER_DOUBLE=fault, **more),
                           capture_output=True, text=True, timeout=limit)
 
 
@@ -75,9 +76,15 @@ def round_of(kind, n):
     ranks = rng.choice([2, 3, 4])
     victim, op = rng.randrange(ranks), rng.randrange(2, 30)  # the first one brings NCCL up
     fault, mode = [t.replace("R", str(victim)).replace("K", str(op)) for t in (fault, mode)]
+    more = {"GPU_RANKS_DONE": "%s/done:%d" % (DIR, ranks - (own is None))}
+    if others is None or others[0] != ETIMEOUT:
+        more.update(PATIENT)
+    if kind.startswith("init-"):
+        more["MUSTER_NCCL_START"] = str(START if others else 3)
     for _ in range(4):  # the short deadline is also that of the start, which a loaded machine may miss
         try:
-            p = run(["-n", str(ranks), "--on-failure=keep", B + "/tests/fault/gpu_ranks"] + mode.split(), fault, 40)
+            open(DIR + "/done", "w").close()
+            p = run(["-n", str(ranks), "--on-failure=keep", B + "/tests/fault/gpu_ranks"] + mode.split(), fault, 100, **more)
         except subprocess.TimeoutExpired as e:
             return "hangs: %s" % e.stdout
         if "called muster_init within" not in p.stdout + p.stderr:
@@ -114,9 +121,9 @@ def main():
                 break
         ok(not bad, "%s, %d times" % (kind, ROUNDS), "round %d: %s" % (n, bad))
     began = time.monotonic()
-    p = run(["-n", "3", "--restarts", "1", B + "/tests/fault/gpu_ranks", "loop", "50"], "die,rank=1,op=20", 40)
+    p = run(["-n", "3", "--restarts", "1", B + "/tests/fault/gpu_ranks", "loop", "50"], "die,rank=1,op=20", 100, **PATIENT)
     took = time.monotonic() - began
-    ok(p.returncode == 0 and p.stdout.count("ALL WELL") == 3 and took < 10,
+    ok(p.returncode == 0 and p.stdout.count("ALL WELL") == 3 and took < 60,
        "a rank dies, the next attempt computes what it should", "%.1f s\n" % took + p.stdout + p.stderr)
 
 

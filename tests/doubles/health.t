@@ -16,41 +16,41 @@ cp "$tmp/checks" "$MUSTER_HOME/checks"
 job=$("$muster" submit -n 1 --oversubscribe sh -c "until [ -e $tmp/go ]; do sleep 0.1; done")
 like "$job" '^[0-9]+$' "a job runs"
 says gpus=2 1.clocks=64
-wait_for 15 shows 'GPU 1 \(GPU-double-1\): it is slowed down: it is too hot'
+wait_for 30 shows 'GPU 1 \(GPU-double-1\): it is slowed down: it is too hot'
 ok $? "muster nodes says that a GPU is throttled" || note "$("$muster" nodes)"
 says gpus=2 0.xid=31
 seen() { "$muster" events "$job" | grep -qE "$1"; }
-wait_for 15 seen 'gpu-xid.*GPU 0 \(GPU-double-0\): Xid 31, of a program.s own making'
+wait_for 30 seen 'gpu-xid.*GPU 0 \(GPU-double-0\): Xid 31, of a program.s own making'
 ok $? "an Xid of the program's own is an event" || note "$("$muster" events "$job")"
 unlike "$("$muster" nodes)" 'drain' "and drains nothing"
 says gpus=2 0.xid=79
-wait_for 15 shows 'drain.*health check gpu: GPU 0 \(GPU-double-0\): Xid 79, it has fallen off the bus'
+wait_for 30 shows 'drain.*health check gpu: GPU 0 \(GPU-double-0\): Xid 79, it has fallen off the bus'
 ok $? "one of the GPU's drains the node" || note "$("$muster" nodes)" "$("$muster" events "$job")"
 "$muster" nodes resume "$(uname -n)"
 says gpus=2 0.xid=79 1.rows-failed=1
-wait_for 15 shows 'drain.*GPU 1 \(GPU-double-1\): rows of its memory cannot be remapped'
+wait_for 30 shows 'drain.*GPU 1 \(GPU-double-1\): rows of its memory cannot be remapped'
 ok $? "so do rows that cannot be remapped, after a resume" || note "$("$muster" nodes)"
 "$muster" nodes resume "$(uname -n)"
 sleep 1
 unlike "$("$muster" nodes)" 'drain' "resumed, it stays so although the row is as it was"
 says gpus=2 hang=1
-wait_for 15 shows 'NVML has not answered for .* s: the driver hangs'
+wait_for 30 shows 'NVML has not answered for .* s: the driver hangs'
 ok $? "an NVML that hangs is told" || note "$("$muster" nodes)"
 gone() { ! pgrep -f "muster check --gpus" | while read -r p; do grep -qz "^MUSTER_HOME=$MUSTER_HOME\$" "/proc/$p/environ" 2>/dev/null && echo "$p"; done | grep -q .; }
-wait_for 10 gone
+wait_for 30 gone
 ok $? "and who asked it is ended"
 touch "$tmp/go"
 end
 
 # A library that has less, and none
 says gpus=1
-MUSTER_NVML_LIB=$d/libnvidia-ml-old.so timeout 30 "$muster" run -n 1 true
+MUSTER_NVML_LIB=$d/libnvidia-ml-old.so timeout 60 "$muster" run -n 1 true
 is $? 0 "an old NVML does no harm"
 end
-MUSTER_NVML_LIB=$tmp/none.so timeout 30 "$muster" run -n 1 true
-wait_for 15 shows 'NVML: cannot be loaded as MUSTER_NVML_LIB says'
+MUSTER_NVML_LIB=$tmp/none.so timeout 60 "$muster" run -n 1 true
+wait_for 30 shows 'NVML: cannot be loaded as MUSTER_NVML_LIB says'
 ok $? "one that is asked for and is not there is named" || note "$("$muster" nodes)"
 end
-wait_for 10 no_leftovers
+wait_for 30 no_leftovers
 ok $? "nothing is left"
 done_testing
