@@ -32,12 +32,12 @@ fresh
 run 0 "$prog" "$dir" exit
 is "$rc" 3 "a job that fails right after a save"
 two() { [ "$(ls -d "$dir"/g*/COMMIT 2>/dev/null | wc -l)" = 2 ]; }
-wait_for 8 two
+wait_for 30 two
 ok $? "its last save is made durable all the same"
 
 # the drain is stopped while ranks save and die
 no_drain() { [ -z "$(drains)" ]; }
-wait_for 10 no_drain
+wait_for 30 no_drain
 fresh
 "$muster" run -n 2 --oversubscribe --restarts 2 "$prog" "$dir" stopped die >"$tmp/o" 2>"$tmp/e" &
 job=$!
@@ -57,7 +57,7 @@ like "$(cat "$tmp/o")" 'attempt 2 durable' "and makes it durable"
 is "$(ls -d "$dir"/*.tmp 2>/dev/null | wc -l)" 0 "nothing unfinished is left"
 
 # the same, and nobody but the keeper sees it
-wait_for 10 no_drain
+wait_for 30 no_drain
 fresh
 "$muster" run -n 2 --oversubscribe --restarts 0 "$prog" "$dir" wait stopped >"$tmp/o" 2>"$tmp/e" &
 job=$!
@@ -73,7 +73,7 @@ wait $job
 is "$?" 0 "another one takes its place, and the job goes on" || note "$(cat "$tmp/e")"
 
 # the keeper dies, and with it the node's memory
-wait_for 10 no_drain
+wait_for 30 no_drain
 fresh
 "$muster" run -n 2 --oversubscribe --restarts 2 "$prog" "$dir" wait stopped >"$tmp/o" 2>"$tmp/e" &
 job=$!
@@ -83,7 +83,7 @@ gone=$(drains)
 keeper=$(pool_processes | awk '$3 == "keeper" { print $1 }')
 kill -KILL $keeper
 dead() { ! kill -0 "$gone" 2>/dev/null; }
-wait_for 10 dead
+wait_for 30 dead
 ok $? "a keeper that is killed takes its drain along"
 second() { grep -q 'attempt 2' "$tmp/o"; }
 wait_for 40 second
@@ -92,6 +92,6 @@ ok $? "the next attempt goes on" || note "$(cat "$tmp/e")"
 touch "$dir/go"
 wait $job
 none() { [ "$(memory)" = 0 ]; }
-wait_for 12 none
+wait_for 30 none
 ok $? "no memory is left when the job has ended"
 done_testing

@@ -38,7 +38,7 @@ run_cmd "$muster" audit --since yesterday
 like "$rc $err" "^2 muster audit: --since yesterday: not a time" "what it does not know"
 run_cmd "$muster" audit --hash 12
 like "$rc $err" "^2 muster audit: --hash goes with --verify" "a hash that is none"
-wait_for 10 remembered
+wait_for 30 remembered
 ok $? "the job store remembers its end within seconds"
 run_cmd "$muster" audit --verify
 like "$rc $out" "^0 whole: lines 1 to [0-9]+, the last one's hash is [0-9a-f]{64}" "--verify"

@@ -48,6 +48,7 @@ wait_for 120 has_run "$first" 2 && wait_for 120 further "$first"
 ok $? "its own next attempt takes the directory over"
 
 "$muster" cancel --force "$first" >"$tmp/.out" 2>&1
+wait_for 30 job_is "$first" cancelled
 run --ckpt-dir "$dir" "${lm[@]}" --stop-at 1 --steps 100000000
 like "$rc.$out" '^0\..*resumed at step [0-9]+' "the directory of a job that was killed is free at once"
 done_testing

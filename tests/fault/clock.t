@@ -41,7 +41,7 @@ echo $year >"$tmp/set"
 wait $job
 is "$? $(grep -c '^final loss' "$tmp/o")" "0 1" "ranks do not take the end of a job with an hour left for near" || note "$(cat "$tmp/o")"
 
-shifted timeout 120 "$muster" run -n 2 --oversubscribe --timeout 9s "$lm" --steps 1000000 --batch 32 >"$tmp/o" 2>&1
+shifted timeout 120 "$muster" run -n 2 --oversubscribe --timeout 15s "$lm" --steps 1000000 --batch 32 >"$tmp/o" 2>&1
 like "$? $(cat "$tmp/o")" "^0 .*with a checkpoint: the time limit is near" "when it is near they do"
 
 shifted timeout 120 "$muster" run -n 1 --oversubscribe --timeout 50s sh -c 'until [ -e "$0" ]; do sleep 0.1; done' "$tmp/go" >"$tmp/o" 2>&1 &

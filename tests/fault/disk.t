@@ -41,7 +41,7 @@ fill
 lm=(--steps 60 --ckpt "interval=5steps,keep=2" --last-save 60)
 train "$tmp/disk/c" &
 job=$!
-wait_for 20 grep -q 'without a new checkpoint' "$tmp/.err"
+wait_for 60 grep -q 'without a new checkpoint' "$tmp/.err"
 ok $? "the disk is full: saves fail"
 rm "$tmp/disk/ballast"
 wait $job
@@ -68,11 +68,11 @@ print() { # ARGS...: runs it in the background
     rm -f "$tmp/go" "$tmp/end" "$tmp/.out" "$tmp/.err"
     "$muster" run -n 1 "$@" sh "$tmp/print" "$tmp" >"$tmp/.out" 2>"$tmp/.err" </dev/null &
     job=$!
-    wait_for 20 grep -q ready "$tmp/.out"
+    wait_for 30 grep -q ready "$tmp/.out"
 }
 shows() { # the live output, all of it, to the last line
     touch "$tmp/go"
-    wait_for 20 grep -q 'the disk is full' "$tmp/.out"
+    wait_for 60 grep -q 'the disk is full' "$tmp/.out"
 }
 rm -rf "$tmp/disk/c"
 print --output "$tmp/disk/o"
@@ -125,6 +125,6 @@ mount -o remount,size=3m "$tmp/disk"
     echo "$tap_n $tap_bad" >"$tmp/taps"
 )
 read -r tap_n tap_bad <"$tmp/taps"
-MUSTER_HOME=$tmp/disk/home wait_for 10 no_leftovers
+MUSTER_HOME=$tmp/disk/home wait_for 30 no_leftovers
 ok $? "nothing of it is left"
 done_testing

@@ -125,13 +125,14 @@ def lock_holder(name):
 
 def agent_round(n):
     """A pool of its own each time: a controller waits longer and longer for agents that do not live."""
+    wait_for(lambda: not remains([], True), BOUND)
     shutil.rmtree(DIR + "/home", ignore_errors=True)
     mark = DIR + "/mark"
     if os.path.exists(mark):
         os.remove(mark)
     subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, stdin=subprocess.DEVNULL, timeout=BOUND)
     wait_for(lambda: not keepers(), BOUND)
-    agent = lock_holder("agent.lock")
+    agent = wait_for(lambda: lock_holder("agent.lock"), BOUND)
     p = subprocess.Popen([MUSTER, "run", "-n", "1", "--restarts", "0", "sh", "-c", "echo x >>" + mark + "; sleep 0.2"],
                          env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     at = rng.uniform(0, AGENT_WINDOW)
@@ -172,12 +173,13 @@ def main():
     print("# seed %d: %d of %d jobs hit, the slowest took %.1f s, keepers that hung: %d" % (SEED, hits, ROUNDS, worst,
                                                                                            hung))
     hashes = [os.path.basename(d) for d in glob.glob(DIR + "/run/*/*")]
-    wait_for(lambda: not remains(hashes, True), 20)
+    wait_for(lambda: not remains(hashes, True), BOUND)
     ok(not remains(hashes, True), "nothing is left once the pool is idle", "\n".join(remains(hashes, True)))
 
+    ENV["MUSTER_IDLE"] = "60"  # the agent that is to be killed lives, however long it takes to come to it
     bad = [text for text in map(agent_round, range(AGENT_ROUNDS)) if text]
     ok(not bad, "kill -9 of the agent while it starts a job costs no attempt, and none runs twice", "\n".join(bad[:3]))
-    wait_for(lambda: not remains([], True), 20)
+    wait_for(lambda: not remains([], True), BOUND)
     ok(not remains([], True), "nor is anything left of that", "\n".join(remains([], True)))
 
 

@@ -8,7 +8,7 @@ mkdir "$s3"
 STALL=9 python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
 server=$!
 trap 'kill $server 2>/dev/null; tap_exit' EXIT
-wait_for 10 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
+wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
 unset "${!AWS_@}"
 export HOME=$tmp
 endpoint=http://127.0.0.1:$(cat "$s3/port")
@@ -60,7 +60,7 @@ faults "100000 403 * ."
 start=$SECONDS
 job --ckpt "$opts" "$prog" train 15 keep=2 away
 is "$rc" 0 "a job whose key is taken no more goes on to its end" || note "$out" "$err"
-[ $((SECONDS - start)) -lt 40 ]
+[ $((SECONDS - start)) -lt 80 ]
 ok $? "and is not held up"
 events store-trouble >"$tmp/count"
 like "$(cat "$tmp/count") $out" '^[1-9].*403.*it is tried again, the job goes on' "the reason is told" || note "$out"

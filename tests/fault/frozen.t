@@ -22,7 +22,7 @@ event() { # CASE KIND: rank and detail of its first one
     MUSTER_HOME=$tmp/o/$1.home "$muster" events 1 --json | python3 -c 'import json, sys
 print(*[(e["rank"], e["detail"]) for e in json.load(sys.stdin)["events"] if e["kind"] == sys.argv[1]][:1])' "$2"
 }
-trains() { [ -n "$(event "$1" first-step 2>/dev/null)" ]; } # CASE
+trains() { MUSTER_HOME=$tmp/o/$1.home "$muster" events 1 2>/dev/null | grep -q ' first-step '; } # CASE
 ended() { # CASE: sets rc
     wait "${pids[$1]}" 2>/dev/null
     rc=$(cat "$tmp/o/$1.rc")
@@ -66,22 +66,22 @@ wait_for 60 trains controller
 controller=$(holder controller ctl)
 kill -STOP "$controller"
 
-# --- ranks, in small programs ---------------------------------------------------------------------------------------
-run_case late 6 --hang-timeout 2
-run_case receive 6 --hang-timeout 2
-run_case polled 6 --hang-timeout 2
-named late 1 'has not entered all-reduce #[0-9]+, which 3 ranks have waited in for [234]\.[0-9] s; it sleeps \(state S\)' \
+# --- ranks, in small programs: they hang for a minute if nobody ends them --------------------------------------------
+run_case late 60 --hang-timeout 2
+run_case receive 60 --hang-timeout 2
+run_case polled 60 --hang-timeout 2
+named late 1 'has not entered all-reduce #[0-9]+, which 3 ranks have waited in for ([2-9]|[1-9][0-9])\.[0-9] s; it sleeps \(state S\)' \
     "a rank that sleeps while the others wait"
 named receive 1 'has not sent what rank 0 has waited for' "a message that does not come"
 named polled 3 'has not entered' "who polls with muster_test waits, too"
-run_case circle 6 --hang-timeout 2
-run_case starts 6 --hang-timeout 2 --restarts 3
-run_case stops 6 --hang-timeout 2
+run_case circle 60 --hang-timeout 2
+run_case starts 60 --hang-timeout 2 --restarts 3
+run_case stops 60 --hang-timeout 2
 named circle '[0-3]' 'ranks wait for one another' "collectives in different orders"
 named starts 1 'has not called muster_init, which 3 ranks have waited in' "a rank that does not call muster_init"
 named stops 1 'has not entered muster_finalize.*it is stopped \(state T\)' "one that is stopped"
-run_case send 6 --hang-timeout 2
-run_case busy 6 --hang-timeout 2 --restarts 0
+run_case send 60 --hang-timeout 2
+run_case busy 60 --hang-timeout 2 --restarts 0
 run_case alone 5 --hang-timeout 2
 named send 1 'has not received what rank 0 has tried to send for' "a message that is not taken"
 ended busy
@@ -90,8 +90,14 @@ like "$(cat "$tmp/o/busy")" 'rank 1 on .* has not entered all-reduce' "the repor
 ended alone
 is "$rc $(event alone hang)" '0 ' "alone: a rank that computes while nobody waits is left alone" || note "$(cat "$tmp/o/alone")"
 rm -rf "$tmp"/o/receive* "$tmp"/o/stops*
-MUSTER_TIMEOUT=1 run_case receive 4
 run_case stops 4 --hang-timeout 0
+for _ in 1 2 3 4; do
+    MUSTER_TIMEOUT=3 run_case receive 60
+    ended receive
+    # this deadline is also that of the start, which a busy machine may miss
+    grep -q 'called muster_init within' "$tmp/o/receive" || break
+    rm -rf "$tmp"/o/receive*
+done
 named receive 1 'has not (sent what rank 0 has|entered all-reduce #[0-9]+, which 2 ranks have) waited' "the deadline of the library's own is earlier: whoever missed it is named, not the victim"
 ended stops
 is "$rc $(event stops hang)" '0 ' "with --hang-timeout 0 nobody is judged" || note "$(cat "$tmp/o/stops")"
@@ -133,9 +139,9 @@ wait_for 60 steps rank 120
 pid=$(rank_pid rank 2)
 t=${EPOCHREALTIME/./}
 kill -STOP "$pid"
-wait_for 30 gone "$pid"
+wait_for 60 gone "$pid"
 ms=$(since "$t")
-[ "$ms" -ge 1900 ] && [ "$ms" -le 9000 ]
+[ "$ms" -ge 1000 ] && [ "$ms" -le 30000 ] # the others may have waited for it before
 ok $? "SIGSTOP of a rank: it is killed after its time ($ms ms)"
 named rank 2 'it is stopped \(state T\)' "it is named"
 is "$(hash_of rank)" "$want" "the weights are those of the undisturbed run"
@@ -145,7 +151,7 @@ wait_for 60 steps keeper 120
 pid=$(holder keeper keeper.1)
 t=${EPOCHREALTIME/./}
 kill -STOP "$pid"
-wait_for 30 gone "$pid"
+wait_for 60 gone "$pid"
 ok $? "SIGSTOP of a keeper: its agent kills it ($(since "$t") ms)"
 ended keeper
 like "$rc $(event keeper keeper-lost)" '0 .*was frozen and has been killed' "the events say so"
@@ -165,9 +171,9 @@ wait "${busy[@]}" 2>/dev/null
 is "$rc $(event beside hang)" '0 ' "no alarm beside 16 busy processes" || note "$(cat "$tmp/o/beside")"
 
 # --- and now the daemons
-wait_for 20 gone "$agent"
+wait_for 60 gone "$agent"
 ok $? "SIGSTOP of an agent: its controller kills it"
-wait_for 20 gone "$controller"
+wait_for 60 gone "$controller"
 ok $? "SIGSTOP of a controller: its agent kills it"
 ended undisturbed
 value=$(grep ^value "$tmp/o/undisturbed")
@@ -176,5 +182,5 @@ for role in agent controller; do
     out=$(MUSTER_HOME=$tmp/o/$role.home "$muster" status 1 --json)
     like "$(grep ^value "$tmp/o/$role") $rc $out" "^${value:-nothing} 0 .*\"attempt\":1,.*\"step\":900" "$role: it costs nothing"
 done
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 done_testing

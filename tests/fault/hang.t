@@ -6,9 +6,6 @@ keeper_of() { # JOB: its pid
     cat "$MUSTER_RUN_ROOT"/*/*/keeper."$1".lock 2>/dev/null
 }
 has_keeper() { [ -n "$(keeper_of "$1")" ]; }
-state_of() { "$muster" jobs --all --json | python3 -c 'import json, sys
-print(*[j["state"] for j in json.load(sys.stdin)["jobs"] if j["id"] == int(sys.argv[1])])' "$1"; }
-in_state() { [ "$(state_of "$1")" = "$2" ]; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 log_says() { grep -qE "$1" "$MUSTER_HOME"/*/log/agent.log; }
 
@@ -17,7 +14,7 @@ stall() { "$B/tests/fault/stall" "$1"; }
 sleep 60 &
 probe=$!
 sleeps() { grep -qx sleep "/proc/$probe/comm"; }
-wait_for 10 sleeps # before, it is the shell, with signals blocked
+wait_for 30 sleeps # before, it is the shell, with signals blocked
 stall $probe
 traced=$?
 { kill -KILL $probe && wait $probe; } 2>/dev/null
@@ -25,7 +22,7 @@ traced=$?
 
 # Job 1: cancelled while its keeper hangs.
 run_cmd "$muster" submit -n 1 sh -c 'echo $$ >"$1"; exec sleep 300' - "$tmp/rank"
-wait_for 20 test -s "$tmp/rank"
+wait_for 30 test -s "$tmp/rank"
 rank=$(cat "$tmp/rank") first=$(keeper_of 1)
 stall "$first"
 run_cmd "$muster" cancel --force 1
@@ -35,22 +32,22 @@ is "$rc" 0 "a job is cancelled while its keeper hangs"
 "$muster" run -n 1 --oversubscribe sh -c 'echo up; until [ -e "$1" ]; do sleep 0.05; done; seq 2000000' - "$tmp/go" \
     >"$tmp/o" 2>&1 </dev/null &
 client=$!
-wait_for 20 grep -q up "$tmp/o"
+wait_for 30 grep -q up "$tmp/o"
 kill -STOP $client
 touch "$tmp/go"
-wait_for 20 in_state 2 completed && has_keeper 2
-ok $? "a job has ended and its output waits in its keeper" || note "$(state_of 2)"
+wait_for 60 job_is 2 completed && has_keeper 2
+ok $? "a job has ended and its output waits in its keeper" || note "$(job_state 2)"
 second=$(keeper_of 2)
 stall "$second"
 { kill -KILL $client && wait $client; } 2>/dev/null
 
-wait_for 30 in_state 1 cancelled
-ok $? "the cancelled job ends within the bound" || note "$(state_of 1)"
-wait_for 5 gone "$first" && gone "$rank"
+wait_for 60 job_is 1 cancelled
+ok $? "the cancelled job ends within the bound" || note "$(job_state 1)"
+wait_for 30 gone "$first" && wait_for 30 gone "$rank"
 ok $? "its keeper and its rank are gone"
 log_says 'keeper of job 1 .*is frozen: it is stopped .*killed|job 1: its keeper hangs: .*killing it'
 ok $? "the agent's log says so" || note "$(cat "$MUSTER_HOME"/*/log/agent.log)"
-wait_for 30 gone "$second"
+wait_for 60 gone "$second"
 ok $? "the keeper that was released and does not end is killed"
 log_says 'keeper of job 2 .*is frozen: it is stopped .*killed|job 2: its keeper does not end although the job has; killing it'
 ok $? "the agent's log says so" || note "$(cat "$MUSTER_HOME"/*/log/agent.log)"

@@ -23,7 +23,7 @@ ok $? "but the one that runs goes on"
 touch "$tmp/go"
 wait "$job"
 is "$? $(cat "$tmp/job")" "0 done" "to its end" || note "$(cat "$tmp/job.err")"
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 ok $? "then everything ends" || note "$(leftovers)"
 like "$(cat <&9)" "removed while a controller has it open.*no job runs: ending" "for a reason that is logged"
 is "$(find "$MUSTER_HOME" -name jobs.db 2>/dev/null)" "" "nothing is stored behind its back"
@@ -35,6 +35,6 @@ is "$("$muster" jobs --all --json | python3 -c 'import json, sys
 print(*[j["id"] for j in json.load(sys.stdin)["jobs"]])')" 1 "with the number 1"
 
 rm -rf "$MUSTER_HOME"
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 ok $? "an idle pool ends without it, too" || note "$(leftovers)"
 done_testing

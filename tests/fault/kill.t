@@ -56,16 +56,32 @@ def processes(role=None):
 pools = set()  # hashes of our pools: the directories that another one makes meanwhile are its own
 
 
+def of_others(paths):
+    """Those that processes of other MPI jobs have mapped, and the directories of mpirun while another one runs."""
+    found, mine = set(), processes()
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if int(p) in mine:
+                continue
+            maps, comm = open("/proc/%s/maps" % p).read(), open("/proc/%s/comm" % p).read().strip()
+        except OSError:
+            continue
+        found |= {x for x in paths if x.startswith("/dev/shm/") and x in maps or
+                  x.startswith("/tmp/") and comm in ("mpirun", "orterun", "prterun", "orted", "prted")}
+    return found
+
+
 def leftovers():
     paths = set(glob.glob("/dev/shm/*") + glob.glob("/tmp/ompi.*") + glob.glob("/tmp/pmix-*")) - before
     paths = {p for p in paths if os.path.exists(p) and os.stat(p).st_uid == UID and
              (not p.startswith("/dev/shm/muster-") or any(h in p for h in pools))}
+    paths -= of_others(paths) if paths else set()
     run = [os.path.join(d, f) for d, _, fs in os.walk(DIR + "/run") for f in fs]
     return sorted(paths) + run + ["%d %s" % x for x in processes().items()]
 
 
 def nothing_left(when):
-    wait_for(lambda: not leftovers(), 15)
+    wait_for(lambda: not leftovers(), 30)
     ok(not leftovers(), "nothing is left " + when, leftovers())
 
 
@@ -152,8 +168,13 @@ def main():
            "%s %s" % (rc, j.text()[-3000:]))
         ok(events(kind) and events("restored"), "and the events say so", events(kind))
 
-    j = Job("early", restarts=None)
-    ok(wait_for(lambda: kill_one("rank"), 20) and not j.steps(), "kill -9 of a rank before it has joined")
+    for _ in range(5):  # on a busy machine they may have joined before we look
+        j = Job("early", restarts=None)
+        early = wait_for(lambda: kill_one("rank"), 60) and not j.steps()
+        if early:
+            break
+        j.end()
+    ok(early, "kill -9 of a rank before it has joined")
     rc = j.end()
     ok(rc == 0 and j.hash() == want and events("rank-lost"), "a job that can resume starts again",
        "%s %s" % (rc, j.text()[-3000:]))
@@ -180,14 +201,14 @@ def main():
     j.at(50)
     j.p.kill()
     j.p.wait()
-    ok(wait_for(lambda: not processes("rank"), 25), "a killed client's job is cancelled after a grace", processes())
-    ok(events("cancelled"), "and recorded as cancelled")
+    ok(wait_for(lambda: not processes("rank"), 60), "a killed client's job is cancelled after a grace", processes())
+    ok(wait_for(lambda: events("cancelled"), 30), "and recorded as cancelled")
     nothing_left("after that")
 
     j = Job("ctrl-c", steps=100000)
     j.at(50)
     j.p.send_signal(signal.SIGINT)
-    rc = j.end(20)
+    rc = j.end(60)
     ok(rc == 130, "Ctrl-C ends the job with 130", "%s %s" % (rc, j.text()[-2000:]))
     nothing_left("after Ctrl-C")
 
@@ -200,13 +221,13 @@ def main():
             except OSError:
                 pass
     j.p.wait()
-    ok(wait_for(lambda: not processes(), 10), "kill -9 of everything at once leaves no process", processes())
+    ok(wait_for(lambda: not processes(), 30), "kill -9 of everything at once leaves no process", processes())
     said = wait_for(lambda: "waits for its client (muster run) to come back; if none does in 10.0 s, the job ends" in
-                    subprocess.check_output([MUSTER, "jobs"], env=ENV, text=True), 8)
+                    subprocess.check_output([MUSTER, "jobs"], env=ENV, text=True), 30)
     ok(said, "the next start says what the job waits for", subprocess.check_output([MUSTER, "jobs"], env=ENV, text=True))
     rc = subprocess.run([MUSTER, "run", "-n", "1", "true"], env=ENV, timeout=60).returncode
     ok(rc == 0, "and works")
-    wait_for(lambda: not processes(), 20)
+    wait_for(lambda: not processes(), 30)
     nothing_left("once it has cleaned up and is idle")
 
 

@@ -1,5 +1,5 @@
-/* owner UID [FILE] [-i]: becomes another user for good, writes its pid to FILE, and waits a minute. -i: without its
- * environment. Installed set-user-ID it does so for users who may not. */
+/* owner UID [FILE] [-i]: becomes another user for good, writes its pid to FILE when it is, and waits two minutes. -i:
+ * without its environment. Installed set-user-ID it does so for users who may not. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +15,14 @@ int main(int argc, char **argv)
         execve(argv[0], argv, none);
         return 1;
     }
-    if (argc > 2) {
-        FILE *f = fopen(argv[2], "w");
-        if (!f)
-            return 1;
+    FILE *f = argc > 2 ? fopen(argv[2], "w") : NULL;
+    if ((argc > 2 && !f) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid))
+        return 1;
+    if (f) {
         fprintf(f, "%ld\n", (long)getpid());
         fclose(f);
     }
-    if (setresgid(uid, uid, uid) || setresuid(uid, uid, uid))
-        return 1;
-    alarm(60);
+    alarm(120);
     pause();
     return 0;
 }

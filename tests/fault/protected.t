@@ -5,7 +5,7 @@
 case $B in */san-*) skip_all "the shim is preloaded before the sanitizer's runtime" ;; esac
 each=${CASES:-50}
 first=${SEED:-$((RANDOM * 32768 + RANDOM))}
-cases() { LD_PRELOAD=$B/tests/fault/io_shim.so timeout "${LIMIT:-170}" "$B/tests/fault/protected$1" "${@:3}" >"$tmp/o$2" 2>&1; }
+cases() { LD_PRELOAD=$B/tests/fault/io_shim.so timeout "${LIMIT:-500}" "$B/tests/fault/protected$1" "${@:3}" >"$tmp/o$2" 2>&1; }
 cases '' a 1 "$each" &
 a=$!
 cases '' b "$first" "$each" &

@@ -226,7 +226,7 @@ def main():
         if ok(is_now, "all jobs end", muster("jobs")[1]):
             judge(jobs, is_now)
             judge_trainer(trainer, is_now, steps)
-        used = wait_for(lambda: [n for n in json.loads(muster("nodes", "--json")[1])["nodes"] if not n["used"]], 10)
+        used = wait_for(lambda: [n for n in json.loads(muster("nodes", "--json")[1])["nodes"] if not n["used"]], 30)
         ok(used, "no slot is leaked", muster("nodes")[1])
         ok(kills, "the controller was killed %d times" % kills)
 
@@ -250,7 +250,7 @@ finally:
         log = glob.glob(DIR + "/home/*/log/controller.log")
         note("\n".join(open(log[0]).read().splitlines()[-40:]) if log else "no log")
         subprocess.run([MUSTER, "controller", "--stop", "--force"], env=ENV, capture_output=True, timeout=60)
-    ok(wait_for(lambda: not ours(), 20), "nothing is left", ours())
+    ok(wait_for(lambda: not ours(), 60), "nothing is left", ours())
     for pid in ours():
         os.kill(pid, signal.SIGKILL)
     if not tap.failed or not os.environ.get("KEEP"):

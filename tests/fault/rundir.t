@@ -13,14 +13,14 @@ old=$(daemons)
 keeper=$(pool_processes | awk '$3 == "keeper" { print $1 }')
 rm -rf "$MUSTER_RUN_ROOT"
 answers() { "$muster" jobs >"$tmp/jobs" 2>"$tmp/jobs.err" && grep -q running "$tmp/jobs"; }
-wait_for 20 answers
+wait_for 30 answers
 ok $? "without its run directory it is found again" || note "$(cat "$tmp/jobs.err")" "$(tail -n 3 "$MUSTER_HOME"/*/log/*.log)"
 moved() {
     local p
     for p in $old; do ! kill -0 "$p" 2>/dev/null || return 1; done
     [ "$(daemons | wc -w)" = 2 ]
 }
-wait_for 20 moved
+wait_for 30 moved
 ok $? "by a controller and an agent that have taken over" || note "old $old, now $(daemons)"
 is "$("$muster" status "$id" | awk '$1 == "attempt" { print $2 }')" 1 "in the same attempt" || note "$("$muster" events "$id")" "$(cat "$MUSTER_HOME"/*/log/*.log)"
 kill -0 "$keeper"
@@ -33,14 +33,14 @@ ok $? "a rank dies: the next attempt finds all that it needs" || note "$("$muste
 "$muster" cancel -f "$id" >"$tmp/o" 2>&1
 ok $? "and can be cancelled" || note "$(cat "$tmp/o")"
 ended() { "$muster" jobs --all | grep -q cancelled; }
-wait_for 20 ended
+wait_for 30 ended
 ok $? "it ends"
 run_cmd timeout 60 "$muster" run -n 1 echo well
 is "$rc $out" "0 well" "the pool takes new jobs" || note "$err"
 
 rm -rf "$MUSTER_RUN_ROOT"
 none() { [ -z "$(daemons)" ]; }
-wait_for 20 none
+wait_for 30 none
 ok $? "an idle pool without its run directory ends" || note "$(daemons)"
 
 mkdir -p "$MUSTER_RUN_ROOT"

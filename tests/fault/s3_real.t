@@ -7,7 +7,7 @@ grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
 unset "${!AWS_@}"
 export HOME=$tmp
 trap 'down "$tmp/ceph"; down "$tmp/swift"; tap_exit' EXIT
-ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 40 "$muster" ckpt "$@"; }
+ckpt() { run_cmd env MUSTER_HOME="$tmp/none" timeout 60 "$muster" ckpt "$@"; }
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
 "$B/tests/fault/generations" "$tmp/small" 3 200 3 && "$B/tests/fault/generations" "$tmp/large" 2 12000 1 && "$B/tests/fault/generations" "$tmp/grow" 2 6000 2 20 &&
     (umask 077 && printf '%064x\n' 12345 >"$tmp/key")

@@ -7,7 +7,7 @@ mkdir "$s3"
 python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
 server=$!
 trap 'kill $server 2>/dev/null; tap_exit' EXIT
-wait_for 10 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
+wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
 unset "${!AWS_@}"
 AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
 export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL

@@ -4,7 +4,7 @@
 case $B in */san-*) skip_all "the shim is preloaded before the sanitizer's runtime" ;; esac
 each=${CASES:-150}
 first=${SEED:-$((RANDOM * 32768 + RANDOM))}
-cases() { LD_PRELOAD=$B/tests/fault/io_shim.so TMPDIR=$tmp timeout "${LIMIT:-170}" "$B/tests/fault/store" "$1" "$each" >"$tmp/o$2" 2>&1; }
+cases() { LD_PRELOAD=$B/tests/fault/io_shim.so TMPDIR=$tmp timeout "${LIMIT:-500}" "$B/tests/fault/store" "$1" "$each" >"$tmp/o$2" 2>&1; }
 cases 1 a &
 a=$!
 cases "$first" b &

@@ -10,14 +10,13 @@ db=$state/jobs.db
 log=$state/log/controller.log
 ctl() { cat "$MUSTER_RUN_ROOT"/*/*/ctl.lock 2>/dev/null; }
 next_controller() { [ -S "$(echo "$MUSTER_RUN_ROOT"/*/*/ctl.sock)" ] && [ -n "$(ctl)" ] && [ "$(ctl)" != "$1" ]; }
-field() { # JOB KEY
-    "$muster" status "$1" --json | python3 -c "import json, sys
-print(json.load(sys.stdin)['jobs'][0]['$2'])"
-}
+attempt_of() { "$muster" status "$1" | awk '$1 == "attempt" { print $2 }'; }
 ids() { "$muster" jobs --all --json | python3 -c 'import json, sys
 print(*sorted(j["id"] for j in json.load(sys.stdin)["jobs"]))'; }
-summary() { "$muster" jobs --all --json | python3 -c 'import json, sys
-print(*sorted("%d:%s:%d" % (j["id"], j["state"], j["attempt"]) for j in json.load(sys.stdin)["jobs"]))'; }
+summary() { # ID:STATE:ATTEMPT of each job
+    "$muster" jobs --all --json | tr '{' '\n' | sed -n 's/^"id":\([0-9]*\),.*"state":"\([a-z]*\)",.*"attempt":\([0-9]*\),.*/\1:\2:\3/p' |
+        sort -n | paste -sd' '
+}
 flip() { # FILE: all but its first page, where a look at the head finds it
     python3 - "$1" <<'END'
 import os, sys
@@ -32,7 +31,7 @@ stay='echo $$ >"$0"; while [ ! -e "$0.go" ]; do sleep 0.05; done; echo done $MUS
 begin_job() { # NAME: a job that stays, until NAME.go is there
     run_cmd "$muster" submit -n 1 --oversubscribe --restarts 3 sh -c "$stay" "$tmp/$1"
     eval "$1=\$out"
-    wait_for 20 test -s "$tmp/$1"
+    wait_for 30 test -s "$tmp/$1"
     eval "$1_pid=\$(cat \"\$tmp/\$1\")"
 }
 
@@ -43,20 +42,26 @@ like "$rc $out$err" "^0 no copies of $db are made: MUSTER_BACKUP is 0$" "unless 
 begin_job a
 run_cmd "$muster" store verify
 like "$rc $out" "^0 .* journal .* good$" "a new store's journal is enough"
-mv "$state/backup/000001.log" "$tmp"
-run_cmd env MUSTER_BACKUP=0 "$muster" store verify
-like "$rc $err" "^1 .*no copy of $db" "without it that is said, of the controller that runs"
-mv "$tmp/000001.log" "$state/backup"
+elsewhere=(env MUSTER_HOME="$tmp/bare" MUSTER_RUN_ROOT="$tmp/bare.run")
+"${elsewhere[@]}" "$muster" submit -n 1 --hold true >/dev/null
+bare() { # its controller soon makes another copy
+    rm -rf "$tmp/bare/$(uname -n)/backup"
+    run_cmd "${elsewhere[@]}" MUSTER_BACKUP=0 "$muster" store verify
+    [[ "$rc $err" =~ ^1\ .*no\ copy\ of\ $tmp/bare/ ]]
+}
+wait_for 30 bare
+ok $? "without it that is said, of the controller that runs" || note "$rc $out $err"
+"${elsewhere[@]}" "$muster" controller --stop
 begin_job b
 kill -KILL "$b_pid"
-wait_for 20 eval 'job_is "$b" running && [ "$(field "$b" attempt)" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
+wait_for 30 eval 'job_is "$b" running && [ "$(attempt_of "$b")" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'
 ok $? "job $b is at its second attempt"
 b_pid=$(cat "$tmp/b")
 run_cmd "$muster" submit -n 1 --hold true
 want=$(summary)
 
 goes_on() { # WHAT: after the fault
-    wait_for 10 eval '[ "$(summary)" = "$want" ]'
+    wait_for 30 eval '[ "$(summary)" = "$want" ]'
     is "$(summary)" "$want" "$1: all jobs are there, their states and attempts as they were" || note "$(tail -n 5 "$log")"
     kill -0 "$a_pid" 2>/dev/null && kill -0 "$b_pid" 2>/dev/null
     ok $? "$1: those that ran run on" || note "$(tail -n 5 "$log")"
@@ -68,7 +73,7 @@ under_living() { # WHAT COMMAND...
     shift
     pid=$(ctl)
     "$@"
-    wait_for 20 next_controller "$pid"
+    wait_for 30 next_controller "$pid"
     ok $? "$what: another controller takes over" || note "$(tail -n 5 "$log")"
     goes_on "$what"
 }
@@ -99,10 +104,10 @@ under_dead() { # WHAT COMMAND...: the agent begins the next one only when the fi
     agent=$(cat "$MUSTER_RUN_ROOT"/*/*/agent.lock)
     kill -STOP "$agent"
     kill -KILL "$pid"
-    wait_for 5 eval '! kill -0 "$pid" 2>/dev/null'
+    wait_for 30 eval '! kill -0 "$pid" 2>/dev/null'
     "$@"
-    { wait_for 20 next_controller "$pid"; kill -CONT "$agent"; } &
-    run_cmd timeout -k 5 40 "$muster" jobs
+    { wait_for 30 next_controller "$pid"; kill -CONT "$agent"; } &
+    run_cmd timeout -k 5 60 "$muster" jobs
     wait $!
     is "$rc" 0 "$what: the next command begins another controller" || note "$err"
     goes_on "$what"
@@ -131,7 +136,7 @@ like "$out" "backup/[0-9]+.db is damaged" "with its file"
 # --- the copies alone are removed, and the store later
 rm -r "$state/backup"
 copied() { "$muster" store verify | grep -q "copy .* good$"; }
-wait_for 10 copied
+wait_for 30 copied
 ok $? "copies that were removed are made again" || note "$(tail -n 3 "$log")"
 "$muster" cancel 4 >/dev/null
 want=$(summary)
@@ -149,15 +154,15 @@ under_dead "killed once more" true
 
 # --- and all ends as ever
 touch "$tmp/a.go" "$tmp/b.go"
-wait_for 20 eval 'job_is "$a" completed && job_is "$b" completed'
+wait_for 30 eval 'job_is "$a" completed && job_is "$b" completed'
 ok $? "the jobs end well" || note "$("$muster" jobs --all)"
 is "$(tail -n 1 "$state/jobs/$b/latest/rank-0.out")" "done 2" "in the attempt that they were in"
 like "$("$muster" events "$b")" "adopted.*finished" "which their events tell"
 "$muster" release 5 >/dev/null
-wait_for 20 job_is 5 completed
+wait_for 30 job_is 5 completed
 ok $? "and the one that waited runs"
 "$muster" controller --stop --force
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 run_cmd "$muster" store restore
 like "$rc $out" "^0 .*(takes its place|made anew)" "muster store restore makes the store of the newest good copy and the journals" || note "$err"
 is "$(ids)" "$a $b 5" "with all jobs"

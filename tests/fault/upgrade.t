@@ -63,22 +63,22 @@ ok $? "commands of the new one are understood"
 
 # --- the controller, then the agent
 kill "$ctl"
-wait_for 10 another ctl "$ctl"
+wait_for 30 another ctl "$ctl"
 ok $? "another controller takes over"
 is "$(exe "$(lock ctl)")" "$muster" "of the new build"
 run_cmd "$muster" audit
 like "$out" "starts, version $next" "as the audit log says"
 kill -KILL "$agent"
-wait_for 10 another agent "$agent"
+wait_for 30 another agent "$agent"
 ok $? "another agent takes over"
 is "$(exe "$(lock agent)")" "$muster" "of the new build, though an old keeper has begun it"
 ctl=$(lock ctl)
 MUSTER_IDLE=2 "$muster" controller --foreground --take-over 2>"$tmp/over" &
 over=$!
 took_over() { [ "$(lock ctl)" = $over ]; }
-wait_for 15 took_over
+wait_for 30 took_over
 ok $? "as a unit of systemd would have it, one takes the place of the other" || note "$(cat "$tmp/over")"
-wait_for 5 eval '! kill -0 "$ctl" 2>/dev/null'
+wait_for 30 eval '! kill -0 "$ctl" 2>/dev/null'
 ok $? "which is gone"
 further
 ok $? "the job goes on"
@@ -88,15 +88,16 @@ unlike "$("$muster" events "$job")" "failed|restored|(rank|node|keeper)-lost" "a
 
 # --- what begins now
 second=$("$muster" submit -n 1 sleep 60)
-running() { [ "$(field "$1" state)" = running ]; }
-wait_for 20 running "$second"
+running() { job_is "$1" running; }
+wait_for 30 running "$second"
 is "$(exe "$(lock "keeper.$second")")" "$muster" "a new job has a keeper of the new build"
-kill -KILL "$drain"
-new_drain() { drain=$(pgrep -P "$keeper" -f '^muster drain'); }
-wait_for 10 new_drain
+was=$drain
+kill -KILL "$was"
+new_drain() { drain=$(pgrep -P "$keeper" -f '^muster drain') && [ "$drain" != "$was" ]; }
+wait_for 30 new_drain
 is "$(exe "$drain")" "$muster (deleted)" "a keeper's drain is of the keeper's build"
 kill -KILL "$(pgrep -P "$keeper" -f train_lm | head -n 1)"
-second_attempt() { [ "$(field "$job" attempt)" = 2 ] && running "$job"; }
+second_attempt() { running "$job" && [ "$(field "$job" attempt)" = 2 ]; }
 wait_for 30 second_attempt
 further
 ok $? "the next attempt of the old job, with the new library under the old keeper, goes on, too" || note "$("$muster" status "$job")"
@@ -106,37 +107,37 @@ like "$("$muster" events "$job")" "resum|restor" "from its checkpoint"
 build "$far" $((protocol + 1))
 ctl=$(lock ctl) agent=$(lock agent)
 kill -KILL "$agent"
-wait_for 10 another agent "$agent"
+wait_for 30 another agent "$agent"
 like "$(exe "$(lock agent)")" "/muster \(deleted\)$" "of another version of the protocol nothing is started"
 kill "$ctl"
-wait_for 10 another ctl "$ctl"
+wait_for 30 another ctl "$ctl"
 is "$(exe "$(lock ctl)")" "$muster (deleted)" "neither an agent nor a controller"
 "$muster" cancel "$second" >/dev/null
 third=$("$muster" submit -n 1 sleep 60)
-wait_for 20 running "$third"
+wait_for 30 running "$third"
 is "$(exe "$(lock "keeper.$third")")" "$muster (deleted)" "nor a keeper: all go on as they were"
 further
 ok $? "jobs as well"
 "$muster" controller --stop --force
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 ok $? "it ends as ever" || note "$(leftovers)"
 
 # --- and the other way round: a controller that finds an agent that it cannot understand
 last=$("$muster" submit -n 1 sleep 60)
-wait_for 20 running "$last"
+wait_for 30 running "$last"
 is "$(exe "$(lock agent)")" "$muster" "a pool of that version"
 ctl=$(lock ctl) agent=$(lock agent)
 build "$next" "$protocol"
 kill -STOP "$agent"
 kill -KILL "$ctl"
-run_cmd timeout 30 "$muster" jobs
+run_cmd timeout 60 "$muster" jobs
 like "$rc $err" "^2 .*process [0-9]+ \((agent|keeper.$last)\) speaks version $((protocol + 1)) of the protocol, this muster $protocol: " "keeps this one from beginning"
 kill -CONT "$agent"
 old_again() { [ "$(exe "$(lock ctl)")" = "$muster (deleted)" ] && "$muster" jobs >/dev/null 2>&1; }
-wait_for 20 old_again
-wait_for 20 running "$last"
+wait_for 30 old_again
+wait_for 30 running "$last"
 run_cmd "$muster" status "$last"
 like "$rc $out" "^0 .*running" "its job has not noticed" || note "$err"
 "$muster" controller --stop --force
-wait_for 20 no_leftovers
+wait_for 30 no_leftovers
 done_testing
