@@ -52,8 +52,9 @@ need("the second run of the file", len(runs) == 2 and run[0]["bench"] == "pair" 
 ways = sorted((x["from"], x["to"]) for x in m if x["name"] == "pair.bw")
 need("each direction by itself: %s" % ways, ways == [(a, b) for a in range(3) for b in range(3) if a != b])
 need("latency of each pair", sorted((x["from"], x["to"]) for x in m if x["name"] == "pair.lat") == [(0, 1), (0, 2), (1, 2)])
-lat = {(x["from"], x["to"]): x["p50"] for x in m if x["name"] == "pair.lat"}
-one = {(x["from"], x["to"]): x["p50"] for x in m if x["name"] == "pair.oneway"}
+# the least ones: on a busy machine others are anything
+lat = {(x["from"], x["to"]): x["min"] for x in m if x["name"] == "pair.lat"}
+one = {(x["from"], x["to"]): x["min"] for x in m if x["name"] == "pair.oneway"}
 need("one way and back are a round trip: %s %s" % (lat, one), all(one[a, b] + one[b, a] < 3 * lat[a, b] + 5 for a, b in lat))
 need("three rounds, one after the other", len({x["order"] for x in m}) == 9)
 ')" "" "every pair is in the file"
@@ -135,12 +136,12 @@ not_running() { ! running; }
 for signal in TERM KILL; do
     "$muster" bench node --tests memtest --time 60s --memory-size 8M >"$tmp/o" 2>&1 &
     pid=$!
-    wait_for 20 running
+    wait_for 30 running
     ok $? "a bench of a minute"
     kill -$signal $pid
     wait $pid 2>/dev/null
     isnt "$?" 0 "fails when it is ended (SIG$signal)"
-    wait_for 20 not_running
+    wait_for 30 not_running
     ok $? "and its job ends with it"
 done
 done_testing

@@ -66,17 +66,19 @@ job "due: halt file, interval in time" 2 notices
 rm -rf "$MUSTER_CKPT_DIR"
 
 for delay in 0.35 0.5 0.62 0.71; do
-    $LAUNCH -n 3 "$prog" train 1000000 interval=5steps,keep=2 >"$tmp/log" 2>&1 &
+    $LAUNCH -n 3 "$prog" train 1000000 "interval=5steps,keep=2,dir=$MUSTER_CKPT_DIR" >"$tmp/log" 2>&1 &
     launcher=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         [ "$(generations)" -ge 2 ] && break
         sleep 0.05
     done
     sleep "$delay"
-    victim=$(pgrep -f "^$prog train 1000000" | head -n 1)
-    [ -z "$victim" ] || kill -KILL "$victim"
+    victim=$(pgrep -f "^[^ ]*mpi/ckpt train 1000000 .*dir=$MUSTER_CKPT_DIR" | head -n 1)
+    kill -KILL "${victim:-none}"
+    killed=$?
     kill -TERM $launcher # whatever it would do about that
     wait $launcher 2>/dev/null
+    [ $killed = 0 ] || result 1 "a rank to kill ($delay s)"
     job "a rank killed while it saves ($delay s): bit by bit what was saved" 3 restore any
 done
 echo "1..$n"

@@ -40,23 +40,37 @@ ok $? "the gradients of all tensors agree with differences of the loss"
 
 san=
 case ${B##*/} in san-*) san=-fsanitize=$(tr - , <<<"${B##*/san-}") ;; esac
-mutant() { # mutant "what" SED
-    sed "$2" "$SRC" >"$tmp/mutant.c"
-    : >"$tmp/out"
-    if cmp -s "$SRC" "$tmp/mutant.c" ||
-        ! $CC -std=c11 -D_GNU_SOURCE -O2 $san -Iruntime/include -o "$tmp/mutant" "$tmp/mutant.c" -L"$B/lib" -lmuster \
-            -Wl,-rpath,"$(realpath "$B/lib")" -lcrypto -lm 2>"$tmp/err"; then
-        ok 1 "the gradient check finds $1 (mutant not built)"
-        return
-    fi
-    $LAUNCH -np 1 "$tmp/mutant" --gradcheck >"$tmp/out" 2>"$tmp/err"
-    [ $? -ne 0 ] && grep -q '^gradcheck FAILED' "$tmp/out" && ! grep -qE 'inf|nan' "$tmp/out"
-    ok $? "the gradient check finds $1"
+# All mistakes are in one program: MUTANT is the number of the one that it makes, 0 is none.
+cat >"$tmp/mutant.h" <<'C'
+#include <stdlib.h>
+static int mutant;
+__attribute__((constructor)) static void choose(void)
+{
+    mutant = atoi(getenv("MUTANT"));
 }
-mutant "a softmax slope that is off by a thousandth" 's/slope\[next\] -= scale;/slope[next] -= 0.999f * scale;/'
-mutant "a lost residual connection" 's/activation(l->z\[i\]) + (n ? l->x\[i\] : 0);/activation(l->z[i]);/'
-mutant "a wrong activation slope" 's/return z > 0 ? 2 \* z : 0;/return z > 0 ? z : 0;/'
-mutant "a byte that occurs twice and is counted once" 's/to\[e\] += from\[e\];/to[e] = from[e];/'
+C
+sed 's/slope\[next\] -= scale;/slope[next] -= (mutant == 1 ? 0.999f : 1.0f) * scale;/
+    s/activation(l->z\[i\]) + (n ? l->x\[i\] : 0);/activation(l->z[i]) + (n \&\& mutant != 2 ? l->x[i] : 0);/
+    s/return z > 0 ? 2 \* z : 0;/return z > 0 ? (mutant == 3 ? 1 : 2) * z : 0;/
+    s/to\[e\] += from\[e\];/to[e] = (mutant == 4 ? 0 : to[e]) + from[e];/' "$SRC" >"$tmp/mutant.c"
+$CC -std=c11 -D_GNU_SOURCE -O2 $san -include "$tmp/mutant.h" -Iruntime/include -o "$tmp/mutant" "$tmp/mutant.c" -L"$B/lib" -lmuster \
+    -Wl,-rpath,"$(realpath "$B/lib")" -lcrypto -lm 2>"$tmp/err"
+check() { # check N: what it says of that mistake
+    : >"$tmp/out"
+    [ -x "$tmp/mutant" ] || return 99
+    MUTANT=$1 $LAUNCH -np 1 "$tmp/mutant" --gradcheck >"$tmp/out" 2>"$tmp/err"
+}
+finds() { # finds N "what"
+    check "$1"
+    [ $? -ne 0 ] && grep -q "mutant [!=]= $1 " "$tmp/mutant.c" && grep -q '^gradcheck FAILED' "$tmp/out" && ! grep -qE 'inf|nan' "$tmp/out"
+    ok $? "the gradient check finds $2"
+}
+check 0
+ok $? "a copy of the program without a mistake passes"
+finds 1 "a softmax slope that is off by a thousandth"
+finds 2 "a lost residual connection"
+finds 3 "a wrong activation slope"
+finds 4 "a byte that occurs twice and is counted once"
 
 # --- training
 small=(--hidden 64 --layers 2 --embed 16 --context 4 --batch 60 --lr 0.01 --steps 20)

@@ -1,5 +1,5 @@
-/* Ranks that say where they run: where [stay MS | before MS | after MS]. before, after: rank 0 takes the last
- * CPU that it can have instead of its own, before or after MPI_Init. */
+/* Ranks that say where they run: where [stay MS | before MS | after MS | until FILE]. before, after: rank 0 takes the
+ * last CPU that it can have instead of its own, before or after MPI_Init. until: they stay until there is that file. */
 #include <mpi.h>
 #include <sched.h>
 #include <stdio.h>
@@ -42,7 +42,10 @@ int main(int argc, char **argv)
             printf(" %d", i);
     printf("\n");
     fflush(stdout);
-    if (argc > 2)
+    if (argc > 2 && !strcmp(mode, "until"))
+        for (int i = 0; i < 6000 && access(argv[2], F_OK); i++)
+            usleep(10000);
+    else if (argc > 2)
         usleep((useconds_t)atoi(argv[2]) * 1000);
     MPI_Finalize();
     return 0;
