@@ -51,7 +51,6 @@ run_cmd "$muster" accept compare "$tmp/well" "$tmp/killed"
 like "$rc $out" '^1 .*pair\.bw .*h2>h[134]: .* worse' "two runs are compared, the worst first"
 
 # in a pool: who fails gets no more jobs, when that is wanted, until somebody resumes it
-node_is() { "$muster" nodes --json | python3 -c "import json, sys; sys.exit(not any(n['name'] == '$1' and n['state'] == '$2' for n in json.load(sys.stdin)['nodes']))"; }
 run_cmd "$muster" nodes add h1:2 h2:2 h3:2 h4:2
 is "$rc" 0 "hosts are added to the pool" || note "$err"
 run_cmd timeout 200 "$muster" accept -x MUSTER_YIELD --at-once 1 --only pair --criteria "$tmp/criteria" --output "$tmp/pool" --quarantine

@@ -7,8 +7,8 @@ ok $? "three hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=120 MUSTER_YIELD=1
 raw=$tmp/raw.jsonl
 
-cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400ms
-ok $? "h2 sends at 10 MB/s at most"
+cluster_exec h2 tc qdisc add dev eth0 root tbf rate 16mbit burst 64k latency 2s
+ok $? "h2 sends at 2 MB/s at most"
 run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 100ms --large 256K --samples 50 --at-once 1 --raw "$raw"
 is "$rc" 0 "bench pair" || note "$err"
 like "$out" 'pair\.bw +h2>h[13] ' "the slow direction comes first" || note "$out"
@@ -22,10 +22,10 @@ need("a rank on each host", run["hosts"] == ["h1", "h2", "h3"] and run["host_of"
 clocks = {x["host"]: x for x in lines if x["kind"] == "clock"}
 need("clocks of the others, twice", sorted(clocks) == ["h2", "h3"] and sum(x["kind"] == "clock" for x in lines) == 4)
 for x in clocks.values(): # the kernel's clock is the same on all
-    need("an offset of nothing, as far as a busy machine can tell: %s" % x, abs(x["offset_us"]) < 5000)
+    need("an offset of nothing, as far as a busy machine can tell: %s" % x, abs(x["offset_us"]) < 50000)
 bw = {(x["from_host"], x["to_host"]): x["p50"] for x in m if x["name"] == "pair.bw"}
 need("each direction", len(bw) == 6)
-slow = {k for k, v in bw.items() if v < 0.02}
+slow = {k for k, v in bw.items() if v < 0.004}
 need("h2 sends slowly, and nobody else does: %s" % bw, slow == {("h2", "h1"), ("h2", "h3")})
 PY
 )
@@ -39,9 +39,9 @@ like "$rc $err" '^2 .*--pairs h1>h9: takes two hosts of the job' "a host that is
 
 # The memory of the rank on h2 is bad: results are wrong with it, and right without it.
 run_cmd timeout 120 "$muster" bench coll -H h1,h2,h3 --ppn 1 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 -x MUSTER_BENCH_CORRUPT=1 --min 4K --max 4K --bisect
-like "$rc $out" '^5 coll\.allreduce, 4 KiB: wrong with h2 and any other' "bisection finds whose results are wrong" || note "$out" "$err"
+like "$rc $out" '^5 .*coll\.allreduce, 4 KiB: wrong with h2 and any other' "bisection finds whose results are wrong" || note "$out" "$err"
 run_cmd timeout 120 "$muster" bench coll -H h1,h2,h3 --ppn 1 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --min 4K --max 4K --bisect
-like "$rc $out" '^0 coll\.allreduce, 4 KiB: all hosts together are right' "and nobody where all are right" || note "$out" "$err"
+like "$rc $out" '^0 .*coll\.allreduce, 4 KiB: all hosts together are right' "and nobody where all are right" || note "$out" "$err"
 
 run_cmd timeout 120 "$muster" bench fabric -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 100ms --large 64K --raw "$raw" --json
 is "$rc" 0 "bench fabric" || note "$err"
@@ -51,7 +51,7 @@ is "$(python3 -c 'import json,sys; print(*sorted(x["name"] + ":" + x.get("to_hos
 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --trials 1000 --at-once 1 >"$tmp/o" 2>&1 &
 pid=$!
 running() { "$muster" jobs --json | grep -q '"state":"running"'; }
-wait_for 20 running && sleep 0.5
+wait_for 30 running && sleep 0.5
 cluster_crash_host h3
 wait $pid
 is "$?" 1 "a benchmark whose host dies fails" || note "$(cat "$tmp/o")"

@@ -5,7 +5,6 @@
 cluster_up 3
 ok $? "three hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_QUARANTINE=3 MUSTER_FANOUT=1
-node_is() { "$muster" nodes --json | python3 -c "import json, sys; sys.exit(not any(n['name'] == '$1' and n['state'] == '$2' for n in json.load(sys.stdin)['nodes']))"; }
 nodes_of() { "$muster" jobs --all --json | python3 -c "import json, sys; print(*[j['nodes'] for j in json.load(sys.stdin)['jobs'] if j['id'] == $1][0])"; }
 
 # each host has its own /tmp: what is wrong is said there
@@ -14,7 +13,7 @@ mkdir -m 755 "$MUSTER_HOME/checks.d"
 printf '#!/bin/sh\n[ ! -e /tmp/sick ] || { echo "fan 2 of $(uname -n) stands"; exit 1; }\n' >"$MUSTER_HOME/checks.d/fans"
 printf '#!/bin/sh\n[ ! -e /tmp/stuck ] || { sleep 4712 & sleep 4712; }\n' >"$MUSTER_HOME/checks.d/stuck"
 chmod 755 "$MUSTER_HOME/checks.d/"*
-printf 'check fans = drain\ncheck stuck = quarantine\ntime-limit = 2s\nbefore-job-after-idle = 1s\n' >"$MUSTER_HOME/checks"
+printf 'check fans = drain\ncheck stuck = quarantine\ntime-limit = 4s\nbefore-job-after-idle = 1s\n' >"$MUSTER_HOME/checks"
 
 run_cmd "$muster" nodes add h1:2 h2:2 h3:2
 is "$rc" 0 "hosts are added to the pool" || note "$err"
@@ -48,25 +47,29 @@ sleep 1.2
 run_cmd "$muster" run -N 2 -n 4 sh -c 'echo $MUSTER_NODE'
 unlike "$rc:$out" "^0:.*h1" "a node that was idle is checked before it gets a job" || note "$("$muster" nodes)"
 is "$rc" 0 "which starts on others" || note "$err"
-wait_for 5 eval '! pgrep -f "[s]leep 4712"'
+wait_for 30 eval '! pgrep -f "[s]leep 4712"'
 ok $? "what the script has started is ended"
 run_cmd "$muster" nodes
-like "$out" "h1 +quarantined .*health check stuck: it has not ended within 2.0* s" "it is in quarantine"
+like "$out" "h1 +quarantined .*health check stuck: it has not ended within 4.0* s" "it is in quarantine"
 cluster_exec h1 rm /tmp/stuck
-wait_for 20 node_is h1 up
+wait_for 30 node_is h1 up
 ok $? "until it passes" || note "$("$muster" nodes)"
 
-# A host that is away
+# A host that dies while it is being checked: its limit is far away
+sed -i 's/time-limit = .*/time-limit = 100s/' "$MUSTER_HOME/checks"
+kill -HUP "$(cat "$MUSTER_RUN_ROOT"/head/*/ctl.lock)"
+wait_for 30 grep -q 'is read again' "$MUSTER_HOME/head/log/controller.log"
 cluster_exec h3 touch /tmp/stuck
 "$muster" nodes check h3 >"$tmp/check.out" 2>&1 &
 check=$!
-sleep 0.5
+is_checked() { cluster_exec h3 pgrep -f '[s]leep 4712' >/dev/null; }
+wait_for 30 is_checked
 cluster_crash_host h3
 wait $check
 like "$? $(cat "$tmp/check.out")" '^1 .*h3 +- +failed +it has not answered' "a host that dies over its check" || note "$(cat "$tmp/check.out")"
 run_cmd "$muster" nodes remove h1 h2 h3 --force
 is "$rc" 0 "hosts leave the pool" || note "$err"
-wait_for 15 eval '! pgrep -f "[m]uster agent --join"'
+wait_for 30 eval '! pgrep -f "[m]uster agent --join"'
 ok $? "and their agents end" || note "$(pgrep -af "[m]uster agent")"
 run_cmd "$muster" controller --stop --force
 done_testing

@@ -39,7 +39,7 @@ ok $? "disagreement between hosts: count, function" || note "rc $rc" "$out" "$er
 
 # Two rounds of this seed stop the second rank of h2 and the one of h1, while others wait for those who wait for them.
 kills() { # HOSTS ROUNDS VAR=VALUE...
-    env TMPDIR="$tmp" HOSTS="$1" STOPS=1 ROUNDS="$2" BOUND_MS=1000 "${@:3}" timeout 240 \
+    env TMPDIR="$tmp" HOSTS="$1" STOPS=1 ROUNDS="$2" "${@:3}" timeout 240 \
         "$(dirname "${BASH_SOURCE[0]}")/../fault/coll_kill.t" >"$tmp/kill" 2>&1
     is "$? $(grep -c '^ok' "$tmp/kill")" "0 $(($2 + 1))" "ranks on $1 are killed and stopped inside collectives: the others are told who" ||
         note "$(cat "$tmp/kill")"

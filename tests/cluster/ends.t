@@ -12,7 +12,7 @@ flood() { # starts a job of ranks 0 on h1 and 1 on h2; all have ended, much of t
     "$muster" run -H h1:1,h2:1 sh -c 'yes "rank $RANK is here and says as much as it can, again and again" | head -n '$many'; echo done $RANK' \
         >"$tmp/flood.out" 2>"$tmp/flood.err" &
     run=$!
-    wait_for 30 eval '"$muster" events $job 2>/dev/null | grep -q finished'
+    wait_for 90 eval '"$muster" events $job 2>/dev/null | grep -q finished'
     ok $? "ranks that have printed much have ended"
 }
 ended() { # sets rc
@@ -70,6 +70,6 @@ like "$(grep ' hang  *2 ' <<<"$events")" 'muster_init.*do the job.s hosts reach 
 like "$(grep ' node-replaced ' <<<"$events")" 'h4 .*in place of h[12]' "and the spare takes the place of one of the two" || note "$events"
 cluster_heal
 "$muster" controller --stop --force
-wait_for 20 eval '[ -z "$(cluster_orphans)" ]'
+wait_for 30 eval '[ -z "$(cluster_orphans)" ]'
 ok $? "nothing is left" || note "$(cluster_orphans)"
 done_testing

@@ -26,7 +26,7 @@ chmod +x "$tmp/until"
 
 run_cmd timeout 60 "$muster" run -H h1:2,root@h2:2,h3:2,h4:2 sh -c 'echo $RANK $MUSTER_NODE $(uname -n)'
 is "$rc $(sort <<<"$out" | tr '\n' ,)" "0 0 h1 h1,1 h1 h1,2 h2 h2,3 h2 h2,4 h3 h3,5 h3 h3,6 h4 h4,7 h4 h4," "eight ranks on four hosts" || note "$err"
-wait_for 10 nothing_runs
+wait_for 30 nothing_runs
 ok $? "the agents end with the job" || show
 is "$(stat -c %a "$MUSTER_HOME/pool.key") $(find "$MUSTER_HOME"/h* -name 'join*' -type f)" '600 ' "the key stays in the home, and nobody keeps it"
 run_cmd timeout 60 "$muster" run -H h1:1,h2:1 "$B/tests/mpi/hello"
@@ -46,7 +46,7 @@ like "$rc $err" '^1 .*rank 1 on h2:? rank file: slot=5000: this node has no core
 fails() { # PATTERN ARGUMENTS...
     local want=$1
     shift
-    run_cmd timeout 40 "$muster" run "$@" true
+    run_cmd timeout 60 "$muster" run "$@" true
     [ "$rc" = 1 ] && [[ $err =~ $want ]]
     ok $? "run $*: $(head -n 1 <<<"$err")" || note "rc=$rc want: $want" "$err"
 }
@@ -57,7 +57,7 @@ ssh-keygen -q -t ed25519 -N '' -f "$tmp/other"
 echo "h2 $(cut -d' ' -f1,2 "$tmp/other.pub")" >"$tmp/wrong"
 fails 'host h2: its key is another one than known_hosts has; if the host was set up anew: ssh-keygen -R h2' --ssh "$CLUSTER_SSH -o UserKnownHostsFile=$tmp/wrong" -H h2
 fails 'host h2: .*Permission denied .*; ssh must get in without asking: ssh-copy-id h2' --ssh "$CLUSTER_SSH -o User=nobody-here" -H h2
-wait_for 20 nothing_runs
+wait_for 30 nothing_runs
 ok $? "nothing is left of these" || show
 
 # no binary in the same place: it is brought, once for all that share a cache
@@ -69,36 +69,47 @@ is "$rc $(sort <<<"$out" | tr '\n' ,)" "0 h1,h2,h3,h4," "hosts without muster ge
 is "$(find "$tmp/cache/muster" -type f | wc -l) $(find "$tmp/cache/muster" -type f -name muster -perm 700 | wc -l)" "1 1" "which is the only thing that stays there"
 cmp -s "$(find "$tmp/cache/muster" -type f)" "$muster"
 ok $? "and is whole"
-wait_for 10 nothing_runs
+wait_for 30 nothing_runs
 /tmp/only-here/muster controller --stop
 export MUSTER_HOME=$tmp/home
 
 # silence
-export MUSTER_START_TIMEOUT=2
+export MUSTER_START_TIMEOUT=5
 "$muster" controller --stop
 cluster_cut h4
-fails 'host h4: no answer within 2 s' -H h1,h4
+fails 'host h4: no answer within 5 s' -H h1,h4
 cluster_heal
-wait_for 20 nothing_runs
+wait_for 30 nothing_runs
 "$muster" controller --stop
 unset MUSTER_START_TIMEOUT
 
 # agents, the controller, both at once
-timeout 100 "$muster" run -H h1,h2,h3,h4 "$tmp/until" "$tmp/go" >"$tmp/run.out" 2>"$tmp/run.err" &
-run=$!
-wait_for 30 eval '[ "$(cat "$tmp/go.ranks" 2>/dev/null | wc -l)" = 4 ]'
-cluster_exec h2 pkill -KILL -f 'agent --join'
-wait_for 10 eval '[ -n "$(cluster_ps h2 | grep -- --rejoin)" ]'
-ok $? "kill -9 of an agent: its keeper starts another one" || show
-kill -9 "$(cat "$MUSTER_RUN_ROOT"/head/*/ctl.lock)"
-cluster_exec h3 pkill -KILL -f 'agent --join'
-sleep 2
-run_cmd "$muster" nodes
-is "$(awk '$1 ~ /^h[0-9]/ && $2 == "up"' <<<"$out" | wc -l)" 4 "kill -9 of the controller and an agent: all are back within two seconds" || note "$out"
+rejoined() { [ -n "$(cluster_ps "$1" | grep -- --rejoin)" ]; }
+all_up() { [ "$("$muster" nodes | awk '$1 ~ /^h[0-9]/ && $2 == "up"' | wc -l)" = 4 ]; }
+for try in 1 2 3; do
+    rm -f "$tmp"/go*
+    timeout 200 "$muster" run -H h1,h2,h3,h4 "$tmp/until" "$tmp/go" >"$tmp/run.out" 2>"$tmp/run.err" &
+    run=$!
+    wait_for 60 eval '[ "$(cat "$tmp/go.ranks" 2>/dev/null | wc -l)" = 4 ]'
+    cluster_exec h2 pkill -KILL -f 'agent --join'
+    wait_for 30 rejoined h2
+    first=$?
+    kill -9 "$(cat "$MUSTER_RUN_ROOT"/head/*/ctl.lock)"
+    cluster_exec h3 pkill -KILL -f 'agent --join'
+    wait_for 30 rejoined h3 && wait_for 30 all_up
+    second=$?
+    # on a machine that stands still for longer than a node may be silent it shows nothing
+    [ $try != 3 ] && grep -q 'had lost contact' "$tmp/run.err" || break
+    touch "$tmp/go"
+    wait $run
+    wait_for 30 nothing_runs
+done
+ok $first "kill -9 of an agent: its keeper starts another one" || show
+ok $second "kill -9 of the controller and an agent: all are back" || note "$("$muster" nodes)"
 is "$(cat "$tmp/go.ranks" | wc -l)" 4 "no rank has noticed" || note "$(cat "$tmp/run.err")"
 touch "$tmp/go"
 wait $run
 is "$? $(sort "$tmp/run.out" | tr '\n' ,)" "0 done 0 h1,done 1 h2,done 2 h3,done 3 h4," "the job ends well" || note "$(cat "$tmp/run.err")"
-wait_for 10 nothing_runs
+wait_for 30 nothing_runs
 ok $? "nothing is left" || show
 done_testing

@@ -9,7 +9,6 @@ join() { # HOST
 }
 nodes() { "$muster" nodes --json | python3 -c 'import json, sys
 for n in json.load(sys.stdin)["nodes"]: print(n["name"], n["state"], n["used"])'; }
-node_is() { [[ "$(nodes)" =~ (^|$'\n')"$1 $2 " ]]; } # NAME STATE
 kinds() { "$muster" events $job | awk 'NR > 1 { printf "%s ", $3 }'; }
 event() { # KIND: rank, node and detail of the first one
     "$muster" events $job --json | python3 -c 'import json, sys
@@ -25,8 +24,12 @@ train() { # OPTIONS...
     run -H h1:2,h2:2,h3:2 "$@" "$B/examples/train_lm" --steps $steps --hidden 64 --embed 8 --context 8 --batch 40 \
         --ckpt interval=${every}steps --step-time-file "$tmp/steps.$((job + 1))"
 }
+past() { # N: soon, even if many others want the machine: it starts no process
+    local lines
+    mapfile -t lines <"$tmp/steps.$job" && [ ${#lines[@]} -gt 0 ] && [ "${lines[-1]#* }" -ge "$1" ]
+} 2>/dev/null
 at_step() { # N: whether the job comes to it
-    wait_for 60 eval "[ \"\$(tail -n 1 $tmp/steps.$job 2>/dev/null | cut -d' ' -f2)0\" -ge ${1}0 ]"
+    wait_for 60 past "$1"
 }
 hash() { sed -n 's/^weights sha256 //p' "$tmp/out.$job" | tail -n 1; }
 ended() { # WHAT
@@ -46,44 +49,49 @@ rc=$? want=$(hash)
 like "$rc $want" '^0 [0-9a-f]{64}$' "an undisturbed run" || note "$(cat "$tmp/out.$job")"
 
 train
-at_step 70
+at_step 1
+pid_there=$(of h2 '^[^ ]*train_lm')
+at_step 45
 t=${EPOCHREALTIME/./}
-cluster_stop h2 "$(of h2 '^[^ ]*train_lm')"
-wait_for 20 eval '[[ $(kinds) = *hang* ]]'
+cluster_stop h2 "$pid_there"
+wait_for 60 eval '[[ $(kinds) = *hang* ]]'
 ms=$(((${EPOCHREALTIME/./} - t) / 1000))
-[ $ms -ge 1900 ] && [ $ms -le 9000 ]
+[ $ms -ge 1000 ] && [ $ms -le 30000 ] # the others may have waited for it before
 ok $? "a rank is stopped: it is named after its time ($ms ms)"
 ended "a rank is stopped"
 like "$(event hang)" "^\([23], 'h2', 'rank [23] on h2 .*it is stopped \(state T\)" "with the host that it is on"
 is "$(attempts)" 2 "one more attempt" || note "$("$muster" events $job)"
 
 # The one that holds up the others is on another host than they are: the controller asks there.
-run -H h1:3,h3:1 "$B/tests/fault/hangs" chain 8
+run -H h1:3,h3:1 "$B/tests/fault/hangs" chain 60
 wait $pid
 is $? 0 "a rank of another host does not come"
 like "$(event hang)" "^\(3, 'h3', 'rank 3 on h3 has not sent what rank 1 has waited for for .*it sleeps" "it is named" ||
     note "$("$muster" events $job)" "$(cat "$tmp/out.$job")"
 
 train
-at_step 70
-cluster_stop h1 "$(of h1 '^muster keeper')"
+at_step 1
+pid_there=$(of h1 '^muster keeper')
+at_step 45
+cluster_stop h1 "$pid_there"
 ended "a keeper is stopped"
 like "$(event keeper-lost)" "'h1', 'its keeper was frozen and has been killed" "its agent has killed it" || note "$("$muster" events $job)"
 is "$(attempts)" 2 "one more attempt" || note "$("$muster" events $job)"
 
 # An agent that is stopped looks like a host that fell silent. When it goes on it lets go of what it has.
 train --spares 1
-at_step 70
+at_step 1
 h=$("$muster" status $job --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0]["nodes"][1])')
 agent=$(of "$h" '^[^ ]*muster agent')
+at_step 45
 cluster_stop "$h" "$agent"
-wait_for 30 eval '[[ $(kinds) =~ (attempt-start .*){2}(first-step|finished) ]]' # its last step may have been done before
+wait_for 60 eval '[[ $(kinds) =~ (attempt-start .*){2}(first-step|finished) ]]' # its last step may have been done before
 ok $? "an agent is stopped: the job goes on without its host" || note "$("$muster" events $job)" "$(nodes)"
 is "$(of "$h" '^[^ ]*train_lm')" '' "whose ranks have ended by themselves"
 cluster_cont "$h" "$agent"
-wait_for 10 node_is "$h" up
+wait_for 30 node_is "$h" up
 ok $? "it goes on: the host joins again" || note "$(nodes)"
-wait_for 10 eval '[ -z "$(of $h "^muster keeper")" ]'
+wait_for 30 eval '[ -z "$(of $h "^muster keeper")" ]'
 ok $? "and its keeper is gone" || note "$(cluster_ps "$h")"
 ended "an agent is stopped"
 is "$(attempts)" 2 "its return has not disturbed the job" || note "$("$muster" events $job)"
@@ -91,10 +99,10 @@ is "$(attempts)" 2 "its return has not disturbed the job" || note "$("$muster" e
 # Whoever is to join does not wait for an agent that is stopped.
 agent=$(of h1 '^[^ ]*muster agent')
 cluster_stop h1 "$agent"
-wait_for 10 node_is h1 lost
+wait_for 30 node_is h1 lost
 join h1
 ok $? "another agent takes the place of one that is stopped"
-wait_for 10 node_is h1 up
+wait_for 30 node_is h1 up
 ok $? "and joins" || note "$(nodes)"
 unlike "$(of h1 '^[^ ]*muster agent')" "^$agent\$" "the stopped one is gone"
 "$muster" controller --stop

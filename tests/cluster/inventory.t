@@ -22,7 +22,7 @@ made h2 sys/class/dmi/id/bios_version 2.17
 
 run_cmd "$muster" nodes add h1:2 h2:2 h3:2
 is "$rc" 0 "hosts are added to the pool" || note "$err"
-wait_for 15 told 3
+wait_for 30 told 3
 ok $? "all of them tell, whichever way they reach the controller" || note "$("$muster" nodes inventory)"
 run_cmd "$muster" nodes diff h1 h2 h3
 is "$rc $(tail -n +2 <<<"$out" | tr -s ' ')" "1 h2 dmi.bios_version 2.18 2.17" "one has another firmware; serial numbers are no difference" || note "$out$err"
@@ -35,7 +35,7 @@ run_cmd "$muster" inventory approve --by ada --why accepted
 is "$rc" 0 "they are approved as they are" || note "$err"
 made h3 proc/sys/kernel/osrelease 6.2.0
 made h1 sys/class/dmi/id/product_serial S-other
-wait_for 15 says 'h3 +kernel.release +6.1.0 +6.2.0' --baseline h3 && wait_for 15 says 'h1 +id.dmi.serial' --baseline
+wait_for 30 says 'h3 +kernel.release +6.1.0 +6.2.0' --baseline h3 && wait_for 30 says 'h1 +id.dmi.serial' --baseline
 ok $? "what changes is seen" || note "$("$muster" nodes diff --baseline)"
 run_cmd "$muster" nodes diff --baseline h2
 is "$rc $out" "0 all nodes are as they were approved" "the other is as it was"
@@ -45,7 +45,7 @@ run_cmd "$muster" submit -n 2 -N 1 --require-baseline --label x true
 like "$rc $err" "^2 .*no node has label x" "a job that could never run is told the reason"
 "$muster" nodes label here h1 h2 h3
 id=$("$muster" submit -n 2 -N 1 --require-baseline --label here true)
-wait_for 15 eval '"$muster" status "$id" | grep -q completed'
+wait_for 30 job_is "$id" completed
 is "$(nodes_of "$id")" h2 "a job that requires it gets the one that is as it was approved"
 id=$("$muster" submit -n 4 -N 2 --require-baseline --label here true)
 like "$("$muster" status "$id")" "waiting for 4 slots.*2 nodes are not as they were approved, h[13]: " "one for two of them waits, and says for which"
@@ -56,7 +56,7 @@ for f in "proc/sys/kernel/osrelease 6.1.0" "sys/class/dmi/id/bios_version 2.18" 
     made h1 $f
 done
 "$muster" nodes resume h1
-wait_for 30 eval '"$muster" status "$id" | grep -q completed'
+wait_for 30 job_is "$id" completed
 ok $? "until a host comes back as it was approved" || note "$("$muster" nodes)" "$("$muster" status "$id")"
 is "$(nodes_of "$id" | tr ' ' '\n' | sort | tr '\n' ' ')" "h1 h2 " "which it gets"
 
@@ -64,7 +64,7 @@ run_cmd "$muster" nodes remove h1 h2 h3 --force
 is "$rc" 0 "hosts leave the pool" || note "$err"
 run_cmd "$muster" nodes inventory h3
 like "$rc $out" "^0 .*kernel.release +6.2.0 +6.1.0" "what they are made of is still known"
-wait_for 15 eval '! pgrep -f "[m]uster agent --join"'
+wait_for 30 eval '! pgrep -f "[m]uster agent --join"'
 ok $? "and their agents end" || note "$(pgrep -af "[m]uster agent")"
 "$muster" controller --stop --force
 for h in h1 h2 h3; do cluster_exec $h rm -rf /tmp/root; done

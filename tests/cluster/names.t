@@ -6,26 +6,24 @@
 cluster_up 3
 ok $? "three hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_LISTEN=10.213.0.254:7070
-node_state() { "$muster" nodes --json | python3 -c "import json, sys; print(([n['state'] for n in json.load(sys.stdin)['nodes'] if n['name'] == '$1'] or ['none'])[0])"; }
-is_node() { [ "$(node_state "$1")" = "$2" ]; }
 join() { # HOST NAME
-    run_cmd timeout 30 nsenter --target "$(cl_pid "$1")" --net --uts --ipc --pid --mount -- \
+    run_cmd timeout 60 nsenter --target "$(cl_pid "$1")" --net --uts --ipc --pid --mount -- \
         "$muster" agent --join head:7070 --node "$2" --slots 2 --key "$MUSTER_HOME/pool.key" --detach
 }
 
 # One host under two names
-run_cmd timeout 30 "$muster" run -H h1:1,root@h1:1 true
+run_cmd timeout 60 "$muster" run -H h1:1,root@h1:1 true
 like "$rc:$err" "^2:.*'h1' and 'root@h1' are one host" "a host with and without a user, in one list"
-run_cmd timeout 30 "$muster" run -H h1:1 -H root@h1:1 true
+run_cmd timeout 60 "$muster" run -H h1:1 -H root@h1:1 true
 like "$rc:$err" "^2:.*'h1' and 'root@h1' are one host" "and in two" || note "$out" "$err"
-run_cmd timeout 30 "$muster" nodes add h1 root@h1
+run_cmd timeout 60 "$muster" nodes add h1 root@h1
 like "$rc:$err" "^2:.*'h1' and 'root@h1' are one host" "and for the pool" || note "$out" "$err"
 printf 'h1 slots=2\0h2\n' >"$tmp/zero"
-run_cmd timeout 30 "$muster" run --hostfile "$tmp/zero" true
+run_cmd timeout 60 "$muster" run --hostfile "$tmp/zero" true
 like "$rc:$err" "^2:.*zero:1: a zero byte" "a host file that is no text"
 
 # Two hosts under one name
-run_cmd timeout 30 "$muster" nodes add h1:2 h2:2
+run_cmd timeout 60 "$muster" nodes add h1:2 h2:2
 is "$rc:$err" "0:" "two hosts in the pool"
 join h3 h2
 like "$rc:$err" "^1:.*another host of this pool is called h2 already; give this one a name of its own: --node" \
@@ -45,15 +43,15 @@ done
 
 # A host that was removed while nobody heard it
 cluster_cut h2
-wait_for 10 eval '! is_node h2 up'
+wait_for 30 eval '! node_is h2 up'
 ok $? "h2 is silent" || note "$("$muster" nodes)"
-run_cmd timeout 30 "$muster" nodes remove h2
+run_cmd timeout 60 "$muster" nodes remove h2
 is "$rc:$err" "0:" "it is removed"
 cluster_heal
-wait_for 20 eval '[ -z "$(cluster_ps h2)" ]'
+wait_for 30 eval '[ -z "$(cluster_ps h2)" ]'
 ok $? "heard again, its agent ends" || note "$(cluster_ps h2)"
 is "$(node_state h2)" none "and it is not of the pool"
-run_cmd timeout 30 "$muster" nodes add h2:2
+run_cmd timeout 60 "$muster" nodes add h2:2
 is "$rc:$err" "0:" "until it is added again"
 is "$(node_state h2)" up "and up"
 
@@ -72,6 +70,6 @@ key=$(tr -cs '0-9a-f' '\n' <"$MUSTER_HOME/pool.key" | awk 'length > 20' | head -
 ok $? "and is in no file but those for it"
 
 "$muster" controller --stop --force
-wait_for 20 eval '[ -z "$(cluster_orphans)" ]'
+wait_for 30 eval '[ -z "$(cluster_orphans)" ]'
 ok $? "nothing is left" || note "$(cluster_orphans)"
 done_testing

@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
 # The test cluster seen from outside: nothing of it is to be seen, and it ends with whoever uses it, in whatever way.
+# Links and mounts of others come and go: it looks at those of namespaces of its own.
+if [ -z "${OUTSIDE_TEST-}" ]; then
+    export OUTSIDE_TEST=1
+    unshare -nm true 2>/dev/null && exec unshare -nm "$0"
+fi
 . "$(dirname "$0")/../lib.sh"
 cluster=tests/cluster/cluster.sh
 why=$($cluster missing)
@@ -52,7 +57,7 @@ all_run() { # NAME
     for n in 1111 2222 3333 4444; do [ -n "$(pid_of "$1" "sleep $n")" ] || return; done
 }
 status_of() { # PID: sets rc
-    wait_for 10 eval "! kill -0 $1 2>/dev/null" || kill -KILL "$1"
+    wait_for 30 eval "! kill -0 $1 2>/dev/null" || kill -KILL "$1"
     wait "$1" 2>/dev/null
     rc=$?
 }
@@ -66,7 +71,7 @@ while read -r name signal status whom; do
     pid=$started
     [ "$whom" = itself ] || pid=$(pid_of "$name" "$whom")
     kill -s "$signal" "$pid"
-    wait_for 10 gone "$name"
+    wait_for 30 gone "$name"
     ok $? "$name: everything ends" || note "$(of_cluster "$name")"
     status_of "$started"
     like "$rc" "^($status)$" "$name: and this is known"
@@ -81,7 +86,7 @@ is "$(cat "$tmp"/own/*asked)" "told"$'\n'"told" "asked to end, a test may clean 
 all_run idle
 ok $? "the other cluster has lived through that" || note "$(of_cluster idle)"
 kill -KILL "$idle"
-wait_for 10 gone idle
+wait_for 30 gone idle
 ok $? "it ends as well"
 as_before "at the end"
 done_testing

@@ -6,8 +6,6 @@ cluster_up 6
 ok $? "six hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_FABRIC=$tmp/topology.conf
 json() { python3 -c "import json,sys; j=json.loads(sys.argv[1]); sys.exit(0 if ($1) else 1)" "$out"; }
-job_state() { "$muster" jobs --all --json | python3 -c "import json, sys; print([j['state'] for j in json.load(sys.stdin)['jobs'] if j['id'] == $1][0])"; }
-is_state() { [ "$(job_state "$1")" = "$2" ]; }
 sees() { "$muster" nodes | grep -qE -- "$1"; }
 fabric() { # h1 and h4, h2 and h5, h3 and h6 share a leaf
     printf 'SwitchName=leaf1 Nodes=h1,h4\nSwitchName=leaf2 Nodes=h2,h5\nSwitchName=leaf3 Nodes=h3,h6\n'
@@ -48,27 +46,27 @@ run_cmd "$muster" submit -N 1 --ppn 2 sh "$tmp/job.sh"
 first=$out
 run_cmd "$muster" submit -N 2 --ppn 1 sh "$tmp/job.sh"
 job=$out
-wait_for 10 is_state "$job" running
+wait_for 30 job_is "$job" running
 run_cmd "$muster" status "$job" --json
 json "sorted(j['jobs'][0]['nodes']) in (['h1', 'h4'], ['h2', 'h5'], ['h3', 'h6'])"
 ok $? "a job on one leaf" || note "$out"
 run_cmd "$muster" run --dry-run -N 6 --ppn 2 true
 like "$rc:$out" "^0:.*placed: it would be queued: waiting for" "a job that would wait is placed as if it had not to" || note "$err"
 touch "$tmp/go"
-wait_for 10 is_state "$job" completed && wait_for 10 is_state "$first" completed
+wait_for 30 job_is "$job" completed && wait_for 30 job_is "$first" completed
 ok $? "they end" || note "$("$muster" jobs --all)"
 
 # A file that is broken, gone, and there again
 echo 'SwitchName=leaf1 Nodes=h1,h4 Switches=' >"$MUSTER_FABRIC"
-wait_for 10 sees "^fabric: .*topology.conf:1: .*; it is used as it was read last"
+wait_for 30 sees "^fabric: .*topology.conf:1: .*; it is used as it was read last"
 ok $? "a broken file is told of in one line" || note "$("$muster" nodes)"
 rm "$MUSTER_FABRIC"
-wait_for 10 sees "^fabric: .*No such file or directory; it is used as it was read last"
+wait_for 30 sees "^fabric: .*No such file or directory; it is used as it was read last"
 ok $? "so is one that is gone" || note "$("$muster" nodes)"
 run_cmd "$muster" run -N 2 --ppn 2 true
 is "$rc" 0 "jobs run all the same" || note "$err"
 fabric | sed 's/leaf1 Nodes=h1,h4/leaf1 Nodes=h1,h6/; s/leaf3 Nodes=h3,h6/leaf3 Nodes=h3,h4/' >"$MUSTER_FABRIC"
-wait_for 10 sees "h6 .* leaf1"
+wait_for 30 sees "h6 .* leaf1"
 ok $? "cables that were moved are noticed" || note "$("$muster" nodes)"
 run_cmd "$muster" nodes
 unlike "$out" "used as it was" "and all is well again"
@@ -107,7 +105,7 @@ export MUSTER_FABRIC=$tmp/ibnetdiscover
 } >"$MUSTER_FABRIC"
 run_cmd "$muster" nodes add h1:1 h2:1 h3:1 h4:1
 is "$rc:$err" "0:" "they are the pool's"
-wait_for 10 sees "h3 .* west" && wait_for 10 sees "h4 .* east"
+wait_for 30 sees "h3 .* west" && wait_for 30 sees "h4 .* east"
 ok $? "are known by their adapters" || note "$("$muster" nodes)"
 "$muster" nodes --guids >"$tmp/guids"
 is "$(sort "$tmp/guids" | head -n 2)" "0x0000000000000a01 h1"$'\n'"0x0000000000000a02 h2" "nodes prints whose adapters are which"
@@ -117,12 +115,12 @@ ok $? "which topo takes" || note "$out" "$err"
 run_cmd "$muster" run -N 2 --ppn 1 sh -c 'echo $MUSTER_NODE'
 like "$(sort <<<"$out" | tr '\n' ' ')" '^(h1 h3|h2 h4) $' "and get jobs so" || note "$out" "$err"
 run_cmd "$muster" nodes add h5:1
-wait_for 10 sees "^fabric: adapter 0x0000000000000a01 is said to be in h1 and in h5;"
+wait_for 30 sees "^fabric: adapter 0x0000000000000a01 is said to be in h1 and in h5;"
 ok $? "two nodes with one adapter are told of in one line" || note "$("$muster" nodes)"
 run_cmd "$muster" run -N 5 --ppn 1 sh -c 'echo $MUSTER_NODE'
 is "$rc:$(wc -l <<<"$out")" "0:5" "and jobs run on them" || note "$err"
 "$muster" nodes remove h1 h2 h3 h4 h5
 "$muster" controller --stop
-wait_for 10 eval '[ -z "$(cluster_orphans)" ]'
+wait_for 30 eval '[ -z "$(cluster_orphans)" ]'
 is "$(cluster_orphans)" "" "nothing is left"
 done_testing

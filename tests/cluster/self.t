@@ -29,7 +29,7 @@ run_cmd getent hosts h1
 like "$out" '10\.213\.0\.1 +h1' "on the head, too"
 start=$SECONDS
 run_cmd cluster_exec h1 getent hosts nosuch
-[ "$rc" != 0 ] && [ $((SECONDS - start)) -lt 10 ]
+[ "$rc" != 0 ] && [ $((SECONDS - start)) -lt 30 ]
 ok $? "an unknown name is unknown at once"
 
 # What is a host's own, and what is shared
@@ -48,9 +48,10 @@ run_cmd cluster_exec h1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/22; read -r line <&3
 like "$out" '^SSH-2' "it has a loopback"
 boot_id=/proc/sys/kernel/random/boot_id
 isnt "$(cluster_exec h1 cat $boot_id)" "$(cluster_exec h2 cat $boot_id)" "boot ids differ"
-cluster_exec h1 sh -c '(true &); sleep 0.1'
-run_cmd cluster_exec h1 ps -e -o stat=
-unlike "$out" Z "no zombie stays"
+cluster_exec h1 sh -c '(true &)'
+no_zombie() { [[ $(cluster_exec h1 ps -e -o stat=) != *Z* ]]; }
+wait_for 30 no_zombie
+ok $? "no zombie stays" || note "$(cluster_exec h1 ps -e)"
 
 # What is left is told
 cluster_exec h3 setsid -f sleep 1234
@@ -64,15 +65,20 @@ cluster_exec h1 rm /tmp/own /dev/shm/own /run/own
 
 # Stop and go on
 state_of() { cluster_ps h3 | awk '/sleep 1234/ { print substr($3, 1, 1) }'; }
+in_state() { [[ $(state_of) =~ ^[$1]$ ]]; } # a process is stopped when it comes to it
 cluster_stop h3 'sleep 12.4'
 is $? 0 "stop a process by its command"
-is "$(state_of)" T "it is stopped"
+wait_for 30 in_state T
+ok $? "it is stopped" || note "$(state_of)"
 cluster_cont h3 "$(cluster_ps h3 | awk '/sleep 1234/ { print $1 }')"
-like "$(state_of)" "^[RS]$" "it goes on, by its number"
+wait_for 30 in_state RS
+ok $? "it goes on, by its number" || note "$(state_of)"
 run_cmd cluster_stop h3 nosuchprocess
 is "$rc:$err" "1:cluster: no process 'nosuchprocess' in h3" "a process that there is not"
 cluster_stop h3
-is "$(state_of)" T "a whole host is stopped"
+stopped_all() { ! cluster_exec h3 ps -C sshd,sleep -o stat= | grep -qv '^T'; }
+wait_for 30 stopped_all
+ok $? "a whole host is stopped" || note "$(cluster_ps h3)"
 run_cmd timeout 1 $CLUSTER_SSH h3 true
 is "$rc" 124 "its sshd as well"
 cluster_cont h3
@@ -111,9 +117,9 @@ hears() { # HOST [SECONDS]: whether it gets something from now on
 }
 bad_word() { grep -hE 'closed|error|Trace' "$tmp/h1.said" "$tmp/h2.said"; }
 talk h2 listen
-wait_for 10 grep -q ready "$tmp/h2.said"
+wait_for 30 grep -q ready "$tmp/h2.said"
 talk h1 h2
-hears h1 10 && hears h2 10
+hears h1 60 && hears h2 60
 ok $? "two hosts talk" || note "$(cat "$tmp"/*.said)"
 
 cluster_cut h2
@@ -128,7 +134,7 @@ is "$rc:$err" 124: "a connection to it finds silence"
 run_cmd cluster_ssh h1 true
 is "$rc" 0 "others go on"
 cluster_heal h2
-hears h1 20 && hears h2 20
+hears h1 60 && hears h2 60
 ok $? "healed, it goes on" || note "$(bad_word)"
 cluster_cut h1 h2
 sleep 0.2
@@ -137,7 +143,7 @@ is $? 1 "a pair that is cut"
 run_cmd cluster_ssh h3 ssh h2 ssh h3 ssh h1 uname -n
 is "$rc:$out" 0:h1 "others reach both" || note "$err"
 cluster_heal h1 h2
-hears h1 20
+hears h1 60
 ok $? "healed, too" || note "$(bad_word)"
 
 cluster_cut head
@@ -160,13 +166,13 @@ while True: print(s.recv(100).decode(), flush=True)
 END
 for h in h1 h2 h4; do
     cluster_exec $h python3 "$tmp/hear.py" >"$tmp/$h.heard" 2>&1 &
-    wait_for 10 grep -q ready "$tmp/$h.heard"
+    wait_for 30 grep -q ready "$tmp/$h.heard"
 done
 word=0
 reaches() { # FROM TO
     word=$((word + 1))
     send "$1" "$2" "word $word" || note "cannot send"
-    wait_for "${3:-10}" grep -qx "word $word" "$tmp/$2.heard"
+    wait_for "${3:-30}" grep -qx "word $word" "$tmp/$2.heard"
 }
 cluster_cut --one-way h1 h2
 reaches h2 h1 && reaches h1 h4
@@ -205,11 +211,12 @@ fi
 if cluster_can_lose; then
     cluster_lose h4 50
     ok $? "a lossy link"
-    before=$(wc -l <"$tmp/h4.heard")
     cluster_exec h1 python3 -c 'import socket
 for i in range(200): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.213.0.4", 7001))'
-    sleep 0.5
-    n=$(($(wc -l <"$tmp/h4.heard") - before))
+    # who hears this has heard, or not, all that was sent before it
+    sent() { send h1 h4 end; grep -qx end "$tmp/h4.heard"; }
+    wait_for 30 sent
+    n=$(grep -cx x "$tmp/h4.heard")
     [ $n -gt 40 ] && [ $n -lt 160 ]
     ok $? "loses half of what comes" || note "200 sent, $n heard"
     cluster_heal h4
@@ -222,7 +229,7 @@ else
 fi
 
 # Power loss
-hears h1 10
+hears h1 60
 ok $? "the connection has lived through all that" || note "$(bad_word)"
 old_id=$(cluster_exec h2 cat $boot_id)
 cluster_exec h2 sh -c 'echo >/tmp/own; echo >/dev/shm/own'

@@ -3,22 +3,22 @@
 # of each other's death.
 . "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
 cluster_up 1 || exit
-export MUSTER_IDLE=60 MUSTER_LOG=debug COLL_SHORT=1
+export MUSTER_IDLE=60 MUSTER_LOG=debug COLL_SHORT=1 MUSTER_YIELD=1
 ctl=10.213.0.254:7071
 
 "$muster" controller --listen "$ctl" >"$tmp/ctl.out" 2>&1 &
 nodes_up() { [ "$("$muster" nodes --json | grep -o '"state":"up"' | wc -l)" = "$1" ]; }
-wait_for 20 nodes_up 1 # the ranks below go to the nodes in the order in which they have come
+wait_for 30 nodes_up 1 # the ranks below go to the nodes in the order in which they have come
 cluster_exec h1 "$muster" agent --join "$ctl" --slots 2 --detach >"$tmp/h1.out" 2>&1
-wait_for 20 nodes_up 2
+wait_for 30 nodes_up 2
 ok $? "two nodes" || {
     note "$(cat "$tmp/ctl.out" "$tmp/h1.out")" "$("$muster" nodes)"
     done_testing
 }
 
 # MPI leaks.
-run() { run_cmd timeout 120 "$muster" run --oversubscribe -n 4 -N 2 -x LSAN_OPTIONS=detect_leaks=0 "$@"; }
-completed() { "$muster" status "$job" 2>&1 | grep -q 'state  *completed'; }
+run() { run_cmd timeout 250 "$muster" run --oversubscribe -n 4 -N 2 -x LSAN_OPTIONS=detect_leaks=0 "$@"; }
+completed() { job_is "$job" completed; }
 checks() { # NAME: a run that prints TAP
     [ "$rc" = 0 ] && grep -q '^1\.\.[1-9]' <<<"$out" && ! grep -q '^not ok' <<<"$out"
     ok $? "$1 ($(grep -c '^ok' <<<"$out") checks)" || note "rc $rc" "$(grep -v '^ok' <<<"$out")" "$err"
@@ -74,14 +74,14 @@ job=$("$muster" submit --oversubscribe -n 4 -N 2 --ckpt-dir "$tmp/ckpt" -x LSAN_
 wait_for 30 eval '[ "$(cat "$tmp/steps" 2>/dev/null | wc -l)" -gt 120 ]'
 cluster_exec h1 pkill -KILL -n train_lm
 wait_for 60 completed
-like "$? $("$muster" status "$job")" '^0 .*attempt  *2.*resumed from  *1[0-9]0' \
+like "$? $("$muster" status "$job")" '^0 .*attempt  *2.*resumed from  *[1-3][05]0' \
     "a rank is killed: the next attempt resumes on both nodes" || note "$("$muster" events "$job")"
 
 # --- fences and what dies under them ------------------------------------------------------------------------------
 
 ctl_pid() { cat "$MUSTER_RUN_ROOT/head"/*/ctl.lock 2>/dev/null; }
 first_try() { # NAME
-    wait_for 30 completed
+    wait_for 60 completed
     is "$? $("$muster" logs "$job" | grep -c '. of 4 ok') $("$muster" status "$job" --json | grep -o '"attempt":[0-9]*' | head -n 1)" \
         '0 4 "attempt":1' "$1" || note "$("$muster" status "$job" 2>&1; "$muster" events "$job" 2>&1)"
 }
@@ -91,33 +91,41 @@ late() { # WHERE: a job whose ranks on that host wait for $tmp/go
 }
 
 late h1
-wait_for 10 logged head 'fence 0 begins'
+wait_for 30 logged head 'fence 0 begins'
 kill -9 "$(ctl_pid)"
-wait_for 20 nodes_up 2
+wait_for 30 nodes_up 2
 touch "$tmp/go"
 first_try "a controller that dies under a fence: the next one gathers it anew"
 
 late h1
-wait_for 10 logged head 'fence 0 begins'
+wait_for 30 logged head 'fence 0 begins'
 kill -9 "$(cat "$MUSTER_RUN_ROOT/head"/*/agent.lock)"
 touch "$tmp/go"
 first_try "an agent that dies under a fence: the keeper says its part to the next one"
 
 # The answer is on its way to h1 and gets lost there; who had it helps.
-late head
-wait_for 10 logged h1 'fence 0 begins'
-sleep 0.1
-cluster_stop h1 'muster agent'
-touch "$tmp/go"
-wait_for 10 logged head 'fence 0 is done'
-kill -9 "$(ctl_pid)"
-logged h1 'fence 0 is done'
-is $? 1 "half of the keepers have the answer"
-cluster_exec h1 pkill -KILL -f 'muster agent'
+ended() { [[ $(job_state "$job") = @(completed|failed) ]]; }
+for _ in 1 2 3 4 5; do
+    late head
+    wait_for 30 logged h1 'fence 0 begins'
+    sleep 0.1
+    cluster_stop h1 'muster agent'
+    touch "$tmp/go"
+    wait_for 30 logged head 'fence 0 is done'
+    kill -9 "$(ctl_pid)"
+    logged h1 'fence 0 is done'
+    half=$?
+    cluster_exec h1 pkill -KILL -f 'muster agent'
+    wait_for 60 ended
+    # all that took longer than a node may be silent
+    "$muster" events "$job" | grep -q lease-lost || break
+    wait_for 30 nodes_up 2
+done
+is $half 1 "half of the keepers have the answer"
 first_try "when the controller and the agent of the other half die"
 
 signal_pool TERM
 cluster_exec h1 pkill muster
-wait_for 10 no_leftovers
+wait_for 30 no_leftovers
 is "$(find "$MUSTER_HOME" -name '*.log' -exec grep -h Sanitizer {} +)" '' "no daemon has died of a sanitizer"
 done_testing
