@@ -144,4 +144,5 @@ for signal in TERM KILL; do
     wait_for 30 not_running
     ok $? "and its job ends with it"
 done
+"$muster" controller --stop
 done_testing

@@ -110,4 +110,5 @@ if [ -w /sys/fs/cgroup/cpuset ] && mkdir "$group" 2>/dev/null; then
 else
     skip "no cpuset cgroup can be made here" 3
 fi
+"$muster" controller --stop
 done_testing

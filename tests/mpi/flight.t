@@ -63,4 +63,5 @@ like "$("$muster" events --flight 1 2>&1)" 'rank-1.flight: line [0-9]+ is no fli
 rm "$dir/attempt-1/rank-1.flight" && mkfifo "$dir/attempt-1/rank-1.flight"
 run_cmd timeout 60 "$muster" events --flight 1
 like "$rc $err" '^2 .*rank-1.flight is a pipe' "nor is a pipe waited for"
+"$muster" controller --stop
 done_testing

@@ -31,4 +31,5 @@ like "$err" 'rank 1 on [^ ]+:? called MPI_Abort with code 0' "and is told"
 run_cmd timeout 60 "$muster" run -n 2 "$B/tests/mpi/ends" abort 300
 is "$rc" 44 "of MPI_Abort's code the lowest byte is the job's"
 like "$err" 'called MPI_Abort with code 300' "but the report has all of it"
+"$muster" controller --stop
 done_testing
