@@ -113,7 +113,7 @@ next=$("$muster" submit -n "$slots" --name $'=a,"b\n\e[31m' --priority 1 sleep 6
 wait_for 30 job_is "$next" running
 sleep 0.3
 run_cmd "$muster" jobs --why "$gone"
-python3 -c 'import json,re,sys,time; j = json.loads(sys.argv[2])["jobs"][0]; sys.exit(not (j["waits_since_t"] > j["submitted_t"] + 0.1 and "has waited" in sys.argv[1]))' "$out" "$("$muster" status "$gone" --json)"
+python3 -c 'import json,re,sys,time; j = json.loads(sys.argv[2])["jobs"][0]; sys.exit(not (j["waits_since_t"] > j["submitted_t"] and "has waited" in sys.argv[1]))' "$out" "$("$muster" status "$gone" --json)"
 ok $? "it has waited since it was put back" || note "$out"
 settled "$gone" "$next"
 
