@@ -432,7 +432,8 @@ static int copied(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
     return rc;
 }
 
-/* In the store it needs no peers. */
+/* Peers that are still at it are waited for, in the store or not: who asks for them may be about to lose the store.
+ * What they have given up is as safe in the store. */
 static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
 {
     uint64_t end = mu_now() + timeout;
@@ -443,7 +444,7 @@ static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
         uint64_t now = mu_now();
 
         rc = mu_ckpt_writer_protected(c->writer, now >= end ? 0 : end - now < SLICE ? end - now : SLICE, err);
-        if (rc && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
+        if (rc < 0 && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
             rc = 0;
         if (rc != 1 || now >= end || aborted())
             break;
@@ -643,8 +644,12 @@ static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_i
     c->told = true; /* it was no save of the program's */
     if ((rc = muster_allreduce(&all, &worst, 1, MUSTER_INT32, MUSTER_MIN, c->comm)))
         return rc;
-    if (worst && !all)
+    if (worst && !all) {
         mu_ckpt_writer_cancel(c->writer);
+        mu_rank_files(true);
+        mu_ckpt_writer_idle(c->writer, ADOPT_WAIT); /* so that the next `due` asks for a save */
+        mu_rank_files(false);
+    }
     c->hasten = worst != 0;
     return 0;
 }
