@@ -63,7 +63,7 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 /* What rank 0 found and decided, for the others. */
 struct opening {
     int32_t code;
-    uint32_t keep, every, attempt, parities, mirror;
+    uint32_t keep, every, attempt, parities, mirror, open;
     bool far, fetching;
     uint64_t epoch, nonce, next, interval_ns, interval_steps;
     char dir[MU_CKPT_DIR_MAX], text[500];
@@ -108,6 +108,7 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
     o->keep = opt.keep;
     o->parities = opt.parities;
     o->mirror = opt.mirror;
+    o->open = opt.open;
     o->attempt = c->place.attempt;
     o->interval_ns = opt.interval_ns;
     o->interval_steps = opt.interval_steps;
@@ -239,7 +240,7 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->ram.writer = c->writer;
     if ((rc = agree(c, call, rc, &err)))
         goto fail;
-    if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->nonce, &err)) ||
+    if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->open, o->nonce, &err)) ||
         (rc = number_on(c, &err))) {
         rc = mu_rank_fail(rc, "%s: %s", call, err.text);
         goto fail;

@@ -4,7 +4,7 @@
  *       flip     a bit of rank 1's copy of step 8 flips
  *       die      rank 0 kills itself;  exit  all ranks exit with 3, without closing
  *       hold     says so by DIR/held and waits to be killed
- *       protect=...  for muster_ckpt_open; then the last save waits for the peers, too
+ *       protect=..., wire=...  for muster_ckpt_open; then the last save waits for the peers, too
  *       levels   what its wait says of the peers while they have it not, have given it up, have it
  *       stopped  before the saves: waits until DIR/go is there
  * Prints "attempt A restored S" on rank 0, or the error; then ends well, after "attempt A durable". */
@@ -141,10 +141,12 @@ int main(int argc, char **argv)
     check(muster_init(&argc, &argv), "init");
     rank = muster_rank(muster_world());
     size = muster_size(muster_world());
-    const char *protect = "";
-    for (int i = 2; i < argc; i++)
+    const char *protect = "", *wire = "wire=encrypted";
+    for (int i = 2; i < argc; i++) {
         protect = strncmp(argv[i], "protect=", 8) ? protect : argv[i];
-    snprintf(text, sizeof text, "dir=%s%s%s", argv[1], *protect ? "," : "", protect);
+        wire = strncmp(argv[i], "wire=", 5) ? wire : argv[i];
+    }
+    snprintf(text, sizeof text, "dir=%s,%s%s%s", argv[1], wire, *protect ? "," : "", protect);
     check(muster_ckpt_open(muster_world(), text, &ck), "open");
     muster_tensor t = {
         .name = "shared", .dtype = MUSTER_UINT32, .ndim = 1, .global = {N}, .local = {N}, .data = shared};
