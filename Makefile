@@ -112,7 +112,7 @@ $(B)/tests/mpi/%: tests/mpi/%.c $(B)/lib/libmuster.so
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 
-$(B)/tests/fault/protected: MPI_LIBS += $(DAEMON_LIBS)
+$(B)/tests/fault/protected $(B)/tests/peers/drain_cost: MPI_LIBS += $(DAEMON_LIBS)
 # The same with planted mistakes.
 PLANTED := $(wildcard runtime/keeper/peers*.c)
 $(B)/tests/fault/protected-mutants: tests/fault/protected.c $(PLANTED) $(B)/libmu.a

@@ -183,6 +183,14 @@ static int set_protect(struct mu_ckpt_options *o, const char *v)
     return 0;
 }
 
+static int set_wire(struct mu_ckpt_options *o, const char *v)
+{
+    if (strcmp(v, "encrypted") && strcmp(v, "authenticated"))
+        return -1;
+    o->open = !strcmp(v, "authenticated");
+    return 0;
+}
+
 /* To add a key: a row here, a setter above, a line in docs/formats.md. */
 static const struct {
     const char *key;
@@ -194,6 +202,7 @@ static const struct {
     {"mtbf", set_mtbf, "the mean time between failures of one node, such as 3600h"},
     {"keep", set_keep, "how many checkpoints to keep, at least 2"},
     {"protect", set_protect, "none, mirror, or rs:K for K hosts that may be lost, 1 to 8"},
+    {"wire", set_wire, "encrypted, or authenticated: what goes to protecting hosts can be read on its way"},
     {"every", set_every, "a number N: each Nth checkpoint is kept for ever, 0 for none"},
     {"store", set_store, "s3://BUCKET/PREFIX"},
     {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT, of the object store"},
@@ -221,8 +230,8 @@ int mu_ckpt_options_overlay(struct mu_ckpt_options *o, const char *text, const c
         if (i == MU_COUNT(keys))
             return mu_err_set(
                 err, MUSTER_EARG,
-                "%s: unknown key \"%.60s\"; the keys are dir, interval, mtbf, keep, every, protect, store, "
-                "endpoint, credentials, key, full and rate",
+                "%s: unknown key \"%.60s\"; the keys are dir, interval, mtbf, keep, every, protect, wire, "
+                "store, endpoint, credentials, key, full and rate",
                 where, item);
         if (!value || keys[i].set(o, value))
             return mu_err_set(err, MUSTER_EARG, "%s: %s=%.60s is not valid; %s takes %s", where, item,

@@ -18,6 +18,7 @@ struct mu_ckpt_options {
     uint32_t keep;
     uint32_t parities; /* 0: the nodes' memory is not protected, unless mirrored */
     bool mirror;
+    bool open;              /* what goes to protecting nodes is authenticated, but not encrypted */
     uint32_t every;         /* generations whose number it divides are kept for ever; 0: none are */
     char store[600];        /* "s3://BUCKET/PREFIX"; "": none */
     char endpoint[300];     /* of the store; "": as the AWS tools find it */

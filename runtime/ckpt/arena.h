@@ -62,6 +62,7 @@ struct mu_arena_addr {
 struct mu_arena_group {
     _Atomic uint32_t set;     /* grows each time; 0: there is none */
     uint32_t n, k, me, group; /* me: our place in it; group: its number */
+    uint32_t open;            /* 1: parts need not be encrypted on their way. An older library leaves it 0 */
     uint64_t nonce;           /* of the epoch */
     struct mu_arena_addr member[MU_GROUP_MAX];
 };

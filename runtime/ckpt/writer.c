@@ -404,8 +404,9 @@ static enum task do_copy(struct mu_ckpt_writer *w)
 
 static int save(struct mu_ckpt_writer *w, uint64_t generation, uint64_t step, bool later, struct mu_err *err)
 {
-    if ((!w->image && !w->manifest) || mu_ckpt_writer_busy(w))
+    if ((!w->image && !w->manifest) || mu_ckpt_writer_idle(w, 0))
         return mu_err_set(err, MUSTER_EARG, "the checkpoint writer is not ready");
+    atomic_store(&w->cancel, 0); /* that was the one before */
     w->started = mu_now();
     w->generation = generation;
     w->step = step;
@@ -476,6 +477,7 @@ int mu_ckpt_writer_adopt(struct mu_ckpt_writer *w, const struct mu_ckpt_id *id, 
     }
     if (!c || mu_arena_pending(c))
         return MUSTER_ENOCKPT;
+    atomic_store(&w->cancel, 0);
     w->started = mu_now();
     w->generation = generation;
     w->step = id->step;
@@ -626,7 +628,7 @@ bool mu_ckpt_writer_busy(struct mu_ckpt_writer *w)
     bool busy;
 
     pthread_mutex_lock(&w->lock);
-    busy = w->task != NOTHING || (w->last && mu_arena_pending(w->last));
+    busy = w->task == COPY || w->task == WRITE || (w->last && mu_arena_pending(w->last));
     pthread_mutex_unlock(&w->lock);
     return busy;
 }

@@ -46,6 +46,7 @@ void mu_ckpt_writer_peers(struct mu_ckpt_writer *, uint64_t chunk, uint32_t node
 int mu_ckpt_writer_protected(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
 /* 0 when neither thread nor drain has anything to do for us any more, else 1. */
 int mu_ckpt_writer_idle(struct mu_ckpt_writer *, uint64_t timeout);
+/* With a save. */
 bool mu_ckpt_writer_busy(struct mu_ckpt_writer *);
 /* Longest time from a save's start until it was durable, ns. */
 uint64_t mu_ckpt_writer_cost(struct mu_ckpt_writer *);

@@ -25,7 +25,7 @@
 struct guest {
     struct mu_peers *all;
     struct guest *next;
-    struct mu_link *link;
+    struct mu_bulk *link;
     struct mu_m_shard asks; /* MU_SHARD_MEET that has no answer yet; its id is below */
     struct mu_ckpt_id id;
 };
@@ -105,7 +105,7 @@ const unsigned char *mu_block_at(const struct mu_block *b, uint64_t at, unsigned
 
 /* --- connections -------------------------------------------------------------------------------------------------- */
 
-static void take(struct mu_peers *p, struct mu_link *link, const struct mu_msg *msg)
+static void take(struct mu_peers *p, struct mu_bulk *link, const struct mu_msg *msg)
 {
     const struct mu_m_shard *s = &msg->shard;
 
@@ -136,14 +136,13 @@ static void answer(struct guest *g)
     g->asks.kind = MU_SHARD_MET;
     g->asks.id = (struct mu_bytes){.data = (uint8_t *)&g->id, .len = sizeof g->id};
     g->asks.data = (struct mu_bytes){0};
-    mu_link_send_msg(g->link, MU_MSG_shard, &g->asks);
+    mu_bulk_send(g->link, MU_MSG_shard, &g->asks, NULL, 0);
 }
 
-static void on_guest_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+static void on_guest_msg(void *arg, struct mu_bulk *link, const struct mu_msg *msg)
 {
     struct guest *g = arg;
 
-    (void)frame, (void)len;
     if (msg->type == MU_MSG_shard && msg->shard.kind == MU_SHARD_MEET) {
         if (msg->shard.id.len == sizeof g->id) {
             g->asks = msg->shard;
@@ -155,7 +154,7 @@ static void on_guest_msg(void *arg, struct mu_link *link, const struct mu_msg *m
     }
 }
 
-static void on_guest_down(void *arg, struct mu_link *link)
+static void on_guest_down(void *arg, struct mu_bulk *link)
 {
     struct guest *g = arg, **at = &g->all->guests;
 
@@ -163,11 +162,11 @@ static void on_guest_down(void *arg, struct mu_link *link)
         at = &(*at)->next;
     *at = g->next;
     mu_rebuild_unasked(g->all, link);
-    mu_link_free(link);
+    mu_bulk_free(link);
     free(g);
 }
 
-static void on_guest_room(void *arg, struct mu_link *link)
+static void on_guest_room(void *arg, struct mu_bulk *link)
 {
     struct guest *g = arg;
 
@@ -176,6 +175,7 @@ static void on_guest_room(void *arg, struct mu_link *link)
 
 static void on_accept(void *arg, struct mu_tls_conn *conn)
 {
+    static const struct mu_bulk_calls calls = {.msg = on_guest_msg, .down = on_guest_down, .room = on_guest_room};
     struct mu_peers *p = arg;
     struct guest *g = calloc(1, sizeof *g);
 
@@ -184,39 +184,38 @@ static void on_accept(void *arg, struct mu_tls_conn *conn)
         return;
     }
     *g = (struct guest){.all = p, .next = p->guests};
-    g->link = mu_link_new_tls(conn, on_guest_msg, on_guest_down, g);
+    g->link = mu_bulk_new(conn, &p->desk, &calls, g);
     if (!g->link) {
         free(g);
         return;
     }
-    mu_link_bulk(g->link, on_guest_room);
+    mu_bulk_open(g->link, p->group.open);
     p->guests = g;
 }
 
-static void on_peer_msg(void *arg, struct mu_link *link, const struct mu_msg *msg, const void *frame, size_t len)
+static void on_peer_msg(void *arg, struct mu_bulk *link, const struct mu_msg *msg)
 {
     struct mu_peer *peer = arg;
 
-    (void)frame, (void)len;
     if (msg->type == MU_MSG_shard && msg->shard.kind == MU_SHARD_MET)
         peer->met |= msg->shard.nonce == peer->all->group.nonce;
     else
         take(peer->all, link, msg);
 }
 
-static void on_peer_down(void *arg, struct mu_link *link)
+static void on_peer_down(void *arg, struct mu_bulk *link)
 {
     struct mu_peer *peer = arg;
 
     mu_rebuild_unasked(peer->all, link);
-    mu_link_free(link);
+    mu_bulk_free(link);
     peer->link = NULL;
     peer->broke = peer->gone = true;
     peer->asked = peer->met = false;
     peer->again = mu_now() + DIAL_AGAIN;
 }
 
-static void on_peer_room(void *arg, struct mu_link *link)
+static void on_peer_room(void *arg, struct mu_bulk *link)
 {
     struct mu_peer *peer = arg;
 
@@ -226,14 +225,15 @@ static void on_peer_room(void *arg, struct mu_link *link)
 
 static void on_dialled(void *arg, struct mu_tls_conn *conn, const struct mu_err *err)
 {
+    static const struct mu_bulk_calls calls = {.msg = on_peer_msg, .down = on_peer_down, .room = on_peer_room};
     struct mu_peer *peer = arg;
 
     (void)err;
     peer->dial = NULL;
     if (conn)
-        peer->link = mu_link_new_tls(conn, on_peer_msg, on_peer_down, peer);
+        peer->link = mu_bulk_new(conn, &peer->all->desk, &calls, peer);
     if (peer->link) {
-        mu_link_bulk(peer->link, on_peer_room);
+        mu_bulk_open(peer->link, peer->all->group.open);
         return;
     }
     /* the next of its addresses; after the last one a pause */
@@ -281,7 +281,7 @@ static void drop_peers(struct mu_peers *p)
         p->peers = peer->next;
         mu_tls_dial_cancel(peer->dial);
         mu_rebuild_unasked(p, peer->link);
-        mu_link_free(peer->link);
+        mu_bulk_free(peer->link);
         free(peer);
     }
 }
@@ -306,12 +306,15 @@ static void look_at_group(struct mu_peers *p)
     p->group.k = g->k;
     p->group.me = g->me;
     p->group.group = g->group;
+    p->group.open = g->open;
     memset(p->dead, 0, sizeof p->dead);
     p->group.nonce = g->nonce;
     memcpy(p->group.member, g->member, sizeof p->group.member);
     mu_saves_forget(p);
-    for (struct guest *i = p->guests; i; i = i->next)
+    for (struct guest *i = p->guests; i; i = i->next) {
+        mu_bulk_open(i->link, p->group.open);
         answer(i);
+    }
 }
 
 /* Saves give way to ranks, but for what is being made again all ranks of the job wait. Where the account may not do
@@ -401,7 +404,7 @@ static void free_all(struct mu_peers *p)
 
         p->guests = g->next;
         mu_rebuild_unasked(p, g->link);
-        mu_link_free(g->link);
+        mu_bulk_free(g->link);
         free(g);
     }
     free(p->asked);

@@ -7,8 +7,8 @@
 #include "runtime/ckpt/daemon/code.h"
 #include "runtime/ckpt/daemon/maps.h"
 #include "runtime/keeper/peers.h"
+#include "runtime/wire/bulk.h"
 #include "runtime/wire/daemon.h"
-#include "runtime/wire/link.h"
 #include "runtime/wire/msg.h"
 #include "runtime/wire/tls.h"
 
@@ -21,7 +21,6 @@ extern int mu_planted;
 #define MU_PLANTED(name) false
 #endif
 
-#define MU_PEERS_QUEUED (256u << 10) /* bytes that may wait for one peer: the next piece is encrypted where it lies */
 #define MU_PEERS_PATIENCE (20ull * MU_SEC) /* without any progress */
 
 /* A connection that we have made, to the drain at an address; made again until it is there. */
@@ -31,7 +30,7 @@ struct mu_peer {
     struct mu_arena_addr at;
     unsigned tried;
     struct mu_tls_dial *dial;
-    struct mu_link *link; /* NULL: not yet */
+    struct mu_bulk *link; /* NULL: not yet */
     uint64_t again;
     bool broke;      /* a link has gone down since anybody looked */
     bool gone;       /* and ever */
@@ -74,6 +73,7 @@ struct mu_peers {
     struct {
         uint32_t set, n, k, me, group;
         uint64_t nonce;
+        bool open; /* what is sent need not be encrypted */
         struct mu_arena_addr member[MU_GROUP_MAX];
     } group; /* n 0: none */
     struct mu_save *saves[MU_ARENA_SLOTS];
@@ -88,7 +88,7 @@ struct mu_peers {
     struct mu_ckpt_id over; /* the last order */
     struct mu_block giving; /* what was asked for last */
     struct mu_asked {
-        struct mu_link *by;
+        struct mu_bulk *by;
         struct mu_m_shard what; /* its id is beside it */
         struct mu_ckpt_id id;
     } * asked; /* questions that wait for room for their answers, in their order */
@@ -103,13 +103,15 @@ struct mu_peers {
         uint64_t bytes;
     } spare;                           /* of the last save: fresh memory costs more than what is done with it */
     unsigned char buf[MU_ARENA_PIECE]; /* of whatever is being sent or made */
+    struct mu_bulk_desk desk;
 };
 
 /* NULL: no memory. Dials when there is no connection. */
 struct mu_peer *mu_peers_at(struct mu_peers *, const struct mu_arena_addr *);
+/* What is sent now goes straight into the socket, and is copied nowhere. */
 static inline bool mu_peer_ready(const struct mu_peer *p)
 {
-    return p && p->link && mu_link_pending(p->link) < MU_PEERS_QUEUED;
+    return p && p->link && !mu_bulk_pending(p->link);
 }
 
 static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
@@ -119,7 +121,7 @@ static inline uint32_t mu_piece_len(uint64_t chunk, uint64_t at)
 
 /* peers_save.c: sends, encodes, keeps. True: there is something going on. */
 bool mu_saves_tick(struct mu_peers *, uint64_t now);
-void mu_saves_msg(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
+void mu_saves_msg(struct mu_peers *, struct mu_bulk *, const struct mu_m_shard *);
 void mu_saves_room(struct mu_peers *);                 /* to send more */
 void mu_saves_end(struct mu_peers *, const char *why); /* all of them */
 
@@ -128,11 +130,11 @@ void mu_saves_spare(struct mu_peers *);  /* memory that is kept for the next one
 
 /* peers_rebuild.c: both ends. */
 bool mu_rebuild_tick(struct mu_peers *, uint64_t now);
-void mu_rebuild_asked(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
-void mu_rebuild_room(struct mu_peers *, struct mu_link *);    /* for answers */
-void mu_rebuild_unasked(struct mu_peers *, struct mu_link *); /* it ends */
+void mu_rebuild_asked(struct mu_peers *, struct mu_bulk *, const struct mu_m_shard *);
+void mu_rebuild_room(struct mu_peers *, struct mu_bulk *);    /* for answers */
+void mu_rebuild_unasked(struct mu_peers *, struct mu_bulk *); /* it ends */
 void mu_rebuild_given(struct mu_peers *, const struct mu_m_shard *);
-void mu_rebuild_joins(struct mu_peers *, struct mu_link *, const struct mu_m_shard *);
+void mu_rebuild_joins(struct mu_peers *, struct mu_bulk *, const struct mu_m_shard *);
 void mu_rebuild_end(struct mu_peers *);
 void mu_rebuild_forget(struct mu_peers *); /* the giving side's maps */
 

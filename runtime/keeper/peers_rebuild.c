@@ -40,7 +40,7 @@ static const struct mu_arena_parity *parity_of(struct mu_peers *p, const struct 
     return x;
 }
 
-static void give(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+static void give(struct mu_peers *p, struct mu_bulk *link, const struct mu_m_shard *m)
 {
     struct mu_m_shard out = *m;
     const struct mu_arena_parity *x;
@@ -67,15 +67,15 @@ static void give(struct mu_peers *p, struct mu_link *link, const struct mu_m_sha
             out.kind = MU_SHARD_GIVE;
     }
     len = out.kind == MU_SHARD_GIVE ? len : 0;
-    mu_link_send_tail(link, MU_MSG_shard, &out, from, len);
+    mu_bulk_send(link, MU_MSG_shard, &out, from, len);
     atomic_fetch_add(&p->head->given, len);
 }
 
 /* What finds no room is not copied to wait for it, but given later from where it lies. */
-void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+void mu_rebuild_asked(struct mu_peers *p, struct mu_bulk *link, const struct mu_m_shard *m)
 {
     struct mu_asked *all;
-    bool waits = mu_link_pending(link) >= MU_PEERS_QUEUED;
+    bool waits = mu_bulk_pending(link);
 
     for (size_t i = 0; i < p->nasked && !waits; i++)
         waits = p->asked[i].by == link;
@@ -91,14 +91,14 @@ void mu_rebuild_asked(struct mu_peers *p, struct mu_link *link, const struct mu_
     memcpy(&all->id, m->id.data, sizeof all->id);
 }
 
-void mu_rebuild_room(struct mu_peers *p, struct mu_link *link)
+void mu_rebuild_room(struct mu_peers *p, struct mu_bulk *link)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < p->nasked; i++) {
         struct mu_asked x = p->asked[i];
 
-        if (x.by != link || mu_link_pending(link) >= MU_PEERS_QUEUED) {
+        if (x.by != link || mu_bulk_pending(link)) {
             p->asked[kept++] = x;
             continue;
         }
@@ -108,7 +108,7 @@ void mu_rebuild_room(struct mu_peers *p, struct mu_link *link)
     p->nasked = kept;
 }
 
-void mu_rebuild_unasked(struct mu_peers *p, struct mu_link *link)
+void mu_rebuild_unasked(struct mu_peers *p, struct mu_bulk *link)
 {
     size_t kept = 0;
 
@@ -270,7 +270,7 @@ static void ask(struct mu_peers *p, struct want *w)
         m.row = s->rows[i];
         m.at = w->at;
         if (peer && peer->link)
-            mu_link_send_msg(peer->link, MU_MSG_shard, &m);
+            mu_bulk_send(peer->link, MU_MSG_shard, &m, NULL, 0);
     }
 }
 
@@ -398,7 +398,7 @@ static bool others_ready(struct mu_peers *p, const struct stripe *s)
         if (r->left & 1u << s->member[i])
             continue;
         peer = mu_peers_at(p, &r->maker[s->member[i]]);
-        all &= r->joined >> s->member[i] & 1 && peer && peer->link && mu_link_pending(peer->link) < PUSHED;
+        all &= r->joined >> s->member[i] & 1 && peer && peer->link && mu_bulk_pending(peer->link) < PUSHED;
     }
     return all;
 }
@@ -477,13 +477,13 @@ static bool look_at_others(struct mu_peers *p, uint64_t now)
             r->left |= 1u << x;
         if (peer && peer->gone && !take_over(p, x))
             return false;
-        if (peer && peer->link && !(r->told & 1u << x) && !mu_link_send_msg(peer->link, MU_MSG_shard, &m))
+        if (peer && peer->link && !(r->told & 1u << x) && !mu_bulk_send(peer->link, MU_MSG_shard, &m, NULL, 0))
             r->told |= 1u << x;
     }
     return !waits || now < r->made + MADE_WAIT || take_over(p, MU_GROUP_MAX);
 }
 
-void mu_rebuild_joins(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+void mu_rebuild_joins(struct mu_peers *p, struct mu_bulk *link, const struct mu_m_shard *m)
 {
     struct mu_rebuild *r = p->rebuild;
     struct mu_m_shard out = *m;
@@ -504,7 +504,7 @@ void mu_rebuild_joins(struct mu_peers *p, struct mu_link *link, const struct mu_
         return;
     out.kind = MU_SHARD_LEFT;
     out.from = r ? r->lost : p->over_lost;
-    mu_link_send_msg(link, MU_MSG_shard, &out);
+    mu_bulk_send(link, MU_MSG_shard, &out, NULL, 0);
 }
 
 static void send_made(struct mu_peers *p, const struct want *w, uint32_t i, uint32_t len)
@@ -518,7 +518,7 @@ static void send_made(struct mu_peers *p, const struct want *w, uint32_t i, uint
     m.stripe = stripe_of(r, w->d);
     m.row = row_of(r, w->d, x);
     m.at = w->at;
-    if (peer && peer->link && !mu_link_send_tail(peer->link, MU_MSG_shard, &m, w->out[i], len))
+    if (peer && peer->link && !mu_bulk_send(peer->link, MU_MSG_shard, &m, w->out[i], len))
         atomic_fetch_add(&p->head->given, len);
 }
 

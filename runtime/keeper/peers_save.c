@@ -120,7 +120,7 @@ static int ship(struct mu_peers *p, const struct mu_save *s, uint32_t to, struct
 
     m->data = (struct mu_bytes){0};
     if (peer && peer->link)
-        rc = mu_link_send_tail(peer->link, MU_MSG_shard, m, data.data, data.len);
+        rc = mu_bulk_send(peer->link, MU_MSG_shard, m, data.data, data.len);
     m->data = data;
     atomic_fetch_add(&p->head->shipped, data.len + 128); /* and what is around it */
     return rc;
@@ -498,7 +498,7 @@ static void on_parity(struct mu_save *s, const struct mu_m_shard *m)
 }
 
 /* The drain of a node was started again and asks about a save by its table: it is over here, one way or the other. */
-static void tell_again(const struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m, uint32_t kind,
+static void tell_again(const struct mu_peers *p, struct mu_bulk *link, const struct mu_m_shard *m, uint32_t kind,
                        const char *why)
 {
     struct mu_m_shard out = *m;
@@ -506,7 +506,7 @@ static void tell_again(const struct mu_peers *p, struct mu_link *link, const str
     out.kind = kind;
     out.from = p->group.me;
     out.data = (struct mu_bytes){.data = (uint8_t *)(uintptr_t)why, .len = (uint32_t)strlen(why)};
-    mu_link_send_msg(link, MU_MSG_shard, &out);
+    mu_bulk_send(link, MU_MSG_shard, &out, NULL, 0);
 }
 
 static bool under_way(const struct mu_peers *p, const struct mu_ckpt_id *id)
@@ -517,7 +517,7 @@ static bool under_way(const struct mu_peers *p, const struct mu_ckpt_id *id)
     return false;
 }
 
-void mu_saves_msg(struct mu_peers *p, struct mu_link *link, const struct mu_m_shard *m)
+void mu_saves_msg(struct mu_peers *p, struct mu_bulk *link, const struct mu_m_shard *m)
 {
     struct mu_ckpt_id id;
     struct mu_save *s;

@@ -63,7 +63,7 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 /* What rank 0 found and decided, for the others. */
 struct opening {
     int32_t code;
-    uint32_t keep, every, attempt, parities, mirror;
+    uint32_t keep, every, attempt, parities, mirror, open;
     bool far, fetching;
     uint64_t epoch, nonce, next, interval_ns, interval_steps;
     char dir[MU_CKPT_DIR_MAX], text[500];
@@ -108,6 +108,7 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
     o->keep = opt.keep;
     o->parities = opt.parities;
     o->mirror = opt.mirror;
+    o->open = opt.open;
     o->attempt = c->place.attempt;
     o->interval_ns = opt.interval_ns;
     o->interval_steps = opt.interval_steps;
@@ -239,7 +240,7 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->ram.writer = c->writer;
     if ((rc = agree(c, call, rc, &err)))
         goto fail;
-    if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->nonce, &err)) ||
+    if ((rc = mu_rank_peers_open(&c->peers, &c->ram, o->parities, o->mirror, o->open, o->nonce, &err)) ||
         (rc = number_on(c, &err))) {
         rc = mu_rank_fail(rc, "%s: %s", call, err.text);
         goto fail;
@@ -432,7 +433,8 @@ static int copied(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
     return rc;
 }
 
-/* In the store it needs no peers. */
+/* Peers that are still at it are waited for, in the store or not: who asks for them may be about to lose the store.
+ * What they have given up is as safe in the store. */
 static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
 {
     uint64_t end = mu_now() + timeout;
@@ -443,7 +445,7 @@ static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
         uint64_t now = mu_now();
 
         rc = mu_ckpt_writer_protected(c->writer, now >= end ? 0 : end - now < SLICE ? end - now : SLICE, err);
-        if (rc && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
+        if (rc < 0 && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
             rc = 0;
         if (rc != 1 || now >= end || aborted())
             break;
@@ -643,8 +645,12 @@ static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_i
     c->told = true; /* it was no save of the program's */
     if ((rc = muster_allreduce(&all, &worst, 1, MUSTER_INT32, MUSTER_MIN, c->comm)))
         return rc;
-    if (worst && !all)
+    if (worst && !all) {
         mu_ckpt_writer_cancel(c->writer);
+        mu_rank_files(true);
+        mu_ckpt_writer_idle(c->writer, ADOPT_WAIT); /* so that the next `due` asks for a save */
+        mu_rank_files(false);
+    }
     c->hasten = worst != 0;
     return 0;
 }

@@ -69,7 +69,7 @@ static void wait_for_drain(struct mu_arena_head *h, struct mu_arena_addr *out)
     *out = h->listen;
 }
 
-static void write_group(const struct mu_rank_peers *p, uint64_t nonce)
+static void write_group(const struct mu_rank_peers *p, bool open, uint64_t nonce)
 {
     uint32_t turn = p->seats[p->rank].turn, group = turn % p->groups;
     struct mu_arena_group *g = &p->ram->head->group;
@@ -78,6 +78,7 @@ static void write_group(const struct mu_rank_peers *p, uint64_t nonce)
     g->k = p->k;
     g->me = turn / p->groups;
     g->group = group;
+    g->open = open;
     g->nonce = nonce;
     for (int r = 0; r < p->size; r++) {
         const struct mu_rank_seat *s = &p->seats[r];
@@ -119,8 +120,8 @@ static int deal(struct mu_rank_peers *p, struct mu_err *err)
     return 0;
 }
 
-int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_t k, bool mirror, uint64_t nonce,
-                       struct mu_err *err)
+int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_t k, bool mirror, bool open,
+                       uint64_t nonce, struct mu_err *err)
 {
     const char *node = getenv("NODE_RANK"), *local = getenv("MUSTER_SLOT_INDEX"), *rack = getenv("MUSTER_RACK");
     struct mu_rank_seat mine;
@@ -166,7 +167,7 @@ int mu_rank_peers_open(struct mu_rank_peers *p, struct mu_rank_ram *ram, uint32_
     if (!on || p->n < 2 || p->n > MU_GROUP_MAX)
         return 0;
     if (leads(p))
-        write_group(p, nonce);
+        write_group(p, open, nonce);
     p->on = true;
     return 0;
 }

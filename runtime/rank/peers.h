@@ -19,8 +19,9 @@ struct mu_rank_peers {
 };
 
 /* k parities a group, or (mirror) pairs of nodes; never more than a group has nodes for. Off where there is one node,
- * or a node without an arena or a drain that can be reached: then nothing is protected. */
-int mu_rank_peers_open(struct mu_rank_peers *, struct mu_rank_ram *, uint32_t k, bool mirror, uint64_t nonce,
+ * or a node without an arena or a drain that can be reached: then nothing is protected. open: what drains send one
+ * another is only authenticated. */
+int mu_rank_peers_open(struct mu_rank_peers *, struct mu_rank_ram *, uint32_t k, bool mirror, bool open, uint64_t nonce,
                        struct mu_err *);
 /* By node: in which order they are dealt to the groups, so that nodes of one rack, and else nodes that are next to each
  * other, get into different ones as far as that goes. */

@@ -25,8 +25,6 @@
 /* Over TLS so much is encrypted ahead of the socket, and more once it has fallen so low. */
 #define AHEAD SINGLE_MAX
 #define AHEAD_LOW (AHEAD / 2)
-#define AHEAD_BULK (2 * AHEAD) /* where only what is large is sent */
-#define LARGE (64u << 10)      /* frames that are decrypted to where they are used */
 
 struct mu_link {
     struct bufferevent *bev;
@@ -34,19 +32,12 @@ struct mu_link {
     struct evbuffer *in;     /* what came; bev's own unless tls */
     struct evbuffer *out;    /* tls: what is not encrypted yet */
     size_t left;             /* of what was read, not used up yet */
-    size_t ahead;
-    struct {
-        unsigned char *data; /* NULL: none */
-        size_t have, len;
-    } large; /* tls: a large frame that is not whole yet; `in` is empty then */
     mu_link_msg_fn on_msg;
     mu_link_down_fn on_down;
-    mu_link_room_fn on_room;
     void *arg;
     struct event *later; /* delivers what was already read when reading resumes */
     unsigned busy;       /* inside a callback: freed only behind it */
     bool dead, down, paused, flushing, write_failed;
-    bool lends; /* bytes in messages end with the callback */
     bool ended; /* tls: nothing more will come */
     bool bye, shut;
     char name[48];
@@ -74,7 +65,6 @@ static void destroy(struct mu_link *link)
         flushing--;
     if (link->later)
         event_free(link->later);
-    free(link->large.data);
     if (link->tls) {
         if (link->in)
             evbuffer_free(link->in);
@@ -111,37 +101,15 @@ static int hand_over(struct mu_link *link, const unsigned char *frame, size_t le
 {
     struct mu_err err;
     struct mu_msg msg;
-    int rc = (link->lends ? mu_msg_decode_lent : mu_msg_decode)(frame, len, &msg, &err);
+    int rc = mu_msg_decode(frame, len, &msg, &err);
 
     if (rc && may_log())
         mu_log(MU_LOG_WARN, "wire", "%s: %s; %s", link->name, err.text, rc == MUSTER_EVERSION ? "skipped" : "closing");
     if (!rc) {
-        bool lent = link->lends;
-
         link->on_msg(link->arg, link, &msg, frame, len);
-        (lent ? mu_msg_free_lent : mu_msg_free)(&msg);
+        mu_msg_free(&msg);
     }
     return rc && rc != MUSTER_EVERSION ? rc : 1;
-}
-
-static int deliver_large(struct mu_link *link)
-{
-    mu_auto_free unsigned char *frame = NULL;
-
-    if (link->large.have < link->large.len)
-        return 0;
-    frame = MU_STEAL(link->large.data, NULL);
-    return hand_over(link, frame, link->large.len);
-}
-
-static int begin_large(struct mu_link *link, size_t have, size_t len)
-{
-    if (!(link->large.data = malloc(len)))
-        return MUSTER_ENOMEM;
-    evbuffer_remove(link->in, link->large.data, have);
-    link->large.have = have;
-    link->large.len = len;
-    return 0;
 }
 
 /* 1: one frame is done with; 0: not whole yet; < 0: cut the peer off. */
@@ -151,8 +119,6 @@ static int deliver_one(struct mu_link *link)
     size_t have = evbuffer_get_length(in);
     uint8_t head[4];
 
-    if (link->large.data)
-        return deliver_large(link);
     if (have < sizeof head)
         return 0;
     evbuffer_copyout(in, head, sizeof head);
@@ -163,7 +129,7 @@ static int deliver_one(struct mu_link *link)
     }
     size_t len = 4 + ((size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24);
     if (have < len)
-        return link->tls && len > LARGE ? begin_large(link, have, len) : 0;
+        return 0;
     const unsigned char *frame = evbuffer_pullup(in, (ev_ssize_t)len);
     if (!frame)
         return MUSTER_ENOMEM;
@@ -178,14 +144,8 @@ static bool decrypt(struct mu_link *link)
 {
     struct mu_err err;
     size_t n;
-    int rc;
+    int rc = mu_tls_decrypt(link->tls, link->in, &n, &err);
 
-    if (link->large.data) {
-        rc = mu_tls_read(link->tls, link->large.data + link->large.have, link->large.len - link->large.have, &n, &err);
-        link->large.have += n;
-    } else {
-        rc = mu_tls_decrypt(link->tls, link->in, &n, &err);
-    }
     link->ended = rc != 0;
     if (rc < 0 && may_log())
         mu_log(MU_LOG_WARN, "wire", "%s: %s; closing", link->name, err.text);
@@ -239,13 +199,9 @@ static void on_read(struct bufferevent *bev, void *arg)
     struct mu_link *link = arg;
 
     link->busy++;
-    if (bev && link->tls && link->lends)
-        link->tls->direct = SINGLE_MAX;
-    else if (bev)
+    if (bev)
         read_more(link);
     deliver(link);
-    if (link->tls)
-        link->tls->direct = 0;
     if (!link->dead)
         link->left = evbuffer_get_length(bufferevent_get_input(link->bev));
     leave(link);
@@ -264,7 +220,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg)
 
 static int encrypt(struct mu_link *link)
 {
-    if (!mu_tls_encrypt(link->tls, link->out, link->ahead))
+    if (!mu_tls_encrypt(link->tls, link->out, AHEAD))
         return 0;
     link->write_failed = true; /* a part of a record is missing now */
     return MUSTER_ENOMEM;
@@ -301,9 +257,6 @@ static void on_written(struct bufferevent *bev, void *arg)
     link->busy++;
     if (link->tls && !link->write_failed && encrypt(link))
         go_down(link);
-    if (link->on_room && !link->dead && !link->down && !link->flushing && !link->write_failed &&
-        !(link->out && evbuffer_get_length(link->out)))
-        link->on_room(link->arg, link);
     link->busy--;
     if (link->dead)
         destroy(link);
@@ -343,7 +296,6 @@ static struct mu_link *new_link(struct event_base *base, struct bufferevent *bev
     link->on_msg = on_msg;
     link->on_down = on_down;
     link->arg = arg;
-    link->ahead = AHEAD;
     link->later = event_new(base, -1, 0, on_later, link);
     link->in = tls ? evbuffer_new() : bufferevent_get_input(bev);
     link->out = tls ? evbuffer_new() : NULL;
@@ -455,7 +407,6 @@ int mu_link_send_tail(struct mu_link *link, enum mu_msg_type type, const void *b
 {
     mu_auto_buf struct mu_buf b = {0};
     struct evbuffer *to = link->tls ? link->out : bufferevent_get_output(link->bev);
-    size_t direct = 0;
     int rc;
 
     if (!n)
@@ -466,32 +417,16 @@ int mu_link_send_tail(struct mu_link *link, enum mu_msg_type type, const void *b
         return rc;
     if (evbuffer_add(to, b.data, b.len))
         return MUSTER_ENOMEM;
-    /* what may be encrypted now need not lie about before */
-    if (link->tls && !(rc = encrypt(link)) && !evbuffer_get_length(to)) {
-        rc = mu_tls_encrypt_from(link->tls, tail, n, link->ahead, &direct);
-        link->write_failed = rc != 0;
-    }
-    if (rc)
-        return rc;
-    if (direct < n && evbuffer_add(to, (const char *)tail + direct, n - direct)) {
+    if (evbuffer_add(to, tail, n)) {
         link->write_failed = true; /* a part of a frame is missing now */
         return MUSTER_ENOMEM;
     }
-    return 0;
+    return link->tls ? encrypt(link) : 0;
 }
 
 size_t mu_link_pending(const struct mu_link *link)
 {
     return evbuffer_get_length(bufferevent_get_output(link->bev)) + (link->out ? evbuffer_get_length(link->out) : 0);
-}
-
-void mu_link_bulk(struct mu_link *link, mu_link_room_fn on_room)
-{
-    link->lends = true;
-    link->ahead = AHEAD_BULK;
-    link->on_room = on_room;
-    if (link->tls)
-        mu_tls_bulk(link->tls);
 }
 
 void mu_link_pause(struct mu_link *link, bool on)

@@ -19,9 +19,6 @@ typedef void (*mu_link_msg_fn)(void *arg, struct mu_link *, const struct mu_msg 
  * mu_link_new or mu_link_send; the link is still the owner's to free. */
 typedef void (*mu_link_down_fn)(void *arg, struct mu_link *);
 
-/* Much of what was sent has been written, and all of it is on its way. */
-typedef void (*mu_link_room_fn)(void *arg, struct mu_link *);
-
 /* Takes over fd (connected, any blocking mode), also on failure. NULL: out of memory. */
 struct mu_link *mu_link_new(struct event_base *, int fd, mu_link_msg_fn, mu_link_down_fn, void *arg);
 /* The same over a connection from runtime/wire/tls.h, which it takes over; named after the peer's address. */
@@ -41,9 +38,6 @@ int mu_link_send_msg(struct mu_link *, enum mu_msg_type, const void *body);
 int mu_link_send_tail(struct mu_link *, enum mu_msg_type, const void *body, const void *tail, size_t n);
 /* Bytes queued and not yet written. */
 size_t mu_link_pending(const struct mu_link *);
-/* It carries little but large frames. Fields of bytes in messages that come lie in the frame from now on: they end with
- * the callback. The function (NULL: none) says when there is room for more. */
-void mu_link_bulk(struct mu_link *, mu_link_room_fn);
 /* Stops and resumes reading, for back-pressure; no message is delivered while it is paused. */
 void mu_link_pause(struct mu_link *, bool on);
 /* For the log: "client 12 (pid 4711)". Cut to 47 bytes. */

@@ -18,30 +18,6 @@
 
 /* --- buffers as a BIO -------------------------------------------------------------------------------------------- */
 
-/* OpenSSL asks for the five bytes that a record begins with, then for the rest of it: with that come the next five. The
- * end of the stream, and errors, are libevent's to find. */
-static size_t read_past(struct mu_tls_conn *c, char *to, size_t n)
-{
-    struct iovec v[] = {{.iov_base = to, .iov_len = n}, {.iov_base = c->next, .iov_len = sizeof c->next}};
-    struct msghdr m = {.msg_iov = v, .msg_iovlen = n > sizeof c->next ? 2 : 1};
-    ssize_t got = c->direct ? recvmsg(bufferevent_getfd(c->bev), &m, MSG_DONTWAIT) : 0;
-
-    if (got <= 0)
-        return 0;
-    c->direct -= (size_t)got < c->direct ? (size_t)got : c->direct;
-    c->nnext = (size_t)got > n ? (size_t)got - n : 0;
-    return (size_t)got - c->nnext;
-}
-
-static size_t read_next(struct mu_tls_conn *c, char *to, size_t n)
-{
-    n = n < c->nnext ? n : c->nnext;
-    memcpy(to, c->next, n);
-    c->nnext -= n;
-    memmove(c->next, c->next + n, c->nnext);
-    return n;
-}
-
 static int bio_read(BIO *bio, char *to, size_t n, size_t *got)
 {
     struct mu_tls_conn *c = BIO_get_data(bio);
@@ -49,11 +25,9 @@ static int bio_read(BIO *bio, char *to, size_t n, size_t *got)
 
     BIO_clear_retry_flags(bio);
     *got = 0;
-    if (c->nnext || !evbuffer_get_length(in)) {
-        *got = c->nnext ? read_next(c, to, n) : read_past(c, to, n);
-        if (!*got)
-            BIO_set_retry_read(bio);
-        return *got != 0;
+    if (!evbuffer_get_length(in)) {
+        BIO_set_retry_read(bio);
+        return 0;
     }
     if (!c->ready && n > HEARD_MAX - c->heard) {
         n = HEARD_MAX - c->heard;
@@ -269,7 +243,7 @@ int mu_tls_handshake(struct mu_tls_conn *c, struct mu_err *err)
 
 /* --- records ----------------------------------------------------------------------------------------------------- */
 
-int mu_tls_read(struct mu_tls_conn *c, void *to, size_t room, size_t *n, struct mu_err *err)
+static int read_some(struct mu_tls_conn *c, void *to, size_t room, size_t *n, struct mu_err *err)
 {
     ERR_clear_error();
     *n = 0;
@@ -297,7 +271,7 @@ int mu_tls_decrypt(struct mu_tls_conn *c, struct evbuffer *plain, size_t *n, str
     *n = 0;
     if (evbuffer_reserve_space(plain, evbuffer_get_length(in) < RECORD ? ROOM : RECORD, &room, 1) != 1)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    int rc = mu_tls_read(c, room.iov_base, room.iov_len, n, err);
+    int rc = read_some(c, room.iov_base, room.iov_len, n, err);
     room.iov_len = *n;
     if (*n && evbuffer_commit_space(plain, &room, 1))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
@@ -332,25 +306,6 @@ int mu_tls_encrypt(struct mu_tls_conn *c, struct evbuffer *plain, size_t most)
         evbuffer_drain(plain, n);
     }
     return 0;
-}
-
-int mu_tls_encrypt_from(struct mu_tls_conn *c, const void *plain, size_t n, size_t most, size_t *done)
-{
-    const struct evbuffer *out = bufferevent_get_output(c->bev);
-
-    for (*done = 0; *done < n && evbuffer_get_length(out) < most;) {
-        size_t one = n - *done < RECORD ? n - *done : RECORD;
-
-        if (encrypt_one(c, (const unsigned char *)plain + *done, one))
-            return MUSTER_ENOMEM;
-        *done += one;
-    }
-    return 0;
-}
-
-void mu_tls_bulk(struct mu_tls_conn *c)
-{
-    SSL_clear_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS);
 }
 
 void mu_tls_bye(struct mu_tls_conn *c)

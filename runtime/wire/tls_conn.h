@@ -1,6 +1,6 @@
 /* TLS over the buffers of a bufferevent: between tls.c, which makes connections, and link.c, which uses them. What the
  * bufferevent reads is decrypted from its input, what is encrypted goes into its output; so its sockets, timeouts and
- * buffer limits are those of every other link. Where there is much, what is behind the input may be read past it. */
+ * buffer limits are those of every other link. */
 #ifndef MU_WIRE_TLS_CONN_H
 #define MU_WIRE_TLS_CONN_H
 
@@ -22,11 +22,8 @@ struct mu_tls_conn {
     struct bufferevent *bev; /* closes the socket; its callbacks and watermarks are the owner's */
     char peer[MU_ADDR_TEXT], peer_host[MU_ADDR_TEXT], local_host[MU_ADDR_TEXT];
     uint64_t records, rekey;
-    size_t heard;          /* bytes before the proof */
-    bool ready;            /* the peer has proved itself */
-    size_t direct;         /* so many bytes may be read past the input now, straight to where they are decrypted */
-    unsigned char next[5]; /* begin of the record behind the one that was read so */
-    size_t nnext;
+    size_t heard; /* bytes before the proof */
+    bool ready;   /* the peer has proved itself */
     /* why it was refused, when we know better than OpenSSL: an alert of ours in place of its */
     uint8_t alert;
     bool asked; /* the peer has named a key */
@@ -43,14 +40,8 @@ void mu_tls_conn_refuse(struct mu_tls_conn *);
 /* A record of what has come, or a part of one, appended to plain; *n 0: there is none yet. 1: the peer has ended it,
  * < 0: it is no TLS (any more). */
 int mu_tls_decrypt(struct mu_tls_conn *, struct evbuffer *plain, size_t *n, struct mu_err *);
-/* The same to memory. */
-int mu_tls_read(struct mu_tls_conn *, void *to, size_t room, size_t *n, struct mu_err *);
 /* From plain into the output until that has `most` bytes. < 0: out of memory, the connection is unusable. */
 int mu_tls_encrypt(struct mu_tls_conn *, struct evbuffer *plain, size_t most);
-/* The same from memory; *done: so much of it. */
-int mu_tls_encrypt_from(struct mu_tls_conn *, const void *plain, size_t n, size_t most, size_t *done);
-/* It keeps its buffers between records. */
-void mu_tls_bulk(struct mu_tls_conn *);
 /* "That was all", into the output. */
 void mu_tls_bye(struct mu_tls_conn *);
 

@@ -57,6 +57,7 @@ bad '--ckpt: interval=foo is not valid; interval takes a time' run --ckpt interv
 bad '--ckpt: keep=1 is not valid; keep takes .*at least 2' submit --ckpt keep=1 true
 bad '--ckpt: unknown key "shield"; the keys are' run --ckpt shield=x true
 bad '--ckpt: protect=x is not valid; protect takes none, mirror, or rs:K' run --ckpt protect=x true
+bad '--ckpt: wire=plain is not valid; wire takes encrypted, or authenticated' run --ckpt wire=plain true
 bad '--ckpt-dir: cannot create directory /proc/nosuch' run --ckpt-dir /proc/nosuch/x true
 bad '--name: longer than 255 bytes' submit --name "$(printf 'x%.0s' {1..256})" -n 1 true
 bad '--gpus-per-rank takes a number from 0 to 1024' submit --gpus-per-rank 1025 true

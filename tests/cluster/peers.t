@@ -33,12 +33,12 @@ wait_for 90 ended
 wait $run
 like "$(cat "$tmp/o")" 'attempt 2 restored 8 right' "a flipped bit in one host's memory is made good" || note "$(cat "$tmp/o" "$tmp/e")"
 
-begin protect=mirror wait wipe hold
+begin protect=mirror wire=authenticated wait wipe hold
 wait_for 60 held
 cluster_kill_host h4
 wait_for 90 ended
 wait $run
-like "$(cat "$tmp/o")" 'attempt 2 restored 8 right' "a mirror gives back a host's part" || note "$(cat "$tmp/o" "$tmp/e")"
+like "$(cat "$tmp/o")" 'attempt 2 restored 8 right' "a mirror gives back a host's part, of what is authenticated and not encrypted" || note "$(cat "$tmp/o" "$tmp/e")"
 cluster_start_host h4
 
 begin protect=rs:1 wait wipe hold

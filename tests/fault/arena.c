@@ -4,9 +4,11 @@
  *       flip     a bit of rank 1's copy of step 8 flips
  *       die      rank 0 kills itself;  exit  all ranks exit with 3, without closing
  *       hold     says so by DIR/held and waits to be killed
- *       protect=...  for muster_ckpt_open; then the last save waits for the peers, too
+ *       protect=..., wire=...  for muster_ckpt_open; then the last save waits for the peers, too
+ *       levels   what its wait says of the peers while they have it not, have given it up, have it
  *       stopped  before the saves: waits until DIR/go is there
  * Prints "attempt A restored S" on rank 0, or the error; then ends well, after "attempt A durable". */
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +73,64 @@ static void flip(void)
     }
 }
 
+static int committed(const char *dir)
+{
+    char pattern[600];
+    glob_t g;
+
+    snprintf(pattern, sizeof pattern, "%s/g*/COMMIT", dir);
+    int n = glob(pattern, 0, NULL, &g) ? 0 : (int)g.gl_pathc;
+    globfree(&g);
+    return n > 0;
+}
+
+/* As a program does at each step, until what was restored is in the directory, wherever it came from. */
+static int make_durable(muster_ckpt *ck, const char *dir, uint64_t step)
+{
+    int rc = 0, why;
+
+    for (int i = 0; i < 500; i++) {
+        int32_t mine, any;
+
+        if (muster_ckpt_due(ck, &why) == 1) {
+            set(step, rank);
+            check(muster_ckpt_save(ck, step), "save");
+        }
+        rc = muster_ckpt_wait(ck, MUSTER_LEVEL_STORE, 60000);
+        mine = rc && !(rc == MUSTER_ENOCKPT && committed(dir));
+        check(muster_allreduce(&mine, &any, 1, MUSTER_INT32, MUSTER_MAX, muster_world()), "allreduce");
+        if (!any)
+            return 0;
+        usleep(20000);
+    }
+    return rc;
+}
+
+/* Of the last save, which is durable. */
+static void levels(muster_ckpt *ck)
+{
+    static const struct {
+        const char *what;
+        uint32_t is;
+    } rows[] = {{"under way", MU_PEERS_WANTED}, {"given up", MU_PEERS_FAILED}, {"there", MU_PEERS_DONE}};
+    struct mu_arena_head *h;
+    struct mu_err err;
+
+    if (mu_arena_open(getenv("MUSTER_ARENA"), &h, &err))
+        exit(9);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        for (uint32_t i = 0; i < h->nranks * 2; i++)
+            if (h->cells[i].id.step == 8 && h->cells[i].rank == (uint32_t)rank) {
+                mu_err_set(&h->cells[i].peers_error, MUSTER_EPEER, "given up");
+                atomic_store(&h->cells[i].peers, rows[k].is);
+            }
+        int rc = muster_ckpt_wait(ck, MUSTER_LEVEL_PEERS, 300);
+        if (rank == 0)
+            printf("%s: %s\n", rows[k].what, rc ? muster_last_error() : "0");
+    }
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     int attempt = atoi(getenv("MUSTER_ATTEMPT") ? getenv("MUSTER_ATTEMPT") : "1"), rc, first = attempt == 1;
@@ -81,10 +141,12 @@ int main(int argc, char **argv)
     check(muster_init(&argc, &argv), "init");
     rank = muster_rank(muster_world());
     size = muster_size(muster_world());
-    const char *protect = "";
-    for (int i = 2; i < argc; i++)
+    const char *protect = "", *wire = "wire=encrypted";
+    for (int i = 2; i < argc; i++) {
         protect = strncmp(argv[i], "protect=", 8) ? protect : argv[i];
-    snprintf(text, sizeof text, "dir=%s%s%s", argv[1], *protect ? "," : "", protect);
+        wire = strncmp(argv[i], "wire=", 5) ? wire : argv[i];
+    }
+    snprintf(text, sizeof text, "dir=%s,%s%s%s", argv[1], wire, *protect ? "," : "", protect);
     check(muster_ckpt_open(muster_world(), text, &ck), "open");
     muster_tensor t = {
         .name = "shared", .dtype = MUSTER_UINT32, .ndim = 1, .global = {N}, .local = {N}, .data = shared};
@@ -128,6 +190,8 @@ int main(int argc, char **argv)
             break; /* one save at a time */
     }
     set(99, rank);
+    if (first && has(argc, argv, "levels"))
+        levels(ck);
     if (first && has(argc, argv, "flip") && rank == 0)
         flip();
     if (first && has(argc, argv, "wipe") && rank == 0) {
@@ -151,14 +215,7 @@ int main(int argc, char **argv)
     if (first && has(argc, argv, "exit"))
         _exit(3);
     if (!first && !rc) {
-        int why = 0;
-        if (muster_ckpt_due(ck, &why) == 1) {
-            set(step, rank);
-            check(muster_ckpt_save(ck, step), "save");
-        }
-        rc = muster_ckpt_wait(ck, MUSTER_LEVEL_STORE, 60000);
-        if (rc && rc != MUSTER_ENOCKPT)
-            check(rc, "wait");
+        check(make_durable(ck, argv[1], step), "wait");
         if (rank == 0)
             printf("attempt %d durable\n", attempt);
     }

@@ -29,6 +29,12 @@ run 2 "$prog" "$dir" wait flip wipe die
 like "$out" "attempt 2 restored 7 right .*rank 1's copy in memory is damaged" "without a directory: the one before, and why" || note "$err"
 
 fresh
+run 0 "$prog" "$dir" wait levels
+like "$out" 'under way: .*the peers do not have the checkpoint of step 8 yet' "peers that are still at it are waited for, though it is durable" || note "$err"
+like "$out" 'given up: 0' "what they have given up is safe as it is durable"
+like "$out" 'there: 0' "and what they have is"
+
+fresh
 run 0 "$prog" "$dir" exit
 is "$rc" 3 "a job that fails right after a save"
 two() { [ "$(ls -d "$dir"/g*/COMMIT 2>/dev/null | wc -l)" = 2 ]; }

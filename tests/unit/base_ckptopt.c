@@ -72,6 +72,11 @@ int main(void)
                !mu_ckpt_options_parse("protect=mirror", NULL, NULL, &o, &err) && !o.parities && o.mirror &&
                !mu_ckpt_options_parse("protect=none", "protect=mirror", NULL, &o, &err) && !o.parities && !o.mirror,
            "protect");
+    TAP_OK(!mu_ckpt_options_parse(NULL, NULL, NULL, &o, &err) && !o.open &&
+               !mu_ckpt_options_parse(NULL, "wire=authenticated", NULL, &o, &err) && o.open &&
+               !mu_ckpt_options_parse("wire=encrypted", "wire=authenticated", NULL, &o, &err) && !o.open &&
+               mu_ckpt_options_parse("wire=", NULL, NULL, &o, &err) == MUSTER_EARG,
+           "what goes to peers is encrypted unless somebody says otherwise");
     TAP_OK(!mu_ckpt_options_parse("store=s3://b/p,rate=2M,every=10,endpoint=http://h:9,credentials=/k", NULL, NULL, &o,
                                   &err) &&
                !strcmp(o.store, "s3://b/p") && o.rate == 2 << 20 && o.every == 10 &&

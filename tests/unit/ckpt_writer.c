@@ -496,6 +496,11 @@ int main(void)
            "a cancelled save ends: %s", err.text);
     world_close(&w);
     TAP_OK(comes_back(dir) == 12 && count(dir, "*.tmp") == 0, "unfinished ones are cleared away by the next opening");
+    must_open(&w, dir, 60 * MU_SEC, &mu_ckpt_io_posix);
+    mu_ckpt_writer_cancel(w.writer[1]);
+    set_state(15);
+    TAP_OK(!world_save(&w, 15) && comes_back(dir) == 15, "what is cancelled is not what comes later");
+    world_close(&w);
     scratch_remove(dir);
 
     later();

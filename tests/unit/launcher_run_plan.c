@@ -79,7 +79,7 @@ static void refused(void)
         {"--output /proc/nosuch/x true", "--output: "},
         {"--output /etc/passwd true", "--output /etc/passwd: not a directory"},
         {"--ckpt color=red true", "--ckpt: unknown key \"color\"; the keys are dir, interval, mtbf, keep, every, "
-                                  "protect, store, endpoint, credentials, "
+                                  "protect, wire, store, endpoint, credentials, "
                                   "key, full and rate"},
         {"--ckpt protect=raid5 true", "--ckpt: protect=raid5 is not valid; protect takes none, mirror"},
         {"--ckpt interval=foo true", "--ckpt: interval=foo is not valid; interval takes a time such as 30"},

@@ -403,49 +403,6 @@ static void new_keys(void)
     unpair(&d, &k);
 }
 
-static void on_room(void *arg, struct mu_link *link)
-{
-    struct end *s = arg;
-
-    s->rooms += link == s->link;
-}
-
-/* Frames of any size from memory that is written over at once, to a handler that reads them where they came. */
-static void bulk(void)
-{
-    static const uint32_t sizes[] = {1, 100, 16384, 65000, 65536, 65537, 262144, 1000000};
-    static uint8_t data[1000000];
-    struct door d;
-    struct call k;
-    unsigned n = 0;
-
-    pair(&d, &k, NULL);
-    for (int plain = 1; plain >= 0; plain--) {
-        if (!plain) {
-            mu_link_bulk(k.end.link, on_room);
-            mu_link_bulk(d.end.link, NULL);
-        }
-        for (unsigned i = 0; i < 100; i++, n++) {
-            struct mu_m_shard m = {.kind = 1, .at = n};
-            uint32_t len = sizes[i * 5 % MU_COUNT(sizes)];
-
-            for (uint32_t b = 0; b < len; b++)
-                data[b] = (uint8_t)(b * 7 + n);
-            if (mu_link_send_tail(k.end.link, MU_MSG_shard, &m, data, len))
-                break;
-            memset(data, 0xee, len);
-            if (i % 10 == 9)
-                spin(1);
-        }
-        SPIN_UNTIL(d.end.msgs == n);
-        TAP_OK(d.end.msgs == n && n % 100 == 0 && !d.end.disorder && d.end.lent == (plain ? 0 : 100),
-               "a hundred frames of bytes: as they were sent, %u of them not copied", d.end.lent);
-        SPIN_UNTIL(!mu_link_pending(k.end.link));
-        TAP_OK((k.end.rooms == 0) == (plain == 1), "that there is room again is said (%u times)", k.end.rooms);
-    }
-    unpair(&d, &k);
-}
-
 /* A message after which it looks like the start of no frame. */
 static void bad_frames(void)
 {
@@ -534,7 +491,6 @@ int main(void)
     last_words();
     early_words();
     new_keys();
-    bulk();
     bad_frames();
     silence();
     return end_tests(dir);

@@ -86,6 +86,39 @@ PUBLIC ssize_t writev(int fd, const struct iovec *v, int n)
     return w;
 }
 
+PUBLIC ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    struct msghdr some = *m;
+    struct iovec one;
+    bool last;
+    ssize_t w;
+
+    if (strikes(true, &last))
+        return -1;
+    if (m->msg_iovlen && m->msg_iov[0].iov_len > 1 && ((last && kind() == SHIM_NET_TORN) || short_now())) {
+        one = (struct iovec){m->msg_iov[0].iov_base, 1 + m->msg_iov[0].iov_len / 3};
+        some.msg_iov = &one;
+        some.msg_iovlen = 1;
+    }
+    w = REAL(sendmsg)(fd, &some, flags);
+    if (last)
+        raise(SIGKILL);
+    return w;
+}
+
+PUBLIC ssize_t send(int fd, const void *from, size_t n, int flags)
+{
+    bool last;
+    ssize_t w;
+
+    if (strikes(true, &last))
+        return -1;
+    w = REAL(send)(fd, from, n > 1 && ((last && kind() == SHIM_NET_TORN) || short_now()) ? 1 + n / 3 : n, flags);
+    if (last)
+        raise(SIGKILL);
+    return w;
+}
+
 PUBLIC ssize_t readv(int fd, const struct iovec *v, int n)
 {
     bool last;

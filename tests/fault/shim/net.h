@@ -1,6 +1,6 @@
 /* What tests/fault/shim/net.c does to the calls with which a process that it is preloaded into reaches its peers and
- * its memory: writev, readv, recv and recvmsg of sockets, ftruncate, and mmap of a file. The plan lies in memory that
- * whoever wants to arm it shares: kind last. */
+ * its memory: writev, sendmsg, send, readv, recv and recvmsg of sockets, ftruncate, and mmap of a file. The plan lies
+ * in memory that whoever wants to arm it shares: kind last. */
 #ifndef TESTS_SHIM_NET_H
 #define TESTS_SHIM_NET_H
 
