@@ -7,26 +7,6 @@
 #include "bench/judge/blame_priv.h"
 #include "runtime/base/clean.h"
 
-/* How far the trials of one cell differ, in the middle of all cells; 0: there are too few to know. */
-static double noise(struct mu_view *v)
-{
-    enum { FEW = 3, SOME = 32 };
-    double trials[SOME];
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < v->n; i++) {
-        const struct mu_trials *s = v->cells[i].s;
-        uint32_t k = s->n < SOME ? s->n : SOME;
-        if (k < FEW)
-            continue;
-        memcpy(trials, s->v, k * sizeof *trials);
-        double m = mu_median(trials, k);
-        if (m > 0)
-            v->work[n++] = mu_mad_sigma(trials, k, m) / m;
-    }
-    return n ? mu_median(v->work, n) : 0;
-}
-
 /* The rate of what works. Where a whole block is low the lower half can be more than half of all: then it is the median
  * of the upper one. Where all is noise there is no such block. */
 static double reference(struct mu_view *v, double noise)
@@ -238,7 +218,7 @@ int mu_blame_pairs(struct mu_view *v)
 
     if (!out || !in || !out2 || !in2 || !lines_make(v, false, &rows) || !lines_make(v, true, &columns))
         goto done;
-    double noisy = noise(v), ref = reference(v, noisy);
+    double noisy = mu_blame_noise(v), ref = reference(v, noisy);
     rc = 0;
     if (ref <= 0)
         goto done;
