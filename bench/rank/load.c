@@ -78,7 +78,7 @@ double mu_load_end(const struct mu_load *l, int threads)
     if (!l->known || !now.known || now.cpus != l->cpus || took <= 0 || threads < 1)
         return -1;
     double stolen = fmax(0, now.stolen - l->stolen) / (took * l->cpus);
-    double delay = (double)(now.delay - l->delay) / 1e9, own = (double)(now.own - l->own) / 1e9;
+    double delay = (double)(int64_t)(now.delay - l->delay) / 1e9, own = (double)(now.own - l->own) / 1e9;
     double others = took * l->cpus - (now.idle - l->idle) - own;
     double part = fmax(0, fmin(delay, others)) / (took * threads) + stolen;
     return part < 1 ? part : 1;
