@@ -149,12 +149,16 @@ int mu_record_put(struct mu_buf *b, const struct mu_record *r, struct mu_err *er
                 number(b, "arrive_us", r->arrive_us[i]);
             if (r->time_us)
                 number(b, "time_us", r->time_us[i]);
+            if (r->rank_waited && r->rank_waited[i] > 0)
+                number(b, "waited", r->rank_waited[i]);
             mu_buf_putc(b, '}');
         }
         mu_buf_puts(b, r->nranks ? "]" : "[]");
     }
     if (r->late >= 0)
         number(b, "late", r->late);
+    if (r->waited > 0)
+        number(b, "waited", r->waited);
     if (r->wrong >= 0)
         mu_buf_appendf(b, ",\"wrong\":%lld", (long long)r->wrong);
     else

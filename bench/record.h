@@ -24,9 +24,10 @@ struct mu_record {
     uint64_t size;
     const double *values; /* as they were taken */
     size_t n;
-    const double *arrive_us, *time_us; /* of nranks ranks, or NULL */
+    const double *arrive_us, *time_us, *rank_waited; /* of nranks ranks, or NULL */
     int nranks;
     double late;   /* below 0: no such thing */
+    double waited; /* share of the time in which its threads waited for CPUs that others used; 0 or less: none */
     int64_t wrong; /* MU_RECORD_UNCHECKED */
     int trial, launch, order;
     double t;

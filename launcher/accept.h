@@ -25,6 +25,7 @@ struct mu_accept {
     struct mu_bench_team *team; /* the job that is there, or NULL */
     char **team_run;            /* its options */
     unsigned team_launch;
+    bool anew; /* connections are made anew, of quick too */
     unsigned rounds;
     double seconds;
     bool quiet;

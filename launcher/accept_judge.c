@@ -22,7 +22,7 @@ static int look(struct mu_accept *a, bool measure, struct mu_err *err)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (!c.of)
         rc = mu_blame_settle(&a->blame, &a->data, &c);
-    for (unsigned r = 1; r <= c.of && !rc; r++) {
+    for (unsigned r = 1; r <= mu_blame_rounds(&c) && !rc; r++) {
         bool open = false;
         for (unsigned i = 0; i < a->blame.n; i++)
             open = open || a->blame.v[i].state == MU_SUSPECTED;

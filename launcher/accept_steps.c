@@ -199,7 +199,7 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     rc = rc ? rc : mu_strv_append(&rank, text);
     struct mu_bench_job job = {.name = t->bench, .rank = rank, .line = on_line, .arg = s};
     show(s, 0);
-    int code = rc ? rc : get_team(a, &run, !strcmp(profile_of(a), "quick") ? 0 : launch, err);
+    int code = rc ? rc : get_team(a, &run, !strcmp(profile_of(a), "quick") ? a->anew : launch, err);
     if (!code)
         code = mu_bench_team_run(a->team, &job, STEP_S * MU_SEC, err);
     if (code && code != 5)
@@ -355,6 +355,17 @@ static int append_list(char ***more, struct mu_buf *b)
     return rc;
 }
 
+/* A link that is slow may be only one of the paths between two hosts, which a connection keeps: after the first round,
+ * new processes make new connections. */
+static bool wants_others(const struct mu_accept *a, unsigned round)
+{
+    bool link = false;
+
+    for (unsigned i = 0; i < a->blame.n; i++)
+        link = link || (a->blame.v[i].state == MU_SUSPECTED && a->blame.v[i].kind == MU_SUSPECT_LINK);
+    return link && round > 1;
+}
+
 /* Only the pairs that are asked for, in the direction that is. */
 static int pairs_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
 {
@@ -377,26 +388,20 @@ static int pairs_of(const struct mu_data *d, const struct mu_ask *v, unsigned n,
     return rc ? rc : mu_strv_append(more, lat && bw ? "--tests=lat,bw" : bw ? "--tests=bw" : "--tests=lat");
 }
 
-/* Only the groups of tests that are asked for; of all hosts, which measure side by side. */
-static int groups_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+/* Only the tests that are asked for; of all hosts, which measure side by side. */
+static int tests_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
 {
-    static const char *const rows[][2] = {{"node.mem.test", "memtest"},
-                                          {"node.mem.", "mem"},
-                                          {"node.cpu.", "cpu"},
-                                          {"node.disk.", "disk"},
-                                          {"node.gpu.", "gpu"}};
     mu_auto_buf struct mu_buf list = {0};
-    bool wanted[MU_COUNT(rows)] = {0};
 
-    for (unsigned i = 0; i < n; i++)
-        for (size_t k = 0; k < MU_COUNT(rows); k++)
-            if (!strncmp(d->tests[v[i].test].name, rows[k][0], strlen(rows[k][0]))) {
-                wanted[k] = true;
-                break;
-            }
-    for (size_t k = 0; k < MU_COUNT(rows); k++)
-        if (wanted[k])
-            mu_buf_appendf(&list, "%s%s", list.len ? "," : "--tests=", rows[k][1]);
+    for (unsigned i = 0; i < n; i++) {
+        const char *name = d->tests[v[i].test].name, *mean = strstr(name, ".mean");
+        bool known = !is_of(name, "node");
+        int len = mean ? (int)(mean - name) : (int)strlen(name);
+        for (unsigned k = 0; k < i && !known; k++)
+            known = !strncmp(d->tests[v[k].test].name, name, (size_t)len);
+        if (!known)
+            mu_buf_appendf(&list, "%s%.*s", list.len ? "," : "--tests=", len, name);
+    }
     return list.len ? append_list(more, &list) : 0;
 }
 
@@ -440,12 +445,13 @@ int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
     static const struct {
         const char *bench;
         int (*args)(const struct mu_data *, const struct mu_ask *, unsigned n, char ***more);
-    } rows[] = {{"node", groups_of}, {"pair", pairs_of}, {"coll", operation_of}};
+    } rows[] = {{"node", tests_of}, {"pair", pairs_of}, {"coll", operation_of}};
     struct sight s = begin_sight(a);
     mu_auto_free struct mu_ask *asks = NULL;
     unsigned n = 0;
     int rc = mu_blame_ask(&a->blame, &a->data, round, &asks, &n);
 
+    a->anew = a->anew || wants_others(a, round);
     if (rc)
         return mu_err_set(err, rc, "out of memory");
     for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {

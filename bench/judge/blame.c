@@ -112,6 +112,25 @@ double mu_depth(double rate, double ref)
     return ref > 0 ? log(ref / fmax(rate, ref * 1e-9)) : 0;
 }
 
+double mu_blame_noise(struct mu_view *v)
+{
+    enum { FEW = 3, SOME = 32 };
+    double trials[SOME];
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < v->n; i++) {
+        const struct mu_trials *s = v->cells[i].s;
+        uint32_t k = s->n < SOME ? s->n : SOME;
+        if (k < FEW)
+            continue;
+        memcpy(trials, s->v, k * sizeof *trials);
+        double m = mu_median(trials, k);
+        if (m > 0)
+            v->work[n++] = mu_mad_sigma(trials, k, m) / m;
+    }
+    return n ? mu_median(v->work, n) : 0;
+}
+
 /* Of the trials, how many are low. */
 static bool trials_agree(const struct mu_view *v, const struct mu_trials *s, double ref)
 {
@@ -154,7 +173,7 @@ int mu_blame_nodes(struct mu_view *v)
     for (uint32_t i = 0; i < v->n && !additive; i++)
         v->work[i] = mu_depth(v->cells[i].rate, ref);
     double spread = mu_mad_sigma(v->work, v->n, additive ? ref : 0);
-    spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
+    spread = fmax(fmax(spread, SPREAD_FLOOR), additive ? 0 : mu_blame_noise(v));
     for (uint32_t i = 0, k; i < v->n; i = k) {
         uint32_t low = 0;
         double most = 0;

@@ -11,8 +11,10 @@
 
 enum mu_suspect_kind { MU_SUSPECT_NODE, MU_SUSPECT_LINK, MU_SUSPECT_BOUNDARY, MU_SUSPECT_RANK };
 enum mu_direction { MU_DIR_NONE = 0, MU_DIR_OUT = 1, MU_DIR_IN = 2, MU_DIR_BOTH = 3 };
-enum mu_suspect_state { MU_SUSPECTED, MU_CONFIRMED, MU_CLEARED };
-enum { MU_ROUNDS_MAX = 8, MU_HOSTS_MIN = 4 };
+/* MU_UNSURE: it looks as if, but what others do without cause, or somebody else's load there, could be it. */
+enum mu_suspect_state { MU_SUSPECTED, MU_CONFIRMED, MU_CLEARED, MU_UNSURE };
+/* MU_ROUNDS_MORE: beyond those that are asked for, where these leave a doubt. */
+enum { MU_ROUNDS_MAX = 8, MU_ROUNDS_MORE = 2, MU_HOSTS_MIN = 4 };
 
 struct mu_suspect {
     enum mu_suspect_kind kind;
@@ -29,6 +31,7 @@ struct mu_suspect {
     enum mu_suspect_state state;
     unsigned rounds; /* of confirmation that were made */
     double round_drop[MU_ROUNDS_MAX];
+    double chance; /* that somebody who is well looks like this, however many are looked at; 0: not known */
     char why[200]; /* what cleared it, or what it rests on */
 };
 
@@ -47,6 +50,8 @@ struct mu_blame {
 void mu_blame_free(struct mu_blame *);
 /* Looks at the first pass. 0 or MUSTER_ENOMEM. */
 int mu_blame_find(struct mu_blame *, const struct mu_data *, const struct mu_blame_config *);
+/* Rounds of confirmation that there are at most. */
+unsigned mu_blame_rounds(const struct mu_blame_config *);
 /* Looks at the rounds of confirmation that are there and decides. Can be called again when there are more. */
 int mu_blame_settle(struct mu_blame *, const struct mu_data *, const struct mu_blame_config *);
 /* What is left of it when all rounds have been made: the number of confirmed ones. */

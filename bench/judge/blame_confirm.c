@@ -1,5 +1,6 @@
-/* Suspects are measured again, with partners that are clear, while pairs of clear ones are measured beside them: what
- * the whole cluster suffers from at that time accuses nobody. */
+/* What measuring again has shown. A suspect is confirmed only where it is low in the rounds that criteria ask for and
+ * controls, measured among them and looked at in the same way, say that this does not come about by itself. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,192 +11,29 @@
 #define ROUND_PART 0.6  /* of the effect: a round agrees */
 #define POOLED_PART 0.8 /* of the effect: all rounds together */
 #define SURE_PART 0.8   /* of a suspect's trials: so many must be low, not only the middle one */
+#define CHANCE 1e-4     /* of accusing anybody who is well: no more, all suspects together */
+#define NOISE_PART 0.5  /* of the effect: where controls differ by more, nobody is cleared either */
+#define LOAD_FACTOR 2   /* what a share of the time that others took may explain */
+#define LOAD_LATE 20    /* the same of who comes late: a moment is enough for that */
+#define DISSENT 2       /* a round that does not agree takes so many more that do */
+#define LOADED 0.02     /* from there on a control is none, unless the others are loaded as much */
 
-enum { PARTNERS = 3, CONTROLS = 4 };
+enum { APART_MOST = 16 }; /* controls that are compared without themselves: of many, one moves the median little */
 
-/* What suspects touch. */
-struct touched {
-    bool *host, *node; /* in any way; as a node or the host of a rank */
-    int32_t *clear;
-    uint32_t nclear;
+/* Of one round, in one direction. */
+struct round {
+    double depth, drop;
+    double waited; /* longer than the controls, as a share of the time */
 };
 
-static void touched_free(struct touched *t)
-{
-    free(t->host);
-    free(t->node);
-    free(t->clear);
-}
+enum { FIRST_ROUND = 0, TRIALS_MOST = 64 };
 
-static bool touch(struct touched *t, const struct mu_blame *b, const struct mu_data *d)
-{
-    *t = (struct touched){.host = calloc(d->nhosts + 1, 1),
-                          .node = calloc(d->nhosts + 1, 1),
-                          .clear = calloc(d->nhosts + 1, sizeof *t->clear)};
-    if (!t->host || !t->node || !t->clear)
-        return false;
-    for (unsigned i = 0; i < b->n; i++) {
-        const struct mu_suspect *s = &b->v[i];
-        if (s->state == MU_CLEARED || s->kind == MU_SUSPECT_BOUNDARY)
-            continue;
-        t->host[s->a] = true;
-        if (s->kind == MU_SUSPECT_LINK)
-            t->host[s->b] = true;
-        else
-            t->node[s->a] = true;
-    }
-    for (uint32_t h = 0; h < d->nhosts; h++)
-        if (!t->host[h])
-            t->clear[t->nclear++] = (int32_t)h;
-    for (uint32_t h = 0; h < d->nhosts && t->nclear < 2; h++) /* better than nobody */
-        if (!t->node[h] && t->host[h])
-            t->clear[t->nclear++] = (int32_t)h;
-    return true;
-}
-
-static bool crosses(const struct mu_data *d, const struct mu_suspect *s, int32_t from, int32_t to)
-{
-    int32_t a = d->group[from], b = d->group[to];
-
-    return (a == s->a && b == s->b) || (s->dir == MU_DIR_BOTH && a == s->b && b == s->a);
-}
-
-/* A pair of clear hosts, or one by itself: what the suspects are compared with. */
-static bool is_control(const struct touched *t, const struct mu_blame *b, const struct mu_data *d, int32_t from,
-                       int32_t to)
-{
-    if (t->node[from] || (to >= 0 && t->node[to]))
-        return false;
-    for (unsigned i = 0; i < b->n && to >= 0; i++) {
-        const struct mu_suspect *s = &b->v[i];
-        if (s->state == MU_CLEARED)
-            continue;
-        if ((s->kind == MU_SUSPECT_LINK && s->a == from && s->b == to) ||
-            (s->kind == MU_SUSPECT_BOUNDARY && crosses(d, s, from, to)))
-            return false;
-    }
-    return true;
-}
-
-/* --- what to measure -----------------------------------------------------------------------------------------------
- */
-
-struct asks {
-    const struct mu_data *d;
-    struct mu_ask *v;
-    unsigned n, cap;
-    uint32_t *next; /* of each host: its first wave that is free */
-    bool failed;
+/* Of all rounds, and room to work. */
+struct pool {
+    const struct mu_trials **own, **others;
+    double *v, *refs, *null; /* null: how low each control was in each round */
+    uint32_t nown, nothers, nnull;
 };
-
-static void ask(struct asks *a, const struct mu_suspect *s, int32_t from, int32_t to)
-{
-    uint32_t test = a->d->tests[s->test].of; /* of a trend: what it is the trend of */
-
-    if (from == to)
-        return;
-    for (unsigned i = a->n; i--;)
-        if (a->v[i].test == test && a->v[i].size == s->size && a->v[i].from == from && a->v[i].to == to)
-            return;
-    if (a->n == a->cap) {
-        unsigned cap = a->cap ? a->cap * 2 : 32;
-        struct mu_ask *v = realloc(a->v, cap * sizeof *v);
-        a->failed = a->failed || !v;
-        if (!v)
-            return;
-        a->v = v;
-        a->cap = cap;
-    }
-    uint32_t wave = to >= 0 && a->next[to] > a->next[from] ? a->next[to] : a->next[from];
-    a->next[from] = wave + 1;
-    if (to >= 0)
-        a->next[to] = wave + 1;
-    a->v[a->n++] = (struct mu_ask){.test = test, .size = s->size, .from = from, .to = to, .wave = wave};
-}
-
-static int32_t clear_one(const struct touched *t, unsigned k)
-{
-    return t->nclear ? t->clear[k % t->nclear] : -1;
-}
-
-/* The k-th host of a group, counted round and round; -1: it has none. */
-static int32_t member(const struct mu_data *d, int32_t group, unsigned k)
-{
-    uint32_t n = 0;
-
-    for (uint32_t h = 0; h < d->nhosts; h++)
-        n += d->group[h] == group;
-    k = n ? k % n : 0;
-    for (uint32_t h = 0; h < d->nhosts; h++)
-        if (d->group[h] == group && !k--)
-            return (int32_t)h;
-    return -1;
-}
-
-/* Pairs across, and pairs that stay on either side. */
-static void ask_boundary(struct asks *a, const struct mu_data *d, const struct mu_suspect *s, unsigned turn)
-{
-    for (unsigned i = 0; i < PARTNERS; i++) {
-        unsigned k = turn + 2 * i;
-        int32_t from = member(d, s->a, k), to = member(d, s->b, k + i);
-        if (from < 0 || to < 0)
-            return;
-        ask(a, s, from, to);
-        if (s->dir == MU_DIR_BOTH)
-            ask(a, s, to, from);
-        ask(a, s, member(d, s->a, k + 1), from);
-        ask(a, s, to, member(d, s->b, k + i + 1));
-    }
-}
-
-static void ask_suspect(struct asks *a, const struct touched *t, const struct mu_data *d, const struct mu_suspect *s,
-                        unsigned turn)
-{
-    bool pair = s->pair || s->kind == MU_SUSPECT_LINK;
-
-    if (s->kind == MU_SUSPECT_BOUNDARY) {
-        ask_boundary(a, d, s, turn);
-        return;
-    }
-    if (s->kind == MU_SUSPECT_LINK)
-        ask(a, s, s->a, s->b);
-    else if (!pair)
-        ask(a, s, s->a, -1);
-    for (unsigned k = 0; k < PARTNERS && pair && s->kind != MU_SUSPECT_LINK && t->nclear; k++) {
-        int32_t with = clear_one(t, turn + k);
-        if (s->dir & MU_DIR_OUT)
-            ask(a, s, s->a, with);
-        if (s->dir & MU_DIR_IN)
-            ask(a, s, with, s->a);
-    }
-    for (unsigned k = 0; k < CONTROLS && t->nclear > 1; k++) {
-        unsigned at = turn + PARTNERS + (pair ? 2 * k : k);
-        ask(a, s, clear_one(t, at), pair ? clear_one(t, at + 1) : -1);
-    }
-}
-
-int mu_blame_ask(const struct mu_blame *b, const struct mu_data *d, unsigned round, struct mu_ask **out, unsigned *n)
-{
-    struct touched t;
-    struct asks a = {.d = d, .next = calloc(d->nhosts + 1, sizeof *a.next)};
-    bool good = touch(&t, b, d) && a.next;
-
-    for (unsigned i = 0; i < b->n && good; i++)
-        if (b->v[i].state == MU_SUSPECTED)
-            ask_suspect(&a, &t, d, &b->v[i], round * 5 + i * 7);
-    touched_free(&t);
-    free(a.next);
-    if (!good || a.failed) {
-        free(a.v);
-        return MUSTER_ENOMEM;
-    }
-    *out = a.v;
-    *n = a.n;
-    return 0;
-}
-
-/* --- what came of it -----------------------------------------------------------------------------------------------
- */
 
 /* Whether the cell shows the suspect, in that direction. */
 static bool shows(const struct mu_data *d, const struct mu_suspect *s, enum mu_direction dir,
@@ -209,14 +47,9 @@ static bool shows(const struct mu_data *d, const struct mu_suspect *s, enum mu_d
     case MU_SUSPECT_LINK:
         return k->from == s->a && k->to == s->b;
     default:
-        return k->to >= 0 && crosses(d, s, k->from, k->to);
+        return k->to >= 0 && mu_blame_crosses(d, s, k->from, k->to);
     }
 }
-
-struct pool {
-    double *own, *other; /* each trial of the suspect's; of the others the median of each cell */
-    uint32_t nown, nother;
-};
 
 static int cmp_doubles(const void *a, const void *b)
 {
@@ -225,122 +58,312 @@ static int cmp_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void add_own(struct pool *p, const struct mu_data *d, const struct mu_trials *x)
+static double value(const struct mu_data *d, const struct mu_trials *x, uint16_t i)
 {
     const struct mu_test *t = &d->tests[x->key.test];
 
-    for (uint16_t i = 0; i < x->n; i++)
-        p->own[p->nown++] = !t->less || t->additive ? x->v[i] : x->v[i] > 0 ? 1 / x->v[i] : 0;
+    return !t->less || t->additive ? x->v[i] : x->v[i] > 0 ? 1 / x->v[i] : 0;
 }
 
-/* What the suspect reaches at best, but for a fifth of its trials: where everything is noise that is as much as others.
- */
-static double best_of(struct pool *p, bool additive)
+static double below(const struct mu_data *d, const struct mu_trials *x, uint16_t i, double ref)
 {
-    qsort(p->own, p->nown, sizeof *p->own, cmp_doubles);
-    uint32_t at = (uint32_t)(SURE_PART * (p->nown - 1) + 0.5);
-    return p->own[additive ? p->nown - 1 - at : at];
+    return d->tests[x->key.test].additive ? value(d, x, i) - ref : mu_depth(value(d, x, i), ref);
 }
 
-static double round_drop(const struct mu_blame *b, const struct mu_data *d, const struct touched *t,
-                         const struct mu_suspect *s, enum mu_direction dir, unsigned round, struct pool *p)
+/* The median of the others in that trial, which was made at the same time; false: there are none. */
+static bool reference(const struct mu_data *d, struct pool *p, const struct mu_trials *but, uint16_t trial, double *ref)
 {
-    bool additive = d->tests[s->test].additive;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->nothers; i++)
+        if (p->others[i] != but && p->others[i]->n > trial)
+            p->refs[n++] = value(d, p->others[i], trial);
+    if (n)
+        *ref = mu_median(p->refs, n);
+    return n > 0;
+}
+
+/* How low all these trials are, but for a fifth of them. */
+static double low_end(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof *v, cmp_doubles);
+    return v[n - 1 - (uint32_t)(SURE_PART * (n - 1) + 0.5)];
+}
+
+static double waited_of(const struct mu_trials *s)
+{
+    return s->nwaited ? s->waited / s->nwaited : 0;
+}
+
+static double waited(const struct mu_trials *const *v, uint32_t n, double *work)
+{
+    for (uint32_t i = 0; i < n; i++)
+        work[i] = waited_of(v[i]);
+    return n ? mu_median(work, n) : 0;
+}
+
+/* Controls that somebody else's load has hit say nothing, where there are others. */
+static void drop_loaded(struct pool *p)
+{
+    double most = LOADED + 2 * waited(p->others, p->nothers, p->v);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < p->nothers; i++)
+        if (waited_of(p->others[i]) <= most)
+            p->others[kept++] = p->others[i];
+    p->nothers = kept;
+}
+
+/* True: the test was made in that round. */
+static bool find_cells(const struct mu_blame *b, const struct mu_data *d, const struct mu_touched *t,
+                       const struct mu_suspect *s, enum mu_direction dir, unsigned round, struct pool *p)
+{
     uint32_t test = d->tests[s->test].of;
+    bool made = false;
 
-    p->nown = p->nother = 0;
+    p->nown = p->nothers = 0;
     for (uint32_t i = 0; i < d->n; i++) {
         const struct mu_trials *x = &d->series[i];
         const struct mu_trials_key *k = &x->key;
         if (k->round != round || k->test != test || k->size != s->size || !x->n || x->scope == MU_SCOPE_GROUP)
             continue;
+        made = true;
         if (shows(d, s, dir, k)) {
             /* with a partner that is suspected itself the cell says little */
             int32_t with = dir == MU_DIR_IN ? k->from : k->to;
             if (s->kind != MU_SUSPECT_NODE || with < 0 || !t->node[with])
-                add_own(p, d, x);
-        } else if (is_control(t, b, d, k->from, k->to) || (s->kind == MU_SUSPECT_RANK && k->rank != s->rank))
-            p->other[p->nother++] = mu_cell_rate(d, x);
+                p->own[p->nown++] = x;
+        } else if (mu_blame_is_control(t, b, d, k->from, k->to) || (s->kind == MU_SUSPECT_RANK && k->rank != s->rank))
+            p->others[p->nothers++] = x;
     }
-    if (!p->nown || !p->nother)
-        return -1;
-    double own = best_of(p, additive), other = mu_median(p->other, p->nother);
-    return additive ? own - other : other > 0 ? 1 - own / other : 0;
+    drop_loaded(p);
+    return made;
 }
 
-static void decide(struct mu_suspect *s, const struct mu_blame_config *c)
+/* Of all the suspect's trials; 0: none can be compared. */
+static uint32_t own_depths(const struct mu_data *d, struct pool *p)
 {
-    unsigned agree = 0;
-    double v[MU_ROUNDS_MAX];
+    bool is[TRIALS_MOST] = {0}, known[TRIALS_MOST] = {0};
+    double refs[TRIALS_MOST];
+    uint32_t n = 0;
 
-    if (!c->of) {
-        bool clear = s->drop < c->effect || s->score < 1.5 * CANDIDATE_Z;
-        s->state = clear ? MU_CLEARED : MU_CONFIRMED;
-        if (clear)
-            snprintf(s->why, sizeof s->why, "%.1f %% is not clear enough without confirmation", 100 * s->drop);
-        return;
+    for (uint32_t i = 0; i < p->nown; i++)
+        for (uint16_t k = 0; k < p->own[i]->n && k < TRIALS_MOST; k++) {
+            if (!known[k])
+                is[k] = reference(d, p, NULL, k, &refs[k]);
+            known[k] = true;
+            if (is[k])
+                p->v[n++] = below(d, p->own[i], k, refs[k]);
+        }
+    return n;
+}
+
+/* False: the round says nothing of it. */
+static bool look(const struct mu_data *d, struct pool *p, bool additive, struct round *out)
+{
+    uint32_t n = own_depths(d, p);
+    double ref;
+
+    if (!n)
+        return false;
+    out->depth = low_end(p->v, n);
+    out->drop = additive ? out->depth : 1 - exp(-out->depth);
+    out->waited = waited(p->own, p->nown, p->v) - waited(p->others, p->nothers, p->v);
+    for (uint32_t i = 0; i < p->nothers; i++) {
+        const struct mu_trials *x = p->others[i];
+        n = 0;
+        for (uint16_t k = 0; k < x->n; k++)
+            if (reference(d, p, p->nothers <= APART_MOST ? x : NULL, k, &ref))
+                p->v[n++] = below(d, x, k, ref);
+        if (n)
+            p->null[p->nnull++] = low_end(p->v, n);
     }
-    for (unsigned r = 0; r < s->rounds; r++) {
-        agree += s->round_drop[r] >= ROUND_PART * c->effect;
-        v[r] = s->round_drop[r];
+    return true;
+}
+
+/* That a control is so low: as often as that was seen, and beyond what was seen with a tail as heavy as they come. */
+static double chance(const struct pool *p, double depth)
+{
+    double most = SPREAD_FLOOR, seen = 1;
+
+    for (uint32_t i = 0; i < p->nnull; i++) {
+        most = p->null[i] > most ? p->null[i] : most;
+        seen += p->null[i] >= depth;
     }
-    double middle = s->rounds ? mu_median(v, s->rounds) : 0; /* somebody else's load may have hit one of them */
-    if (agree >= c->need && middle >= POOLED_PART * c->effect) {
-        s->state = MU_CONFIRMED;
-        snprintf(s->why, sizeof s->why, "measured again with others that are clear: %u of %u rounds agree, %.1f %%",
-                 agree, s->rounds, 100 * middle);
-    } else if (s->rounds - agree > c->of - c->need || s->rounds >= c->of) {
-        s->state = MU_CLEARED;
-        snprintf(s->why, sizeof s->why, "measured again with others that are clear: %u of %u rounds agree, %.1f %%",
-                 agree, s->rounds, 100 * middle);
+    return depth > most ? most / depth * (most / depth) / (p->nnull + 1) : seen / (p->nnull + 1);
+}
+
+static double choose(unsigned n, unsigned k)
+{
+    double c = 1;
+
+    for (unsigned i = 0; i < k; i++)
+        c = c * (n - i) / (i + 1);
+    return c;
+}
+
+static void say(struct mu_suspect *s, enum mu_suspect_state state, unsigned agree, double middle, const char *more)
+{
+    s->state = state;
+    snprintf(s->why, sizeof s->why, "measured again with others that are clear: %u of %u rounds agree, %.1f %%%s%s",
+             agree, s->rounds, 100 * middle, *more ? "; " : "", more);
+}
+
+static void decide_at_once(struct mu_suspect *s, const struct mu_blame_config *c)
+{
+    bool clear = s->drop < c->effect || s->score < 1.5 * CANDIDATE_Z;
+
+    s->state = clear ? MU_CLEARED : MU_CONFIRMED;
+    if (clear)
+        snprintf(s->why, sizeof s->why, "%.1f %% is not clear enough without confirmation", 100 * s->drop);
+}
+
+unsigned mu_blame_rounds(const struct mu_blame_config *c)
+{
+    unsigned n = c->of ? c->of + MU_ROUNDS_MORE : 0;
+
+    return n < MU_ROUNDS_MAX ? n : MU_ROUNDS_MAX;
+}
+
+/* Somebody else's load there may be all that it is. */
+static bool loaded(const struct round *r, bool additive, double least)
+{
+    double part = fmin((additive ? LOAD_LATE : LOAD_FACTOR) * r->waited, 0.99);
+
+    return r->waited > 0 && r->drop >= least && (additive ? r->drop - part : 1 - (1 - r->drop) / (1 - part)) < least;
+}
+
+/* always: it was low all along, in the first pass as well. */
+static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const struct round *v, unsigned n,
+                   unsigned suspects, bool always, bool additive, struct pool *p)
+{
+    unsigned agree = 0, made = n, most = mu_blame_rounds(c);
+    double drops[MU_ROUNDS_MAX], luck = 1, load = 0, least = ROUND_PART * c->effect;
+    char more[100] = "";
+
+    n = 0;
+    for (unsigned r = 0; r < made; r++) {
+        s->round_drop[r] = v[r].drop;
+        if (loaded(&v[r], additive, least)) { /* tells nothing */
+            load = fmax(load, v[r].waited);
+            continue;
+        }
+        drops[n++] = v[r].drop;
+        agree += v[r].drop >= least;
+        luck *= v[r].drop >= least ? chance(p, v[r].depth) : 1;
+    }
+    s->rounds = made;
+    double middle = n ? mu_median(drops, n) : 0;
+    double each = agree ? pow(luck, 1.0 / agree) : 1, sigma;
+    s->chance = fmin(1, choose(n, agree) * luck * suspects);
+    bool seems = agree >= c->need && agree * c->of >= c->need * n && middle >= POOLED_PART * c->effect;
+    bool low = seems || (agree && n < c->need);             /* so far */
+    bool steady = agree >= c->need + DISSENT * (n - agree); /* what is broken is so each time */
+    if (seems && steady && always && s->chance <= CHANCE && n >= c->of) {
+        say(s, MU_CONFIRMED, agree, middle, "");
+    } else if (low && pow(each, most) * suspects > CHANCE) { /* more rounds like these would not do */
+        snprintf(more, sizeof more, "noisy: somebody who is well looks like that with a chance of %.2g", s->chance);
+        say(s, MU_UNSURE, agree, middle, more);
+    } else if (seems && !always) {
+        say(s, MU_UNSURE, agree, middle, "not in all of its first trials");
+    } else if (!low && (n - agree > c->of - c->need || n >= c->of)) {
+        sigma = p->nnull ? mu_mad_sigma(p->null, p->nnull, 0) : 0;
+        bool noisy = sigma > NOISE_PART * c->effect;
+        if (noisy)
+            snprintf(more, sizeof more, "noisy: those that are clear differ by %.1f %%", 100 * sigma);
+        say(s, noisy ? MU_UNSURE : MU_CLEARED, agree, middle, more);
+    } else if (made >= most) {
+        if (made > n)
+            snprintf(more, sizeof more, "others used %.0f %% of its processors' time", 100 * load);
+        else
+            snprintf(more, sizeof more, "not in all rounds, or others come near it");
+        say(s, MU_UNSURE, agree, middle, more);
     }
 }
 
 static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct mu_data *d,
-                   const struct mu_blame_config *c, const struct touched *t, struct pool *p)
+                   const struct mu_blame_config *c, const struct mu_touched *t, unsigned suspects, struct pool *p)
 {
     struct mu_blame_config own = *c;
+    struct round v[MU_ROUNDS_MAX];
     double sum[2] = {0};
-    bool both = s->kind == MU_SUSPECT_NODE && s->pair && s->dir == MU_DIR_BOTH;
+    unsigned n = 0, most = mu_blame_rounds(c);
+    bool asked = false;
+    bool both = s->kind == MU_SUSPECT_NODE && s->pair && s->dir == MU_DIR_BOTH, additive = d->tests[s->test].additive;
 
     own.effect = c->effects ? c->effects[s->test] : c->effect;
-    s->rounds = 0;
-    for (unsigned r = 1; r <= c->of && r <= MU_ROUNDS_MAX; r++) {
-        double drop = round_drop(b, d, t, s, both ? MU_DIR_OUT : s->pair ? s->dir : MU_DIR_NONE, r, p);
-        if (both) {
-            double in = round_drop(b, d, t, s, MU_DIR_IN, r, p);
-            sum[0] += drop;
-            sum[1] += in;
-            drop = in > drop ? in : drop;
-        }
-        if (drop > -1)
-            s->round_drop[s->rounds++] = drop;
+    s->rounds = p->nnull = 0;
+    s->chance = 0;
+    if (!c->of) {
+        decide_at_once(s, &own);
+        return;
     }
-    if (both && s->rounds) {
-        double part = ROUND_PART * own.effect * s->rounds;
+    for (unsigned r = 1; r <= most; r++) {
+        struct round one, in;
+        asked |= find_cells(b, d, t, s, both ? MU_DIR_OUT : s->pair ? s->dir : MU_DIR_NONE, r, p);
+        bool known = look(d, p, additive, &one);
+        if (both) {
+            find_cells(b, d, t, s, MU_DIR_IN, r, p);
+            uint32_t was = p->nnull;
+            bool also = look(d, p, additive, &in);
+            p->nnull = known ? was : p->nnull; /* the same controls */
+            sum[0] += known ? one.drop : -1;
+            sum[1] += also ? in.drop : -1;
+            one = known && (!also || in.drop <= one.drop) ? one : in;
+            known = known || also;
+        }
+        if (known)
+            v[n++] = one;
+    }
+    if (both && n) {
+        double part = ROUND_PART * own.effect * n;
         s->dir = sum[1] < part && sum[0] >= part ? MU_DIR_OUT : sum[0] < part && sum[1] >= part ? MU_DIR_IN : s->dir;
     }
-    decide(s, &own);
+    if (asked && !n) {
+        s->state = MU_UNSURE;
+        snprintf(s->why, sizeof s->why, "too many are suspected: nobody is left to compare it with");
+        return;
+    }
+    bool always = true;
+    if (d->tests[s->test].of == s->test) { /* a trend is not there from the beginning */
+        uint32_t was = p->nnull;
+        struct round first;
+        find_cells(b, d, t, s, s->pair ? s->dir : MU_DIR_NONE, FIRST_ROUND, p);
+        uint32_t k = own_depths(d, p);
+        first.depth = k ? low_end(p->v, k) : own.effect;
+        always = (additive ? first.depth : 1 - exp(-first.depth)) >= ROUND_PART * own.effect;
+        p->nnull = was;
+    }
+    decide(s, &own, v, n, suspects, always, additive, p);
 }
 
 int mu_blame_settle(struct mu_blame *b, const struct mu_data *d, const struct mu_blame_config *c)
 {
-    size_t trials = 1;
+    size_t trials = 1, cells = d->n + 1;
+    unsigned suspects = 0;
+
     for (uint32_t i = 0; i < d->n; i++)
         trials += d->series[i].n;
-    struct pool p = {.own = malloc(trials * sizeof(double)), .other = malloc((d->n + 1) * sizeof(double))};
-    struct touched t;
+    mu_auto_free double *room = malloc((trials + 3 * cells) * sizeof *room);
+    mu_auto_free const struct mu_trials **series = malloc(2 * cells * sizeof *series);
+    struct pool p = {.own = series};
+    struct mu_touched t;
 
     /* What comes out depends on the measurements alone, not on what was thought before. */
-    for (unsigned i = 0; i < b->n; i++)
+    for (unsigned i = 0; i < b->n; i++) {
         b->v[i].state = b->v[i].corrupt || b->v[i].bisected ? MU_CONFIRMED : MU_SUSPECTED;
-    bool good = touch(&t, b, d) && p.own && p.other;
-
+        suspects += b->v[i].state == MU_SUSPECTED;
+    }
+    bool good = mu_touched_make(&t, b, d) && room && series;
+    if (good) {
+        p.others = series + cells;
+        p.v = room;
+        p.refs = room + trials;
+        p.null = p.refs + cells;
+    }
     for (unsigned i = 0; i < b->n && good; i++)
         if (b->v[i].state == MU_SUSPECTED)
-            settle(&b->v[i], b, d, c, &t, &p);
-    touched_free(&t);
-    free(p.own);
-    free(p.other);
+            settle(&b->v[i], b, d, c, &t, suspects, &p);
+    mu_touched_free(&t);
     return good ? 0 : MUSTER_ENOMEM;
 }

@@ -8,15 +8,15 @@
 #include "runtime/base/clean.h"
 
 /* The rate of what works. Where a whole block is low the lower half can be more than half of all: then it is the median
- * of the upper one. */
-static double reference(struct mu_view *v)
+ * of the upper one. Where all is noise there is no such block. */
+static double reference(struct mu_view *v, double noise)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < v->n; i++)
         v->work[n++] = v->cells[i].rate;
     double m = mu_median(v->work, n), upper = v->work[n - 1 - n / 5];
-    if (upper * (1 - v->c->effect) <= m)
+    if (upper * (1 - v->c->effect) <= m || noise > v->c->effect / 2)
         return m;
     uint32_t from = 0;
     while (from < n && v->work[from] < upper * (1 - v->c->effect))
@@ -181,7 +181,7 @@ static int add_hosts(struct mu_view *v, const struct line *out, const struct lin
     return rc;
 }
 
-static int links(struct mu_view *v, const struct line *out, const struct line *in, double ref)
+static int links(struct mu_view *v, const struct line *out, const struct line *in, double ref, double noise)
 {
     uint32_t n = 0;
     int rc = 0;
@@ -195,7 +195,7 @@ static int links(struct mu_view *v, const struct line *out, const struct line *i
     if (!n)
         return 0;
     double spread = mu_mad_sigma(v->work, n, 0);
-    spread = spread > SPREAD_FLOOR ? spread : SPREAD_FLOOR;
+    spread = fmax(fmax(spread, SPREAD_FLOOR), noise);
     for (uint32_t i = 0; i < v->n && !rc; i++) {
         const struct mu_cell *c = &v->cells[i];
         double drop = 1 - c->rate / ref;
@@ -218,7 +218,7 @@ int mu_blame_pairs(struct mu_view *v)
 
     if (!out || !in || !out2 || !in2 || !lines_make(v, false, &rows) || !lines_make(v, true, &columns))
         goto done;
-    double ref = reference(v);
+    double noisy = mu_blame_noise(v), ref = reference(v, noisy);
     rc = 0;
     if (ref <= 0)
         goto done;
@@ -239,7 +239,7 @@ int mu_blame_pairs(struct mu_view *v)
         in2[h] = in2[h].cells ? in2[h] : in[h];
     }
     if (!(rc = add_hosts(v, out2, in2)))
-        rc = links(v, out2, in2, ref);
+        rc = links(v, out2, in2, ref, noisy);
 done:
     free(rows.first);
     free(rows.order);

@@ -37,11 +37,26 @@ static inline double mu_low_part(const struct mu_blame_config *c)
 {
     return c->effect / 2;
 }
+/* How far the trials of one cell differ, in the middle of all cells; 0: there are too few to know. Uses v->work. */
+double mu_blame_noise(struct mu_view *v);
 /* Adds, or puts together with what is known of the same thing already. */
 int mu_blame_add(struct mu_view *, const struct mu_suspect *);
 int mu_blame_pairs(struct mu_view *);
 int mu_blame_nodes(struct mu_view *);
 int mu_blame_corrupt(struct mu_view *);
+/* What suspects touch. */
+struct mu_touched {
+    bool *host, *node; /* in any way; as a node or the host of a rank */
+    int32_t *clear;
+    uint32_t nclear;
+};
+bool mu_touched_make(struct mu_touched *, const struct mu_blame *, const struct mu_data *);
+void mu_touched_free(struct mu_touched *);
+/* A pair of clear hosts, or (to -1) one by itself: what the suspects are compared with. */
+bool mu_blame_is_control(const struct mu_touched *, const struct mu_blame *, const struct mu_data *, int32_t from,
+                         int32_t to);
+/* The pair crosses the boundary that is suspected. */
+bool mu_blame_crosses(const struct mu_data *, const struct mu_suspect *, int32_t from, int32_t to);
 /* What bisection has found; cells are not looked at. */
 int mu_blame_bisected(struct mu_view *, const struct mu_culprits *);
 

@@ -120,13 +120,14 @@ static const struct mu_trials *in_baseline(const struct on *o, const struct mu_t
     return NULL;
 }
 
-/* The confirmed suspect that explains the figure. */
-static const struct mu_suspect *explained(const struct on *o, const struct mu_trials *s)
+/* The suspect in that state that explains the figure: who is confirmed explains all of its own, others only what they
+ * were suspected for. */
+static const struct mu_suspect *explained(const struct on *o, const struct mu_trials *s, enum mu_suspect_state state)
 {
     for (unsigned i = 0; o->b && i < o->b->n; i++) {
         const struct mu_suspect *x = &o->b->v[i];
         const struct mu_trials_key *k = &s->key;
-        if (x->state != MU_CONFIRMED || s->scope == MU_SCOPE_GROUP)
+        if (x->state != state || s->scope == MU_SCOPE_GROUP || (state != MU_CONFIRMED && x->test != k->test))
             continue;
         bool its = x->kind == MU_SUSPECT_LINK   ? k->from == x->a && k->to == x->b
                    : x->kind == MU_SUSPECT_RANK ? k->rank == x->rank
@@ -232,11 +233,72 @@ static bool lacking(const struct on *o, const struct mu_trials *s, char *why, si
     return true;
 }
 
+static bool is_relative(const struct on *o, const struct mu_bound *b, const struct mu_trials *s)
+{
+    return b->against == MU_AGAINST_MEDIAN || b->against == MU_AGAINST_PEERS || o->d->tests[s->key.test].additive;
+}
+
+/* Whether the figure was measured again and held, against those that were measured with it, in most rounds. */
+static bool held_again(struct on *o, const struct mu_bound *b, const struct mu_trials *s, double t)
+{
+    unsigned rounds = 0, held = 0;
+
+    for (uint32_t r = 1; r <= MU_ROUNDS_MAX; r++) {
+        struct mu_trials_key key = s->key;
+        uint32_t n = 0;
+        key.round = r;
+        const struct mu_trials *x = mu_data_find(o->d, &key);
+        if (!x || !x->n)
+            continue;
+        for (uint32_t i = 0; i < o->d->n; i++) {
+            const struct mu_trials *y = &o->d->series[i];
+            if (y->key.round == r && y->key.test == key.test && y->key.size == key.size && y->scope == x->scope && y->n)
+                o->work[n++] = mu_trials_median(y);
+        }
+        bool own = b->against == MU_AGAINST_MEDIAN || b->against == MU_AGAINST_PEERS;
+        rounds++;
+        held += holds(b->op, mu_trials_median(x), own ? b->factor * mu_median(o->work, n) : t);
+    }
+    return held * 2 > rounds;
+}
+
+/* A figure that must be confirmed and is below its bound, and of which nobody was confirmed. Relative to its peers it
+ * is cleared, or nobody can tell; an absolute bound stands by itself, where the figure is known well enough. */
+static enum mu_outcome unconfirmed(struct on *o, const struct mu_check *c, const struct mu_bound *b,
+                                   const struct mu_trials *s, double value, double t, char *more, size_t n)
+{
+    bool known = s->scope == MU_SCOPE_GROUP || c->mode == MU_MODE_EACH;
+
+    if (is_relative(o, b, s)) {
+        const struct mu_suspect *x = explained(o, s, MU_UNSURE);
+        if (!x && o->d->nhosts >= MU_HOSTS_MIN && (explained(o, s, MU_CLEARED) || held_again(o, b, s, t)))
+            return MU_PASS;
+        snprintf(more, n, "%.150s",
+                 x                             ? x->why
+                 : o->d->nhosts < MU_HOSTS_MIN ? "with fewer than 4 hosts nothing confirms it"
+                                               : "the others differ too much for it to stand out");
+        return MU_INCONCLUSIVE;
+    }
+    if (known && fabs(value - t) <= s->ci * fabs(value)) {
+        snprintf(more, n, "known to %.2g %% only", 100 * s->ci);
+        return MU_INCONCLUSIVE;
+    }
+    unsigned low = 0;
+    for (uint16_t i = 0; i < s->n && known; i++)
+        low += !holds(b->op, s->v[i], t);
+    if (known && low * 5 < s->n * 4u) {
+        snprintf(more, n, "noisy: %u of %u trials hold", s->n - low, s->n);
+        return MU_INCONCLUSIVE;
+    }
+    snprintf(more, n, "nobody stands out from the others");
+    return MU_FAIL;
+}
+
 static void judge_one(struct on *o, const struct mu_check *c, const struct mu_trials *s, double value,
                       struct mu_result *r)
 {
     const char *lack = NULL;
-    char where[200], why[300], id[160];
+    char where[200], why[300];
     unsigned compared = 0;
     bool low = false;
 
@@ -251,19 +313,19 @@ static void judge_one(struct on *o, const struct mu_check *c, const struct mu_tr
         if (holds(c->bounds[i].op, value, t))
             continue;
         low = true;
-        const struct mu_suspect *x = explained(o, s);
-        snprintf(why, sizeof why, "%.4g %s, must be %.70s (%.4g)%s%s", value, r->unit, c->bounds[i].text, t,
-                 x ? "; " : "", x ? mu_suspect_id(x, o->d, id, sizeof id) : "");
-        if (c->of && !x) { /* it was measured again and was well, or nobody has suspected it */
-            if (o->d->nhosts >= MU_HOSTS_MIN)
-                continue;
-            snprintf(why, sizeof why, "%.4g %s, must be %.70s (%.4g); with fewer than 4 hosts nothing confirms it",
-                     value, r->unit, c->bounds[i].text, t);
-            note(r, MU_INCONCLUSIVE, where, why);
+        const struct mu_suspect *x = explained(o, s, MU_CONFIRMED);
+        char more[160] = "";
+        enum mu_outcome outcome = MU_FAIL;
+        if (x)
+            mu_suspect_id(x, o->d, more, sizeof more);
+        else if (c->of)
+            outcome = unconfirmed(o, c, &c->bounds[i], s, value, t, more, sizeof more);
+        if (outcome == MU_PASS)
             continue;
-        }
-        r->failed++;
-        note(r, MU_FAIL, where, why);
+        snprintf(why, sizeof why, "%.4g %s, must be %.70s (%.4g)%s%s", value, r->unit, c->bounds[i].text, t,
+                 more[0] ? "; " : "", more);
+        r->failed += outcome == MU_FAIL;
+        note(r, outcome, where, why);
     }
     compared += c->spread > 0;
     if (!compared && lack)
@@ -376,7 +438,9 @@ enum mu_verdict mu_verdict_of(const struct mu_result *r, unsigned n, const struc
         if (d->series[i].wrong)
             return MU_VERDICT_CORRUPT;
     for (unsigned i = 0; i < b->n; i++)
-        v = b->v[i].state == MU_CONFIRMED ? MU_VERDICT_FAIL : v;
+        v = b->v[i].state == MU_CONFIRMED                         ? MU_VERDICT_FAIL
+            : b->v[i].state != MU_CLEARED && v != MU_VERDICT_FAIL ? MU_VERDICT_INCONCLUSIVE
+                                                                  : v;
     for (unsigned i = 0; i < n && v != MU_VERDICT_FAIL; i++)
         v = r[i].outcome == MU_FAIL ? MU_VERDICT_FAIL : r[i].outcome == MU_INCONCLUSIVE ? MU_VERDICT_INCONCLUSIVE : v;
     bool any = false;

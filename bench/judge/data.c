@@ -41,6 +41,14 @@ double mu_trials_median(const struct mu_trials *s)
     return m;
 }
 
+void mu_trials_waited(struct mu_trials *s, double share)
+{
+    if (!(share >= 0) || s->nwaited == UINT16_MAX)
+        return;
+    s->waited += share < 1 ? share : 1;
+    s->nwaited++;
+}
+
 void mu_data_free(struct mu_data *d)
 {
     for (uint32_t i = 0; i < d->nhosts; i++)

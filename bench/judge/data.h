@@ -42,6 +42,8 @@ struct mu_trials {
     uint64_t wrong;
     double ci;        /* widest half width of a trial's interval, as a share of its median; 0: not known */
     double p99, late; /* worst of the trials; 0: not known */
+    double waited;    /* share of the time in which ranks waited for processors that others used: sum over `nwaited` */
+    uint16_t nwaited; /* trials; 0: not known */
     double min, max;
 };
 
@@ -87,6 +89,7 @@ const struct mu_trials *mu_data_find(const struct mu_data *, const struct mu_tri
 int mu_data_add(struct mu_trials *, double value);
 int mu_data_tail(struct mu_test *, double sample);
 double mu_trials_median(const struct mu_trials *);
+void mu_trials_waited(struct mu_trials *, double share);
 
 /* Reads "muster.samples/1". round: what confirms is kept apart from the first pass. A line that is cut off at the end
  * of the text is passed over; anything else that is no measurement is an error that names the line. */

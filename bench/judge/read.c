@@ -152,6 +152,7 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     s->wrong += wrong > 0 && wrong < 1e18 ? (uint64_t)ceil(wrong) : 0;
     s->p99 = fmax(s->p99, number_of(o, "p99"));
     s->late = fmax(s->late, number_of(o, "late"));
+    mu_trials_waited(s, number_of(o, "waited"));
     s->noisy = s->noisy || flag(o, "noisy");
     s->unsynced = s->unsynced || flag(o, "unsynced");
     return 0;
@@ -175,7 +176,10 @@ static int put_mean(struct reading *r, const json_t *o, struct mu_trials_key *k,
         sum += 1 / v;
         n++;
     }
-    return n ? put(r, k, MU_SCOPE_NODE, mean, unit, false, (double)n / sum, NULL) : 0;
+    json_t *load = json_pack("{s:f}", "waited", number_of(o, "waited"));
+    int rc = n ? put(r, k, MU_SCOPE_NODE, mean, unit, false, (double)n / sum, load) : 0;
+    json_decref(load);
+    return rc;
 }
 
 /* When each rank came to the operation, as a share of what it took. */
@@ -195,7 +199,7 @@ static int put_lags(struct reading *r, const json_t *o, const char *name, double
         if (!json_is_number(arrive) || rank < 0 || rank >= (json_int_t)r->d->nranks || rc)
             continue;
         struct mu_trials_key k = {.from = r->d->rank_host[rank], .to = -1, .rank = (int32_t)rank, .size = size_of(o)};
-        rc = put(r, &k, MU_SCOPE_NODE, lag, "ratio", true, json_number_value(arrive) / p50, NULL);
+        rc = put(r, &k, MU_SCOPE_NODE, lag, "ratio", true, json_number_value(arrive) / p50, x);
     }
     return rc;
 }

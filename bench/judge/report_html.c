@@ -69,16 +69,23 @@ static void row_of_suspect(const struct mu_report *r, const struct mu_suspect *s
     mu_buf_appendf(out, "</span></td><td class=\"n\">%.1f</td></tr>\n", s->score);
 }
 
-static void suspects(const struct mu_report *r, struct mu_buf *out, bool confirmed)
+static bool is_of(const struct mu_suspect *s, enum mu_suspect_state state)
+{
+    return s->state == state || (state == MU_UNSURE && s->state == MU_SUSPECTED);
+}
+
+static void suspects(const struct mu_report *r, struct mu_buf *out, enum mu_suspect_state state)
 {
     unsigned n = 0;
 
     for (unsigned i = 0; i < r->b->n; i++)
-        n += (r->b->v[i].state == MU_CONFIRMED) == confirmed;
-    if (!n && !confirmed)
+        n += is_of(&r->b->v[i], state);
+    if (!n && state != MU_CONFIRMED)
         return;
-    mu_buf_puts(out,
-                confirmed ? "<section><h2>Suspects</h2>\n" : "<section><h2>Suspected at first, and cleared</h2>\n");
+    mu_buf_appendf(out, "<section><h2>%s</h2>\n",
+                   state == MU_CONFIRMED ? "Suspects"
+                   : state == MU_CLEARED ? "Suspected at first, and cleared"
+                                         : "Suspected, and too noisy to tell");
     if (!n) {
         mu_buf_puts(out, r->b->too_few
                              ? "<p class=\"soft\">With fewer than 4 hosts there are no peers: nobody was compared.</p>"
@@ -86,7 +93,7 @@ static void suspects(const struct mu_report *r, struct mu_buf *out, bool confirm
     } else {
         mu_buf_puts(out, "<div class=\"wide\"><table><tr><th>Who</th><th>Kind</th><th>Why</th><th>Score</th></tr>\n");
         for (unsigned i = 0; i < r->b->n; i++)
-            if ((r->b->v[i].state == MU_CONFIRMED) == confirmed)
+            if (is_of(&r->b->v[i], state))
                 row_of_suspect(r, &r->b->v[i], out);
         mu_buf_puts(out, "</table></div>");
     }
@@ -163,12 +170,13 @@ void mu_report_html(const struct mu_report *r, struct mu_buf *out)
     if (r->d->residual_us > 0)
         mu_buf_appendf(out, "; clocks agree within %.2g us", r->d->residual_us);
     mu_buf_puts(out, "</p>\n");
-    suspects(r, out, true);
+    suspects(r, out, MU_CONFIRMED);
+    suspects(r, out, MU_UNSURE);
     checks(r, out);
     mu_buf_puts(out, "<section><h2>What was measured</h2>\n");
     mu_report_plots(r, out);
     mu_buf_puts(out, "</section>\n");
-    suspects(r, out, false);
+    suspects(r, out, MU_CLEARED);
     references(r, out);
     mu_buf_puts(out, "</body></html>\n");
 }

@@ -22,7 +22,7 @@ static json_t *trials(const struct mu_suspect *s)
 
 static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
 {
-    static const char *const states[] = {"suspected", "confirmed", "cleared"};
+    static const char *const states[] = {"suspected", "confirmed", "cleared", "unsure"};
     char id[200];
 
     json_t *o = json_pack("{s:s, s:s, s:f, s:f, s:b, s:s, s:s, s:I, s:o}", "kind", mu_suspect_kind_name(s->kind), "id",
@@ -33,6 +33,7 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
         json_object_set_new(o, "direction", json_string(mu_direction_name(s->dir)));
     if (s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK)
         json_object_set_new(o, "host", json_string(r->d->hosts[s->a]));
+    json_object_set_new(o, "chance", s->chance > 0 ? number(s->chance) : json_null());
     json_object_set_new(o, s->state == MU_CLEARED ? "exonerated_by" : "evidence",
                         s->why[0] ? json_string(s->why) : json_null());
     return o;
@@ -88,21 +89,26 @@ static json_t *host(const struct mu_report *r, uint32_t h)
 
 json_t *mu_report_json(const struct mu_report *r)
 {
-    json_t *suspects = json_array(), *cleared = json_array(), *checks = json_array(), *hosts = json_array(),
-           *tests = json_array();
+    json_t *suspects = json_array(), *cleared = json_array(), *unsure = json_array(), *checks = json_array(),
+           *hosts = json_array(), *tests = json_array();
 
-    for (unsigned i = 0; i < r->b->n; i++)
-        json_array_append_new(r->b->v[i].state == MU_CONFIRMED ? suspects : cleared, suspect(r, &r->b->v[i]));
+    for (unsigned i = 0; i < r->b->n; i++) {
+        enum mu_suspect_state state = r->b->v[i].state;
+        json_array_append_new(state == MU_CONFIRMED ? suspects
+                              : state == MU_CLEARED ? cleared
+                                                    : unsure,
+                              suspect(r, &r->b->v[i]));
+    }
     for (unsigned i = 0; i < r->nr; i++)
         json_array_append_new(checks, check(&r->r[i]));
     for (uint32_t i = 0; i < r->d->nhosts; i++)
         json_array_append_new(hosts, host(r, i));
     for (uint32_t i = 0; i < r->d->n; i++)
         json_array_append_new(tests, test(r, &r->d->series[i]));
-    return json_pack("{s:s, s:s, s:i, s:{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:i}, s:o, s:o, s:o, s:o, s:o, s:s}",
+    return json_pack("{s:s, s:s, s:i, s:{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:i}, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
                      "schema", "muster.accept/1", "verdict", mu_verdict_name(r->verdict), "exit",
                      mu_verdict_exit(r->verdict), "run", "id", r->token, "version", r->version, "profile", r->profile,
                      "command", r->command, "began_t", r->began_t, "seconds", r->seconds, "clock_residual_us",
-                     r->d->residual_us, "rounds", (int)r->rounds, "suspects", suspects, "cleared", cleared, "checks",
-                     checks, "hosts", hosts, "tests", tests, "resume_token", r->token);
+                     r->d->residual_us, "rounds", (int)r->rounds, "suspects", suspects, "cleared", cleared, "unsure",
+                     unsure, "checks", checks, "hosts", hosts, "tests", tests, "resume_token", r->token);
 }

@@ -167,10 +167,10 @@ void mu_report_text(const struct mu_report *r, struct mu_buf *out)
     for (unsigned i = 0; i < r->b->n; i++) {
         mu_auto_buf struct mu_buf text = {0};
         const struct mu_suspect *s = &r->b->v[i];
-        if (s->state != MU_CONFIRMED)
+        if (s->state == MU_CLEARED)
             continue;
         mu_report_suspect(r, s, &text);
-        mu_buf_puts(out, "  ");
+        mu_buf_puts(out, s->state == MU_CONFIRMED ? "  " : "  nobody can tell: ");
         mu_str_printable(out, mu_buf_str(&text), text.len);
         mu_buf_appendf(out, "%s%s\n", s->why[0] ? "; " : "", s->why);
     }

@@ -258,7 +258,7 @@ struct line {
     size_t n;
     double late;
     double *v;      /* us */
-    double mine[2]; /* of this rank, medians: how late it came, how long it was in the call; us */
+    double mine[3]; /* of this rank, medians: how late it came, how long it was in the call, us; mu_load_end() */
     int64_t wrong;
 };
 
@@ -374,19 +374,18 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
                   struct line *l, double t, struct mu_err *err)
 {
     size_t n = (size_t)c->size;
-    mu_auto_free double *all = malloc(4 * n * sizeof *all);
+    mu_auto_free double *all = malloc(6 * n * sizeof *all);
     char name[40];
     struct mu_stats st;
 
     if (!all)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for figures of %d ranks", c->size);
-    int rc = mu_wire_all(l->mine, 2, all, err);
+    int rc = mu_wire_all(l->mine, 3, all, err);
     if (rc || c->rank)
         return rc;
-    for (size_t i = 0; i < n; i++) {
-        all[2 * n + i] = all[2 * i];
-        all[3 * n + i] = all[2 * i + 1];
-    }
+    for (size_t k = 0; k < 3; k++)
+        for (size_t i = 0; i < n; i++)
+            all[(3 + k) * n + i] = all[3 * i + k];
     snprintf(name, sizeof name, "coll.%s", op->name);
     struct mu_record m = {.name = name,
                           .unit = "us",
@@ -401,8 +400,9 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
                           .size = bytes,
                           .values = l->v,
                           .n = l->n,
-                          .arrive_us = o->timing == FROM_START ? all + 2 * n : NULL,
-                          .time_us = all + 3 * n,
+                          .arrive_us = o->timing == FROM_START ? all + 3 * n : NULL,
+                          .time_us = all + 4 * n,
+                          .rank_waited = o->timing == FROM_START ? all + 5 * n : NULL,
                           .nranks = c->size,
                           .late = o->timing == FROM_START ? l->late : -1,
                           .wrong = l->wrong,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench/pairs.h"
+#include "bench/rank/load.h"
 #include "bench/rank/mpi_wire.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -50,12 +51,17 @@ int mu_node_gpu(struct mu_node *n, int which, struct mu_err *err)
     return mu_err_set(err, MUSTER_ENOSYS, "tests of GPUs are not in this version");
 }
 
-static bool wanted(const struct mu_node_opts *o, const char *group)
+/* The first len bytes of text are the row's group, or the name of its test. */
+static bool names(const char *text, size_t len, const struct row *r)
 {
-    size_t len = strlen(group);
+    return (strlen(r->group) == len && !memcmp(text, r->group, len)) ||
+           (strlen(r->name) == len && !memcmp(text, r->name, len));
+}
 
+static bool wanted(const struct mu_node_opts *o, const struct row *r)
+{
     for (const char *p = o->tests; p && *p; p += strcspn(p, ","), p += *p == ',')
-        if (strcspn(p, ",") == len && !strncmp(p, group, len))
+        if (names(p, strcspn(p, ","), r))
             return true;
     return !o->tests;
 }
@@ -83,7 +89,11 @@ static int one(struct mu_node *n, const struct row *r, int trial, int order, str
     int rc = mu_series_begin(&n->series, &rule, err);
     if (rc)
         return rc;
-    if (r->run(n, r->which, &why)) {
+    struct mu_load load;
+    mu_load_begin(&load);
+    int failed = r->run(n, r->which, &why);
+    n->record.waited = mu_load_end(&load, mu_crew_size(n->crew));
+    if (failed) {
         if (!trial)
             mu_room_skip(n->room, r->name, why.text);
     } else {
@@ -111,7 +121,7 @@ static int check_names(const struct mu_node_opts *o, struct mu_err *err)
         size_t len = strcspn(p, ",");
         bool known = false;
         for (size_t i = 0; i < MU_COUNT(rows); i++)
-            known = known || (strlen(rows[i].group) == len && !strncmp(p, rows[i].group, len));
+            known = known || names(p, len, &rows[i]);
         if (!known)
             return mu_err_set(err, MUSTER_EARG, "--tests %.*s: not a test; there are mem, memtest, cpu, disk, gpu",
                               (int)(len < 40 ? len : 40), p);
@@ -133,7 +143,7 @@ int mu_bench_node(struct mu_room *room, int argc, char **argv, struct mu_err *er
         return rc;
     int groups = o.room.at_once ? (room->nhosts + o.room.at_once - 1) / o.room.at_once : 1, done = 0;
     for (uint32_t i = 0; i < MU_COUNT(rows); i++)
-        if (wanted(&o, rows[i].group))
+        if (wanted(&o, &rows[i]))
             turn[nrows++] = i;
     for (int trial = 0; trial < o.room.trials && !rc; trial++) {
         uint64_t seed = room->seed + (uint64_t)trial; /* the same order on all hosts */

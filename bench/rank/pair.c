@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench/pairs.h"
+#include "bench/rank/load.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/rank.h"
 #include "bench/stats.h"
@@ -43,6 +44,7 @@ struct pair {
     int peer, trial;
     char *buf;
     struct mu_series a, b, c; /* round trips; one way there and back */
+    struct mu_load load;
 };
 
 static void fill(struct mu_record *m, const struct pair *p, const char *name, const char *unit, int from, int to,
@@ -77,14 +79,33 @@ static int add(struct pair *p, struct mu_record *m, struct mu_series *s, struct 
     return mu_room_add(p->room, m, err);
 }
 
+/* The end: who has answered says how long it waited for its CPU, and who has measured takes the longer of the two. */
+static int end_here(struct pair *p, struct mu_err *err)
+{
+    double waited = mu_load_end(&p->load, 1);
+
+    return mu_wire_send(&waited, sizeof waited, p->peer, err);
+}
+
+static int end_there(struct pair *p, double *waited, struct mu_err *err)
+{
+    int none = END;
+    double ours = mu_load_end(&p->load, 1);
+    int rc = mu_wire_send(&none, sizeof none, p->peer, err);
+
+    rc = rc ? rc : mu_wire_recv(waited, sizeof *waited, p->peer, err);
+    *waited = fmax(*waited, ours);
+    return rc;
+}
+
 /* Answers until it is told to stop; with the common time, where that is asked for (n below 0). */
 static int echo(struct pair *p, struct mu_err *err)
 {
     int rc, n = 0;
 
     for (;;) {
-        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || !n)
-            return rc;
+        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
+            return rc ? rc : end_here(p, err);
         if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)))
             return rc;
         for (int i = 0; i < (n < 0 ? -n : n); i++) {
@@ -127,7 +148,8 @@ static int ask(struct pair *p, double t, struct mu_err *err)
     double us[2 * CHUNK];
     struct mu_record m;
     struct mu_stats st;
-    int rc = chunk(p, false, us, err), none = 0, me = p->room->rank; /* which warms up */
+    double waited;
+    int rc = chunk(p, false, us, err), me = p->room->rank; /* which warms up */
 
     while (!rc && state == MU_SERIES_MORE) {
         rc = chunk(p, false, us, err);
@@ -142,17 +164,19 @@ static int ask(struct pair *p, double t, struct mu_err *err)
             state = mu_series_add(&p->b, us[2 * i + 1], mu_now());
         }
     }
-    if (rc || (rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+    if (rc || (rc = end_there(p, &waited, err)))
         return rc;
     fill(&m, p, "pair.lat", "us", me, p->peer, t);
     m.direction = "both";
     m.size = p->o->small;
+    m.waited = waited;
     if ((rc = add(p, &m, &p->a, err)) || !mu_series_stats(&p->a, &st))
         return rc;
     double unsure = p->room->clock.residual / 1e3;
     for (int way = 0; way < 2 && !rc; way++) {
         fill(&m, p, "pair.oneway", "us", way ? p->peer : me, way ? me : p->peer, t);
         m.size = p->o->small;
+        m.waited = waited;
         m.flags = unsure > FAR_FROM_SURE * st.p50 ? MU_RECORD_UNSYNCED : 0;
         rc = add(p, &m, way ? &p->c : &p->b, err);
     }
@@ -206,7 +230,7 @@ static int take(struct pair *p, struct mu_err *err)
 
     for (;;) {
         if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
-            return rc;
+            return rc ? rc : end_here(p, err);
         if (n == LOOK) {
             if ((rc = take_last(p, err)))
                 return rc;
@@ -223,8 +247,9 @@ static int give(struct pair *p, double t, struct mu_err *err)
 {
     enum mu_series_state state = MU_SERIES_MORE;
     struct mu_record m;
-    int rc = 0, n = 1, ready, none = END;
+    int rc = 0, n = 1, ready;
     int64_t wrong = 0;
+    double waited;
 
     for (int i = 0; state == MU_SERIES_MORE; i++) {
         if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
@@ -241,10 +266,11 @@ static int give(struct pair *p, double t, struct mu_err *err)
             n = fit < 1 ? 1 : fit > 64 ? 64 : (int)fit;
         }
     }
-    if ((rc = give_last(p, &wrong, err)) || (rc = mu_wire_send(&none, sizeof none, p->peer, err)))
+    if ((rc = give_last(p, &wrong, err)) || (rc = end_there(p, &waited, err)))
         return rc;
     fill(&m, p, "pair.bw", "GB/s", p->room->rank, p->peer, t);
     m.more_is_better = true;
+    m.waited = waited;
     m.wrong = wrong;
     m.size = p->o->large;
     return add(p, &m, &p->a, err);
@@ -274,6 +300,7 @@ static int play(struct pair *p, enum phase phase, bool leads, struct mu_err *err
     if ((rc = mu_series_begin(&p->a, phase == LATENCY ? &lat : &bw, err)) || (rc = mu_series_begin(&p->b, &lat, err)) ||
         (rc = mu_series_begin(&p->c, &lat, err)))
         goto out;
+    mu_load_begin(&p->load);
     if (phase == LATENCY)
         rc = leads ? ask(p, t, err) : echo(p, err);
     else

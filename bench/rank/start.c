@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "bench/rank/load.h"
 #include "bench/rank/mpi_wire.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -70,10 +71,12 @@ int mu_start_series(struct mu_start *s, struct mu_err *err)
     mu_auto_free double *all = malloc((size_t)r->size * 2 * sizeof *all);
     uint64_t ahead = AHEAD_NS, begin = mu_now();
     double last, least = 0; /* ns; least: of all turns */
+    struct mu_load load;
     int rc = mu_series_begin(&s->series, &s->rule, err);
 
     if (!rc && (!took || !came || !all))
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for %zu samples", most);
+    mu_load_begin(&load);
     for (unsigned i = 0; !rc; i++) {
         struct turn t;
         bool drop = !i, enough = false;
@@ -107,6 +110,7 @@ int mu_start_series(struct mu_start *s, struct mu_err *err)
     }
     s->mine[0] = rc ? 0 : median(came, n);
     s->mine[1] = rc ? 0 : median(took, n);
+    s->mine[2] = mu_load_end(&load, 1);
     return rc;
 }
 

@@ -16,7 +16,7 @@ struct mu_start {
     /* what came of it */
     struct mu_series series;
     size_t dropped; /* because somebody began late; not the first, which warms up */
-    double mine[2]; /* of this rank, medians, us: how late it began, how long it was at it */
+    double mine[3]; /* of this rank, medians, us: how late it began, how long it was at it; mu_load_end() */
 };
 
 /* Collective; the clocks have been synchronised (mu_room_sync). All ranks have the same samples: the time from the

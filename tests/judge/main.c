@@ -1,6 +1,7 @@
-/* judge [--seeds N] [--start S] [--hosts N] [--profile quick|standard] [--plant NAME] [--rounds N]
- * [--show]: made-up clusters with
- * one thing planted, or nothing, before the judge; what it found is counted. Exit 1 where it misses what must hold.
+/* judge [--seeds N] [--start S] [--hosts N] [--profile quick|standard] [--plant NAME] [--weather NAME] [--rounds N]
+ * [--show]: made-up clusters with one thing planted, or nothing, before the judge; what it found is counted. Exit 1
+ * where it misses what must hold: in calm weather what is planted must be found, in rough weather (all but calm) the
+ * innocent must be left alone.
  * --plan N: how long the schedule takes on so many hosts, in modelled time. */
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ static unsigned rounds = 3; /* of confirmation */
 struct tally {
     unsigned planted[PLANTS][CLASSES], found[PLANTS][CLASSES]; /* below 10 %, and from there on */
     unsigned named, right, kind_right, healthy, accused;
+    unsigned unsure, silent; /* of what was planted and not named: whether it was at least said that nobody knows */
 };
 
 static struct mu_blame_config config(bool standard)
@@ -33,7 +35,7 @@ static int judge(struct world *w, struct mu_data *d, struct mu_blame *b, bool st
         rc = mu_blame_find(b, d, &c);
     for (unsigned i = 0; i < b->n && !rounds; i++)
         b->v[i].state = MU_CONFIRMED; /* to see that it would not do */
-    for (unsigned r = 1; r <= rounds && !rc; r++) {
+    for (unsigned r = 1; r <= mu_blame_rounds(&c) && !rc; r++) {
         mu_auto_free struct mu_ask *asked = NULL;
         unsigned n = 0;
         if ((rc = mu_blame_ask(b, d, r, &asked, &n)) || !n)
@@ -61,6 +63,7 @@ static void show(const struct world *w, const struct mu_data *d, const struct mu
         printf("    %s %s %s (%s%s, %s): %.1f %%, score %.1f; %s\n",
                s->state == MU_CONFIRMED ? "CONFIRMED"
                : s->state == MU_CLEARED ? "cleared"
+               : s->state == MU_UNSURE  ? "unsure"
                                         : "suspected",
                mu_suspect_kind_name(s->kind), mu_suspect_id(s, d, id, sizeof id), mu_direction_name(s->dir),
                s->corrupt ? ", corrupt" : "", d->tests[s->test].name, 100 * s->drop, s->score, s->why);
@@ -71,9 +74,10 @@ static void show(const struct world *w, const struct mu_data *d, const struct mu
 static bool count(const struct world *w, const struct mu_data *d, const struct mu_blame *b, struct tally *t)
 {
     unsigned class = w->drop >= 0.0999 || w->plant >= PLANT_SPOIL;
-    bool found = false, kind = false, clean = true;
+    bool found = false, kind = false, clean = true, unsure = false;
 
     for (unsigned i = 0; i < b->n; i++) {
+        unsure = unsure || b->v[i].state == MU_UNSURE;
         if (b->v[i].state != MU_CONFIRMED)
             continue;
         bool is = world_is(w, d, &b->v[i], false);
@@ -90,6 +94,8 @@ static bool count(const struct world *w, const struct mu_data *d, const struct m
     }
     t->planted[w->plant][class]++;
     t->found[w->plant][class] += found;
+    t->unsure += !found && unsure;
+    t->silent += !found && !unsure;
     t->kind_right += kind;
     return clean && kind;
 }
@@ -99,11 +105,13 @@ static double share(unsigned part, unsigned of)
     return of ? 100.0 * part / of : 100;
 }
 
-static int report(const struct tally *t, bool standard)
+static int report(const struct tally *t, bool standard, enum weather weather)
 {
     unsigned planted[CLASSES] = {0}, found[CLASSES] = {0};
 
     for (unsigned p = 1; p < PLANTS; p++) {
+        if (!(t->planted[p][0] + t->planted[p][1]))
+            continue;
         printf("    %-10s at 5 %%: %u of %u   from 10 %% on: %u of %u\n", world_plant_name((enum plant)p),
                t->found[p][0], t->planted[p][0], t->found[p][1], t->planted[p][1]);
         for (unsigned c = 0; c < CLASSES; c++) {
@@ -113,11 +121,11 @@ static int report(const struct tally *t, bool standard)
     }
     double precision = share(t->right, t->named), small = share(found[0], planted[0]),
            large = share(found[1], planted[1]), kind = share(t->kind_right, found[0] + found[1]);
-    printf(
-        "precision %.2f %%, recall %.2f %% at 5 %%, %.2f %% from 10 %% on, kind right %.2f %%; %u of %u healthy ones "
-        "accused\n",
-        precision, small, large, kind, t->accused, t->healthy);
-    return !(precision >= 99 && large >= 99 && (!standard || small >= 90) && kind >= 95 && !t->accused);
+    printf("%s: precision %.2f %%, recall %.2f %% at 5 %%, %.2f %% from 10 %% on, kind right %.2f %%; %u of %u healthy "
+           "ones accused; of those not found %u unsure, %u silent\n",
+           world_weather_name(weather), precision, small, large, kind, t->accused, t->healthy, t->unsure, t->silent);
+    bool fair = precision >= 99 && t->accused * 1000 <= t->healthy;
+    return !fair || (weather == WEATHER_CALM && !(large >= 99 && (!standard || small >= 90) && kind >= 95));
 }
 
 /* Modelled: launches, what a pair takes in each direction, what a host takes; those of a wave at once. */
@@ -131,7 +139,7 @@ static int plan(unsigned hosts, bool standard)
     uint64_t rng = hosts;
 
     do
-        world_make(&w, mu_pairs_random(&rng), hosts, standard);
+        world_make(&w, mu_pairs_random(&rng), hosts, standard, WEATHER_CALM);
     while (w.plant != PLANT_NET || w.drop < 0.0999);
     int rc = judge(&w, &d, &b, standard, &waves, &asks);
     unsigned turns = hosts <= MU_PAIRS_ALL ? hosts - 1 + hosts % 2 : MU_PAIRS_SOME;
@@ -158,8 +166,8 @@ int main(int argc, char **argv)
     uint64_t seeds = 500, start = 1;
     unsigned hosts = 8, of_plan = 0;
     bool standard = true, all = false;
-    int only = -1, rc = 0;
-    struct tally t = {0};
+    int only = -1, rc = 0, bad = 0;
+    unsigned first = WEATHER_CALM, last = WEATHER_CALM;
 
     for (int i = 1; i < argc; i++) {
         const char *v = i + 1 < argc ? argv[i + 1] : "";
@@ -183,27 +191,37 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i - 1], "--plant"))
             for (unsigned p = 0; p < PLANTS; p++)
                 only = strcmp(world_plant_name((enum plant)p), v) ? only : (int)p;
-        else {
+        else if (!strcmp(argv[i - 1], "--weather")) {
+            first = !strcmp(v, "rough") ? WEATHER_CALM + 1 : 0;
+            last = WEATHERS - 1;
+            for (unsigned k = 0; k < WEATHERS; k++)
+                if (!strcmp(world_weather_name((enum weather)k), v))
+                    first = last = k;
+        } else {
             fprintf(stderr, "judge: unknown argument %s\n", argv[i - 1]);
             return 2;
         }
     }
     if (of_plan)
         return plan(of_plan, standard);
-    for (uint64_t s = start; s < start + seeds && !rc; s++) {
-        struct world w;
-        struct mu_data d = {0};
-        struct mu_blame b = {0};
-        unsigned waves = 0, asks = 0;
-        world_make(&w, s, hosts, standard);
-        if (only < 0 || (int)w.plant == only) {
-            rc = judge(&w, &d, &b, standard, &waves, &asks);
-            if (!count(&w, &d, &b, &t) || all)
-                show(&w, &d, &b, s);
+    for (unsigned k = first; k <= last; k++) {
+        struct tally t = {0};
+        for (uint64_t s = start; s < start + seeds && !rc; s++) {
+            struct world w;
+            struct mu_data d = {0};
+            struct mu_blame b = {0};
+            unsigned waves = 0, asks = 0;
+            world_make(&w, s, hosts, standard, (enum weather)k);
+            if (only < 0 || (int)w.plant == only) {
+                rc = judge(&w, &d, &b, standard, &waves, &asks);
+                if ((!count(&w, &d, &b, &t) && (k == WEATHER_CALM || !w.plant)) || all)
+                    show(&w, &d, &b, s);
+            }
+            mu_blame_free(&b);
+            mu_data_free(&d);
+            world_free(&w);
         }
-        mu_blame_free(&b);
-        mu_data_free(&d);
-        world_free(&w);
+        bad = report(&t, standard, (enum weather)k) || bad;
     }
-    return report(&t, standard) || rc;
+    return rc || bad;
 }
