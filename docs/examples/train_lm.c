@@ -392,7 +392,7 @@ static void part_ready(const struct model *m, size_t part)
     check(muster_bucket_ready(buckets, part), "average the gradients");
 }
 
-/* One bucket's tensors are the parts that the model makes ready, in that order. */
+/* Their tensors are the parts that the model makes ready, in that order. */
 static void make_buckets(struct model *m)
 {
     check(muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_AVG, 0, &buckets), "make buckets");

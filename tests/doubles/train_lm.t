@@ -76,7 +76,9 @@ train 3 --ckpt-dir "$tmp/a" -- "${ckpt[@]}"
 like "$rc:$out" '^0:.*resumed at step 20 from checkpoint' "the CPU goes on from it, too"
 
 MUSTER_DOUBLE=die,rank=1,op=15 train 3 --ckpt-dir "$tmp/b" -- "${gpu[@]}" "${ckpt[@]}"
-like "$err$out" 'killed by signal 9.*resumed at step 12 from checkpoint' "a rank dies in a reduction, the next attempt goes on"
+# Which of the checkpoints was whole by then is the machine's affair.
+like "$err$out" 'killed by signal 9.*resumed at step (4|8|12) from checkpoint' "a rank dies in a reduction, the next attempt goes on" ||
+    note "$err" "$out"
 is "$rc:$(hash_of)" "0:$whole" "and ends with the same weights" || note "$out" "$err"
 for _ in 1 2 3 4; do # the short deadline is also that of the start, which a loaded machine may miss
     MUSTER_TIMEOUT=2 MUSTER_DOUBLE=never-arrives,rank=1,op=5 train 3 --restarts 0 -- "${gpu[@]}" --no-ckpt
@@ -96,6 +98,6 @@ if [ -e "$B/examples/train_lm_gpu.so" ] && [ ! -e /dev/nvidia0 ]; then
     none "the real code" 'there is no GPU that can be used: (there is no CUDA driver|[a-zA-Z ]+)'
 fi
 unlike "$(readelf -d "$B/examples/train_lm")" 'NEEDED.*(cuda|nvidia|nccl)' "the program itself needs no library of NVIDIA's"
-wait_for 10 no_leftovers
+wait_for 30 no_leftovers
 ok $? "nothing is left"
 done_testing
