@@ -52,11 +52,13 @@ MAN := $(wildcard docs/man/*.[1-9])
 
 .PHONY: all lib tests deps demo test check bench format lint tags fuzz tsan install uninstall coverage clean help
 
-all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES)
+# NVCC is what the probe found, NVCC_ARCH the GPUs that it compiles for.
+GPU_CODE := $(if $(NVCC),$(B)/examples/train_lm_gpu.so)
+all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES) $(GPU_CODE)
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -95,11 +97,18 @@ $(B)/libexec/muster/bench-rank: $(BENCH_SRC:%.c=$(B)/obj/%.o) $(B)/libmu.a $(B)/
 	    -Wl,-rpath,'$$ORIGIN/../../lib' $(MPI_LIBS) -lm
 
 # Examples are built as a user builds them: muster.h and -lmuster.
+$(B)/examples/train_lm: $(wildcard docs/examples/train_lm/*.[ch])
 $(B)/examples/%: docs/examples/%.c $(B)/lib/libmuster.so $(B)/config.mk
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(if $(SAN),-O1,-O3 -march=native) -g $(WARN) $(SANFLAGS) -Iruntime/include -o $@ $< \
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(if $(SAN),-O1,-O3 -march=native) -g $(WARN) $(SANFLAGS) -Iruntime/include -o $@ $(filter %.c,$^) \
 	    -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../lib' $(ALL_LDFLAGS) -lcrypto -lm
+
+NVCC_ARCH ?= all-major
+$(B)/examples/train_lm_gpu.so: docs/examples/train_lm/gpu_cuda.cu docs/examples/train_lm/kernels.h $(B)/config.mk
+	@mkdir -p $(@D)
+	$(call say,NVCC,$@)
+	$(Q)$(NVCC) -O3 -arch=$(NVCC_ARCH) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -Xlinker --as-needed -shared -o $@ $<
 
 $(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
 	@mkdir -p $(@D)
@@ -126,10 +135,11 @@ $(HELPERS): $(B)/tests/%: tests/%.c $(B)/libmu.a $(B)/lib/libmuster.so
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../../lib' $(B)/libmu.a $(ALL_LDFLAGS) $(MPI_LIBS) -lm
 
 # Without MPI: machines with GPUs may have none.
+$(B)/tests/gpu/train_kernels: $(wildcard docs/examples/train_lm/*.[ch])
 $(GPUTEST): $(B)/tests/gpu/%: tests/gpu/%.c $(B)/libmu.a $(wildcard tests/gpu/*.h)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(B)/libmu.a $(ALL_LDFLAGS) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $(filter %.c,$^) $(B)/libmu.a $(ALL_LDFLAGS) -lm
 
 $(SHIM): $(wildcard tests/fault/shim/*.[ch]) $(B)/config.mk
 	@mkdir -p $(@D)
@@ -141,6 +151,9 @@ $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c
 $(B)/tests/doubles/libnvidia-ml.so.1 $(B)/tests/doubles/libnvidia-ml-old.so: tests/doubles/nvml.c
 $(B)/tests/doubles/libnvidia-ml-old.so: DOUBLE := -DDOUBLE_OLD
 $(B)/tests/doubles/libnull.so: tests/doubles/null.c
+$(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/train_lm/kernels.h $(B)/tests/doubles/libcuda.so.1
+# Rounded as nvcc rounds: a product and its sum at once, where the processor can.
+$(B)/tests/doubles/train_lm_gpu.so: DOUBLE := $(if $(SAN),,-O3 -march=native) -ffp-contract=fast
 $(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \
     $(B)/libmu.a $(B)/tests/doubles/libcuda.so.1
 $(B)/tests/doubles/libnccl-2.18.so: DOUBLE := -DDOUBLE_VERSION=21805
@@ -210,7 +223,7 @@ tsan:
 	@$(MAKE) SAN=thread build/san-thread/tests/unit/collectives_threads
 	build/san-thread/tests/unit/collectives_threads $(or $(ROUNDS),5)
 
-FORMATTED = $(shell git ls-files '*.c' '*.h')
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu')
 format:
 	clang-format -i $(FORMATTED)
 lint:
@@ -227,12 +240,13 @@ coverage:
 put = install -m$(1) $(2) $(3).new && mv -f $(3).new $(3)
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include,libexec/muster,share/doc/muster/examples}
+	install -d $(DESTDIR)$(PREFIX)/{bin,lib/pkgconfig,include,libexec/muster,share/doc/muster/examples/train_lm}
 	$(call put,755,$(B)/bin/muster,$(DESTDIR)$(PREFIX)/bin/muster)
 	$(call put,755,$(B)/lib/libmuster.so,$(DESTDIR)$(PREFIX)/lib/libmuster.so.$(SOVERSION))
 	ln -sf libmuster.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libmuster.so
 	install -m644 runtime/include/*.h $(DESTDIR)$(PREFIX)/include/
 	install -m644 docs/examples/*.c $(DESTDIR)$(PREFIX)/share/doc/muster/examples/
+	install -m644 docs/examples/train_lm/* $(DESTDIR)$(PREFIX)/share/doc/muster/examples/train_lm/
 	$(if $(BENCH_SRC),$(call put,755,$(B)/libexec/muster/bench-rank,$(DESTDIR)$(PREFIX)/libexec/muster/bench-rank))
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: muster\nDescription: supervised collectives and checkpoints for training jobs\nVersion: %s\nLibs: -L$${libdir} -lmuster\nCflags: -I$${includedir}\n' \
 	    '$(PREFIX)' '$(VERSION)' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/muster.pc
@@ -247,6 +261,6 @@ clean:
 	rm -rf build
 help:
 	@echo 'demo test all check bench bench-ckpt bench-pair bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead bench-flight bench-fault-cost format lint tags fuzz tsan install uninstall coverage clean'
-	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | WERROR=1 | PREFIX= DESTDIR='
+	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | NVCC= | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(BENCH_SRC:%.c=$(B)/obj/%.d) $(B)/obj/launcher/main.d

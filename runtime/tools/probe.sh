@@ -67,10 +67,21 @@ int main(void){return sizeof(CUdevice)==1;}'
 feature HAVE_NCCL_H '#include <nccl.h>
 int main(void){return NCCL_VERSION_CODE==1;}'
 [ $fail = 0 ] || exit 1
+# For what the example job computes on GPUs, and nothing else: NVCC=PATH names one, NVCC= leaves it out.
+nvcc=${NVCC-$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null)}
+if [ -n "$nvcc" ]; then
+    echo '__global__ void kernel(float *x) { *x = 1; }' >"$tmp/t.cu"
+    if ! "$nvcc" -arch="${NVCC_ARCH:-all-major}" -Xcompiler -fPIC -shared -o "$tmp/t.so" "$tmp/t.cu" >"$tmp/log" 2>&1; then
+        echo "probe: $nvcc does not work, the example job is built without a GPU:" >&2
+        head -n 3 "$tmp/log" >&2
+        nvcc=
+    fi
+fi
 
 {
     echo "DEPS_CFLAGS := $mpi_cflags $pmix_cflags"
     echo "MPI_LIBS := $mpi_libs"
+    echo "NVCC := $nvcc"
     echo "DAEMON_LIBS := $pmix_libs -lhwloc -levent_core -levent_pthreads -lsqlite3 -ljansson -lssl -lcrypto -lisal"
 } >"$mk"
 mkdir -p "$dir"

@@ -45,9 +45,7 @@ plant "printing, exiting or aborting in library rooms" runtime/base/said.c 'void
 found
 plant "unfinished work" README.md 'FIX''ME\n'
 plant "printing, exiting or aborting in library rooms" runtime/base/planted.c 'void f(void)\n{\n    exit(1);\n}\n'
-plant "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..1031})"
-found
-plant "C files of more than 800 lines" docs/examples/train_lm.c 'int a;\n'
+plant "C files of more than 800 lines" docs/examples/train_lm.c "$(printf 'int a;%.0s\\n' {1..801})"
 found
 echo 'Schemas: `muster.jobs/1`' >"$tree/docs/formats.md"
 printf '/* muster.jobs/1 muster.planted/2 */\n' >>"$tree/runtime/base/buf.c"

@@ -49,12 +49,13 @@ __attribute__((constructor)) static void choose(void)
     mutant = atoi(getenv("MUTANT"));
 }
 C
-sed 's/slope\[next\] -= scale;/slope[next] -= (mutant == 1 ? 0.999f : 1.0f) * scale;/
+cp -r "$SRC" "${SRC%.c}" "$tmp"
+sed -i 's/slope\[next\] -= scale;/slope[next] -= (mutant == 1 ? 0.999f : 1.0f) * scale;/
     s/activation(l->z\[i\]) + (n ? l->x\[i\] : 0);/activation(l->z[i]) + (n \&\& mutant != 2 ? l->x[i] : 0);/
     s/return z > 0 ? 2 \* z : 0;/return z > 0 ? (mutant == 3 ? 1 : 2) * z : 0;/
-    s/to\[e\] += from\[e\];/to[e] = (mutant == 4 ? 0 : to[e]) + from[e];/' "$SRC" >"$tmp/mutant.c"
-$CC -std=c11 -D_GNU_SOURCE -O2 $san -include "$tmp/mutant.h" -Iruntime/include -o "$tmp/mutant" "$tmp/mutant.c" -L"$B/lib" -lmuster \
-    -Wl,-rpath,"$(realpath "$B/lib")" -lcrypto -lm 2>"$tmp/err"
+    s/to\[e\] += from\[e\];/to[e] = (mutant == 4 ? 0 : to[e]) + from[e];/' "$tmp/train_lm/model.c"
+$CC -std=c11 -D_GNU_SOURCE -O2 $san -include "$tmp/mutant.h" -Iruntime/include -o "$tmp/mutant" "$tmp/train_lm.c" "$tmp"/train_lm/*.c \
+    -L"$B/lib" -lmuster -Wl,-rpath,"$(realpath "$B/lib")" -lcrypto -lm 2>"$tmp/err"
 check() { # check N: what it says of that mistake
     : >"$tmp/out"
     [ -x "$tmp/mutant" ] || return 99
@@ -62,7 +63,7 @@ check() { # check N: what it says of that mistake
 }
 finds() { # finds N "what"
     check "$1"
-    [ $? -ne 0 ] && grep -q "mutant [!=]= $1 " "$tmp/mutant.c" && grep -q '^gradcheck FAILED' "$tmp/out" && ! grep -qE 'inf|nan' "$tmp/out"
+    [ $? -ne 0 ] && grep -q "mutant [!=]= $1 " "$tmp/train_lm/model.c" && grep -q '^gradcheck FAILED' "$tmp/out" && ! grep -qE 'inf|nan' "$tmp/out"
     ok $? "the gradient check finds $2"
 }
 check 0
@@ -138,6 +139,8 @@ refuse 2 "option --lr cannot be 'fast'" --lr fast
 refuse 2 "option --batch cannot be '1.5'" --batch 1.5
 refuse 2 "has no sample for some of 2 ranks" --batch 1
 refuse 2 "stop-at needs checkpoints" --stop-at 5 --no-ckpt
+refuse 2 "option --device cannot be 'tpu'" --device tpu
+refuse 4 "--device gpu: $tmp/none.so: cannot open" --device gpu --gpu-code "$tmp/none.so"
 : >"$tmp/empty"
 echo "too short" >"$tmp/short"
 refuse 1 "cannot open '$tmp/none': No such file" --data "$tmp/none"
@@ -150,7 +153,7 @@ for ((i = 1; i <= cases; i++)); do
     cp "$tmp/refuse$i/out" "$tmp/refuse$i/err" "$tmp"
     { read -r code && read -r pattern && read -r args; } <"$tmp/refuse$i/want"
     [ "$(cat "$tmp/refuse$i/rc")" = "$code" ] && [ "$(grep -c '^train_lm: ' "$tmp/err")" -eq 1 ] &&
-        grep -q "^train_lm: .*$pattern" "$tmp/err"
+        grep -q -- "^train_lm: .*$pattern" "$tmp/err"
     ok $? "refused: ${args//$tmp/TMP}"
 done
 run 2 --help && [ "$(grep -c -- '--gradcheck' "$tmp/out")" -eq 1 ]
