@@ -51,7 +51,9 @@ bare() { # its controller soon makes another copy
 }
 wait_for 30 bare
 ok $? "without it that is said, of the controller that runs" || note "$rc $out $err"
-"${elsewhere[@]}" "$muster" controller --stop
+"${elsewhere[@]}" "$muster" controller --stop --force
+MUSTER_HOME=$tmp/bare MUSTER_RUN_ROOT=$tmp/bare.run wait_for 30 no_leftovers
+ok $? "whose pool ends"
 begin_job b
 kill -KILL "$b_pid"
 wait_for 30 eval 'job_is "$b" running && [ "$(attempt_of "$b")" = 2 ] && ! grep -qx "$b_pid" "$tmp/b"'

@@ -50,8 +50,9 @@ job=$out
 further
 ok $? "a job makes steps" || note "$err" "$("$muster" status "$job")"
 ctl=$(lock ctl) agent=$(lock agent) keeper=$(lock "keeper.$job")
-drain=$(pgrep -P "$keeper" -f '^muster drain')
-isnt "$drain" "" "it has a drain"
+has_drain() { drain=$(pgrep -P "$keeper" -f '^muster drain'); }
+wait_for 30 has_drain
+ok $? "it has a drain"
 
 # --- the files
 build "$next" "$protocol"
