@@ -38,7 +38,7 @@
 #define AGENT_GOOD (10 * MU_SEC) /* one that lived so long starts again at once */
 #define LEAVE_NS (3 * MU_SEC)
 #define STARTS_NS (2 * MU_SEC) /* for agents that are being started meanwhile */
-#define NODE_STRIKES 3 /* failures of a node within ten minutes that are too many */
+#define NODE_STRIKES 3         /* failures of a node within ten minutes that are too many */
 #define FANOUT 32u
 #define PRUNE_EVERY (3600 * MU_SEC)
 
@@ -97,7 +97,7 @@ struct controller {
     struct mu_cabling *cabling;      /* NULL: no fabric is named */
     struct mu_metrics_page *metrics; /* NULL: not served */
     struct mu_starter *starter;
-    struct mu_farewell *farewell; /* while we leave */
+    struct mu_farewell *farewell;     /* while we leave */
     struct mu_m_nodes_add pool_nodes; /* how its hosts are started, as last said */
     struct mu_policy_settings policy;
     struct mu_check_settings checks;

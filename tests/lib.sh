@@ -105,6 +105,13 @@ node_state() {
 }
 node_is() { [ "$(node_state "$1")" = "$2" ]; }
 
+# past_step FILE N: whether the example job's step times have come to step N. Soon, even if many others want the machine:
+# it starts no process.
+past_step() {
+    local lines
+    mapfile -t lines <"$1" && [ ${#lines[@]} -gt 0 ] && [ "${lines[-1]#* }" -ge "$2" ]
+} 2>/dev/null
+
 # A port that nobody listens at, below those that the kernel gives to connections: none of these is there when it is used.
 free_port() {
     local port

@@ -18,15 +18,17 @@
 #define DISSENT 2       /* a round that does not agree takes so many more that do */
 #define LOADED 0.02     /* from there on a control is none, unless the others are loaded as much */
 
-enum { APART_MOST = 16 }; /* controls that are compared without themselves: of many, one moves the median little */
+enum {
+    FIRST_ROUND = 0,
+    TRIALS_MOST = 64,
+    APART_MOST = 16 /* controls that are compared without themselves: of many, one moves the median little */
+};
 
 /* Of one round, in one direction. */
 struct round {
     double depth, drop;
     double waited; /* longer than the controls, as a share of the time */
 };
-
-enum { FIRST_ROUND = 0, TRIALS_MOST = 64 };
 
 /* Of all rounds, and room to work. */
 struct pool {
@@ -81,6 +83,11 @@ static bool reference(const struct mu_data *d, struct pool *p, const struct mu_t
     if (n)
         *ref = mu_median(p->refs, n);
     return n > 0;
+}
+
+static double drop_of(double depth, bool additive)
+{
+    return additive ? depth : 1 - exp(-depth);
 }
 
 /* How low all these trials are, but for a fifth of them. */
@@ -167,7 +174,7 @@ static bool look(const struct mu_data *d, struct pool *p, bool additive, struct 
     if (!n)
         return false;
     out->depth = low_end(p->v, n);
-    out->drop = additive ? out->depth : 1 - exp(-out->depth);
+    out->drop = drop_of(out->depth, additive);
     out->waited = waited(p->own, p->nown, p->v) - waited(p->others, p->nothers, p->v);
     for (uint32_t i = 0; i < p->nothers; i++) {
         const struct mu_trials *x = p->others[i];
@@ -326,13 +333,9 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
     }
     bool always = true;
     if (d->tests[s->test].of == s->test) { /* a trend is not there from the beginning */
-        uint32_t was = p->nnull;
-        struct round first;
         find_cells(b, d, t, s, s->pair ? s->dir : MU_DIR_NONE, FIRST_ROUND, p);
         uint32_t k = own_depths(d, p);
-        first.depth = k ? low_end(p->v, k) : own.effect;
-        always = (additive ? first.depth : 1 - exp(-first.depth)) >= ROUND_PART * own.effect;
-        p->nnull = was;
+        always = drop_of(k ? low_end(p->v, k) : own.effect, additive) >= ROUND_PART * own.effect;
     }
     decide(s, &own, v, n, suspects, always, additive, p);
 }

@@ -233,9 +233,9 @@ static bool lacking(const struct on *o, const struct mu_trials *s, char *why, si
     return true;
 }
 
-static bool is_relative(const struct on *o, const struct mu_bound *b, const struct mu_trials *s)
+static bool against_others(const struct mu_bound *b)
 {
-    return b->against == MU_AGAINST_MEDIAN || b->against == MU_AGAINST_PEERS || o->d->tests[s->key.test].additive;
+    return b->against == MU_AGAINST_MEDIAN || b->against == MU_AGAINST_PEERS;
 }
 
 /* Whether the figure was measured again and held, against those that were measured with it, in most rounds. */
@@ -255,9 +255,8 @@ static bool held_again(struct on *o, const struct mu_bound *b, const struct mu_t
             if (y->key.round == r && y->key.test == key.test && y->key.size == key.size && y->scope == x->scope && y->n)
                 o->work[n++] = mu_trials_median(y);
         }
-        bool own = b->against == MU_AGAINST_MEDIAN || b->against == MU_AGAINST_PEERS;
         rounds++;
-        held += holds(b->op, mu_trials_median(x), own ? b->factor * mu_median(o->work, n) : t);
+        held += holds(b->op, mu_trials_median(x), against_others(b) ? b->factor * mu_median(o->work, n) : t);
     }
     return held * 2 > rounds;
 }
@@ -269,7 +268,7 @@ static enum mu_outcome unconfirmed(struct on *o, const struct mu_check *c, const
 {
     bool known = s->scope == MU_SCOPE_GROUP || c->mode == MU_MODE_EACH;
 
-    if (is_relative(o, b, s)) {
+    if (against_others(b) || o->d->tests[s->key.test].additive) {
         const struct mu_suspect *x = explained(o, s, MU_UNSURE);
         if (!x && o->d->nhosts >= MU_HOSTS_MIN && (explained(o, s, MU_CLEARED) || held_again(o, b, s, t)))
             return MU_PASS;

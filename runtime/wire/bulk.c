@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/wire/link.h"
 #include "runtime/wire/record.h"
 #include "runtime/wire/tls.h"
 #include "runtime/wire/tls_conn.h"
@@ -80,19 +80,12 @@ static void leave(struct mu_bulk *b)
 /* Once; what could not be understood is said. */
 static void go_down(struct mu_bulk *b, const char *why)
 {
-    static uint64_t since;
-    static unsigned n;
-
     if (b->down || b->dead)
         return;
     b->down = true;
     event_del(b->readable);
     event_del(b->writable);
-    if (why && mu_now() - since > 10 * MU_SEC) {
-        since = mu_now();
-        n = 0;
-    }
-    if (why && n++ < 10)
+    if (why && mu_link_may_log())
         mu_log(MU_LOG_WARN, "wire", "%s: %s; closing", b->name, why);
     b->calls->down(b->arg, b);
 }
@@ -210,7 +203,7 @@ static void wait_for(struct mu_bulk *b, size_t n)
         b->lowat = low;
 }
 
-/* False: it is no record that is taken here. */
+/* Why it is no record that is taken here; NULL: it is one. */
 static const char *refuse_head(const struct mu_bulk *b, uint32_t sealed, uint32_t open)
 {
     if (sealed > MU_BULK_MOST - MU_RECORD_HEAD - MU_RECORD_TAG ||

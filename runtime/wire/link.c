@@ -45,8 +45,7 @@ struct mu_link {
 
 static _Atomic unsigned flushing; /* a command has its links in another thread */
 
-/* A peer must not be able to fill our log. */
-static bool may_log(void)
+bool mu_link_may_log(void)
 {
     static uint64_t since;
     static unsigned n;
@@ -103,7 +102,7 @@ static int hand_over(struct mu_link *link, const unsigned char *frame, size_t le
     struct mu_msg msg;
     int rc = mu_msg_decode(frame, len, &msg, &err);
 
-    if (rc && may_log())
+    if (rc && mu_link_may_log())
         mu_log(MU_LOG_WARN, "wire", "%s: %s; %s", link->name, err.text, rc == MUSTER_EVERSION ? "skipped" : "closing");
     if (!rc) {
         link->on_msg(link->arg, link, &msg, frame, len);
@@ -123,7 +122,7 @@ static int deliver_one(struct mu_link *link)
         return 0;
     evbuffer_copyout(in, head, sizeof head);
     if (mu_msg_frame(head, sizeof head) < 0) {
-        if (may_log())
+        if (mu_link_may_log())
             mu_log(MU_LOG_WARN, "wire", "%s: no message starts like this; closing", link->name);
         return MUSTER_ECORRUPT;
     }
@@ -147,7 +146,7 @@ static bool decrypt(struct mu_link *link)
     int rc = mu_tls_decrypt(link->tls, link->in, &n, &err);
 
     link->ended = rc != 0;
-    if (rc < 0 && may_log())
+    if (rc < 0 && mu_link_may_log())
         mu_log(MU_LOG_WARN, "wire", "%s: %s; closing", link->name, err.text);
     return n != 0;
 }
@@ -488,7 +487,7 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
     int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            if (may_log())
+            if (mu_link_may_log())
                 mu_log(MU_LOG_ERROR, "wire", "cannot accept connections: %s", strerror(errno));
             event_del(l->ev);
             event_add(l->resume, &pause);
@@ -496,7 +495,7 @@ static void on_acceptable(evutil_socket_t lfd, short what, void *arg)
         return;
     }
     if (!ours(fd, &peer) && !l->all) {
-        if (may_log())
+        if (mu_link_may_log())
             mu_log(MU_LOG_WARN, "wire", "refused a connection of uid %ld (pid %ld)", (long)peer.uid, (long)peer.pid);
         close(fd);
         return;

@@ -63,4 +63,8 @@ int mu_connect_unix(const char *dir, const char *name, int *fd, struct mu_err *)
  */
 int mu_connect_unix_all(const char *path, int *fd, struct mu_err *);
 
+/* For what a connection has done wrong, by links and whoever is like one: a peer must not be able to fill our log. True
+ * ten times in ten seconds at most, all of them together. */
+bool mu_link_may_log(void);
+
 #endif

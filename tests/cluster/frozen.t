@@ -24,12 +24,8 @@ train() { # OPTIONS...
     run -H h1:2,h2:2,h3:2 "$@" "$B/examples/train_lm" --steps $steps --hidden 64 --embed 8 --context 8 --batch 40 \
         --ckpt interval=${every}steps --step-time-file "$tmp/steps.$((job + 1))"
 }
-past() { # N: soon, even if many others want the machine: it starts no process
-    local lines
-    mapfile -t lines <"$tmp/steps.$job" && [ ${#lines[@]} -gt 0 ] && [ "${lines[-1]#* }" -ge "$1" ]
-} 2>/dev/null
 at_step() { # N: whether the job comes to it
-    wait_for 60 past "$1"
+    wait_for 60 past_step "$tmp/steps.$job" "$1"
 }
 hash() { sed -n 's/^weights sha256 //p' "$tmp/out.$job" | tail -n 1; }
 ended() { # WHAT

@@ -21,12 +21,8 @@ train() { # OPTIONS...: of muster run; the job in the background
         --context 8 --batch 40 --ckpt interval=${every}steps --step-time-file "$tmp/steps.$job" >"$tmp/out.$job" 2>&1 &
     train_pid=$!
 }
-past() { # N: soon, even if many others want the machine: it starts no process
-    local lines
-    mapfile -t lines <"$tmp/steps.$job" && [ ${#lines[@]} -gt 0 ] && [ "${lines[-1]#* }" -ge "$1" ]
-} 2>/dev/null
 at_step() { # N: whether the job comes to it
-    wait_for 60 past "$1"
+    wait_for 60 past_step "$tmp/steps.$job" "$1"
 }
 hash() { sed -n 's/^weights sha256 //p' "$tmp/out.$job"; }
 ended() { # WHAT: the job has ended as if nothing had happened to it

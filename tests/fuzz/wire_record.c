@@ -48,11 +48,13 @@ static void stranger(const uint8_t *data, size_t size)
 static void ours(const uint8_t *data, size_t size)
 {
     uint64_t rekey = 1 + size % 200;
-    struct mu_record_key *to = mu_record_key_new(&secret, true, rekey), *from = mu_record_key_new(&secret, false, rekey);
+    struct mu_record_key *to = mu_record_key_new(&secret, true, rekey),
+                         *from = mu_record_key_new(&secret, false, rekey);
     bool changed = false;
 
     while (to && from && size > 4 && !changed) {
-        size_t n = data[0] % (size - 3), m = data[1] % (size - 3 - n), open = data[2] % (size - 3 - n - m), at = data[3];
+        size_t n = data[0] % (size - 3), m = data[1] % (size - 3 - n), open = data[2] % (size - 3 - n - m),
+               at = data[3];
         size_t all = n + m + open;
         unsigned char *out = malloc(MU_RECORD_HEAD + n + m), tag[MU_RECORD_TAG];
         if (!out || mu_record_seal(to, data + 3, n, data + 3 + n, m, data + 3 + n + m, open, out, tag))
