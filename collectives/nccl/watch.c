@@ -10,7 +10,7 @@
 
 #define TICK (10 * MU_MS)
 #define MOST_HELD (2 * MU_SEC)
-#define PEERS_AFTER (5 * MU_MS) /* others are looked at no more often */
+#define PEERS_AFTER (5 * MU_MS) /* who waits looks at others no more often */
 
 static struct {
     pthread_mutex_t lock; /* taken before that of a communicator */
@@ -283,7 +283,7 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
 
     if (!dead && !ask_event(g, &ended, err))
         return false;
-    if (!dead && !ended && now - g->looked_at < PEERS_AFTER)
+    if (!dead && !ended && !watchdog && now - g->looked_at < PEERS_AFTER)
         return mark(g, now, err);
     g->looked_at = now;
     if (!look_at_others(g, number, err))

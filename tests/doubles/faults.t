@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Faults of the test doubles of NCCL and CUDA, at random ranks and operations under muster run --on-failure=keep: every
 survivor gets the typed error, with the rank and the operation, in time; nobody hangs. TAP. ROUNDS of each kind and SEED
-in the environment; ONLY: a regular expression of kinds."""
+in the environment; ONLY: a regular expression of kinds; NOISE: ms that a rank may be told later than it could be."""
 import glob
 import json
 import os
 import random
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,9 @@ SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
 tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 ENODE, EPEER, ETIMEOUT, EMISMATCH, EABORTED = -9, -4, -5, -3, -6
-TIMEOUT, START, NOISE = 2.0, 0.5, 20000  # s, s, ms; NOISE: so much later than it could be, as the machine has others to serve
+TIMEOUT, START = 2.0, 0.5  # s
+NOISE = int(os.environ.get("NOISE", "20000"))  # ms; as the machine has others to serve
+AGAIN = 5  # s, from an attempt's start over a rank's death to the next one's results
 PATIENT = {"MUSTER_TIMEOUT": "30", "MUSTER_NCCL_START": "10"}  # where nothing is to be late
 DIR = tempfile.mkdtemp(prefix="muster-gpu-faults-")
 ENV = dict(os.environ)
@@ -32,6 +35,7 @@ ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE=
            MUSTER_NCCL_LIB=B + "/tests/doubles/libnccl.so.2")
 WHO = r"rank %d on \S+"
 DEAD, HANG = 1000, TIMEOUT * 1000 + 1000
+told = {}  # kind: ms of each rank that was told
 
 # kind: fault of the doubles, mode of the program, (code, text) of survivors and of the rank itself (None: it is dead, or
 # as the others), ms at most, whether the operation is named. R: the rank, K: the operation.
@@ -102,6 +106,7 @@ def round_of(kind, n):
         if r not in said:
             return "rank %d says nothing: " % r + what
         code, ms, later, text = said[r]
+        told.setdefault(kind, []).append(ms)
         pattern = w[1] % victim if "%d" in w[1] else w[1]
         if code != w[0] or not re.search(pattern, text) or ms > bound + NOISE or later != (code if named is False else EABORTED):
             return "rank %d, %s: " % (r, pattern) + what
@@ -120,11 +125,17 @@ def main():
             if bad:
                 break
         ok(not bad, "%s, %d times" % (kind, ROUNDS), "round %d: %s" % (n, bad))
-    began = time.monotonic()
-    p = run(["-n", "3", "--restarts", "1", B + "/tests/fault/gpu_ranks", "loop", "50"], "die,rank=1,op=20", 100, **PATIENT)
-    took = time.monotonic() - began
-    ok(p.returncode == 0 and p.stdout.count("ALL WELL") == 3 and took < 60,
-       "a rank dies, the next attempt computes what it should", "%.1f s\n" % took + p.stdout + p.stderr)
+        if kind in told:
+            print("# told after %d ms (median), %d (worst) of %d" % (statistics.median(told[kind]), max(told[kind]), KINDS[kind][4]))
+    bad, took = None, []
+    while not bad and len(took) < ROUNDS:
+        began = time.monotonic()
+        p = run(["-n", "3", "--restarts", "1", B + "/tests/fault/gpu_ranks", "loop", "50"], "die,rank=1,op=20", 100, **PATIENT)
+        took.append(time.monotonic() - began)
+        if p.returncode or p.stdout.count("ALL WELL") != 3 or took[-1] > AGAIN + NOISE / 1000:
+            bad = "%.1f s\n" % took[-1] + p.stdout + p.stderr
+    ok(not bad, "a rank dies, the next attempt computes what it should, %d times" % ROUNDS, bad)
+    print("# both attempts: %.2f s (median), %.2f (worst) of %d" % (statistics.median(took), max(took), AGAIN))
 
 
 def blamed():
