@@ -276,12 +276,12 @@ static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, struct mu_err *err)
 {
     mu_nccl_result async = MU_NCCL_OK, rc;
-    struct mu_err word = {0};
+    struct mu_err word = {0}, after = {0};
     char who[100];
     bool ended = false, dead = mu_coll_abort_word(g->engine, &word);
     uint64_t now = mu_now();
 
-    if (!dead && !ask_event(g, &ended, err))
+    if (!ask_event(g, &ended, dead ? &after : err) && !dead)
         return false;
     if (!dead && !ended && !watchdog && now - g->looked_at < PEERS_AFTER)
         return mark(g, now, err);
@@ -289,6 +289,8 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
     if (!look_at_others(g, number, err))
         return false;
     if (dead) {
+        if (ended) /* so that the operation named is one that the death has cut off */
+            note_end(g, now);
         *err = word;
         return false;
     }

@@ -110,7 +110,9 @@ def round_of(kind, n):
         pattern = w[1] % victim if "%d" in w[1] else w[1]
         if code != w[0] or not re.search(pattern, text) or ms > bound + NOISE or later != (code if named is False else EABORTED):
             return "rank %d, %s: " % (r, pattern) + what
-        if named and not re.search(r"operation %d of rank %d: " % (op, r), text):
+        # Who dies in one has ended that before it; another one may still be at that.
+        at = "(%d|%d)" % (op, op - 1) if kind == "die" else "%d" % op
+        if named and not re.search(r"operation %s of rank %d: " % (at, r), text):
             return "rank %d names another operation: " % r + what
     return None
 
