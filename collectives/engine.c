@@ -406,6 +406,7 @@ static struct muster_request *new_streams(struct muster_comm *comm, const struct
 static struct muster_request *new_channels(struct muster_comm *comm, bool quick, struct mu_err *err)
 {
     struct muster_request *req = quick && !comm->quick_used ? &comm->quick : malloc(sizeof *req);
+    size_t cleared = offsetof(struct muster_request, red);
 
     if (!req) {
         mu_err_set(err, MUSTER_ENOMEM, "no memory for the request");
@@ -413,7 +414,10 @@ static struct muster_request *new_channels(struct muster_comm *comm, bool quick,
     }
     if (req == &comm->quick)
         comm->quick_used = true;
-    memset(req, 0, offsetof(struct muster_request, red)); /* the rest is set by mu_shm_start, or long and not read */
+    /* The rest is set by mu_shm_start, or long and not read. A size that the compiler knows becomes `rep stos`, which
+     * takes longer to begin than the library takes. */
+    __asm__("" : "+r"(cleared));
+    memset(req, 0, cleared);
     req->err.code = 0;
     return req;
 }
@@ -470,7 +474,7 @@ static void enlist(struct muster_request *req)
     if (!mu_kinds[req->call.kind].has_peer) {
         req->seq = comm->seq++;
         if (MU_CHECKS)
-            comm->history[req->seq % MU_HISTORY] = req->sig;
+            mu_sig_copy(&comm->history[req->seq % MU_HISTORY], &req->sig);
     }
     if (MU_CHECKS && !req->whole && e->flight)
         record(req);
@@ -495,16 +499,15 @@ static int open_request(struct muster_comm *comm, const struct mu_call *call, bo
     req->comm = comm;
     req->whole = whole;
     req->status = MU_PENDING;
-    req->call = *call;
+    mu_call_copy(&req->call, call);
     req->elem = elem;
     req->part = part ? *part : (struct mu_part){0};
-    req->sig = whole ? whole->sig
-                     : (struct mu_sig){.kind = p2p ? MU_OP_KIND_SEND : call->kind,
-                                       .dtype = (uint8_t)call->dtype,
-                                       .op = (uint8_t)call->op,
-                                       .root = mu_kinds[call->kind].has_root ? call->root : 0,
-                                       .count = call->count};
-    req->sig.algo = p2p ? 0 : (uint8_t)row;
+    req->sig = mu_sig_of(p2p ? MU_OP_KIND_SEND : call->kind, call->dtype, call->op, p2p ? 0 : row,
+                         mu_kinds[call->kind].has_root ? call->root : 0, call->count);
+    if (whole) { /* it is what people have called */
+        req->sig = whole->sig;
+        req->sig.algo = (uint8_t)row;
+    }
     rc = channels ? 0 : req->algo->begin(req, err);
     if (rc < 0) {
         free_request(req);

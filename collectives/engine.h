@@ -66,6 +66,21 @@ struct mu_call {
     void *recv;
 };
 
+/* Field by field, see mu_sig_of. */
+static inline void mu_call_copy(struct mu_call *to, const struct mu_call *from)
+{
+    const volatile struct mu_call *f = from;
+
+    to->kind = f->kind;
+    to->dtype = f->dtype;
+    to->op = f->op;
+    to->root = f->root;
+    to->tag = f->tag;
+    to->count = f->count;
+    to->send = f->send;
+    to->recv = f->recv;
+}
+
 /* What a call that is part of another one has beyond it. */
 struct mu_part {
     unsigned ranks; /* AVG divides by them; 0: by the members */

@@ -7,7 +7,7 @@ int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
 {
     size_t frame = bytes < MU_CHUNK ? bytes : MU_CHUNK;
 
-    req->red = mu_ops_reducer(req->call.dtype, req->call.op);
+    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
     if (frame == 0)
         return 0;

@@ -41,25 +41,37 @@ static const struct mu_kernels *best(void)
     return set;
 }
 
-struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype dtype, muster_op op)
+static void fill(struct mu_reducer *out, const struct mu_kernels *set, muster_dtype dtype, muster_op op)
 {
     const struct mu_kernel_type *t = &set->types[dtype];
 
-    return (struct mu_reducer){
-        .size = t->size,
-        .acc_size = t->acc_size,
-        .load = t->load,
-        .fold = t->fold[op],
-        .store = op == MUSTER_AVG ? t->store_avg : t->store,
-        .two = t->two[op],
-        .pair = t->pair[op],
-        .set = set,
-    };
+    out->size = t->size;
+    out->acc_size = t->acc_size;
+    out->load = t->load;
+    out->fold = t->fold[op];
+    out->store = op == MUSTER_AVG ? t->store_avg : t->store;
+    out->two = t->two[op];
+    out->pair = t->pair[op];
+    out->set = set;
+    out->ranks = 0;
+}
+
+struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype dtype, muster_op op)
+{
+    struct mu_reducer r;
+
+    fill(&r, set, dtype, op);
+    return r;
 }
 
 struct mu_reducer mu_ops_reducer(muster_dtype dtype, muster_op op)
 {
     return mu_ops_reducer_of(best(), dtype, op);
+}
+
+void mu_ops_reducer_to(struct mu_reducer *out, muster_dtype dtype, muster_op op)
+{
+    fill(out, best(), dtype, op);
 }
 
 static const void *at(const void *p, size_t offset)
@@ -116,4 +128,10 @@ void mu_ops_copy(void *dst, const void *src, size_t n, bool away)
 {
     if (n)
         (away ? best()->stream : best()->copy)(dst, src, n);
+}
+
+void mu_ops_rewrite(void *p, size_t n)
+{
+    for (volatile char *c = p, *end = c + n; c < end; c += 64)
+        *c = *c;
 }

@@ -29,6 +29,8 @@ const struct mu_kernels *mu_ops_set(unsigned i);
 
 /* The kernels of a dtype and an op that are both valid, of the best set. */
 struct mu_reducer mu_ops_reducer(muster_dtype dtype, muster_op op);
+/* The same where it is asked for in each call: no copy by way of the stack. */
+void mu_ops_reducer_to(struct mu_reducer *out, muster_dtype dtype, muster_op op);
 struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype dtype, muster_op op);
 
 /* Everything at once: src[0], ..., src[nsrc - 1] in this order into each of dst, which may be among src but may not
@@ -38,5 +40,8 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
 
 /* Bytes that do not overlap; away: as above. */
 void mu_ops_copy(void *dst, const void *src, size_t n, bool away);
+
+/* Stores to each line of p what is there already. */
+void mu_ops_rewrite(void *p, size_t n);
 
 #endif

@@ -70,7 +70,7 @@ void mu_shm_post(struct muster_request *req, const void *room, size_t n)
     struct mu_channel *c = sc->ch[sc->me];
 
     if (MU_CHECKS)
-        c->sig[i] = req->sig;
+        mu_sig_copy(&c->sig[i], &req->sig);
     if (n)
         memcpy(c->post[i].room, room, n);
     sc->words[i] = req->shm.word;

@@ -41,7 +41,7 @@ static void begin(struct muster_request *req)
 {
     size_t bytes = req->call.count * req->elem;
 
-    req->red = mu_ops_reducer(req->call.dtype, req->call.op);
+    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->shm.nchunk = (uint32_t)((bytes + MU_SLOT_BYTES - 1) / MU_SLOT_BYTES);
     req->shm.away = req->call.send != req->call.recv && 2 * bytes * (size_t)req->comm->size > mu_shm_of(req)->shm->llc;
 }

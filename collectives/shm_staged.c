@@ -5,9 +5,13 @@
 
 #include "collectives/algorithms.h"
 #include "collectives/ops.h"
+#include "collectives/tune.h"
 
 #define PIECE ((size_t)1 << 20)
 #define SMALL ((size_t)8 << 10)
+#define CHUNK ((size_t)64 << 10)   /* bytes of a slot that are used: while some are taken, the next are staged */
+#define AHEAD 4u                   /* posts */
+#define ONE_WAY ((size_t)32 << 10) /* likewise where nobody does both */
 
 enum { POST, HEAR, CHUNKS, DIRECT, CHECK, PART };
 
@@ -48,6 +52,16 @@ static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t 
             mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, false);
 }
 
+/* What was taken out of a slot by one rank alone is written there again, unchanged: its owner's next store to a line
+ * costs several times less when the other one has written it last, not read it. */
+static void give_back(struct muster_request *req, int k, size_t n)
+{
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    if (k != sc->me && req->shm.size != MU_SHM_INLINE && req->shm.phase != DIRECT && (row_blocks(req) || sc->p == 2))
+        mu_ops_rewrite(sc->ch[k]->slot[0] + ((const char *)sc->src[k] - sc->ch[k]->slot[0]), n);
+}
+
 static void take_reduced(struct muster_request *req, size_t o, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
@@ -57,6 +71,8 @@ static void take_reduced(struct muster_request *req, size_t o, size_t n)
     sc->dst[0] = mu_at(req->call.recv, o);
     if (n)
         mu_ops_reduce(&req->red, sc->dst, 1, sc->src, (unsigned)sc->p, n / req->elem, req->shm.away);
+    for (int k = 0; k < sc->p; k++)
+        give_back(req, k, n);
 }
 
 /* From src[k], or out of k's process where that is NULL. */
@@ -65,9 +81,10 @@ static void take_one(struct muster_request *req, int k, char *to, size_t o, size
     const char *from = mu_shm_of(req)->src[k];
     size_t shift = row_blocks(req) ? (size_t)req->comm->rank * block(req) : 0;
 
-    if (from)
+    if (from) {
         mu_ops_copy(to, from, n, req->shm.away);
-    else if (!req->shm.stuck)
+        give_back(req, k, n);
+    } else if (!req->shm.stuck)
         req->shm.stuck = !mu_shm_read(req, k, to, mu_shm_where(req, k)->address + shift + o, n);
 }
 
@@ -147,7 +164,7 @@ static void begin(struct muster_request *req)
     size_t p = (size_t)req->comm->size, blocks = row_of(req)->blocks ? p : 1, bytes = block(req);
 
     if (mu_kinds[req->call.kind].has_op)
-        req->red = mu_ops_reducer(req->call.dtype, req->call.op);
+        mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     op->each = bytes;
     if (bytes * blocks <= MU_POST_ROOM) {
         op->size = MU_SHM_INLINE;
@@ -156,7 +173,7 @@ static void begin(struct muster_request *req)
         op->size = MU_SHM_ONE;
     } else {
         op->size = MU_SHM_LARGE;
-        op->each = MU_SLOT_BYTES / blocks / 64 * 64;
+        op->each = (row_of(req)->gives_all ? CHUNK : ONE_WAY) / blocks / 64 * 64;
         op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
         op->away = bytes * blocks * p > mu_shm_of(req)->shm->llc;
     }
@@ -215,6 +232,12 @@ static bool step_small(struct muster_request *req)
     if (!heard(req))
         return false;
     if (takes(req, sc->me)) {
+        /* A root does not wait for this rank, so what it posts next may be there: it comes while this is looked at. */
+        const struct mu_channel *root = row_of(req)->gives_all ? NULL : sc->ch[req->call.root];
+        for (unsigned i = 1; root && i <= AHEAD; i++)
+            __builtin_prefetch(&root->post[(op->s + i) % MU_POSTS]);
+        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i < MU_SLOTS; i++)
+            __builtin_prefetch(root->slot[(op->s + i) % MU_SLOTS]);
         find(req, n, slot);
         row_of(req)->take(req, 0, n);
     }
@@ -336,12 +359,15 @@ static struct mu_where offer(const struct muster_request *req)
 {
     const void *buf = row_of(req)->stage == stage_recv ? req->call.recv : req->call.send;
     struct mu_where where = {0};
+    const struct mu_shm *shm = mu_shm_of(req)->shm;
+    /* One puts while the other one takes: twice as fast as slots are where all do both, and those win at some size. */
+    bool lone = !row_of(req)->gives_all && req->comm->size == 2;
 
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
         return where;
     where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
-    if (!where.send && mu_shm_of(req)->shm->reads && block(req) >= mu_shm_of(req)->shm->read_from &&
-        !mu_kinds[req->call.kind].has_op)
+    if (!where.send && shm->reads && block(req) >= shm->read_from && !mu_kinds[req->call.kind].has_op &&
+        !(lone && shm->read_from > MU_TUNED_READ_MIN))
         where.address = (uint64_t)(uintptr_t)buf;
     return where;
 }

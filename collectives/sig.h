@@ -9,12 +9,36 @@
 #include "runtime/base/slot.h"
 
 struct mu_sig {
-    uint8_t kind; /* MU_OP_KIND_ */
-    uint8_t dtype, op;
-    uint8_t algo; /* row of the algorithm table: tunables must agree too */
-    int32_t root;
-    uint64_t count;
+    union {
+        struct {
+            uint8_t kind; /* MU_OP_KIND_ */
+            uint8_t dtype, op;
+            uint8_t algo; /* row of the algorithm table: tunables must agree too */
+            int32_t root;
+            uint64_t count;
+        };
+        uint64_t words[2];
+    };
 };
+
+/* Made and copied word by word: a load that is wider than the stores before it waits until they have left the
+ * processor, and before them may be one to a line that another rank has just read. */
+static inline struct mu_sig mu_sig_of(uint8_t kind, unsigned dtype, unsigned op, unsigned algo, int32_t root,
+                                      uint64_t count)
+{
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the kind");
+    return (struct mu_sig){.words = {(uint64_t)kind | (uint64_t)(uint8_t)dtype << 8 | (uint64_t)(uint8_t)op << 16 |
+                                         (uint64_t)(uint8_t)algo << 24 | (uint64_t)(uint32_t)root << 32,
+                                     count}};
+}
+
+static inline void mu_sig_copy(struct mu_sig *to, const struct mu_sig *from)
+{
+    const volatile uint64_t *w = from->words;
+
+    to->words[0] = w[0];
+    to->words[1] = w[1];
+}
 
 /* How the buffers of a kind are laid out, for argument checks and texts. Sizes are in blocks of count elements. */
 enum mu_block { MU_NO_BUFFER, MU_ONE_BLOCK, MU_BLOCK_A_RANK };

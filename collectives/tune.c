@@ -13,15 +13,17 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/path.h"
 
-#define FORMAT "muster-tune/1"
+#define FORMAT "muster-tune/2"
 #define MOST_NS (150 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
 #define BATCHES 6
 #define CALLS 8
+#define LARGE (128u << 10)      /* bytes from which one call is a batch */
+#define ROOM ((size_t)16 << 20) /* bytes of all blocks while it is measured */
 
 bool mu_tuned_valid(const struct mu_tuned *t)
 {
     return t->everybody >= MU_TUNED_MIN && t->everybody <= MU_TUNED_MAX && t->read >= MU_TUNED_MIN &&
-           t->read <= MU_TUNED_MAX;
+           t->read <= MU_TUNED_READ_MAX;
 }
 
 /* --- the file --- */
@@ -120,6 +122,7 @@ bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t)
 struct trial {
     struct muster_comm *comm;
     char *send, *recv;
+    size_t block; /* bytes of send, a power of two */
     uint64_t begin;
     bool busy;
 };
@@ -127,6 +130,7 @@ struct trial {
 /* The fastest of some batches, ns a call: what disturbs only makes it slower. */
 static int best(const struct trial *t, const struct mu_call *call, double *out, struct mu_err *err)
 {
+    int calls = call->count > LARGE ? 1 : CALLS;
     double least = 0;
     int rc = mu_coll_run(t->comm, call, err);
 
@@ -134,7 +138,7 @@ static int best(const struct trial *t, const struct mu_call *call, double *out, 
         uint64_t t0 = mu_now();
         double took;
 
-        for (int i = 0; i < CALLS && rc == 0; i++)
+        for (int i = 0; i < calls && rc == 0; i++)
             rc = mu_coll_run(t->comm, call, err);
         took = (double)(mu_now() - t0);
         if (b == 0 || took < least)
@@ -199,8 +203,8 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
     bool wins = true;
     int rc = 0;
 
-    out->read = MU_TUNED_MAX;
-    for (uint32_t s = MU_TUNED_MAX; s >= 16384 && shm->reads && rc == 0 && !t->busy; s /= 2) {
+    out->read = MU_TUNED_READ_MAX;
+    for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && !t->busy; s /= 2) {
         struct mu_call c = {
             .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
         double read = 0, slots = 0;
@@ -229,8 +233,10 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
     uint64_t bytes = comm->flight ? atomic_load_explicit(&comm->flight->bytes, memory_order_relaxed) : 0;
     int rc = 0;
 
-    t.send = calloc(1, MU_TUNED_MAX);
-    t.recv = calloc((size_t)comm->size, MU_TUNED_MAX);
+    for (t.block = ROOM; t.block > MU_TUNED_READ_MIN && t.block * (size_t)comm->size > ROOM; t.block /= 2)
+        ;
+    t.send = calloc(1, t.block);
+    t.recv = calloc((size_t)comm->size, t.block);
     if (!t.send || !t.recv)
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to measure this machine");
     if (rc == 0)

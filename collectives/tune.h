@@ -12,7 +12,9 @@ struct mu_tuned {
 };
 
 #define MU_TUNED_MIN 64u
-#define MU_TUNED_MAX (128u << 10)
+#define MU_TUNED_MAX (128u << 10)     /* of everybody: a slot */
+#define MU_TUNED_READ_MIN (16u << 10) /* the least of read that is looked for */
+#define MU_TUNED_READ_MAX (1u << 30)
 
 /* What can be on this machine; everything outside of it is refused. */
 bool mu_tuned_valid(const struct mu_tuned *t);

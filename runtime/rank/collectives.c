@@ -12,7 +12,7 @@ static bool overlap(const void *a, size_t na, const void *b, size_t nb)
     return na && nb && x < y + nb && y < x + na;
 }
 
-static int check_buffers(const struct muster_comm *comm, struct mu_call *call, struct mu_err *err)
+static int check_buffers(const struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
     size_t elem = mu_dtype_size(call->dtype), blocks = (size_t)comm->size, block, all, nsend, nrecv;
@@ -36,7 +36,7 @@ static int check_buffers(const struct muster_comm *comm, struct mu_call *call, s
     return 0;
 }
 
-static int check(const struct muster_comm *comm, struct mu_call *call, struct mu_err *err)
+static int check(const struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
 
@@ -55,67 +55,67 @@ static int check(const struct muster_comm *comm, struct mu_call *call, struct mu
     return check_buffers(comm, call, err);
 }
 
-static int run(muster_comm *comm, struct mu_call call)
+static int run(muster_comm *comm, const struct mu_call *call)
 {
     struct mu_err err;
-    int rc = mu_rank_enter(comm, false, mu_kinds[call.kind].name);
+    int rc = mu_rank_enter(comm, false, mu_kinds[call->kind].name);
     bool device = false;
 
     if (rc < 0)
         return rc;
-    rc = check(comm, &call, &err);
+    rc = check(comm, call, &err);
     if (rc == 0)
-        rc = mu_gpu_where(comm, &call, &device, &err);
+        rc = mu_gpu_where(comm, call, &device, &err);
     if (rc == 0)
-        rc = device ? mu_gpu_run(comm, &call, &err) : mu_coll_run(comm, &call, &err);
+        rc = device ? mu_gpu_run(comm, call, &err) : mu_coll_run(comm, call, &err);
     return mu_rank_leave(rc, &err);
 }
 
 int muster_allreduce(const void *send, void *recv, size_t count, muster_dtype dtype, muster_op op, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_ALLREDUCE, dtype, op, 0, 0, count, send, recv});
+    return run(comm, &(struct mu_call){MU_OP_KIND_ALLREDUCE, dtype, op, 0, 0, count, send, recv});
 }
 
 int muster_reduce(const void *send, void *recv, size_t count, muster_dtype dtype, muster_op op, int root,
                   muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_REDUCE, dtype, op, root, 0, count, send, recv});
+    return run(comm, &(struct mu_call){MU_OP_KIND_REDUCE, dtype, op, root, 0, count, send, recv});
 }
 
 int muster_reduce_scatter(const void *send, void *recv, size_t count, muster_dtype dtype, muster_op op,
                           muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_REDUCE_SCATTER, dtype, op, 0, 0, count, send, recv});
+    return run(comm, &(struct mu_call){MU_OP_KIND_REDUCE_SCATTER, dtype, op, 0, 0, count, send, recv});
 }
 
 int muster_allgather(const void *send, void *recv, size_t count, muster_dtype dtype, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_ALLGATHER, dtype, 0, 0, 0, count, send, recv});
+    return run(comm, &(struct mu_call){MU_OP_KIND_ALLGATHER, dtype, 0, 0, 0, count, send, recv});
 }
 
 int muster_broadcast(void *buf, size_t count, muster_dtype dtype, int root, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_BROADCAST, dtype, 0, root, 0, count, NULL, buf});
+    return run(comm, &(struct mu_call){MU_OP_KIND_BROADCAST, dtype, 0, root, 0, count, NULL, buf});
 }
 
 int muster_alltoall(const void *send, void *recv, size_t count, muster_dtype dtype, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_ALLTOALL, dtype, 0, 0, 0, count, send, recv});
+    return run(comm, &(struct mu_call){MU_OP_KIND_ALLTOALL, dtype, 0, 0, 0, count, send, recv});
 }
 
 int muster_barrier(muster_comm *comm)
 {
-    return run(comm, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
+    return run(comm, &(struct mu_call){.kind = MU_OP_KIND_BARRIER});
 }
 
 int muster_send(const void *buf, size_t count, muster_dtype dtype, int peer, int tag, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_SEND, dtype, 0, peer, tag, count, buf, NULL});
+    return run(comm, &(struct mu_call){MU_OP_KIND_SEND, dtype, 0, peer, tag, count, buf, NULL});
 }
 
 int muster_recv(void *buf, size_t count, muster_dtype dtype, int peer, int tag, muster_comm *comm)
 {
-    return run(comm, (struct mu_call){MU_OP_KIND_RECV, dtype, 0, peer, tag, count, NULL, buf});
+    return run(comm, &(struct mu_call){MU_OP_KIND_RECV, dtype, 0, peer, tag, count, NULL, buf});
 }
 
 /* A request for what was enqueued on the GPU. */

@@ -113,7 +113,7 @@ static void drop(const struct buffers *b, bool in_place)
 static void one(struct muster_comm *c, struct mu_call call, bool in_place)
 {
     bool takes = call.kind != MU_OP_KIND_REDUCE || c->rank == call.root, device = false;
-    struct mu_sig sig = {call.kind, (uint8_t)call.dtype, (uint8_t)call.op, 0, call.root, call.count};
+    struct mu_sig sig = mu_sig_of(call.kind, call.dtype, call.op, 0, call.root, call.count);
     struct buffers b = make(c, &call, in_place);
     struct mu_call host = call, gpu = call;
     struct mu_err err = {0};

@@ -68,7 +68,7 @@ for memory in mapped mixed; do
 done
 run "all collectives, 3 ranks, everything through slots" 3 MUSTER_SHM=copy -- coll_all
 same
-for tune in 64,64 131072,131072; do # every threshold as low and as high as it can be
+for tune in 64,64 131072,131072 131072,1073741824; do # every threshold as low and as high as it can be
     run "all collectives, 3 ranks, thresholds $tune" 3 MUSTER_TUNE=$tune COLL_MEMORY=mixed -- coll_all
     same
 done

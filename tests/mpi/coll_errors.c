@@ -451,8 +451,8 @@ static void broken_slots(void)
     check(muster_init(NULL, NULL) == MUSTER_EARG && says("MUSTER_TIMEOUT=soon", "seconds"),
           "a deadline that is no number");
     unsetenv("MUSTER_TIMEOUT");
-    setenv("MUSTER_TUNE", "64,131073", 1);
-    check(muster_init(NULL, NULL) == MUSTER_EARG && says("MUSTER_TUNE=64,131073", "131072"),
+    setenv("MUSTER_TUNE", "131073,64", 1);
+    check(muster_init(NULL, NULL) == MUSTER_EARG && says("MUSTER_TUNE=131073,64", "131072"),
           "a threshold that no machine has");
     unsetenv("MUSTER_TUNE");
     setenv("MUSTER_JOB", "1", 1);

@@ -15,14 +15,14 @@ int main(void)
         const char *why, *text;
     } bad[] = {
         {"empty", ""},
-        {"of another version", "muster-tune/2\nkey\neverybody 4096 read 65536\nend\n"},
-        {"of another machine", "muster-tune/1\nkeys\neverybody 4096 read 65536\nend\n"},
-        {"cut off", "muster-tune/1\nkey\neverybody 4096 read 65536\nen"},
-        {"with a number that is too large", "muster-tune/1\nkey\neverybody 4096 read 4000000000\nend\n"},
-        {"with a number beyond its type", "muster-tune/1\nkey\neverybody 4096 read 4294967360\nend\n"},
-        {"with no number", "muster-tune/1\nkey\neverybody 4096 read much\nend\n"},
-        {"with a negative number", "muster-tune/1\nkey\neverybody -4096 read 65536\nend\n"},
-        {"with more behind it", "muster-tune/1\nkey\neverybody 4096 read 65536\nend\nend\n"},
+        {"of another version", "muster-tune/1\nkey\neverybody 4096 read 65536\nend\n"},
+        {"of another machine", "muster-tune/2\nkeys\neverybody 4096 read 65536\nend\n"},
+        {"cut off", "muster-tune/2\nkey\neverybody 4096 read 65536\nen"},
+        {"with a number that is too large", "muster-tune/2\nkey\neverybody 4096 read 4000000000\nend\n"},
+        {"with a number beyond its type", "muster-tune/2\nkey\neverybody 4096 read 4294967360\nend\n"},
+        {"with no number", "muster-tune/2\nkey\neverybody 4096 read much\nend\n"},
+        {"with a negative number", "muster-tune/2\nkey\neverybody -4096 read 65536\nend\n"},
+        {"with more behind it", "muster-tune/2\nkey\neverybody 4096 read 65536\nend\nend\n"},
     };
     char dir[] = "/tmp/t.tune.XXXXXX", path[4096], other[4096], key[512], key2[512], name[32];
     struct mu_tuned got = {1, 2};
@@ -58,7 +58,7 @@ int main(void)
         chmod(other, 0600);
         TAP_OK(!mu_tune_load(other, "key", &got), "none: %s", bad[i].why);
     }
-    tap_write(dir, "good", "muster-tune/1\nkey\neverybody 4096 read 65536\nend\n");
+    tap_write(dir, "good", "muster-tune/2\nkey\neverybody 4096 read 65536\nend\n");
     snprintf(other, sizeof other, "%s/good", dir);
     chmod(other, 0600);
     TAP_OK(mu_tune_load(other, "key", &got), "one: all of it");
