@@ -15,11 +15,14 @@
 #include "runtime/base/err.h"
 
 #define MU_CHANNELS 64u
-#define MU_POSTS 8u
+#define MU_POSTS 32u
 #define MU_POST_ROOM 56u
 #define MU_POST_POISON UINT64_MAX /* the owner has given the communicator up; `why` says why */
 #define MU_SLOTS 4u
 #define MU_SLOT_BYTES ((size_t)128 << 10)
+/* Parts of slots, for short operations: one for each post, so that nobody waits for a slow rank sooner than for posts. */
+#define MU_CELLS (MU_POSTS / MU_SLOTS) /* of a slot */
+#define MU_CELL_BYTES ((size_t)1 << 10)
 
 /* Lines that different ranks write lie 128 bytes apart: adjacent lines are often fetched together. */
 struct mu_post {

@@ -56,11 +56,19 @@ bool mu_shm_may_post(struct muster_request *req)
     return req->shm.s <= MU_POSTS || settled(req, req->shm.s - MU_POSTS);
 }
 
+static bool is_free(struct muster_request *req, uint64_t user)
+{
+    return user == 0 || user == req->shm.s || settled(req, user);
+}
+
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot)
 {
-    uint64_t user = mu_shm_of(req)->slot_user[slot];
+    return is_free(req, mu_shm_of(req)->slot_user[slot]) && is_free(req, mu_shm_of(req)->cell_user[slot]);
+}
 
-    return user == 0 || user == req->shm.s || settled(req, user);
+bool mu_shm_cell_free(struct muster_request *req, unsigned slot)
+{
+    return is_free(req, mu_shm_of(req)->slot_user[slot]);
 }
 
 void mu_shm_post(struct muster_request *req, const void *room, size_t n)

@@ -50,7 +50,7 @@ struct mu_shm_comm {
     struct mu_channel **ch; /* by rank */
     uint64_t settled;       /* all have ended this operation, as far as is known */
     uint64_t chunks;        /* that have gone through slots, on every rank alike */
-    uint64_t slot_user[MU_SLOTS];
+    uint64_t slot_user[MU_SLOTS], cell_user[MU_SLOTS]; /* the newest operations that have used all of it, or a cell */
     uint64_t words[MU_POSTS];
     uint64_t *seen;  /* by rank: the operation whose post was looked at last */
     uint64_t *beats; /* by rank: when this one's patience was half over */
@@ -112,6 +112,7 @@ extern const struct mu_shm_algo mu_shm_pipe;   /* large reductions of whole vect
 /* May the post and the slots of this operation be written? */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
+bool mu_shm_cell_free(struct muster_request *req, unsigned slot); /* of an operation that may post */
 void mu_shm_post(struct muster_request *req, const void *room, size_t n);
 bool mu_shm_heard(struct muster_request *req, int k);
 bool mu_shm_heard_all(struct muster_request *req);

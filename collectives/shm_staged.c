@@ -185,14 +185,23 @@ static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
     return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
 }
 
+/* Where the data of operation s lies from the first slot on, if it is one of no more than a slot: in a cell of it if it
+ * is short. */
+static size_t place(const struct muster_request *req, uint64_t s, bool *cell)
+{
+    *cell = block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1) <= MU_CELL_BYTES;
+    return *cell ? s / MU_CELLS % MU_SLOTS * MU_SLOT_BYTES + s % MU_CELLS * MU_CELL_BYTES
+                 : s % MU_SLOTS * MU_SLOT_BYTES;
+}
+
 /* Where rank k's part is that concerns this rank, in a room or slot of k's. */
-static void find(struct muster_request *req, size_t n, unsigned slot)
+static void find(struct muster_request *req, size_t n, size_t at)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
     size_t shift = row_of(req)->blocks ? (size_t)sc->me * n : 0;
 
     for (int k = 0; k < sc->p; k++)
-        sc->src[k] = (req->shm.size == MU_SHM_INLINE ? mu_shm_room(req, k) : sc->ch[k]->slot[slot]) + shift;
+        sc->src[k] = (req->shm.size == MU_SHM_INLINE ? mu_shm_room(req, k) : sc->ch[k]->slot[0] + at) + shift;
 }
 
 static bool heard(struct muster_request *req)
@@ -209,21 +218,23 @@ static bool step_small(struct muster_request *req)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
     struct mu_shm_op *op = &req->shm;
-    unsigned slot = op->s % MU_SLOTS;
-    size_t n = block(req);
+    bool cell;
+    size_t n = block(req), at = place(req, op->s, &cell);
+    unsigned slot = (unsigned)(at / MU_SLOT_BYTES);
     char room[MU_POST_ROOM];
 
     if (op->phase == POST) {
         size_t used = row_of(req)->blocks ? n * (size_t)sc->p : n;
 
-        if (!mu_shm_may_post(req) || (op->size == MU_SHM_ONE && !mu_shm_slot_free(req, slot)))
+        if (!mu_shm_may_post(req) ||
+            (op->size == MU_SHM_ONE && !(cell ? mu_shm_cell_free(req, slot) : mu_shm_slot_free(req, slot))))
             return false;
         if (op->size == MU_SHM_ONE) {
             used = 0;
-            sc->slot_user[slot] = op->s;
+            (cell ? sc->cell_user : sc->slot_user)[slot] = op->s;
         }
         if (gives(req, sc->me))
-            row_of(req)->stage(req, op->size == MU_SHM_ONE ? sc->ch[sc->me]->slot[slot] : room, 0, n);
+            row_of(req)->stage(req, op->size == MU_SHM_ONE ? sc->ch[sc->me]->slot[0] + at : room, 0, n);
         else
             used = 0;
         mu_shm_post(req, room, used);
@@ -236,9 +247,9 @@ static bool step_small(struct muster_request *req)
         const struct mu_channel *root = row_of(req)->gives_all ? NULL : sc->ch[req->call.root];
         for (unsigned i = 1; root && i <= AHEAD; i++)
             __builtin_prefetch(&root->post[(op->s + i) % MU_POSTS]);
-        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i < MU_SLOTS; i++)
-            __builtin_prefetch(root->slot[(op->s + i) % MU_SLOTS]);
-        find(req, n, slot);
+        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i <= AHEAD; i++)
+            __builtin_prefetch(root->slot[0] + place(req, op->s + i, &cell));
+        find(req, n, at);
         row_of(req)->take(req, 0, n);
     }
     return true;
@@ -293,7 +304,7 @@ static bool chunks(struct muster_request *req)
         if (take && may_take(req)) {
             size_t o, n = part(req, op->used, &o);
 
-            find(req, n, op->used % MU_SLOTS);
+            find(req, n, op->used % MU_SLOTS * MU_SLOT_BYTES);
             row_of(req)->take(req, o, n);
             op->used++;
             mu_shm_count(req, MU_USED, op->base + op->used);
