@@ -20,7 +20,8 @@
 #define MU_POST_POISON UINT64_MAX /* the owner has given the communicator up; `why` says why */
 #define MU_SLOTS 4u
 #define MU_SLOT_BYTES ((size_t)128 << 10)
-/* Parts of slots, for short operations: one for each post, so that nobody waits for a slow rank sooner than for posts. */
+/* Parts of slots, for short operations: one for each post, so that nobody waits for a slow rank sooner than for posts.
+ */
 #define MU_CELLS (MU_POSTS / MU_SLOTS) /* of a slot */
 #define MU_CELL_BYTES ((size_t)1 << 10)
 

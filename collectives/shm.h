@@ -47,9 +47,9 @@ struct mu_shm_comm {
     struct mu_shm *shm;
     unsigned own; /* index of its channel */
     int p, me;
-    struct mu_channel **ch; /* by rank */
-    uint64_t settled;       /* all have ended this operation, as far as is known */
-    uint64_t chunks;        /* that have gone through slots, on every rank alike */
+    struct mu_channel **ch;                            /* by rank */
+    uint64_t settled;                                  /* all have ended this operation, as far as is known */
+    uint64_t chunks;                                   /* that have gone through slots, on every rank alike */
     uint64_t slot_user[MU_SLOTS], cell_user[MU_SLOTS]; /* the newest operations that have used all of it, or a cell */
     uint64_t words[MU_POSTS];
     uint64_t *seen;  /* by rank: the operation whose post was looked at last */

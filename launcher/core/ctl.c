@@ -391,6 +391,8 @@ void mu_ctl_serve_waiting(struct mu_ctl *c)
 {
     unsigned n = c->nwaiting;
 
+    if (!n)
+        return;
     for (unsigned i = 0; i < n; i++) {
         struct waiting w = c->waiting[i];
         struct conn *k = conn_of(c, w.conn);
