@@ -18,11 +18,11 @@ void mu_bound_free(struct mu_bound *); /* NULL is fine */
 
 /* pid: the rank's process; also: another process that is the rank, or 0; age: of the attempt. True when something is to
  * be told that was not before; text names what was wanted and what is found. A process that is gone runs nowhere wrong.
- * hwloc, within MPI_Init, goes to each CPU for a moment: unless last (there will be no other look), what is found
- * counts when it is found again after MU_BOUND_AGAIN. */
+ * hwloc, within MPI_Init, goes to each CPU for a moment, which is long where that CPU is busy: unless last (there will
+ * be no other look), what is found counts when it is found again after MU_BOUND_AGAIN. */
 bool mu_bound_look(struct mu_bound *, uint32_t index, pid_t pid, pid_t also, uint64_t age, bool last, char *text,
                    size_t n);
-#define MU_BOUND_AGAIN (250 * 1000000ull)
+#define MU_BOUND_AGAIN 1000000000ull
 /* Whether it is time for a rank to be looked at. */
 bool mu_bound_due(struct mu_bound *, uint32_t index, uint64_t age);
 

@@ -295,10 +295,12 @@ static int take_body(struct mu_bulk *b, const char **why)
         wait_for(b, all - b->have);
         return 0;
     }
-    mu_auto_free unsigned char *whole = MU_STEAL(b->part, NULL);
+    unsigned char *part = MU_STEAL(b->part, NULL);
     size_t more = b->have - all;
     b->have = 0;
-    if ((*why = deliver(b, at)))
+    *why = deliver(b, at);
+    free(part);
+    if (*why)
         return -1;
     memcpy(b->head, next, more);
     b->nhead = more;

@@ -138,9 +138,11 @@ static int plan(unsigned hosts, bool standard)
     unsigned waves = 0, asks = 0;
     uint64_t rng = hosts;
 
-    do
+    world_make(&w, mu_pairs_random(&rng), hosts, standard, WEATHER_CALM);
+    while (w.plant != PLANT_NET || w.drop < 0.0999) {
+        world_free(&w);
         world_make(&w, mu_pairs_random(&rng), hosts, standard, WEATHER_CALM);
-    while (w.plant != PLANT_NET || w.drop < 0.0999);
+    }
     int rc = judge(&w, &d, &b, standard, &waves, &asks);
     unsigned turns = hosts <= MU_PAIRS_ALL ? hosts - 1 + hosts % 2 : MU_PAIRS_SOME;
     bool found = false, others = false;

@@ -144,8 +144,9 @@ def measure(ways, op, size, ranks, trials):
 
 
 def build_ours(name, where):
-    return build(name, "gcc", "-O2", "-D_GNU_SOURCE", "-I" + ROOT + "/runtime/include", ROOT + "/tests/peers/others/ours.c", "-L" + where + "/lib",
-                 "-lmuster", "-Wl,-rpath," + where + "/lib")
+    san = os.path.basename(where).partition("san-")[2].replace("-", ",")  # the library's sanitizers are to be the program's
+    return build(name, "gcc", *(["-fsanitize=" + san] if san else []), "-O2", "-D_GNU_SOURCE", "-I" + ROOT + "/runtime/include",
+                 ROOT + "/tests/peers/others/ours.c", "-L" + where + "/lib", "-lmuster", "-Wl,-rpath," + where + "/lib")
 
 
 def build_all():

@@ -106,6 +106,7 @@ static void cpus(void)
            "a rank that is not bound may be anywhere");
     go_to(p, second);
     TAP_OK(!mu_bound_look(w, 0, p, 0, 1000, false, text, sizeof text), "elsewhere for a moment is nothing");
+    TAP_OK(!mu_bound_look(w, 0, p, 0, 600 * MU_MS, false, text, sizeof text), "nor for as long as a busy CPU takes");
     go_to(p, first);
     TAP_OK(!mu_bound_look(w, 0, p, 0, 2 * MU_BOUND_AGAIN, false, text, sizeof text), "when it is back");
     go_to(p, second);
