@@ -128,8 +128,8 @@ static int report(const struct tally *t, bool standard, enum weather weather)
            large = share(found[1], planted[1]), kind = share(t->kind_right, found[0] + found[1]);
     printf("%s: precision %.2f %%, recall %.2f %% at 5 %%, %.2f %% from 10 %% on, kind right %.2f %%; %u of %u healthy "
            "ones accused, measured again %.2f times; of those not found %u unsure, %u silent\n",
-           world_weather_name(weather), precision, small, large, kind, t->accused, t->healthy, t->healthy ? (double)t->rounds / t->healthy : 0,
-           t->unsure, t->silent);
+           world_weather_name(weather), precision, small, large, kind, t->accused, t->healthy,
+           t->healthy ? (double)t->rounds / t->healthy : 0, t->unsure, t->silent);
     bool fair = precision >= 99 && t->accused * 1000 <= t->healthy;
     return !fair || (weather == WEATHER_CALM && !(large >= 99 && (!standard || small >= 90) && kind >= 95));
 }
