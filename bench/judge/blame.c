@@ -121,8 +121,11 @@ double mu_blame_noise(struct mu_view *v)
     for (uint32_t i = 0; i < v->n; i++) {
         const struct mu_trials *s = v->cells[i].s;
         uint32_t k = s->n < SOME ? s->n : SOME;
-        if (k < FEW)
+        if (k < FEW) {
+            if (s->ci > 0)
+                v->work[n++] = s->ci / 2; /* 95 % are two sigma */
             continue;
+        }
         memcpy(trials, s->v, k * sizeof *trials);
         double m = mu_median(trials, k);
         if (m > 0)

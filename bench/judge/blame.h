@@ -8,6 +8,7 @@
 #define MU_JUDGE_BLAME_H
 
 #include "bench/judge/data.h"
+#include "runtime/base/buf.h"
 
 enum mu_suspect_kind { MU_SUSPECT_NODE, MU_SUSPECT_LINK, MU_SUSPECT_BOUNDARY, MU_SUSPECT_RANK };
 enum mu_direction { MU_DIR_NONE = 0, MU_DIR_OUT = 1, MU_DIR_IN = 2, MU_DIR_BOTH = 3 };
@@ -67,6 +68,8 @@ struct mu_ask {
 /* What a round of confirmation measures: suspects with partners that are clear, and pairs of clear ones beside them.
  * The result is for free(); its number in *n. */
 int mu_blame_ask(const struct mu_blame *, const struct mu_data *, unsigned round, struct mu_ask **, unsigned *n);
+/* Tests of hosts that make the figures that are asked for, each once, with commas between them. */
+void mu_ask_tests(const struct mu_data *, const struct mu_ask *, unsigned n, struct mu_buf *out);
 
 const char *mu_suspect_kind_name(enum mu_suspect_kind);
 const char *mu_direction_name(enum mu_direction);

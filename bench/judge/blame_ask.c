@@ -1,6 +1,7 @@
 /* What is measured again: suspects with partners that are clear, and pairs of clear ones beside them, so that what the
  * whole cluster suffers from at that time accuses nobody. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench/judge/blame_priv.h"
 #include "runtime/base/clean.h"
@@ -178,4 +179,28 @@ int mu_blame_ask(const struct mu_blame *b, const struct mu_data *d, unsigned rou
     *out = a.v;
     *n = a.n;
     return 0;
+}
+
+/* node.cpu.fma.mean comes with node.cpu.fma. */
+static size_t made_by(const char *name)
+{
+    static const char mean[] = ".mean";
+    size_t n = strlen(name), m = sizeof mean - 1;
+
+    return n > m && !strcmp(name + n - m, mean) ? n - m : n;
+}
+
+void mu_ask_tests(const struct mu_data *d, const struct mu_ask *v, unsigned n, struct mu_buf *out)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const char *name = d->tests[v[i].test].name;
+        size_t len = made_by(name);
+        bool known = strncmp(name, "node.", 5) != 0;
+        for (unsigned k = 0; k < i && !known; k++) {
+            const char *other = d->tests[v[k].test].name;
+            known = made_by(other) == len && !memcmp(other, name, len);
+        }
+        if (!known)
+            mu_buf_appendf(out, "%s%.*s", out->len ? "," : "", (int)len, name);
+    }
 }

@@ -246,11 +246,13 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
 {
     unsigned agree = 0, made = n, most = mu_blame_rounds(c);
     double drops[MU_ROUNDS_MAX], luck = 1, load = 0, least = ROUND_PART * c->effect;
+    double deepest = additive ? s->drop : -log(fmax(1 - s->drop, 1e-9));
     char more[100] = "";
 
     n = 0;
     for (unsigned r = 0; r < made; r++) {
         s->round_drop[r] = v[r].drop;
+        deepest = fmax(deepest, v[r].depth);
         if (loaded(&v[r], additive, least)) { /* tells nothing */
             load = fmax(load, v[r].waited);
             continue;
@@ -261,7 +263,11 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
     }
     s->rounds = made;
     double middle = n ? mu_median(drops, n) : 0;
-    double each = agree ? pow(luck, 1.0 / agree) : 1, sigma;
+    double each = agree ? pow(luck, 1.0 / agree) : 1;
+    /* All rounds that are left could agree, as clearly as it ever was low, and would prove nothing. */
+    double best = pow(chance(p, deepest), most - made + agree) * suspects;
+    double sigma = p->nnull ? mu_mad_sigma(p->null, p->nnull, 0) : 0; /* uses them up */
+    bool noisy = sigma > NOISE_PART * c->effect, futile = n && noisy && best > CHANCE;
     s->chance = fmin(1, choose(n, agree) * luck * suspects);
     bool seems = agree >= c->need && agree * c->of >= c->need * n && middle >= POOLED_PART * c->effect;
     bool low = seems || (agree && n < c->need);             /* so far */
@@ -273,13 +279,11 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
         say(s, MU_UNSURE, agree, middle, more);
     } else if (seems && !always) {
         say(s, MU_UNSURE, agree, middle, "not in all of its first trials");
-    } else if (!low && (n - agree > c->of - c->need || n >= c->of)) {
-        sigma = p->nnull ? mu_mad_sigma(p->null, p->nnull, 0) : 0;
-        bool noisy = sigma > NOISE_PART * c->effect;
+    } else if (!low && (futile || n - agree > c->of - c->need || n >= c->of)) {
         if (noisy)
             snprintf(more, sizeof more, "noisy: those that are clear differ by %.1f %%", 100 * sigma);
         say(s, noisy ? MU_UNSURE : MU_CLEARED, agree, middle, more);
-    } else if (made >= most) {
+    } else if (made >= most || most - made + agree < c->need + DISSENT * (n - agree) || most - made + n < c->of) {
         if (made > n)
             snprintf(more, sizeof more, "others used %.0f %% of its processors' time", 100 * load);
         else

@@ -37,7 +37,8 @@ static inline double mu_low_part(const struct mu_blame_config *c)
 {
     return c->effect / 2;
 }
-/* How far the trials of one cell differ, in the middle of all cells; 0: there are too few to know. Uses v->work. */
+/* How far the trials of one cell differ, in the middle of all cells, by their own intervals where they are few; 0: not
+ * known. Uses v->work. */
 double mu_blame_noise(struct mu_view *v);
 /* Adds, or puts together with what is known of the same thing already. */
 int mu_blame_add(struct mu_view *, const struct mu_suspect *);

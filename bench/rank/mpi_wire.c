@@ -11,7 +11,7 @@
 #include "runtime/base/clock.h"
 
 /* So short a message is on its way when MPI_Send returns, as long as few are: MPI copies it. */
-enum { TAG = 7, LOOKS = 1024, LOOKS_SHARED = 16, SHORT = 256 };
+enum { TAG = 7, LOOKS = 1024, LOOKS_SHARED = 4, SHORT = 256 };
 #define NAP_NS 100000
 #define SHORT_NAP_NS 20000
 #define NAP_MOST_NS 1000000
@@ -33,11 +33,16 @@ int mu_wire_open(muster_comm *world, bool yield, struct mu_err *err)
     MPI_Comm_set_errhandler(wire.comm, MPI_ERRORS_RETURN);
     wire.rank = muster_rank(world);
     wire.size = muster_size(world);
-    wire.yield = yield;
     if (yield)
-        prctl(PR_SET_TIMERSLACK, 1000);
+        mu_wire_share();
     wire.open = true;
     return 0;
+}
+
+void mu_wire_share(void)
+{
+    wire.yield = true;
+    prctl(PR_SET_TIMERSLACK, 1000);
 }
 
 void mu_wire_close(void)

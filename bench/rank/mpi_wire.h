@@ -15,6 +15,7 @@
 
 /* yield: ranks share CPUs, so that waiting ones must let others run. */
 int mu_wire_open(muster_comm *world, bool yield, struct mu_err *);
+void mu_wire_share(void); /* from now on yield */
 void mu_wire_close(void);
 
 int mu_wire_send(const void *, size_t, int to, struct mu_err *);

@@ -145,7 +145,8 @@ int mu_bench_node(struct mu_room *room, int argc, char **argv, struct mu_err *er
     for (uint32_t i = 0; i < MU_COUNT(rows); i++)
         if (wanted(&o, &rows[i]))
             turn[nrows++] = i;
-    for (int trial = 0; trial < o.room.trials && !rc; trial++) {
+    bool go = true;
+    for (int trial = 0; !rc && !(rc = mu_room_another(room, &o.room, trial, groups, &go, err)) && go; trial++) {
         uint64_t seed = room->seed + (uint64_t)trial; /* the same order on all hosts */
         mu_pairs_shuffle(turn, nrows, &seed);
         for (uint32_t i = 0; i < nrows && !rc; i++) {
@@ -154,10 +155,12 @@ int mu_bench_node(struct mu_room *room, int argc, char **argv, struct mu_err *er
                     rc = one(&n, &rows[turn[i]], trial, (int)(trial * (int)nrows + (int)i), err);
                 if (!rc)
                     rc = mu_room_flush(room, (double)++done / ((double)nrows * groups * o.room.trials), err);
+                if (!rc) /* hosts that are compared compute the same at the same time, and no more than are allowed */
+                    rc = mu_wire_rest(err);
             }
         }
-        mu_node_stream_end(&n);
     }
     mu_crew_free(n.crew);
+    free(n.product);
     return rc;
 }

@@ -18,15 +18,14 @@ struct mu_node {
     struct mu_crew *crew;
     struct mu_record record; /* what the rows have said; a test adds size, wrong and flags */
     struct mu_series series;
-    bool goes_on; /* to the end of its time, however sure it is */
-    void *area;   /* of the stream tests of a trial: new pages cost more than the passes over them */
-    size_t area_bytes;
+    bool goes_on;     /* to the end of its time, however sure it is */
+    int32_t *product; /* of mu_node_gemm, which takes longer to make than to compare */
 };
 
 /* A test adds samples to the series until it says that it has enough. Returns 0, or an error with its text: then
  * nothing is measured, and the line `skip` says so. */
 int mu_node_stream(struct mu_node *, int which, struct mu_err *); /* copy scale add triad */
-void mu_node_stream_end(struct mu_node *);                        /* gives the memory back */
+void mu_node_stream_end(void);                                    /* gives the memory back */
 int mu_node_memtest(struct mu_node *, int, struct mu_err *);
 int mu_node_fma(struct mu_node *, int, struct mu_err *);
 int mu_node_gemm(struct mu_node *, int, struct mu_err *);

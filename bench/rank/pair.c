@@ -32,16 +32,19 @@ static const struct mu_opt table[] = {
     {"pairs", 0, MU_OPT_STRV, offsetof(struct opts, pairs), "FROM>TO,...", "hosts, in place of the tournament"},
 };
 
-enum { CHUNK = 32 };          /* round trips between two looks at the series */
-#define SAMPLE_NS (4 * MU_MS) /* of bandwidth at most: so much at a time, or one message */
-enum { SAMPLES_LEAST = 8 };   /* of bandwidth */
+enum { WARM = 16, CHUNK = 20 }; /* round trips at first, and between two looks at the series */
+enum { SYNC_ROUNDS = 3 };       /* from one look at the clocks to the next */
+#define SAMPLE_NS (4 * MU_MS)   /* of bandwidth at most: so much at a time, or one message */
+enum { SAMPLES_LEAST = 8 };     /* of bandwidth */
 #define FAR_FROM_SURE 0.25
-enum { END = 0, LOOK = -1 }; /* in place of a number of messages */
+enum { OF_EIGHT = 7, OF_LIST = 4 }; /* rounds that --within is for, waves */
+enum { END = 0, LOOK = -1 };        /* in place of a number of messages */
 
 struct pair {
     struct mu_room *room;
     const struct opts *o;
     int peer, trial;
+    double length; /* of a trial, in those that --within is for */
     char *buf;
     struct mu_series a, b, c; /* round trips; one way there and back */
     struct mu_load load;
@@ -121,14 +124,14 @@ static int echo(struct pair *p, struct mu_err *err)
     }
 }
 
-/* n round trips, the last ones' times into us[2 i] (there and back) and, stamped, us[2 i + 1] (there). */
-static int chunk(struct pair *p, bool stamped, double us[2 * CHUNK], struct mu_err *err)
+/* count round trips, their times into us[2 i] (there and back) and, stamped, us[2 i + 1] (there). */
+static int chunk(struct pair *p, int count, bool stamped, double us[2 * CHUNK], struct mu_err *err)
 {
-    int rc, n = stamped ? -CHUNK : CHUNK;
+    int rc, n = stamped ? -count : count;
 
     if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&n, sizeof n, p->peer, err)))
         return rc;
-    for (int i = 0; i < CHUNK; i++) {
+    for (int i = 0; i < count; i++) {
         uint64_t theirs, sent = mu_now();
         if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
             (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
@@ -149,16 +152,16 @@ static int ask(struct pair *p, double t, struct mu_err *err)
     struct mu_record m;
     struct mu_stats st;
     double waited;
-    int rc = chunk(p, false, us, err), me = p->room->rank; /* which warms up */
+    int rc = chunk(p, WARM, false, us, err), me = p->room->rank;
 
     while (!rc && state == MU_SERIES_MORE) {
-        rc = chunk(p, false, us, err);
+        rc = chunk(p, CHUNK, false, us, err);
         for (int i = 0; i < CHUNK && !rc && state == MU_SERIES_MORE; i++)
             state = mu_series_add(&p->a, us[2 * i] / 2, mu_now());
     }
     state = MU_SERIES_MORE;
     while (!rc && state == MU_SERIES_MORE) {
-        rc = chunk(p, true, us, err);
+        rc = chunk(p, CHUNK, true, us, err);
         for (int i = 0; i < CHUNK && !rc && state == MU_SERIES_MORE; i++) {
             mu_series_add(&p->c, us[2 * i] - us[2 * i + 1], mu_now());
             state = mu_series_add(&p->b, us[2 * i + 1], mu_now());
@@ -325,15 +328,24 @@ static int turn_of(const struct mu_pairs *pairs, uint32_t round, int rank, int a
     return before / at_once;
 }
 
+static int most_at_once(const struct pair *p)
+{
+    return p->o->room.at_once ? p->o->room.at_once : p->room->size;
+}
+
+static int turns_of(const struct pair *p)
+{
+    return (p->room->size / 2 + most_at_once(p) - 1) / most_at_once(p);
+}
+
 static int play_round(struct pair *p, const struct mu_pairs *pairs, uint32_t round, double *done, double step,
                       struct mu_err *err)
 {
     struct mu_room *r = p->room;
     uint32_t peer = mu_pairs_with(pairs, round, (uint32_t)r->rank);
-    int at_once = p->o->room.at_once ? p->o->room.at_once : r->size;
-    int turns = (r->size / 2 + at_once - 1) / at_once;
+    int at_once = most_at_once(p), turns = turns_of(p);
     int mine = peer == UINT32_MAX ? -1 : turn_of(pairs, round, r->rank, at_once);
-    int rc = wanted(p->o, "lat") ? mu_room_sync(r, err) : 0;
+    int rc = wanted(p->o, "lat") && round % SYNC_ROUNDS == 0 ? mu_room_sync(r, err) : 0;
 
     for (int turn = 0; turn < turns && !rc; turn++) {
         for (enum phase phase = LATENCY; phase < PHASES && !rc; phase++, r->order++) {
@@ -427,12 +439,13 @@ static int play_list(struct pair *p, const struct list *l, double *done, double 
     struct mu_room *r = p->room;
     int rc = 0;
 
+    p->length = fmax(1, (double)l->waves / OF_LIST);
     for (int wave = 0; wave < l->waves && !rc; wave++) {
         const struct listed *mine = NULL;
         for (uint32_t i = 0; i < l->n; i++)
             if (l->v[i].wave == wave && (l->v[i].from == r->rank || l->v[i].to == r->rank))
                 mine = &l->v[i];
-        if (wanted(p->o, "lat"))
+        if (wanted(p->o, "lat") && wave % SYNC_ROUNDS == 0)
             rc = mu_room_sync(r, err);
         for (enum phase phase = LATENCY; phase < BACK && !rc; phase++, r->order++) {
             if (!wanted(p->o, phase == LATENCY ? "lat" : "bw"))
@@ -473,6 +486,7 @@ static int tournament(struct pair *p, uint64_t seed, double *done, double step, 
 
     if (rc)
         return rc;
+    p->length = fmax(1, (double)pairs.rounds * turns_of(p) / OF_EIGHT);
     for (uint32_t k = 0; k < pairs.rounds && !rc; k++)
         rc = play_round(p, &pairs, k, done, step / pairs.rounds, err);
     mu_pairs_free(&pairs);
@@ -482,13 +496,14 @@ static int tournament(struct pair *p, uint64_t seed, double *done, double step, 
 static int measure(struct mu_room *room, const struct opts *o, struct list *list, struct mu_err *err)
 {
     mu_auto_free char *buf = calloc(1, o->large > o->small ? o->large : o->small);
-    struct pair p = {.room = room, .o = o, .buf = buf};
+    struct pair p = {.room = room, .o = o, .buf = buf, .length = 1};
     double done = 0, step = 1.0 / o->room.trials;
+    bool go = true;
     int rc = 0;
 
     if (!buf)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for messages of %llu bytes", (unsigned long long)o->large);
-    for (; p.trial < o->room.trials && !rc; p.trial++) {
+    for (; !rc && !(rc = mu_room_another(room, &o->room, p.trial, p.length, &go, err)) && go; p.trial++) {
         uint64_t seed = room->seed + (uint64_t)p.trial;
         if (!o->pairs)
             rc = tournament(&p, seed, &done, step, err);

@@ -19,12 +19,12 @@ struct mu_room {
     char (*hosts)[64];             /* each once, in the order of their lowest ranks */
     int nhosts, *host_of, *leader; /* leader: of each host its lowest rank */
     const char *host;
-    bool shared;              /* more ranks here than CPUs, or told so by MUSTER_YIELD */
+    bool shared; /* more ranks here than CPUs, or on one machine all together, or told so by MUSTER_YIELD */
     struct mu_clockfit clock; /* theirs: rank 0's */
-    uint64_t began;
-    struct mu_buf lines; /* of this rank */
-    int launch, order;   /* order: of the next measurement, the same at all ranks */
-    uint64_t synced;     /* when the clocks were last, in this benchmark; 0: not yet */
+    uint64_t began, repeated; /* repeated: when the newest repetition began */
+    struct mu_buf lines;      /* of this rank */
+    int launch, order;        /* order: of the next measurement, the same at all ranks */
+    uint64_t synced;          /* when the clocks were last, in this benchmark; 0: not yet */
     uint64_t seed;
     int64_t counters[MU_COUNTERS]; /* at the beginning, at leaders */
     double wrong;
@@ -34,7 +34,7 @@ struct mu_room {
 /* Options that every benchmark has; put MU_ROOM_ROWS(struct, field) first in its table. */
 struct mu_room_opts {
     int launch, trials, at_once;
-    uint64_t seed, budget;
+    uint64_t seed, budget, within;
 };
 #define MU_ROOM_ROWS(s, f)                                                                                             \
     {"launch", 0, MU_OPT_INT, offsetof(s, f.launch), "N", "number of this launch in its series", .max = 1000000},      \
@@ -42,6 +42,7 @@ struct mu_room_opts {
         {"at-once",     0, MU_OPT_INT, offsetof(s, f.at_once), "N", "hosts or pairs that measure at a time; 0: all",   \
          .max = 1000000},                                                                                              \
         {"seed", 0, MU_OPT_U64, offsetof(s, f.seed), "N", "of the random order"},                                      \
+        {"within", 0, MU_OPT_DURATION, offsetof(s, f.within), "TIME", "for repetitions beyond the first (no end)"},    \
     {                                                                                                                  \
         "time", 0, MU_OPT_DURATION, offsetof(s, f.budget), "TIME", "for each measurement at most"                      \
     }
@@ -66,6 +67,8 @@ int mu_room_add(struct mu_room *, struct mu_record *, struct mu_err *);
 void mu_room_skip(struct mu_room *, const char *name, const char *reason);
 /* Collective: brings the lines to rank 0, which prints them and how far we are. */
 int mu_room_flush(struct mu_room *, double done, struct mu_err *);
+/* Collective: whether another repetition can be made, after `made` of them; in `times` the time of --within. */
+int mu_room_another(struct mu_room *, const struct mu_room_opts *, int made, double times, bool *go, struct mu_err *);
 /* Collective: what the hosts' counters have counted since mu_room_begin, and the line `end`. */
 int mu_room_end(struct mu_room *, struct mu_err *);
 

@@ -140,7 +140,7 @@ int mu_bench_soak(struct mu_room *room, int argc, char **argv, struct mu_err *er
         for (size_t i = 0; i < MU_COUNT(tests) && !rc; i++, room->order++)
             if (mine)
                 rc = mu_node_measure(&n, tests[i], window, room->order, err);
-        mu_node_stream_end(&n);
+        mu_node_stream_end();
         if (!rc)
             rc = mu_wire_rest(err);
         if (!rc)
@@ -154,5 +154,6 @@ int mu_bench_soak(struct mu_room *room, int argc, char **argv, struct mu_err *er
             rc = mu_wire_tell(&go, sizeof go, 0, err);
     }
     mu_crew_free(n.crew);
+    free(n.product);
     return rc;
 }

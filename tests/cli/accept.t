@@ -151,4 +151,23 @@ printf '%s\n' "$out" >"$tmp/own"
 sed -i '/^ref /d' "$tmp/own"
 run_cmd timeout 120 "$muster" accept --criteria "$tmp/own" --output "$tmp/here" -q
 is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" || note "$out" "$err"
+
+# What the soak over namespace hosts counts as what, on one run of each: each bound is held by itself.
+while IFS='|' read -r args verdict suspects unsure; do
+    [ "$verdict" = - ] || verdict="{\"verdict\":\"$verdict\",\"suspects\":[$suspects],\"unsure\":[$unsure]}"
+    read -ra args <<<"$args"
+    python3 tests/soak/accept_count.py add "$tmp/runs" "${args[@]}" <<<"$verdict" >>"$tmp/told"
+done <<'ROWS'
+1 none 1 2 10 0 5|pass
+2 hog 1 2 10 3 5|inconclusive||{"kind":"node","id":"h1"}
+3 out 2 1 10 1 5|fail|{"kind":"node","id":"h2","host":"h2","direction":"out"}
+4 link 3 5 20 1 5|fail|{"kind":"node","id":"h3","host":"h3","direction":"out"}
+5 in 4 1 30 0 5|pass
+6 both 6 1 50 1 5|fail|{"kind":"node","id":"h7","host":"h7","direction":"both"}
+7 stop 8 1 20 4 5|-
+ROWS
+is "$(grep -o '^seed [0-9]*' "$tmp/told" | tr '\n' ' ')" "seed 4 seed 5 seed 6 seed 7 " "what is not as it should be is told" || note "$(cat "$tmp/told")"
+counted=$(python3 tests/soak/accept_count.py say "$tmp/runs" quick 2>&1)
+is "$(grep '^all' <<<"$counted" | tr -s ' ')" "all 7 1 1 1 1 1 1 1 50.0 % 5/5" "each run is one thing" || note "$counted"
+is "$(awk '$1 == "bound" {printf "%s ", $2}' <<<"$counted")" "0 0 0 0 1 1 " "not run, precision, recall and kind fail, each by itself" || note "$counted"
 done_testing

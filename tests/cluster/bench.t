@@ -34,6 +34,9 @@ is "$check" "" "all of it is in the file"
 run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 20ms --large 64K --tests bw --pairs 'h1>h3,h3>h2' --pairs 'h2>h1' --json
 is "$rc $(python3 -c 'import json,sys; print(*sorted("%(name)s %(from_host)s>%(to_host)s wrong %(wrong)s" % x for x in json.load(sys.stdin)["tests"] if x["scope"] == "pair"))' <<<"$out")" \
     "0 pair.bw h1>h3 wrong 0 pair.bw h2>h1 wrong 0 pair.bw h3>h2 wrong 0" "the pairs of a list, in their directions" || note "$err"
+# Nobody has told these that their hosts are one machine.
+run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x LSAN_OPTIONS=detect_leaks=0 --time 20ms --tests lat --raw "$tmp/untold"
+is "$rc $(grep '"pair.lat"' "$tmp/untold" | grep -c '"shared"')" "0 $(($(nproc) < 3 ? 3 : 0))" "hosts that share processors are found to, if these are too few" || note "$err"
 run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 --pairs 'h1>h9'
 like "$rc $err" '^2 .*--pairs h1>h9: takes two hosts of the job' "a host that is not there"
 

@@ -19,6 +19,7 @@ struct tally {
     unsigned planted[PLANTS][CLASSES], found[PLANTS][CLASSES]; /* below 10 %, and from there on */
     unsigned named, right, kind_right, healthy, accused;
     unsigned unsure, silent; /* of what was planted and not named: whether it was at least said that nobody knows */
+    unsigned rounds;         /* of confirmation, of all that are healthy */
 };
 
 static struct mu_blame_config config(bool standard)
@@ -26,7 +27,8 @@ static struct mu_blame_config config(bool standard)
     return (struct mu_blame_config){.effect = standard ? 0.035 : 0.06, .need = 2, .of = rounds};
 }
 
-static int judge(struct world *w, struct mu_data *d, struct mu_blame *b, bool standard, unsigned *waves, unsigned *asks)
+static int judge(struct world *w, struct mu_data *d, struct mu_blame *b, bool standard, unsigned *made, unsigned *waves,
+                 unsigned *asks)
 {
     struct mu_blame_config c = config(standard);
     int rc = world_first_pass(w, d);
@@ -40,6 +42,7 @@ static int judge(struct world *w, struct mu_data *d, struct mu_blame *b, bool st
         unsigned n = 0;
         if ((rc = mu_blame_ask(b, d, r, &asked, &n)) || !n)
             return rc;
+        *made = r;
         rc = world_asked(w, d, asked, n, r);
         rc = rc ? rc : mu_blame_settle(b, d, &c);
         unsigned most = 0;
@@ -71,7 +74,8 @@ static void show(const struct world *w, const struct mu_data *d, const struct mu
 }
 
 /* True: as it should be. */
-static bool count(const struct world *w, const struct mu_data *d, const struct mu_blame *b, struct tally *t)
+static bool count(const struct world *w, const struct mu_data *d, const struct mu_blame *b, unsigned made,
+                  struct tally *t)
 {
     unsigned class = w->drop >= 0.0999 || w->plant >= PLANT_SPOIL;
     bool found = false, kind = false, clean = true, unsure = false;
@@ -90,6 +94,7 @@ static bool count(const struct world *w, const struct mu_data *d, const struct m
     if (w->plant == PLANT_NONE) {
         t->healthy++;
         t->accused += !clean;
+        t->rounds += made;
         return clean;
     }
     t->planted[w->plant][class]++;
@@ -122,8 +127,9 @@ static int report(const struct tally *t, bool standard, enum weather weather)
     double precision = share(t->right, t->named), small = share(found[0], planted[0]),
            large = share(found[1], planted[1]), kind = share(t->kind_right, found[0] + found[1]);
     printf("%s: precision %.2f %%, recall %.2f %% at 5 %%, %.2f %% from 10 %% on, kind right %.2f %%; %u of %u healthy "
-           "ones accused; of those not found %u unsure, %u silent\n",
-           world_weather_name(weather), precision, small, large, kind, t->accused, t->healthy, t->unsure, t->silent);
+           "ones accused, measured again %.2f times; of those not found %u unsure, %u silent\n",
+           world_weather_name(weather), precision, small, large, kind, t->accused, t->healthy,
+           t->healthy ? (double)t->rounds / t->healthy : 0, t->unsure, t->silent);
     bool fair = precision >= 99 && t->accused * 1000 <= t->healthy;
     return !fair || (weather == WEATHER_CALM && !(large >= 99 && (!standard || small >= 90) && kind >= 95));
 }
@@ -135,7 +141,7 @@ static int plan(unsigned hosts, bool standard)
     struct world w;
     struct mu_data d = {0};
     struct mu_blame b = {0};
-    unsigned waves = 0, asks = 0;
+    unsigned made = 0, waves = 0, asks = 0;
     uint64_t rng = hosts;
 
     world_make(&w, mu_pairs_random(&rng), hosts, standard, WEATHER_CALM);
@@ -143,7 +149,7 @@ static int plan(unsigned hosts, bool standard)
         world_free(&w);
         world_make(&w, mu_pairs_random(&rng), hosts, standard, WEATHER_CALM);
     }
-    int rc = judge(&w, &d, &b, standard, &waves, &asks);
+    int rc = judge(&w, &d, &b, standard, &made, &waves, &asks);
     unsigned turns = hosts <= MU_PAIRS_ALL ? hosts - 1 + hosts % 2 : MU_PAIRS_SOME;
     bool found = false, others = false;
     for (unsigned i = 0; i < b.n; i++) {
@@ -212,11 +218,11 @@ int main(int argc, char **argv)
             struct world w;
             struct mu_data d = {0};
             struct mu_blame b = {0};
-            unsigned waves = 0, asks = 0;
+            unsigned made = 0, waves = 0, asks = 0;
             world_make(&w, s, hosts, standard, (enum weather)k);
             if (only < 0 || (int)w.plant == only) {
-                rc = judge(&w, &d, &b, standard, &waves, &asks);
-                if ((!count(&w, &d, &b, &t) && (k == WEATHER_CALM || !w.plant)) || all)
+                rc = judge(&w, &d, &b, standard, &made, &waves, &asks);
+                if ((!count(&w, &d, &b, made, &t) && (k == WEATHER_CALM || !w.plant)) || all)
                     show(&w, &d, &b, s);
             }
             mu_blame_free(&b);

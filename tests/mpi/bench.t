@@ -144,5 +144,8 @@ for signal in TERM KILL; do
     wait_for 30 not_running
     ok $? "and its job ends with it"
 done
+# What is over its time is not repeated, and says so; the first time is always whole.
+run_cmd timeout 120 "$muster" run -n 2 --oversubscribe "$B/libexec/muster/bench-rank" pair --tests bw --time 20ms --large 64K --trials 5 --within 1ms
+is "$rc $(grep -c '"pair.bw"' <<<"$out") $(grep -o '"reason":"[^"]*"' <<<"$out")" '0 2 "reason":"there was time for 1 of 5 repetitions"' "--within" || note "$out" "$err"
 "$muster" controller --stop
 done_testing

@@ -5,6 +5,7 @@
 
 #include "bench/judge/bisect.h"
 #include "bench/judge/blame.h"
+#include "runtime/base/clean.h"
 #include "tests/unit/tap.h"
 
 /* --- bisection: what fails is every set with all of `culprits` in it, for `boundary` one of each half --------------
@@ -447,6 +448,24 @@ static void reading(void)
     mu_data_free(&d);
 }
 
+/* What a round of confirmation makes: a test for each figure that is asked for, and no other that only begins so. */
+static void asked_tests(void)
+{
+    static const char *const names[] = {"node.cpu.gemm.mean", "pair.bw",          "node.cpu.gemm",
+                                        "node.cpu.ge",        "node.cpu.ge.mean", "node.mem.copy"};
+    enum { N = sizeof names / sizeof *names };
+    struct mu_ask asks[N];
+    struct mu_data d = {0};
+    mu_auto_buf struct mu_buf b = {0};
+
+    for (unsigned i = 0; i < N; i++)
+        asks[i] = (struct mu_ask){.test = (uint32_t)mu_data_test(&d, names[i], "GFLOP/s", false), .to = -1};
+    mu_ask_tests(&d, asks, N, &b);
+    TAP_OK(!strcmp(mu_buf_str(&b), "node.cpu.gemm,node.cpu.ge,node.mem.copy"),
+           "tests that are made again are told by their whole names: %s", mu_buf_str(&b));
+    mu_data_free(&d);
+}
+
 int main(void)
 {
     bisections();
@@ -461,6 +480,7 @@ int main(void)
     far_below();
     far_below_alone();
     culprits();
+    asked_tests();
     reading();
     return tap_done();
 }
