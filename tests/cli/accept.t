@@ -156,7 +156,7 @@ is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" 
 while IFS='|' read -r args verdict suspects unsure; do
     [ "$verdict" = - ] || verdict="{\"verdict\":\"$verdict\",\"suspects\":[$suspects],\"unsure\":[$unsure]}"
     read -ra args <<<"$args"
-    python3 tests/soak/accept_count.py add "$tmp/runs" "${args[@]}" <<<"$verdict" >>"$tmp/told"
+    python3 tests/soak/count_accept.py add "$tmp/runs" "${args[@]}" <<<"$verdict" >>"$tmp/told"
 done <<'ROWS'
 1 none 1 2 10 0 5|pass
 2 hog 1 2 10 3 5|inconclusive||{"kind":"node","id":"h1"}
@@ -167,7 +167,7 @@ done <<'ROWS'
 7 stop 8 1 20 4 5|-
 ROWS
 is "$(grep -o '^seed [0-9]*' "$tmp/told" | tr '\n' ' ')" "seed 4 seed 5 seed 6 seed 7 " "what is not as it should be is told" || note "$(cat "$tmp/told")"
-counted=$(python3 tests/soak/accept_count.py say "$tmp/runs" quick 2>&1)
+counted=$(python3 tests/soak/count_accept.py say "$tmp/runs" quick 2>&1)
 is "$(grep '^all' <<<"$counted" | tr -s ' ')" "all 7 1 1 1 1 1 1 1 50.0 % 5/5" "each run is one thing" || note "$counted"
 is "$(awk '$1 == "bound" {printf "%s ", $2}' <<<"$counted")" "0 0 0 0 1 1 " "not run, precision, recall and kind fail, each by itself" || note "$counted"
 done_testing

@@ -3,13 +3,13 @@
 # ACCEPT_START (1) on, each with one thing planted: a host that sends, receives or does both slowly, a slow link, one that is
 # delayed (where there is netem), a host whose processors are held back by a quota (where there are cgroups) or by stopping
 # it again and again, a rank that spoils data; or with nothing, or somebody's load for a while. ACCEPT_KINDS: only these.
-# ACCEPT_PROFILE: quick, or standard, which has also 5 %. What counts as what: accept_count.py.
+# ACCEPT_PROFILE: quick, or standard, which has also 5 %. What counts as what: count_accept.py.
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/cluster.sh"
 cluster_up 8
 ok $? "eight hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=600 MUSTER_YIELD=1
 n=8 base=240 # Mbit/s
-profile=${ACCEPT_PROFILE:-quick} count=${BASH_SOURCE[0]%/*}/accept_count.py
+profile=${ACCEPT_PROFILE:-quick} count=${BASH_SOURCE[0]%/*}/count_accept.py
 case $profile in
 standard) drops=(5 10 15 20 30 50) least=0.965 ;;
 *) drops=(10 15 20 30 50) least=0.94 ;;
