@@ -1,5 +1,5 @@
-/* 16-bit floats to and from float32: exact one way, rounded to nearest even the other. Free of branches, so that loops
- * over them vectorise, and right when the program flushes subnormals. */
+/* 16-bit and 8-bit floats to and from float32: exact one way, rounded to nearest even the other. Free of branches, so
+ * that loops over them vectorise, and right when the program flushes subnormals. */
 #ifndef MU_COLLECTIVES_HALF_H
 #define MU_COLLECTIVES_HALF_H
 
@@ -8,6 +8,8 @@
 
 #define MU_HALF_NAN 0x7e00u
 #define MU_BF16_NAN 0x7fc0u
+#define MU_E4M3_NAN 0x7fu
+#define MU_E5M2_NAN 0x7eu
 
 static inline float mu_float_of(uint32_t u)
 {
@@ -66,6 +68,44 @@ static inline uint16_t mu_bf16_of(float f)
     uint32_t r = (u + 0x7fffu + (u >> 16 & 1)) >> 16;
 
     return (uint16_t)mu_pick((u & 0x7fffffffu) > 0x7f800000u, MU_BF16_NAN, r);
+}
+
+/* 8-bit floats saturate, as CUDA's conversions do: what is beyond the largest value, infinity too, becomes that. */
+
+static inline float mu_e4m3_to_float(uint8_t b)
+{
+    uint32_t mag = b & 0x7fu, sign = (b & 0x80u) << 24;
+    uint32_t normal = (mag << 20) + (120u << 23);
+    uint32_t tiny = mu_bits_of((float)(int32_t)mag * 0x1p-9f);
+
+    return mu_float_of(mu_pick(mag < 8, tiny, mu_pick(mag == MU_E4M3_NAN, 0x7fc00000u, normal)) | sign);
+}
+
+static inline uint8_t mu_e4m3_of(float f)
+{
+    uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
+    uint32_t normal = (mag - (120u << 23) + 0x7ffffu + (mag >> 20 & 1)) >> 20;
+    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x3c800000u))) + 0x1p14f) - 0x46800000u;
+    uint32_t r = mu_pick(mag < 0x3c800000u, tiny, normal);
+
+    r = mu_pick(mag > 0x43e00000u, 0x7eu, r) | sign;
+    return (uint8_t)mu_pick(mag > 0x7f800000u, MU_E4M3_NAN, r);
+}
+
+static inline float mu_e5m2_to_float(uint8_t b)
+{
+    return mu_half_to_float((uint16_t)(b << 8));
+}
+
+static inline uint8_t mu_e5m2_of(float f)
+{
+    uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
+    uint32_t normal = (mag - (112u << 23) + 0xfffffu + (mag >> 21 & 1)) >> 21;
+    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x38800000u))) + 0x1p7f) - 0x43000000u;
+    uint32_t r = mu_pick(mag < 0x38800000u, tiny, normal);
+
+    r = mu_pick(mag > 0x47600000u, 0x7bu, r) | sign;
+    return (uint8_t)mu_pick(mag > 0x7f800000u, MU_E5M2_NAN, r);
 }
 
 #endif

@@ -21,6 +21,8 @@
 
 typedef uint16_t mu_fp16;
 typedef uint16_t mu_bf16;
+typedef uint8_t mu_e4m3;
+typedef uint8_t mu_e5m2;
 
 #define KERNEL_LOAD(name, T, A, TO_ACC)                                                                                \
     static void name##_load(void *acc, const void *in, size_t n)                                                       \
@@ -132,11 +134,13 @@ INTEGER(i64, int64_t, uint64_t, int64_t)
 INTEGER(u64, uint64_t, uint64_t, uint64_t)
 FLOATING(f16, mu_fp16, float, mu_half_to_float, mu_half_of)
 FLOATING(bf16, mu_bf16, float, mu_bf16_to_float, mu_bf16_of)
+FLOATING(e4m3, mu_e4m3, float, mu_e4m3_to_float, mu_e4m3_of)
+FLOATING(e5m2, mu_e5m2, float, mu_e5m2_to_float, mu_e5m2_of)
 FLOATING(f32, float, float, , f32_of)
 FLOATING(f64, double, double, , f64_of)
 
 /* To add a type: a row here and in runtime/base/dtype.h, kernels above, a row in tests/unit/collectives_ops.c. */
-static const struct mu_kernel_type types[MU_KERNEL_TYPES] = {
+static const struct mu_kernel_type types[MU_DTYPE_COUNT] = {
 #define OPS(prefix, suffix, avg)                                                                                       \
     {                                                                                                                  \
         [MUSTER_SUM] = prefix##_sum##suffix, [MUSTER_PROD] = prefix##_prod##suffix,                                    \
@@ -146,11 +150,12 @@ static const struct mu_kernel_type types[MU_KERNEL_TYPES] = {
 #define ROW(code, prefix, T, A)                                                                                        \
     [code] = {sizeof(T),      sizeof(A),          prefix##_load,          OPS(prefix, , sum), OPS(prefix, _two, sum),  \
               prefix##_store, prefix##_store_avg, OPS(prefix, _pair, avg)}
-    ROW(MUSTER_INT8, i8, int8_t, int8_t),     ROW(MUSTER_UINT8, u8, uint8_t, uint8_t),
-    ROW(MUSTER_INT32, i32, int32_t, int32_t), ROW(MUSTER_UINT32, u32, uint32_t, uint32_t),
-    ROW(MUSTER_INT64, i64, int64_t, int64_t), ROW(MUSTER_UINT64, u64, uint64_t, uint64_t),
-    ROW(MUSTER_FLOAT16, f16, mu_fp16, float), ROW(MUSTER_BFLOAT16, bf16, mu_bf16, float),
-    ROW(MUSTER_FLOAT32, f32, float, float),   ROW(MUSTER_FLOAT64, f64, double, double),
+    ROW(MUSTER_INT8, i8, int8_t, int8_t),          ROW(MUSTER_UINT8, u8, uint8_t, uint8_t),
+    ROW(MUSTER_INT32, i32, int32_t, int32_t),      ROW(MUSTER_UINT32, u32, uint32_t, uint32_t),
+    ROW(MUSTER_INT64, i64, int64_t, int64_t),      ROW(MUSTER_UINT64, u64, uint64_t, uint64_t),
+    ROW(MUSTER_FLOAT16, f16, mu_fp16, float),      ROW(MUSTER_BFLOAT16, bf16, mu_bf16, float),
+    ROW(MUSTER_FLOAT32, f32, float, float),        ROW(MUSTER_FLOAT64, f64, double, double),
+    ROW(MUSTER_FLOAT8_E4M3, e4m3, mu_e4m3, float), ROW(MUSTER_FLOAT8_E5M2, e5m2, mu_e5m2, float),
 #undef ROW
 #undef OPS
 };

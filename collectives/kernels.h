@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "muster.h"
+#include "runtime/base/dtype.h"
 
 /* Arguments called in and out may be misaligned, and out may be equal to an in, but not overlap with it otherwise; acc
  * is aligned to its element. n counts elements. */
@@ -25,8 +25,6 @@ struct mu_kernels {
     void (*copy)(void *dst, const void *src, size_t n);   /* bytes */
     void (*stream)(void *dst, const void *src, size_t n); /* past the caches where that can be had; ordered */
 };
-
-#define MU_KERNEL_TYPES ((size_t)MUSTER_FLOAT64 + 1)
 
 extern const struct mu_kernels mu_kernels_plain;
 #ifdef __x86_64__

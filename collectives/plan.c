@@ -75,13 +75,13 @@ static void *at(const struct draft *d, const void *p, size_t elements)
     return mu_at(p, elements * d->elem);
 }
 
-/* An average is a sum that is divided once, at the end; 16-bit floats are divided inside the nodes, where sums have not
+/* An average is a sum that is divided once, at the end; narrow floats are divided inside the nodes, where sums have not
  * been rounded yet, so that what is between nodes does not grow beyond the type. */
 static void split_avg(struct draft *d)
 {
     bool avg = mu_kinds[d->call->kind].has_op && d->call->op == MUSTER_AVG;
     unsigned p = (unsigned)d->l->size;
-    bool early = avg && (d->call->dtype == MUSTER_FLOAT16 || d->call->dtype == MUSTER_BFLOAT16);
+    bool early = avg && mu_dtype_narrow(d->call->dtype);
     d->inside = avg && !early ? MUSTER_SUM : d->call->op;
     d->between = early ? MUSTER_SUM : d->call->op;
     d->ranks_inside = early ? p : 0;

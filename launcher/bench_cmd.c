@@ -34,7 +34,7 @@ struct opts {
 
 #define OPS "allreduce|reduce|reduce_scatter|allgather|broadcast|alltoall|sendrecv|barrier|all"
 #define MAX_SIZE (1ull << 40)
-#define DTYPES "float32|float64|int32|int64|uint8|int8|uint32|uint64|float16|bfloat16"
+#define DTYPES "float32|float64|int32|int64|uint8|int8|uint32|uint64|float16|bfloat16|float8_e4m3|float8_e5m2"
 
 /* The first RUN_ROWS rows go to `muster run`, the next OUR_ROWS nowhere, the others to the ranks. */
 enum { RUN_ROWS = 11, OUR_ROWS = 3 };
@@ -140,7 +140,7 @@ static int get_size(const char *name, const char *value, uint64_t *n, struct mu_
 /* The ranks check again; here it costs no job. */
 static int check_coll(const struct opts *o, struct mu_err *err)
 {
-    static const unsigned widths[] = {4, 8, 4, 8, 1, 1, 4, 8, 2, 2}; /* of DTYPES */
+    static const unsigned widths[] = {4, 8, 4, 8, 1, 1, 4, 8, 2, 2, 1, 1}; /* of DTYPES */
     uint64_t min = 8, max = 64 << 20;
     unsigned width = widths[o->dtype];
     char dtype[32], op[32], *end;

@@ -14,9 +14,18 @@
 #define ALIGN 8u
 
 const char *const mu_safetensors_types[MU_SAFETENSORS_TYPES] = {
-    [MUSTER_INT8] = "I8",     [MUSTER_UINT8] = "U8",    [MUSTER_INT32] = "I32",   [MUSTER_UINT32] = "U32",
-    [MUSTER_INT64] = "I64",   [MUSTER_UINT64] = "U64",  [MUSTER_FLOAT16] = "F16", [MUSTER_BFLOAT16] = "BF16",
-    [MUSTER_FLOAT32] = "F32", [MUSTER_FLOAT64] = "F64",
+    [MUSTER_INT8] = "I8",
+    [MUSTER_UINT8] = "U8",
+    [MUSTER_INT32] = "I32",
+    [MUSTER_UINT32] = "U32",
+    [MUSTER_INT64] = "I64",
+    [MUSTER_UINT64] = "U64",
+    [MUSTER_FLOAT16] = "F16",
+    [MUSTER_BFLOAT16] = "BF16",
+    [MUSTER_FLOAT32] = "F32",
+    [MUSTER_FLOAT64] = "F64",
+    [MUSTER_FLOAT8_E4M3] = "F8_E4M3",
+    [MUSTER_FLOAT8_E5M2] = "F8_E5M2",
 };
 
 /* The text before the data, padded with blanks. NULL: out of memory, or a name that is no UTF-8. */

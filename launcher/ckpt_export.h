@@ -16,7 +16,7 @@ int mu_ckpt_export(const char *dir, uint64_t generation, const char *file, int (
 int mu_ckpt_import(const char *file, const char *dir, const uint64_t *step, uint64_t *generation, uint64_t *saved,
                    struct mu_err *);
 
-enum { MU_SAFETENSORS_TYPES = MUSTER_FLOAT64 + 1 };
+enum { MU_SAFETENSORS_TYPES = MUSTER_FLOAT8_E5M2 + 1 };
 extern const char *const mu_safetensors_types[MU_SAFETENSORS_TYPES]; /* by muster_dtype */
 
 #endif

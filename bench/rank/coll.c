@@ -109,7 +109,7 @@ static const unsigned most_exact[MU_DTYPE_COUNT] = {
     [MUSTER_INT8] = 127,           [MUSTER_UINT8] = 255,        [MUSTER_INT32] = INT32_MAX,
     [MUSTER_UINT32] = UINT32_MAX,  [MUSTER_INT64] = UINT32_MAX, [MUSTER_UINT64] = UINT32_MAX,
     [MUSTER_FLOAT16] = 2048,       [MUSTER_BFLOAT16] = 256,     [MUSTER_FLOAT32] = 1 << 24,
-    [MUSTER_FLOAT64] = UINT32_MAX,
+    [MUSTER_FLOAT64] = UINT32_MAX, [MUSTER_FLOAT8_E4M3] = 16,   [MUSTER_FLOAT8_E5M2] = 8,
 };
 
 static const struct mu_opt table[] = {
@@ -117,7 +117,8 @@ static const struct mu_opt table[] = {
     {"op", 0, MU_OPT_STRING, offsetof(struct opts, op), "OP",
      "allreduce, reduce, reduce_scatter, allgather, broadcast, alltoall, sendrecv, barrier, all"},
     {"dtype", 0, MU_OPT_STRING, offsetof(struct opts, dtype), "TYPE",
-     "float32, float64, int32, int64, uint8, int8, uint32, uint64, float16, bfloat16"},
+     "float32, float64, int32, int64, uint8, int8, uint32, uint64, float16, bfloat16, "
+     "float8_e4m3, float8_e5m2"},
     {"min", 0, MU_OPT_SIZE, offsetof(struct opts, min), "SIZE", "smallest message"},
     {"max", 0, MU_OPT_SIZE, offsetof(struct opts, max), "SIZE", "largest message"},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3,
@@ -138,14 +139,17 @@ static unsigned pattern(int rank, size_t i)
     return (unsigned)((i * 7 + (size_t)rank * 3) % 5);
 }
 
-/* The bits of an integer in float16 that is exact there. */
-static uint16_t half_of(unsigned v)
+/* The bits of an integer in a small float that is exact there. */
+static uint16_t small_of(unsigned v, unsigned mantissa, unsigned bias)
 {
     unsigned e = 0;
 
     while (v >> (e + 1))
         e++;
-    return v ? (uint16_t)((e + 15) << 10 | ((e > 10 ? v >> (e - 10) : v << (10 - e)) & 0x3ff)) : 0;
+    if (!v)
+        return 0;
+    v = e > mantissa ? v >> (e - mantissa) : v << (mantissa - e);
+    return (uint16_t)((e + bias) << mantissa | (v & ((1u << mantissa) - 1)));
 }
 
 static void encode(muster_dtype dtype, unsigned v, void *out)
@@ -173,13 +177,18 @@ static void encode(muster_dtype dtype, unsigned v, void *out)
         memcpy(out, &n, sizeof n);
         return;
     case MUSTER_FLOAT16:
-        h = half_of(v);
+        h = small_of(v, 10, 15);
         memcpy(out, &h, sizeof h);
         return;
     case MUSTER_BFLOAT16:
         memcpy(&bits, &f, sizeof bits);
         h = (uint16_t)(bits >> 16);
         memcpy(out, &h, sizeof h);
+        return;
+    case MUSTER_FLOAT8_E4M3:
+    case MUSTER_FLOAT8_E5M2:
+        b = (unsigned char)(dtype == MUSTER_FLOAT8_E4M3 ? small_of(v, 3, 7) : small_of(v, 2, 15));
+        memcpy(out, &b, sizeof b);
         return;
     default:
         memcpy(out, &b, sizeof b);

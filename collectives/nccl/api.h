@@ -38,7 +38,9 @@ typedef enum {
     MU_NCCL_FLOAT16,
     MU_NCCL_FLOAT32,
     MU_NCCL_FLOAT64,
-    MU_NCCL_BFLOAT16
+    MU_NCCL_BFLOAT16,
+    MU_NCCL_FLOAT8E4M3, /* since MU_NCCL_FLOAT8 */
+    MU_NCCL_FLOAT8E5M2
 } mu_nccl_dtype;
 typedef enum { MU_NCCL_SUM, MU_NCCL_PROD, MU_NCCL_MAX, MU_NCCL_MIN, MU_NCCL_AVG } mu_nccl_op;
 
@@ -52,9 +54,12 @@ typedef struct {
 } mu_nccl_config;
 #define MU_NCCL_CONFIG_MAGIC 0xcafebeefu
 #define MU_NCCL_UNDEF INT_MIN
+#define MU_NCCL_FLOAT8 22403         /* 2.24.3 */
+#define MU_NCCL_FLOAT8_CAPABILITY 90 /* where it reduces them: 9.0 */
 
 typedef enum { MU_CU_OK = 0, MU_CU_NOT_INITIALIZED = 3, MU_CU_NOT_READY = 600 } mu_cu_result;
 typedef enum { MU_CU_POINTER_MEMORY_TYPE = 2, MU_CU_POINTER_IS_MANAGED = 8, MU_CU_POINTER_DEVICE = 9 } mu_cu_attribute;
+typedef enum { MU_CU_CAPABILITY_MAJOR = 75, MU_CU_CAPABILITY_MINOR = 76 } mu_cu_device_attribute;
 typedef enum { MU_CU_NOT_CAPTURING } mu_cu_capture;
 #define MU_CU_MEMORY_DEVICE 2u
 #define MU_CU_EVENT_NO_TIMING 2u
@@ -92,6 +97,7 @@ typedef enum { MU_CU_NOT_CAPTURING } mu_cu_capture;
     X(mu_cu_result, cuDriverGetVersion, (int *), 0)                                                                    \
     X(mu_cu_result, cuGetErrorName, (mu_cu_result, const char **), 0)                                                  \
     X(mu_cu_result, cuPointerGetAttribute, (void *, mu_cu_attribute, mu_cu_ptr), 0)                                    \
+    X(mu_cu_result, cuDeviceGetAttribute, (int *, mu_cu_device_attribute, int), 0)                                     \
     X(mu_cu_result, cuDevicePrimaryCtxRetain, (mu_cu_ctx *, int), 0)                                                   \
     X(mu_cu_result, cuDevicePrimaryCtxRelease_v2, (int), 0)                                                            \
     X(mu_cu_result, cuCtxGetCurrent, (mu_cu_ctx *), 0)                                                                 \

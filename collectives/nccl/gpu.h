@@ -42,6 +42,7 @@ struct mu_gpu_comm {
     mu_nccl_comm nccl;
     bool safe; /* calls of NCCL do not block */
     int device;
+    int capability, oldest; /* the lowest compute capability of all ranks' GPUs, 90 is 9.0; whose it is */
     mu_cu_ctx ctx;
     struct mu_gpu_board *own, **boards; /* by rank; NULL: of another node */
     uint64_t *checked;                  /* by rank: collectives whose signatures were compared */

@@ -17,10 +17,18 @@ struct mu_gpu_group {
 };
 
 static const mu_nccl_dtype dtypes[] = {
-    [MUSTER_INT8] = MU_NCCL_INT8,       [MUSTER_UINT8] = MU_NCCL_UINT8,       [MUSTER_INT32] = MU_NCCL_INT32,
-    [MUSTER_UINT32] = MU_NCCL_UINT32,   [MUSTER_INT64] = MU_NCCL_INT64,       [MUSTER_UINT64] = MU_NCCL_UINT64,
-    [MUSTER_FLOAT16] = MU_NCCL_FLOAT16, [MUSTER_BFLOAT16] = MU_NCCL_BFLOAT16, [MUSTER_FLOAT32] = MU_NCCL_FLOAT32,
+    [MUSTER_INT8] = MU_NCCL_INT8,
+    [MUSTER_UINT8] = MU_NCCL_UINT8,
+    [MUSTER_INT32] = MU_NCCL_INT32,
+    [MUSTER_UINT32] = MU_NCCL_UINT32,
+    [MUSTER_INT64] = MU_NCCL_INT64,
+    [MUSTER_UINT64] = MU_NCCL_UINT64,
+    [MUSTER_FLOAT16] = MU_NCCL_FLOAT16,
+    [MUSTER_BFLOAT16] = MU_NCCL_BFLOAT16,
+    [MUSTER_FLOAT32] = MU_NCCL_FLOAT32,
     [MUSTER_FLOAT64] = MU_NCCL_FLOAT64,
+    [MUSTER_FLOAT8_E4M3] = MU_NCCL_FLOAT8E4M3,
+    [MUSTER_FLOAT8_E5M2] = MU_NCCL_FLOAT8E5M2,
 };
 static const mu_nccl_op ops[] = {
     [MUSTER_SUM] = MU_NCCL_SUM, [MUSTER_PROD] = MU_NCCL_PROD, [MUSTER_MIN] = MU_NCCL_MIN,
@@ -98,7 +106,9 @@ static mu_nccl_result all_to_all(struct mu_gpu_comm *g, const struct mu_call *ca
 static mu_nccl_result issue(struct mu_gpu_comm *g, const struct mu_call *call)
 {
     const struct mu_nccl_api *n = g->n;
-    mu_nccl_dtype t = dtypes[call->dtype];
+    /* Moved as bytes, which every library takes and every GPU can do; NCCL before 2.28.9 refuses them below 9.0. */
+    bool bytes = mu_dtype_float8(call->dtype) && !mu_kinds[call->kind].has_op;
+    mu_nccl_dtype t = bytes ? MU_NCCL_UINT8 : dtypes[call->dtype];
     mu_nccl_op op = ops[call->op];
 
     switch (call->kind) {
@@ -209,6 +219,24 @@ static void give_up(struct muster_comm *comm)
     mu_coll_settle(comm->engine);
 }
 
+/* The same on all ranks: they have agreed on the version, and the capability is the lowest of all. */
+static int reduces_float8(const struct mu_gpu_comm *g, const struct mu_call *call, struct mu_err *err)
+{
+    const char *type = mu_dtype_name((int)call->dtype), *name = mu_kinds[call->kind].name;
+    char who[100];
+
+    if (g->n->version < MU_NCCL_FLOAT8)
+        return mu_err_set(err, MUSTER_ENOSYS,
+                          "muster_%s: NCCL %s does not reduce %s in GPU memory, 2.24.3 or later is needed (%s)", name,
+                          g->n->text, type, g->n->path);
+    if (g->capability < MU_NCCL_FLOAT8_CAPABILITY)
+        return mu_err_set(err, MUSTER_ENOSYS,
+                          "muster_%s: NCCL reduces %s on GPUs of compute capability 9.0 or later, that of %s has %d.%d",
+                          name, type, mu_comm_who(g->comm, g->oldest, who, sizeof who), g->capability / 10,
+                          g->capability % 10);
+    return 0;
+}
+
 static int checked(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
@@ -223,7 +251,7 @@ static int checked(struct muster_comm *comm, const struct mu_call *call, struct 
         if (rc < 0)
             return mu_err_prefix(err, "muster_%s in GPU memory", k->name);
     }
-    return 0;
+    return k->has_op && mu_dtype_float8(call->dtype) ? reduces_float8(comm->gpu, call, err) : 0;
 }
 
 static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsigned n, bool group, struct mu_err *err)

@@ -189,7 +189,7 @@ static bool doze(struct mu_engine *e)
 
 struct hello { /* what ranks tell before a try */
     int32_t code;
-    int32_t version;
+    int32_t version, capability;
     uint64_t board; /* + 1 in the segment; 0: private */
     mu_nccl_id id;
     char why[200];
@@ -314,6 +314,11 @@ static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err
                 return mu_err_set(err, MUSTER_EVERSION, "%s has another version of NCCL than %s (%d, %d)",
                                   mu_comm_who(comm, r, who, sizeof who), "rank 0 of the communicator",
                                   hellos[r].version, hellos[0].version);
+        g->oldest = 0;
+        for (int r = 1; r < comm->size; r++)
+            if (hellos[r].capability < hellos[g->oldest].capability)
+                g->oldest = r;
+        g->capability = hellos[g->oldest].capability;
         try_once(g, &hellos[0].id, start_most(g->engine), &result);
         rc = gather(comm, &result, sizeof result, results, err);
         if (rc == 0)
@@ -353,7 +358,7 @@ static int read_mode(bool *safe, struct mu_err *err)
 
 static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine, struct mu_err *err)
 {
-    int rc = read_mode(&g->safe, err);
+    int rc = read_mode(&g->safe, err), major = 0, minor = 0;
 
     if (rc == 0)
         rc = mu_cuda_load(&g->c, err);
@@ -365,6 +370,9 @@ static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine
     if (g->c->cuPointerGetAttribute(&g->device, MU_CU_POINTER_DEVICE, (mu_cu_ptr)(uintptr_t)buffer) != MU_CU_OK ||
         g->c->cuDevicePrimaryCtxRetain(&g->ctx, g->device) != MU_CU_OK)
         return mu_err_set(err, MUSTER_ENODE, "CUDA does not give the context of the buffer's GPU");
+    if (g->c->cuDeviceGetAttribute(&major, MU_CU_CAPABILITY_MAJOR, g->device) == MU_CU_OK &&
+        g->c->cuDeviceGetAttribute(&minor, MU_CU_CAPABILITY_MINOR, g->device) == MU_CU_OK)
+        mine->capability = 10 * major + minor;
     return 0;
 }
 

@@ -26,6 +26,16 @@ const char *mu_dtype_name(int dtype)
     return (size_t)dtype < MU_COUNT(dtypes) ? dtypes[dtype].name : "?";
 }
 
+bool mu_dtype_float8(muster_dtype dtype)
+{
+    return dtype == MUSTER_FLOAT8_E4M3 || dtype == MUSTER_FLOAT8_E5M2;
+}
+
+bool mu_dtype_narrow(muster_dtype dtype)
+{
+    return dtype == MUSTER_FLOAT16 || dtype == MUSTER_BFLOAT16 || mu_dtype_float8(dtype);
+}
+
 const char *mu_op_name(int op)
 {
     return (size_t)op < MU_COUNT(ops) ? ops[op] : "?";

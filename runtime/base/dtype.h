@@ -8,7 +8,8 @@
 #include "muster.h"
 
 /* X(value, name, bytes). The values are part of the formats. To add one: a row here, its kernels
- * (collectives/kernel_body.h), its row in collectives/nccl/issue.c and in bench/rank/coll.c. */
+ * (collectives/kernel_body.h), its row in collectives/nccl/issue.c, bench/rank/coll.c, launcher/bench_cmd.c and
+ * launcher/ckpt_export.c. */
 #define MU_DTYPES(X)                                                                                                   \
     X(MUSTER_INT8, "int8", 1)                                                                                          \
     X(MUSTER_UINT8, "uint8", 1)                                                                                        \
@@ -19,14 +20,20 @@
     X(MUSTER_FLOAT16, "float16", 2)                                                                                    \
     X(MUSTER_BFLOAT16, "bfloat16", 2)                                                                                  \
     X(MUSTER_FLOAT32, "float32", 4)                                                                                    \
-    X(MUSTER_FLOAT64, "float64", 8)
+    X(MUSTER_FLOAT64, "float64", 8)                                                                                    \
+    X(MUSTER_FLOAT8_E4M3, "float8_e4m3", 1)                                                                            \
+    X(MUSTER_FLOAT8_E5M2, "float8_e5m2", 1)
 
-#define MU_DTYPE_COUNT ((size_t)MUSTER_FLOAT64 + 1)
+#define MU_DTYPE_COUNT ((size_t)MUSTER_FLOAT8_E5M2 + 1)
 
 /* 0 for a value that is not a dtype. */
 size_t mu_dtype_size(muster_dtype dtype);
 /* "?" for a value that is not one. */
 const char *mu_dtype_name(int dtype);
+/* Floats of 8 bits. */
+bool mu_dtype_float8(muster_dtype dtype);
+/* Floats that accumulate in float32 and are rounded then. */
+bool mu_dtype_narrow(muster_dtype dtype);
 const char *mu_op_name(int op);
 bool mu_op_valid(muster_op op);
 /* False: nothing is called so. */

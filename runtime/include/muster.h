@@ -98,18 +98,22 @@ typedef enum {
     MUSTER_FLOAT16,
     MUSTER_BFLOAT16,
     MUSTER_FLOAT32,
-    MUSTER_FLOAT64
+    MUSTER_FLOAT64,
+    MUSTER_FLOAT8_E4M3, /* no infinity; the largest value is 448 */
+    MUSTER_FLOAT8_E5M2  /* 57344 */
 } muster_dtype;
 
-/* AVG is the sum divided by the number of ranks; integers truncate towards zero. 16-bit floats accumulate in float32
- * and are rounded to nearest even. The order of a reduction is rank 0, 1, 2, ... Where a communicator spans nodes and
+/* AVG is the sum divided by the number of ranks; integers truncate towards zero. 16-bit and 8-bit floats accumulate in
+ * float32 and are rounded to nearest even; 8-bit ones saturate, as CUDA's conversions do: what is beyond the largest
+ * value becomes that, infinity too. The order of a reduction is rank 0, 1, 2, ... Where a communicator spans nodes and
  * two of its ranks are on one, it is that inside each node, rounded once, and then node by node, in the order of their
- * lowest ranks, rounded again (16-bit averages are divided inside the nodes); a reduce-scatter has this order only
- * where all nodes have as many ranks, one after another. Equal inputs on equal places give equal bits, whatever the
- * sizes and timings. */
+ * lowest ranks, rounded again (16-bit and 8-bit averages are divided inside the nodes); a reduce-scatter has this
+ * order only where all nodes have as many ranks, one after another. Equal inputs on equal places give equal bits,
+ * whatever the sizes and timings. */
 typedef enum { MUSTER_SUM, MUSTER_PROD, MUSTER_MIN, MUSTER_MAX, MUSTER_AVG } muster_op;
 
-/* Counts are in elements. Host memory: the call blocks. Device memory: it is enqueued on the communicator's stream.
+/* Counts are in elements. Host memory: the call blocks. Device memory: it is enqueued on the communicator's stream;
+ * ENOSYS for reductions of 8-bit floats by an NCCL older than 2.24.3, or on GPUs of a compute capability below 9.0.
  * All ranks of the communicator call the same operation in the same order with equal count, dtype, op and root;
  * EMISMATCH names two ranks that do not. In place: send == recv, except all-gather (send == recv + rank * count) and
  * reduce-scatter (recv == send + rank * count), as NCCL has it. */

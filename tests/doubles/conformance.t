@@ -12,6 +12,7 @@ conform() { # NAME VAR=value...
 for n in 1 2 3 4; do conform "$n ranks" RANKS=$n; done
 conform "fast mode" MUSTER_NCCL_MODE=fast
 conform "NCCL 2.18, which has no all-to-all" "MUSTER_NCCL_LIB=$d/libnccl-2.18.so"
+conform "GPUs on which NCCL does not reduce 8-bit floats" RANKS=2 MUSTER_DOUBLE_CAPABILITY=89
 conform "NCCL that is still at work when its calls return" RANKS=2 MUSTER_DOUBLE=in-progress,ms=1
 conform "every rank slow at times" RANKS=3 'MUSTER_DOUBLE=slow,rank=0,op=7,times=5,ms=20;slow,rank=1,op=100,times=5,ms=20'
 

@@ -140,6 +140,15 @@ DOUBLE_API int cuDeviceGetCount(int *n)
     *n = devices();
     return initialised ? OK : NOT_INITIALIZED;
 }
+DOUBLE_API int cuDeviceGetAttribute(int *out, int attribute, int device)
+{
+    if (!initialised)
+        return NOT_INITIALIZED;
+    if (device < 0 || device >= DEVICES || attribute < 75 || attribute > 76)
+        return INVALID;
+    *out = attribute == 75 ? double_capability() / 10 : double_capability() % 10;
+    return OK;
+}
 DOUBLE_API int cuDevicePrimaryCtxRetain(struct CUctx_st **ctx, int device)
 {
     if (!initialised)

@@ -85,6 +85,14 @@ static inline const struct fault *fault(const char *kind, int rank, long op)
     return NULL;
 }
 
+/* Of the GPUs: 90 is 9.0. */
+static inline int double_capability(void)
+{
+    const char *s = getenv("MUSTER_DOUBLE_CAPABILITY");
+
+    return s ? atoi(s) : 90;
+}
+
 static inline void double_sleep(long ms)
 {
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);

@@ -104,8 +104,9 @@ static bool all_have(struct ncclComm *c, bool in, unsigned long n)
     return true;
 }
 
-static const muster_dtype dtypes[] = {MUSTER_INT8,   MUSTER_UINT8,   MUSTER_INT32,   MUSTER_UINT32,  MUSTER_INT64,
-                                      MUSTER_UINT64, MUSTER_FLOAT16, MUSTER_FLOAT32, MUSTER_FLOAT64, MUSTER_BFLOAT16};
+static const muster_dtype dtypes[] = {MUSTER_INT8,    MUSTER_UINT8,    MUSTER_INT32,       MUSTER_UINT32,
+                                      MUSTER_INT64,   MUSTER_UINT64,   MUSTER_FLOAT16,     MUSTER_FLOAT32,
+                                      MUSTER_FLOAT64, MUSTER_BFLOAT16, MUSTER_FLOAT8_E4M3, MUSTER_FLOAT8_E5M2};
 static const muster_op ops[] = {MUSTER_SUM, MUSTER_PROD, MUSTER_MAX, MUSTER_MIN, MUSTER_AVG};
 
 /* Every rank shows bytes of its own; what it wants of them it takes. block: of whom this is the turn. */
@@ -260,13 +261,15 @@ static int launch(const struct op *list, unsigned n)
 
 static int enqueue(struct op o)
 {
-    static const size_t sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
+    static const size_t sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};
     struct ncclComm *c = o.comm;
     const struct fault *f;
     int rc;
 
-    if (!c || o.dtype < 0 || o.dtype > 9)
+    if (!c || o.dtype < 0 || o.dtype > (DOUBLE_VERSION < 22403 ? 9 : 11))
         return INVALID_ARGUMENT;
+    if (o.dtype > 9 && o.kind < SEND && double_capability() < 90)
+        return INVALID_ARGUMENT; /* as the real one before 2.28.9, for all collectives */
     if (atomic_load(&c->async) == IN_PROGRESS || atomic_load(&c->busy_until) > now_ms())
         return INVALID_USAGE; /* as the real one: the last call must have ended */
     o.elem = sizes[o.dtype];

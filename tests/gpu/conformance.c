@@ -1,5 +1,7 @@
 /* Conformance of operations in GPU memory, on NCCL or its double: each is compared with what the CPU engine makes of
  * the same values in host memory, on the same communicator. Needs no MPI. RANKS in the environment, 3 by default. */
+#include "collectives/half.h"
+#include "collectives/nccl/api.h"
 #include "tests/gpu/cuda.h"
 #include "tests/gpu/mesh.h"
 #include "tests/unit/tap.h"
@@ -16,8 +18,10 @@ static void check(bool ok, const char *what, const char *why)
 }
 
 /* Whole numbers that all types hold, whose sums, too, and their averages: so the order of a reduction does not show. */
-static int value(int r, size_t i, int size, muster_op op)
+static int value(int r, size_t i, int size, muster_dtype t, muster_op op)
 {
+    if (mu_dtype_float8(t) && (op == MUSTER_SUM || op == MUSTER_AVG)) /* up to 8, and 14 */
+        return op == MUSTER_AVG ? (int)(i % 3) : (int)((i * 7 + (size_t)r * 3) % 2);
     return op == MUSTER_PROD ? 1 + (int)((i + (size_t)r) % 2) : size * (int)((i * 7 + (size_t)r * 3) % 5);
 }
 
@@ -48,6 +52,12 @@ static void put(void *at, size_t i, muster_dtype t, int v)
         break;
     case MUSTER_FLOAT32:
         ((float *)at)[i] = f;
+        break;
+    case MUSTER_FLOAT8_E4M3:
+        ((uint8_t *)at)[i] = mu_e4m3_of(f);
+        break;
+    case MUSTER_FLOAT8_E5M2:
+        ((uint8_t *)at)[i] = mu_e5m2_of(f);
         break;
     default:
         ((double *)at)[i] = v;
@@ -89,10 +99,10 @@ static struct buffers make(struct muster_comm *c, const struct mu_call *call, bo
         b.drecv = cuda_alloc(b.nrecv);
     }
     for (size_t i = 0; i < b.nsend / elem; i++)
-        put(b.send, i, call->dtype, value(c->rank, i, c->size, call->op));
+        put(b.send, i, call->dtype, value(c->rank, i, c->size, call->dtype, call->op));
     if (call->kind == MU_OP_KIND_BROADCAST)
         for (size_t i = 0; i < b.nrecv / elem; i++)
-            put(b.recv, i, call->dtype, c->rank == call->root ? value(c->rank, i, c->size, call->op) : 0);
+            put(b.recv, i, call->dtype, c->rank == call->root ? value(c->rank, i, c->size, call->dtype, call->op) : 0);
     cuda_put(b.dsend, b.send, b.nsend);
     if (!in_place)
         cuda_put(b.drecv, b.recv, b.nrecv);
@@ -110,11 +120,28 @@ static void drop(const struct buffers *b, bool in_place)
         cuda_free(b->drecv);
 }
 
+/* What the text says when NCCL or the GPU cannot do it; NULL: it can. */
+static const char *refusal(const struct mu_call *call)
+{
+    const struct mu_nccl_api *n = NULL;
+    const struct mu_cuda_api *c = NULL;
+    int major = 0;
+
+    if (!mu_kinds[call->kind].has_op || !mu_dtype_float8(call->dtype))
+        return NULL;
+    if (mu_nccl_load(&n, NULL) || n->version < 22403)
+        return "2.24.3 or later is needed";
+    if (mu_cuda_load(&c, NULL) || c->cuDeviceGetAttribute(&major, MU_CU_CAPABILITY_MAJOR, 0) || major < 9)
+        return "compute capability 9.0 or later";
+    return NULL;
+}
+
 static void one(struct muster_comm *c, struct mu_call call, bool in_place)
 {
     bool takes = call.kind != MU_OP_KIND_REDUCE || c->rank == call.root, device = false;
     struct mu_sig sig = mu_sig_of(call.kind, call.dtype, call.op, 0, call.root, call.count);
     struct buffers b = make(c, &call, in_place);
+    const char *no = refusal(&call);
     struct mu_call host = call, gpu = call;
     struct mu_err err = {0};
     char what[120];
@@ -130,6 +157,12 @@ static void one(struct muster_comm *c, struct mu_call call, bool in_place)
     rc = mu_gpu_where(c, &gpu, &device, &err);
     check(rc == 0 && device, what, "the GPU's memory is recognised");
     rc = mu_gpu_run(c, &gpu, &err);
+    if (no) {
+        check(rc == MUSTER_ENOSYS && strstr(err.text, no) && strstr(err.text, mu_dtype_name((int)call.dtype)), what,
+              rc ? err.text : "is not refused");
+        drop(&b, in_place);
+        return;
+    }
     if (rc == 0)
         rc = mu_gpu_wait(c, mu_gpu_issued(c), &err);
     check(rc == 0, what, rc ? err.text : "");
@@ -149,7 +182,7 @@ static void collectives(struct muster_comm *c)
     static const size_t counts[] = {1, 1000, MOST_COUNT};
 
     for (unsigned k = 0; k < sizeof kinds; k++)
-        for (int t = 0; t <= MUSTER_FLOAT64; t++)
+        for (int t = 0; t < (int)MU_DTYPE_COUNT; t++)
             for (int op = 0; op <= MUSTER_AVG; op++)
                 for (int n = 0; n < 3; n++) {
                     struct mu_call call = {.kind = kinds[k], .dtype = t, .op = op, .count = counts[n]};

@@ -17,8 +17,8 @@ static muster_comm *world;
 static int rank, size;
 static uint64_t digest = 1469598103934665603ull;
 
-static const char *const type_name[] = {"int8",   "uint8",   "int32",    "uint32",  "int64",
-                                        "uint64", "float16", "bfloat16", "float32", "float64"};
+static const char *const type_name[] = {"int8",    "uint8",    "int32",   "uint32",  "int64",       "uint64",
+                                        "float16", "bfloat16", "float32", "float64", "float8_e4m3", "float8_e5m2"};
 static const char *const op_name[] = {"sum", "prod", "min", "max", "avg"};
 
 /* --- inputs and expected values --- */
@@ -76,7 +76,7 @@ static double divided(muster_dtype t, double a, int n)
 /* Rank by rank, or node by node: inside a node rank by rank, then rounded to the type. */
 static double expected_float(muster_dtype t, muster_op op, const int *members, int n, size_t i, int by_node)
 {
-    int narrow = t == MUSTER_FLOAT16 || t == MUSTER_BFLOAT16;
+    int narrow = t == MUSTER_FLOAT16 || t == MUSTER_BFLOAT16 || t > MUSTER_FLOAT64;
     double all = 0, a = 0;
     int done = 0;
 
@@ -94,7 +94,7 @@ static double expected_float(muster_dtype t, muster_op op, const int *members, i
                 continue;
             a = begun++ ? step_float(t, op, a, x) : x;
         }
-        if (by_node && narrow && op == MUSTER_AVG) /* 16 bits are divided inside the nodes */
+        if (by_node && narrow && op == MUSTER_AVG) /* narrow floats are divided inside the nodes */
             a = divided(t, a, n);
         if (by_node)
             a = to_double(t, from_double(t, a));
@@ -317,7 +317,7 @@ static void small_sizes(void)
     for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
         int ok = 1;
 
-        for (int t = MUSTER_INT8; t <= MUSTER_FLOAT64; t++)
+        for (int t = MUSTER_INT8; t <= MUSTER_FLOAT8_E5M2; t++)
             for (int op = 0; op < calls[c].nops; op++)
                 for (size_t n = 0; n <= 40; n += c == 0 || op == 0 || n == 0 ? 1 : 13)
                     for (int in_place = 0; in_place < 2; in_place++) {

@@ -367,7 +367,7 @@ static void arguments(void)
     REFUSED(muster_barrier((muster_comm *)&rank));
     REFUSED(muster_allreduce(NULL, y, 1, MUSTER_FLOAT32, MUSTER_SUM, world));
     REFUSED(muster_allreduce(x, NULL, 1, MUSTER_FLOAT32, MUSTER_SUM, world));
-    REFUSED(muster_allreduce(x, y, 1, (muster_dtype)10, MUSTER_SUM, world));
+    REFUSED(muster_allreduce(x, y, 1, (muster_dtype)(MUSTER_FLOAT8_E5M2 + 1), MUSTER_SUM, world));
     REFUSED(muster_allreduce(x, y, 1, (muster_dtype)-1, MUSTER_SUM, world));
     REFUSED(muster_allreduce(x, y, 1, MUSTER_FLOAT32, (muster_op)5, world));
     REFUSED(muster_allreduce(x, x + 1, 2, MUSTER_FLOAT32, MUSTER_SUM, world));

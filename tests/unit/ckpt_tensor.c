@@ -27,7 +27,7 @@ int main(void)
         {"no dimension", "x", MUSTER_INT8, 0, {1}, {0}, {1}, data, 0, MUSTER_EARG},
         {"nine dimensions", "x", MUSTER_INT8, 9, {1}, {0}, {1}, data, 0, MUSTER_EARG},
         {"negative dimensions", "x", MUSTER_INT8, -1, {1}, {0}, {1}, data, 0, MUSTER_EARG},
-        {"unknown type", "x", 10, 1, {1}, {0}, {1}, data, 0, MUSTER_EARG},
+        {"unknown type", "x", MU_DTYPE_COUNT, 1, {1}, {0}, {1}, data, 0, MUSTER_EARG},
         {"unknown flag", "x", MUSTER_INT8, 1, {1}, {0}, {1}, data, 2, MUSTER_EARG},
         {"no data", "x", MUSTER_INT8, 1, {1}, {0}, {1}, NULL, 0, MUSTER_EARG},
         {"replicated in part", "x", MUSTER_INT8, 1, {2}, {0}, {1}, data, MUSTER_REPLICATED, MUSTER_EARG},

@@ -11,31 +11,54 @@
 
 struct format {
     int exp_bits, man_bits;
+    uint16_t most; /* what is beyond becomes this; 0: infinity */
+    bool finite;   /* there is no infinity, and one NaN: all ones */
 };
-static const struct format fp16 = {5, 10}, bf16 = {8, 7};
+static const struct format fp16 = {5, 10, 0, false}, bf16 = {8, 7, 0, false}, e4m3 = {4, 3, 0x7e, true},
+                           e5m2 = {5, 2, 0x7b, false};
+
+static const struct format *format_of(muster_dtype dtype)
+{
+    return dtype == MUSTER_FLOAT16       ? &fp16
+           : dtype == MUSTER_BFLOAT16    ? &bf16
+           : dtype == MUSTER_FLOAT8_E4M3 ? &e4m3
+           : dtype == MUSTER_FLOAT8_E5M2 ? &e5m2
+                                         : NULL;
+}
+
+static uint16_t sign_of(struct format f)
+{
+    return (uint16_t)(1 << (f.exp_bits + f.man_bits));
+}
 
 static double value_of(struct format f, uint16_t u)
 {
+    bool ones = (u & (sign_of(f) - 1)) == sign_of(f) - 1;
     int e = u >> f.man_bits & ((1 << f.exp_bits) - 1), m = u & ((1 << f.man_bits) - 1);
     int bias = (1 << (f.exp_bits - 1)) - 1, top = (1 << f.exp_bits) - 1;
-    double v = e == top ? (m ? NAN : INFINITY)
-               : e      ? ldexp((1 << f.man_bits) + m, e - bias - f.man_bits)
-                        : ldexp(m, 1 - bias - f.man_bits);
+    double v = f.finite && ones        ? NAN
+               : e == top && !f.finite ? (m ? NAN : INFINITY)
+               : e                     ? ldexp((1 << f.man_bits) + m, e - bias - f.man_bits)
+                                       : ldexp(m, 1 - bias - f.man_bits);
 
-    return u & 0x8000 ? -v : v;
+    return u & sign_of(f) ? -v : v;
 }
 
 /* Nearest even, by scaling to the last place and rounding there. */
 static uint16_t nearest(struct format f, double v)
 {
     int bias = (1 << (f.exp_bits - 1)) - 1, top = (1 << f.exp_bits) - 1, e;
-    uint16_t sign = signbit(v) ? 0x8000 : 0;
+    uint16_t sign = signbit(v) ? sign_of(f) : 0;
     double a = fabs(v), r;
 
+    if (isnan(v) && f.finite)
+        return (uint16_t)(sign_of(f) - 1);
     if (isnan(v))
         return (uint16_t)(top << f.man_bits | 1 << (f.man_bits - 1));
     if (a == 0)
         return sign;
+    if (f.most && a > value_of(f, f.most))
+        return sign | f.most;
     if (isinf(a))
         return (uint16_t)(sign | top << f.man_bits);
     frexp(a, &e);
@@ -47,7 +70,7 @@ static uint16_t nearest(struct format f, double v)
         r /= 2;
         e++;
     }
-    if (e > bias)
+    if (e > bias && !f.finite)
         return (uint16_t)(sign | top << f.man_bits);
     if (r < 1 << f.man_bits)
         return (uint16_t)(sign | (uint16_t)r);
@@ -63,18 +86,18 @@ static void conversions(const char *name, struct format f, float (*widen)(uint16
 {
     unsigned bad_widen = 0, bad_quiet = 0, bad_back = 0, bad_mid = 0, bad_walk = 0;
 
-    for (uint32_t u = 0; u < 65536; u++) {
+    for (uint32_t u = 0; u < 2u * sign_of(f); u++) {
         float x = widen((uint16_t)u);
         double v = value_of(f, (uint16_t)u), next;
 
         bad_widen += !same(x, v);
         bad_quiet += isnan(x) && !(mu_bits_of(x) & 0x400000);
-        bad_back += narrow(x) != (isnan(x) ? nearest(f, NAN) : u);
+        bad_back += narrow(x) != (isnan(x) ? nearest(f, NAN) : isinf(x) && f.most ? f.most | (u & sign_of(f)) : u);
         if (!isfinite(v))
             continue;
         /* Half way to the next one, and the floats on both sides of that. */
         next = value_of(f, (uint16_t)(u + 1));
-        if (isinf(next))
+        if (!isfinite(next))
             next = 2 * v - value_of(f, (uint16_t)(u - 1));
         float mid = (float)((v + next) / 2), at[3] = {nextafterf(mid, -INFINITY), mid, nextafterf(mid, INFINITY)};
         for (int i = 0; i < 3; i++)
@@ -90,6 +113,26 @@ static void conversions(const char *name, struct format f, float (*widen)(uint16
     TAP_OK(bad_back == 0, "%s: every value comes back", name);
     TAP_OK(bad_mid == 0, "%s: around every half-way point it rounds to nearest even", name);
     TAP_OK(bad_walk == 0, "%s: a walk through all floats rounds to nearest even", name);
+}
+
+static float from_e4m3(uint16_t u)
+{
+    return mu_e4m3_to_float((uint8_t)u);
+}
+
+static uint16_t to_e4m3(float f)
+{
+    return mu_e4m3_of(f);
+}
+
+static float from_e5m2(uint16_t u)
+{
+    return mu_e5m2_to_float((uint8_t)u);
+}
+
+static uint16_t to_e5m2(float f)
+{
+    return mu_e5m2_of(f);
 }
 
 /* --- reductions --- */
@@ -162,9 +205,11 @@ static double float_at(muster_dtype dtype, const unsigned char *p)
     double d;
 
     switch (mu_dtype_size(dtype)) {
+    case 1:
+        return value_of(*format_of(dtype), *p);
     case 2:
         memcpy(&h, p, 2);
-        return value_of(dtype == MUSTER_FLOAT16 ? fp16 : bf16, h);
+        return value_of(*format_of(dtype), h);
     case 4:
         memcpy(&f, p, 4);
         return f;
@@ -200,8 +245,8 @@ static uint64_t float_reference(muster_dtype dtype, muster_op op, const unsigned
         acc = wide ? acc / RANKS : (float)(acc / RANKS);
     if (isnan(acc))
         acc = fabs(NAN);
-    if (size == 2)
-        return nearest(dtype == MUSTER_FLOAT16 ? fp16 : bf16, acc);
+    if (format_of(dtype))
+        return nearest(*format_of(dtype), acc);
     if (wide) {
         memcpy(&u, &acc, 8);
         return u;
@@ -224,6 +269,8 @@ static const uint64_t specials[][10] = {
                         0x3f800000},
     [MUSTER_FLOAT64] = {0, 1ull << 63, 0x7ffull << 52, 0xfffull << 52, 0x7ff8ull << 48, (0x7ffull << 52) | 1, 1,
                         (1ull << 63) | 77, 0x7fefffffffffffff, 0x3ffull << 52},
+    [MUSTER_FLOAT8_E4M3] = {0, 0x80, 0x7f, 0xff, 0x7e, 0xfe, 1, 0x87, 0x38, 0x08},
+    [MUSTER_FLOAT8_E5M2] = {0, 0x80, 0x7c, 0xfc, 0x7e, 0x7d, 1, 0x83, 0x7b, 0x3c},
 };
 
 static void reductions(const struct mu_kernels *set, muster_dtype dtype, muster_op op)
@@ -372,7 +419,9 @@ int main(void)
 {
     conversions("float16", fp16, mu_half_to_float, mu_half_of);
     conversions("bfloat16", bf16, mu_bf16_to_float, mu_bf16_of);
-    for (int d = MUSTER_INT8; d <= MUSTER_FLOAT64; d++) {
+    conversions("float8_e4m3", e4m3, from_e4m3, to_e4m3);
+    conversions("float8_e5m2", e5m2, from_e5m2, to_e5m2);
+    for (int d = MUSTER_INT8; d < (int)MU_DTYPE_COUNT; d++) {
         for (int op = MUSTER_SUM; op <= MUSTER_AVG; op++)
             for (unsigned k = 0; mu_ops_set(k); k++) {
                 reductions(mu_ops_set(k), (muster_dtype)d, (muster_op)op);
@@ -382,7 +431,8 @@ int main(void)
     }
     for (unsigned k = 0; mu_ops_set(k); k++)
         copies(mu_ops_set(k));
-    TAP_OK(mu_dtype_size((muster_dtype)10) == 0 && mu_dtype_size((muster_dtype)-1) == 0, "no size for other types");
+    TAP_OK(mu_dtype_size((muster_dtype)MU_DTYPE_COUNT) == 0 && mu_dtype_size((muster_dtype)-1) == 0,
+           "no size for other types");
     TAP_OK(!mu_op_valid((muster_op)5) && !mu_op_valid((muster_op)-1), "other ops are not valid");
     TAP_OK(!strcmp(mu_dtype_name(99), "?") && !strcmp(mu_op_name(-5), "?"), "names of what does not exist");
     return tap_done();
