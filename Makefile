@@ -53,12 +53,13 @@ MAN := $(wildcard docs/man/*.[1-9])
 .PHONY: all lib tests deps demo test check bench format lint tags fuzz tsan install uninstall coverage clean help
 
 # NVCC is what the probe found, NVCC_ARCH the GPUs that it compiles for.
-GPU_CODE := $(if $(NVCC),$(B)/examples/train_lm_gpu.so)
+KERNELS := $(if $(NVCC),$(B)/lib/libmuster_cuda.so)
+GPU_CODE := $(if $(NVCC),$(KERNELS) $(B)/examples/train_lm_gpu.so)
 all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster/bench-rank) $(EXAMPLES) $(GPU_CODE)
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so libmuster_cuda.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -105,10 +106,14 @@ $(B)/examples/%: docs/examples/%.c $(B)/lib/libmuster.so $(B)/config.mk
 	    -L$(B)/lib -lmuster -Wl,-rpath,'$$ORIGIN/../lib' $(ALL_LDFLAGS) -lcrypto -lm
 
 NVCC_ARCH ?= all-major
-$(B)/examples/train_lm_gpu.so: docs/examples/train_lm/gpu_cuda.cu docs/examples/train_lm/kernels.h $(B)/config.mk
+$(B)/examples/train_lm_gpu.so: docs/examples/train_lm/gpu_cuda.cu docs/examples/train_lm/kernels.h
+# The same bits as on the CPU: no product and sum at once.
+$(B)/lib/libmuster_cuda.so: collectives/nccl/wire_cuda.cu collectives/nccl/wire_kernels.h collectives/half.h
+$(B)/lib/libmuster_cuda.so: NVFLAGS := -fmad=false -I. -Iruntime/include
+$(B)/lib/libmuster_cuda.so $(B)/examples/train_lm_gpu.so: $(B)/config.mk
 	@mkdir -p $(@D)
 	$(call say,NVCC,$@)
-	$(Q)$(NVCC) -O3 -arch=$(NVCC_ARCH) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -Xlinker --as-needed -shared -o $@ $<
+	$(Q)$(NVCC) -O3 -arch=$(NVCC_ARCH) $(NVFLAGS) $(if $(WERROR),-Werror all-warnings) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra -Xlinker --as-needed -shared -o $@ $(filter %.cu,$^)
 
 $(B)/tests/unit/%: tests/unit/%.c $(B)/libmu.a $(B)/config.mk
 	@mkdir -p $(@D)
@@ -152,6 +157,7 @@ $(B)/tests/doubles/libnvidia-ml.so.1 $(B)/tests/doubles/libnvidia-ml-old.so: tes
 $(B)/tests/doubles/libnvidia-ml-old.so: DOUBLE := -DDOUBLE_OLD
 $(B)/tests/doubles/libnull.so: tests/doubles/null.c
 $(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/train_lm/kernels.h $(B)/tests/doubles/libcuda.so.1
+$(B)/tests/doubles/libmuster_cuda.so: tests/doubles/wire_kernels.c collectives/nccl/wire_kernels.h collectives/half.h $(B)/tests/doubles/libcuda.so.1
 # Rounded as nvcc rounds: a product and its sum at once, where the processor can.
 $(B)/tests/doubles/train_lm_gpu.so: DOUBLE := $(if $(SAN),,-O3 -march=native) -ffp-contract=fast
 $(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \
@@ -244,6 +250,7 @@ install: all
 	$(call put,755,$(B)/bin/muster,$(DESTDIR)$(PREFIX)/bin/muster)
 	$(call put,755,$(B)/lib/libmuster.so,$(DESTDIR)$(PREFIX)/lib/libmuster.so.$(SOVERSION))
 	ln -sf libmuster.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libmuster.so
+	$(if $(KERNELS),$(call put,755,$(KERNELS),$(DESTDIR)$(PREFIX)/lib/libmuster_cuda.so))
 	install -m644 runtime/include/*.h $(DESTDIR)$(PREFIX)/include/
 	install -m644 docs/examples/*.c $(DESTDIR)$(PREFIX)/share/doc/muster/examples/
 	install -m644 docs/examples/train_lm/* $(DESTDIR)$(PREFIX)/share/doc/muster/examples/train_lm/
@@ -253,7 +260,7 @@ install: all
 	for m in $(MAN); do install -D -m644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/{bin/muster,lib/libmuster.so*,lib/pkgconfig/muster.pc,include/muster.h,include/muster_mpi.h}
+	rm -f $(DESTDIR)$(PREFIX)/{bin/muster,lib/libmuster.so*,lib/libmuster_cuda.so,lib/pkgconfig/muster.pc,include/muster.h,include/muster_mpi.h}
 	rm -rf $(DESTDIR)$(PREFIX)/{libexec/muster,share/doc/muster}
 	for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 

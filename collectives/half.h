@@ -6,12 +6,18 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __CUDACC__ /* collectives/nccl/wire_cuda.cu */
+#define MU_SMALL static inline __device__
+#else
+#define MU_SMALL static inline
+#endif
+
 #define MU_HALF_NAN 0x7e00u
 #define MU_BF16_NAN 0x7fc0u
 #define MU_E4M3_NAN 0x7fu
 #define MU_E5M2_NAN 0x7eu
 
-static inline float mu_float_of(uint32_t u)
+MU_SMALL float mu_float_of(uint32_t u)
 {
     float f;
 
@@ -19,7 +25,7 @@ static inline float mu_float_of(uint32_t u)
     return f;
 }
 
-static inline uint32_t mu_bits_of(float f)
+MU_SMALL uint32_t mu_bits_of(float f)
 {
     uint32_t u;
 
@@ -28,12 +34,12 @@ static inline uint32_t mu_bits_of(float f)
 }
 
 /* a where c, else b; as a mask, because compilers turn ?: back into branches. */
-static inline uint32_t mu_pick(int c, uint32_t a, uint32_t b)
+MU_SMALL uint32_t mu_pick(int c, uint32_t a, uint32_t b)
 {
     return b ^ ((a ^ b) & (0u - (uint32_t)c));
 }
 
-static inline float mu_half_to_float(uint16_t h)
+MU_SMALL float mu_half_to_float(uint16_t h)
 {
     uint32_t u = h, mag = u & 0x7fffu, sign = (u & 0x8000u) << 16;
     uint32_t normal = (mag << 13) + (112u << 23);
@@ -43,7 +49,7 @@ static inline float mu_half_to_float(uint16_t h)
     return mu_float_of(mu_pick(mag < 0x400u, tiny, mu_pick(mag >= 0x7c00u, special, normal)) | sign);
 }
 
-static inline uint16_t mu_half_of(float f)
+MU_SMALL uint16_t mu_half_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 16 & 0x8000u;
     uint32_t normal = (mag - (112u << 23) + 0xfffu + (mag >> 13 & 1)) >> 13;
@@ -55,14 +61,14 @@ static inline uint16_t mu_half_of(float f)
     return (uint16_t)mu_pick(mag > 0x7f800000u, MU_HALF_NAN, r);
 }
 
-static inline float mu_bf16_to_float(uint16_t b)
+MU_SMALL float mu_bf16_to_float(uint16_t b)
 {
     uint32_t u = (uint32_t)b << 16;
 
     return mu_float_of(u | (uint32_t)((u & 0x7fffffffu) > 0x7f800000u) << 22);
 }
 
-static inline uint16_t mu_bf16_of(float f)
+MU_SMALL uint16_t mu_bf16_of(float f)
 {
     uint32_t u = mu_bits_of(f);
     uint32_t r = (u + 0x7fffu + (u >> 16 & 1)) >> 16;
@@ -72,7 +78,7 @@ static inline uint16_t mu_bf16_of(float f)
 
 /* 8-bit floats saturate, as CUDA's conversions do: what is beyond the largest value, infinity too, becomes that. */
 
-static inline float mu_e4m3_to_float(uint8_t b)
+MU_SMALL float mu_e4m3_to_float(uint8_t b)
 {
     uint32_t mag = b & 0x7fu, sign = (b & 0x80u) << 24;
     uint32_t normal = (mag << 20) + (120u << 23);
@@ -81,7 +87,7 @@ static inline float mu_e4m3_to_float(uint8_t b)
     return mu_float_of(mu_pick(mag < 8, tiny, mu_pick(mag == MU_E4M3_NAN, 0x7fc00000u, normal)) | sign);
 }
 
-static inline uint8_t mu_e4m3_of(float f)
+MU_SMALL uint8_t mu_e4m3_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
     uint32_t normal = (mag - (120u << 23) + 0x7ffffu + (mag >> 20 & 1)) >> 20;
@@ -92,12 +98,12 @@ static inline uint8_t mu_e4m3_of(float f)
     return (uint8_t)mu_pick(mag > 0x7f800000u, MU_E4M3_NAN, r);
 }
 
-static inline float mu_e5m2_to_float(uint8_t b)
+MU_SMALL float mu_e5m2_to_float(uint8_t b)
 {
     return mu_half_to_float((uint16_t)(b << 8));
 }
 
-static inline uint8_t mu_e5m2_of(float f)
+MU_SMALL uint8_t mu_e5m2_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
     uint32_t normal = (mag - (112u << 23) + 0xfffffu + (mag >> 21 & 1)) >> 21;

@@ -111,6 +111,8 @@ typedef enum { MU_CU_NOT_CAPTURING } mu_cu_capture;
     X(mu_cu_result, cuStreamCreateWithPriority, (mu_cu_stream *, unsigned, int), 0)                                    \
     X(mu_cu_result, cuStreamDestroy_v2, (mu_cu_stream), 0)                                                             \
     X(mu_cu_result, cuCtxGetStreamPriorityRange, (int *, int *), 0)                                                    \
+    X(mu_cu_result, cuMemAlloc_v2, (mu_cu_ptr *, size_t), 0)                                                           \
+    X(mu_cu_result, cuMemFree_v2, (mu_cu_ptr), 0)                                                                      \
     X(mu_cu_result, cuMemHostAlloc, (void **, size_t, unsigned), 0)                                                    \
     X(mu_cu_result, cuMemFreeHost, (void *), 0)                                                                        \
     X(mu_cu_result, cuMemcpyDtoHAsync_v2, (void *, mu_cu_ptr, size_t, mu_cu_stream), 0)                                \

@@ -27,6 +27,21 @@ int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err);
 /* What is enqueued before stays before what comes after. The stream must live until another one is set or the
  * communicator is freed. */
 int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err);
+/* Float32 that goes between ranks as 16 bits (type), and is added up in float32, in the order of ranks. able: may
+ * tensors there be reduced so? ENOSYS: our kernels are not there; ENODE: not for this GPU. Needs no lock. */
+int mu_gpu_wire_able(const void *data, struct mu_err *err);
+struct mu_gpu_wire;
+struct mu_gpu_piece {
+    float *at;
+    size_t count;
+};
+/* n > 0 pieces, one after the other; what belongs together has the same place in them on all ranks. Copied. */
+int mu_gpu_wire_open(struct muster_comm *comm, muster_dtype type, muster_op op, const struct mu_gpu_piece *pieces,
+                     size_t n, struct mu_gpu_wire **out, struct mu_err *err);
+/* Enqueues one reduction, in place; as an all-reduce to others. Not in an open group (EARG). */
+int mu_gpu_wire_run(struct mu_gpu_wire *w, struct mu_err *err);
+/* Waits for what was enqueued, and returns what has failed; w and its memory on the GPU are gone in any case. */
+int mu_gpu_wire_close(struct mu_gpu_wire *w, struct mu_err *err);
 /* A failure that was found since: breaks the communicator, so that mu_comm_check returns it. */
 void mu_gpu_check(struct muster_comm *comm);
 /* How many operations have been enqueued; has the n-th one ended (or failed)? */

@@ -70,8 +70,20 @@ int mu_gpu_nccl_err(const struct mu_nccl_api *n, mu_nccl_comm comm, mu_nccl_resu
                     struct mu_err *err);
 /* Aborts in a thread of its own; the caller holds g->lock, or is the only one who knows g. */
 void mu_gpu_abort(struct mu_gpu_comm *g);
+/* It was aborted, and that is over. */
+bool mu_gpu_aborted(const struct mu_gpu_comm *g);
 
 /* --- issue.c --- */
+/* Before an operation that no group takes: may it be enqueued? Brings NCCL up. */
+int mu_gpu_prepare(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
+/* Enqueues what the calls stand for; why (code 0) is set when it is not NCCL that refuses. Holds g->lock. */
+typedef mu_nccl_result mu_gpu_steps(struct mu_gpu_comm *g, const struct mu_call *calls, unsigned n, void *arg,
+                                    struct mu_err *why);
+int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsigned n, mu_gpu_steps *steps, void *arg,
+                   struct mu_err *err);
+/* In such steps: a call of NCCL's; waits until it is enqueued, which in safe mode may be later. */
+mu_nccl_result mu_gpu_issue(struct mu_gpu_comm *g, const struct mu_call *call);
+mu_nccl_result mu_gpu_settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err);
 void mu_gpu_drop_group(struct muster_comm *comm);
 
 /* --- watch.c --- */

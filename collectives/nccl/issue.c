@@ -103,7 +103,7 @@ static mu_nccl_result all_to_all(struct mu_gpu_comm *g, const struct mu_call *ca
     return rc == MU_NCCL_OK ? end : rc;
 }
 
-static mu_nccl_result issue(struct mu_gpu_comm *g, const struct mu_call *call)
+mu_nccl_result mu_gpu_issue(struct mu_gpu_comm *g, const struct mu_call *call)
 {
     const struct mu_nccl_api *n = g->n;
     /* Moved as bytes, which every library takes and every GPU can do; NCCL before 2.28.9 refuses them below 9.0. */
@@ -173,7 +173,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 }
 
 /* In safe mode NCCL may still be at work when it returns; the next call must wait for it. */
-static mu_nccl_result settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
+mu_nccl_result mu_gpu_settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
 {
     uint64_t deadline = rc == MU_NCCL_IN_PROGRESS ? mu_now() + g->engine->timeout : 0;
     char who[100];
@@ -254,11 +254,26 @@ static int checked(struct muster_comm *comm, const struct mu_call *call, struct 
     return k->has_op && mu_dtype_float8(call->dtype) ? reduces_float8(comm->gpu, call, err) : 0;
 }
 
-static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsigned n, bool group, struct mu_err *err)
+static mu_nccl_result issue_all(struct mu_gpu_comm *g, const struct mu_call *calls, unsigned n, void *group,
+                                struct mu_err *why)
+{
+    mu_nccl_result rc = group ? g->n->ncclGroupStart() : MU_NCCL_OK, end;
+
+    (void)why;
+    for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
+        rc = mu_gpu_issue(g, &calls[i]);
+    if (!group)
+        return rc;
+    end = g->n->ncclGroupEnd();
+    return rc == MU_NCCL_OK ? end : rc;
+}
+
+int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsigned n, mu_gpu_steps *steps, void *arg,
+                   struct mu_err *err)
 {
     struct mu_gpu_comm *g = comm->gpu;
     struct mu_engine *e = comm->engine;
-    mu_nccl_result rc = MU_NCCL_OK, end;
+    mu_nccl_result rc;
     struct mu_err why;
 
     why.code = 0; /* its text is long, and most often not needed */
@@ -274,15 +289,9 @@ static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsi
         atomic_store_explicit(&e->slot->last_ctx, g->slot_ctx, memory_order_relaxed);
         atomic_store_explicit(&e->slot->last_number, atomic_load_explicit(&g->own->colls, memory_order_relaxed),
                               memory_order_relaxed);
-        if (group)
-            rc = g->n->ncclGroupStart();
-        for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
-            rc = issue(g, &calls[i]);
-        if (group) {
-            end = g->n->ncclGroupEnd();
-            rc = rc == MU_NCCL_OK ? end : rc;
-        }
-        rc = settle(g, rc, &why);
+        rc = steps(g, calls, n, arg, &why);
+        if (!why.code)
+            rc = mu_gpu_settle(g, rc, &why);
         if (rc != MU_NCCL_OK && !why.code)
             mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
         if (why.code)
@@ -293,20 +302,36 @@ static int issue_all(struct muster_comm *comm, const struct mu_call *calls, unsi
     return mu_comm_check(comm, err);
 }
 
-int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+static int admit(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
-    struct mu_gpu_group *group = comm->gpu_group;
     int rc;
 
     mu_gpu_check(comm);
     mu_coll_watch(comm->engine);
     mu_coll_settle(comm->engine);
     rc = mu_comm_check(comm, err);
+    return rc < 0 ? mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name) : 0;
+}
+
+int mu_gpu_prepare(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+{
+    int rc = admit(comm, call, err);
+
+    if (rc == 0 && comm->gpu_group && comm->gpu_group->depth)
+        rc = mu_err_set(err, MUSTER_EARG, "a bucket that goes as 16 bits cannot start in a group: end that first");
+    return rc < 0 ? rc : checked(comm, call, err);
+}
+
+int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
+{
+    struct mu_gpu_group *group = comm->gpu_group;
+    int rc = admit(comm, call, err);
+
     if (rc < 0)
-        return mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
+        return rc;
     if (!group || !group->depth) {
         rc = checked(comm, call, err);
-        return rc < 0 ? rc : issue_all(comm, call, 1, false, err);
+        return rc < 0 ? rc : mu_gpu_enqueue(comm, call, 1, issue_all, NULL, err);
     }
     if (group->n == group->room) {
         unsigned room = group->room ? 2 * group->room : 16;
@@ -347,7 +372,7 @@ int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err)
     rc = mu_comm_check(comm, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = checked(comm, &group->calls[i], err);
-    return rc < 0 ? rc : issue_all(comm, group->calls, n, true, err);
+    return rc < 0 ? rc : mu_gpu_enqueue(comm, group->calls, n, issue_all, group, err);
 }
 
 /* --- streams and waiting --- */

@@ -111,6 +111,11 @@ void mu_gpu_abort(struct mu_gpu_comm *g)
     g->abort = begin_end(g, false);
 }
 
+bool mu_gpu_aborted(const struct mu_gpu_comm *g)
+{
+    return g->abort && atomic_load(&g->abort->done);
+}
+
 /* --- coming up --- */
 
 struct birth {

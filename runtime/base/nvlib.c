@@ -1,6 +1,7 @@
 #include "runtime/base/nvlib.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,19 +10,37 @@
 
 static const struct row {
     const char *name, *file, *variable;
+    bool beside; /* it lies where this library lies */
 } rows[] = {
     [MU_NVLIB_NCCL] = {"NCCL", "libnccl.so.2", "MUSTER_NCCL_LIB"},
     [MU_NVLIB_CUDA] = {"CUDA driver", "libcuda.so.1", "MUSTER_CUDA_LIB"},
     [MU_NVLIB_NVML] = {"NVML", "libnvidia-ml.so.1", "MUSTER_NVML_LIB"},
+    [MU_NVLIB_KERNELS] = {"GPU kernels", "libmuster_cuda.so", "MUSTER_KERNELS_LIB", true},
 };
+
+static void beside(const char *file, char *out, size_t size)
+{
+    char *slash;
+
+    mu_nvlib_path((const void *)rows, out, size);
+    slash = strrchr(out, '/');
+    snprintf(slash ? slash + 1 : out, size - (slash ? (size_t)(slash + 1 - out) : 0), "%s", file);
+}
 
 int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
 {
     const struct row *r = &rows[which];
     const char *asked = getenv(r->variable), *file = asked && *asked ? asked : r->file, *why;
-    void *h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
-    size_t len = strlen(file);
+    char here[4096];
+    size_t len;
+    void *h;
 
+    if (r->beside && file == r->file) {
+        beside(r->file, here, sizeof here);
+        file = here;
+    }
+    len = strlen(file);
+    h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
     if (h) {
         *handle = h;
         return 0;

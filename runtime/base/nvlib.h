@@ -1,5 +1,6 @@
-/* NVIDIA's libraries come by dlopen, so that one binary serves machines with and without GPUs. Loaded libraries stay
- * loaded. The environment may name another file (MUSTER_NCCL_LIB, MUSTER_CUDA_LIB, MUSTER_NVML_LIB). */
+/* NVIDIA's libraries, and our own kernels for GPUs, which lie beside our library, come by dlopen, so that one binary
+ * serves machines with and without GPUs. Loaded libraries stay loaded. The environment may name another file
+ * (MUSTER_NCCL_LIB, MUSTER_CUDA_LIB, MUSTER_NVML_LIB, MUSTER_KERNELS_LIB). */
 #ifndef MU_BASE_NVLIB_H
 #define MU_BASE_NVLIB_H
 
@@ -7,7 +8,7 @@
 
 #include "runtime/base/err.h"
 
-enum mu_nvlib { MU_NVLIB_NCCL, MU_NVLIB_CUDA, MU_NVLIB_NVML };
+enum mu_nvlib { MU_NVLIB_NCCL, MU_NVLIB_CUDA, MU_NVLIB_NVML, MU_NVLIB_KERNELS };
 
 #define MU_NCCL_OLDEST 21800 /* as ncclGetVersion says it: 2.18.0 */
 

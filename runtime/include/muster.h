@@ -153,13 +153,16 @@ MUSTER_API int muster_wait(muster_request **);
  * muster_bucket_wait does not wait: what follows on the communicator's stream finds them reduced. */
 typedef struct muster_bucket muster_bucket;
 MUSTER_API int muster_bucket_open(muster_comm *, muster_dtype, muster_op, size_t bytes, muster_bucket **);
-/* Before the first tensor: float32 in host memory goes between ranks as bfloat16 or float16, and is added up in
- * float32. */
+/* Before the first tensor: float32 goes between ranks as bfloat16 or float16, and is added up in float32. In GPU memory
+ * that is done by kernels of libmuster_cuda.so, in the order of ranks and rounded once whatever the nodes, and not
+ * between muster_group_start and muster_group_end (EARG); muster_bucket_add returns ENOSYS where it is not there,
+ * ENODE where it is not for this GPU. */
 MUSTER_API int muster_bucket_wire(muster_bucket *, muster_dtype wire);
 MUSTER_API int muster_bucket_add(muster_bucket *, void *data, size_t count);
 MUSTER_API int muster_bucket_ready(muster_bucket *, size_t tensor);
 MUSTER_API int muster_bucket_wait(muster_bucket *);
-MUSTER_API int muster_bucket_close(muster_bucket *); /* before its communicator is freed */
+/* Before its communicator is freed. Waits for what has started. */
+MUSTER_API int muster_bucket_close(muster_bucket *);
 
 /* Memory that peers on the node can map; aligned to a page, zeroed. NULL when there is none. */
 MUSTER_API void *muster_mem_alloc(size_t bytes);

@@ -1,5 +1,6 @@
 /* Gradient buckets, on top of the public collectives. Tensors that lie side by side in memory are reduced where they
- * are; others are copied into a bucket of their own, and back; in GPU memory they make a group of NCCL's. Buckets start
+ * are; others are copied into a bucket of their own, and back; in GPU memory they make a group of NCCL's, or are the
+ * pieces of what goes between ranks as 16 bits. Buckets start
  * in the order of their tensors on every rank, as collectives must, however the tensors become ready. */
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ struct bucket {
     size_t bytes, waits; /* waits: tensors that are not ready */
     char *low, *memory;  /* where they lie: low, if they tile it (else NULL); else memory, but on a GPU */
     muster_request *req;
+    struct mu_gpu_wire *gpu; /* where it goes as 16 bits */
     bool started;
 };
 
@@ -85,6 +87,8 @@ int muster_bucket_add(muster_bucket *b, void *data, size_t count)
 {
     int where = count && data && mu_gpu_owns(data) ? DEVICE : HOST;
     struct tensor *t;
+    struct mu_err err;
+    int rc;
 
     if (!b || b->closed || (!data && count) || (b && count > (size_t)PTRDIFF_MAX / b->elem))
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: %s",
@@ -94,9 +98,11 @@ int muster_bucket_add(muster_bucket *b, void *data, size_t count)
     if (count && b->where != NOWHERE && where != b->where)
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: the tensor is %s GPU memory, unlike those before it",
                             where == DEVICE ? "in" : "not in");
-    if (where == DEVICE && b->wire != b->dtype)
-        return mu_rank_fail(MUSTER_ENOSYS, "muster_bucket_add: the tensor is in GPU memory, where %s cannot go as %s",
-                            mu_dtype_name((int)b->dtype), mu_dtype_name((int)b->wire));
+    if (where == DEVICE && b->where == NOWHERE && b->wire != b->dtype && (rc = mu_gpu_wire_able(data, &err)) < 0) {
+        mu_err_prefix(&err, "muster_bucket_add: %s as %s in GPU memory", mu_dtype_name((int)b->dtype),
+                      mu_dtype_name((int)b->wire));
+        return mu_rank_fail_err(&err);
+    }
     if (b->wire != b->dtype && (uintptr_t)data % b->elem)
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: the tensor is not aligned to its elements");
     t = realloc(b->tensors, (b->ntensors + 1) * sizeof *t);
@@ -113,6 +119,33 @@ static int by_address(const void *x, const void *y)
     const struct tensor *const *a = x, *const *b = y;
 
     return ((*a)->data > (*b)->data) - ((*a)->data < (*b)->data);
+}
+
+/* In the order of the tensors, which is that of all ranks; what lies one after the other is one piece. */
+static int place_gpu(muster_bucket *b, struct bucket *k)
+{
+    struct mu_gpu_piece *pieces = malloc((k->end - k->first) * sizeof *pieces);
+    struct mu_err err;
+    size_t n = 0;
+    int rc;
+
+    if (!pieces)
+        return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_ready: no memory");
+    for (size_t i = k->first; i < k->end; i++) {
+        const struct tensor *t = &b->tensors[i];
+        float *at = (float *)(void *)t->data;
+        size_t count = t->bytes / b->elem;
+
+        if (n && pieces[n - 1].at + pieces[n - 1].count == at)
+            pieces[n - 1].count += count;
+        else if (count)
+            pieces[n++] = (struct mu_gpu_piece){at, count};
+    }
+    rc = mu_gpu_wire_open(b->comm, b->wire, b->op, pieces, n, &k->gpu, &err);
+    free(pieces);
+    if (rc < 0)
+        mu_err_prefix(&err, "muster_bucket_ready");
+    return rc < 0 ? mu_rank_fail_err(&err) : 0;
 }
 
 /* Do the tensors of the bucket lie side by side, in any order? */
@@ -135,7 +168,7 @@ static int place(muster_bucket *b, struct bucket *k)
         return 0;
     k->low = NULL;
     if (b->where == DEVICE)
-        return 0;
+        return b->wire == b->dtype ? 0 : place_gpu(b, k);
     k->memory = muster_mem_alloc(k->bytes / b->elem * b->wire_elem);
     if (!k->memory)
         return MUSTER_ENOMEM;
@@ -144,6 +177,27 @@ static int place(muster_bucket *b, struct bucket *k)
         at += b->tensors[i].bytes / b->elem * b->wire_elem;
     }
     return 0;
+}
+
+/* Returns the first failure of what had been enqueued. */
+static int drop(muster_bucket *b)
+{
+    int first = 0;
+
+    for (size_t i = 0; i < b->nbuckets; i++) {
+        struct bucket *k = &b->buckets[i];
+        struct mu_err err;
+        int rc = k->gpu ? mu_rank_enter(b->comm, false, "bucket_close") : 0;
+
+        if (k->gpu && rc == 0)
+            rc = mu_rank_leave(mu_gpu_wire_close(k->gpu, &err), &err);
+        first = first ? first : rc;
+        muster_mem_free(k->memory);
+    }
+    free(b->buckets);
+    b->buckets = NULL;
+    b->nbuckets = 0;
+    return first;
 }
 
 static int lay_out(muster_bucket *b)
@@ -167,13 +221,8 @@ static int lay_out(muster_bucket *b)
     for (size_t i = 0; i < b->nbuckets && rc == 0; i++)
         rc = place(b, &b->buckets[i]);
     b->closed = rc == 0;
-    if (rc < 0) {
-        for (size_t i = 0; i < b->nbuckets; i++)
-            muster_mem_free(b->buckets[i].memory);
-        free(b->buckets);
-        b->buckets = NULL;
-        b->nbuckets = 0;
-    }
+    if (rc < 0)
+        drop(b);
     return rc;
 }
 
@@ -197,8 +246,13 @@ static void copy(muster_bucket *b, const struct bucket *k, bool in)
 /* On a GPU the requests are the stream's. */
 static int enqueue(muster_bucket *b, const struct bucket *k)
 {
+    struct mu_err err;
     int rc, end;
 
+    if (k->gpu) {
+        rc = mu_rank_enter(b->comm, false, "bucket_ready");
+        return rc < 0 ? rc : mu_rank_leave(mu_gpu_wire_run(k->gpu, &err), &err);
+    }
     if (k->low || !k->bytes)
         return muster_allreduce(k->low, k->low, k->bytes / b->elem, b->dtype, b->op, b->comm);
     rc = muster_group_start(b->comm);
@@ -295,15 +349,13 @@ int muster_bucket_wait(muster_bucket *b)
 
 int muster_bucket_close(muster_bucket *b)
 {
-    int rc;
+    int rc, end;
 
     if (!b)
         return 0;
     rc = finish(b);
-    for (size_t i = 0; i < b->nbuckets; i++)
-        muster_mem_free(b->buckets[i].memory);
-    free(b->buckets);
+    end = drop(b);
     free(b->tensors);
     free(b);
-    return rc;
+    return rc < 0 ? rc : end;
 }

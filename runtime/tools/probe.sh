@@ -67,12 +67,13 @@ int main(void){return sizeof(CUdevice)==1;}'
 feature HAVE_NCCL_H '#include <nccl.h>
 int main(void){return NCCL_VERSION_CODE==1;}'
 [ $fail = 0 ] || exit 1
-# For what the example job computes on GPUs, and nothing else: NVCC=PATH names one, NVCC= leaves it out.
+# For kernels: of buckets in GPU memory that go as 16 bits, and of the example job.
+# NVCC=PATH names one, NVCC= leaves it out.
 nvcc=${NVCC-$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null)}
 if [ -n "$nvcc" ]; then
     echo '__global__ void kernel(float *x) { *x = 1; }' >"$tmp/t.cu"
     if ! "$nvcc" -arch="${NVCC_ARCH:-all-major}" -Xcompiler -fPIC -shared -o "$tmp/t.so" "$tmp/t.cu" >"$tmp/log" 2>&1; then
-        echo "probe: $nvcc does not work, the example job is built without a GPU:" >&2
+        echo "probe: $nvcc does not work, what computes on GPUs is left out:" >&2
         head -n 3 "$tmp/log" >&2
         nvcc=
     fi

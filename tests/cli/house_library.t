@@ -40,6 +40,8 @@ for f in bin/muster lib/libmuster.so include/muster.h lib/pkgconfig/muster.pc sh
     [ -e "$at/$f" ]
     ok $? "installs $f"
 done
+is "$([ -e "$at/lib/libmuster_cuda.so" ] && echo yes)" "$([ -e "$B/lib/libmuster_cuda.so" ] && echo yes)" \
+    "and the kernels for GPUs where they are built"
 is "$(find "$dest" -type f ! -path "$at/*")" "" "and nothing outside of PREFIX"
 missing=
 for page in docs/man/*.[1-9]; do

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 d=$B/tests/doubles
 export MUSTER_CUDA_LIB=$d/libcuda.so.1 MUSTER_NCCL_LIB=$d/libnccl.so.2 MUSTER_NVML_LIB=$d/libnvidia-ml.so.1
+export MUSTER_KERNELS_LIB=$d/libmuster_cuda.so
 
 conform() { # NAME VAR=value...
     run_cmd timeout 300 env "${@:2}" "$B/tests/gpu/conformance"
@@ -32,6 +33,24 @@ ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$tmp/libnccl.so.2" -- first
 like "$out" "-9 .*NCCL: cannot be loaded as MUSTER_NCCL_LIB says \($tmp/libnccl\.so\.2: " "so is one that is missing"
 ranks MUSTER_TIMEOUT=20 MUSTER_NCCL_MODE=quick -- first
 like "$out" "-1 .*MUSTER_NCCL_MODE=quick: safe or fast is needed" "a mode that there is not"
+# What goes as 16 bits in GPU memory needs our kernels: none, another library, or for other GPUs.
+ranks MUSTER_TIMEOUT=20 -- narrow
+like "$rc:$out" "^0:0 " "a bucket that goes as 16 bits" || note "$err"
+mkdir "$tmp/lib"
+cp "$B/lib/libmuster.so" "$tmp/lib/libmuster.so.1"
+ranks MUSTER_TIMEOUT=20 "LD_LIBRARY_PATH=$tmp/lib" MUSTER_KERNELS_LIB= -- narrow
+like "$rc:$out" "^0:-16 muster_bucket_add: float32 as bfloat16 in GPU memory: GPU kernels: not found \($tmp/lib/libmuster_cuda\.so: .*; they are built where nvcc is found" \
+    "kernels that are not there are named, and where they were looked for" || note "$err"
+for row in "libnull.so||-9|GPU kernels: .*libnull\.so has no muster_wire_kernels_" "none.so||-9|GPU kernels: cannot be loaded as MUSTER_KERNELS_LIB says" \
+    "libmuster_cuda.so|no-image|-9|GPU kernels: they do not run on this GPU: no kernel image"; do
+    IFS='|' read -r file fault code text <<<"$row"
+    ranks MUSTER_TIMEOUT=20 "MUSTER_KERNELS_LIB=$d/$file" "MUSTER_DOUBLE=$fault" -- narrow
+    like "$rc:$out" "^0:$code muster_bucket_add: float32 as bfloat16 in GPU memory: $text" "$file ${fault}" || note "$err"
+done
+if [ -e "$B/lib/libmuster_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
+    ranks MUSTER_TIMEOUT=20 MUSTER_KERNELS_LIB= -- narrow
+    like "$rc:$out" "^0:-9 .*: GPU kernels: they do not run on this GPU: (there is no CUDA driver|[a-zA-Z ]+)" "the real kernels" || note "$err"
+fi
 run_cmd timeout 60 env MUSTER_TIMEOUT=3 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
 like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 3 s; the ranks of this node have enqueued it" \
     "who is late on another node is not seen, and that is said"

@@ -3,6 +3,8 @@
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
  *   late R N the same, but rank R makes its N-th call five seconds late
+ *   wire N   as loop, with buckets that go as 16 bits
+ *   narrow   one such bucket; prints its code and text
  *   differs R N  rank R makes another call as its N-th one
  * Faults of the test doubles are left to the first attempt. */
 #include <muster.h>
@@ -56,9 +58,44 @@ static bool buckets(float *other)
         }
         ok = !muster_bucket_close(b) && ok;
     }
-    ok = ok && !muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, 0, &b) &&
-         !muster_bucket_wire(b, MUSTER_BFLOAT16) && muster_bucket_add(b, dev, 1) == MUSTER_ENOSYS &&
-         !muster_bucket_close(b);
+    return ok;
+}
+
+/* The same tensors in GPU memory and in host memory go as 16 bits: the same bits. */
+static bool narrow_buckets(float *other)
+{
+    static float mine[COUNT], got[COUNT];
+    static const size_t n[] = {COUNT / 4, 0, 3, COUNT / 4 - 3, COUNT / 2 - 1};
+    float *at[] = {dev, dev, dev + COUNT / 4, dev + COUNT / 4 + 3, other};
+    muster_bucket *b[2] = {NULL, NULL};
+    bool ok = true;
+
+    for (unsigned turn = 0; ok && turn < 12; turn++) {
+        muster_dtype type = turn % 2 ? MUSTER_FLOAT16 : MUSTER_BFLOAT16;
+        muster_op op = turn / 2 % 3 == 0 ? MUSTER_SUM : turn / 2 % 3 == 1 ? MUSTER_AVG : MUSTER_MAX;
+        size_t most = turn < 6 ? COUNT : 0, from = 0; /* several buckets, or one */
+
+        for (int i = 0; i < COUNT; i++)
+            mine[i] = (float)((i * 37 + muster_rank(world) * 11) % 101) / 7 - 5;
+        for (int d = 0; d < 2 && ok; d++)
+            ok = !muster_bucket_open(world, MUSTER_FLOAT32, op, most, &b[d]) && !muster_bucket_wire(b[d], type);
+        for (int i = 0; i < 5 && ok; from += n[i++]) {
+            cuda_put(at[i], mine + from, n[i] * sizeof *mine);
+            ok = !muster_bucket_add(b[0], mine + from, n[i]) && !muster_bucket_add(b[1], at[i], n[i]);
+        }
+        for (int round = 0; round < 3 && ok; round++) {
+            for (size_t i = 5; i-- > 0 && ok;)
+                ok = !muster_bucket_ready(b[0], i) && !muster_bucket_ready(b[1], i);
+            ok = ok && !muster_bucket_wait(b[0]) && !muster_bucket_wait(b[1]);
+        }
+        ok = ok && !muster_comm_sync(world);
+        from = 0;
+        for (int i = 0; i < 5 && ok; from += n[i++])
+            cuda_get(got + from, at[i], n[i] * sizeof *got);
+        ok = ok && !memcmp(got, mine, from * sizeof *got);
+        for (int d = 0; d < 2; d++)
+            ok = !muster_bucket_close(b[d]) && ok;
+    }
     return ok;
 }
 
@@ -96,7 +133,7 @@ static bool good(void)
     cuda_get(host, other, sizeof host);
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
-    if (host[7] != (float)(n * n * n) || !buckets(other))
+    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other))
         return false;
     return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
 }
@@ -108,6 +145,19 @@ static int first(void)
     printf("%d %s\n", rc, rc ? muster_last_error() : "");
     printf("host %d\n", muster_allreduce(&one, &one, 1, MUSTER_INT32, MUSTER_SUM, world));
     return 0;
+}
+
+static int narrow(void)
+{
+    muster_bucket *b = NULL;
+    int rc = muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, 0, &b);
+
+    if (rc == 0)
+        rc = muster_bucket_wire(b, MUSTER_BFLOAT16);
+    if (rc == 0)
+        rc = muster_bucket_add(b, dev, COUNT);
+    printf("%d %s\n", rc, rc ? muster_last_error() : "");
+    return muster_bucket_close(b);
 }
 
 /* Who leaves at once is a peer lost to those whose next call is still to come: GPU_RANKS_DONE=FILE:N is where N ranks
@@ -131,7 +181,25 @@ static void linger(void)
     close(fd);
 }
 
-static int loop(int times, int odd, int at, bool differs)
+/* One step of a bucket that goes as 16 bits; opened with the first one. */
+static int step(void)
+{
+    static muster_bucket *b;
+    int rc = 0;
+
+    if (!b) {
+        rc = muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_MAX, 0, &b);
+        if (rc == 0)
+            rc = muster_bucket_wire(b, MUSTER_BFLOAT16);
+        if (rc == 0)
+            rc = muster_bucket_add(b, dev, COUNT);
+    }
+    if (rc == 0)
+        rc = muster_bucket_ready(b, 0);
+    return rc == 0 ? muster_bucket_wait(b) : rc;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire)
 {
     int rc = 0, later;
     char text[600];
@@ -146,7 +214,8 @@ static int loop(int times, int odd, int at, bool differs)
         began = now();
         rc = differs && muster_rank(world) == odd && i == at
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
-                 : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
+             : wire ? step()
+                    : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
         if (rc == 0)
             rc = muster_comm_sync(world);
     }
@@ -185,6 +254,8 @@ int main(int argc, char **argv)
     }
     if (!strcmp(mode, "first")) {
         rc = first();
+    } else if (!strcmp(mode, "narrow")) {
+        rc = narrow();
     } else if (!strcmp(mode, "good")) {
         bool ok = good();
 
@@ -193,7 +264,7 @@ int main(int argc, char **argv)
     } else {
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
-        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"));
+        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"));
     }
     return muster_finalize() ? 1 : rc;
 }

@@ -1,5 +1,6 @@
 /* Conformance of operations in GPU memory, on NCCL or its double: each is compared with what the CPU engine makes of
- * the same values in host memory, on the same communicator. Needs no MPI. RANKS in the environment, 3 by default. */
+ * the same values in host memory, on the same communicator. Needs no MPI. RANKS in the environment, 3 by default;
+ * MUSTER_KERNELS_LIB: our kernels, without which buckets that go as 16 bits are left out. */
 #include "collectives/half.h"
 #include "collectives/nccl/api.h"
 #include "tests/gpu/cuda.h"
@@ -285,6 +286,100 @@ static void streams(struct muster_comm *c)
     cuda_free(dev);
 }
 
+/* Any float: of all sizes, now and then what is odd. */
+static float any_float(int r, size_t i, unsigned salt)
+{
+    static const uint32_t odd[] = {0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+                                   0x80000000, 1,          0x7f7fffff, 0x47800000};
+    uint64_t x = ((uint64_t)r * 1000003 + i) * 0x9e3779b97f4a7c15ull + salt;
+    uint32_t bits;
+
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    bits = x % 29 ? (uint32_t)(x >> 32) : odd[x / 29 % 8];
+    if (x % 3) /* most of them of much the same size, so that sums round */
+        bits = (bits & 0x807fffff) | (uint32_t)(120 + x / 3 % 12) << 23;
+    return mu_float_of(bits);
+}
+
+/* Both pieces of a bucket lie in memory of their own; what is behind them stays as it was. */
+static void wire_one(struct muster_comm *c, muster_dtype type, muster_op op, size_t n, unsigned turn)
+{
+    size_t cut = n * (turn % 4) / 4, left[2] = {cut, n - cut};
+    float *host = malloc(4 * n), *got = malloc(4 * n), *dev[2] = {cuda_alloc(4 * n), cuda_alloc(4 * n)};
+    uint16_t *narrow = malloc(2 * n);
+    struct mu_gpu_piece pieces[2] = {{dev[0], left[0]}, {dev[1], left[1]}};
+    struct mu_reducer red = mu_ops_reducer(type, MUSTER_SUM);
+    struct mu_gpu_wire *w = NULL;
+    struct mu_err err = {0};
+    char what[120];
+    int rc = mu_gpu_wire_open(c, type, op, pieces, 2, &w, &err);
+
+    snprintf(what, sizeof what, "float32 as %s, %s, %zu elements, %zu in the first piece", mu_dtype_name((int)type),
+             mu_op_name((int)op), n, cut);
+    for (unsigned round = 0; round < 2 && rc == 0; round++) {
+        for (size_t i = 0; i < n; i++)
+            host[i] = any_float(c->rank, i, turn + 100 * round);
+        for (int p = 0; p < 2; p++) {
+            memset(got, 0x5a, 4 * n);
+            memcpy(got, host + (p ? cut : 0), 4 * left[p]);
+            cuda_put(dev[p], got, 4 * n);
+        }
+        rc = mu_gpu_wire_run(w, &err);
+        if (rc == 0)
+            rc = mu_gpu_wait(c, mu_gpu_issued(c), &err);
+        if (rc < 0)
+            break;
+        red.store(narrow, host, n, 1);
+        rc = mu_coll_run(c, &(struct mu_call){MU_OP_KIND_ALLREDUCE, type, op, 0, 0, n, narrow, narrow}, &err);
+        red.load(host, narrow, n);
+        for (int p = 0; p < 2; p++) {
+            unsigned touched = 0;
+
+            cuda_get(got, dev[p], 4 * n);
+            check(!memcmp(got, host + (p ? cut : 0), 4 * left[p]), what, "other bits than in host memory");
+            for (size_t i = 4 * left[p]; i < 4 * n; i++)
+                touched += ((const unsigned char *)got)[i] != 0x5a;
+            check(!touched, what, "what is behind a piece was written to");
+        }
+    }
+    check(rc == 0, what, rc ? err.text : "");
+    if (rc < 0)
+        _exit(3);
+    check(mu_gpu_wire_close(w, &err) == 0, what, "closes");
+    for (int p = 0; p < 2; p++)
+        cuda_free(dev[p]);
+    free(host);
+    free(got);
+    free(narrow);
+}
+
+static void wires(struct muster_comm *c)
+{
+    static const size_t counts[] = {1, 2, 7, 64, 1003, MOST_COUNT};
+    struct mu_gpu_wire *w = NULL;
+    float *dev = cuda_alloc(64);
+    struct mu_err err = {0};
+    unsigned turn = 0;
+    int rc = mu_gpu_wire_able(dev, &err);
+
+    check(rc == 0, "kernels", err.text);
+    for (int half = 0; half < 2 && rc == 0; half++)
+        for (int op = 0; op <= MUSTER_AVG; op++)
+            for (unsigned n = 0; n < sizeof counts / sizeof counts[0]; n++)
+                wire_one(c, half ? MUSTER_FLOAT16 : MUSTER_BFLOAT16, op, counts[n], turn++);
+    if (rc == 0)
+        rc = mu_gpu_wire_open(c, MUSTER_FLOAT16, MUSTER_SUM, &(struct mu_gpu_piece){dev, 4}, 1, &w, &err);
+    if (rc == 0)
+        rc = mu_gpu_group_start(c, &err);
+    if (rc < 0)
+        return;
+    check(mu_gpu_wire_run(w, &err) == MUSTER_EARG && strstr(err.text, "cannot start in a group"), "in a group",
+          err.text);
+    check(mu_gpu_group_end(c, &err) == 0 && mu_gpu_wire_close(w, &err) == 0, "after the group", err.text);
+    cuda_free(dev);
+}
+
 static void refusals(struct muster_comm *c)
 {
     float host[4] = {0}, *dev = cuda_alloc(64);
@@ -321,10 +416,14 @@ static int rank_main(struct muster_comm *world)
     groups(world);
     streams(world);
     refusals(world);
+    if (getenv("MUSTER_KERNELS_LIB"))
+        wires(world);
     rc = mu_comm_split(world, world->rank % 2, -world->rank, &half, &err);
     check(rc == 0, "split", err.text);
     for (int i = 0; i < 3 && half; i++)
         one(half, (struct mu_call){.kind = MU_OP_KIND_ALLREDUCE, .dtype = MUSTER_FLOAT32, .count = 5000}, i % 2);
+    if (half && getenv("MUSTER_KERNELS_LIB"))
+        wire_one(half, MUSTER_BFLOAT16, MUSTER_SUM, 5000, 1);
     if (half)
         mu_comm_delete(half);
     one(world, (struct mu_call){.kind = MU_OP_KIND_ALLREDUCE, .dtype = MUSTER_INT32, .count = 100}, true);

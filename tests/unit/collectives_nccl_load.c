@@ -80,6 +80,7 @@ int main(int argc, char **argv)
 {
     char text[16];
     struct mu_err err;
+    void *handle = NULL;
     struct said s;
 
     (void)argc;
@@ -116,6 +117,10 @@ int main(int argc, char **argv)
         TAP_OK(s.code == MUSTER_ENOSYS && !strncmp(s.text, "CUDA driver: not found (libcuda.so.1", 36), "%s", s.text);
     TAP_OK(mu_nvlib_nccl_version(2804, "x", text, sizeof text, &err) == MUSTER_ENODE && !strcmp(text, "2.8.4"),
            "the old encoding: %s", err.text);
+    TAP_OK(mu_nvlib_open(MU_NVLIB_KERNELS, &handle, &err) == MUSTER_ENOSYS &&
+               !strncmp(err.text, "GPU kernels: not found (/", 25) && strstr(err.text, "/libmuster_cuda.so: ") &&
+               one_line(err.text),
+           "our own kernels are looked for beside the library: %s", err.text);
     environment();
     return tap_done();
 }
