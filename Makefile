@@ -156,8 +156,8 @@ $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c
 $(B)/tests/doubles/libnvidia-ml.so.1 $(B)/tests/doubles/libnvidia-ml-old.so: tests/doubles/nvml.c
 $(B)/tests/doubles/libnvidia-ml-old.so: DOUBLE := -DDOUBLE_OLD
 $(B)/tests/doubles/libnull.so: tests/doubles/null.c
-$(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/train_lm/kernels.h $(B)/tests/doubles/libcuda.so.1
-$(B)/tests/doubles/libmuster_cuda.so: tests/doubles/wire_kernels.c collectives/nccl/wire_kernels.h collectives/half.h $(B)/tests/doubles/libcuda.so.1
+$(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/train_lm/kernels.h tests/doubles/loops.h $(B)/tests/doubles/libcuda.so.1
+$(B)/tests/doubles/libmuster_cuda.so: tests/doubles/wire_kernels.c collectives/nccl/wire_kernels.h collectives/half.h tests/doubles/loops.h $(B)/tests/doubles/libcuda.so.1
 # Rounded as nvcc rounds: a product and its sum at once, where the processor can.
 $(B)/tests/doubles/train_lm_gpu.so: DOUBLE := $(if $(SAN),,-O3 -march=native) -ffp-contract=fast
 $(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \

@@ -502,11 +502,12 @@ static int open_request(struct muster_comm *comm, const struct mu_call *call, bo
     mu_call_copy(&req->call, call);
     req->elem = elem;
     req->part = part ? *part : (struct mu_part){0};
-    req->sig = mu_sig_of(p2p ? MU_OP_KIND_SEND : call->kind, call->dtype, call->op, p2p ? 0 : row,
-                         mu_kinds[call->kind].has_root ? call->root : 0, call->count);
-    if (whole) { /* it is what people have called */
+    if (whole) { /* what people have called */
         req->sig = whole->sig;
         req->sig.algo = (uint8_t)row;
+    } else {
+        req->sig = mu_sig_of(p2p ? MU_OP_KIND_SEND : call->kind, call->dtype, call->op, p2p ? 0 : row,
+                             mu_kinds[call->kind].has_root ? call->root : 0, call->count);
     }
     rc = channels ? 0 : req->algo->begin(req, err);
     if (rc < 0) {

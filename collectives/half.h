@@ -39,6 +39,18 @@ MU_SMALL uint32_t mu_pick(int c, uint32_t a, uint32_t b)
     return b ^ ((a ^ b) & (0u - (uint32_t)c));
 }
 
+/* The magnitude mag of a float32, rounded to a float whose mantissa has `drop` bits less and whose exponent's bias is
+ * `bias` lower; what is too large or NaN is left to the caller. Below the least normal one an addition does the
+ * rounding: it puts the last bit of a subnormal at the last bit of the sum. */
+MU_SMALL uint32_t mu_rounded(uint32_t mag, uint32_t drop, uint32_t bias)
+{
+    uint32_t least = (bias + 1) << 23, added = (bias + 1 + drop) << 23;
+    uint32_t normal = (mag - (bias << 23) + (1u << (drop - 1)) - 1 + (mag >> drop & 1)) >> drop;
+    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < least))) + mu_float_of(added)) - added;
+
+    return mu_pick(mag < least, tiny, normal);
+}
+
 MU_SMALL float mu_half_to_float(uint16_t h)
 {
     uint32_t u = h, mag = u & 0x7fffu, sign = (u & 0x8000u) << 16;
@@ -52,10 +64,7 @@ MU_SMALL float mu_half_to_float(uint16_t h)
 MU_SMALL uint16_t mu_half_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 16 & 0x8000u;
-    uint32_t normal = (mag - (112u << 23) + 0xfffu + (mag >> 13 & 1)) >> 13;
-    /* Adding 0.5 puts the last bit of a subnormal half at the last bit of the sum: the addition does the rounding. */
-    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x38800000u))) + 0.5f) - 0x3f000000u;
-    uint32_t r = mu_pick(mag < 0x38800000u, tiny, normal);
+    uint32_t r = mu_rounded(mag, 13, 112);
 
     r = mu_pick(mag >= 0x477ff000u, 0x7c00u, r) | sign;
     return (uint16_t)mu_pick(mag > 0x7f800000u, MU_HALF_NAN, r);
@@ -90,9 +99,7 @@ MU_SMALL float mu_e4m3_to_float(uint8_t b)
 MU_SMALL uint8_t mu_e4m3_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
-    uint32_t normal = (mag - (120u << 23) + 0x7ffffu + (mag >> 20 & 1)) >> 20;
-    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x3c800000u))) + 0x1p14f) - 0x46800000u;
-    uint32_t r = mu_pick(mag < 0x3c800000u, tiny, normal);
+    uint32_t r = mu_rounded(mag, 20, 120);
 
     r = mu_pick(mag > 0x43e00000u, 0x7eu, r) | sign;
     return (uint8_t)mu_pick(mag > 0x7f800000u, MU_E4M3_NAN, r);
@@ -106,9 +113,7 @@ MU_SMALL float mu_e5m2_to_float(uint8_t b)
 MU_SMALL uint8_t mu_e5m2_of(float f)
 {
     uint32_t u = mu_bits_of(f), mag = u & 0x7fffffffu, sign = u >> 24 & 0x80u;
-    uint32_t normal = (mag - (112u << 23) + 0xfffffu + (mag >> 21 & 1)) >> 21;
-    uint32_t tiny = mu_bits_of(mu_float_of(mag & (0u - (uint32_t)(mag < 0x38800000u))) + 0x1p7f) - 0x43000000u;
-    uint32_t r = mu_pick(mag < 0x38800000u, tiny, normal);
+    uint32_t r = mu_rounded(mag, 21, 112);
 
     r = mu_pick(mag > 0x47600000u, 0x7bu, r) | sign;
     return (uint8_t)mu_pick(mag > 0x7f800000u, MU_E5M2_NAN, r);

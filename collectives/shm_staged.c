@@ -10,8 +10,8 @@
 #define PIECE ((size_t)1 << 20)
 #define SMALL ((size_t)8 << 10)
 #define CHUNK ((size_t)64 << 10)   /* bytes of a slot that are used: while some are taken, the next are staged */
-#define AHEAD 4u                   /* posts */
 #define ONE_WAY ((size_t)32 << 10) /* likewise where nobody does both */
+#define AHEAD 4u                   /* posts */
 
 enum { POST, HEAR, CHUNKS, DIRECT, CHECK, PART };
 
@@ -84,8 +84,9 @@ static void take_one(struct muster_request *req, int k, char *to, size_t o, size
     if (from) {
         mu_ops_copy(to, from, n, req->shm.away);
         give_back(req, k, n);
-    } else if (!req->shm.stuck)
+    } else if (!req->shm.stuck) {
         req->shm.stuck = !mu_shm_read(req, k, to, mu_shm_where(req, k)->address + shift + o, n);
+    }
 }
 
 static void take_blocks(struct muster_request *req, size_t o, size_t n)

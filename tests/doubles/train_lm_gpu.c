@@ -2,6 +2,7 @@
  * the memory that this one has given out. */
 #include "docs/examples/train_lm/kernels.h"
 #include "tests/doubles/double.h"
+#include "tests/doubles/loops.h"
 
 typedef struct CUstream_st *stream_t;
 typedef struct CUevent_st *event_t;
@@ -26,29 +27,16 @@ static const char *explain(int error)
     return name;
 }
 
-#define KERNEL(name)                                                                                                   \
-    struct name##_work {                                                                                               \
-        size_t n;                                                                                                      \
-        struct name##_args args;                                                                                       \
-    };                                                                                                                 \
-    static void name##_loop(void *arg)                                                                                 \
-    {                                                                                                                  \
-        struct name##_work *w = arg;                                                                                   \
-                                                                                                                       \
-        for (size_t i = 0; i < w->n; i++)                                                                              \
-            name##_one(w->args, i);                                                                                    \
-        free(w);                                                                                                       \
-    }                                                                                                                  \
-    static int run_##name(void *stream, size_t n, struct name##_args args)                                             \
-    {                                                                                                                  \
-        struct name##_work *w = malloc(sizeof *w);                                                                     \
-                                                                                                                       \
-        if (!w)                                                                                                        \
-            return NO_MEMORY;                                                                                          \
-        *w = (struct name##_work){n, args};                                                                            \
-        return cuLaunchHostFunc(stream, name##_loop, w);                                                               \
-    }
-KERNELS(KERNEL)
+static int launch(void *stream, void (*loop)(void *), void *work)
+{
+    int rc = work ? cuLaunchHostFunc(stream, loop, work) : NO_MEMORY;
+
+    if (rc)
+        free(work);
+    return rc;
+}
+
+KERNELS(LOOP)
 
 static int open_device(int local_rank, void *out[GPU_STREAMS])
 {

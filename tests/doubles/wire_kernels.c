@@ -1,6 +1,7 @@
 /* Test double of libmuster_cuda.so: its kernels are loops in the streams of the double of CUDA. */
 #include "collectives/nccl/wire_kernels.h"
 #include "tests/doubles/double.h"
+#include "tests/doubles/loops.h"
 
 int cuLaunchHostFunc(void *stream, void (*fn)(void *), void *arg);
 int cuCtxGetCurrent(void **ctx);
@@ -35,28 +36,7 @@ static int launch(void *stream, void (*loop)(void *), void *work)
     return rc;
 }
 
-#define KERNEL(name)                                                                                                   \
-    struct name##_work {                                                                                               \
-        size_t n;                                                                                                      \
-        struct name##_args args;                                                                                       \
-    };                                                                                                                 \
-    static void name##_loop(void *arg)                                                                                 \
-    {                                                                                                                  \
-        struct name##_work *w = arg;                                                                                   \
-                                                                                                                       \
-        for (size_t i = 0; i < w->n; i++)                                                                              \
-            name##_one(w->args, i);                                                                                    \
-        free(w);                                                                                                       \
-    }                                                                                                                  \
-    static int run_##name(void *stream, size_t n, struct name##_args args)                                             \
-    {                                                                                                                  \
-        struct name##_work *w = malloc(sizeof *w);                                                                     \
-                                                                                                                       \
-        if (w)                                                                                                         \
-            *w = (struct name##_work){n, args};                                                                        \
-        return launch(stream, name##_loop, w);                                                                         \
-    }
-MU_WIRE_KERNELS(KERNEL)
+MU_WIRE_KERNELS(LOOP)
 
 #define IN_TABLE(name) .name = run_##name,
 DOUBLE_API const struct mu_wire_kernels *MU_WIRE_ENTRY(void)
