@@ -31,14 +31,23 @@ static const struct check {
     bool required; /* muster does not run without it */
     void (*probe)(struct mu_finding *, const char *sys);
 } checks[] = {
-    {"mpi", true, mu_doctor_mpi},        {"pmix", true, mu_doctor_pmix},
-    {"hwloc", true, mu_doctor_hwloc},    {"ucx", false, mu_doctor_ucx},
-    {"nccl", false, mu_doctor_nccl},     {"cuda", false, mu_doctor_cuda},
-    {"gpus", false, mu_doctor_gpus},     {"infiniband", false, mu_doctor_infiniband},
-    {"limits", true, mu_doctor_limits},  {"shm", true, mu_doctor_shm},
-    {"tmp", true, mu_doctor_tmp},        {"state", true, mu_doctor_state},
-    {"access", false, mu_doctor_access}, {"cgroup", false, mu_doctor_cgroup},
-    {"ptrace", false, mu_doctor_ptrace}, {"governor", false, mu_doctor_governor},
+    {"mpi", true, mu_doctor_mpi},
+    {"pmix", true, mu_doctor_pmix},
+    {"hwloc", true, mu_doctor_hwloc},
+    {"ucx", false, mu_doctor_ucx},
+    {"nccl", false, mu_doctor_nccl},
+    {"cuda", false, mu_doctor_cuda},
+    {"kernels", false, mu_doctor_kernels},
+    {"gpus", false, mu_doctor_gpus},
+    {"infiniband", false, mu_doctor_infiniband},
+    {"limits", true, mu_doctor_limits},
+    {"shm", true, mu_doctor_shm},
+    {"tmp", true, mu_doctor_tmp},
+    {"state", true, mu_doctor_state},
+    {"access", false, mu_doctor_access},
+    {"cgroup", false, mu_doctor_cgroup},
+    {"ptrace", false, mu_doctor_ptrace},
+    {"governor", false, mu_doctor_governor},
 };
 
 void mu_found(struct mu_finding *f, enum mu_health health, const char *fmt, ...)

@@ -27,6 +27,7 @@ void mu_doctor_hwloc(struct mu_finding *, const char *sys);
 void mu_doctor_ucx(struct mu_finding *, const char *sys);
 void mu_doctor_nccl(struct mu_finding *, const char *sys);
 void mu_doctor_cuda(struct mu_finding *, const char *sys);
+void mu_doctor_kernels(struct mu_finding *, const char *sys);
 void mu_doctor_gpus(struct mu_finding *, const char *sys);
 void mu_doctor_infiniband(struct mu_finding *, const char *sys);
 void mu_doctor_limits(struct mu_finding *, const char *sys);

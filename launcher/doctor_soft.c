@@ -302,3 +302,18 @@ void mu_doctor_cuda(struct mu_finding *f, const char *sys)
         f, "look at nvidia-smi and dmesg; after an update of the driver its modules must be loaded anew (reboot); "
            "machines with NVSwitch need nvidia-fabricmanager running");
 }
+
+/* Our own, for what NCCL does not do: buckets that go between GPUs as 16 bits. */
+void mu_doctor_kernels(struct mu_finding *f, const char *sys)
+{
+    struct lib l;
+
+    (void)sys;
+    if (open_nv(f, MU_NVLIB_KERNELS, MU_KERNELS_SYMBOL, &l))
+        mu_found(f, MU_HEALTH_OK, "%s", l.path);
+    else if (f->health == MU_HEALTH_NONE)
+        mu_found(f, MU_HEALTH_NONE,
+                 "none: libmuster_cuda.so was not built (no nvcc): buckets in GPU memory cannot go as 16 bits");
+    else
+        mu_found_fix(f, "install libmuster_cuda.so of the same build as libmuster.so, beside it");
+}

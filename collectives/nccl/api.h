@@ -135,5 +135,7 @@ struct mu_cuda_api {
  * and not usable; the text is one line. */
 int mu_nccl_load(const struct mu_nccl_api **api, struct mu_err *err);
 int mu_cuda_load(const struct mu_cuda_api **api, struct mu_err *err);
+/* Makes the context this thread's current one; returns the one that was, for cuCtxSetCurrent. */
+mu_cu_ctx mu_cuda_enter(const struct mu_cuda_api *c, mu_cu_ctx ctx);
 
 #endif

@@ -105,3 +105,13 @@ int mu_cuda_load(const struct mu_cuda_api **api, struct mu_err *err)
     pthread_mutex_unlock(&libs.lock);
     return rc;
 }
+
+mu_cu_ctx mu_cuda_enter(const struct mu_cuda_api *c, mu_cu_ctx ctx)
+{
+    mu_cu_ctx was = NULL;
+
+    c->cuCtxGetCurrent(&was);
+    if (was != ctx)
+        c->cuCtxSetCurrent(ctx);
+    return was;
+}

@@ -385,7 +385,7 @@ static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine
 static void drop(struct mu_gpu_comm *g)
 {
     bool failed = atomic_load(&g->state) != MU_GPU_UP;
-    mu_cu_ctx was = NULL;
+    mu_cu_ctx was;
 
     if (g->own && !(failed && mu_seg_offset(g->own, sizeof *g->own))) { /* others may still want to know why */
         atomic_store(&g->own->ctx, 0);
@@ -393,8 +393,7 @@ static void drop(struct mu_gpu_comm *g)
             free(g->own);
     }
     if (g->ctx) {
-        g->c->cuCtxGetCurrent(&was);
-        g->c->cuCtxSetCurrent(g->ctx);
+        was = mu_cuda_enter(g->c, g->ctx);
         if (g->event)
             g->c->cuEventDestroy_v2(g->event);
         g->c->cuCtxSetCurrent(was);
@@ -409,11 +408,9 @@ static void drop(struct mu_gpu_comm *g)
 
 static int make_event(struct mu_gpu_comm *g, struct mu_err *err)
 {
-    mu_cu_ctx was = NULL;
+    mu_cu_ctx was = mu_cuda_enter(g->c, g->ctx);
     mu_cu_result rc;
 
-    g->c->cuCtxGetCurrent(&was);
-    g->c->cuCtxSetCurrent(g->ctx);
     rc = g->c->cuEventCreate(&g->event, MU_CU_EVENT_NO_TIMING);
     g->c->cuCtxSetCurrent(was);
     return rc == MU_CU_OK ? 0 : mu_err_set(err, MUSTER_ENODE, "CUDA gives no event (error %d)", (int)rc);

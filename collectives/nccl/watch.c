@@ -317,21 +317,18 @@ void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog)
 {
     uint64_t number = 0;
     struct mu_err why = {0};
-    mu_cu_ctx was = NULL;
+    mu_cu_ctx was;
 
     if (atomic_load(&g->state) != MU_GPU_UP)
         return;
-    g->c->cuCtxGetCurrent(&was);
-    if (was != g->ctx)
-        g->c->cuCtxSetCurrent(g->ctx);
+    was = mu_cuda_enter(g->c, g->ctx);
     if (!is_well(g, watchdog, &number, &why)) {
         if (number)
             fail_at(g, number, &why);
         else
             mu_gpu_fail(g, &why);
     }
-    if (was != g->ctx)
-        g->c->cuCtxSetCurrent(was);
+    g->c->cuCtxSetCurrent(was);
 }
 
 bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns)

@@ -5,10 +5,7 @@
 
 #include "collectives/nccl/gpu.h"
 #include "collectives/nccl/wire_kernels.h"
-#include "runtime/base/nvlib.h"
 
-#define NAME_OF(x) #x
-#define TEXT_OF(x) NAME_OF(x)
 #define EVEN ((size_t)8) /* parts are multiples of it: of 16 bytes */
 
 struct mu_gpu_wire {
@@ -40,7 +37,7 @@ static int load(const struct mu_wire_kernels **k, struct mu_err *err)
     if (!loaded.k) {
         rc = mu_nvlib_open(MU_NVLIB_KERNELS, &h, &why);
         if (rc == 0)
-            rc = mu_nvlib_symbol(MU_NVLIB_KERNELS, h, TEXT_OF(MU_WIRE_ENTRY), &symbol, &why);
+            rc = mu_nvlib_symbol(MU_NVLIB_KERNELS, h, MU_KERNELS_SYMBOL, &symbol, &why);
         if (rc == 0) {
             *(void **)&entry = symbol;
             loaded.k = entry();
@@ -51,15 +48,6 @@ static int load(const struct mu_wire_kernels **k, struct mu_err *err)
     if (rc == MUSTER_ENOSYS)
         return mu_err_set(err, rc, "%.400s; they are built where nvcc is found", why.text);
     return rc < 0 ? mu_err_set(err, rc, "%.400s", why.text) : 0;
-}
-
-static mu_cu_ctx enter(const struct mu_cuda_api *c, mu_cu_ctx ctx)
-{
-    mu_cu_ctx was = NULL;
-
-    c->cuCtxGetCurrent(&was);
-    c->cuCtxSetCurrent(ctx);
-    return was;
 }
 
 int mu_gpu_wire_able(const void *data, struct mu_err *err)
@@ -76,7 +64,7 @@ int mu_gpu_wire_able(const void *data, struct mu_err *err)
     if (c->cuPointerGetAttribute(&device, MU_CU_POINTER_DEVICE, (mu_cu_ptr)(uintptr_t)data) != MU_CU_OK ||
         c->cuDevicePrimaryCtxRetain(&ctx, device) != MU_CU_OK)
         return mu_err_set(err, MUSTER_ENODE, "CUDA does not give the context of the tensor's GPU");
-    was = enter(c, ctx);
+    was = mu_cuda_enter(c, ctx);
     refused = k->usable();
     c->cuCtxSetCurrent(was);
     c->cuDevicePrimaryCtxRelease_v2(device);
@@ -125,7 +113,7 @@ static int make_room(struct mu_gpu_wire *w, struct mu_err *err)
 {
     size_t bytes = 2 * w->part * (size_t)w->comm->size * sizeof(uint16_t);
     const struct mu_gpu_comm *g = w->comm->gpu;
-    mu_cu_ctx was = enter(g->c, g->ctx);
+    mu_cu_ctx was = mu_cuda_enter(g->c, g->ctx);
     mu_cu_result cu = g->c->cuMemAlloc_v2(&w->memory, bytes);
 
     g->c->cuCtxSetCurrent(was);
@@ -146,7 +134,7 @@ int mu_gpu_wire_close(struct mu_gpu_wire *w, struct mu_err *err)
     if (w->memory && g) {
         rc = mu_gpu_wait(w->comm, w->at, err);
         if (rc == 0 || mu_gpu_aborted(g)) {
-            mu_cu_ctx was = enter(g->c, g->ctx);
+            mu_cu_ctx was = mu_cuda_enter(g->c, g->ctx);
 
             g->c->cuMemFree_v2(w->memory);
             g->c->cuCtxSetCurrent(was);
@@ -206,7 +194,7 @@ static mu_nccl_result steps(struct mu_gpu_comm *g, const struct mu_gpu_wire *w, 
 static mu_nccl_result enqueue(struct mu_gpu_comm *g, const struct mu_call *calls, unsigned n, void *arg,
                               struct mu_err *why)
 {
-    mu_cu_ctx was = enter(g->c, g->ctx);
+    mu_cu_ctx was = mu_cuda_enter(g->c, g->ctx);
     mu_nccl_result rc = steps(g, arg, why);
 
     (void)calls, (void)n;

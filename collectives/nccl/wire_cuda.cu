@@ -44,7 +44,7 @@ static int usable()
 }
 
 #define IN_TABLE(name) run_##name,
-extern "C" __attribute__((visibility("default"))) const struct mu_wire_kernels *MU_WIRE_ENTRY(void)
+extern "C" __attribute__((visibility("default"))) const struct mu_wire_kernels *MU_KERNELS_ENTRY(void)
 {
     static const struct mu_wire_kernels table = {explain, usable, MU_WIRE_KERNELS(IN_TABLE)};
 

@@ -9,6 +9,7 @@
 
 #include "collectives/half.h"
 #include "muster.h"
+#include "runtime/base/nvlib.h"
 
 #define MU_WIRE_KERNELS(X) X(narrow) X(fold) X(widen)
 
@@ -71,10 +72,9 @@ MU_SMALL void fold_one(struct fold_args a, size_t i)
     a.to[i] = mu_wire_of(a.op == MUSTER_AVG ? x / (float)a.ranks : x, a.half);
 }
 
-/* What libmuster_cuda.so gives, by a function of the name MU_WIRE_ENTRY; whoever changes anything here gives that
- * another number. Functions return 0 or an error for explain(). A stream is a CUstream, its context is the current one.
+/* What libmuster_cuda.so gives, by a function of the name MU_KERNELS_ENTRY. Functions return 0 or an error for
+ * explain(). A stream is a CUstream, its context is the current one.
  */
-#define MU_WIRE_ENTRY muster_wire_kernels_1
 #define MU_WIRE_CALL(name) int (*name)(void *stream, size_t n, struct name##_args args);
 
 struct mu_wire_kernels {

@@ -1,16 +1,18 @@
 #include "runtime/base/nvlib.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/clean.h"
 
 static const struct row {
     const char *name, *file, *variable;
-    bool beside; /* it lies where this library lies */
+    bool beside; /* it is ours and lies with our library */
 } rows[] = {
     [MU_NVLIB_NCCL] = {"NCCL", "libnccl.so.2", "MUSTER_NCCL_LIB"},
     [MU_NVLIB_CUDA] = {"CUDA driver", "libcuda.so.1", "MUSTER_CUDA_LIB"},
@@ -18,20 +20,25 @@ static const struct row {
     [MU_NVLIB_KERNELS] = {"GPU kernels", "libmuster_cuda.so", "MUSTER_KERNELS_LIB", true},
 };
 
+/* Where the library lies that has this code; a program's libraries are in lib, beside its directory. */
 static void beside(const char *file, char *out, size_t size)
 {
-    char *slash;
+    char own[PATH_MAX], *slash;
 
-    mu_nvlib_path((const void *)rows, out, size);
-    slash = strrchr(out, '/');
-    snprintf(slash ? slash + 1 : out, size - (slash ? (size_t)(slash + 1 - out) : 0), "%s", file);
+    mu_nvlib_path((const void *)rows, own, sizeof own);
+    slash = strrchr(own, '/');
+    if (slash)
+        *slash = '\0';
+    snprintf(out, size, "%s/../lib/%s", slash ? own : ".", file);
+    if (access(out, F_OK))
+        snprintf(out, size, "%s/%s", slash ? own : ".", file);
 }
 
 int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
 {
     const struct row *r = &rows[which];
     const char *asked = getenv(r->variable), *file = asked && *asked ? asked : r->file, *why;
-    char here[4096];
+    char here[PATH_MAX + 64];
     size_t len;
     void *h;
 

@@ -31,6 +31,11 @@ run --json
 check "exit 0 here" [ $rc = 0 ]
 check "schema, and the keys of every check" json "j['schema'] == 'muster.doctor/1' and all(type(x['ok']) is bool and x['found'] and type(x['fix']) is str for x in j['checks'])"
 check "NCCL that is not there is named" json "c['nccl']['found'].startswith('none: NCCL: not found (libnccl.so.2: ') or 'libnccl' in c['nccl']['found']"
+if [ -e "$B/lib/libmuster_cuda.so" ]; then
+    check "our GPU kernels, where nvcc has built them" json "c['kernels']['ok'] and c['kernels']['found'].endswith('/lib/libmuster_cuda.so')"
+else
+    check "our GPU kernels, where no nvcc has built them" json "c['kernels']['found'].startswith('none: libmuster_cuda.so was not built')"
+fi
 check "what the contract names is there" json "{'mpi','pmix','hwloc','ucx','nccl','cuda','gpus','infiniband','limits'} <= set(c)"
 check "Open MPI with version and path" json "c['mpi']['ok'] and 'Open MPI v' in c['mpi']['found'] and '/libmpi.so' in c['mpi']['found']"
 check "PMIx and hwloc too" json "all(c[k]['ok'] and '.so' in c[k]['found'] for k in ('pmix', 'hwloc'))"
@@ -68,8 +73,13 @@ MUSTER_NCCL_LIB=$tmp/lib/libnccl-old.so run --json
 check "one that is too old" json "not c['nccl']['ok'] and c['nccl']['found'] == 'NCCL: 2.17.1 is too old, 2.18 or later is needed ($tmp/lib/libnccl-old.so)' and '2.18' in c['nccl']['fix']"
 MUSTER_NCCL_LIB=$tmp/lib/libnccl-other.so run --json
 check "one that lacks what is needed" json "not c['nccl']['ok'] and 'libnccl-other.so has no ncclCommInitRankConfig' in c['nccl']['found']"
-MUSTER_NCCL_LIB=$tmp/lib/gone.so MUSTER_CUDA_LIB=$tmp/lib/gone.so MUSTER_NVML_LIB=$tmp/lib/gone.so run --json
-check "files that were asked for and are not there" json "all(not c[k]['ok'] and v in c[k]['found'] and 'gone.so' in c[k]['found'] for k, v in (('nccl', 'MUSTER_NCCL_LIB'), ('cuda', 'MUSTER_CUDA_LIB')))"
+MUSTER_NCCL_LIB=$tmp/lib/gone.so MUSTER_CUDA_LIB=$tmp/lib/gone.so MUSTER_NVML_LIB=$tmp/lib/gone.so MUSTER_KERNELS_LIB=$tmp/lib/gone.so run --json
+check "files that were asked for and are not there" json "all(not c[k]['ok'] and v in c[k]['found'] and 'gone.so' in c[k]['found'] for k, v in (('nccl', 'MUSTER_NCCL_LIB'), ('cuda', 'MUSTER_CUDA_LIB'), ('kernels', 'MUSTER_KERNELS_LIB')))"
+MUSTER_KERNELS_LIB=$doubles/libmuster_cuda.so run --json
+check "GPU kernels that were asked for" json "c['kernels']['ok'] and c['kernels']['found'] == '$doubles/libmuster_cuda.so'"
+fake libmuster_cuda.so 'int muster_wire_kernels_0;'
+MUSTER_KERNELS_LIB=$tmp/lib/libmuster_cuda.so run --json
+check "those of another build" json "not c['kernels']['ok'] and 'has no muster_wire_kernels_' in c['kernels']['found'] and 'same build' in c['kernels']['fix']"
 
 fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 802;}
 int cuGetErrorName(int e,const char **s){*s="CUDA_ERROR_SYSTEM_NOT_READY";return 0;}'

@@ -39,7 +39,7 @@ static int launch(void *stream, void (*loop)(void *), void *work)
 MU_WIRE_KERNELS(LOOP)
 
 #define IN_TABLE(name) .name = run_##name,
-DOUBLE_API const struct mu_wire_kernels *MU_WIRE_ENTRY(void)
+DOUBLE_API const struct mu_wire_kernels *MU_KERNELS_ENTRY(void)
 {
     static const struct mu_wire_kernels table = {.explain = explain, .usable = usable, MU_WIRE_KERNELS(IN_TABLE)};
 
