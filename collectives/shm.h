@@ -37,6 +37,7 @@ struct mu_shm {
     uint64_t *group;           /* by world rank: equal for those that have all mapped each other, 0: alone */
     int size;
     size_t llc;             /* bytes of the last cache */
+    bool crowded;           /* ranks of the group share CPUs */
     bool reads;             /* all in the group may read each other's memory (process_vm_readv) */
     size_t small_reduction; /* bytes up to which everybody reduces everything; the same in a group */
     size_t read_from;       /* bytes from which a private block is read out of its process; likewise */

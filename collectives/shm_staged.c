@@ -159,6 +159,17 @@ static bool takes(const struct muster_request *req, int k)
     return (row_of(req)->takes_all || is_root(req, k)) && (row_of(req)->gives_all || !is_root(req, k));
 }
 
+/* Bytes of a slot that are used. Where CPUs are shared every wait is a turn of somebody else's, so as few chunks as the
+ * slots can hold: one that fills no more than them waits for nobody. */
+static size_t chunk(const struct muster_request *req, size_t bytes)
+{
+    size_t least = row_of(req)->gives_all ? CHUNK : ONE_WAY, spread = (bytes + MU_SLOTS - 1) / MU_SLOTS;
+
+    if (!mu_shm_of(req)->shm->crowded || spread <= least)
+        return least;
+    return spread < MU_SLOT_BYTES ? (spread + 4095) / 4096 * 4096 : MU_SLOT_BYTES;
+}
+
 static void begin(struct muster_request *req)
 {
     struct mu_shm_op *op = &req->shm;
@@ -174,7 +185,7 @@ static void begin(struct muster_request *req)
         op->size = MU_SHM_ONE;
     } else {
         op->size = MU_SHM_LARGE;
-        op->each = (row_of(req)->gives_all ? CHUNK : ONE_WAY) / blocks / 64 * 64;
+        op->each = chunk(req, bytes * blocks) / blocks / 64 * 64;
         op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
         op->away = bytes * blocks * p > mu_shm_of(req)->shm->llc;
     }
@@ -374,11 +385,13 @@ static struct mu_where offer(const struct muster_request *req)
     const struct mu_shm *shm = mu_shm_of(req)->shm;
     /* One puts while the other one takes: twice as fast as slots are where all do both, and those win at some size. */
     bool lone = !row_of(req)->gives_all && req->comm->size == 2;
+    /* Likewise where one puts what others take when they get a CPU. */
+    size_t from = shm->crowded && !row_of(req)->gives_all ? 8 * shm->read_from : shm->read_from;
 
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
         return where;
     where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
-    if (!where.send && shm->reads && block(req) >= shm->read_from && !mu_kinds[req->call.kind].has_op &&
+    if (!where.send && shm->reads && block(req) >= from && !mu_kinds[req->call.kind].has_op &&
         !(lone && shm->read_from > MU_TUNED_READ_MIN))
         where.address = (uint64_t)(uintptr_t)buf;
     return where;

@@ -30,6 +30,7 @@ struct result {
     int32_t channel;
     uint32_t freed;
     uint32_t small_reduction, reads;
+    uint32_t crowded; /* its CPUs are shared */
     uint32_t hier;
     uint32_t tunes;        /* it would measure, and could keep what it finds */
     struct mu_tuned tuned; /* zeroes: nothing is known */
@@ -247,6 +248,7 @@ static uint32_t small_reduction(const struct mu_engine *e)
 }
 
 #define READ_FROM ((size_t)32 << 10)
+#define READ_FROM_CROWDED ((size_t)256 << 10)
 
 /* What is known of this kind of machine before anybody asks. */
 static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *want, const struct card *cards,
@@ -256,6 +258,7 @@ static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *w
     char path[4096], key[512];
 
     mine->small_reduction = small_reduction(e);
+    mine->crowded = e->crowded;
     if (want->everybody) {
         mine->tuned = (struct mu_tuned){want->everybody, want->read};
         return;
@@ -316,9 +319,12 @@ static void check_groups(struct mu_shm *shm, const struct result *all, int me)
         if (all[r].group != all[me].group)
             continue;
         shm->reads &= all[r].reads != 0;
+        shm->crowded |= all[r].crowded != 0;
         if (all[r].small_reduction > shm->small_reduction)
             shm->small_reduction = all[r].small_reduction;
     }
+    if (shm->crowded)
+        shm->read_from = READ_FROM_CROWDED;
 }
 
 /* Those of a group have the lowest of its ranks as their place. */
