@@ -6,7 +6,7 @@
 
 #include "collectives/sig.h"
 
-#define MU_CHUNK ((size_t)64 << 10) /* payload of a full frame; a multiple of every element size */
+#define MU_CHUNK ((size_t)60 << 10) /* payload of a full frame; a multiple of every element size */
 #define MU_FRAME_MAGIC 0x4d555846u
 
 enum mu_frame_type {
