@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 
 #define FRAMES_A_POLL 32
+#define AWAY (10 * MU_MS)
 
 /* --- failures --- */
 
@@ -61,6 +62,7 @@ void mu_coll_end(struct muster_request *req, int status)
     for (unsigned i = 0; i < req->nin; i++)
         mu_frames_clear(&req->in[i].queue, &e->pool);
     req->status = status;
+    e->ends++;
     /* a ring that went round has given it to another operation */
     if (req->flight && atomic_load_explicit(&req->flight->seq, memory_order_relaxed) == req->flight_seq)
         mu_flight_leave(req->flight, mu_tick(), status < 0);
@@ -221,12 +223,24 @@ bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const st
     return false;
 }
 
+/* What a member says of its own node is the failure of a peer to the others. */
+void mu_coll_of_peer(struct muster_comm *comm, int peer, struct mu_err *why)
+{
+    char who[100];
+
+    if (why->code != MUSTER_ENODE)
+        return;
+    why->code = MUSTER_EPEER;
+    mu_err_prefix(why, "%s", mu_comm_who(comm, peer, who, sizeof who));
+}
+
 static void take_notice(struct muster_comm *comm, const struct mu_frame *f)
 {
     struct mu_err err;
     int code = f->head.offset <= 99 ? -(int)f->head.offset : MUSTER_EABORTED;
 
     mu_err_set(&err, code, "%.*s", (int)f->head.bytes, f->data);
+    mu_coll_of_peer(comm, (int)f->head.src, &err);
     mu_coll_break_comm(comm, &err);
 }
 
@@ -328,12 +342,32 @@ static void step(struct muster_request *req)
         mu_coll_end(req, 0);
 }
 
+static void run_kicked(struct mu_engine *e)
+{
+    mu_coll_settle(e);
+    while (e->run_first) {
+        struct muster_request *req = e->run_first;
+
+        e->run_first = req->run_next;
+        req->queued = false;
+        step(req);
+        mu_coll_settle(e);
+    }
+}
+
+/* Asking MPI for a frame costs as much as all else here. So what can be sent is sent before, and who has got all that
+ * its operation needs does not ask for more. But who was away looks at everything first: others may have given up. */
 bool mu_coll_progress(struct mu_engine *e)
 {
-    bool any = false;
+    bool any = false, away;
     struct mu_err err;
+    uint64_t ends, now = mu_now();
 
-    for (int i = 0; i < FRAMES_A_POLL && !e->broken.code; i++) {
+    away = now - e->drained_at > AWAY;
+    if (!away)
+        run_kicked(e);
+    ends = e->ends;
+    for (int i = 0; i < FRAMES_A_POLL && !e->broken.code && e->ends == ends; i++) {
         struct mu_frame *in = NULL;
         struct mu_frames sent = {0};
         int rc = e->tp->ops->poll(e->tp, &in, &sent, &err);
@@ -350,23 +384,19 @@ bool mu_coll_progress(struct mu_engine *e)
         }
         if (rc < 0)
             mu_coll_break_all(e, &err);
-        if (!in)
+        if (!in) {
+            e->drained_at = now;
             break;
+        }
         any = true;
         mu_coll_dispatch(e, in);
+        if (!away)
+            run_kicked(e);
     }
     for (struct muster_comm *c = e->comms; c; c = c->next)
         if (c->shm && c->shm->first)
             any |= mu_shm_push(c);
-    mu_coll_settle(e);
-    while (e->run_first) {
-        struct muster_request *req = e->run_first;
-
-        e->run_first = req->run_next;
-        req->queued = false;
-        step(req);
-        mu_coll_settle(e);
-    }
+    run_kicked(e);
     return any;
 }
 

@@ -197,6 +197,8 @@ struct mu_engine {
     size_t flat_max;                 /* bytes up to which an all-reduce goes directly to everybody; 0: chosen by size */
     struct muster_comm *comms, *world;
     struct muster_request *run_first, **run_last;
+    uint64_t ends;          /* of requests so far */
+    uint64_t drained_at;    /* when the transport had no more frames, the last time */
     struct mu_frames stray; /* for communicators that this rank has not made yet */
     uint64_t *retired;      /* ctx of freed communicators */
     size_t nretired;
@@ -304,6 +306,8 @@ void mu_coll_drain(struct muster_request *req);                      /* frames w
 void mu_coll_credit(struct muster_request *req, const struct mu_frame *f);
 /* Tells the other members that the operation seq has failed here; where they see it in a channel there is no need. */
 void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why);
+/* The text of what a member has given up for, as the others tell it. */
+void mu_coll_of_peer(struct muster_comm *comm, int peer, struct mu_err *why);
 /* True when the two agree; else breaks the communicator on all its ranks and is false. */
 bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f);
 /* After idle ns in which it has not moved: asks who is there; beyond the deadline breaks its communicator, naming who

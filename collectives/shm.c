@@ -99,10 +99,12 @@ static void given_up(struct muster_comm *comm, int k)
     why.text[sizeof why.text - 1] = 0;
     if (why.code >= 0)
         why.code = MUSTER_EABORTED;
-    if (why.code == MUSTER_EPEER)
+    if (why.code == MUSTER_EPEER) {
         mu_coll_break_all(comm->engine, &why);
-    else
-        mu_coll_break_comm(comm, &why);
+        return;
+    }
+    mu_coll_of_peer(comm, k, &why);
+    mu_coll_break_comm(comm, &why);
 }
 
 /* Operations in which nobody looked at k's post: it may have called something else in them. */

@@ -34,6 +34,7 @@ ENV.update(MUSTER_HOME=DIR + "/home", MUSTER_RUN_ROOT=DIR + "/run", MUSTER_IDLE=
            MUSTER_NCCL_START=str(START), MUSTER_CUDA_LIB=B + "/tests/doubles/libcuda.so.1",
            MUSTER_NCCL_LIB=B + "/tests/doubles/libnccl.so.2", MUSTER_KERNELS_LIB=B + "/tests/doubles/libmuster_cuda.so")
 WHO = r"rank %d on \S+"
+TOLD = WHO + r": (muster_\w+ in GPU memory, operation \d+ of rank \d: )?"  # by NCCL's peers, or in a call of host memory
 DEAD, HANG = 1000, TIMEOUT * 1000 + 1000
 told = {}  # kind: ms of each rank that was told
 
@@ -51,8 +52,8 @@ KINDS = {
     "enqueue-hang": ("enqueue-hang,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "it has not ended in 2 s"), (ETIMEOUT, ""), 4500 + DEAD, True),
     "die in a bucket": ("die,rank=R,op=K", "wire 50", (EPEER, WHO + " was killed by signal 9"), None, DEAD, None),
     "never-arrives in a bucket": ("never-arrives,rank=R,op=K", "wire 50", (ETIMEOUT, "all ranks have enqueued it"), (ETIMEOUT, ""), HANG, None),
-    "enqueue-error in a bucket": ("enqueue-error,rank=R,op=K", "wire 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, None),
-    "kernel-error": ("kernel-error,rank=R,op=K", "wire 50", (EPEER, WHO + ": kernel (narrow|fold|widen): "), (ENODE, "kernel (narrow|fold|widen): an error of the double"), DEAD, None),
+    "enqueue-error in a bucket": ("enqueue-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, None),
+    "kernel-error": ("kernel-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "kernel (narrow|fold|widen): "), (ENODE, "kernel (narrow|fold|widen): an error of the double"), DEAD, None),
     "query-hang": ("query-hang,rank=R,op=K,ms=12000", "loop 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
     "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "(?=.*in 2 s).*(in 2 s on |: )" + WHO), (ETIMEOUT, WHO), HANG, None),
     "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
