@@ -6,9 +6,10 @@
 #include "collectives/engine.h"
 #include "collectives/shm.h"
 
-extern const struct mu_algo mu_allreduce_flat;   /* everybody sends to everybody, everybody reduces */
-extern const struct mu_algo mu_allreduce_direct; /* reduce-scatter and all-gather of slices, in frames */
-extern const struct mu_algo mu_hier;             /* made of parts inside and between nodes */
+extern const struct mu_algo mu_allreduce_flat;     /* everybody sends to everybody, everybody reduces */
+extern const struct mu_algo mu_allreduce_doubling; /* the same in the logarithm of the ranks */
+extern const struct mu_algo mu_allreduce_direct;   /* reduce-scatter and all-gather of slices, in frames */
+extern const struct mu_algo mu_hier;               /* made of parts inside and between nodes */
 extern const struct mu_algo mu_reduce_root;
 extern const struct mu_algo mu_reduce_scatter_direct;
 extern const struct mu_algo mu_allgather_direct;

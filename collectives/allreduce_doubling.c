@@ -1,0 +1,68 @@
+/* Short vectors, in the logarithm of the ranks: everybody gathers all of them (Bruck et al., "Efficient algorithms for
+ * all-to-all communications in multiport message-passing systems", 1997) and reduces them in the order of ranks, as the
+ * other ways do. Block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "collectives/algorithms.h"
+
+static void shape(const struct muster_comm *comm, const struct mu_call *call, unsigned *nout, unsigned *nin)
+{
+    unsigned rounds = 0;
+
+    (void)call;
+    while (1u << rounds < (unsigned)comm->size)
+        rounds++;
+    *nout = *nin = rounds;
+}
+
+static char *blocks(const struct muster_request *req)
+{
+    return (char *)req->acc + (req->call.count * req->red.acc_size + 63) / 64 * 64;
+}
+
+static int begin(struct muster_request *req, struct mu_err *err)
+{
+    unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
+    size_t bytes = req->call.count * req->elem, room;
+
+    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
+    req->red.ranks = req->part.ranks;
+    room = (req->call.count * req->red.acc_size + 63) / 64 * 64 + p * bytes;
+    req->acc = aligned_alloc(64, (room + 63) / 64 * 64 + 64);
+    if (!req->acc)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
+    if (bytes)
+        memcpy(blocks(req), req->call.send, bytes);
+    for (unsigned k = 0; k < req->nin; k++) {
+        unsigned d = 1u << k, n = p - d < d ? p - d : d;
+
+        mu_out_set(req, k, (int)((me + p - d) % p), k, blocks(req), n * bytes, k == 0);
+        mu_in_set(req, k, (int)((me + d) % p), k, blocks(req) + d * bytes, n * bytes);
+    }
+    return 0;
+}
+
+static bool step(struct muster_request *req)
+{
+    unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
+    size_t n = req->call.count, bytes = n * req->elem;
+
+    for (unsigned k = 0; k < req->nin; k++) {
+        if (!mu_in_ended(&req->in[k]))
+            return false;
+        if (k + 1 < req->nout && !req->out[k + 1].open) {
+            req->out[k + 1].ready = req->out[k + 1].total;
+            req->out[k + 1].open = true;
+        }
+    }
+    if (n && !req->fold_frame) {
+        for (unsigned r = 0; r < p; r++)
+            (r ? req->red.fold : req->red.load)(req->acc, blocks(req) + (r + p - me) % p * bytes, n);
+        req->red.store(req->call.recv, req->acc, n, req->red.ranks ? req->red.ranks : p);
+    }
+    req->fold_frame = 1;
+    return true;
+}
+
+const struct mu_algo mu_allreduce_doubling = {"doubling", shape, begin, step};
