@@ -75,6 +75,9 @@ MUSTER_NCCL_LIB=$tmp/lib/libnccl-other.so run --json
 check "one that lacks what is needed" json "not c['nccl']['ok'] and 'libnccl-other.so has no ncclCommInitRankConfig' in c['nccl']['found']"
 MUSTER_NCCL_LIB=$tmp/lib/gone.so MUSTER_CUDA_LIB=$tmp/lib/gone.so MUSTER_NVML_LIB=$tmp/lib/gone.so MUSTER_KERNELS_LIB=$tmp/lib/gone.so run --json
 check "files that were asked for and are not there" json "all(not c[k]['ok'] and v in c[k]['found'] and 'gone.so' in c[k]['found'] for k, v in (('nccl', 'MUSTER_NCCL_LIB'), ('cuda', 'MUSTER_CUDA_LIB'), ('kernels', 'MUSTER_KERNELS_LIB')))"
+mkfifo "$tmp/lib/fifo"
+MUSTER_NCCL_LIB=$tmp/lib/fifo MUSTER_CUDA_LIB=$tmp/lib MUSTER_KERNELS_LIB=/dev/null run --json --timeout 5s
+check "what is no file is not opened" json "all(not c[k]['ok'] and c[k]['found'].endswith(w + ', and not a library: see ' + v) for k, w, v in (('nccl', 'fifo is a FIFO', 'MUSTER_NCCL_LIB'), ('cuda', 'lib is a directory', 'MUSTER_CUDA_LIB'), ('kernels', '/dev/null is no regular file', 'MUSTER_KERNELS_LIB')))"
 MUSTER_KERNELS_LIB=$doubles/libmuster_cuda.so run --json
 check "GPU kernels that were asked for" json "c['kernels']['ok'] and c['kernels']['found'] == '$doubles/libmuster_cuda.so'"
 fake libmuster_cuda.so 'int muster_wire_kernels_0;'
