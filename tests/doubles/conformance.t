@@ -42,6 +42,7 @@ ranks MUSTER_TIMEOUT=20 "LD_LIBRARY_PATH=$tmp/lib" MUSTER_KERNELS_LIB= -- narrow
 like "$rc:$out" "^0:-16 muster_bucket_add: float32 as bfloat16 in GPU memory: GPU kernels: not found \($tmp/lib/libmuster_cuda\.so: .*; they are built where nvcc is found" \
     "kernels that are not there are named, and where they were looked for" || note "$err"
 for row in "libnull.so||-9|GPU kernels: .*libnull\.so has no muster_wire_kernels_" "none.so||-9|GPU kernels: cannot be loaded as MUSTER_KERNELS_LIB says" \
+    "libmuster_cuda.so|no-kernels|-9|GPU kernels: .*libmuster_cuda\.so does not give them" \
     "libmuster_cuda.so|no-image|-9|GPU kernels: they do not run on this GPU: no kernel image"; do
     IFS='|' read -r file fault code text <<<"$row"
     ranks MUSTER_TIMEOUT=20 "MUSTER_KERNELS_LIB=$d/$file" "MUSTER_DOUBLE=$fault" -- narrow
