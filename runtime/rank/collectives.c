@@ -132,7 +132,7 @@ static int start_device(muster_comm *comm, const struct mu_call *call, struct mu
         return rc;
     }
     req->comm = comm;
-    req->gpu_at = mu_gpu_issued(comm);
+    req->gpu_at = mu_gpu_given(comm);
     comm->requests++;
     *out = req;
     return 0;
