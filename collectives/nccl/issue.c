@@ -146,7 +146,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
     g->last = (struct mu_sig){.kind = call->kind,
                               .dtype = (uint8_t)call->dtype,
                               .op = k->has_op ? (uint8_t)call->op : 0,
-                              .root = k->has_root ? call->root : 0,
+                              .root = k->has_root || k->has_peer ? call->root : 0,
                               .count = call->count};
     if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         g->moved_at = mu_now();
@@ -177,27 +177,29 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 mu_nccl_result mu_gpu_settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
 {
     uint64_t deadline = rc == MU_NCCL_IN_PROGRESS ? mu_now() + g->engine->timeout : 0;
+    bool waits = rc == MU_NCCL_IN_PROGRESS;
     char who[100];
 
     for (unsigned polls = 0; rc == MU_NCCL_IN_PROGRESS; polls++) {
         mu_nccl_result got = g->n->ncclCommGetAsyncError(g->nccl, &rc);
+        bool late = mu_now() > deadline;
 
         if (got != MU_NCCL_OK)
-            return got;
-        if (rc != MU_NCCL_IN_PROGRESS)
+            rc = got;
+        if (rc != MU_NCCL_IN_PROGRESS || !mu_gpu_goes_on(g, late, err))
             break;
-        if (mu_coll_abort_word(g->engine, err))
-            return rc;
-        if (mu_now() > deadline) {
+        if (late) {
             mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s on %s",
                        (double)g->engine->timeout / 1e9, mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
-            return rc;
+            break;
         }
         if (polls < BARE_POLLS)
             sched_yield();
         else
             nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     }
+    if (waits)
+        mu_slot_go(g->engine->slot);
     return rc;
 }
 
@@ -296,7 +298,7 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         if (rc != MU_NCCL_OK && !why.code)
             mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
         if (why.code)
-            mu_gpu_fail(g, &why);
+            mu_gpu_fail(g, true, &why);
     }
     pthread_mutex_unlock(&g->lock);
     mu_gpu_check(comm);

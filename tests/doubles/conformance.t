@@ -52,6 +52,9 @@ if [ -e "$B/lib/libmuster_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
     ranks MUSTER_TIMEOUT=20 MUSTER_KERNELS_LIB= -- narrow
     like "$rc:$out" "^0:-9 .*: GPU kernels: they do not run on this GPU: (there is no CUDA driver|[a-zA-Z ]+)" "the real kernels" || note "$err"
 fi
+ranks MUSTER_TIMEOUT=3 -- message
+like "$out" "0: -5 muster_recv in GPU memory, after operation 1 of rank 0: it has not ended in 3 s: the other end, rank 1 on " \
+    "a message that nobody sends is named, and who should have" || note "$err"
 run_cmd timeout 60 env MUSTER_TIMEOUT=3 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
 like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 3 s; the ranks of this node have enqueued it" \
     "who is late on another node is not seen, and that is said"

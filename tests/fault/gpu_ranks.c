@@ -2,8 +2,10 @@
  *   good     every way to wait, groups, and host memory beside them
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
+ *   ahead N  the same, and nothing is waited for between them
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
+ *   message  rank 0 receives what nobody sends
  *   narrow   one such bucket; prints its code and text
  *   differs R N  rank R makes another call as its N-th one
  * Faults of the test doubles are left to the first attempt. */
@@ -99,8 +101,6 @@ static bool narrow_buckets(float *other)
     return ok;
 }
 
-static bool good(void)
-{
 /* A request of a group ends after it. */
 static bool grouped(void)
 {
@@ -133,6 +133,8 @@ static bool empty_buckets(float *other)
     return ok && !muster_comm_sync(world);
 }
 
+static bool good(void)
+{
     muster_request *req[3];
     float *other = cuda_alloc(sizeof host);
     int n = muster_size(world), me = muster_rank(world), done = 0;
@@ -232,7 +234,22 @@ static int step(void)
     return rc == 0 ? muster_bucket_wait(b) : rc;
 }
 
-static int loop(int times, int odd, int at, bool differs, bool wire)
+static int message(void)
+{
+    int rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world);
+
+    if (rc == 0)
+        rc = muster_comm_sync(world);
+    if (rc == 0 && muster_rank(world) == 0) {
+        rc = muster_recv(dev, COUNT, MUSTER_FLOAT32, 1, 0, world);
+        if (rc == 0)
+            rc = muster_comm_sync(world);
+        printf("0: %d %s\n", rc, rc ? muster_last_error() : "");
+    }
+    return 0;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
 {
     int rc = 0, later;
     char text[600];
@@ -249,7 +266,7 @@ static int loop(int times, int odd, int at, bool differs, bool wire)
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
              : wire ? step()
                     : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
-        if (rc == 0)
+        if (rc == 0 && (!ahead || i == 1 || i == times))
             rc = muster_comm_sync(world);
     }
     if (rc == 0) {
@@ -289,6 +306,8 @@ int main(int argc, char **argv)
         rc = first();
     } else if (!strcmp(mode, "narrow")) {
         rc = narrow();
+    } else if (!strcmp(mode, "message")) {
+        rc = message();
     } else if (!strcmp(mode, "good")) {
         bool ok = good();
 
@@ -297,7 +316,8 @@ int main(int argc, char **argv)
     } else {
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
-        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"));
+        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"),
+                    !strcmp(mode, "ahead"));
     }
     return muster_finalize() ? 1 : rc;
 }
