@@ -270,13 +270,22 @@ static bool blame_late(struct mu_gpu_comm *g, uint64_t *number, int *seen, struc
     return true;
 }
 
+/* Of this node; -1: nobody. */
+static int who_left(const struct mu_gpu_comm *g)
+{
+    for (int r = 0; r < g->comm->size; r++)
+        if (g->boards[r] && atomic_load(&g->boards[r]->ctx) != g->comm->ctx)
+            return r;
+    return -1;
+}
+
 static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 {
     bool messages = mu_kinds[g->last.kind].has_peer &&
                     g->completed_colls == atomic_load_explicit(&g->own->colls, memory_order_relaxed);
     double s = (double)g->engine->timeout / 1e9;
     char who[100];
-    int seen;
+    int seen, left = who_left(g);
 
     if (blame_late(g, number, &seen, err))
         return;
@@ -284,6 +293,9 @@ static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
         mu_err_set(err, MUSTER_ETIMEOUT,
                    "it has not ended in %.3g s: the other end, %s, has not come, or a GPU or the network hangs", s,
                    mu_comm_who(g->comm, g->last.root, who, sizeof who));
+    } else if (left >= 0) {
+        mu_err_set(err, MUSTER_ETIMEOUT, "it has not ended in %.3g s; %s has left the communicator", s,
+                   mu_comm_who(g->comm, left, who, sizeof who));
     } else if (seen < g->comm->size) {
         mu_err_set(err, MUSTER_ETIMEOUT,
                    "it has not ended in %.3g s; the ranks of this node have enqueued it, so it is one of another node, "

@@ -55,6 +55,9 @@ fi
 ranks MUSTER_TIMEOUT=3 -- message
 like "$out" "0: -5 muster_recv in GPU memory, after operation 1 of rank 0: it has not ended in 3 s: the other end, rank 1 on " \
     "a message that nobody sends is named, and who should have" || note "$err"
+ranks MUSTER_TIMEOUT=3 -- left
+like "$out" "1: -5 muster_allreduce in GPU memory, operation 2 of rank 1: .*; rank 0 on [^ ]* has left the communicator" \
+    "who has left is named" || note "$err"
 run_cmd timeout 60 env MUSTER_TIMEOUT=3 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
 like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 3 s; the ranks of this node have enqueued it" \
     "who is late on another node is not seen, and that is said"

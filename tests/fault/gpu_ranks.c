@@ -5,6 +5,7 @@
  *   ahead N  the same, and nothing is waited for between them
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
+ *   left     rank 0 frees a communicator, on which rank 1 goes on
  *   message  rank 0 receives what nobody sends
  *   narrow   one such bucket; prints its code and text
  *   differs R N  rank R makes another call as its N-th one
@@ -249,6 +250,23 @@ static int message(void)
     return 0;
 }
 
+static int left(void)
+{
+    muster_comm *c = NULL;
+    int rc = muster_comm_split(world, 0, 0, &c);
+
+    for (int i = 0; i <= muster_rank(world) && rc == 0; i++) {
+        rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, c);
+        if (rc == 0)
+            rc = muster_comm_sync(c);
+    }
+    if (muster_rank(world))
+        printf("1: %d %s\n", rc, rc ? muster_last_error() : "");
+    rc = muster_comm_free(c);
+    sleep(muster_rank(world) ? 0 : LATE);
+    return rc;
+}
+
 static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
 {
     int rc = 0, later;
@@ -308,6 +326,8 @@ int main(int argc, char **argv)
         rc = narrow();
     } else if (!strcmp(mode, "message")) {
         rc = message();
+    } else if (!strcmp(mode, "left")) {
+        rc = left();
     } else if (!strcmp(mode, "good")) {
         bool ok = good();
 
