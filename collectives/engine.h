@@ -158,6 +158,7 @@ struct muster_comm {
     uint64_t *sends;               /* to each member: number of the next message */
     struct muster_request *active; /* not ended */
     unsigned requests;             /* not released */
+    unsigned buckets;              /* the program's, not closed */
     struct mu_sig history[MU_HISTORY];
     struct mu_frames early[MU_BUCKETS], early_p2p[MU_BUCKETS];
     struct mu_err broken; /* code != 0: has failed; `dead` once that took effect */

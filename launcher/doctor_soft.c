@@ -242,8 +242,24 @@ static void *open_nv(struct mu_finding *f, enum mu_nvlib which, const char *symb
 
 void mu_doctor_nccl(struct mu_finding *f, const char *sys)
 {
-    static const char *const needed[] = {"ncclCommInitRankConfig", "ncclCommAbort", "ncclCommGetAsyncError",
-                                         "ncclAllReduce"};
+    /* As collectives/nccl/api.h has it. */
+    static const char *const needed[] = {"ncclCommInitRankConfig",
+                                         "ncclCommAbort",
+                                         "ncclCommGetAsyncError",
+                                         "ncclAllReduce",
+                                         "ncclGetErrorString",
+                                         "ncclGetLastError",
+                                         "ncclGetUniqueId",
+                                         "ncclCommFinalize",
+                                         "ncclCommDestroy",
+                                         "ncclGroupStart",
+                                         "ncclGroupEnd",
+                                         "ncclReduce",
+                                         "ncclReduceScatter",
+                                         "ncclAllGather",
+                                         "ncclBroadcast",
+                                         "ncclSend",
+                                         "ncclRecv"};
     struct lib l;
     struct mu_err err;
     char text[32];
@@ -306,12 +322,18 @@ void mu_doctor_cuda(struct mu_finding *f, const char *sys)
 /* Our own, for what NCCL does not do: buckets that go between GPUs as 16 bits. */
 void mu_doctor_kernels(struct mu_finding *f, const char *sys)
 {
+    const void *(*give)(void);
     struct lib l;
 
     (void)sys;
-    if (open_nv(f, MU_NVLIB_KERNELS, MU_KERNELS_SYMBOL, &l))
+    *(void **)&give = open_nv(f, MU_NVLIB_KERNELS, MU_KERNELS_SYMBOL, &l);
+    if (give && give()) {
         mu_found(f, MU_HEALTH_OK, "%s", l.path);
-    else if (f->health == MU_HEALTH_NONE)
+        return;
+    }
+    if (give)
+        mu_found(f, MU_HEALTH_BAD, "GPU kernels: %s does not give them: it is of another build", l.path);
+    if (f->health == MU_HEALTH_NONE)
         mu_found(f, MU_HEALTH_NONE,
                  "none: libmuster_cuda.so was not built (no nvcc): buckets in GPU memory cannot go as 16 bits");
     else

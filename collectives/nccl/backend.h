@@ -44,10 +44,12 @@ int mu_gpu_wire_run(struct mu_gpu_wire *w, struct mu_err *err);
 int mu_gpu_wire_close(struct mu_gpu_wire *w, struct mu_err *err);
 /* A failure that was found since: breaks the communicator, so that mu_comm_check returns it. */
 void mu_gpu_check(struct muster_comm *comm);
-/* How many operations have been enqueued; has the n-th one ended (or failed)? */
+/* How many operations have been enqueued, and given: those of an open group, too. Has the n-th one ended (or failed)?
+ */
 uint64_t mu_gpu_issued(const struct muster_comm *comm);
+uint64_t mu_gpu_given(const struct muster_comm *comm);
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n);
-/* Waits for it, without the lock; the watchdog bounds it. */
+/* Waits for it, without the lock; the watchdog bounds it. EARG: it has not been enqueued. */
 int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err);
 /* Frees what the communicator has of it; bounded. */
 void mu_gpu_detach(struct muster_comm *comm);

@@ -92,8 +92,11 @@ void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog);
 /* False: somebody else holds it for so long. */
 bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns);
 /* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
- * first that has not ended. */
-void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why);
+ * newest, or the first that has not ended. A failure that was noted before stays. */
+void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why);
+/* While NCCL does not come back from an operation, as it may wait for the others: false when one is dead, has failed,
+ * calls another one or, with late, does not come; that is noted. The caller holds both locks. */
+bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err);
 /* Says in the slot what this rank waits in, and for whom; the caller holds engine->lock. */
 void mu_gpu_publish(struct mu_gpu_comm *g);
 int mu_gpu_watch(struct mu_gpu_comm *g, struct mu_err *err);

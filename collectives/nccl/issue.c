@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "collectives/nccl/gpu.h"
@@ -145,7 +146,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
     g->last = (struct mu_sig){.kind = call->kind,
                               .dtype = (uint8_t)call->dtype,
                               .op = k->has_op ? (uint8_t)call->op : 0,
-                              .root = k->has_root ? call->root : 0,
+                              .root = k->has_root || k->has_peer ? call->root : 0,
                               .count = call->count};
     if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         g->moved_at = mu_now();
@@ -176,27 +177,29 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 mu_nccl_result mu_gpu_settle(struct mu_gpu_comm *g, mu_nccl_result rc, struct mu_err *err)
 {
     uint64_t deadline = rc == MU_NCCL_IN_PROGRESS ? mu_now() + g->engine->timeout : 0;
+    bool waits = rc == MU_NCCL_IN_PROGRESS;
     char who[100];
 
     for (unsigned polls = 0; rc == MU_NCCL_IN_PROGRESS; polls++) {
         mu_nccl_result got = g->n->ncclCommGetAsyncError(g->nccl, &rc);
+        bool late = mu_now() > deadline;
 
         if (got != MU_NCCL_OK)
-            return got;
-        if (rc != MU_NCCL_IN_PROGRESS)
+            rc = got;
+        if (rc != MU_NCCL_IN_PROGRESS || !mu_gpu_goes_on(g, late, err))
             break;
-        if (mu_coll_abort_word(g->engine, err))
-            return rc;
-        if (mu_now() > deadline) {
+        if (late) {
             mu_err_set(err, MUSTER_ETIMEOUT, "NCCL has not enqueued it in %.3g s on %s",
                        (double)g->engine->timeout / 1e9, mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
-            return rc;
+            break;
         }
         if (polls < BARE_POLLS)
             sched_yield();
         else
             nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     }
+    if (waits)
+        mu_slot_go(g->engine->slot);
     return rc;
 }
 
@@ -295,7 +298,7 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         if (rc != MU_NCCL_OK && !why.code)
             mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
         if (why.code)
-            mu_gpu_fail(g, &why);
+            mu_gpu_fail(g, true, &why);
     }
     pthread_mutex_unlock(&g->lock);
     mu_gpu_check(comm);
@@ -310,14 +313,21 @@ static int admit(struct muster_comm *comm, const struct mu_call *call, struct mu
     mu_coll_watch(comm->engine);
     mu_coll_settle(comm->engine);
     rc = mu_comm_check(comm, err);
-    return rc < 0 ? mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name) : 0;
+    if (rc < 0 && strncmp(err->text, "muster_", 7) != 0) /* else it names the operation that has failed */
+        mu_err_prefix(err, "muster_%s", mu_kinds[call->kind].name);
+    return rc;
+}
+
+static bool in_group(const struct muster_comm *comm)
+{
+    return comm->gpu_group && comm->gpu_group->depth;
 }
 
 int mu_gpu_prepare(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     int rc = admit(comm, call, err);
 
-    if (rc == 0 && comm->gpu_group && comm->gpu_group->depth)
+    if (rc == 0 && in_group(comm))
         rc = mu_err_set(err, MUSTER_EARG, "a bucket that goes as 16 bits cannot start in a group: end that first");
     return rc < 0 ? rc : checked(comm, call, err);
 }
@@ -329,7 +339,7 @@ int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_e
 
     if (rc < 0)
         return rc;
-    if (!group || !group->depth) {
+    if (!in_group(comm)) {
         rc = checked(comm, call, err);
         return rc < 0 ? rc : mu_gpu_enqueue(comm, call, 1, issue_all, NULL, err);
     }
@@ -362,7 +372,7 @@ int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err)
     int rc = 0;
     unsigned n;
 
-    if (!group || !group->depth)
+    if (!in_group(comm))
         return mu_err_set(err, MUSTER_EARG, "muster_group_end: no group is open");
     if (--group->depth || !group->n)
         return 0;
@@ -394,9 +404,12 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
         return mu_comm_check(comm, err);
     }
     if (g->issued > g->completed && atomic_load(&g->state) == MU_GPU_UP) {
+        mu_cu_ctx was = mu_cuda_enter(c, g->ctx);
+
         cu = c->cuEventRecord(g->event, g->stream);
         if (cu == MU_CU_OK)
             cu = c->cuStreamWaitEvent(stream, g->event, 0);
+        c->cuCtxSetCurrent(was);
         g->event_out = cu == MU_CU_OK;
         g->marked = g->issued;
         g->marked_colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
@@ -408,8 +421,13 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
                : mu_err_set(err, MUSTER_EARG, "muster_comm_set_stream: CUDA refused a stream (error %d)", (int)cu);
 }
 
-static bool is_over(const struct mu_gpu_comm *g, uint64_t n)
+/* One that is not enqueued is to come while its group is open, and lost afterwards. */
+static bool is_over(const struct muster_comm *comm, uint64_t n)
 {
+    const struct mu_gpu_comm *g = comm->gpu;
+
+    if (n > mu_gpu_issued(comm))
+        return !in_group(comm);
     return !g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
 }
 
@@ -451,26 +469,39 @@ uint64_t mu_gpu_issued(const struct muster_comm *comm)
     return comm->gpu ? comm->gpu->issued : 0;
 }
 
+uint64_t mu_gpu_given(const struct muster_comm *comm)
+{
+    return mu_gpu_issued(comm) + (in_group(comm) ? comm->gpu_group->n : 0);
+}
+
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n)
 {
-    if (!is_over(comm->gpu, n))
+    if (n <= mu_gpu_issued(comm) && !is_over(comm, n))
         look_if_free(comm->gpu);
-    return is_over(comm->gpu, n);
+    return is_over(comm, n);
 }
 
 int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
 {
     struct mu_engine *e = comm->engine;
     uint64_t busy = 0;
+    int rc;
 
-    for (unsigned polls = 0; !is_over(comm->gpu, n); polls++) {
+    if (n > mu_gpu_issued(comm)) {
+        rc = mu_comm_check(comm, err);
+        return rc < 0 ? rc
+                      : mu_err_set(err, MUSTER_EARG,
+                                   "muster_wait: the operation was not enqueued: its group is still open, or its end "
+                                   "has failed");
+    }
+    for (unsigned polls = 0; !is_over(comm, n); polls++) {
         if (look_if_free(comm->gpu))
             busy = 0;
         else if (!busy)
             busy = mu_now();
         else if (mu_now() - busy > e->timeout)
             give_up(comm);
-        if (is_over(comm->gpu, n))
+        if (is_over(comm, n))
             break;
         mu_coll_beat(e);
         if (polls >= BARE_POLLS)

@@ -48,31 +48,34 @@ static void record_end(struct mu_gpu_comm *g, uint64_t from, uint64_t to, bool f
     }
 }
 
-static void fail_at(struct mu_gpu_comm *g, uint64_t number, const struct mu_err *why)
+/* Messages have no number: one is named by the collective before it. */
+static void fail_at(struct mu_gpu_comm *g, uint64_t number, bool message, const struct mu_err *why)
 {
     struct mu_sig room;
-    const struct mu_sig *sig = sig_of(g->own, number, &room);
+    const struct mu_sig *sig = message ? &g->last : sig_of(g->own, number, &room);
 
     if (atomic_load(&g->state) != MU_GPU_UP)
         return;
     for (int r = 0; r < g->comm->size && !sig; r++) /* this rank may be the one that has not called it */
         if (g->boards[r])
             sig = sig_of(g->boards[r], number, &room);
-    mu_err_set(&g->broken, why->code, "muster_%s in GPU memory, operation %llu of rank %d: %s",
-               mu_kinds[(sig ? sig : &g->last)->kind].name, (unsigned long long)number, g->engine->tp->rank, why->text);
+    mu_err_set(&g->broken, why->code, "muster_%s in GPU memory, %soperation %llu of rank %d: %s",
+               mu_kinds[(sig ? sig : &g->last)->kind].name, message ? "after " : "", (unsigned long long)number,
+               g->engine->tp->rank, why->text);
     snprintf(g->own->text, sizeof g->own->text, "%.399s", why->text);
-    g->own->failed_at = number;
+    g->own->failed_at = message ? 0 : number;
     atomic_store_explicit(&g->own->failed, why->code, memory_order_release);
     record_end(g, atomic_load_explicit(&g->completed, memory_order_relaxed), g->issued, true);
     mu_gpu_abort(g);
     atomic_store_explicit(&g->state, MU_GPU_FAILED, memory_order_release);
 }
 
-void mu_gpu_fail(struct mu_gpu_comm *g, const struct mu_err *why)
+void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why)
 {
     uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    bool older = !newest && g->completed_colls < colls;
 
-    fail_at(g, g->completed_colls < colls ? g->completed_colls + 1 : colls, why);
+    fail_at(g, older ? g->completed_colls + 1 : colls, !older && mu_kinds[g->last.kind].has_peer, why);
 }
 
 /* --- what has ended --- */
@@ -229,35 +232,70 @@ static struct mu_slot_op wait_of(const struct mu_gpu_comm *g, int late, uint64_t
                                .number = number};
 }
 
-void mu_gpu_publish(struct mu_gpu_comm *g)
+static void publish(struct mu_gpu_comm *g)
 {
     struct mu_slot_op op;
     uint64_t number;
-    int seen, late;
+    int seen, late = behind(g, &number, &seen);
 
-    if (pthread_mutex_trylock(&g->lock)) /* the watchdog looks; next time */
-        return;
-    late = behind(g, &number, &seen);
     op = wait_of(g, late, number);
-    pthread_mutex_unlock(&g->lock);
     mu_slot_wait(g->engine->slot, &op);
 }
 
-static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+void mu_gpu_publish(struct mu_gpu_comm *g)
+{
+    if (pthread_mutex_trylock(&g->lock)) /* the watchdog looks; next time */
+        return;
+    publish(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* False: nobody is seen to be late. */
+static bool blame_late(struct mu_gpu_comm *g, uint64_t *number, int *seen, struct mu_err *err)
 {
     struct mu_slot *slot = g->engine->slot;
-    double s = (double)g->engine->timeout / 1e9;
     uint64_t at;
-    int seen, late = behind(g, &at, &seen);
+    int late = behind(g, &at, seen);
     struct mu_slot_op op = wait_of(g, late, at);
     char who[100];
 
     /* For the keeper, which may know more of those that did not come. */
     mu_slot_late(slot, (uint32_t)atomic_load_explicit(&slot->op_seq, memory_order_relaxed), &op, g->engine->timeout);
-    if (late >= 0) {
-        *number = at;
-        mu_err_set(err, MUSTER_ETIMEOUT, "%s has not enqueued it in %.3g s, nor any after its operation %llu",
-                   mu_comm_who(g->comm, late, who, sizeof who), s, (unsigned long long)at - 1);
+    if (late < 0)
+        return false;
+    *number = at;
+    mu_err_set(err, MUSTER_ETIMEOUT, "%s has not enqueued it in %.3g s, nor any after its operation %llu",
+               mu_comm_who(g->comm, late, who, sizeof who), (double)g->engine->timeout / 1e9,
+               (unsigned long long)at - 1);
+    return true;
+}
+
+/* Of this node; -1: nobody. */
+static int who_left(const struct mu_gpu_comm *g)
+{
+    for (int r = 0; r < g->comm->size; r++)
+        if (g->boards[r] && atomic_load(&g->boards[r]->ctx) != g->comm->ctx)
+            return r;
+    return -1;
+}
+
+static void blame(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
+{
+    bool messages = mu_kinds[g->last.kind].has_peer &&
+                    g->completed_colls == atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    double s = (double)g->engine->timeout / 1e9;
+    char who[100];
+    int seen, left = who_left(g);
+
+    if (blame_late(g, number, &seen, err))
+        return;
+    if (messages) { /* of which the others do not tell */
+        mu_err_set(err, MUSTER_ETIMEOUT,
+                   "it has not ended in %.3g s: the other end, %s, has not come, or a GPU or the network hangs", s,
+                   mu_comm_who(g->comm, g->last.root, who, sizeof who));
+    } else if (left >= 0) {
+        mu_err_set(err, MUSTER_ETIMEOUT, "it has not ended in %.3g s; %s has left the communicator", s,
+                   mu_comm_who(g->comm, left, who, sizeof who));
     } else if (seen < g->comm->size) {
         mu_err_set(err, MUSTER_ETIMEOUT,
                    "it has not ended in %.3g s; the ranks of this node have enqueued it, so it is one of another node, "
@@ -313,6 +351,38 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
     return false;
 }
 
+static void note_failure(struct mu_gpu_comm *g, uint64_t number, bool newest, const struct mu_err *why)
+{
+    if (number)
+        fail_at(g, number, false, why);
+    else
+        mu_gpu_fail(g, newest, why);
+}
+
+bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err)
+{
+    uint64_t number = 0, now = mu_now();
+    struct mu_err word;
+    bool dead = mu_coll_abort_word(g->engine, &word), well;
+    int seen;
+
+    if (!dead && !late && now - g->looked_at < PEERS_AFTER)
+        return true;
+    g->looked_at = now;
+    mu_coll_beat(g->engine);
+    publish(g);
+    well = look_at_others(g, &number, err);
+    if (well && dead) {
+        *err = word;
+        well = false;
+    } else if (well && late) {
+        well = !blame_late(g, &number, &seen, err);
+    }
+    if (!well)
+        note_failure(g, number, !dead, err);
+    return well;
+}
+
 void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog)
 {
     uint64_t number = 0;
@@ -323,10 +393,7 @@ void mu_gpu_look(struct mu_gpu_comm *g, bool watchdog)
         return;
     was = mu_cuda_enter(g->c, g->ctx);
     if (!is_well(g, watchdog, &number, &why)) {
-        if (number)
-            fail_at(g, number, &why);
-        else
-            mu_gpu_fail(g, &why);
+        note_failure(g, number, false, &why);
     }
     g->c->cuCtxSetCurrent(was);
 }

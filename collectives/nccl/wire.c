@@ -26,10 +26,18 @@ static struct {
     const struct mu_wire_kernels *k; /* NULL: not loaded */
 } loaded = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+static bool whole(const struct mu_wire_kernels *k)
+{
+#define THERE(name) &&k->name
+    return k && k->explain && k->usable MU_WIRE_KERNELS(THERE);
+#undef THERE
+}
+
 static int load(const struct mu_wire_kernels **k, struct mu_err *err)
 {
-    const struct mu_wire_kernels *(*entry)(void);
+    const struct mu_wire_kernels *(*entry)(void), *found;
     void *h = NULL, *symbol = NULL;
+    char path[300];
     struct mu_err why;
     int rc = 0;
 
@@ -40,7 +48,12 @@ static int load(const struct mu_wire_kernels **k, struct mu_err *err)
             rc = mu_nvlib_symbol(MU_NVLIB_KERNELS, h, MU_KERNELS_SYMBOL, &symbol, &why);
         if (rc == 0) {
             *(void **)&entry = symbol;
-            loaded.k = entry();
+            found = entry();
+            mu_nvlib_path(symbol, path, sizeof path);
+            if (whole(found))
+                loaded.k = found;
+            else
+                rc = mu_err_set(&why, MUSTER_ENODE, "GPU kernels: %s does not give them: it is of another build", path);
         }
     }
     *k = loaded.k;

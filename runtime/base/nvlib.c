@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/clean.h"
@@ -34,6 +35,16 @@ static void beside(const char *file, char *out, size_t size)
         snprintf(out, size, "%s/%s", slash ? own : ".", file);
 }
 
+/* What a variable may name by mistake and dlopen would wait for, as for who writes into a FIFO, or read as it is. */
+static const char *no_file(const char *file)
+{
+    struct stat st;
+
+    if (!strchr(file, '/') || stat(file, &st) || S_ISREG(st.st_mode))
+        return NULL;
+    return S_ISDIR(st.st_mode) ? "a directory" : S_ISFIFO(st.st_mode) ? "a FIFO" : "no regular file";
+}
+
 int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
 {
     const struct row *r = &rows[which];
@@ -46,6 +57,10 @@ int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
         beside(r->file, here, sizeof here);
         file = here;
     }
+    why = no_file(file);
+    if (why)
+        return mu_err_set(err, MUSTER_ENODE, "%s: %.300s is %s, and not a library%s%s", r->name, file, why,
+                          file == asked ? ": see " : "", file == asked ? r->variable : "");
     len = strlen(file);
     h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
     if (h) {

@@ -161,7 +161,7 @@ MUSTER_API int muster_bucket_wire(muster_bucket *, muster_dtype wire);
 MUSTER_API int muster_bucket_add(muster_bucket *, void *data, size_t count);
 MUSTER_API int muster_bucket_ready(muster_bucket *, size_t tensor);
 MUSTER_API int muster_bucket_wait(muster_bucket *);
-/* Before its communicator is freed. Waits for what has started. */
+/* Before its communicator is freed, which is refused (EARG) until then. Waits for what has started. */
 MUSTER_API int muster_bucket_close(muster_bucket *);
 
 /* Memory that peers on the node can map; aligned to a page, zeroed. NULL when there is none. */

@@ -2,6 +2,7 @@
  * are; others are copied into a bucket of their own, and back; in GPU memory they make a group of NCCL's, or are the
  * pieces of what goes between ranks as 16 bits. Buckets start
  * in the order of their tensors on every rank, as collectives must, however the tensors become ready. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,16 +39,40 @@ struct muster_bucket {
     int where; /* the tensors lie */
     struct tensor *tensors;
     struct bucket *buckets;
-    size_t ntensors, nbuckets, started;
+    size_t ntensors, nbuckets, started, bytes;
     bool closed; /* the layout is made */
 };
+
+/* The first failure counts, with its text, whatever else fails while things are taken back. */
+static void keep(struct mu_err *first, int rc)
+{
+    if (rc == 0 || first->code)
+        return;
+    first->code = rc;
+    snprintf(first->text, sizeof first->text, "%s", muster_last_error());
+}
+
+static int told(const struct mu_err *first)
+{
+    return first->code ? mu_rank_fail_err(first) : 0;
+}
+
+/* A communicator is not freed while it has some. */
+static int count(muster_comm *comm, int more)
+{
+    int rc = mu_rank_enter(comm, false, "bucket_open");
+
+    if (rc < 0)
+        return rc;
+    comm->buckets += (unsigned)more;
+    return mu_rank_leave(0, NULL);
+}
 
 int muster_bucket_open(muster_comm *comm, muster_dtype dtype, muster_op op, size_t bytes, muster_bucket **out)
 {
     muster_bucket *b;
+    int rc;
 
-    if (muster_size(comm) < 0)
-        return mu_rank_fail(MUSTER_EARG, "muster_bucket_open: the communicator is NULL");
     if (!mu_dtype_size(dtype) || !mu_op_valid(op) || !out)
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_open: %s",
                             !out              ? "out is NULL"
@@ -56,6 +81,11 @@ int muster_bucket_open(muster_comm *comm, muster_dtype dtype, muster_op op, size
     b = calloc(1, sizeof *b);
     if (!b)
         return mu_rank_fail(MUSTER_ENOMEM, "muster_bucket_open: no memory");
+    rc = count(comm, 1);
+    if (rc < 0) {
+        free(b);
+        return rc;
+    }
     b->comm = comm;
     b->dtype = dtype;
     b->op = op;
@@ -90,7 +120,7 @@ int muster_bucket_add(muster_bucket *b, void *data, size_t count)
     struct mu_err err;
     int rc;
 
-    if (!b || b->closed || (!data && count) || (b && count > (size_t)PTRDIFF_MAX / b->elem))
+    if (!b || b->closed || (!data && count) || (b && count > ((size_t)PTRDIFF_MAX - b->bytes) / b->elem))
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_add: %s",
                             !b          ? "no buckets"
                             : b->closed ? "tensors are added before the first one is ready"
@@ -111,6 +141,7 @@ int muster_bucket_add(muster_bucket *b, void *data, size_t count)
     b->tensors = t;
     b->where = count ? where : b->where;
     t[b->ntensors++] = (struct tensor){.data = data, .bytes = count * b->elem};
+    b->bytes += count * b->elem;
     return 0;
 }
 
@@ -179,11 +210,8 @@ static int place(muster_bucket *b, struct bucket *k)
     return 0;
 }
 
-/* Returns the first failure of what had been enqueued. */
-static int drop(muster_bucket *b)
+static void drop(muster_bucket *b, struct mu_err *first)
 {
-    int first = 0;
-
     for (size_t i = 0; i < b->nbuckets; i++) {
         struct bucket *k = &b->buckets[i];
         struct mu_err err;
@@ -191,17 +219,17 @@ static int drop(muster_bucket *b)
 
         if (k->gpu && rc == 0)
             rc = mu_rank_leave(mu_gpu_wire_close(k->gpu, &err), &err);
-        first = first ? first : rc;
+        keep(first, rc);
         muster_mem_free(k->memory);
     }
     free(b->buckets);
     b->buckets = NULL;
     b->nbuckets = 0;
-    return first;
 }
 
 static int lay_out(muster_bucket *b)
 {
+    struct mu_err first = {0};
     struct bucket *k = NULL;
     int rc = 0;
 
@@ -221,9 +249,10 @@ static int lay_out(muster_bucket *b)
     for (size_t i = 0; i < b->nbuckets && rc == 0; i++)
         rc = place(b, &b->buckets[i]);
     b->closed = rc == 0;
+    keep(&first, rc);
     if (rc < 0)
-        drop(b);
-    return rc;
+        drop(b, &first);
+    return told(&first);
 }
 
 static void copy(muster_bucket *b, const struct bucket *k, bool in)
@@ -253,7 +282,7 @@ static int enqueue(muster_bucket *b, const struct bucket *k)
         rc = mu_rank_enter(b->comm, false, "bucket_ready");
         return rc < 0 ? rc : mu_rank_leave(mu_gpu_wire_run(k->gpu, &err), &err);
     }
-    if (k->low || !k->bytes)
+    if (k->low)
         return muster_allreduce(k->low, k->low, k->bytes / b->elem, b->dtype, b->op, b->comm);
     rc = muster_group_start(b->comm);
     if (rc < 0)
@@ -268,6 +297,7 @@ static int enqueue(muster_bucket *b, const struct bucket *k)
     return rc < 0 ? rc : end;
 }
 
+/* One without any elements is so on all ranks; NCCL has nothing to do for it, and the CPU engine's order is another. */
 static int start_next(muster_bucket *b)
 {
     struct bucket *k = &b->buckets[b->started];
@@ -275,13 +305,35 @@ static int start_next(muster_bucket *b)
     int rc;
 
     copy(b, k, true);
-    rc = b->where == DEVICE ? enqueue(b, k)
-                            : muster_iallreduce(p, p, k->bytes / b->elem, b->wire, b->op, b->comm, &k->req);
+    if (b->where == DEVICE)
+        rc = k->bytes ? enqueue(b, k) : 0;
+    else
+        rc = muster_iallreduce(p, p, k->bytes / b->elem, b->wire, b->op, b->comm, &k->req);
     if (rc == 0) {
         k->started = true;
         b->started++;
     }
     return rc;
+}
+
+/* A bucket did not start because those under way have failed: the first of these failures is the cause, and is told
+ * before what follows from it. */
+static int cause(muster_bucket *b, int rc)
+{
+    struct mu_err why = {0}, first = {0};
+    int done = 0;
+
+    keep(&why, rc);
+    for (size_t i = 0; i < b->started && rc == MUSTER_EABORTED; i++) {
+        struct bucket *k = &b->buckets[i];
+
+        if (!k->req || muster_test(k->req, &done) < 0 || !done)
+            continue;
+        done = muster_wait(&k->req);
+        keep(&first, done);
+        k->started = done == 0;
+    }
+    return told(first.code ? &first : &why);
 }
 
 int muster_bucket_ready(muster_bucket *b, size_t tensor)
@@ -305,57 +357,53 @@ int muster_bucket_ready(muster_bucket *b, size_t tensor)
             rc = muster_test(b->buckets[i].req, &done);
             break;
         }
-    return rc;
+    return rc < 0 ? cause(b, rc) : 0;
 }
 
-/* The first failure counts; every request is taken back. */
-static int finish(muster_bucket *b)
+/* Takes every request back. */
+static void finish(muster_bucket *b, struct mu_err *first)
 {
-    int first = 0;
-
     for (size_t i = 0; i < b->nbuckets; i++) {
         struct bucket *k = &b->buckets[i];
         int rc = k->req ? muster_wait(&k->req) : 0;
 
         if (rc == 0 && k->started)
             copy(b, k, false);
-        first = first ? first : rc;
+        keep(first, rc);
         k->started = false;
         k->waits = k->end - k->first;
     }
     for (size_t i = 0; i < b->ntensors; i++)
         b->tensors[i].ready = false;
     b->started = 0;
-    return first;
 }
 
 int muster_bucket_wait(muster_bucket *b)
 {
+    struct mu_err first = {0}, late = {0};
+
     if (!b)
         return mu_rank_fail(MUSTER_EARG, "muster_bucket_wait: no buckets");
     for (size_t i = 0; i < b->ntensors; i++)
         if (!b->tensors[i].ready)
             return mu_rank_fail(MUSTER_EARG, "muster_bucket_wait: tensor %zu is not ready", i);
-    while (b->started < b->nbuckets) { /* an earlier failure left them */
-        int rc = start_next(b);
-
-        if (rc < 0) {
-            finish(b);
-            return rc;
-        }
-    }
-    return finish(b);
+    while (b->started < b->nbuckets && !late.code) /* an earlier failure left them */
+        keep(&late, start_next(b));
+    finish(b, &first);
+    return told(first.code ? &first : &late);
 }
 
 int muster_bucket_close(muster_bucket *b)
 {
-    int rc, end;
+    struct mu_err first = {0};
 
     if (!b)
         return 0;
-    rc = finish(b);
-    end = drop(b);
+    finish(b, &first);
+    drop(b, &first);
+    if (muster_world()) /* else it went with the session */
+        count(b->comm, -1);
     free(b->tensors);
     free(b);
-    return rc < 0 ? rc : end;
+    return told(&first);
 }

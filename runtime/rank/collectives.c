@@ -132,7 +132,7 @@ static int start_device(muster_comm *comm, const struct mu_call *call, struct mu
         return rc;
     }
     req->comm = comm;
-    req->gpu_at = mu_gpu_issued(comm);
+    req->gpu_at = mu_gpu_given(comm);
     comm->requests++;
     *out = req;
     return 0;
@@ -225,6 +225,9 @@ int muster_comm_free(muster_comm *comm)
         rc = mu_err_set(&err, MUSTER_EARG, "muster_comm_free: the world is not freed");
     else if (comm->requests)
         rc = mu_err_set(&err, MUSTER_EARG, "muster_comm_free: muster_wait is still to be called for a request on it");
+    else if (comm->buckets)
+        rc = mu_err_set(&err, MUSTER_EARG,
+                        "muster_comm_free: muster_bucket_close is still to be called for buckets on it");
     else
         mu_comm_delete(comm);
     return mu_rank_leave(rc, &err);

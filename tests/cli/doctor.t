@@ -47,6 +47,9 @@ check "with a verdict" grep -q 'Everything that muster needs is here' "$tmp/out"
 
 fake libcuda.so.1 'int cuDriverGetVersion(int *v){*v=12040;return 0;} int cuInit(unsigned f){return 0;}'
 fake libnccl.so.2 'int ncclGetVersion(int *v){*v=21805;return 0;}
+int ncclCommInitRankConfig,ncclCommAbort,ncclCommGetAsyncError,ncclAllReduce,ncclGetErrorString,ncclGetLastError,ncclGetUniqueId,ncclCommFinalize,
+ncclCommDestroy,ncclGroupStart,ncclGroupEnd,ncclReduce,ncclReduceScatter,ncclAllGather,ncclBroadcast,ncclSend,ncclRecv;'
+fake libnccl-half.so 'int ncclGetVersion(int *v){*v=21901;return 0;}
 int ncclCommInitRankConfig,ncclCommAbort,ncclCommGetAsyncError,ncclAllReduce;'
 fake libnccl-old.so 'int ncclGetVersion(int *v){*v=21701;return 0;}'
 fake libnccl-other.so 'int ncclGetVersion(int *v){*v=21901;return 0;}'
@@ -73,8 +76,14 @@ MUSTER_NCCL_LIB=$tmp/lib/libnccl-old.so run --json
 check "one that is too old" json "not c['nccl']['ok'] and c['nccl']['found'] == 'NCCL: 2.17.1 is too old, 2.18 or later is needed ($tmp/lib/libnccl-old.so)' and '2.18' in c['nccl']['fix']"
 MUSTER_NCCL_LIB=$tmp/lib/libnccl-other.so run --json
 check "one that lacks what is needed" json "not c['nccl']['ok'] and 'libnccl-other.so has no ncclCommInitRankConfig' in c['nccl']['found']"
+MUSTER_NCCL_LIB=$tmp/lib/libnccl-half.so MUSTER_KERNELS_LIB=$doubles/libmuster_cuda.so MUSTER_DOUBLE=no-kernels run --json
+check "one that lacks what ranks need later" json "not c['nccl']['ok'] and 'libnccl-half.so has no ncclGetErrorString' in c['nccl']['found']"
+check "kernels that it does not give" json "not c['kernels']['ok'] and 'libmuster_cuda.so does not give them' in c['kernels']['found'] and 'same build' in c['kernels']['fix']"
 MUSTER_NCCL_LIB=$tmp/lib/gone.so MUSTER_CUDA_LIB=$tmp/lib/gone.so MUSTER_NVML_LIB=$tmp/lib/gone.so MUSTER_KERNELS_LIB=$tmp/lib/gone.so run --json
 check "files that were asked for and are not there" json "all(not c[k]['ok'] and v in c[k]['found'] and 'gone.so' in c[k]['found'] for k, v in (('nccl', 'MUSTER_NCCL_LIB'), ('cuda', 'MUSTER_CUDA_LIB'), ('kernels', 'MUSTER_KERNELS_LIB')))"
+mkfifo "$tmp/lib/fifo"
+MUSTER_NCCL_LIB=$tmp/lib/fifo MUSTER_CUDA_LIB=$tmp/lib MUSTER_KERNELS_LIB=/dev/null run --json --timeout 5s
+check "what is no file is not opened" json "all(not c[k]['ok'] and c[k]['found'].endswith(w + ', and not a library: see ' + v) for k, w, v in (('nccl', 'fifo is a FIFO', 'MUSTER_NCCL_LIB'), ('cuda', 'lib is a directory', 'MUSTER_CUDA_LIB'), ('kernels', '/dev/null is no regular file', 'MUSTER_KERNELS_LIB')))"
 MUSTER_KERNELS_LIB=$doubles/libmuster_cuda.so run --json
 check "GPU kernels that were asked for" json "c['kernels']['ok'] and c['kernels']['found'] == '$doubles/libmuster_cuda.so'"
 fake libmuster_cuda.so 'int muster_wire_kernels_0;'

@@ -42,6 +42,7 @@ ranks MUSTER_TIMEOUT=20 "LD_LIBRARY_PATH=$tmp/lib" MUSTER_KERNELS_LIB= -- narrow
 like "$rc:$out" "^0:-16 muster_bucket_add: float32 as bfloat16 in GPU memory: GPU kernels: not found \($tmp/lib/libmuster_cuda\.so: .*; they are built where nvcc is found" \
     "kernels that are not there are named, and where they were looked for" || note "$err"
 for row in "libnull.so||-9|GPU kernels: .*libnull\.so has no muster_wire_kernels_" "none.so||-9|GPU kernels: cannot be loaded as MUSTER_KERNELS_LIB says" \
+    "libmuster_cuda.so|no-kernels|-9|GPU kernels: .*libmuster_cuda\.so does not give them" \
     "libmuster_cuda.so|no-image|-9|GPU kernels: they do not run on this GPU: no kernel image"; do
     IFS='|' read -r file fault code text <<<"$row"
     ranks MUSTER_TIMEOUT=20 "MUSTER_KERNELS_LIB=$d/$file" "MUSTER_DOUBLE=$fault" -- narrow
@@ -51,6 +52,12 @@ if [ -e "$B/lib/libmuster_cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
     ranks MUSTER_TIMEOUT=20 MUSTER_KERNELS_LIB= -- narrow
     like "$rc:$out" "^0:-9 .*: GPU kernels: they do not run on this GPU: (there is no CUDA driver|[a-zA-Z ]+)" "the real kernels" || note "$err"
 fi
+ranks MUSTER_TIMEOUT=3 -- message
+like "$out" "0: -5 muster_recv in GPU memory, after operation 1 of rank 0: it has not ended in 3 s: the other end, rank 1 on " \
+    "a message that nobody sends is named, and who should have" || note "$err"
+ranks MUSTER_TIMEOUT=3 -- left
+like "$out" "1: -5 muster_allreduce in GPU memory, operation 2 of rank 1: .*; rank 0 on [^ ]* has left the communicator" \
+    "who has left is named" || note "$err"
 run_cmd timeout 60 env MUSTER_TIMEOUT=3 MUSTER_SHM=0 "$muster" run --on-failure=keep --oversubscribe -n 2 "$B/tests/fault/gpu_ranks" late 1 3
 like "$out" "rank=0 code=-5 .*operation 3 of rank 0: it has not ended in 3 s; the ranks of this node have enqueued it" \
     "who is late on another node is not seen, and that is said"

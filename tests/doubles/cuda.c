@@ -3,7 +3,16 @@
 
 #include "tests/doubles/double.h"
 
-enum { OK, INVALID = 1, NO_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, NOT_READY = 600, LAUNCH_FAILED = 719 };
+enum {
+    OK,
+    INVALID = 1,
+    NO_MEMORY = 2,
+    NOT_INITIALIZED = 3,
+    NO_DEVICE = 100,
+    NO_CONTEXT = 201,
+    NOT_READY = 600,
+    LAUNCH_FAILED = 719
+};
 enum { DEVICES = 8 };
 
 struct CUctx_st {
@@ -293,6 +302,8 @@ DOUBLE_API int cuStreamIsCapturing(struct CUstream_st *s, int *status)
 DOUBLE_API int cuStreamWaitEvent(struct CUstream_st *s, struct CUevent_st *e, unsigned flags)
 {
     (void)flags;
+    if (!s && !current) /* the default stream is of the current context */
+        return NO_CONTEXT;
     put(stream_of(s), (struct work){.wait = e, .number = atomic_load(&e->recorded)});
     return OK;
 }
@@ -376,6 +387,8 @@ DOUBLE_API int cuEventDestroy_v2(struct CUevent_st *e)
 }
 DOUBLE_API int cuEventRecord(struct CUevent_st *e, struct CUstream_st *s)
 {
+    if (!s && !current)
+        return NO_CONTEXT;
     put(stream_of(s), (struct work){.event = e, .number = atomic_fetch_add(&e->recorded, 1) + 1});
     return OK;
 }

@@ -21,6 +21,7 @@
  *   abort-hang     ncclCommAbort does not return
  *   copy-error     the n-th copy that a stream is to make is refused with error 719; rank: $RANK
  *   no-image       libmuster_cuda.so is not for this GPU
+ *   no-kernels     it gives none
  *   kernel-error   the n-th of its kernels is refused; rank: $RANK
  *   die            the process kills itself when the GPU begins the operation */
 #ifndef TESTS_DOUBLES_DOUBLE_H

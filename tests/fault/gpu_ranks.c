@@ -2,8 +2,11 @@
  *   good     every way to wait, groups, and host memory beside them
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
+ *   ahead N  the same, and nothing is waited for between them
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
+ *   left     rank 0 frees a communicator, on which rank 1 goes on
+ *   message  rank 0 receives what nobody sends
  *   narrow   one such bucket; prints its code and text
  *   differs R N  rank R makes another call as its N-th one
  * Faults of the test doubles are left to the first attempt. */
@@ -99,6 +102,38 @@ static bool narrow_buckets(float *other)
     return ok;
 }
 
+/* A request of a group ends after it. */
+static bool grouped(void)
+{
+    muster_request *req = NULL;
+    int done = 1;
+
+    return !muster_group_start(world) && !muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req) &&
+           !muster_test(req, &done) && !done && !muster_group_end(world) && !muster_wait(&req) &&
+           !muster_group_start(world) && !muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req) &&
+           muster_wait(&req) == MUSTER_EARG && strstr(muster_last_error(), "group is still open") &&
+           !muster_group_end(world) && !muster_comm_sync(world);
+}
+
+/* One of them has no element: ranks that go through buckets on the GPU and on the host in another order may do so. */
+static bool empty_buckets(float *other)
+{
+    muster_bucket *b[2] = {NULL, NULL};
+    bool ok = true;
+
+    for (int d = 0; d < 2 && ok; d++)
+        ok = !muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_MAX, 4, &b[d]) &&
+             !muster_bucket_add(b[d], d ? other : host, 0) && !muster_bucket_add(b[d], d ? other : host, 2);
+    for (int k = 0; k < 2 && ok; k++) {
+        muster_bucket *one = b[(k + muster_rank(world)) % 2];
+
+        ok = !muster_bucket_ready(one, 0) && !muster_bucket_ready(one, 1);
+    }
+    for (int d = 0; d < 2; d++)
+        ok = ok && !muster_bucket_wait(b[d]) && !muster_bucket_close(b[d]);
+    return ok && !muster_comm_sync(world);
+}
+
 static bool good(void)
 {
     muster_request *req[3];
@@ -133,7 +168,8 @@ static bool good(void)
     cuda_get(host, other, sizeof host);
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
-    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other))
+    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() ||
+        !empty_buckets(other))
         return false;
     return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
 }
@@ -199,7 +235,39 @@ static int step(void)
     return rc == 0 ? muster_bucket_wait(b) : rc;
 }
 
-static int loop(int times, int odd, int at, bool differs, bool wire)
+static int message(void)
+{
+    int rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world);
+
+    if (rc == 0)
+        rc = muster_comm_sync(world);
+    if (rc == 0 && muster_rank(world) == 0) {
+        rc = muster_recv(dev, COUNT, MUSTER_FLOAT32, 1, 0, world);
+        if (rc == 0)
+            rc = muster_comm_sync(world);
+        printf("0: %d %s\n", rc, rc ? muster_last_error() : "");
+    }
+    return 0;
+}
+
+static int left(void)
+{
+    muster_comm *c = NULL;
+    int rc = muster_comm_split(world, 0, 0, &c);
+
+    for (int i = 0; i <= muster_rank(world) && rc == 0; i++) {
+        rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_SUM, c);
+        if (rc == 0)
+            rc = muster_comm_sync(c);
+    }
+    if (muster_rank(world))
+        printf("1: %d %s\n", rc, rc ? muster_last_error() : "");
+    rc = muster_comm_free(c);
+    sleep(muster_rank(world) ? 0 : LATE);
+    return rc;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
 {
     int rc = 0, later;
     char text[600];
@@ -216,7 +284,7 @@ static int loop(int times, int odd, int at, bool differs, bool wire)
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
              : wire ? step()
                     : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
-        if (rc == 0)
+        if (rc == 0 && (!ahead || i == 1 || i == times))
             rc = muster_comm_sync(world);
     }
     if (rc == 0) {
@@ -256,6 +324,10 @@ int main(int argc, char **argv)
         rc = first();
     } else if (!strcmp(mode, "narrow")) {
         rc = narrow();
+    } else if (!strcmp(mode, "message")) {
+        rc = message();
+    } else if (!strcmp(mode, "left")) {
+        rc = left();
     } else if (!strcmp(mode, "good")) {
         bool ok = good();
 
@@ -264,7 +336,8 @@ int main(int argc, char **argv)
     } else {
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
-        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"));
+        return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"),
+                    !strcmp(mode, "ahead"));
     }
     return muster_finalize() ? 1 : rc;
 }

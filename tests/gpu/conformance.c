@@ -279,6 +279,16 @@ static void streams(struct muster_comm *c)
     check(rc == 0 && host[0] == want && host[N - 1] == want, "streams", rc ? err.text : "other values");
     rc = mu_gpu_set_stream(c, NULL, &err);
     check(rc == 0, "the default stream", err.text);
+    rc = mu_gpu_run(c, &(struct mu_call){MU_OP_KIND_ALLREDUCE, MUSTER_INT64, MUSTER_MAX, 0, 0, N, dev, dev}, &err);
+    cuda.cuCtxSetCurrent(NULL);
+    if (rc == 0)
+        rc = mu_gpu_set_stream(c, s[0], &err);
+    if (rc == 0)
+        rc = mu_gpu_set_stream(c, NULL, &err);
+    cuda_up(c->rank);
+    if (rc == 0)
+        rc = mu_gpu_wait(c, mu_gpu_issued(c), &err);
+    check(rc == 0, "in a thread that has no context", err.text);
     cuda.cuStreamSynchronize(s[0]);
     cuda.cuStreamSynchronize(s[1]);
     cuda.cuStreamDestroy_v2(s[0]);

@@ -539,6 +539,7 @@ static void buckets(void)
 {
     enum { T = 40 };
     muster_bucket *b = NULL, *none = NULL;
+    muster_comm *other = NULL;
     size_t count[T], at = 0;
     float *all = muster_mem_alloc((size_t)1 << 20), *apart[T];
     int ok = muster_bucket_open(world, MUSTER_FLOAT32, MUSTER_SUM, 20000, &b) == 0;
@@ -571,6 +572,13 @@ static void buckets(void)
          muster_bucket_open(NULL, MUSTER_FLOAT32, MUSTER_SUM, 0, &none) == MUSTER_EARG && !none;
     check(ok, "buckets: what is wrong is refused");
     check(muster_bucket_close(b) == 0 && muster_bucket_close(NULL) == 0, "buckets: closed");
+    ok = muster_comm_split(world, 0, rank, &other) == 0 &&
+         muster_bucket_open(other, MUSTER_FLOAT32, MUSTER_SUM, SIZE_MAX, &b) == 0 &&
+         muster_bucket_add(b, all, (size_t)1 << 60) == 0 && muster_bucket_add(b, all, (size_t)1 << 60) == MUSTER_EARG &&
+         muster_comm_free(other) == MUSTER_EARG && strstr(muster_last_error(), "muster_bucket_close") &&
+         muster_bucket_close(b) == 0 && muster_comm_free(other) == 0 &&
+         muster_bucket_open(other, MUSTER_FLOAT32, MUSTER_SUM, 0, &none) == MUSTER_EARG && !none;
+    check(ok, "buckets: their communicator outlives them; together they fit in memory");
     narrow_buckets();
     for (int t = T / 2; t < T; t++)
         free(apart[t]);

@@ -69,6 +69,22 @@ static int function_differs(void)
 {
     return rank == 1 ? muster_barrier(at) : muster_allreduce(x, y, 10, MUSTER_FLOAT32, MUSTER_SUM, at);
 }
+static int bucket_differs(void) /* others start after the one that fails; the first error is its own */
+{
+    muster_bucket *b = NULL;
+    int rc = muster_bucket_open(at, MUSTER_FLOAT32, MUSTER_SUM, 1, &b);
+
+    for (size_t i = 0; i < 6 && rc == 0; i++)
+        rc = muster_bucket_add(b, x + 20 * i, rank == 1 && i == 0 ? 11 : 10);
+    for (size_t i = 0; i < 6 && rc == 0; i++) {
+        rc = muster_bucket_ready(b, i);
+        usleep(50000);
+    }
+    if (rc == 0)
+        rc = muster_bucket_wait(b);
+    muster_bucket_close(b);
+    return rc;
+}
 static int leaf_differs(void) /* rank 1 only sends, and has left when the others notice */
 {
     return rank == 1 ? muster_reduce(x, NULL, 10, MUSTER_FLOAT32, MUSTER_SUM, 0, at)
@@ -84,10 +100,15 @@ static const struct {
     int (*call)(void);
     const char *who, *what;
 } mismatches[] = {
-    {"count", count_differs, "rank 1 on ", "count"},  {"sizes", size_class_differs, "rank 1 on ", "count"},
-    {"dtype", dtype_differs, "rank 1 on ", "dtype"},  {"op", op_differs, "rank 1 on ", "op"},
-    {"root", root_differs, "rank 0 on ", "root"},     {"function", function_differs, "rank 1 on ", "function"},
-    {"leaf", leaf_differs, "rank 1 on ", "function"}, {"finalize", finalize_differs, "rank 1 on ", "function"},
+    {"count", count_differs, "rank 1 on ", "count"},
+    {"sizes", size_class_differs, "rank 1 on ", "count"},
+    {"dtype", dtype_differs, "rank 1 on ", "dtype"},
+    {"op", op_differs, "rank 1 on ", "op"},
+    {"root", root_differs, "rank 0 on ", "root"},
+    {"function", function_differs, "rank 1 on ", "function"},
+    {"bucket", bucket_differs, "rank 1 on ", "count"},
+    {"leaf", leaf_differs, "rank 1 on ", "function"},
+    {"finalize", finalize_differs, "rank 1 on ", "function"},
 };
 
 static void mismatch(int (*call)(void), const char *who, const char *what)
