@@ -396,9 +396,10 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
 
     if (rc < 0)
         return rc;
-    comm->stream = stream;
-    if (!g)
+    if (!g) {
+        comm->stream = stream;
         return 0;
+    }
     if (!mu_gpu_lock(&g->lock, comm->engine->timeout)) {
         give_up(comm);
         return mu_comm_check(comm, err);
@@ -407,14 +408,16 @@ int mu_gpu_set_stream(struct muster_comm *comm, void *stream, struct mu_err *err
         mu_cu_ctx was = mu_cuda_enter(c, g->ctx);
 
         cu = c->cuEventRecord(g->event, g->stream);
-        if (cu == MU_CU_OK)
+        if (cu == MU_CU_OK) {
+            g->event_out = true;
+            g->marked = g->issued;
+            g->marked_colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
             cu = c->cuStreamWaitEvent(stream, g->event, 0);
+        }
         c->cuCtxSetCurrent(was);
-        g->event_out = cu == MU_CU_OK;
-        g->marked = g->issued;
-        g->marked_colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
     }
-    g->stream = stream;
+    if (cu == MU_CU_OK)
+        comm->stream = g->stream = stream;
     pthread_mutex_unlock(&g->lock);
     return cu == MU_CU_OK
                ? 0
