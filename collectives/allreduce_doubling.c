@@ -1,6 +1,7 @@
 /* Short vectors, in the logarithm of the ranks: everybody gathers all of them (Bruck et al., "Efficient algorithms for
  * all-to-all communications in multiport message-passing systems", 1997) and reduces them in the order of ranks, as the
- * other ways do. Block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
+ * other ways do. Block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then.
+ */
 #include <stdlib.h>
 #include <string.h>
 
