@@ -352,11 +352,11 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     }
 }
 
-/* *own: CPU-s of all ranks. */
-static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own)
+/* *own: CPU-s of all ranks; *drains (NULL: not asked for): of the drains, for one another's parts. */
+static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own, double *drains)
 {
     uint64_t step = 0, t;
-    double took, was;
+    double took, was, theirs = drains ? background().peers : 0;
 
     memset(data, 0, bytes);
     t = start();
@@ -364,6 +364,10 @@ static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own)
     check(muster_ckpt_restore(ck, &step), "restore");
     was = spent() - was;
     took = since(t);
+    if (drains) /* at once: they go on, and protect what was restored */
+        theirs = background().peers - theirs;
+    if (drains)
+        *drains = sum(theirs);
     *own = sum(was);
     if (most(step != expect || (look && !is_state(step))) > 0) {
         if (rank == 0)
@@ -385,13 +389,13 @@ static void cost(int rounds, const char *dir, const char *options)
     ck = open_state(dir, options);
     for (int i = 0; i < 2; i++) { /* both cells are warm then */
         one_round(ck, other, ++step, dir, writes, false);
-        restore(ck, step, true, &own);
+        restore(ck, step, true, &own, NULL);
     }
     if (rank == 0)
         printf("%-40s right, bit by bit\n", "what is restored");
     for (int i = 0; i < rounds; i++) {
         one_round(ck, other, ++step, dir, writes, true);
-        add(&back, restore(ck, step, i == rounds - 1, &own));
+        add(&back, restore(ck, step, i == rounds - 1, &own, NULL));
         add(&cpu_back, own / ((double)bytes * size / GIB));
     }
     unit = show(&copy, 0);
@@ -435,8 +439,7 @@ static void lost(const char *dir, const char *options, double init)
 
     ck = open_state(dir, options);
     if (attempt && atoi(attempt) > 1) {
-        double opened = since(t), own, was = sum(background().peers), took = restore(ck, 2, true, &own);
-        double ago = lost_ago(dir), theirs = sum(background().peers) - was;
+        double opened = since(t), own, theirs, took = restore(ck, 2, true, &own, &theirs), ago = lost_ago(dir);
 
         if (rank == 0)
             printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s), "
