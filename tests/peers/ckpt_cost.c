@@ -255,18 +255,25 @@ static double sent(void)
 
 /* --- saves and restores ------------------------------------------------------------------------------------------- */
 
+static struct mu_arena_head *arena(void)
+{
+    static struct mu_arena_head *head;
+
+    return head || !mu_arena_open(getenv(MU_ARENA_ENV), &head, NULL) ? head : NULL;
+}
+
 /* Until the peers have what they need, and not only the directory, which would do for muster_ckpt_wait. False: there
  * are no peers. */
 static bool wait_for_peers(muster_ckpt *ck, uint64_t step)
 {
-    static struct mu_arena_head *head;
+    struct mu_arena_head *head = arena();
     uint64_t until = mu_now() + WAIT_MS * MU_MS;
     uint32_t is = MU_PEERS_WANTED;
     int rc = muster_ckpt_wait(ck, MUSTER_LEVEL_PEERS, WAIT_MS);
 
     if (rc != MUSTER_ENOSYS)
         check(rc, "wait for the peers");
-    if (!head && mu_arena_open(getenv(MU_ARENA_ENV), &head, NULL))
+    if (!head)
         return false;
     while (is == MU_PEERS_WANTED && mu_now() < until) {
         is = MU_PEERS_NONE;
@@ -439,12 +446,15 @@ static void lost(const char *dir, const char *options, double init)
 
     ck = open_state(dir, options);
     if (attempt && atoi(attempt) > 1) {
-        double opened = since(t), own, theirs, took = restore(ck, 2, true, &own, &theirs), ago = lost_ago(dir);
+        struct mu_arena_head *head = arena();
+        double opened = since(t), own, theirs, gave = head ? (double)atomic_load(&head->given) : 0;
+        double took = restore(ck, 2, true, &own, &theirs), ago = lost_ago(dir);
 
+        gave = sum((head ? (double)atomic_load(&head->given) : 0) - gave);
         if (rank == 0)
-            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s), "
-                   "%.2f s since the power was lost\n",
-                   init, opened, took, own, theirs, ago);
+            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s; "
+                   "%.2f GiB sent), %.2f s since the power was lost\n",
+                   init, opened, took, own, theirs, gave / GIB, ago);
         check(muster_ckpt_close(ck), "close");
         return;
     }
