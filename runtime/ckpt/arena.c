@@ -31,12 +31,10 @@ int mu_arena_open(const char *path, struct mu_arena_head **out, struct mu_err *e
     return 0;
 }
 
-int mu_arena_map_fd(const struct mu_arena_head *h, int keepers, uint64_t bytes, bool write, unsigned char **out,
-                    struct mu_err *err)
+int mu_arena_open_fd(const struct mu_arena_head *h, int keepers, uint64_t bytes, bool write, struct mu_err *err)
 {
     struct mu_ckpt_path path = mu_ckpt_path("/proc/%u/fd/%d", h->keeper, keepers);
     struct stat st;
-    void *map;
 
     if (keepers < 0)
         return mu_err_set(err, MUSTER_ENOMEM, "the keeper has no memory for this rank");
@@ -51,6 +49,17 @@ int mu_arena_map_fd(const struct mu_arena_head *h, int keepers, uint64_t bytes, 
         if (ftruncate(fd, (off_t)bytes))
             return mu_err_errno(err, MUSTER_ENOMEM, "%llu bytes of memory", (unsigned long long)bytes);
     }
+    return MU_STEAL(fd, -1);
+}
+
+int mu_arena_map_fd(const struct mu_arena_head *h, int keepers, uint64_t bytes, bool write, unsigned char **out,
+                    struct mu_err *err)
+{
+    mu_auto_fd int fd = mu_arena_open_fd(h, keepers, bytes, write, err);
+    void *map;
+
+    if (fd < 0)
+        return fd;
     map = mmap(NULL, bytes, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return mu_err_errno(err, MUSTER_ENOMEM, "map %llu bytes", (unsigned long long)bytes);
@@ -66,28 +75,32 @@ int mu_arena_map(const struct mu_arena_head *h, const struct mu_arena_cell *c, u
     return mu_arena_map_fd(h, c->fd, bytes, write, out, err);
 }
 
-int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c, unsigned char **out,
-                   struct mu_err *err)
+int mu_arena_check_map(const struct mu_arena_cell *c, const unsigned char *map, struct mu_err *err)
+{
+    struct mu_ckpt_manifest m;
+    bool summed;
+    int rc = mu_arena_manifest(c, map, &m, &summed, err);
+
+    if (rc)
+        return rc;
+    for (size_t i = 0; !rc && summed && i < m.nextents; i++)
+        if (mu_crc32c(0, map + m.extents[i].file, m.extents[i].bytes) != m.extents[i].crc)
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "rank %u's copy in memory is damaged at byte %llu", c->rank,
+                            (unsigned long long)m.extents[i].file);
+    mu_ckpt_manifest_free(&m);
+    return rc;
+}
+
+int mu_arena_check(const struct mu_arena_head *h, const struct mu_arena_cell *c, struct mu_err *err)
 {
     uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
-    struct mu_ckpt_manifest m;
     unsigned char *map;
-    bool summed;
     int rc = mu_arena_map(h, c, bytes, false, &map, err);
 
     if (rc)
         return rc;
-    if (!(rc = mu_arena_manifest(c, map, &m, &summed, err))) {
-        for (size_t i = 0; !rc && summed && i < m.nextents; i++)
-            if (mu_crc32c(0, map + m.extents[i].file, m.extents[i].bytes) != m.extents[i].crc)
-                rc = mu_err_set(err, MUSTER_ECORRUPT, "rank %u's copy in memory is damaged at byte %llu", c->rank,
-                                (unsigned long long)m.extents[i].file);
-        mu_ckpt_manifest_free(&m);
-    }
-    if (!rc && out)
-        *out = map;
-    else
-        munmap(map, bytes);
+    rc = mu_arena_check_map(c, map, err);
+    munmap(map, bytes);
     return rc;
 }
 

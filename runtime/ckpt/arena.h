@@ -205,13 +205,16 @@ static inline bool mu_arena_pending(const struct mu_arena_cell *c)
 
 /* Maps an index; munmap MU_ARENA_BYTES of it. */
 int mu_arena_open(const char *path, struct mu_arena_head **, struct mu_err *);
-/* Maps so many bytes of a memfd of the keeper's; write: to be at least so long, else ECORRUPT when it is not. */
+/* Opens a memfd of the keeper's of so many bytes; write: to be at least so long, else ECORRUPT when it is not. */
+int mu_arena_open_fd(const struct mu_arena_head *, int fd, uint64_t bytes, bool write, struct mu_err *);
+/* Maps them. */
 int mu_arena_map_fd(const struct mu_arena_head *, int fd, uint64_t bytes, bool write, unsigned char **,
                     struct mu_err *);
 int mu_arena_map(const struct mu_arena_head *, const struct mu_arena_cell *, uint64_t bytes, bool write,
                  unsigned char **, struct mu_err *);
-/* Whether all of a FULL and summed cell is as it was summed. Then *map (NULL: none) has all of it, to be read. */
-int mu_arena_check(const struct mu_arena_head *, const struct mu_arena_cell *, unsigned char **map, struct mu_err *);
+/* Whether all of a FULL and summed cell is as it was summed. */
+int mu_arena_check(const struct mu_arena_head *, const struct mu_arena_cell *, struct mu_err *);
+int mu_arena_check_map(const struct mu_arena_cell *, const unsigned char *map, struct mu_err *); /* of all of it */
 /* What a FULL cell says of itself fits together: its manifest, with CRCs when there are any, from the map. */
 int mu_arena_manifest(const struct mu_arena_cell *, const unsigned char *map, struct mu_ckpt_manifest *, bool *summed,
                       struct mu_err *);

@@ -225,30 +225,37 @@ static int private_memory(struct mu_ckpt_writer *w, const struct mu_ckpt_manifes
     return 0;
 }
 
-/* The cells keep what they hold until it is written over. */
+/* The cells keep what they hold until it is written over; what is mapped of them, and long enough, stays so. */
 static int arena_memory(struct mu_ckpt_writer *w, struct mu_ckpt_manifest *plan, struct mu_err *err)
 {
-    unsigned char *manifest, *maps[MU_ARENA_SLOTS] = {0};
+    struct slot is[MU_ARENA_SLOTS];
+    unsigned char *manifest;
     int rc = mu_ckpt_manifest_encode(plan, &manifest, err);
     uint64_t bytes;
 
     if (rc)
         return rc;
     bytes = mu_arena_bytes(plan->segment, plan->bytes, plan->nextents);
-    for (unsigned i = 0; i < MU_ARENA_SLOTS && !rc; i++)
-        rc = mu_arena_map(w->arena, w->slots[i].cell, bytes, true, &maps[i], err);
+    memcpy(is, w->slots, sizeof is);
+    for (unsigned i = 0; i < MU_ARENA_SLOTS && !rc; i++) {
+        if (is[i].map && is[i].bytes >= bytes)
+            continue;
+        is[i].map = NULL;
+        is[i].bytes = bytes;
+        rc = mu_arena_map(w->arena, is[i].cell, bytes, true, &is[i].map, err);
+    }
     if (rc) {
         for (unsigned i = 0; i < MU_ARENA_SLOTS; i++)
-            if (maps[i])
-                munmap(maps[i], bytes);
+            if (is[i].map && is[i].map != w->slots[i].map)
+                munmap(is[i].map, bytes);
         free(manifest);
         return rc;
     }
+    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++)
+        if (is[i].map == w->slots[i].map)
+            w->slots[i].map = NULL;
     forget_memory(w);
-    for (unsigned i = 0; i < MU_ARENA_SLOTS; i++) {
-        w->slots[i].map = maps[i];
-        w->slots[i].bytes = bytes;
-    }
+    memcpy(w->slots, is, sizeof is);
     w->manifest = manifest;
     return 0;
 }
@@ -449,12 +456,23 @@ static struct mu_arena_cell *own_copy(const struct mu_ckpt_writer *w, const stru
     return c;
 }
 
-unsigned char *mu_ckpt_writer_mapped(const struct mu_ckpt_writer *w, const struct mu_arena_cell *c, uint64_t bytes)
+unsigned char *mu_ckpt_writer_map(struct mu_ckpt_writer *w, const struct mu_arena_cell *c, uint64_t bytes)
 {
+    struct slot *s = NULL;
+    int fd;
+
     for (unsigned i = 0; w->arena && i < MU_ARENA_SLOTS; i++)
-        if (w->slots[i].cell == c && w->slots[i].map && w->slots[i].bytes >= bytes)
-            return w->slots[i].map;
-    return NULL;
+        if (w->slots[i].cell == c)
+            s = &w->slots[i];
+    if (!s || s->map)
+        return s && s->bytes >= bytes ? s->map : NULL;
+    if ((fd = mu_arena_open_fd(w->arena, c->fd, bytes, false, NULL)) < 0)
+        return NULL;
+    close(fd);
+    if (mu_arena_map(w->arena, c, bytes, true, &s->map, NULL))
+        return NULL;
+    s->bytes = bytes;
+    return s->map;
 }
 
 uint64_t mu_ckpt_writer_held(const struct mu_ckpt_writer *w, const struct mu_ckpt_id *id)

@@ -57,7 +57,8 @@ void mu_ckpt_writer_cancel(struct mu_ckpt_writer *);
  * it. */
 int mu_ckpt_writer_stop(struct mu_ckpt_writer *, uint64_t timeout, struct mu_err *);
 
-/* The cell's memory, where the writer has so many bytes of it mapped, until the next layout; NULL: it has not. */
-unsigned char *mu_ckpt_writer_mapped(const struct mu_ckpt_writer *, const struct mu_arena_cell *, uint64_t bytes);
+/* So many bytes of a cell, until the next layout, by the mapping with which the writer saves: to map and meet so much
+ * costs as much as to copy it. It is made before the first layout. NULL: the cell is not the writer's, or shorter. */
+unsigned char *mu_ckpt_writer_map(struct mu_ckpt_writer *, const struct mu_arena_cell *, uint64_t bytes);
 
 #endif

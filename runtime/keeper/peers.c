@@ -317,11 +317,15 @@ static void look_at_group(struct mu_peers *p)
     }
 }
 
-/* Saves give way to ranks, but for what is being made again all ranks of the job wait. Where the account may not do
- * that it goes as before. */
+/* Saves give way to ranks, but for what is being made again all ranks of the job wait; that is over when a save begins.
+ * Where the account may not do that it goes as before. */
 static void hurry(struct mu_peers *p, uint64_t now)
 {
-    bool on = p->rebuild || (p->gave && now < p->gave + HURRY);
+    bool on = p->gave && now < p->gave + HURRY;
+
+    for (uint32_t i = 0; i < MU_ARENA_SLOTS; i++)
+        on &= !p->saves[i];
+    on |= p->rebuild != NULL;
 
     if (on != p->hurries && p->nice > 0)
         setpriority(PRIO_PROCESS, (id_t)gettid(), on ? 0 : p->nice);

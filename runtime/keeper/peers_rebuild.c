@@ -1,7 +1,8 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -154,7 +155,7 @@ struct mu_rebuild {
     struct want wants[WINDOW];
     struct dest {
         struct mu_arena_cell *cell;
-        unsigned char *map; /* NULL: it is there */
+        int fd; /* -1: it is there */
         uint64_t at, bytes;
     } dest[MU_ARENA_RANKS];
     uint32_t ndest;
@@ -165,7 +166,8 @@ static void end(struct mu_peers *p, int code, const char *why)
     struct mu_rebuild *r = MU_STEAL(p->rebuild, NULL);
 
     for (uint32_t i = 0; i < r->ndest; i++)
-        mu_maps_give(r->dest[i].map);
+        if (r->dest[i].fd >= 0)
+            close(r->dest[i].fd);
     for (int w = 0; w < WINDOW; w++)
         free(r->wants[w].out[0]);
     for (size_t i = 0; i < MU_COUNT(p->joins); i++)
@@ -176,7 +178,7 @@ static void end(struct mu_peers *p, int code, const char *why)
     if (code)
         mu_err_set(&r->order->error, code, "%s", why);
     for (uint32_t i = 0; i < r->ndest && !code; i++) {
-        if (!r->dest[i].map)
+        if (r->dest[i].fd < 0)
             continue;
         atomic_store(&r->dest[i].cell->summed, 1);
         atomic_store_explicit(&r->dest[i].cell->state, MU_ARENA_FULL, memory_order_release);
@@ -259,7 +261,6 @@ static void ask(struct mu_peers *p, struct want *w)
     const struct stripe *s = &r->stripes[w->d];
 
     memset(w->got, 0, sizeof w->got);
-    memset(w->out[0], 0, s->nout * (size_t)MU_ARENA_PIECE);
     w->have = 0;
     for (uint32_t i = 0; i < r->m; i++) {
         struct mu_peer *peer = mu_peers_at(p, &r->member[member_of(r, w->d, s->rows[i])]);
@@ -294,7 +295,7 @@ static bool needed(const struct mu_rebuild *r, uint64_t at)
     for (uint32_t i = 0; i < r->ndest; i++) {
         const struct dest *d = &r->dest[i];
 
-        if (d->map && at < d->at + d->bytes && d->at < at + MU_ARENA_PIECE)
+        if (d->fd >= 0 && at < d->at + d->bytes && d->at < at + MU_ARENA_PIECE)
             return true;
     }
     return false;
@@ -339,12 +340,13 @@ static int begin(struct mu_peers *p, struct mu_arena_rebuild *o, struct mu_err *
         if (cell >= MU_ARENA_RANKS * MU_ARENA_SLOTS)
             return mu_err_set(err, MUSTER_EARG, "an order that makes no sense");
         d->cell = &p->head->cells[cell];
+        d->fd = -1;
         d->bytes = mu_arena_bytes(d->cell->segment, d->cell->manifest, d->cell->extents);
         d->at = r->bytes;
         r->bytes += mu_arena_part_bytes(d->cell->segment, d->cell->manifest, d->cell->extents);
         r->ndest++;
-        if (!(o->cell[i] & MU_ARENA_THERE) && (rc = mu_maps_take(p->head, d->cell->fd, d->bytes, true, &d->map, err)))
-            return rc;
+        if (!(o->cell[i] & MU_ARENA_THERE) && (d->fd = mu_arena_open_fd(p->head, d->cell->fd, d->bytes, true, err)) < 0)
+            return d->fd;
     }
     if (r->bytes > r->m * o->chunk)
         return mu_err_set(err, MUSTER_EARG, "an order that makes no sense");
@@ -568,35 +570,38 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
     return true;
 }
 
-/* Fresh memory costs less by the piece than by the page. */
-static void populate(unsigned char *at, uint64_t n)
+/* Written, not mapped: the memory is fresh, and would be cleared first and met page by page. False: that was the end.
+ */
+static bool put(struct mu_peers *p, uint64_t at, const unsigned char *data, uint32_t n)
 {
-    unsigned char *page = at - (uintptr_t)at % MU_CKPT_PAGE;
+    const struct mu_rebuild *r = p->rebuild;
 
-    madvise(page, (size_t)(at + n - page), MADV_POPULATE_WRITE);
-}
-
-static void put(struct mu_rebuild *r, uint64_t at, const unsigned char *data, uint32_t n)
-{
     for (uint32_t i = 0; i < r->ndest; i++) {
         const struct dest *d = &r->dest[i];
         uint64_t from = at > d->at ? at : d->at, to = at + n < d->at + d->bytes ? at + n : d->at + d->bytes;
 
-        if (d->map && from < to) {
-            populate(d->map + (from - d->at), to - from);
-            memcpy(d->map + (from - d->at), data + (from - at), to - from);
+        while (d->fd >= 0 && from < to) {
+            ssize_t put = pwrite(d->fd, data + (from - at), to - from, (off_t)(from - d->at));
+
+            if (put <= 0 && errno != EINTR) {
+                end(p, MUSTER_ENOMEM, "no memory for what was made again");
+                return false;
+            }
+            from += put > 0 ? (uint64_t)put : 0;
         }
     }
+    return true;
 }
 
-static void on_made(struct mu_rebuild *r, const struct mu_m_shard *m)
+static void on_made(struct mu_peers *p, const struct mu_m_shard *m)
 {
+    struct mu_rebuild *r = p->rebuild;
     uint64_t piece = m->at / MU_ARENA_PIECE;
 
     if (m->row >= r->m || stripe_of(r, m->row) != m->stripe || m->data.len != mu_piece_len(m->chunk, m->at))
         return;
-    if (!r->is[m->row * r->pieces + piece])
-        put(r, m->row * r->order->chunk + m->at, m->data.data, m->data.len);
+    if (!r->is[m->row * r->pieces + piece] && !put(p, m->row * r->order->chunk + m->at, m->data.data, m->data.len))
+        return;
     is_there(r, m->row, piece);
     r->made = r->touched = mu_now();
 }
@@ -612,7 +617,7 @@ void mu_rebuild_given(struct mu_peers *p, const struct mu_m_shard *m)
     if (m->kind == MU_SHARD_LEFT)
         take_over(p, m->from);
     if (m->kind == MU_SHARD_MADE)
-        on_made(r, m);
+        on_made(p, m);
     for (int k = 0; k < WINDOW && (m->kind == MU_SHARD_GIVE || m->kind == MU_SHARD_NONE); k++) {
         struct want *w = &r->wants[k];
         struct stripe *s = &r->stripes[w->d];
@@ -629,12 +634,13 @@ void mu_rebuild_given(struct mu_peers *p, const struct mu_m_shard *m)
             without(p, w->d);
             return;
         }
-        mu_code_make(&s->way, i, m->data.data, len, w->out);
+        mu_code_make(&s->way, i, !w->have, m->data.data, len, w->out);
         w->got[i] = true;
         r->touched = mu_now();
         if (++w->have < r->m)
             return;
-        put(r, w->d * r->order->chunk + w->at, w->out[0], len);
+        if (!put(p, w->d * r->order->chunk + w->at, w->out[0], len))
+            return;
         for (i = 1; i < s->nout; i++)
             send_made(p, w, i, len);
         w->used = false;

@@ -532,18 +532,8 @@ int muster_ckpt_close(muster_ckpt *c)
 
 /* Rank 0 says which one is tried next: its number, 0 when there are no more. */
 struct candidate {
-    int32_t code;
-    uint32_t memory;
-    uint64_t generation;
-    char text[500];
+    uint64_t memory, generation;
 };
-
-static int next_candidate(muster_ckpt *c, const char *call, struct candidate *x)
-{
-    int rc = muster_broadcast(x, sizeof *x, MUSTER_UINT8, 0, c->comm);
-
-    return rc ? rc : x->code ? mu_rank_fail(x->code, "%s: %s", call, x->text) : 0;
-}
 
 static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_t newest, const char *why,
                      bool is_durable)
@@ -595,10 +585,10 @@ static int restore_ram(muster_ckpt *c, const char *call, const struct mu_rank_sa
 {
     struct mu_ckpt_held held = {0};
     struct mu_err err = {0};
-    int rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err), all, again;
+    int rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err);
+    int all = agree(c, call, rc < 0 ? rc : 0, &err), again;
 
-    if (c->peers.on && (all = agree(c, call, rc < 0 ? rc : 0, &err)) == MUSTER_ECORRUPT) {
-        /* something of it is lost or damaged */
+    if (c->peers.on && all == MUSTER_ECORRUPT) { /* something of it is lost or damaged */
         mu_ckpt_held_free(&held);
         mu_rank_files(true);
         rc = mu_rank_peers_rebuild(&c->peers, &save->id, save->order, c->place.timeout / 2, &err);
@@ -606,8 +596,9 @@ static int restore_ram(muster_ckpt *c, const char *call, const struct mu_rank_sa
         if ((again = agree(c, call, rc < 0 ? rc : 0, &err)))
             return again;
         rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err);
+        all = agree(c, call, rc < 0 ? rc : 0, &err);
     }
-    if (!(all = agree(c, call, rc < 0 ? rc : 0, &err)) && !rc) {
+    if (!all && !rc) {
         rc = mu_ckpt_held_apply(&held, &c->tensors, &err);
         all = agree(c, call, rc, &err);
     }
@@ -669,26 +660,19 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
     mine = step ? 0 : mu_err_set(&err, MUSTER_EARG, "no place for the step");
     if (!mine && settle(c, false, c->place.timeout, &err))
         mine = mu_err_set(&err, MUSTER_ETIMEOUT, "a checkpoint is still being written");
-
-    struct candidate x = {0};
-    if (c->rank == 0) {
-        struct mu_err why = {0};
-
-        x.code = mine ? mine : mu_ckpt_store_scan(c->place.dir, &t.list, &t.n, &why);
-        memcpy(x.text, mine ? err.text : why.text, sizeof x.text);
-    }
-    if ((rc = next_candidate(c, call, &x)))
-        return rc;
+    if (!mine && c->rank == 0)
+        mine = mu_ckpt_store_scan(c->place.dir, &t.list, &t.n, &err);
     if ((rc = agree(c, call, mine, &err)))
         return rc;
     if ((rc = mu_rank_ram_list(&c->ram, &t.saves, &t.nsaves, &err)))
         return mu_rank_fail(rc, "%s: %s", call, err.text);
+    struct candidate x = {0};
     for (uint64_t newest = 0, i = 0;; i++) {
         struct mu_ckpt_loaded got = {0};
 
         if (c->rank == 0)
             choose(&t, &x);
-        if ((rc = next_candidate(c, call, &x)))
+        if ((rc = muster_broadcast(&x, sizeof x, MUSTER_UINT8, 0, c->comm)))
             return rc;
         if (!x.generation && !newest)
             rc = mu_rank_fail(MUSTER_ENOCKPT, "%s: no checkpoint in %s", call, c->place.dir);

@@ -9,7 +9,7 @@
 
 #define DRAIN_WAIT (5 * MU_SEC) /* for the drain to be started and to listen */
 #define NAP_LEAST (MU_MS / 5)
-#define NAP_MOST (5 * MU_MS)
+#define NAP_MOST (20 * MU_MS)
 #define GROUP_BEST 16u /* nodes of a group at most, where parities are asked for */
 
 static bool leads(const struct mu_rank_peers *p)
@@ -279,33 +279,41 @@ static bool has_part(const struct mu_arena_cell *c, const struct mu_ckpt_id *id)
     return atomic_load(&c->state) == MU_ARENA_FULL && mu_ckpt_same_id(&c->id, id) && c->rank < id->world;
 }
 
+/* Through the mapping with which the rank goes on. */
+static int check_cell(const struct mu_rank_peers *p, const struct mu_arena_cell *c, struct mu_err *err)
+{
+    uint64_t bytes = mu_arena_bytes(c->segment, c->manifest, c->extents);
+    const unsigned char *map = p->ram->writer ? mu_ckpt_writer_map(p->ram->writer, c, bytes) : NULL;
+
+    return map ? mu_arena_check_map(c, map, err) : mu_arena_check(p->ram->head, c, err);
+}
+
 /* What is damaged is as good as lost. The ranks of a node share its cells; the first one has those that no rank has
- * now, too. */
-static void check_ours(const struct mu_rank_peers *p, const struct mu_ckpt_id *id)
+ * now, too. What has been found sound is not looked at again. */
+static int check_ours(const struct mu_rank_peers *p, const struct mu_ckpt_id *id, struct mu_err *err)
 {
     const struct mu_rank_seat *me = &p->seats[p->rank];
+    int bad = 0;
 
     for (uint32_t i = 0; i < ncells(p); i++) {
         struct mu_arena_cell *c = &p->ram->head->cells[i];
         int32_t local = (int32_t)(i / MU_ARENA_SLOTS);
         bool ours = local == me->local, taken = false;
-        unsigned char *map;
+        int rc;
 
         for (int r = 0; r < p->size && !ours; r++)
             taken |= p->seats[r].node == me->node && p->seats[r].local == local;
-        if (!(ours || (leads(p) && !taken)) || !has_part(c, id))
+        if (!(ours || (leads(p) && !taken)) || !has_part(c, id) || c == p->ram->sound)
             continue;
-        if (mu_arena_check(p->ram->head, c, &map, NULL)) {
+        if ((rc = check_cell(p, c, err))) {
             atomic_store(&c->state, MU_ARENA_EMPTY); /* a drain that has it still keeps its memory from being used */
+            bad = rc;
         } else if (c->rank == (uint32_t)p->rank) {
-            mu_rank_ram_forget(p->ram);
             p->ram->sound = c;
             p->ram->sound_id = *id;
-            p->ram->sound_map = map;
-        } else {
-            munmap(map, mu_arena_bytes(c->segment, c->manifest, c->extents));
         }
     }
+    return bad;
 }
 
 /* lacking, by rank of the save: 0 where its part is here. */
@@ -572,7 +580,7 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
     struct have mine = {0};
     int rc, got;
 
-    mu_rank_ram_forget(p->ram);
+    p->ram->sound = NULL;
     if (!p->on)
         return mu_err_set(err, MUSTER_ECORRUPT, "it has no copies on peers");
     all = calloc((size_t)p->size, sizeof *all);
@@ -582,7 +590,7 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
         return got;
     for (uint32_t r = 0; r < id->world; r++)
         lacking[id->world + r] = 1;
-    check_ours(p, id);
+    check_ours(p, id, NULL);
     if ((got = together_later(p, 0, err)))
         return got;
     if (leads(p))
@@ -599,5 +607,8 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
     for (uint32_t i = 0; !rc && i < f.nours; i++)
         if (!(rc = prepare(p, id, order, &f, i, all, err)))
             rc = order_and_wait(p, timeout, err);
-    return together_later(p, rc, err);
+    if ((got = together_later(p, rc, err)))
+        return got;
+    /* what was made again is verified by its rank before it meets the others, who would wait on the processor */
+    return together_later(p, check_ours(p, id, err), err);
 }

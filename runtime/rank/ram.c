@@ -9,6 +9,8 @@
 #define SAVES 16u          /* of one node that are looked at */
 #define CHUNK (4u << 20)   /* of one broadcast */
 #define SLICES (64u << 20) /* of all ranks' manifests, at a time */
+#define SCRATCH (CHUNK + MU_CKPT_EXTENT_MAX)
+#define FAILED UINT64_MAX
 #define NOBODY INT32_MAX
 
 static atomic_flag taken = ATOMIC_FLAG_INIT;
@@ -30,19 +32,9 @@ void mu_rank_ram_open(struct mu_rank_ram *r)
     atomic_flag_clear(&taken);
 }
 
-void mu_rank_ram_forget(struct mu_rank_ram *r)
-{
-    const struct mu_arena_cell *c = r->sound;
-
-    if (c && r->sound_map)
-        munmap(r->sound_map, mu_arena_bytes(c->segment, c->manifest, c->extents));
-    r->sound = NULL;
-    r->sound_map = NULL;
-}
-
 void mu_rank_ram_close(struct mu_rank_ram *r)
 {
-    mu_rank_ram_forget(r);
+    r->sound = NULL;
     if (!r->head)
         return;
     munmap(r->head, MU_ARENA_BYTES);
@@ -128,7 +120,8 @@ struct fetch {
     int me;
     int32_t *holder;             /* lowest rank whose node has the part */
     struct mu_arena_cell **cell; /* NULL: not here */
-    unsigned char *scratch;
+    unsigned char *scratch;      /* SCRATCH bytes */
+    uint64_t *lens;              /* two for each rank that there is now */
 };
 
 /* All go on, or nobody does: 0, or 1 when another one cannot, or this one's error. */
@@ -150,15 +143,10 @@ static int map_part(struct fetch *f, uint32_t rank, struct mu_err *err)
     int rc;
 
     p->sound = f->ram->sound == c && mu_ckpt_same_id(&f->ram->sound_id, &c->id);
-    /* to map so much costs as much as to copy it */
-    if (p->sound && f->ram->sound_map)
-        p->image = MU_STEAL(f->ram->sound_map, NULL);
-    else if (f->ram->writer && (p->image = mu_ckpt_writer_mapped(f->ram->writer, c, bytes)))
+    if (f->ram->writer && (p->image = mu_ckpt_writer_map(f->ram->writer, c, bytes)))
         p->writers = true;
     else if ((rc = mu_arena_map(f->ram->head, c, bytes, false, &p->image, err)))
         return rc;
-    else if (f->me == (int)rank) /* all of it is read: at once it costs less */
-        madvise(p->image, bytes, MADV_POPULATE_READ);
     p->bytes = bytes;
     return mu_arena_manifest(c, p->image, &p->man, &p->summed, err);
 }
@@ -233,32 +221,39 @@ static int unpack(struct fetch *f, int from, const unsigned char *buf, uint64_t 
     return rc;
 }
 
-/* All get what each rank has packed: in slices, so that no more than SLICES of it is in memory twice. */
-static int exchange_manifests(struct fetch *f, struct mu_err *err)
+/* All get what each rank has packed: in slices, so that no more than SLICES of it is in memory twice. rc: how this rank
+ * has fared so far. */
+static int exchange_manifests(struct fetch *f, int rc, struct mu_err *err)
 {
     size_t size = (size_t)muster_size(f->ram->comm);
-    mu_auto_free uint64_t *lens = calloc(size, sizeof *lens), *at = calloc(size, sizeof *at);
-    mu_auto_free unsigned char *mine = NULL, *send = NULL, *recv = NULL, *all = NULL;
-    uint64_t n = 0, most = 0, sum = 0, slice;
-    int got, rc = lens && at ? pack(f, &mine, &n, err) : mu_err_set(err, MUSTER_ENOMEM, "no memory for manifests");
+    uint64_t *lens = f->lens, *at = f->lens + size, n = 0, most = 0, sum = 0, slice;
+    mu_auto_free unsigned char *mine = NULL, *room = NULL;
+    unsigned char *all = f->scratch, *send, *recv;
+    int got;
 
-    if ((got = together(f, rc, err)))
-        return got;
+    if (!rc)
+        rc = pack(f, &mine, &n, err);
+    n = rc ? FAILED : n;
     if ((got = muster_allgather(&n, lens, sizeof n, MUSTER_UINT8, f->ram->comm)))
         return mu_err_set(err, got, "%s", muster_last_error());
     for (size_t r = 0; r < size; r++) {
+        if (lens[r] == FAILED)
+            return rc ? rc : 1;
         at[r] = sum;
         sum += lens[r];
         most = lens[r] > most ? lens[r] : most;
     }
     slice = SLICES / size > MU_CKPT_PAGE ? SLICES / size : MU_CKPT_PAGE;
     slice = slice < most ? slice : most;
-    send = calloc(1, slice);
-    recv = malloc(size * slice);
-    all = malloc(sum);
-    rc = !most || (send && recv && all) ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for manifests");
-    if ((got = together(f, rc, err)))
-        return got;
+    if (sum + (size + 1) * slice > SCRATCH) { /* the same on all ranks */
+        all = room = malloc(sum + (size + 1) * slice);
+        rc = room ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for manifests");
+        if ((got = together(f, rc, err)))
+            return got;
+    }
+    send = all + sum;
+    recv = send + slice;
+    memset(send, 0, slice);
     for (uint64_t from = 0; from < most; from += slice) {
         if (from < n)
             memcpy(send, mine + from, n - from < slice ? n - from : slice);
@@ -330,11 +325,11 @@ static int fetch(struct fetch *f, struct mu_err *err)
     for (uint32_t r = 0; !rc && r < world; r++)
         if (f->cell[r])
             rc = map_part(f, r, err);
-    if (!rc && !everywhere && !(f->scratch = malloc(CHUNK + MU_CKPT_EXTENT_MAX)))
+    if (everywhere) /* the next to be heard of it is the caller's own result */
+        return rc;
+    if (!rc && !(f->scratch = malloc(SCRATCH)))
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to exchange parts");
-    if ((got = together(f, rc, err)) || everywhere)
-        return got;
-    if ((got = exchange_manifests(f, err)))
+    if ((got = exchange_manifests(f, rc, err)))
         return got;
     for (uint32_t r = 0; r < world; r++)
         if ((got = exchange_data(f, r, err)))
@@ -348,9 +343,11 @@ int mu_rank_ram_load(struct mu_rank_ram *r, const struct mu_ckpt_id *id, const s
     mu_auto_free struct mu_arena_cell **cells = calloc(id->world, sizeof(struct mu_arena_cell *));
     mu_auto_free int32_t *holder = calloc(2 * ((size_t)id->world + 1), sizeof *holder);
     struct mu_ckpt_held held = {.id = *id, .parts = calloc(id->world, sizeof *held.parts)};
-    struct fetch f = {.ram = r, .held = &held, .me = muster_rank(r->comm), .holder = holder, .cell = cells};
+    mu_auto_free uint64_t *lens = calloc(2 * (size_t)muster_size(r->comm), sizeof *lens);
+    struct fetch f = {
+        .ram = r, .held = &held, .me = muster_rank(r->comm), .holder = holder, .cell = cells, .lens = lens};
     uint32_t at = 0;
-    int rc = cells && holder && held.parts ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for parts");
+    int rc = cells && holder && lens && held.parts ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for parts");
 
     for (struct mu_arena_cell *c; !rc && (c = next_cell(r, &at));)
         if (c->rank < id->world && mu_ckpt_same_id(&c->id, id))
@@ -358,7 +355,7 @@ int mu_rank_ram_load(struct mu_rank_ram *r, const struct mu_ckpt_id *id, const s
     if (!(rc = together(&f, rc, err)) && !(rc = fetch(&f, err)))
         rc = mu_ckpt_held_verify(&held, tensors, err);
     free(f.scratch);
-    mu_rank_ram_forget(r);
+    r->sound = NULL;
     if (rc)
         mu_ckpt_held_free(&held);
     else

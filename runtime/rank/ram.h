@@ -9,12 +9,11 @@
 
 struct mu_rank_ram {
     muster_comm *comm;
-    const char *dir;                     /* only what belongs to this directory counts */
-    struct mu_arena_head *head;          /* NULL: this node has none */
-    const struct mu_ckpt_writer *writer; /* which has some of it mapped; NULL: none */
-    const struct mu_arena_cell *sound;   /* all of it has just been verified, as a part of sound_id; NULL: none has */
+    const char *dir;                   /* only what belongs to this directory counts */
+    struct mu_arena_head *head;        /* NULL: this node has none */
+    struct mu_ckpt_writer *writer;     /* which maps this rank's cells; NULL: none */
+    const struct mu_arena_cell *sound; /* all of it has just been verified, as a part of sound_id; NULL: none has */
     struct mu_ckpt_id sound_id;
-    unsigned char *sound_map; /* all of it */
 };
 
 /* A save that some node has a part of. order: as what generation it counts, the newest first. */
@@ -26,8 +25,6 @@ struct mu_rank_save {
 /* From the environment; once a process at a time, as there is one set of cells. No arena: that is fine, too. */
 void mu_rank_ram_open(struct mu_rank_ram *);
 void mu_rank_ram_close(struct mu_rank_ram *);
-
-void mu_rank_ram_forget(struct mu_rank_ram *); /* what has been verified */
 
 /* *list is malloc'ed and the same on all ranks, newest first. */
 int mu_rank_ram_list(const struct mu_rank_ram *, struct mu_rank_save **list, size_t *n, struct mu_err *);

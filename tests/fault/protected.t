@@ -14,11 +14,13 @@ wait $a
 ok $? "$(tail -n 1 "$tmp/oa"), of seeds 1 and on" || note "$(cat "$tmp/oa")"
 wait $b
 ok $? "$(tail -n 1 "$tmp/ob"), of seeds $first and on" || note "$(cat "$tmp/ob")"
-found() { # MISTAKE SEED WHAT
-    cases -mutants m "$2" 1 "$1"
-    is $? 1 "$3 is found" || note "$(cat "$tmp/om")"
+found() { # MISTAKE CASE WHAT BY_WHAT
+    cases '' n "$2"
+    is $? 0 "$3 is not there" || note "$(cat "$tmp/on")"
+    cases -mutants m "$2" "$1"
+    is "$? $(grep -cE "$4" "$tmp/om")" '1 1' "and would be found" || note "$(cat "$tmp/om")"
 }
-found 1 126 "a node that gives what it has not summed"
-found 2 29 "a save that is said to be protected too early"
-found 3 10 "a parity that is written over the newer one"
+found 1 unsummed "a node that gives what it has not summed" 'step 2 is protected, .* came back'
+found 2 early "a save that is said to be protected too early" 'is said to be protected, but node . has not sealed it'
+found 3 newer "a parity that is written over the newer one" 'step 2 is protected, .* came back'
 done_testing

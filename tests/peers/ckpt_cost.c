@@ -255,18 +255,25 @@ static double sent(void)
 
 /* --- saves and restores ------------------------------------------------------------------------------------------- */
 
+static struct mu_arena_head *arena(void)
+{
+    static struct mu_arena_head *head;
+
+    return head || !mu_arena_open(getenv(MU_ARENA_ENV), &head, NULL) ? head : NULL;
+}
+
 /* Until the peers have what they need, and not only the directory, which would do for muster_ckpt_wait. False: there
  * are no peers. */
 static bool wait_for_peers(muster_ckpt *ck, uint64_t step)
 {
-    static struct mu_arena_head *head;
+    struct mu_arena_head *head = arena();
     uint64_t until = mu_now() + WAIT_MS * MU_MS;
     uint32_t is = MU_PEERS_WANTED;
     int rc = muster_ckpt_wait(ck, MUSTER_LEVEL_PEERS, WAIT_MS);
 
     if (rc != MUSTER_ENOSYS)
         check(rc, "wait for the peers");
-    if (!head && mu_arena_open(getenv(MU_ARENA_ENV), &head, NULL))
+    if (!head)
         return false;
     while (is == MU_PEERS_WANTED && mu_now() < until) {
         is = MU_PEERS_NONE;
@@ -352,11 +359,11 @@ static void one_round(muster_ckpt *ck, char *other, uint64_t step, const char *d
     }
 }
 
-/* *own: CPU-s of all ranks. */
-static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own)
+/* *own: CPU-s of all ranks; *drains (NULL: not asked for): of the drains, for one another's parts. */
+static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own, double *drains)
 {
     uint64_t step = 0, t;
-    double took, was;
+    double took, was, theirs = drains ? background().peers : 0;
 
     memset(data, 0, bytes);
     t = start();
@@ -364,6 +371,10 @@ static double restore(muster_ckpt *ck, uint64_t expect, bool look, double *own)
     check(muster_ckpt_restore(ck, &step), "restore");
     was = spent() - was;
     took = since(t);
+    if (drains) /* at once: they go on, and protect what was restored */
+        theirs = background().peers - theirs;
+    if (drains)
+        *drains = sum(theirs);
     *own = sum(was);
     if (most(step != expect || (look && !is_state(step))) > 0) {
         if (rank == 0)
@@ -385,13 +396,13 @@ static void cost(int rounds, const char *dir, const char *options)
     ck = open_state(dir, options);
     for (int i = 0; i < 2; i++) { /* both cells are warm then */
         one_round(ck, other, ++step, dir, writes, false);
-        restore(ck, step, true, &own);
+        restore(ck, step, true, &own, NULL);
     }
     if (rank == 0)
         printf("%-40s right, bit by bit\n", "what is restored");
     for (int i = 0; i < rounds; i++) {
         one_round(ck, other, ++step, dir, writes, true);
-        add(&back, restore(ck, step, i == rounds - 1, &own));
+        add(&back, restore(ck, step, i == rounds - 1, &own, NULL));
         add(&cpu_back, own / ((double)bytes * size / GIB));
     }
     unit = show(&copy, 0);
@@ -435,13 +446,15 @@ static void lost(const char *dir, const char *options, double init)
 
     ck = open_state(dir, options);
     if (attempt && atoi(attempt) > 1) {
-        double opened = since(t), own, was = sum(background().peers), took = restore(ck, 2, true, &own);
-        double ago = lost_ago(dir), theirs = sum(background().peers) - was;
+        struct mu_arena_head *head = arena();
+        double opened = since(t), own, theirs, gave = head ? (double)atomic_load(&head->given) : 0;
+        double took = restore(ck, 2, true, &own, &theirs), ago = lost_ago(dir);
 
+        gave = sum((head ? (double)atomic_load(&head->given) : 0) - gave);
         if (rank == 0)
-            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s), "
-                   "%.2f s since the power was lost\n",
-                   init, opened, took, own, theirs, ago);
+            printf("lost: init %.3f s, open %.3f s, restored and verified %.3f s (CPU: ranks %.2f s, drains %.2f s; "
+                   "%.2f GiB sent), %.2f s since the power was lost\n",
+                   init, opened, took, own, theirs, gave / GIB, ago);
         check(muster_ckpt_close(ck), "close");
         return;
     }

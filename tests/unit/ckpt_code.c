@@ -44,12 +44,12 @@ static int any(uint32_t n, uint32_t k)
             unsigned char *to[MU_CODE_MAX];
             static struct mu_code_way w;
 
-            memset(out, 0, sizeof out);
+            memset(out, 0xa5, sizeof out);
             for (uint32_t i = 0; i < nof; i++)
                 to[i] = out[i];
             wrong += mu_code_way(&c, have, of, nof, &w, NULL) != 0;
             for (uint32_t i = m; i-- > 0;)
-                mu_code_make(&w, i, rows[have[i]], LEN, to);
+                mu_code_make(&w, i, i == m - 1, rows[have[i]], LEN, to);
             for (uint32_t i = 0; i < nof; i++)
                 wrong += memcmp(out[i], rows[of[i]], LEN) != 0;
         }

@@ -216,7 +216,7 @@ static bool same(int node, const struct mu_arena_cell *c, const unsigned char *w
         return false;
     is = !memcmp(map, want, n);
     munmap(map, n);
-    return is && !mu_arena_check(head[node], c, NULL, &err);
+    return is && !mu_arena_check(head[node], c, &err);
 }
 
 static void lose_and_find(uint32_t k)
@@ -357,7 +357,7 @@ static void damage(void)
     memcpy(copy, map, bytes);
     map[bytes / 2] ^= 2;
     munmap(map, bytes);
-    TAP_OK(!rc && mu_arena_check(head[3], &was, NULL, &err) == MUSTER_ECORRUPT, "a bit flips in one node's part: %s",
+    TAP_OK(!rc && mu_arena_check(head[3], &was, &err) == MUSTER_ECORRUPT, "a bit flips in one node's part: %s",
            err.text);
     /* and in another's, in its padding too, and in a parity */
     mu_arena_map(head[5], cell_of(5, 1), bytes - 4000000 / 8, true, &map, &err);

@@ -141,9 +141,9 @@ int main(void)
     mapped = 1;
     memset(own, 0xee, sizeof own);
     n = restored();
-    TAP_OK(n == nodes && mu_ckpt_writer_mapped(w.writer[0], &head[0]->cells[0], 4 * OWN) &&
-               !mu_ckpt_writer_mapped(w.writer[0], &head[0]->cells[0], 1 << 30) &&
-               !mu_ckpt_writer_mapped(w.writer[0], &head[1]->cells[0], 1),
+    TAP_OK(n == nodes && mu_ckpt_writer_map(w.writer[0], &head[0]->cells[0], 4 * OWN) &&
+               !mu_ckpt_writer_map(w.writer[0], &head[0]->cells[0], 1 << 30) &&
+               !mu_ckpt_writer_map(w.writer[0], &head[1]->cells[0], 1),
            "from what their writers have mapped, too");
 
     moved = 1;

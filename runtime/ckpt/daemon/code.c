@@ -45,9 +45,17 @@ int mu_code_way(const struct mu_code *c, const uint32_t *have, const uint32_t *r
     return 0;
 }
 
-void mu_code_make(const struct mu_code_way *w, uint32_t i, const unsigned char *data, unsigned len,
+void mu_code_make(const struct mu_code_way *w, uint32_t i, bool first, const unsigned char *data, unsigned len,
                   unsigned char *const *out)
 {
+    unsigned char alone[32 * MU_CODE_MAX], *of = (unsigned char *)(uintptr_t)data;
+
+    if (first) { /* a code of this row alone: there is no need for zeros, nor to read them */
+        for (uint32_t r = 0; r < w->rows; r++)
+            memcpy(alone + 32 * (size_t)r, w->tables + 32 * ((size_t)r * w->n + i), 32);
+        ec_encode_data((int)len, 1, (int)w->rows, alone, &of, (unsigned char **)(uintptr_t)out);
+        return;
+    }
     ec_encode_data_update((int)len, (int)w->n, (int)w->rows, (int)i, (unsigned char *)(uintptr_t)w->tables,
                           (unsigned char *)(uintptr_t)data, (unsigned char **)(uintptr_t)out);
 }

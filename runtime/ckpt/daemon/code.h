@@ -3,6 +3,7 @@
 #ifndef MU_CKPT_CODE_H
 #define MU_CKPT_CODE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -27,8 +28,8 @@ struct mu_code_way {
 };
 int mu_code_way(const struct mu_code *, const uint32_t *have, const uint32_t *rows, uint32_t nrows,
                 struct mu_code_way *, struct mu_err *);
-/* Adds what have[i] contributes to the rows, which begin as zeros. */
-void mu_code_make(const struct mu_code_way *, uint32_t i, const unsigned char *data, unsigned len,
+/* Adds what have[i] contributes to the rows; first: whatever they were before. */
+void mu_code_make(const struct mu_code_way *, uint32_t i, bool first, const unsigned char *data, unsigned len,
                   unsigned char *const *out);
 
 #endif

@@ -1,5 +1,6 @@
 /* Preloaded (LD_PRELOAD): see io.h. */
 #include "tests/fault/shim/io.h"
+#include "tests/fault/shim/net.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -172,7 +173,7 @@ PUBLIC ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
     ssize_t w;
 
     if (i < 0)
-        return REAL(pwrite)(fd, buf, n, at);
+        return shim_net_pwrite(fd, buf, n, at);
     if (strikes(false))
         return -1;
     files[i].dirty = true;

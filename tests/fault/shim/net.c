@@ -179,6 +179,19 @@ PUBLIC int ftruncate(int fd, off_t n)
     return rc;
 }
 
+ssize_t shim_net_pwrite(int fd, const void *from, size_t n, off_t at)
+{
+    bool last;
+    ssize_t w;
+
+    if (strikes(false, &last))
+        return -1;
+    w = REAL(pwrite)(fd, from, n > 1 && ((last && kind() == SHIM_NET_TORN) || short_now()) ? 1 + n / 3 : n, at);
+    if (last)
+        raise(SIGKILL);
+    return w;
+}
+
 PUBLIC void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
     bool last = false;

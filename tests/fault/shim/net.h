@@ -1,10 +1,11 @@
 /* What tests/fault/shim/net.c does to the calls with which a process that it is preloaded into reaches its peers and
- * its memory: writev, sendmsg, send, readv, recv and recvmsg of sockets, ftruncate, and mmap of a file. The plan lies
- * in memory that whoever wants to arm it shares: kind last. */
+ * its memory: writev, sendmsg, send, readv, recv and recvmsg of sockets, ftruncate, pwrite, and mmap of a file. The
+ * plan lies in memory that whoever wants to arm it shares: kind last. */
 #ifndef TESTS_SHIM_NET_H
 #define TESTS_SHIM_NET_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #define SHIM_NET_KINDS(X)                                                                                              \
     X(NONE, "nothing")                                                                                                 \
@@ -24,6 +25,9 @@ enum shim_net_kind {
 struct shim_net {
     _Atomic int kind, at, calls, hits; /* at: the call, from 1 */
 };
+
+/* What is written to no file of io.h's. */
+ssize_t shim_net_pwrite(int fd, const void *from, size_t n, off_t at);
 
 /* By dlsym. NULL: off. */
 typedef void (*shim_net_fn)(struct shim_net *);
