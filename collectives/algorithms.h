@@ -26,6 +26,16 @@ const struct mu_algo *mu_algo_row(unsigned row);
 /* The same for one that goes through channels. */
 const struct mu_shm_algo *mu_shm_select(const struct muster_request *req);
 
+/* Of an algorithm whose round k goes 2^k ranks far. */
+static inline unsigned mu_coll_rounds(const struct muster_comm *comm)
+{
+    unsigned n = 0;
+
+    while (1u << n < (unsigned)comm->size)
+        n++;
+    return n;
+}
+
 /* The ordered reduction: input streams 0..size-2 of the request (mu_coll_index) and own, rank by rank, frame by frame,
  * into dst. */
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err);

@@ -9,28 +9,29 @@
 
 static void shape(const struct muster_comm *comm, const struct mu_call *call, unsigned *nout, unsigned *nin)
 {
-    unsigned rounds = 0;
-
     (void)call;
-    while (1u << rounds < (unsigned)comm->size)
-        rounds++;
-    *nout = *nin = rounds;
+    *nout = *nin = mu_coll_rounds(comm);
+}
+
+/* Behind the accumulator, on a line. */
+static size_t offset(const struct muster_request *req)
+{
+    return (req->call.count * req->red.acc_size + 63) / 64 * 64;
 }
 
 static char *blocks(const struct muster_request *req)
 {
-    return (char *)req->acc + (req->call.count * req->red.acc_size + 63) / 64 * 64;
+    return (char *)req->acc + offset(req);
 }
 
 static int begin(struct muster_request *req, struct mu_err *err)
 {
     unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
-    size_t bytes = req->call.count * req->elem, room;
+    size_t bytes = req->call.count * req->elem;
 
     mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
-    room = (req->call.count * req->red.acc_size + 63) / 64 * 64 + p * bytes;
-    req->acc = aligned_alloc(64, (room + 63) / 64 * 64 + 64);
+    req->acc = aligned_alloc(64, offset(req) + (p * bytes + 63) / 64 * 64 + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
     if (bytes)

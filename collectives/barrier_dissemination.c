@@ -3,12 +3,8 @@
 
 static void shape(const struct muster_comm *comm, const struct mu_call *call, unsigned *nout, unsigned *nin)
 {
-    unsigned rounds = 0;
-
     (void)call;
-    while (1u << rounds < (unsigned)comm->size)
-        rounds++;
-    *nout = *nin = rounds;
+    *nout = *nin = mu_coll_rounds(comm);
 }
 
 static int begin(struct muster_request *req, struct mu_err *err)

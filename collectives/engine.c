@@ -223,7 +223,6 @@ bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const st
     return false;
 }
 
-/* What a member says of its own node is the failure of a peer to the others. */
 void mu_coll_of_peer(struct muster_comm *comm, int peer, struct mu_err *why)
 {
     char who[100];

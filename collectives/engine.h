@@ -307,7 +307,7 @@ void mu_coll_drain(struct muster_request *req);                      /* frames w
 void mu_coll_credit(struct muster_request *req, const struct mu_frame *f);
 /* Tells the other members that the operation seq has failed here; where they see it in a channel there is no need. */
 void mu_coll_notify(struct muster_comm *comm, uint64_t seq, const struct mu_err *why);
-/* The text of what a member has given up for, as the others tell it. */
+/* What a member says of its own node (ENODE) is the failure of a peer (EPEER), with its name, to the others. */
 void mu_coll_of_peer(struct muster_comm *comm, int peer, struct mu_err *why);
 /* True when the two agree; else breaks the communicator on all its ranks and is false. */
 bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const struct mu_frame *f);
