@@ -55,7 +55,9 @@ struct mu_gpu_comm {
     uint64_t marked_colls;      /* collectives among them */
     _Atomic uint64_t completed; /* operations that have ended */
     uint64_t completed_colls, moved_at, looked_at;
-    struct mu_sig last; /* the newest operation */
+    struct mu_sig last;       /* the newest operation */
+    _Atomic bool captured;    /* its stream makes a graph: what is enqueued will not end */
+    _Atomic uint64_t watched; /* since when the watchdog looks; 0: it does not */
     _Atomic int state;
     struct mu_err broken; /* written before state */
     struct mu_gpu_abort *abort;

@@ -498,7 +498,9 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
                                    "has failed");
     }
     for (unsigned polls = 0; !is_over(comm, n); polls++) {
-        if (look_if_free(comm->gpu))
+        bool looked = look_if_free(comm->gpu);
+
+        if (looked)
             busy = 0;
         else if (!busy)
             busy = mu_now();
@@ -506,6 +508,13 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
             give_up(comm);
         if (is_over(comm, n))
             break;
+        if (looked && atomic_load(&comm->gpu->captured)) {
+            mu_slot_go(e->slot);
+            return mu_err_set(err, MUSTER_EARG,
+                              "muster_%s in GPU memory: the stream is being captured, so that nothing on it ends: wait "
+                              "once the graph has been launched",
+                              mu_kinds[comm->gpu->last.kind].name);
+        }
         mu_coll_beat(e);
         if (polls >= BARE_POLLS)
             mu_gpu_publish(comm->gpu);

@@ -114,10 +114,12 @@ static bool mark(struct mu_gpu_comm *g, uint64_t now, struct mu_err *err)
     mu_cu_capture capture = MU_CU_NOT_CAPTURING;
     mu_cu_result rc;
 
+    atomic_store(&g->captured, false);
     if (g->event_out || g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         return true;
     rc = g->c->cuStreamIsCapturing(g->stream, &capture);
     if (rc == MU_CU_OK && capture != MU_CU_NOT_CAPTURING) {
+        atomic_store(&g->captured, true);
         g->moved_at = now; /* nothing runs while a graph is being made */
         return true;
     }
