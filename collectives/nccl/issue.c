@@ -9,12 +9,14 @@
 #include "runtime/base/clock.h"
 
 #define BARE_POLLS 100u
+#define NEVER UINT64_MAX /* number of an operation that was not enqueued */
 #define NAP_NS 50000
 #define AT_DEATH (100 * MU_MS) /* the watchdog looks no longer, unless it hangs */
 
 struct mu_gpu_group {
     unsigned depth, n, room;
     struct mu_call *calls;
+    uint64_t **at; /* of each: where who waits for it keeps its number; NULL: nobody */
 };
 
 static const mu_nccl_dtype dtypes[] = {
@@ -346,12 +348,15 @@ int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_e
     if (group->n == group->room) {
         unsigned room = group->room ? 2 * group->room : 16;
         struct mu_call *more = realloc(group->calls, room * sizeof *more);
+        uint64_t **at = more ? realloc(group->at, room * sizeof(uint64_t *)) : NULL;
 
-        if (!more)
+        group->calls = more ? more : group->calls;
+        if (!at)
             return mu_err_set(err, MUSTER_ENOMEM, "no memory for a group of %u operations", room);
-        group->calls = more;
+        group->at = at;
         group->room = room;
     }
+    group->at[group->n] = NULL;
     group->calls[group->n++] = *call;
     return 0;
 }
@@ -382,7 +387,24 @@ int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err)
     rc = mu_comm_check(comm, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = checked(comm, &group->calls[i], err);
+    for (unsigned i = 0; i < n && rc < 0; i++)
+        if (group->at[i])
+            *group->at[i] = NEVER; /* else it would be that of one to come */
     return rc < 0 ? rc : mu_gpu_enqueue(comm, group->calls, n, issue_all, group, err);
+}
+
+void mu_gpu_follow(struct muster_comm *comm, uint64_t *at)
+{
+    *at = mu_gpu_given(comm);
+    if (in_group(comm))
+        comm->gpu_group->at[comm->gpu_group->n - 1] = at;
+}
+
+void mu_gpu_forget(struct muster_comm *comm, const uint64_t *at)
+{
+    for (unsigned i = 0; in_group(comm) && i < comm->gpu_group->n; i++)
+        if (comm->gpu_group->at[i] == at)
+            comm->gpu_group->at[i] = NULL;
 }
 
 /* --- streams and waiting --- */
@@ -430,7 +452,7 @@ static bool is_over(const struct muster_comm *comm, uint64_t n)
     const struct mu_gpu_comm *g = comm->gpu;
 
     if (n > mu_gpu_issued(comm))
-        return !in_group(comm);
+        return n == NEVER || !in_group(comm);
     return !g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
 }
 
@@ -534,8 +556,10 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
 
 void mu_gpu_drop_group(struct muster_comm *comm)
 {
-    if (comm->gpu_group)
+    if (comm->gpu_group) {
         free(comm->gpu_group->calls);
+        free(comm->gpu_group->at);
+    }
     free(comm->gpu_group);
     comm->gpu_group = NULL;
 }

@@ -102,6 +102,18 @@ static bool narrow_buckets(float *other)
     return ok;
 }
 
+/* A request whose group was refused does not end with what comes in its place. */
+static bool refused_group(void)
+{
+    muster_request *req = NULL;
+    int me = muster_rank(world), n = muster_size(world);
+
+    return !muster_group_start(world) && !muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req) &&
+           !muster_send(dev, COUNT, MUSTER_FLOAT32, (me + 1) % n, 5, world) && muster_group_end(world) == MUSTER_EARG &&
+           !muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world) && !muster_comm_sync(world) &&
+           muster_wait(&req) == MUSTER_EARG && strstr(muster_last_error(), "was not enqueued");
+}
+
 /* A request of a group ends after it. */
 static bool grouped(void)
 {
@@ -168,7 +180,7 @@ static bool good(void)
     cuda_get(host, other, sizeof host);
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
-    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() ||
+    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() || !refused_group() ||
         !empty_buckets(other))
         return false;
     return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
