@@ -501,8 +501,12 @@ uint64_t mu_gpu_given(const struct muster_comm *comm)
 
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n)
 {
-    if (n <= mu_gpu_issued(comm) && !is_over(comm, n))
-        look_if_free(comm->gpu);
+    if (n <= mu_gpu_issued(comm) && !is_over(comm, n) && !look_if_free(comm->gpu)) {
+        uint64_t since = atomic_load(&comm->gpu->watched);
+
+        if (since && mu_now() - since > comm->engine->timeout)
+            give_up(comm);
+    }
     return is_over(comm, n);
 }
 

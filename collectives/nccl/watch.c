@@ -421,7 +421,9 @@ static void *run(void *arg)
     while (!watch.stop) {
         for (struct mu_gpu_comm *g = watch.first; g; g = g->next)
             if (pthread_mutex_trylock(&g->lock) == 0) { /* else its caller looks itself */
+                atomic_store(&g->watched, mu_now());
                 mu_gpu_look(g, true);
+                atomic_store(&g->watched, 0);
                 pthread_mutex_unlock(&g->lock);
             }
         clock_gettime(CLOCK_REALTIME, &t);

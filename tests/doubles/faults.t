@@ -58,6 +58,7 @@ KINDS = {
     "enqueue-error in a bucket": ("enqueue-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, None),
     "kernel-error": ("kernel-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "kernel (narrow|fold|widen): "), (ENODE, "kernel (narrow|fold|widen): an error of the double"), DEAD, None),
     "query-hang": ("query-hang,rank=R,op=K,ms=12000", "loop 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
+    "query-hang while muster_test is called": ("query-hang,rank=R,op=K,ms=30000", "poll 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
     "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "(?=.*in 2 s).*(in 2 s on |: )" + WHO), (ETIMEOUT, WHO), HANG, None),
     "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
     "init-error": ("init-error,rank=R", "loop 50", (EPEER, "in 3 tries: " + WHO), (ENODE, "in 3 tries: " + WHO), 3 * START * 1000 + 2000, False),

@@ -3,6 +3,7 @@
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
  *   ahead N  the same, and nothing is waited for between them
+ *   poll N   the same, and muster_test alone asks for the end of each
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
  *   left     rank 0 frees a communicator, on which rank 1 goes on
@@ -280,7 +281,18 @@ static int left(void)
     return rc;
 }
 
-static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
+/* Asks as long as there is no answer. */
+static int poll_one(void)
+{
+    muster_request *req = NULL;
+    int done = 0, rc = muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req);
+
+    while (rc == 0 && !done)
+        rc = muster_test(req, &done);
+    return rc == 0 ? muster_wait(&req) : rc;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead, bool poll)
 {
     int rc = 0, later;
     char text[600];
@@ -296,6 +308,7 @@ static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
         rc = differs && muster_rank(world) == odd && i == at
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
              : wire ? step()
+             : poll ? poll_one()
                     : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
         if (rc == 0 && (!ahead || i == 1 || i == times))
             rc = muster_comm_sync(world);
@@ -350,7 +363,7 @@ int main(int argc, char **argv)
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
         return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"),
-                    !strcmp(mode, "ahead"));
+                    !strcmp(mode, "ahead"), !strcmp(mode, "poll"));
     }
     return muster_finalize() ? 1 : rc;
 }
