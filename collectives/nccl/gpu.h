@@ -40,7 +40,8 @@ struct mu_gpu_comm {
     const struct mu_nccl_api *n;
     const struct mu_cuda_api *c;
     mu_nccl_comm nccl;
-    bool safe; /* calls of NCCL do not block */
+    bool safe;           /* calls of NCCL do not block */
+    uint64_t start_most; /* ns of a try to bring it up */
     int device;
     int capability, oldest; /* the lowest compute capability of all ranks' GPUs, 90 is 9.0; whose it is */
     mu_cu_ctx ctx;
