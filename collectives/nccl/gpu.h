@@ -97,6 +97,8 @@ bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns);
 /* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
  * newest, or the first that has not ended. A failure that was noted before stays. */
 void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why);
+/* The same for an operation that NCCL has refused. */
+void mu_gpu_refused(struct mu_gpu_comm *g, mu_nccl_result rc);
 /* While NCCL does not come back from an operation, as it may wait for the others: false when one is dead, has failed,
  * calls another one or, with late, does not come; that is noted. The caller holds both locks. */
 bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err);

@@ -297,10 +297,10 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         rc = steps(g, calls, n, arg, &why);
         if (!why.code)
             rc = mu_gpu_settle(g, rc, &why);
-        if (rc != MU_NCCL_OK && !why.code)
-            mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
         if (why.code)
             mu_gpu_fail(g, true, &why);
+        else if (rc != MU_NCCL_OK)
+            mu_gpu_refused(g, rc);
     }
     pthread_mutex_unlock(&g->lock);
     mu_gpu_check(comm);

@@ -200,6 +200,20 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
     return true;
 }
 
+/* NCCL fails where a peer has ended its communicator: what that one has noted before is the cause. Else the others pass
+ * on as it is what it says of a peer. */
+static void of_nccl(struct mu_gpu_comm *g, mu_nccl_result rc, const char *what, uint64_t *number, struct mu_err *err)
+{
+    char who[100];
+
+    if (!look_at_others(g, number, err))
+        return;
+    *number = 0;
+    mu_gpu_nccl_err(g->n, g->nccl, rc, what, err);
+    if (err->code == MUSTER_EPEER)
+        mu_err_prefix(err, "%s", mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
+}
+
 /* Who has enqueued least holds the others up, in the operation after his last one; -1: nobody is seen to. */
 static int behind(const struct mu_gpu_comm *g, uint64_t *number, int *seen)
 {
@@ -317,7 +331,6 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
 {
     mu_nccl_result async = MU_NCCL_OK, rc;
     struct mu_err word = {0}, after = {0};
-    char who[100];
     bool ended = false, dead = mu_coll_abort_word(g->engine, &word);
     uint64_t now = mu_now();
 
@@ -338,9 +351,7 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
     if (atomic_load(&g->state) != MU_GPU_UP) /* it has been given up meanwhile */
         return true;
     if (rc != MU_NCCL_OK || (async != MU_NCCL_OK && async != MU_NCCL_IN_PROGRESS)) {
-        mu_gpu_nccl_err(g->n, g->nccl, rc != MU_NCCL_OK ? rc : async, "it has failed", err);
-        if (err->code == MUSTER_EPEER) /* the others pass it on as it is */
-            mu_err_prefix(err, "%s", mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
+        of_nccl(g, rc != MU_NCCL_OK ? rc : async, "it has failed", number, err);
         return false;
     }
     if (ended)
@@ -359,6 +370,15 @@ static void note_failure(struct mu_gpu_comm *g, uint64_t number, bool newest, co
         fail_at(g, number, false, why);
     else
         mu_gpu_fail(g, newest, why);
+}
+
+void mu_gpu_refused(struct mu_gpu_comm *g, mu_nccl_result rc)
+{
+    uint64_t number = 0;
+    struct mu_err why = {0};
+
+    of_nccl(g, rc, "it was refused", &number, &why);
+    note_failure(g, number, true, &why);
 }
 
 bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err)
