@@ -57,6 +57,7 @@ struct mu_gpu_comm {
     _Atomic uint64_t completed; /* operations that have ended */
     uint64_t completed_colls, moved_at, looked_at;
     struct mu_sig last;       /* the newest operation */
+    uint64_t spared;          /* collectives of a group behind the one that NCCL has refused */
     _Atomic bool captured;    /* its stream makes a graph: what is enqueued will not end */
     _Atomic uint64_t watched; /* since when the watchdog looks; 0: it does not */
     _Atomic int state;

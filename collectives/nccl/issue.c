@@ -138,6 +138,17 @@ mu_nccl_result mu_gpu_issue(struct mu_gpu_comm *g, const struct mu_call *call)
     }
 }
 
+static struct mu_sig sig_of(const struct mu_call *call)
+{
+    const struct mu_kind *k = &mu_kinds[call->kind];
+
+    return (struct mu_sig){.kind = call->kind,
+                           .dtype = (uint8_t)call->dtype,
+                           .op = k->has_op ? (uint8_t)call->op : 0,
+                           .root = k->has_root || k->has_peer ? call->root : 0,
+                           .count = call->count};
+}
+
 /* The others look at this while the call is still being made. */
 static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 {
@@ -145,11 +156,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
     struct mu_gpu_record *r;
     uint64_t number;
 
-    g->last = (struct mu_sig){.kind = call->kind,
-                              .dtype = (uint8_t)call->dtype,
-                              .op = k->has_op ? (uint8_t)call->op : 0,
-                              .root = k->has_root || k->has_peer ? call->root : 0,
-                              .count = call->count};
+    g->last = sig_of(call);
     if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         g->moved_at = mu_now();
     g->issued++;
@@ -263,12 +270,18 @@ static mu_nccl_result issue_all(struct mu_gpu_comm *g, const struct mu_call *cal
                                 struct mu_err *why)
 {
     mu_nccl_result rc = group ? g->n->ncclGroupStart() : MU_NCCL_OK, end;
+    unsigned i = 0;
 
     (void)why;
-    for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
-        rc = mu_gpu_issue(g, &calls[i]);
+    while (i < n && rc == MU_NCCL_OK)
+        rc = mu_gpu_issue(g, &calls[i++]);
     if (!group)
         return rc;
+    if (rc != MU_NCCL_OK && i) { /* that one is named, not the newest */
+        g->last = sig_of(&calls[i - 1]);
+        for (; i < n; i++)
+            g->spared += !mu_kinds[calls[i].kind].has_peer;
+    }
     end = g->n->ncclGroupEnd();
     return rc == MU_NCCL_OK ? end : rc;
 }

@@ -72,7 +72,7 @@ static void fail_at(struct mu_gpu_comm *g, uint64_t number, bool message, const 
 
 void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why)
 {
-    uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed) - g->spared;
     bool older = !newest && g->completed_colls < colls;
 
     fail_at(g, older ? g->completed_colls + 1 : colls, !older && mu_kinds[g->last.kind].has_peer, why);

@@ -51,6 +51,7 @@ KINDS = {
     "async-error while NCCL is at work": ("in-progress,rank=R,op=K,ms=200;async-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: .*remote"), (EPEER, WHO), DEAD, True),
     "cuda-error while another rank asks NCCL": ("enqueue-hang,rank=R,op=K,ms=100;cuda-error,rank=R,op=K;query-hang,rank=S,op=K,ms=400;async-error,rank=S,op=K", "loop 50", (EPEER, WHO + ": the GPU has failed: CUDA_ERROR_LAUNCH_FAILED"), (ENODE, "the GPU"), DEAD, True),
     "enqueue-error": ("enqueue-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
+    "enqueue-error in a group": ("enqueue-error,rank=R,op=K", "group 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
     "enqueue-error of one that is ahead": ("slow,rank=R,op=2,ms=300;enqueue-error,rank=R,op=K", "ahead 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
     "differs while NCCL is at work": ("in-progress,op=K,ms=60000", "differs R K", (EMISMATCH, WHO + " calls "), (EMISMATCH, WHO + " calls muster_broadcast"), DEAD, True),
     "late while NCCL is at work": ("in-progress,op=K,ms=60000", "late R K", (ETIMEOUT, WHO + " has not enqueued it in 2 s"), (ETIMEOUT, WHO + " has not enq"), HANG, True),

@@ -3,6 +3,7 @@
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
  *   ahead N  the same, and nothing is waited for between them
+ *   group N  the same, in groups of eight
  *   poll N   the same, and muster_test alone asks for the end of each
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
@@ -292,7 +293,20 @@ static int poll_one(void)
     return rc == 0 ? muster_wait(&req) : rc;
 }
 
-static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead, bool poll)
+/* The first one brings NCCL up. */
+static int eight(void)
+{
+    static int n;
+    int rc = muster_group_start(world), end;
+
+    n = n ? 8 : 1;
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
+    end = muster_group_end(world);
+    return rc ? rc : end;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead, int (*one)(void))
 {
     int rc = 0, later;
     char text[600];
@@ -308,7 +322,7 @@ static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead,
         rc = differs && muster_rank(world) == odd && i == at
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
              : wire ? step()
-             : poll ? poll_one()
+             : one  ? one()
                     : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
         if (rc == 0 && (!ahead || i == 1 || i == times))
             rc = muster_comm_sync(world);
@@ -363,7 +377,10 @@ int main(int argc, char **argv)
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
         return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"),
-                    !strcmp(mode, "ahead"), !strcmp(mode, "poll"));
+                    !strcmp(mode, "ahead"),
+                    !strcmp(mode, "poll")    ? poll_one
+                    : !strcmp(mode, "group") ? eight
+                                             : NULL);
     }
     return muster_finalize() ? 1 : rc;
 }
