@@ -229,6 +229,9 @@ int muster_comm_free(muster_comm *comm)
     else if (comm->buckets)
         rc = mu_err_set(&err, MUSTER_EARG,
                         "muster_comm_free: muster_bucket_close is still to be called for buckets on it");
+    else if (mu_gpu_given(comm) > mu_gpu_issued(comm))
+        rc = mu_err_set(&err, MUSTER_EARG,
+                        "muster_comm_free: muster_group_end is still to be called for operations on it");
     else
         mu_comm_delete(comm);
     return mu_rank_leave(rc, &err);

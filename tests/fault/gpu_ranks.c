@@ -116,6 +116,17 @@ static bool refused_group(void)
            muster_wait(&req) == MUSTER_EARG && strstr(muster_last_error(), "was not enqueued");
 }
 
+/* What is in an open group would be lost with its communicator. */
+static bool freed_in_group(void)
+{
+    muster_comm *c = NULL;
+
+    return !muster_comm_split(world, 0, 0, &c) && !muster_group_start(c) &&
+           !muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, c) && muster_comm_free(c) == MUSTER_EARG &&
+           strstr(muster_last_error(), "muster_group_end") && !muster_group_end(c) && !muster_comm_sync(c) &&
+           !muster_comm_free(c);
+}
+
 /* A request of a group ends after it. */
 static bool grouped(void)
 {
@@ -183,7 +194,7 @@ static bool good(void)
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
     if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() || !refused_group() ||
-        !empty_buckets(other))
+        !freed_in_group() || !empty_buckets(other))
         return false;
     return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
 }
