@@ -59,7 +59,7 @@ all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so libmuster_cuda.so)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libnccl-plain.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so libmuster_cuda.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -160,10 +160,11 @@ $(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/t
 $(B)/tests/doubles/libmuster_cuda.so: tests/doubles/wire_kernels.c collectives/nccl/wire_kernels.h collectives/half.h tests/doubles/loops.h $(B)/tests/doubles/libcuda.so.1
 # Rounded as nvcc rounds: a product and its sum at once, where the processor can.
 $(B)/tests/doubles/train_lm_gpu.so: DOUBLE := $(if $(SAN),,-O3 -march=native) -ffp-contract=fast
-$(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so: tests/doubles/nccl.c \
+$(B)/tests/doubles/libnccl.so.2 $(B)/tests/doubles/libnccl-2.18.so $(B)/tests/doubles/libnccl-2.17.so $(B)/tests/doubles/libnccl-plain.so: tests/doubles/nccl.c \
     $(B)/libmu.a $(B)/tests/doubles/libcuda.so.1
 $(B)/tests/doubles/libnccl-2.18.so: DOUBLE := -DDOUBLE_VERSION=21805
 $(B)/tests/doubles/libnccl-2.17.so: DOUBLE := -DDOUBLE_VERSION=21701
+$(B)/tests/doubles/libnccl-plain.so: DOUBLE := -DDOUBLE_PLAIN
 $(DOUBLES): tests/doubles/double.h $(B)/config.mk
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

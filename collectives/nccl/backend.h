@@ -49,7 +49,11 @@ void mu_gpu_check(struct muster_comm *comm);
 uint64_t mu_gpu_issued(const struct muster_comm *comm);
 uint64_t mu_gpu_given(const struct muster_comm *comm);
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n);
-/* Waits for it, without the lock; the watchdog bounds it. EARG: it has not been enqueued. */
+/* Number of the operation given last, for who waits for it; in a group `at` itself is kept until the group's end or
+ * mu_gpu_forget, as an operation that is never enqueued has none. */
+void mu_gpu_follow(struct muster_comm *comm, uint64_t *at);
+void mu_gpu_forget(struct muster_comm *comm, const uint64_t *at);
+/* Waits for it, without the lock; the watchdog bounds it. EARG: it has not been enqueued, or its stream is captured. */
 int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err);
 /* Frees what the communicator has of it; bounded. */
 void mu_gpu_detach(struct muster_comm *comm);

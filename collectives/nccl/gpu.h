@@ -40,7 +40,8 @@ struct mu_gpu_comm {
     const struct mu_nccl_api *n;
     const struct mu_cuda_api *c;
     mu_nccl_comm nccl;
-    bool safe; /* calls of NCCL do not block */
+    bool safe;           /* calls of NCCL do not block */
+    uint64_t start_most; /* ns of a try to bring it up */
     int device;
     int capability, oldest; /* the lowest compute capability of all ranks' GPUs, 90 is 9.0; whose it is */
     mu_cu_ctx ctx;
@@ -55,7 +56,10 @@ struct mu_gpu_comm {
     uint64_t marked_colls;      /* collectives among them */
     _Atomic uint64_t completed; /* operations that have ended */
     uint64_t completed_colls, moved_at, looked_at;
-    struct mu_sig last; /* the newest operation */
+    struct mu_sig last;       /* the newest operation */
+    uint64_t spared;          /* collectives of a group behind the one that NCCL has refused */
+    _Atomic bool captured;    /* its stream makes a graph: what is enqueued will not end */
+    _Atomic uint64_t watched; /* since when the watchdog looks; 0: it does not */
     _Atomic int state;
     struct mu_err broken; /* written before state */
     struct mu_gpu_abort *abort;
@@ -94,6 +98,8 @@ bool mu_gpu_lock(pthread_mutex_t *lock, uint64_t ns);
 /* Notes the failure, tells the node's ranks and begins to abort; the caller holds g->lock. The operation named is the
  * newest, or the first that has not ended. A failure that was noted before stays. */
 void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why);
+/* The same for an operation that NCCL has refused. */
+void mu_gpu_refused(struct mu_gpu_comm *g, mu_nccl_result rc);
 /* While NCCL does not come back from an operation, as it may wait for the others: false when one is dead, has failed,
  * calls another one or, with late, does not come; that is noted. The caller holds both locks. */
 bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err);

@@ -9,12 +9,14 @@
 #include "runtime/base/clock.h"
 
 #define BARE_POLLS 100u
+#define NEVER UINT64_MAX /* number of an operation that was not enqueued */
 #define NAP_NS 50000
 #define AT_DEATH (100 * MU_MS) /* the watchdog looks no longer, unless it hangs */
 
 struct mu_gpu_group {
     unsigned depth, n, room;
     struct mu_call *calls;
+    uint64_t **at; /* of each: where who waits for it keeps its number; NULL: nobody */
 };
 
 static const mu_nccl_dtype dtypes[] = {
@@ -136,6 +138,17 @@ mu_nccl_result mu_gpu_issue(struct mu_gpu_comm *g, const struct mu_call *call)
     }
 }
 
+static struct mu_sig sig_of(const struct mu_call *call)
+{
+    const struct mu_kind *k = &mu_kinds[call->kind];
+
+    return (struct mu_sig){.kind = call->kind,
+                           .dtype = (uint8_t)call->dtype,
+                           .op = k->has_op ? (uint8_t)call->op : 0,
+                           .root = k->has_root || k->has_peer ? call->root : 0,
+                           .count = call->count};
+}
+
 /* The others look at this while the call is still being made. */
 static void note(struct mu_gpu_comm *g, const struct mu_call *call)
 {
@@ -143,11 +156,7 @@ static void note(struct mu_gpu_comm *g, const struct mu_call *call)
     struct mu_gpu_record *r;
     uint64_t number;
 
-    g->last = (struct mu_sig){.kind = call->kind,
-                              .dtype = (uint8_t)call->dtype,
-                              .op = k->has_op ? (uint8_t)call->op : 0,
-                              .root = k->has_root || k->has_peer ? call->root : 0,
-                              .count = call->count};
+    g->last = sig_of(call);
     if (g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         g->moved_at = mu_now();
     g->issued++;
@@ -261,12 +270,18 @@ static mu_nccl_result issue_all(struct mu_gpu_comm *g, const struct mu_call *cal
                                 struct mu_err *why)
 {
     mu_nccl_result rc = group ? g->n->ncclGroupStart() : MU_NCCL_OK, end;
+    unsigned i = 0;
 
     (void)why;
-    for (unsigned i = 0; i < n && rc == MU_NCCL_OK; i++)
-        rc = mu_gpu_issue(g, &calls[i]);
+    while (i < n && rc == MU_NCCL_OK)
+        rc = mu_gpu_issue(g, &calls[i++]);
     if (!group)
         return rc;
+    if (rc != MU_NCCL_OK && i) { /* that one is named, not the newest */
+        g->last = sig_of(&calls[i - 1]);
+        for (; i < n; i++)
+            g->spared += !mu_kinds[calls[i].kind].has_peer;
+    }
     end = g->n->ncclGroupEnd();
     return rc == MU_NCCL_OK ? end : rc;
 }
@@ -295,10 +310,10 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         rc = steps(g, calls, n, arg, &why);
         if (!why.code)
             rc = mu_gpu_settle(g, rc, &why);
-        if (rc != MU_NCCL_OK && !why.code)
-            mu_gpu_nccl_err(g->n, g->nccl, rc, "it was refused", &why);
         if (why.code)
             mu_gpu_fail(g, true, &why);
+        else if (rc != MU_NCCL_OK)
+            mu_gpu_refused(g, rc);
     }
     pthread_mutex_unlock(&g->lock);
     mu_gpu_check(comm);
@@ -346,12 +361,15 @@ int mu_gpu_run(struct muster_comm *comm, const struct mu_call *call, struct mu_e
     if (group->n == group->room) {
         unsigned room = group->room ? 2 * group->room : 16;
         struct mu_call *more = realloc(group->calls, room * sizeof *more);
+        uint64_t **at = more ? realloc(group->at, room * sizeof(uint64_t *)) : NULL;
 
-        if (!more)
+        group->calls = more ? more : group->calls;
+        if (!at)
             return mu_err_set(err, MUSTER_ENOMEM, "no memory for a group of %u operations", room);
-        group->calls = more;
+        group->at = at;
         group->room = room;
     }
+    group->at[group->n] = NULL;
     group->calls[group->n++] = *call;
     return 0;
 }
@@ -382,7 +400,24 @@ int mu_gpu_group_end(struct muster_comm *comm, struct mu_err *err)
     rc = mu_comm_check(comm, err);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = checked(comm, &group->calls[i], err);
+    for (unsigned i = 0; i < n && rc < 0; i++)
+        if (group->at[i])
+            *group->at[i] = NEVER; /* else it would be that of one to come */
     return rc < 0 ? rc : mu_gpu_enqueue(comm, group->calls, n, issue_all, group, err);
+}
+
+void mu_gpu_follow(struct muster_comm *comm, uint64_t *at)
+{
+    *at = mu_gpu_given(comm);
+    if (in_group(comm))
+        comm->gpu_group->at[comm->gpu_group->n - 1] = at;
+}
+
+void mu_gpu_forget(struct muster_comm *comm, const uint64_t *at)
+{
+    for (unsigned i = 0; in_group(comm) && i < comm->gpu_group->n; i++)
+        if (comm->gpu_group->at[i] == at)
+            comm->gpu_group->at[i] = NULL;
 }
 
 /* --- streams and waiting --- */
@@ -430,7 +465,7 @@ static bool is_over(const struct muster_comm *comm, uint64_t n)
     const struct mu_gpu_comm *g = comm->gpu;
 
     if (n > mu_gpu_issued(comm))
-        return !in_group(comm);
+        return n == NEVER || !in_group(comm);
     return !g || atomic_load(&g->completed) >= n || atomic_load(&g->state) != MU_GPU_UP;
 }
 
@@ -479,8 +514,12 @@ uint64_t mu_gpu_given(const struct muster_comm *comm)
 
 bool mu_gpu_ended(struct muster_comm *comm, uint64_t n)
 {
-    if (n <= mu_gpu_issued(comm) && !is_over(comm, n))
-        look_if_free(comm->gpu);
+    if (n <= mu_gpu_issued(comm) && !is_over(comm, n) && !look_if_free(comm->gpu)) {
+        uint64_t since = atomic_load(&comm->gpu->watched);
+
+        if (since && mu_now() - since > comm->engine->timeout)
+            give_up(comm);
+    }
     return is_over(comm, n);
 }
 
@@ -498,7 +537,9 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
                                    "has failed");
     }
     for (unsigned polls = 0; !is_over(comm, n); polls++) {
-        if (look_if_free(comm->gpu))
+        bool looked = look_if_free(comm->gpu);
+
+        if (looked)
             busy = 0;
         else if (!busy)
             busy = mu_now();
@@ -506,6 +547,13 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
             give_up(comm);
         if (is_over(comm, n))
             break;
+        if (looked && atomic_load(&comm->gpu->captured)) {
+            mu_slot_go(e->slot);
+            return mu_err_set(err, MUSTER_EARG,
+                              "muster_%s in GPU memory: the stream is being captured, so that nothing on it ends: wait "
+                              "once the graph has been launched",
+                              mu_kinds[comm->gpu->last.kind].name);
+        }
         mu_coll_beat(e);
         if (polls >= BARE_POLLS)
             mu_gpu_publish(comm->gpu);
@@ -525,8 +573,10 @@ int mu_gpu_wait(struct muster_comm *comm, uint64_t n, struct mu_err *err)
 
 void mu_gpu_drop_group(struct muster_comm *comm)
 {
-    if (comm->gpu_group)
+    if (comm->gpu_group) {
         free(comm->gpu_group->calls);
+        free(comm->gpu_group->at);
+    }
     free(comm->gpu_group);
     comm->gpu_group = NULL;
 }

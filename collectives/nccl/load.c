@@ -33,7 +33,7 @@ static int find(enum mu_nvlib which, void *handle, const struct symbol *rows, si
         if (rows[i].since > version)
             continue;
         /* A build may leave out what is newer than the oldest version that is taken. */
-        if (mu_nvlib_symbol(which, handle, rows[i].name, slot, err) < 0 && !rows[i].since)
+        if (mu_nvlib_symbol(which, handle, rows[i].name, slot, rows[i].since ? NULL : err) < 0 && !rows[i].since)
             return err->code;
     }
     return 0;

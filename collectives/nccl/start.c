@@ -274,13 +274,24 @@ static int worst(const struct muster_comm *comm, const struct result *all, bool 
                       mu_comm_who(comm, at, who, sizeof who), all[at].why);
 }
 
-static uint64_t start_most(const struct mu_engine *e)
+/* Who has failed waits for the others' try, as in any call: it must end before he gives them up. */
+static int read_start(const struct mu_engine *e, uint64_t *most, struct mu_err *err)
 {
     const char *s = getenv("MUSTER_NCCL_START");
-    double v = s ? strtod(s, NULL) : 0;
-    uint64_t most = e->timeout / 4 < MOST_START ? e->timeout / 4 : MOST_START;
+    double v, timeout = (double)e->timeout / 1e9;
+    char *end;
 
-    return v > 0 && v < 1e6 ? (uint64_t)(v * 1e9) : most;
+    *most = e->timeout / 4 < MOST_START ? e->timeout / 4 : MOST_START;
+    if (!s || !*s)
+        return 0;
+    v = strtod(s, &end);
+    if (*end || !(v > 0 && v < timeout))
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "MUSTER_NCCL_START=%.60s: a number of seconds above 0 and below MUSTER_TIMEOUT (%.3g) is needed", s,
+            timeout);
+    *most = (uint64_t)(v * 1e9);
+    return 0;
 }
 
 static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err)
@@ -324,7 +335,7 @@ static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err
             if (hellos[r].capability < hellos[g->oldest].capability)
                 g->oldest = r;
         g->capability = hellos[g->oldest].capability;
-        try_once(g, &hellos[0].id, start_most(g->engine), &result);
+        try_once(g, &hellos[0].id, g->start_most, &result);
         rc = gather(comm, &result, sizeof result, results, err);
         if (rc == 0)
             rc = worst(comm, results, &stuck, err);
@@ -365,6 +376,8 @@ static int prepare(struct mu_gpu_comm *g, const void *buffer, struct hello *mine
 {
     int rc = read_mode(&g->safe, err), major = 0, minor = 0;
 
+    if (rc == 0)
+        rc = read_start(g->engine, &g->start_most, err);
     if (rc == 0)
         rc = mu_cuda_load(&g->c, err);
     if (rc == 0)

@@ -72,7 +72,7 @@ static void fail_at(struct mu_gpu_comm *g, uint64_t number, bool message, const 
 
 void mu_gpu_fail(struct mu_gpu_comm *g, bool newest, const struct mu_err *why)
 {
-    uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed);
+    uint64_t colls = atomic_load_explicit(&g->own->colls, memory_order_relaxed) - g->spared;
     bool older = !newest && g->completed_colls < colls;
 
     fail_at(g, older ? g->completed_colls + 1 : colls, !older && mu_kinds[g->last.kind].has_peer, why);
@@ -114,10 +114,12 @@ static bool mark(struct mu_gpu_comm *g, uint64_t now, struct mu_err *err)
     mu_cu_capture capture = MU_CU_NOT_CAPTURING;
     mu_cu_result rc;
 
+    atomic_store(&g->captured, false);
     if (g->event_out || g->issued == atomic_load_explicit(&g->completed, memory_order_relaxed))
         return true;
     rc = g->c->cuStreamIsCapturing(g->stream, &capture);
     if (rc == MU_CU_OK && capture != MU_CU_NOT_CAPTURING) {
+        atomic_store(&g->captured, true);
         g->moved_at = now; /* nothing runs while a graph is being made */
         return true;
     }
@@ -196,6 +198,20 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
         }
     }
     return true;
+}
+
+/* NCCL fails where a peer has ended its communicator: what that one has noted before is the cause. Else the others pass
+ * on as it is what it says of a peer. */
+static void of_nccl(struct mu_gpu_comm *g, mu_nccl_result rc, const char *what, uint64_t *number, struct mu_err *err)
+{
+    char who[100];
+
+    if (!look_at_others(g, number, err))
+        return;
+    *number = 0;
+    mu_gpu_nccl_err(g->n, g->nccl, rc, what, err);
+    if (err->code == MUSTER_EPEER)
+        mu_err_prefix(err, "%s", mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
 }
 
 /* Who has enqueued least holds the others up, in the operation after his last one; -1: nobody is seen to. */
@@ -315,7 +331,6 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
 {
     mu_nccl_result async = MU_NCCL_OK, rc;
     struct mu_err word = {0}, after = {0};
-    char who[100];
     bool ended = false, dead = mu_coll_abort_word(g->engine, &word);
     uint64_t now = mu_now();
 
@@ -336,9 +351,7 @@ static bool is_well(struct mu_gpu_comm *g, bool watchdog, uint64_t *number, stru
     if (atomic_load(&g->state) != MU_GPU_UP) /* it has been given up meanwhile */
         return true;
     if (rc != MU_NCCL_OK || (async != MU_NCCL_OK && async != MU_NCCL_IN_PROGRESS)) {
-        mu_gpu_nccl_err(g->n, g->nccl, rc != MU_NCCL_OK ? rc : async, "it has failed", err);
-        if (err->code == MUSTER_EPEER) /* the others pass it on as it is */
-            mu_err_prefix(err, "%s", mu_comm_who(g->comm, g->comm->rank, who, sizeof who));
+        of_nccl(g, rc != MU_NCCL_OK ? rc : async, "it has failed", number, err);
         return false;
     }
     if (ended)
@@ -357,6 +370,15 @@ static void note_failure(struct mu_gpu_comm *g, uint64_t number, bool newest, co
         fail_at(g, number, false, why);
     else
         mu_gpu_fail(g, newest, why);
+}
+
+void mu_gpu_refused(struct mu_gpu_comm *g, mu_nccl_result rc)
+{
+    uint64_t number = 0;
+    struct mu_err why = {0};
+
+    of_nccl(g, rc, "it was refused", &number, &why);
+    note_failure(g, number, true, &why);
 }
 
 bool mu_gpu_goes_on(struct mu_gpu_comm *g, bool late, struct mu_err *err)
@@ -419,7 +441,9 @@ static void *run(void *arg)
     while (!watch.stop) {
         for (struct mu_gpu_comm *g = watch.first; g; g = g->next)
             if (pthread_mutex_trylock(&g->lock) == 0) { /* else its caller looks itself */
+                atomic_store(&g->watched, mu_now());
                 mu_gpu_look(g, true);
+                atomic_store(&g->watched, 0);
                 pthread_mutex_unlock(&g->lock);
             }
         clock_gettime(CLOCK_REALTIME, &t);

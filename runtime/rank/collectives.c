@@ -132,7 +132,7 @@ static int start_device(muster_comm *comm, const struct mu_call *call, struct mu
         return rc;
     }
     req->comm = comm;
-    req->gpu_at = mu_gpu_given(comm);
+    mu_gpu_follow(comm, &req->gpu_at);
     comm->requests++;
     *out = req;
     return 0;
@@ -142,6 +142,7 @@ static int wait_device(struct muster_request *req, struct mu_err *err)
 {
     int rc = mu_gpu_wait(req->comm, req->gpu_at, err);
 
+    mu_gpu_forget(req->comm, &req->gpu_at);
     req->comm->requests--;
     free(req);
     return rc;
@@ -228,6 +229,9 @@ int muster_comm_free(muster_comm *comm)
     else if (comm->buckets)
         rc = mu_err_set(&err, MUSTER_EARG,
                         "muster_comm_free: muster_bucket_close is still to be called for buckets on it");
+    else if (mu_gpu_given(comm) > mu_gpu_issued(comm))
+        rc = mu_err_set(&err, MUSTER_EARG,
+                        "muster_comm_free: muster_group_end is still to be called for operations on it");
     else
         mu_comm_delete(comm);
     return mu_rank_leave(rc, &err);

@@ -33,6 +33,16 @@ ranks MUSTER_TIMEOUT=20 "MUSTER_NCCL_LIB=$tmp/libnccl.so.2" -- first
 like "$out" "-9 .*NCCL: cannot be loaded as MUSTER_NCCL_LIB says \($tmp/libnccl\.so\.2: " "so is one that is missing"
 ranks MUSTER_TIMEOUT=20 MUSTER_NCCL_MODE=quick -- first
 like "$out" "-1 .*MUSTER_NCCL_MODE=quick: safe or fast is needed" "a mode that there is not"
+for start in quick 0 3s 20; do
+    ranks MUSTER_TIMEOUT=5 "MUSTER_NCCL_START=$start" MUSTER_DOUBLE=init-error,rank=1 -- first
+    like "$out" "-1 .*MUSTER_NCCL_START=$start: a number of seconds above 0 and below MUSTER_TIMEOUT \(5\) is needed" \
+        "MUSTER_NCCL_START=$start" || note "$err"
+done
+ranks MUSTER_TIMEOUT=5 MUSTER_NCCL_START=2 MUSTER_DOUBLE=init-error,rank=1 -- first
+like "$out" "in 3 tries: rank 1 on [^ ]*: NCCL .*system error" "who does not come up is named" || note "$err"
+ranks MUSTER_TIMEOUT=3 MUSTER_DOUBLE=capturing -- loop 3
+like "$out" "FAILED rank=0 code=-1 .*muster_allreduce in GPU memory: .*captured" \
+    "a wait for what a graph has caught is refused" || note "$err"
 # What goes as 16 bits in GPU memory needs our kernels: none, another library, or for other GPUs.
 ranks MUSTER_TIMEOUT=20 -- narrow
 like "$rc:$out" "^0:0 " "a bucket that goes as 16 bits" || note "$err"

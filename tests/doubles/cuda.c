@@ -295,8 +295,10 @@ DOUBLE_API int cuStreamDestroy_v2(struct CUstream_st *s)
 }
 DOUBLE_API int cuStreamIsCapturing(struct CUstream_st *s, int *status)
 {
+    const char *rank = getenv("RANK");
+
     (void)s;
-    *status = 0;
+    *status = fault("capturing", rank ? atoi(rank) : -1, 1) != NULL;
     return OK;
 }
 DOUBLE_API int cuStreamWaitEvent(struct CUstream_st *s, struct CUevent_st *e, unsigned flags)

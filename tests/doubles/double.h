@@ -20,6 +20,7 @@
  *   query-hang     ncclCommGetAsyncError does not return for ms
  *   abort-hang     ncclCommAbort does not return
  *   copy-error     the n-th copy that a stream is to make is refused with error 719; rank: $RANK
+ *   capturing      streams say that they are captured into a graph; rank: $RANK
  *   no-image       libmuster_cuda.so is not for this GPU
  *   no-kernels     it gives none
  *   kernel-error   the n-th of its kernels is refused; rank: $RANK

@@ -39,7 +39,7 @@ DEAD, HANG = 1000, TIMEOUT * 1000 + 1000
 told = {}  # kind: ms of each rank that was told
 
 # kind: fault of the doubles, mode of the program, (code, text) of survivors and of the rank itself (None: it is dead, or
-# as the others), ms at most, whether the operation is named. R: the rank, K: the operation.
+# as the others), ms at most, whether the operation is named. R: the rank, S: the one after it, K: the operation.
 KINDS = {
     "die": ("die,rank=R,op=K", "loop 50", (EPEER, WHO + " was killed by signal 9"), None, DEAD, True),
     "late": ("", "late R K", (ETIMEOUT, WHO + " has not enqueued it in 2 s"), (ETIMEOUT, WHO + " has not enq"), HANG, True),
@@ -48,7 +48,10 @@ KINDS = {
     "never-arrives": ("never-arrives,rank=R,op=K", "loop 50", (ETIMEOUT, "all ranks have enqueued it"), (ETIMEOUT, ""), HANG, True),
     "async-error": ("async-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: .*remote"), (EPEER, WHO), DEAD, True),
     "cuda-error": ("cuda-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": the GPU has failed: CUDA_ERROR_LAUNCH_FAILED"), (ENODE, "the GPU"), DEAD, True),
+    "async-error while NCCL is at work": ("in-progress,rank=R,op=K,ms=200;async-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: .*remote"), (EPEER, WHO), DEAD, True),
+    "cuda-error while another rank asks NCCL": ("enqueue-hang,rank=R,op=K,ms=100;cuda-error,rank=R,op=K;query-hang,rank=S,op=K,ms=400;async-error,rank=S,op=K", "loop 50", (EPEER, WHO + ": the GPU has failed: CUDA_ERROR_LAUNCH_FAILED"), (ENODE, "the GPU"), DEAD, True),
     "enqueue-error": ("enqueue-error,rank=R,op=K", "loop 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
+    "enqueue-error in a group": ("enqueue-error,rank=R,op=K", "group 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
     "enqueue-error of one that is ahead": ("slow,rank=R,op=2,ms=300;enqueue-error,rank=R,op=K", "ahead 50", (EPEER, WHO + ": NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, True),
     "differs while NCCL is at work": ("in-progress,op=K,ms=60000", "differs R K", (EMISMATCH, WHO + " calls "), (EMISMATCH, WHO + " calls muster_broadcast"), DEAD, True),
     "late while NCCL is at work": ("in-progress,op=K,ms=60000", "late R K", (ETIMEOUT, WHO + " has not enqueued it in 2 s"), (ETIMEOUT, WHO + " has not enq"), HANG, True),
@@ -58,6 +61,7 @@ KINDS = {
     "enqueue-error in a bucket": ("enqueue-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "NCCL 2.28.9: it was refused"), (ENODE, "it was refused: internal"), DEAD, None),
     "kernel-error": ("kernel-error,rank=R,op=K", "wire 50", (EPEER, TOLD + "kernel (narrow|fold|widen): "), (ENODE, "kernel (narrow|fold|widen): an error of the double"), DEAD, None),
     "query-hang": ("query-hang,rank=R,op=K,ms=12000", "loop 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
+    "query-hang while muster_test is called": ("query-hang,rank=R,op=K,ms=30000", "poll 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
     "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "(?=.*in 2 s).*(in 2 s on |: )" + WHO), (ETIMEOUT, WHO), HANG, None),
     "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
     "init-error": ("init-error,rank=R", "loop 50", (EPEER, "in 3 tries: " + WHO), (ENODE, "in 3 tries: " + WHO), 3 * START * 1000 + 2000, False),
@@ -87,7 +91,7 @@ def round_of(kind, n):
     rng = random.Random("%d %s %d" % (SEED, kind, n))
     ranks = rng.choice([2, 3, 4])
     victim, op = rng.randrange(ranks), rng.randrange(2, 30)  # the first one brings NCCL up
-    fault, mode = [t.replace("R", str(victim)).replace("K", str(op)) for t in (fault, mode)]
+    fault, mode = [t.replace("R", str(victim)).replace("S", str((victim + 1) % ranks)).replace("K", str(op)) for t in (fault, mode)]
     more = {"GPU_RANKS_DONE": "%s/done:%d" % (DIR, ranks - (own is None))}
     if others is None or others[0] != ETIMEOUT:
         more.update(PATIENT)

@@ -1,5 +1,6 @@
 /* Test double of libnccl.so.2: see double.h. An operation is a function on a stream of the double of CUDA, and moves
- * its data through a memfd of the process that made the unique id. Built as several versions: DOUBLE_VERSION. */
+ * its data through a memfd of the process that made the unique id. Built as several versions: DOUBLE_VERSION, and
+ * without what is newer than the oldest: DOUBLE_PLAIN. */
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -453,7 +454,7 @@ DOUBLE_API int ncclRecv(void *r, size_t n, int t, int peer, struct ncclComm *c, 
 {
     return enqueue((struct op){c, RECV, NULL, r, n, 0, 0, t, 0, peer, 0, stream});
 }
-#if DOUBLE_VERSION >= 22803
+#if DOUBLE_VERSION >= 22803 && !defined DOUBLE_PLAIN
 DOUBLE_API int ncclAlltoAll(const void *s, void *r, size_t n, int t, struct ncclComm *c, void *stream)
 {
     return enqueue((struct op){c, ALLTOALL, s, r, n, 0, 0, t, 0, 0, 0, stream});

@@ -3,6 +3,8 @@
  *   first    one all-reduce; prints its code and text, then whether host memory still works
  *   loop N   all-reduces until one fails, at most N; then "FAILED rank=R code=C ms=T later=L text", or "ALL WELL"
  *   ahead N  the same, and nothing is waited for between them
+ *   group N  the same, in groups of eight
+ *   poll N   the same, and muster_test alone asks for the end of each
  *   late R N the same, but rank R makes its N-th call five seconds late
  *   wire N   as loop, with buckets that go as 16 bits
  *   left     rank 0 frees a communicator, on which rank 1 goes on
@@ -102,6 +104,29 @@ static bool narrow_buckets(float *other)
     return ok;
 }
 
+/* A request whose group was refused does not end with what comes in its place. */
+static bool refused_group(void)
+{
+    muster_request *req = NULL;
+    int me = muster_rank(world), n = muster_size(world);
+
+    return !muster_group_start(world) && !muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req) &&
+           !muster_send(dev, COUNT, MUSTER_FLOAT32, (me + 1) % n, 5, world) && muster_group_end(world) == MUSTER_EARG &&
+           !muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world) && !muster_comm_sync(world) &&
+           muster_wait(&req) == MUSTER_EARG && strstr(muster_last_error(), "was not enqueued");
+}
+
+/* What is in an open group would be lost with its communicator. */
+static bool freed_in_group(void)
+{
+    muster_comm *c = NULL;
+
+    return !muster_comm_split(world, 0, 0, &c) && !muster_group_start(c) &&
+           !muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, c) && muster_comm_free(c) == MUSTER_EARG &&
+           strstr(muster_last_error(), "muster_group_end") && !muster_group_end(c) && !muster_comm_sync(c) &&
+           !muster_comm_free(c);
+}
+
 /* A request of a group ends after it. */
 static bool grouped(void)
 {
@@ -168,8 +193,8 @@ static bool good(void)
     cuda_get(host, other, sizeof host);
     if (muster_allreduce(dev, host, COUNT, MUSTER_FLOAT32, MUSTER_SUM, world) != MUSTER_EARG)
         return false;
-    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() ||
-        !empty_buckets(other))
+    if (host[7] != (float)(n * n * n) || !buckets(other) || !narrow_buckets(other) || !grouped() || !refused_group() ||
+        !freed_in_group() || !empty_buckets(other))
         return false;
     return muster_comm_set_stream(world, NULL) == 0 && muster_barrier(world) == 0;
 }
@@ -268,7 +293,31 @@ static int left(void)
     return rc;
 }
 
-static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
+/* Asks as long as there is no answer. */
+static int poll_one(void)
+{
+    muster_request *req = NULL;
+    int done = 0, rc = muster_iallreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world, &req);
+
+    while (rc == 0 && !done)
+        rc = muster_test(req, &done);
+    return rc == 0 ? muster_wait(&req) : rc;
+}
+
+/* The first one brings NCCL up. */
+static int eight(void)
+{
+    static int n;
+    int rc = muster_group_start(world), end;
+
+    n = n ? 8 : 1;
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
+    end = muster_group_end(world);
+    return rc ? rc : end;
+}
+
+static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead, int (*one)(void))
 {
     int rc = 0, later;
     char text[600];
@@ -284,6 +333,7 @@ static int loop(int times, int odd, int at, bool differs, bool wire, bool ahead)
         rc = differs && muster_rank(world) == odd && i == at
                  ? muster_broadcast(dev, COUNT / 2, MUSTER_FLOAT32, 0, world)
              : wire ? step()
+             : one  ? one()
                     : muster_allreduce(dev, dev, COUNT, MUSTER_FLOAT32, MUSTER_MAX, world);
         if (rc == 0 && (!ahead || i == 1 || i == times))
             rc = muster_comm_sync(world);
@@ -338,7 +388,10 @@ int main(int argc, char **argv)
         int r = argc > 3 ? atoi(argv[2]) : -1, n = argc > 3 ? atoi(argv[3]) : 0;
 
         return loop(argc == 3 ? atoi(argv[2]) : 50, r, n, !strcmp(mode, "differs"), !strcmp(mode, "wire"),
-                    !strcmp(mode, "ahead"));
+                    !strcmp(mode, "ahead"),
+                    !strcmp(mode, "poll")    ? poll_one
+                    : !strcmp(mode, "group") ? eight
+                                             : NULL);
     }
     return muster_finalize() ? 1 : rc;
 }

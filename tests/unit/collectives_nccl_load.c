@@ -93,6 +93,8 @@ int main(int argc, char **argv)
            s.text);
     s = ask("MUSTER_NCCL_LIB", "libnccl-2.18.so", false);
     TAP_OK(s.code == 0 && !strcmp(s.text, "2.18.5") && !s.alltoall, "2.18 without: %s", s.text);
+    s = ask("MUSTER_NCCL_LIB", "libnccl-plain.so", false);
+    TAP_OK(s.code == 0 && !strcmp(s.text, "2.28.9") && !s.alltoall, "2.28 that was built without: %s", s.text);
     s = ask("MUSTER_NCCL_LIB", "libnccl-2.17.so", false);
     TAP_OK(s.code == MUSTER_ENODE && !strncmp(s.text, "NCCL: 2.17.1 is too old, 2.18 or later is needed (/", 50) &&
                one_line(s.text),
