@@ -172,7 +172,7 @@ static bool is_gone(const struct mu_gpu_comm *g, int r)
 /* False: one of them has failed, or disagrees. */
 static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_err *err)
 {
-    char who[100];
+    char who[100], text[400];
 
     for (int r = 0; r < g->comm->size; r++) {
         const struct mu_gpu_board *b = g->boards[r];
@@ -182,12 +182,19 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
             continue;
         code = atomic_load_explicit(&b->failed, memory_order_acquire);
         *number = code ? b->failed_at : 0;
+        snprintf(text, sizeof text, "%.399s", code ? b->text : "");
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&b->ctx, memory_order_relaxed) !=
+            g->comm->ctx) { /* it was freed meanwhile, and used */
+            *number = 0;
+            continue;
+        }
         if (code == MUSTER_EPEER || code == MUSTER_ETIMEOUT || code == MUSTER_EMISMATCH) { /* names its cause */
-            mu_err_set(err, code, "%.399s", b->text);
+            mu_err_set(err, code, "%s", text);
             return false;
         }
         if (code) {
-            mu_err_set(err, MUSTER_EPEER, "%s: %.399s", mu_comm_who(g->comm, r, who, sizeof who), b->text);
+            mu_err_set(err, MUSTER_EPEER, "%s: %.399s", mu_comm_who(g->comm, r, who, sizeof who), text);
             return false;
         }
         if (!compare(g, r, b, number, err))
