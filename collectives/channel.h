@@ -15,7 +15,7 @@
 #include "runtime/base/err.h"
 
 #define MU_CHANNELS 64u
-#define MU_POSTS 32u
+#define MU_POSTS 64u
 #define MU_POST_ROOM 56u
 #define MU_POST_POISON UINT64_MAX /* the owner has given the communicator up; `why` says why */
 #define MU_SLOTS 4u

@@ -130,7 +130,7 @@ void mu_ops_copy(void *dst, const void *src, size_t n, bool away)
         (away ? best()->stream : best()->copy)(dst, src, n);
 }
 
-void mu_ops_rewrite(void *p, size_t n)
+__attribute__((no_sanitize("thread"))) void mu_ops_rewrite(void *p, size_t n)
 {
     for (volatile char *c = p, *end = c + n; c < end; c += 64)
         *c = *c;

@@ -24,6 +24,7 @@ struct row {
 };
 
 static bool row_blocks(const struct muster_request *req);
+static const struct row *row_of(const struct muster_request *req);
 
 static size_t block(const struct muster_request *req)
 {
@@ -52,13 +53,15 @@ static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t 
             mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, false);
 }
 
-/* What was taken out of a slot by one rank alone is written there again, unchanged: its owner's next store to a line
- * costs several times less when the other one has written it last, not read it. */
+/* What was taken out of a slot is written there again, unchanged: its owner's next store to a line costs several
+ * times less when somebody else has written it last, not read it. Not where many read at once, each on a CPU. */
 static void give_back(struct muster_request *req, int k, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
 
-    if (k != sc->me && req->shm.size != MU_SHM_INLINE && req->shm.phase != DIRECT && (row_blocks(req) || sc->p == 2))
+    if (k == sc->me || req->shm.size == MU_SHM_INLINE || req->shm.phase == DIRECT)
+        return;
+    if (row_blocks(req) || sc->p == 2 || (sc->shm->crowded && !row_of(req)->gives_all))
         mu_ops_rewrite(sc->ch[k]->slot[0] + ((const char *)sc->src[k] - sc->ch[k]->slot[0]), n);
 }
 
