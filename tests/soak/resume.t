@@ -59,7 +59,7 @@ for ((seed = start; made < kills; seed++)); do
             rank) cluster_exec $host pkill -KILL bench-rank ;;
             agent) cluster_exec $host pkill -KILL -f 'muster agent' ;;
             controller) pkill -KILL -f 'muster controller' ;;
-            host) cluster_crash_host $host && down+=($host) ;;
+            host) cluster_crash_host $host && down+=("$host") ;;
             esac 2>/dev/null
             # It ends soon (10 s, and the shell that looks), or the kill did no harm and it goes on.
             ended 10000 || stepped $((whole + 60000)) "$had" || hang "no step in $((whole + 60000)) ms, and no end"
