@@ -71,7 +71,7 @@ DOUBLE_API const char *nvmlErrorString(int error)
 #ifndef DOUBLE_OLD
 DOUBLE_API int nvmlDeviceGetUUID(void *device, char *text, unsigned size)
 {
-    snprintf(text, size, "GPU-double-%lu", (unsigned long)(uintptr_t)device - 1);
+    snprintf(text, size, "GPU-d0000000-0000-0000-0000-0000000000%02x", (unsigned)(uintptr_t)device - 1);
     return 0;
 }
 DOUBLE_API int nvmlSystemGetNVMLVersion(char *text, unsigned size)
