@@ -117,7 +117,7 @@ static const struct mu_opt coll_rows[] = {
     {"dtype", 0, MU_OPT_CHOICE, AT(dtype), DTYPES, "data type (float32)"},
     {"min", 0, MU_OPT_STRING, AT(min), "SIZE", "smallest message (8)"},
     {"max", 0, MU_OPT_STRING, AT(max), "SIZE", "largest message (64M)"},
-    {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped", "malloc, or muster_mem_alloc (private)"},
+    {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped|device", "malloc, muster_mem_alloc, or a GPU's (private)"},
     {"place", 0, MU_OPT_CHOICE, AT(place), "usual|in|out", "result over the input, or beside it (usual)"},
     {"timing", 0, MU_OPT_CHOICE, AT(timing), "batch|start", "batches, or calls from a common start (batch)"},
     {"bisect", 0, MU_OPT_FLAG, AT(bisect), NULL, "find the hosts with which results are wrong, or slow"},

@@ -90,15 +90,14 @@ static int problem_make(struct problem *p, size_t dim, uint64_t seed, struct mu_
     return 0;
 }
 
-/* Rows of the product that are wrong. What is no integer of float32 is wrong wherever it stands. */
-static int64_t check_product(const struct problem *p, const float *c)
+/* Adds the rows of the product that are wrong. What is no integer of float32 is wrong wherever it stands. */
+static int check_product(const struct problem *p, const float *c, int64_t *wrong, struct mu_err *err)
 {
     mu_auto_free int64_t *cr = calloc(p->dim, sizeof *cr);
     mu_auto_free bool *bad = calloc(p->dim, sizeof *bad);
-    int64_t wrong = 0;
 
     if (!cr || !bad)
-        return 0;
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for matrices; lower --gpu-matrix");
     for (size_t j = 0; j < p->dim; j++)
         for (size_t i = 0; i < p->dim; i++) {
             float v = c[j * p->dim + i];
@@ -107,8 +106,8 @@ static int64_t check_product(const struct problem *p, const float *c)
             cr[i] += whole ? (int32_t)v * p->r[j] : 0;
         }
     for (size_t i = 0; i < p->dim; i++)
-        wrong += bad[i] || cr[i] != p->abr[i];
-    return wrong;
+        *wrong += bad[i] || cr[i] != p->abr[i];
+    return 0;
 }
 
 /* --- one GPU -------------------------------------------------------------------------------------------------------
@@ -202,7 +201,7 @@ static int prepare(struct burn *b)
     rc = rc ? rc : multiply(b, 0);
     rc = rc ? rc : mu_device_wait(b->g, "a product", &b->err);
     rc = rc ? rc : mu_device_get(b->g, b->first, b->x, n * sizeof(float), &b->err);
-    b->wrong += rc ? 0 : check_product(b->p, b->first);
+    rc = rc ? rc : check_product(b->p, b->first, &b->wrong, &b->err);
     t0 = mu_now();
     b->one_ns = SAMPLE_LEAST;
     for (int i = 0; i < 2 && !rc; i++) { /* the first one warms up */

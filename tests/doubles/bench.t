@@ -5,7 +5,7 @@
 d=$B/tests/doubles
 export MUSTER_CUDA_LIB=$d/libcuda.so.1 MUSTER_NCCL_LIB=$d/libnccl.so.2 MUSTER_NVML_LIB=$d/libnvidia-ml.so.1
 export MUSTER_CUBLAS_LIB=$d/libcublas.so.13 MUSTER_NVML_DOUBLE=$tmp/gpus MUSTER_DOUBLE_GPUS=2 MUSTER_TIMEOUT=20
-export MUSTER_IDLE=20 # one pool for all of it
+export MUSTER_GPU_HEALTH=0 # no agent hears of the Xid
 raw=$tmp/raw
 says() { # WORDS: what the double of NVML says from now on
     echo "$*" >"$tmp/gpus.new"
@@ -15,18 +15,21 @@ node() { # TESTS [VAR=value...]
     rm -f "$raw"
     run_cmd timeout 60 env "${@:2}" "$muster" bench node --tests "$1" --time 10ms --gpu-size 256K --gpu-matrix 64 --raw "$raw" --quiet
 }
-check() { # NAME PYTHON: of m(name) -> {gpu: measurement}, skips
-    run_cmd python3 - "$raw" "$2" <<'PY'
+cat >"$tmp/check.py" <<'PY'
 import json, sys
 lines = [json.loads(x) for x in open(sys.argv[1])]
 def m(name):
     return {x["gpu"]: x for x in lines if x["kind"] == "measurement" and x["name"] == name}
+def ops():
+    return [x for x in lines if x["kind"] == "measurement" and x["name"].startswith("coll.")]
 skips = [(x["name"], x["reason"]) for x in lines if x["kind"] == "skip"]
 end = [x for x in lines if x["kind"] == "end"]
-sys.exit(0 if eval(sys.argv[2]) else 1)
+if not eval("(" + sys.argv[2] + ")"):
+    sys.exit("not so")
 PY
-    [ "$rc" = 0 ]
-    ok $? "$1" || note "$err" "$(cat "$raw")"
+check() { # NAME PYTHON: of m(name), by GPU, ops(), skips and end
+    run_cmd python3 "$tmp/check.py" "$raw" "$2"
+    is "$rc$err" 0 "$1" || note "$(cut -c1-1000 "$raw")"
 }
 
 says gpus=2
@@ -38,47 +41,39 @@ check "each GPU is measured, by index and UUID" 'all(
     for t in ("node.gpu.hbm", "node.gpu.h2d", "node.gpu.d2h", "node.gpu.gemm"))'
 # A copy or product takes 5 ms and what it takes by itself.
 check "bytes of copies are counted once, inside the GPU read and written; operations of products" 'all(
-    low < x["p50"] / most <= 1
+    low < x["max"] / most <= 1
     for t, most, low in (("h2d", 2**18 / 5e6, 0.2), ("d2h", 2**18 / 5e6, 0.2), ("hbm", 2 * 2**20 / 5e6, 0.2), ("gemm", 2 * 64**3 / 5e9, 0.2))
     for x in m("node.gpu." + t).values()) and all(x["size"] == 2**20 for x in m("node.gpu.hbm").values())'
 check "counters of each have not grown" 'all(
     [x["p50"] for x in m("counter.gpu." + c).values()] == [0, 0]
     for c in ("ecc.corrected", "ecc.uncorrected", "xid", "pcie.replays", "remapped_rows")) and not skips'
 
-# Wrong products: one of many, which is the first or a later one; and from one on all, each by the same.
-for fault in gpu=1,op=1,times=1 gpu=1,op=7,times=1 gpu=1,op=8; do
-    node node.gpu.gemm "MUSTER_DOUBLE=gemm-wrong,$fault"
-    is "$rc" 5 "a wrong product ($fault) is found"
-    check "on its GPU alone" 'm("node.gpu.gemm")[1]["wrong"] > 0 and m("node.gpu.gemm")[0]["wrong"] == 0 and end[0]["wrong"] > 0'
-done
-node node.gpu.hbm,node.gpu.d2h MUSTER_DOUBLE=copy-wrong,gpu=0
-is "$rc" 5 "so is a wrong copy"
-check "of that GPU" 'all(m(t)[0]["wrong"] > 0 and m(t)[1]["wrong"] == 0 for t in ("node.gpu.hbm", "node.gpu.d2h"))'
-node node.gpu.h2d MUSTER_DOUBLE=copy-error,gpu=1,op=12
-check "a GPU that fails has a figure of 0, and it is said why" 'm("node.gpu.h2d")[1]["p50"] == 0 and m("node.gpu.h2d")[0]["p50"] > 0 and
-    skips[0][0] == "node.gpu.h2d" and skips[0][1].startswith("GPU 1 (GPU-") and "CUDA_ERROR_LAUNCH_FAILED" in skips[0][1]'
+# One product of many, which is the first or a later one; and from one on all, each by the same.
+node node.gpu.gemm MUSTER_DOUBLE_GPUS=4 'MUSTER_DOUBLE=gemm-wrong,gpu=1,op=1,times=1;gemm-wrong,gpu=2,op=7,times=1;gemm-wrong,gpu=3,op=8'
+is "$rc" 5 "wrong products are found"
+check "of each GPU that makes any, and of no other" '[x["wrong"] > 0 for g, x in sorted(m("node.gpu.gemm").items())] == [False, True, True, True] and
+    end[0]["wrong"] >= 3'
+node node.gpu.hbm,node.gpu.h2d,node.gpu.d2h MUSTER_DOUBLE_GPUS=3 'MUSTER_DOUBLE=copy-wrong,gpu=0;copy-error,gpu=1'
+is "$rc" 5 "so are wrong copies"
+check "of that GPU" 'all(m(t)[0]["wrong"] > 0 and m(t)[2]["wrong"] == 0 for t in ("node.gpu.hbm", "node.gpu.h2d", "node.gpu.d2h"))'
+check "a GPU that fails has a figure of 0, and it is said why" 'm("node.gpu.h2d")[1]["p50"] == 0 and m("node.gpu.h2d")[2]["p50"] > 0 and
+    len(skips) == 3 and all(why.startswith("GPU 1 (GPU-") and "CUDA_ERROR_LAUNCH_FAILED" in why for name, why in skips)'
 
-# Counters that grow while it is measured
-says gpus=2 1.uncorrected=3
-rm -f "$raw"
-timeout 60 "$muster" bench node --tests node.gpu.h2d --gpu-size 64K --time 40ms --trials 6 --raw "$raw" --quiet >"$tmp/o" 2>&1 &
-some() { grep -qs measurement "$raw"; }
-wait_for 30 some
-says gpus=2 1.uncorrected=5 1.xid=79 0.pcie-replays=4
-wait $!
-is $? 0 "memory errors end no benchmark"
-check "and are told as they have grown, of their GPU" '[m("counter.gpu.ecc.uncorrected")[g]["p50"] for g in (0, 1)] == [0, 2] and
-    [m("counter.gpu.xid")[g]["p50"] for g in (0, 1)] == [0, 1] and m("counter.gpu.pcie.replays")[0]["p50"] == 4'
-like "$(cat "$tmp/o")" 'counter\.gpu\.ecc\.uncorrected +[^ ]*:gpu1 ' "in the table, too"
+# Counters that grow while it is measured; and a cuBLAS that nobody knows.
+says gpus=2 1.uncorrected=3 1.uncorrected-grows=2 1.xid=31 xid-after=1 pcie-replays=7
+node node.gpu.h2d,node.gpu.gemm MUSTER_DOUBLE_CUBLAS=140000
+is "$rc" 0 "memory errors end no benchmark"
+like "$out" 'counter\.gpu\.ecc\.uncorrected +[^ ]*:gpu1 ' "and are in the table"
+check "as they have grown, of their GPU" '[m("counter.gpu.ecc.uncorrected")[g]["p50"] for g in (0, 1)] == [0, 2] and
+    [m("counter.gpu.xid")[g]["p50"] for g in (0, 1)] == [0, 1] and m("counter.gpu.pcie.replays")[0]["p50"] == 0'
+check "a version of cuBLAS that is not known is not tried" '[x for x in skips if x[1] == "cuBLAS 14 is not known, 11 to 13 are"] and not m("node.gpu.gemm")'
 says gpus=2
 
 node gpu MUSTER_DOUBLE_GPUS=0
 is "$rc" 0 "a host without GPUs is none that fails"
-check "it says so once" 'skips == [("node.gpu", "no GPU")] and not m("node.gpu.hbm")' 2>&1
+check "it says so once" 'skips == [("node.gpu", "no GPU")] and not m("node.gpu.hbm")'
 node node.gpu.gemm "MUSTER_CUBLAS_LIB=$tmp/none.so"
 check "what the product lacks is named, once" 'len(skips) == 1 and skips[0][0] == "node.gpu.gemm" and "cuBLAS: cannot be loaded as MUSTER_CUBLAS_LIB says" in skips[0][1]'
-node node.gpu.gemm MUSTER_DOUBLE_CUBLAS=140000
-check "so is a version that nobody knows" 'skips[0][1] == "cuBLAS 14 is not known, 11 to 13 are"'
 
 # Four hosts, of which one has a GPU that is slower than those at its place elsewhere: one job, four benchmarks.
 steps() { # ARG...: as rank 0 of bench-rank reads them
@@ -110,6 +105,26 @@ open(sys.argv[2] + "/criteria.txt", "w").write("check node.gpu.* each >= 0.94*me
 PY
 run_cmd timeout 60 "$muster" accept report "$tmp/made"
 is "$rc" 1 "a slow GPU fails them" || note "$err"
-like "$out" "GPU 1 \(GPU-[-0-9a-f]*1\) on n2: [5-9][0-9]\.[0-9] % less than the others \(node\.gpu\.d2h\)" "and is named, with its host and UUID"
+like "$out" "GPU 1 \(GPU-[-0-9a-f]*1\) on n2: [0-9.]+ % less than the others \(node\.gpu\.d2h\)" "and is named, with its host and UUID"
 is "$(grep -c ' less than the others' <<<"$out")" 1 "nobody else is" || note "$out"
+
+# Collectives in GPU memory: every operation, right, and timed until the stream has done it.
+coll() { # [VAR=value...] -- ARGS
+    local vars=()
+    while [ "$1" != -- ]; do vars+=("$1"); shift; done
+    rm -f "$raw"
+    run_cmd timeout 60 env "${vars[@]}" "$muster" bench coll --memory device -n 2 --oversubscribe --time 10ms --samples 3 --raw "$raw" --quiet "${@:2}"
+}
+coll MUSTER_DOUBLE=slow,ms=4 -- --op all --min 128K --max 128K
+is "$rc" 0 "collectives in GPU memory" || note "$err"
+like "$out" 'device memory.*128 KiB' "a table with algbw and busbw"
+check "each operation is right, and takes as long as it does" '
+    sorted(x["op"] for x in ops()) == "allgather allreduce alltoall barrier broadcast reduce reduce_scatter sendrecv".split() and
+    all(x["wrong"] == 0 and x["memory"] == "device" and (x["op"] == "barrier" or x["min"] >= 4000) for x in ops())'
+coll MUSTER_BENCH_CORRUPT=1 -- --op allgather --dtype bfloat16 --min 4 --max 16 --place in --timing start
+is "$rc" 5 "what is wrong there is found"
+check "by the rank that has it" 'len(ops()) == 3 and ops()[-1]["wrong"] > 0 and ops()[-1]["place"] == "in"'
+coll MUSTER_DOUBLE_GPUS=0 --
+is "$rc" 2 "without a GPU it is refused"
+like "$err" "^bench coll: --memory device: rank 0 on [^ ]+: no GPU"$'\n|$' "in a line"
 done_testing
