@@ -59,7 +59,7 @@ all: $(B)/bin/muster $(B)/lib/libmuster.so $(if $(BENCH_SRC),$(B)/libexec/muster
 lib: $(B)/lib/libmuster.so
 SCALE := $(B)/tests/scale/agents $(B)/tests/scale/virtual
 SHIM := $(B)/tests/fault/io_shim.so
-DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libnccl-plain.so libcuda.so.1 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so libmuster_cuda.so)
+DOUBLES := $(addprefix $(B)/tests/doubles/,libnccl.so.2 libnccl-2.18.so libnccl-2.17.so libnccl-plain.so libcuda.so.1 libcublas.so.13 libnvidia-ml.so.1 libnvidia-ml-old.so libnull.so train_lm_gpu.so libmuster_cuda.so)
 tests: all $(SHIM) $(DOUBLES) $(GPUTEST) $(SCALE) $(UNIT) $(MPITEST) $(HELPERS) $(B)/tests/fault/protected-mutants $(if $(SIM_SRC),$(B)/tests/sim/sim $(B)/tests/sim/sim-mutants) $(B)/tests/policy/trace $(B)/tests/policy/trace-mutants $(B)/tests/judge/judge
 
 $(B)/config.mk: runtime/tools/probe.sh runtime/tools/packages
@@ -155,6 +155,8 @@ $(SHIM): $(wildcard tests/fault/shim/*.[ch]) $(B)/config.mk
 $(B)/tests/doubles/libcuda.so.1: tests/doubles/cuda.c
 $(B)/tests/doubles/libnvidia-ml.so.1 $(B)/tests/doubles/libnvidia-ml-old.so: tests/doubles/nvml.c
 $(B)/tests/doubles/libnvidia-ml-old.so: DOUBLE := -DDOUBLE_OLD
+$(B)/tests/doubles/libcublas.so.13: tests/doubles/cublas.c $(B)/tests/doubles/libcuda.so.1
+$(B)/tests/doubles/libcublas.so.13: DOUBLE := $(if $(SAN),,-O3)
 $(B)/tests/doubles/libnull.so: tests/doubles/null.c
 $(B)/tests/doubles/train_lm_gpu.so: tests/doubles/train_lm_gpu.c docs/examples/train_lm/kernels.h tests/doubles/loops.h $(B)/tests/doubles/libcuda.so.1
 $(B)/tests/doubles/libmuster_cuda.so: tests/doubles/wire_kernels.c collectives/nccl/wire_kernels.h collectives/half.h tests/doubles/loops.h $(B)/tests/doubles/libcuda.so.1

@@ -88,6 +88,9 @@ static void put_scope(struct mu_buf *b, const struct mu_record *r)
     case MU_RECORD_NODE:
         mu_buf_appendf(b, ",\"scope\":\"node\",\"rank\":%d", r->from);
         text(b, "host", r->from_host);
+        if (r->uuid)
+            mu_buf_appendf(b, ",\"gpu\":%d", r->gpu);
+        text(b, "uuid", r->uuid);
         return;
     case MU_RECORD_PAIR:
         mu_buf_appendf(b, ",\"scope\":\"pair\",\"from\":%d,\"to\":%d", r->from, r->to);
@@ -164,7 +167,9 @@ int mu_record_put(struct mu_buf *b, const struct mu_record *r, struct mu_err *er
     else
         mu_buf_puts(b, ",\"wrong\":null");
     mu_buf_appendf(b, ",\"trial\":%d,\"launch\":%d,\"order\":%d,\"t\":%.3f", r->trial, r->launch, r->order, r->t);
-    put_flags(b, r->flags | (r->n < 6 && !(r->n && !strcmp(r->unit, "errors")) ? MU_RECORD_FEW : 0));
+    put_flags(
+        b, r->flags |
+               (r->n < 6 && !(r->n && (!strcmp(r->unit, "errors") || !strcmp(r->unit, "GPUs"))) ? MU_RECORD_FEW : 0));
     mu_buf_puts(b, "}\n");
     if (!b->failed)
         return 0;

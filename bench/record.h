@@ -20,6 +20,8 @@ struct mu_record {
     enum mu_record_scope scope;
     int from, to; /* of a node: from is its rank. Of a group: to, where all send to one; else below 0 */
     const char *from_host, *to_host;
+    const char *uuid; /* of a node: of the GPU that it is of; NULL: of the host */
+    int gpu;          /* index of that GPU */
     const char *direction, *op, *dtype, *memory, *place, *transport, *timing;
     uint64_t size;
     const double *values; /* as they were taken */

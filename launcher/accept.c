@@ -164,11 +164,11 @@ static void quarantine(const struct mu_accept *a)
         const struct mu_suspect *s = &a->blame.v[i];
         char drain[] = "drain", nodes[] = "nodes", flag[] = "--reason", reason[200];
         bool again = false;
-        if (s->state != MU_CONFIRMED || (s->kind != MU_SUSPECT_NODE && s->kind != MU_SUSPECT_RANK))
+        if (s->state != MU_CONFIRMED || !mu_suspect_on_host(s))
             continue;
         for (unsigned k = 0; k < i; k++)
             again = again || (a->blame.v[k].state == MU_CONFIRMED && a->blame.v[k].a == s->a &&
-                              (a->blame.v[k].kind == MU_SUSPECT_NODE || a->blame.v[k].kind == MU_SUSPECT_RANK));
+                              mu_suspect_on_host(&a->blame.v[k]));
         if (again)
             continue;
         if (n == most) {

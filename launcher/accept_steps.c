@@ -26,7 +26,12 @@ static const struct step {
 } steps[] = {
     /* 15 s with eight hosts, most often with time left for what is measured again: repetitions that would end later
      * are left out. */
-    {"quick", "node", 3, false, {"--tests=mem,cpu", "--trials=3", "--time=100ms", "--memory-size=64M", "--within=5s"}},
+    {"quick",
+     "node",
+     3,
+     false,
+     {"--tests=mem,cpu,gpu", "--trials=3", "--time=100ms", "--memory-size=64M", "--gpu-size=64M", "--gpu-matrix=4096",
+      "--within=5s"}},
     {"quick", "pair", 3, true, {"--trials=3", "--time=20ms", "--large=256K", "--within=6s"}},
     {"quick", "coll", 3, false, {"--op=allreduce", "--min=64K", "--max=1M", "--time=60ms", "--timing=start"}},
     {"standard", "node", 10, false, {"--trials=2", "--time=300ms", "--memory-size=128M", "--disk-size=64M"}},

@@ -24,8 +24,8 @@ struct opts {
     const char *raw;
     bool json, quiet;
     /* of the ranks */
-    int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing;
-    uint64_t seed, small, large, memory_size, disk_size, whole, window;
+    int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing, gpu_matrix;
+    uint64_t seed, small, large, memory_size, disk_size, gpu_size, whole, window;
     const char *min, *max, *time, *tests, *dir, *floor;
     char **pairs;
     bool bisect;
@@ -71,10 +71,13 @@ enum { RUN_ROWS = 11, OUR_ROWS = 3 };
 static const struct mu_opt node_rows[] = {
     COMMON_ROWS(" (one on each node)"),
     AT_ONCE("hosts"),
-    {"tests", 0, MU_OPT_STRING, AT(tests), "NAME,...", "mem, memtest, cpu, disk, gpu (all)"},
+    {"tests", 0, MU_OPT_STRING, AT(tests), "NAME,...", "mem, memtest, cpu, disk, gpu, or one's whole name (all)"},
     {"memory-size", 0, MU_OPT_SIZE, AT(memory_size), "SIZE", "memory that is used (256M)"},
     {"disk-size", 0, MU_OPT_SIZE, AT(disk_size), "SIZE", "size of the file (256M)"},
     {"dir", 0, MU_OPT_STRING, AT(dir), "DIR", "where the file is made (TMPDIR, or /tmp)"},
+    {"gpu-size", 0, MU_OPT_SIZE, AT(gpu_size), "SIZE", "what is copied to a GPU at a time (256M)"},
+    {"gpu-matrix", 0, MU_OPT_INT, AT(gpu_matrix), "N", "rows and columns of matrices on a GPU (8192)", .min = 16,
+     .max = 16384},
 };
 static const struct mu_opt pair_rows[] = {
     COMMON_ROWS(" (one on each node)"),
@@ -114,7 +117,7 @@ static const struct mu_opt coll_rows[] = {
     {"dtype", 0, MU_OPT_CHOICE, AT(dtype), DTYPES, "data type (float32)"},
     {"min", 0, MU_OPT_STRING, AT(min), "SIZE", "smallest message (8)"},
     {"max", 0, MU_OPT_STRING, AT(max), "SIZE", "largest message (64M)"},
-    {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped", "malloc, or muster_mem_alloc (private)"},
+    {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped|device", "malloc, muster_mem_alloc, or a GPU's (private)"},
     {"place", 0, MU_OPT_CHOICE, AT(place), "usual|in|out", "result over the input, or beside it (usual)"},
     {"timing", 0, MU_OPT_CHOICE, AT(timing), "batch|start", "batches, or calls from a common start (batch)"},
     {"bisect", 0, MU_OPT_FLAG, AT(bisect), NULL, "find the hosts with which results are wrong, or slow"},
@@ -211,7 +214,25 @@ static int check_soak(const struct opts *o, struct mu_err *err)
 
 static int check_node(const struct opts *o, struct mu_err *err)
 {
-    static const char *const names[] = {"mem", "memtest", "cpu", "disk", "gpu"};
+    static const char *const names[] = {"mem",
+                                        "memtest",
+                                        "cpu",
+                                        "disk",
+                                        "gpu",
+                                        "node.mem.copy",
+                                        "node.mem.scale",
+                                        "node.mem.add",
+                                        "node.mem.triad",
+                                        "node.mem.test",
+                                        "node.cpu.fma",
+                                        "node.cpu.gemm",
+                                        "node.disk.write",
+                                        "node.disk.read",
+                                        "node.gpu.count",
+                                        "node.gpu.hbm",
+                                        "node.gpu.h2d",
+                                        "node.gpu.d2h",
+                                        "node.gpu.gemm"};
 
     if (o->disk_size && o->disk_size < 4 << 20)
         return mu_err_set(err, MUSTER_EARG, "--disk-size: takes 4M or more");
@@ -226,8 +247,8 @@ static const struct bench {
     int (*check)(const struct opts *, struct mu_err *);
     const char *ranks, *bind; /* what `muster run` gets where nothing is said */
 } benches[] = {
-    {"node", "memory, processors and disk of each host", "muster bench node [OPTIONS]", node_rows, MU_COUNT(node_rows),
-     check_node, "--ppn=1", "none"},
+    {"node", "memory, processors, disk and GPUs of each host", "muster bench node [OPTIONS]", node_rows,
+     MU_COUNT(node_rows), check_node, "--ppn=1", "none"},
     {"pair", "latency and bandwidth between each two", "muster bench pair [OPTIONS]", pair_rows, MU_COUNT(pair_rows),
      check_pair, "--ppn=1", NULL},
     {"coll", "collectives, with their results checked", "muster bench coll [OPTIONS]", coll_rows, MU_COUNT(coll_rows),

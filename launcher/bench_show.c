@@ -135,7 +135,9 @@ static void where(struct mu_table *t, const json_t *m)
 {
     const char *scope = word(m, "scope");
 
-    if (!strcmp(scope, "node"))
+    if (!strcmp(scope, "node") && json_object_get(m, "gpu"))
+        mu_table_cellf(t, "%s:gpu%.0f", word(m, "host"), number(m, "gpu"));
+    else if (!strcmp(scope, "node"))
         mu_table_cell(t, word(m, "host"));
     else if (!strcmp(scope, "group"))
         mu_table_cellf(t, "%s%s", *word(m, "to_host") ? "all>" : "all", word(m, "to_host"));
@@ -153,8 +155,10 @@ static int by_name(const void *a, const void *b)
     int d = strcmp(word(x, "name"), word(y, "name"));
     double p = number(x, "p50"), q = number(y, "p50");
 
-    if (d || !strcmp(word(x, "scope"), "node"))
-        return d ? d : strcmp(word(x, "host"), word(y, "host"));
+    if (d || !strcmp(word(x, "scope"), "node")) {
+        d = d ? d : strcmp(word(x, "host"), word(y, "host"));
+        return d ? d : (number(x, "gpu") > number(y, "gpu")) - (number(x, "gpu") < number(y, "gpu"));
+    }
     return strcmp(word(x, "better"), "more") ? (p < q) - (p > q) : (p > q) - (p < q); /* the worst first */
 }
 
@@ -239,7 +243,8 @@ static double middle(const double *v, size_t n)
 static bool same_series(const json_t *a, const json_t *b)
 {
     return !strcmp(word(a, "name"), word(b, "name")) && !strcmp(word(a, "host"), word(b, "host")) &&
-           json_equal(json_object_get(a, "size"), json_object_get(b, "size"));
+           json_equal(json_object_get(a, "size"), json_object_get(b, "size")) &&
+           (number(a, "gpu") == number(b, "gpu") || (isnan(number(a, "gpu")) && isnan(number(b, "gpu"))));
 }
 
 /* A line for each series of windows: its first third against its last. */

@@ -17,7 +17,7 @@ void mu_blame_free(struct mu_blame *b)
 
 const char *mu_suspect_kind_name(enum mu_suspect_kind k)
 {
-    static const char *const names[] = {"node", "link", "boundary", "rank"};
+    static const char *const names[] = {"node", "link", "boundary", "rank", "gpu"};
 
     return names[k];
 }
@@ -27,6 +27,11 @@ const char *mu_direction_name(enum mu_direction d)
     static const char *const names[] = {"none", "out", "in", "both"};
 
     return names[d];
+}
+
+bool mu_suspect_on_host(const struct mu_suspect *s)
+{
+    return s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK || s->kind == MU_SUSPECT_GPU;
 }
 
 char *mu_suspect_id(const struct mu_suspect *s, const struct mu_data *d, char *buf, size_t n)
@@ -43,6 +48,9 @@ char *mu_suspect_id(const struct mu_suspect *s, const struct mu_data *d, char *b
         break;
     case MU_SUSPECT_RANK:
         snprintf(buf, n, "%d", s->rank);
+        break;
+    case MU_SUSPECT_GPU:
+        snprintf(buf, n, "%s:gpu%u", d->hosts[s->a], s->gpu - 1);
         break;
     }
     return buf;
@@ -61,8 +69,8 @@ static bool same(const struct mu_suspect *a, const struct mu_suspect *b)
         return false;
     if (a->kind == MU_SUSPECT_RANK)
         return a->rank == b->rank;
-    if (a->kind == MU_SUSPECT_NODE)
-        return a->a == b->a;
+    if (a->kind == MU_SUSPECT_NODE || a->kind == MU_SUSPECT_GPU)
+        return a->a == b->a && a->gpu == b->gpu;
     return (a->a == b->a && a->b == b->b) || (a->kind == MU_SUSPECT_BOUNDARY && a->a == b->b && a->b == b->a);
 }
 
@@ -149,9 +157,12 @@ static bool trials_agree(const struct mu_view *v, const struct mu_trials *s, dou
 
 static int node_suspect(struct mu_view *v, const struct mu_cell *c, bool rank, double drop, double score)
 {
-    struct mu_suspect s = {.kind = rank ? MU_SUSPECT_RANK : MU_SUSPECT_NODE,
+    struct mu_suspect s = {.kind = rank            ? MU_SUSPECT_RANK
+                                   : c->s->key.gpu ? MU_SUSPECT_GPU
+                                                   : MU_SUSPECT_NODE,
                            .a = c->from,
                            .b = -1,
+                           .gpu = rank ? 0 : c->s->key.gpu,
                            .rank = rank ? c->s->key.rank : -1,
                            .drop = drop,
                            .score = score};
@@ -216,11 +227,36 @@ static int cmp_cells(const void *pa, const void *pb)
         return x->test < y->test ? -1 : 1;
     if (x->size != y->size)
         return x->size < y->size ? -1 : 1;
+    if (x->gpu != y->gpu)
+        return x->gpu < y->gpu ? -1 : 1;
     if (a->from != b->from)
         return a->from < b->from ? -1 : 1;
     if (a->to != b->to)
         return a->to < b->to ? -1 : 1;
     return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+/* Where most of a host's GPUs are low it is the host. */
+static void put_gpus_together(struct mu_blame *b, const struct mu_data *d)
+{
+    for (unsigned i = 0; i < b->n; i++) {
+        struct mu_suspect *s = &b->v[i];
+        uint32_t all = 0, low = 0;
+        bool worst = s->kind == MU_SUSPECT_GPU && !s->corrupt;
+        for (uint32_t k = 0; k < d->n; k++)
+            if (d->series[k].scope == MU_SCOPE_NODE && d->series[k].key.from == s->a && d->series[k].key.gpu > all)
+                all = d->series[k].key.gpu;
+        for (unsigned k = 0; k < b->n; k++) {
+            const struct mu_suspect *o = &b->v[k];
+            bool its = o->kind == MU_SUSPECT_GPU && o->a == s->a && !o->corrupt;
+            low += its;
+            worst = worst && !(its && (o->score > s->score || (o->score == s->score && k < i)));
+        }
+        if (!worst || all < 2 || low < AGREE * all)
+            continue;
+        s->kind = MU_SUSPECT_NODE;
+        s->gpu = 0;
+    }
 }
 
 /* A host that is slow makes its ranks slow, and its links: the larger thing stands for them. */
@@ -235,7 +271,7 @@ static void put_together(struct mu_blame *b)
             const struct mu_suspect *o = &b->v[k];
             if (k == i || o->corrupt != s->corrupt || o->kind != MU_SUSPECT_NODE)
                 continue;
-            covered = (s->kind == MU_SUSPECT_RANK && o->a == s->a) ||
+            covered = ((s->kind == MU_SUSPECT_RANK || s->kind == MU_SUSPECT_GPU) && o->a == s->a) ||
                       (s->kind == MU_SUSPECT_LINK &&
                        ((o->a == s->a && o->dir & MU_DIR_OUT) || (o->a == s->b && o->dir & MU_DIR_IN)));
         }
@@ -277,7 +313,7 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
     for (uint32_t i = 0, k; i < n && !rc; i = k) {
         const struct mu_trials *s = cells[i].s;
         for (k = i + 1; k < n && cells[k].s->scope == s->scope && cells[k].s->key.test == s->key.test &&
-                        cells[k].s->key.size == s->key.size;
+                        cells[k].s->key.size == s->key.size && cells[k].s->key.gpu == s->key.gpu;
              k++)
             ;
         struct mu_blame_config own = *c;
@@ -292,6 +328,7 @@ int mu_blame_find(struct mu_blame *b, const struct mu_data *d, const struct mu_b
         struct mu_view v = {.d = d, .c = c, .out = b, .test = k->test, .size = k->size};
         rc = mu_blame_bisected(&v, k);
     }
+    put_gpus_together(b, d);
     put_together(b);
     if (b->n)
         qsort(b->v, b->n, sizeof *b->v, cmp_suspects);

@@ -3,14 +3,15 @@
  *
  * What a pair reaches is the least of what its sender, its receiver and the link give. So a host is suspected when most
  * of its partners agree, a link when its cell is low and both hosts are clear, a boundary between two switches when the
- * whole block is low while its hosts do well elsewhere, a rank when it differs from the other ranks of its host. */
+ * whole block is low while its hosts do well elsewhere, a rank when it differs from the other ranks of its host, a GPU
+ * when it differs from those of the same index on other hosts and is not one of most of its host's. */
 #ifndef MU_JUDGE_BLAME_H
 #define MU_JUDGE_BLAME_H
 
 #include "bench/judge/data.h"
 #include "runtime/base/buf.h"
 
-enum mu_suspect_kind { MU_SUSPECT_NODE, MU_SUSPECT_LINK, MU_SUSPECT_BOUNDARY, MU_SUSPECT_RANK };
+enum mu_suspect_kind { MU_SUSPECT_NODE, MU_SUSPECT_LINK, MU_SUSPECT_BOUNDARY, MU_SUSPECT_RANK, MU_SUSPECT_GPU };
 enum mu_direction { MU_DIR_NONE = 0, MU_DIR_OUT = 1, MU_DIR_IN = 2, MU_DIR_BOTH = 3 };
 /* MU_UNSURE: it looks as if, but what others do without cause, or somebody else's load there, could be it. */
 enum mu_suspect_state { MU_SUSPECTED, MU_CONFIRMED, MU_CLEARED, MU_UNSURE };
@@ -20,8 +21,9 @@ enum { MU_ROUNDS_MAX = 8, MU_ROUNDS_MORE = 2, MU_HOSTS_MIN = 4 };
 struct mu_suspect {
     enum mu_suspect_kind kind;
     enum mu_direction dir; /* of a node: what it sends, receives, both; of a boundary: from a to b, or both ways */
-    int32_t a, b;          /* host, -; from, to; groups; host of the rank, - */
+    int32_t a, b;          /* host, -; from, to; groups; host of the rank or GPU, - */
     int32_t rank;          /* -1 */
+    uint32_t gpu;          /* as in a key of series */
     bool corrupt;          /* data was wrong: no question of degree, never cleared */
     bool bisected;         /* found by trying who takes part: confirmed by that */
     bool pair;             /* `test` is one of pairs: there `dir` says how they are measured again */
@@ -73,7 +75,10 @@ void mu_ask_tests(const struct mu_data *, const struct mu_ask *, unsigned n, str
 
 const char *mu_suspect_kind_name(enum mu_suspect_kind);
 const char *mu_direction_name(enum mu_direction);
-/* "n3", "n1>n4", "leaf1>leaf2", "leaf1|leaf2", "5" for a rank. Returns buf. */
+/* The suspect is a host, or a part of one: that must be looked after. */
+bool mu_suspect_on_host(const struct mu_suspect *);
+/* "n3", "n1>n4", "leaf1>leaf2", "leaf1|leaf2", "5" for a rank, "n3:gpu2". Returns
+ * buf. */
 char *mu_suspect_id(const struct mu_suspect *, const struct mu_data *, char *buf, size_t n);
 
 #endif

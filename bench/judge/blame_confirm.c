@@ -46,6 +46,8 @@ static bool shows(const struct mu_data *d, const struct mu_suspect *s, enum mu_d
         return dir == MU_DIR_IN ? k->to == s->a : k->from == s->a;
     case MU_SUSPECT_RANK:
         return k->from == s->a && k->rank == s->rank;
+    case MU_SUSPECT_GPU:
+        return k->from == s->a && k->gpu == s->gpu;
     case MU_SUSPECT_LINK:
         return k->from == s->a && k->to == s->b;
     default:
@@ -132,7 +134,8 @@ static bool find_cells(const struct mu_blame *b, const struct mu_data *d, const 
     for (uint32_t i = 0; i < d->n; i++) {
         const struct mu_trials *x = &d->series[i];
         const struct mu_trials_key *k = &x->key;
-        if (k->round != round || k->test != test || k->size != s->size || !x->n || x->scope == MU_SCOPE_GROUP)
+        if (k->round != round || k->test != test || k->size != s->size || !x->n || x->scope == MU_SCOPE_GROUP ||
+            (s->gpu && k->gpu != s->gpu))
             continue;
         made = true;
         if (shows(d, s, dir, k)) {

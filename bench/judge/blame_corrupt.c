@@ -17,6 +17,10 @@ static int add(struct mu_view *v, enum mu_suspect_kind kind, enum mu_direction d
                            .drop = share,
                            .score = 1000 * share};
 
+    if (kind == MU_SUSPECT_NODE && c->s->key.gpu) {
+        s.kind = MU_SUSPECT_GPU;
+        s.gpu = c->s->key.gpu;
+    }
     if (kind == MU_SUSPECT_RANK) {
         s.rank = dir == MU_DIR_IN ? -1 : c->s->key.rank;
         for (uint32_t r = 0; s.rank < 0 && r < v->d->nranks; r++)

@@ -28,7 +28,9 @@ static const char quick[] = "check pair.bw             each >= 0.94*median  conf
                             "check node.disk.*         each >= 0.60*median  confirm=2/3 optional\n"
                             "check coll.*.lag          each <= 0.2          confirm=2/3 optional\n"
                             "check node.mem.test       each == 0 optional\n"
-                            "check counter.ecc.uncorrected each == 0 optional\n";
+                            "check counter.ecc.uncorrected each == 0 optional\n"
+                            "check counter.gpu.ecc.uncorrected each == 0 optional\n"
+                            "check counter.gpu.xid     each == 0 optional\n";
 #define STANDARD                                                                                                       \
     "check pair.bw             each >= 0.965*median confirm=2/3 optional\n"                                            \
     "check pair.lat            each <= 1.15*median  confirm=2/3 optional\n"                                            \
@@ -39,6 +41,8 @@ static const char quick[] = "check pair.bw             each >= 0.94*median  conf
     "check coll.*.lag          each <= 0.1          confirm=2/3 optional\n"                                            \
     "check node.mem.test       each == 0 optional\n"                                                                   \
     "check counter.ecc.uncorrected each == 0 optional\n"                                                               \
+    "check counter.gpu.ecc.uncorrected each == 0 optional\n"                                                           \
+    "check counter.gpu.xid     each == 0 optional\n"                                                                   \
     "check counter.ib.link_downed  each == 0 optional\n"                                                               \
     "require samples>=5 else inconclusive\n"
 static const char standard[] = STANDARD;

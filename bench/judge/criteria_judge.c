@@ -72,7 +72,7 @@ static bool picked(const struct on *o, const struct mu_check *c, const struct mu
 static bool alike(const struct mu_trials *a, const struct mu_trials *b)
 {
     return !b->key.round && a->key.test == b->key.test && a->key.size == b->key.size && a->scope == b->scope && b->n &&
-           (a->scope != MU_SCOPE_GROUP || a->key.from == b->key.from);
+           a->key.gpu == b->key.gpu && (a->scope != MU_SCOPE_GROUP || a->key.from == b->key.from);
 }
 
 static double median_of(struct on *o, const struct mu_trials *s, bool without, unsigned *n)
@@ -108,7 +108,7 @@ static const struct mu_trials *in_baseline(const struct on *o, const struct mu_t
     for (uint32_t i = 0; i < w->n; i++) {
         const struct mu_trials *x = &w->series[i];
         if (x->key.round || x->key.size != s->key.size || x->scope != s->scope || !x->n || x->key.rank != s->key.rank ||
-            strcmp(w->tests[x->key.test].name, o->d->tests[s->key.test].name) != 0)
+            x->key.gpu != s->key.gpu || strcmp(w->tests[x->key.test].name, o->d->tests[s->key.test].name) != 0)
             continue;
         if (s->scope == MU_SCOPE_GROUP
                 ? x->key.from == s->key.from && x->key.to == s->key.to
@@ -131,6 +131,7 @@ static const struct mu_suspect *explained(const struct on *o, const struct mu_tr
             continue;
         bool its = x->kind == MU_SUSPECT_LINK   ? k->from == x->a && k->to == x->b
                    : x->kind == MU_SUSPECT_RANK ? k->rank == x->rank
+                   : x->kind == MU_SUSPECT_GPU  ? k->from == x->a && k->gpu == x->gpu
                    : x->kind == MU_SUSPECT_NODE
                        ? k->from == x->a || k->to == x->a
                        : k->to >= 0 && ((o->d->group[k->from] == x->a && o->d->group[k->to] == x->b) ||
@@ -144,7 +145,7 @@ static const struct mu_suspect *explained(const struct on *o, const struct mu_tr
 static void name_of(const struct on *o, const struct mu_trials *s, char *buf, size_t n)
 {
     const char *test = o->d->tests[s->key.test].name;
-    char size[32] = "";
+    char size[32] = "", gpu[140];
 
     if (s->key.size)
         snprintf(size, sizeof size, " %llu B", (unsigned long long)s->key.size);
@@ -152,6 +153,9 @@ static void name_of(const struct on *o, const struct mu_trials *s, char *buf, si
         snprintf(buf, n, "%s%s, %d ranks", test, size, s->key.from);
     else if (s->scope == MU_SCOPE_PAIR)
         snprintf(buf, n, "%s%s, %s>%s", test, size, o->d->hosts[s->key.from], o->d->hosts[s->key.to]);
+    else if (s->key.gpu)
+        snprintf(buf, n, "%s%s, %s %s", test, size, o->d->hosts[s->key.from],
+                 mu_data_gpu(o->d, s->key.from, s->key.gpu, gpu, sizeof gpu));
     else if (s->key.rank >= 0)
         snprintf(buf, n, "%s%s, %s rank %d", test, size, o->d->hosts[s->key.from], s->key.rank);
     else
@@ -252,7 +256,8 @@ static bool held_again(struct on *o, const struct mu_bound *b, const struct mu_t
             continue;
         for (uint32_t i = 0; i < o->d->n; i++) {
             const struct mu_trials *y = &o->d->series[i];
-            if (y->key.round == r && y->key.test == key.test && y->key.size == key.size && y->scope == x->scope && y->n)
+            if (y->key.round == r && y->key.test == key.test && y->key.size == key.size && y->key.gpu == key.gpu &&
+                y->scope == x->scope && y->n)
                 o->work[n++] = mu_trials_median(y);
         }
         rounds++;

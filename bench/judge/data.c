@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clean.h"
 #include "runtime/base/str.h"
 
 static int cmp(const void *a, const void *b)
@@ -55,8 +56,10 @@ void mu_data_free(struct mu_data *d)
         free(d->hosts[i]);
     for (uint32_t i = 0; i < d->ngroups; i++)
         free(d->groups[i]);
-    for (uint32_t i = 0; i < d->n; i++)
+    for (uint32_t i = 0; i < d->n; i++) {
         free(d->series[i].v);
+        free(d->series[i].uuid);
+    }
     for (uint32_t i = 0; i < d->ntests; i++)
         free(d->tests[i].tail);
     for (uint32_t i = 0; i < d->nculprits; i++)
@@ -139,9 +142,10 @@ int mu_data_test(struct mu_data *d, const char *name, const char *unit, bool les
 static uint64_t hash(const struct mu_trials_key *k)
 {
     uint64_t h = 0x9e3779b97f4a7c15u;
-    const uint64_t words[] = {k->test, (uint32_t)k->from, (uint32_t)k->to, (uint32_t)k->rank, k->round, k->size};
+    const uint64_t words[] = {k->test,  (uint32_t)k->from, (uint32_t)k->to, (uint32_t)k->rank,
+                              k->round, k->size,           k->gpu};
 
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < MU_COUNT(words); i++) {
         h = (h ^ words[i]) * 0xff51afd7ed558ccdu;
         h ^= h >> 32;
     }
@@ -151,7 +155,7 @@ static uint64_t hash(const struct mu_trials_key *k)
 static bool same(const struct mu_trials_key *a, const struct mu_trials_key *b)
 {
     return a->test == b->test && a->from == b->from && a->to == b->to && a->rank == b->rank && a->round == b->round &&
-           a->size == b->size;
+           a->size == b->size && a->gpu == b->gpu;
 }
 
 static uint32_t *slot_of(const struct mu_data *d, const struct mu_trials_key *k)
@@ -168,6 +172,20 @@ const struct mu_trials *mu_data_find(const struct mu_data *d, const struct mu_tr
     uint32_t i = d->nslots ? *slot_of(d, k) : 0;
 
     return i ? &d->series[i - 1] : NULL;
+}
+
+char *mu_data_gpu(const struct mu_data *d, int32_t host, uint32_t gpu, char *buf, size_t n)
+{
+    int len = snprintf(buf, n, "GPU %u", gpu - 1);
+
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct mu_trials *s = &d->series[i];
+        if (s->scope != MU_SCOPE_NODE || s->key.from != host || s->key.gpu != gpu || !s->uuid)
+            continue;
+        snprintf(buf + len, n - (size_t)len, " (%s)", s->uuid);
+        break;
+    }
+    return buf;
 }
 
 static bool grow(struct mu_data *d)

@@ -28,6 +28,7 @@ struct mu_trials_key {
     uint32_t test;    /* index */
     int32_t from, to; /* hosts; node: from alone; group: the number of ranks and a hash of which */
     int32_t rank;     /* of from; -1: not told apart */
+    uint32_t gpu;     /* of from: its index, counted from 1; 0: of the host */
     uint32_t round;   /* 0: the first pass; n: the n-th round of confirmation */
     uint64_t size;
 };
@@ -40,6 +41,7 @@ struct mu_trials {
     double *v;        /* the median of each */
     uint64_t samples; /* in all trials */
     uint64_t wrong;
+    char *uuid;       /* of the GPU; NULL: not known */
     double ci;        /* widest half width of a trial's interval, as a share of its median; 0: not known */
     double p99, late; /* worst of the trials; 0: not known */
     double waited;    /* share of the time in which ranks waited for processors that others used: sum over `nwaited` */
@@ -86,6 +88,8 @@ int mu_data_test(struct mu_data *, const char *name, const char *unit, bool less
 /* The series with that key, made when it is new; NULL: out of memory. Valid until the next one is made. */
 struct mu_trials *mu_data_trials(struct mu_data *, const struct mu_trials_key *, enum mu_scope);
 const struct mu_trials *mu_data_find(const struct mu_data *, const struct mu_trials_key *);
+/* "GPU 2", and its UUID in brackets where that is known; gpu: as in a key. Returns buf. */
+char *mu_data_gpu(const struct mu_data *, int32_t host, uint32_t gpu, char *buf, size_t n);
 int mu_data_add(struct mu_trials *, double value);
 int mu_data_tail(struct mu_test *, double sample);
 double mu_trials_median(const struct mu_trials *);

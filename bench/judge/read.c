@@ -155,6 +155,8 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     mu_trials_waited(s, number_of(o, "waited"));
     s->noisy = s->noisy || flag(o, "noisy");
     s->unsynced = s->unsynced || flag(o, "unsynced");
+    if (k->gpu && !s->uuid && *text_of(o, "uuid") && !(s->uuid = strdup(text_of(o, "uuid"))))
+        return no_memory(r);
     return 0;
 }
 
@@ -230,7 +232,7 @@ static int on_group(struct reading *r, const json_t *o, const char *name, const 
 static int on_measurement(struct reading *r, const json_t *o)
 {
     const char *scope = text_of(o, "scope"), *unit = text_of(o, "unit");
-    const json_t *p50 = json_object_get(o, "p50"), *rank = json_object_get(o, "rank");
+    const json_t *p50 = json_object_get(o, "p50"), *rank = json_object_get(o, "rank"), *gpu = json_object_get(o, "gpu");
     bool less = !strcmp(text_of(o, "better"), "less");
     char name[160];
     int rc;
@@ -260,6 +262,8 @@ static int on_measurement(struct reading *r, const json_t *o)
         return rc;
     if (json_is_integer(rank) && json_integer_value(rank) >= 0 && json_integer_value(rank) < INT32_MAX)
         k.rank = (int32_t)json_integer_value(rank);
+    if (json_is_integer(gpu) && json_integer_value(gpu) >= 0 && json_integer_value(gpu) < INT32_MAX)
+        k.gpu = (uint32_t)json_integer_value(gpu) + 1;
     rc = put(r, &k, MU_SCOPE_NODE, name, unit, less, json_number_value(p50), o);
     return rc ? rc : put_mean(r, o, &k, name, unit);
 }

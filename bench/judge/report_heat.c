@@ -14,7 +14,7 @@ bool mu_report_accused(const struct mu_report *r, int32_t host)
 {
     for (unsigned i = 0; i < r->b->n; i++) {
         const struct mu_suspect *s = &r->b->v[i];
-        if (s->state == MU_CONFIRMED && (s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK) && s->a == host)
+        if (s->state == MU_CONFIRMED && mu_suspect_on_host(s) && s->a == host)
             return true;
     }
     return false;

@@ -31,8 +31,12 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
                           (json_int_t)s->size, "trials", trials(s));
     if (s->dir && (s->pair || s->kind != MU_SUSPECT_NODE))
         json_object_set_new(o, "direction", json_string(mu_direction_name(s->dir)));
-    if (s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK)
+    if (mu_suspect_on_host(s))
         json_object_set_new(o, "host", json_string(r->d->hosts[s->a]));
+    if (s->kind == MU_SUSPECT_GPU) {
+        json_object_set_new(o, "gpu", json_integer(s->gpu - 1));
+        json_object_set_new(o, "text", json_string(mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id)));
+    }
     json_object_set_new(o, "chance", s->chance > 0 ? number(s->chance) : json_null());
     json_object_set_new(o, s->state == MU_CLEARED ? "exonerated_by" : "evidence",
                         s->why[0] ? json_string(s->why) : json_null());
@@ -69,6 +73,10 @@ static json_t *test(const struct mu_report *r, const struct mu_trials *s)
         json_object_set_new(o, "to", json_string(r->d->hosts[s->key.to]));
     if (s->key.rank >= 0)
         json_object_set_new(o, "rank", json_integer(s->key.rank));
+    if (s->key.gpu)
+        json_object_set_new(o, "gpu", json_integer(s->key.gpu - 1));
+    if (s->uuid)
+        json_object_set_new(o, "uuid", json_string(s->uuid));
     return o;
 }
 
@@ -78,7 +86,7 @@ static json_t *host(const struct mu_report *r, uint32_t h)
 
     for (unsigned i = 0; i < r->b->n; i++) {
         const struct mu_suspect *s = &r->b->v[i];
-        if (s->state == MU_CONFIRMED && (s->kind == MU_SUSPECT_NODE || s->kind == MU_SUSPECT_RANK) && s->a == (int)h)
+        if (s->state == MU_CONFIRMED && mu_suspect_on_host(s) && s->a == (int)h)
             state = "suspect";
     }
     json_t *o = json_pack("{s:s, s:s}", "name", r->d->hosts[h], "state", r->b->too_few ? "not judged" : state);

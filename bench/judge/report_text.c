@@ -33,18 +33,21 @@ void mu_report_suspect(const struct mu_report *r, const struct mu_suspect *s, st
 {
     const struct mu_test *t = &r->d->tests[s->test];
     char id[200];
-    const char *kind = s->kind == MU_SUSPECT_NODE ? "node" : mu_suspect_kind_name(s->kind);
 
-    mu_buf_appendf(out, "%s %s", kind, mu_suspect_id(s, r->d, id, sizeof id));
-    if (s->kind == MU_SUSPECT_RANK)
+    if (s->kind == MU_SUSPECT_GPU)
+        mu_buf_appendf(out, "%s", mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id));
+    else
+        mu_buf_appendf(out, "%s %s", mu_suspect_kind_name(s->kind), mu_suspect_id(s, r->d, id, sizeof id));
+    if (s->kind == MU_SUSPECT_RANK || s->kind == MU_SUSPECT_GPU)
         mu_buf_appendf(out, " on %s", r->d->hosts[s->a]);
     if (s->corrupt)
         mu_buf_appendf(out, ": data %s is wrong (%s)",
-                       s->kind == MU_SUSPECT_LINK ? "over it"
-                       : s->dir == MU_DIR_OUT     ? "that it sends"
-                       : s->dir == MU_DIR_IN      ? "that it receives"
-                       : s->dir == MU_DIR_BOTH    ? "that it sends and receives"
-                                                  : "in its memory or processors",
+                       s->kind == MU_SUSPECT_LINK  ? "over it"
+                       : s->dir == MU_DIR_OUT      ? "that it sends"
+                       : s->dir == MU_DIR_IN       ? "that it receives"
+                       : s->dir == MU_DIR_BOTH     ? "that it sends and receives"
+                       : s->kind == MU_SUSPECT_GPU ? "that it has moved or computed"
+                                                   : "in its memory or processors",
                        t->name);
     else if (t->of != s->test)
         mu_buf_appendf(out, ": lost %.1f %% more than the others from the beginning to the end (%s)", 100 * s->drop,
@@ -81,7 +84,9 @@ static void cell(struct mu_buf *b, const char *text)
 
 void mu_report_csv(const struct mu_report *r, struct mu_buf *out)
 {
-    mu_buf_puts(out, "test,unit,scope,from,to,rank,ranks,size,round,trials,samples,min,p50,max,p99,ci95_pct,wrong\r\n");
+    mu_buf_puts(
+        out,
+        "test,unit,scope,from,to,rank,gpu,uuid,ranks,size,round,trials,samples,min,p50,max,p99,ci95_pct,wrong\r\n");
     for (uint32_t i = 0; i < r->d->n; i++) {
         static const char *const scopes[] = {"node", "pair", "group"};
         const struct mu_trials *s = &r->d->series[i];
@@ -96,6 +101,12 @@ void mu_report_csv(const struct mu_report *r, struct mu_buf *out)
         mu_buf_putc(out, ',');
         if (s->key.rank >= 0)
             mu_buf_appendf(out, "%d", s->key.rank);
+        mu_buf_putc(out, ',');
+        if (s->key.gpu)
+            mu_buf_appendf(out, "%u", s->key.gpu - 1);
+        mu_buf_putc(out, ',');
+        if (s->uuid)
+            cell(out, s->uuid);
         mu_buf_putc(out, ',');
         if (group)
             mu_buf_appendf(out, "%d", s->key.from);

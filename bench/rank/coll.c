@@ -10,6 +10,7 @@
 
 #include "bench/judge/bisect.h"
 #include "bench/pairs.h"
+#include "bench/rank/device.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/start.h"
 #include "runtime/base/clean.h"
@@ -19,6 +20,8 @@
 
 enum { AS_USUAL, IN_PLACE, OUT_OF_PLACE };
 enum { IN_BATCHES, FROM_START };
+enum { PRIVATE, MAPPED, DEVICE };
+static const char *const memories[] = {"private", "mapped", "device"};
 
 struct opts {
     struct mu_room_opts room;
@@ -35,7 +38,9 @@ struct ctx {
     int rank, size;
     char *one, *other; /* buffers */
     char *send, *recv; /* where the call has its data */
-    size_t count;      /* elements the call is given */
+    struct mu_device *gpu;
+    char *host;   /* GPU: as much memory of the host, where inputs come from and results are looked at */
+    size_t count; /* elements the call is given */
     muster_dtype dtype;
     size_t width;
 };
@@ -123,7 +128,8 @@ static const struct mu_opt table[] = {
     {"max", 0, MU_OPT_SIZE, offsetof(struct opts, max), "SIZE", "largest message"},
     {"samples", 0, MU_OPT_INT, offsetof(struct opts, samples), "N", "samples of each size at most", .min = 3,
      .max = 100000},
-    {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped", "malloc, or muster_mem_alloc"},
+    {"memory", 0, MU_OPT_CHOICE, offsetof(struct opts, memory), "private|mapped|device",
+     "malloc, muster_mem_alloc, or a GPU's"},
     {"place", 0, MU_OPT_CHOICE, offsetof(struct opts, place), "usual|in|out", "result over the input, or beside it"},
     {"timing", 0, MU_OPT_CHOICE, offsetof(struct opts, timing), "batch|start", "batches, or calls from a common start"},
     {"bisect", 0, MU_OPT_FLAG, offsetof(struct opts, bisect), NULL,
@@ -198,14 +204,15 @@ static void encode(muster_dtype dtype, unsigned v, void *out)
 static bool is(const struct ctx *c, size_t i, unsigned v)
 {
     char want[8];
+    const char *result = c->gpu ? c->host : c->recv;
 
     encode(c->dtype, v, want);
-    return !memcmp(c->recv + i * c->width, want, c->width);
+    return !memcmp(result + i * c->width, want, c->width);
 }
 
 static bool is_in_place(const struct op_row *op, const struct opts *o)
 {
-    if (op->call == call_sendrecv || op->call == call_barrier)
+    if (op->call == call_sendrecv || op->call == call_barrier || (op->call == call_alltoall && o->memory == DEVICE))
         return false;
     return op->call == call_broadcast || o->place == IN_PLACE || (o->place == AS_USUAL && op->in_place);
 }
@@ -222,16 +229,24 @@ static void set_place(struct ctx *c, const struct op_row *op, const struct opts 
     c->recv = op->send_all && !op->recv_all ? c->other + block : c->other;
 }
 
-static void fill(struct ctx *c, const struct op_row *op)
+static int fill(struct ctx *c, const struct op_row *op, struct mu_err *err)
 {
     size_t n = c->count * (op->send_all ? (size_t)c->size : 1);
+    char *to = c->gpu ? c->host : c->send;
 
     /* the pattern repeats after five */
     char words[5][8];
     for (size_t i = 0; i < 5; i++)
         encode(c->dtype, pattern(c->rank, i), words[i]);
     for (size_t i = 0; i < n; i++)
-        memcpy(c->send + i * c->width, words[i % 5], c->width);
+        memcpy(to + i * c->width, words[i % 5], c->width);
+    return c->gpu && n ? mu_device_put(c->gpu, (uintptr_t)c->send, to, n * c->width, err) : 0;
+}
+
+/* Until what was called has ended: in GPU memory the calls have only been enqueued. */
+static int until_done(const struct ctx *c)
+{
+    return c->gpu ? muster_comm_sync(c->comm) : 0;
 }
 
 static unsigned expected(const struct ctx *c, const struct op_row *op, size_t i)
@@ -276,7 +291,8 @@ static double to_us(uint64_t ns)
     return (double)ns / 1e3;
 }
 
-static int in_batches(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l)
+static int in_batches(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, struct line *l,
+                      struct mu_err *err)
 {
     int rc, batch = bytes <= 4096 ? 100 : bytes <= 65536 ? 10 : 1;
     mu_auto_free double *took = malloc((size_t)o->samples * sizeof *took);
@@ -286,13 +302,14 @@ static int in_batches(struct ctx *c, const struct op_row *op, const struct opts 
         return MUSTER_ENOMEM;
     uint64_t begin = mu_now();
     for (int i = 0; i < o->samples + 1 && go; i++) {
-        fill(c, op);
-        if ((rc = muster_barrier(c->comm)))
+        if ((rc = fill(c, op, err)) || (rc = muster_barrier(c->comm)))
             return rc;
         uint64_t t0 = mu_now();
         for (int k = 0; k < batch; k++)
             if ((rc = op->call(c)))
                 return rc;
+        if ((rc = until_done(c)))
+            return rc;
         double t = to_us(mu_now() - t0) / batch, slowest;
         if ((rc = muster_allreduce(&t, &slowest, 1, MUSTER_FLOAT64, MUSTER_MAX, c->comm)))
             return rc;
@@ -319,9 +336,7 @@ static int ready(void *arg, struct mu_err *err)
 {
     const struct call *k = arg;
 
-    (void)err;
-    fill(k->c, k->op);
-    return 0;
+    return fill(k->c, k->op, err);
 }
 
 static int act(void *arg, struct mu_err *err)
@@ -329,7 +344,8 @@ static int act(void *arg, struct mu_err *err)
     const struct call *k = arg;
 
     (void)err; /* the library has its own text */
-    return k->op->call(k->c);
+    int rc = k->op->call(k->c);
+    return rc ? rc : until_done(k->c);
 }
 
 static int from_start(struct ctx *c, const struct op_row *op, const struct opts *o, struct line *l, struct mu_err *err)
@@ -353,17 +369,19 @@ static int from_start(struct ctx *c, const struct op_row *op, const struct opts 
 }
 
 /* How much of one call's result is wrong, at all ranks together. */
-static int look(struct ctx *c, const struct op_row *op, int64_t *wrong)
+static int look(struct ctx *c, const struct op_row *op, int64_t *wrong, struct mu_err *err)
 {
+    size_t n = c->count * (op->recv_all ? (size_t)c->size : 1);
     int64_t here;
     int rc;
 
-    fill(c, op);
-    if ((rc = op->call(c)))
+    if ((rc = fill(c, op, err)) || (rc = op->call(c)) || (rc = until_done(c)))
+        return rc;
+    if (c->gpu && n && (rc = mu_device_get(c->gpu, c->host, (uintptr_t)c->recv, n * c->width, err)))
         return rc;
     const char *planted = getenv("MUSTER_BENCH_CORRUPT"); /* for tests: the rank whose memory is bad */
     if (planted && atoi(planted) == c->room->rank && c->count)
-        c->recv[0] ^= 1;
+        *(c->gpu ? c->host : c->recv) ^= 1;
     here = wrong_here(c, op);
     return muster_allreduce(&here, wrong, 1, MUSTER_INT64, MUSTER_SUM, c->comm);
 }
@@ -374,9 +392,9 @@ static int measure(struct ctx *c, const struct op_row *op, const struct opts *o,
     int rc;
 
     set_place(c, op, o);
-    if ((rc = look(c, op, &l->wrong)))
+    if ((rc = look(c, op, &l->wrong, err)))
         return rc;
-    return o->timing == FROM_START ? from_start(c, op, o, l, err) : in_batches(c, op, o, bytes, l);
+    return o->timing == FROM_START ? from_start(c, op, o, l, err) : in_batches(c, op, o, bytes, l, err);
 }
 
 static int report(struct ctx *c, const struct op_row *op, const struct opts *o, uint64_t bytes, int trial,
@@ -402,7 +420,7 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
                           .to = -1,
                           .op = op->name,
                           .dtype = o->dtype,
-                          .memory = o->memory ? "mapped" : "private",
+                          .memory = memories[o->memory],
                           .place = is_in_place(op, o) ? "in" : "out",
                           .timing = o->timing == FROM_START ? "start" : "batch",
                           .transport = "muster",
@@ -427,14 +445,40 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
     return mu_room_add(c->room, &m, err);
 }
 
-static void *grab(const struct opts *o, size_t bytes)
+static struct mu_devices devices;
+
+/* Collective: each rank one of its host's GPUs, or the first rank that has none says why. */
+static int choose_gpu(struct ctx *c, struct mu_err *err)
 {
+    const char *local = getenv("LOCAL_RANK");
+    struct mu_err why = {0};
+    char text[300] = "";
+    int rc = mu_devices_open(&devices, &why);
+
+    c->gpu = rc ? NULL : &devices.v[(local ? atoi(local) : 0) % devices.n];
+    rc = rc ? rc : mu_device_enter(c->gpu, &why);
+    double first = rc ? c->size - c->rank : 0;
+    snprintf(text, sizeof text, "--memory device: rank %d on %s: %.200s", c->rank, c->room->host, why.text);
+    if ((rc = mu_wire_max(&first, 1, err)) || first <= 0)
+        return rc;
+    rc = mu_wire_tell(text, sizeof text, c->size - (int)first, err);
+    return rc ? rc : mu_err_set(err, MUSTER_EARG, "%s", text);
+}
+
+static void *grab(const struct ctx *c, const struct opts *o, size_t bytes, struct mu_err *err)
+{
+    mu_cu_ptr p = 0;
+
+    if (c->gpu)
+        return mu_device_alloc(c->gpu, &p, bytes, err) ? NULL : (void *)(uintptr_t)p;
     return o->memory ? muster_mem_alloc(bytes) : aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
 }
 
-static void release(const struct opts *o, void *p)
+static void release(const struct ctx *c, const struct opts *o, void *p)
 {
-    if (o->memory)
+    if (c->gpu)
+        mu_device_free(c->gpu, (uintptr_t)p);
+    else if (o->memory)
         muster_mem_free(p);
     else
         free(p);
@@ -514,13 +558,13 @@ static int fails(struct hunt *h, struct ctx *c, double *bad)
     c->count = h->o->min / c->width / blocks;
     set_place(c, h->op, h->o);
     for (int i = 0; i < LOOKS && !rc && h->o->floor <= 0; i++) {
-        rc = look(c, h->op, &l.wrong);
+        rc = look(c, h->op, &l.wrong, h->err);
         *bad = l.wrong ? 1 : *bad;
     }
     if (rc || h->o->floor <= 0)
         return rc;
     uint64_t bytes = c->count * c->width * blocks;
-    if ((rc = in_batches(c, h->op, h->o, bytes, &l)))
+    if ((rc = in_batches(c, h->op, h->o, bytes, &l, h->err)))
         return rc;
     mu_stats_of(l.v, l.n, &st);
     double is = (double)bytes / st.p50 / 1e3 * mu_stats_busbw_factor(h->op->name, c->size);
@@ -608,15 +652,24 @@ int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *er
 
     if (rc || (rc = check(&o, &c, err)))
         return rc;
-    c.one = grab(&o, o.max + c.width * (size_t)c.size);
-    c.other = grab(&o, o.max + c.width * (size_t)c.size);
-    if (!c.one || !c.other) {
+    if (o.memory == DEVICE && (rc = choose_gpu(&c, err)))
+        goto out;
+    size_t room_for = o.max + c.width * (size_t)c.size;
+    void *host = NULL;
+    c.one = grab(&c, &o, room_for, err);
+    c.other = grab(&c, &o, room_for, err);
+    if (c.gpu)
+        rc = mu_device_alloc_host(c.gpu, &host, room_for, err);
+    c.host = host;
+    if (!c.one || !c.other || rc) {
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory for two buffers of %llu bytes; lower --max",
                         (unsigned long long)o.max);
         goto out;
     }
-    memset(c.one, 0, o.max);
-    memset(c.other, 0, o.max);
+    if (!c.gpu) {
+        memset(c.one, 0, o.max);
+        memset(c.other, 0, o.max);
+    }
     for (size_t i = 0; i < MU_COUNT(ops) && o.bisect; i++) {
         if (!strcmp(o.op, ops[i].name)) {
             rc = bisect(&c, &ops[i], &o, err);
@@ -639,7 +692,10 @@ int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *er
         }
     }
 out:
-    release(&o, c.one);
-    release(&o, c.other);
+    release(&c, &o, c.one);
+    release(&c, &o, c.other);
+    if (c.gpu)
+        mu_device_free_host(c.gpu, c.host);
+    mu_devices_close(&devices);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/rank/device.h"
 #include "bench/rank/rank.h"
 #include "runtime/base/clean.h"
 
@@ -56,5 +57,8 @@ int main(int argc, char **argv)
         _exit(1);
     mu_room_close(&room);
     muster_finalize();
+    fflush(NULL);
+    if (mu_device_hung())
+        _exit(rc == MUSTER_EARG ? 2 : 0);
     return rc == MUSTER_EARG ? 2 : 0;
 }

@@ -8,7 +8,8 @@
 
 struct mu_node_opts {
     struct mu_room_opts room;
-    uint64_t memory, disk;
+    uint64_t memory, disk, gpu_size;
+    int gpu_matrix;
     const char *dir, *tests;
 };
 
@@ -30,7 +31,14 @@ int mu_node_memtest(struct mu_node *, int, struct mu_err *);
 int mu_node_fma(struct mu_node *, int, struct mu_err *);
 int mu_node_gemm(struct mu_node *, int, struct mu_err *);
 int mu_node_disk(struct mu_node *, int which, struct mu_err *); /* write read */
-int mu_node_gpu(struct mu_node *, int, struct mu_err *);
+int mu_node_gpu_count(struct mu_node *, int, struct mu_err *);
+/* These two add a measurement of each GPU themselves. */
+enum mu_node_gpu_test { MU_NODE_GPU_HBM, MU_NODE_GPU_H2D, MU_NODE_GPU_D2H };
+int mu_node_gpu_copy(struct mu_node *, int which, struct mu_err *);
+int mu_node_gpu_gemm(struct mu_node *, int, struct mu_err *);
+/* Looks for GPUs; false: there is none that works. They are kept until they are closed. */
+bool mu_node_gpus_open(void);
+void mu_node_gpus_close(void);
 
 /* One row of the table, by its name: adds its measurement, or the line `skip`. */
 int mu_node_measure(struct mu_node *, const char *name, int trial, int order, struct mu_err *);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/rank/gpu_counters.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/rank.h"
 #include "runtime/base/clean.h"
@@ -198,6 +199,8 @@ int mu_room_begin(struct mu_room *r, const struct mu_opt *table, size_t n, int a
     if (r->rank == 0)
         print_run(r, argc, argv);
     mu_counters_read("", r->counters);
+    if (r->leader[r->host_of[r->rank]] == r->rank)
+        mu_gpu_counters_begin();
     return 0;
 }
 
@@ -297,6 +300,7 @@ int mu_room_end(struct mu_room *r, struct mu_err *err)
         if (r->synced)
             mu_room_clock(r, "end");
         rc = add_counters(r, err);
+        rc = rc ? rc : mu_gpu_counters_end(r, err);
     }
     if (!rc)
         rc = mu_room_flush(r, 1, err);

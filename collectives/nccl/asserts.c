@@ -22,8 +22,11 @@ SAME_SIZE(mu_cu_device_attribute, CUdevice_attribute);
 SAME_SIZE(mu_cu_capture, CUstreamCaptureStatus);
 SAME_SIZE(mu_cu_ptr, CUdeviceptr);
 SAME_SIZE(int, CUdevice);
+SAME_SIZE(mu_cu_uuid, CUuuid);
 SAME_VALUE(MU_CU_OK, CUDA_SUCCESS);
 SAME_VALUE(MU_CU_NOT_INITIALIZED, CUDA_ERROR_NOT_INITIALIZED);
+SAME_VALUE(MU_CU_NO_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
+SAME_VALUE(MU_CU_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
 SAME_VALUE(MU_CU_NOT_READY, CUDA_ERROR_NOT_READY);
 SAME_VALUE(MU_CU_POINTER_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
 SAME_VALUE(MU_CU_POINTER_IS_MANAGED, CU_POINTER_ATTRIBUTE_IS_MANAGED);
@@ -39,6 +42,7 @@ SAME_VALUE(MU_CU_HOST_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
 #define mu_cu_attribute CUpointer_attribute
 #define mu_cu_device_attribute CUdevice_attribute
 #define mu_cu_capture CUstreamCaptureStatus
+#define mu_cu_uuid CUuuid
 MU_CUDA_SYMBOLS(SAME_PROTOTYPE)
 #endif
 

@@ -1,4 +1,4 @@
-/* NVML by dlopen, with prototypes of our own. What a library or a GPU does not have is not known, and no error. */
+/* What a library or a GPU does not have is not known, and no error. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,45 +8,15 @@
 #include "runtime/agent/gpus.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/nvlib.h"
+#include "runtime/base/nvml.h"
 #include "runtime/base/str.h"
 
-enum { NVML_LOADED_NOT = 9, NVML_LOST = 15 };
-enum { TEMPERATURE_GPU = 0, CORRECTED = 0, UNCORRECTED = 1, SINCE_DRIVER = 0, LINKS = 18, LINK_COUNTERS = 5 };
-enum { EVENT_XID = 8 };
+enum { LINKS = 18, LINK_COUNTERS = 5 };
 #define KEEP (600 * MU_SEC) /* an Xid is told for so long */
 #define AGAIN (10 * MU_SEC) /* the same of the same GPU is told once in it */
 
-struct event_data {
-    void *device;
-    unsigned long long type, data;
-    unsigned gpu_instance, compute_instance;
-};
-struct memory {
-    unsigned long long total, free, used;
-};
-struct rates {
-    unsigned gpu, memory;
-};
-
-struct nvml {
-    int (*init)(void), (*shutdown)(void), (*count)(unsigned *), (*handle)(unsigned, void **);
-    const char *(*error)(int);
-    /* these may be missing */
-    int (*driver)(char *, unsigned), (*uuid)(void *, char *, unsigned), (*name)(void *, char *, unsigned);
-    int (*rates)(void *, struct rates *), (*memory)(void *, struct memory *), (*celsius)(void *, int, unsigned *);
-    int (*power)(void *, unsigned *), (*clocks)(void *, unsigned long long *);
-    int (*ecc)(void *, int, int, unsigned long long *);
-    int (*rows)(void *, unsigned *, unsigned *, unsigned *, unsigned *), (*pages)(void *, int *);
-    int (*gen)(void *, unsigned *), (*gen_most)(void *, unsigned *), (*width)(void *, unsigned *),
-        (*width_most)(void *, unsigned *), (*replays)(void *, unsigned *);
-    int (*link)(void *, unsigned, int *), (*link_errors)(void *, unsigned, int, unsigned long long *);
-    int (*set_new)(void **), (*watch)(void *, unsigned long long, void *),
-        (*wait)(void *, struct event_data *, unsigned);
-};
-
 struct mu_gpus_asked {
-    struct nvml n;
+    struct mu_nvml n;
     unsigned count;
     void *device[MU_GPUS_MOST];
     char uuid[MU_GPUS_MOST][MU_GPUS_TEXT], name[MU_GPUS_MOST][MU_GPUS_TEXT], driver[MU_GPUS_TEXT];
@@ -60,54 +30,6 @@ struct mu_gpus_asked {
     } log[MU_GPUS_XIDS];
     unsigned nlog;
 };
-
-static int load(struct nvml *n, struct mu_err *err)
-{
-    const struct {
-        void *fn;
-        const char *name, * or ;
-        bool must;
-    } symbols[] = {
-        {&n->init, "nvmlInit_v2", NULL, true},
-        {&n->shutdown, "nvmlShutdown", NULL, true},
-        {&n->count, "nvmlDeviceGetCount_v2", NULL, true},
-        {&n->handle, "nvmlDeviceGetHandleByIndex_v2", NULL, true},
-        {&n->error, "nvmlErrorString", NULL, true},
-        {&n->driver, "nvmlSystemGetDriverVersion", NULL, false},
-        {&n->uuid, "nvmlDeviceGetUUID", NULL, false},
-        {&n->name, "nvmlDeviceGetName", NULL, false},
-        {&n->rates, "nvmlDeviceGetUtilizationRates", NULL, false},
-        {&n->memory, "nvmlDeviceGetMemoryInfo", NULL, false},
-        {&n->celsius, "nvmlDeviceGetTemperature", NULL, false},
-        {&n->power, "nvmlDeviceGetPowerUsage", NULL, false},
-        {&n->clocks, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons", false},
-        {&n->ecc, "nvmlDeviceGetTotalEccErrors", NULL, false},
-        {&n->rows, "nvmlDeviceGetRemappedRows", NULL, false},
-        {&n->pages, "nvmlDeviceGetRetiredPagesPendingStatus", NULL, false},
-        {&n->gen, "nvmlDeviceGetCurrPcieLinkGeneration", NULL, false},
-        {&n->gen_most, "nvmlDeviceGetMaxPcieLinkGeneration", NULL, false},
-        {&n->width, "nvmlDeviceGetCurrPcieLinkWidth", NULL, false},
-        {&n->width_most, "nvmlDeviceGetMaxPcieLinkWidth", NULL, false},
-        {&n->replays, "nvmlDeviceGetPcieReplayCounter", NULL, false},
-        {&n->link, "nvmlDeviceGetNvLinkState", NULL, false},
-        {&n->link_errors, "nvmlDeviceGetNvLinkErrorCounter", NULL, false},
-        {&n->set_new, "nvmlEventSetCreate", NULL, false},
-        {&n->watch, "nvmlDeviceRegisterEvents", NULL, false},
-        {&n->wait, "nvmlEventSetWait_v2", NULL, false},
-    };
-    void *h, *fn;
-    int rc = mu_nvlib_open(MU_NVLIB_NVML, &h, err);
-
-    for (size_t i = 0; i < MU_COUNT(symbols) && !rc; i++) {
-        rc = mu_nvlib_symbol(MU_NVLIB_NVML, h, symbols[i].name, &fn, err);
-        if (rc && symbols[i].or)
-            rc = mu_nvlib_symbol(MU_NVLIB_NVML, h, symbols[i].or, &fn, err);
-        if (!rc)
-            memcpy(symbols[i].fn, &fn, sizeof fn);
-        rc = symbols[i].must ? rc : 0;
-    }
-    return rc;
-}
 
 /* One printable line. */
 static void text(char out[MU_GPUS_TEXT], const char *in)
@@ -130,7 +52,7 @@ static void know(struct mu_gpus_asked *g, unsigned i)
     if (g->n.name && !g->n.name(g->device[i], raw, sizeof raw - 1))
         text(g->name[i], raw);
     if (g->set)
-        (void)g->n.watch(g->device[i], EVENT_XID, g->set); /* not all have events */
+        (void)g->n.watch(g->device[i], MU_NVML_XID, g->set); /* not all have events */
 }
 
 int mu_gpus_open(struct mu_gpus_asked **out, char *trouble, size_t size)
@@ -144,7 +66,7 @@ int mu_gpus_open(struct mu_gpus_asked **out, char *trouble, size_t size)
     trouble[0] = 0;
     if (!g)
         return MUSTER_ENOMEM;
-    if (load(&g->n, &err)) {
+    if (mu_nvml_load(&g->n, &err)) {
         if (err.code != MUSTER_ENOSYS)
             mu_str_show(trouble, size, err.text);
         free(g);
@@ -152,7 +74,7 @@ int mu_gpus_open(struct mu_gpus_asked **out, char *trouble, size_t size)
     }
     if ((rc = g->n.init()) || (rc = g->n.count(&g->count)) || !g->count) {
         /* many hosts have the library, and no GPU */
-        if (rc && (rc != NVML_LOADED_NOT || !access("/dev/nvidiactl", F_OK))) {
+        if (rc && (rc != MU_NVML_LOADED_NOT || !access("/dev/nvidiactl", F_OK))) {
             snprintf(raw, sizeof raw, "NVML: %.60s (error %d)", g->n.error(rc), rc);
             mu_str_show(trouble, size, raw);
         }
@@ -184,7 +106,7 @@ static void number(int (*fn)(void *, unsigned *), void *device, uint32_t *out)
         *out = cut(v);
 }
 
-static void links(const struct nvml *n, void *device, struct mu_gpu *g)
+static void links(const struct mu_nvml *n, void *device, struct mu_gpu *g)
 {
     unsigned long long errors = 0, v;
     bool counted = false;
@@ -212,9 +134,9 @@ static void links(const struct nvml *n, void *device, struct mu_gpu *g)
 
 static void ask_one(const struct mu_gpus_asked *a, unsigned i, struct mu_gpu *g)
 {
-    const struct nvml *n = &a->n;
-    struct rates rates;
-    struct memory memory;
+    const struct mu_nvml *n = &a->n;
+    struct mu_nvml_rates rates;
+    struct mu_nvml_memory memory;
     unsigned long long v;
     unsigned c;
     int waits;
@@ -225,26 +147,26 @@ static void ask_one(const struct mu_gpus_asked *a, unsigned i, struct mu_gpu *g)
     if (a->xids[i])
         g->xid = a->xid[i];
     int rc = n->handle(i, &d);
-    g->lost = rc == NVML_LOST;
+    g->lost = rc == MU_NVML_LOST;
     if (rc)
         return;
     if (n->rates && !(rc = n->rates(d, &rates)))
         g->percent = cut(rates.gpu);
-    g->lost = rc == NVML_LOST;
+    g->lost = rc == MU_NVML_LOST;
     if (g->lost)
         return;
     if (n->memory && !n->memory(d, &memory)) {
         g->memory_mib = cut(memory.total >> 20);
         g->used_mib = cut(memory.used >> 20);
     }
-    if (n->celsius && !n->celsius(d, TEMPERATURE_GPU, &c))
+    if (n->celsius && !n->celsius(d, MU_NVML_TEMPERATURE, &c))
         g->celsius = cut(c);
     number(n->power, d, &g->milliwatts);
     if (n->clocks && !n->clocks(d, &v))
         g->clocks = (uint32_t)(v & 0x7fffffff);
-    if (n->ecc && !n->ecc(d, CORRECTED, SINCE_DRIVER, &v))
+    if (n->ecc && !n->ecc(d, MU_NVML_CORRECTED, MU_NVML_SINCE_DRIVER, &v))
         g->corrected = cut(v);
-    if (n->ecc && !n->ecc(d, UNCORRECTED, SINCE_DRIVER, &v))
+    if (n->ecc && !n->ecc(d, MU_NVML_UNCORRECTED, MU_NVML_SINCE_DRIVER, &v))
         g->uncorrected = cut(v);
     unsigned good, bad, pending, failed;
     if (n->rows && !n->rows(d, &good, &bad, &pending, &failed)) {
@@ -299,7 +221,7 @@ int mu_gpus_ask(struct mu_gpus_asked *g, struct mu_m_gpus *out)
 }
 
 /* False: it was told a moment ago. */
-static bool note(struct mu_gpus_asked *g, const struct event_data *e)
+static bool note(struct mu_gpus_asked *g, const struct mu_nvml_event *e)
 {
     uint32_t xid = cut(e->data), gpu = MU_GPU_UNKNOWN;
     uint64_t now = mu_now();
@@ -328,10 +250,10 @@ bool mu_gpus_wait(struct mu_gpus_asked *g, uint64_t ns)
     uint64_t until = mu_now() + ns;
 
     for (uint64_t now; (now = mu_now()) < until;) {
-        struct event_data e = {0};
+        struct mu_nvml_event e = {0};
         uint64_t left = until - now < MU_SEC ? until - now : MU_SEC;
         if (g->set && !g->n.wait(g->set, &e, (unsigned)(left / MU_MS) + 1)) {
-            if (e.type == EVENT_XID && note(g, &e))
+            if (e.type == MU_NVML_XID && note(g, &e))
                 return true;
         }
         /* one that does not wait is not asked all the time */

@@ -13,11 +13,14 @@
 
 static const struct row {
     const char *name, *file, *variable;
-    bool beside; /* it is ours and lies with our library */
+    bool beside;           /* it is ours and lies with our library */
+    const char *others[2]; /* older ones, looked for where that is not there */
 } rows[] = {
     [MU_NVLIB_NCCL] = {"NCCL", "libnccl.so.2", "MUSTER_NCCL_LIB"},
     [MU_NVLIB_CUDA] = {"CUDA driver", "libcuda.so.1", "MUSTER_CUDA_LIB"},
     [MU_NVLIB_NVML] = {"NVML", "libnvidia-ml.so.1", "MUSTER_NVML_LIB"},
+    [MU_NVLIB_CUBLAS] =
+        {"cuBLAS", "libcublas.so.13", "MUSTER_CUBLAS_LIB", false, {"libcublas.so.12", "libcublas.so.11"}},
     [MU_NVLIB_KERNELS] = {"GPU kernels", "libmuster_cuda.so", "MUSTER_KERNELS_LIB", true},
 };
 
@@ -68,8 +71,13 @@ int mu_nvlib_open(enum mu_nvlib which, void **handle, struct mu_err *err)
         return 0;
     }
     why = dlerror();
-    if (!why)
-        why = "it cannot be loaded";
+    mu_auto_free char *first = strdup(why ? why : "it cannot be loaded");
+    why = first ? first : "out of memory";
+    for (size_t i = 0; i < MU_COUNT(r->others) && r->others[i] && file == r->file; i++)
+        if ((h = dlopen(r->others[i], RTLD_LAZY | RTLD_LOCAL))) {
+            *handle = h;
+            return 0;
+        }
     if (file == asked)
         return mu_err_set(err, MUSTER_ENODE, "%s: cannot be loaded as %s says (%s)", r->name, r->variable, why);
     /* A file that is there and does not load, for want of another one, is broken. */
@@ -87,6 +95,24 @@ int mu_nvlib_symbol(enum mu_nvlib which, void *handle, const char *symbol, void 
         return mu_err_set(err, MUSTER_ENODE, "%s: %s has no %s: another library bears this name, or it is too old",
                           rows[which].name, asked && *asked ? asked : rows[which].file, symbol);
     *out = found;
+    return 0;
+}
+
+int mu_nvlib_symbols(enum mu_nvlib which, void *handle, const struct mu_nvlib_row *v, size_t n, int version,
+                     void *table, struct mu_err *err)
+{
+    int rc;
+
+    for (size_t i = 0; i < n; i++) {
+        void **slot = (void **)(void *)((char *)table + v[i].at);
+
+        *slot = NULL;
+        if (v[i].since > version)
+            continue;
+        /* A build may leave out what is newer than the oldest version that is taken. */
+        if ((rc = mu_nvlib_symbol(which, handle, v[i].name, slot, v[i].since ? NULL : err)) < 0 && !v[i].since)
+            return rc;
+    }
     return 0;
 }
 

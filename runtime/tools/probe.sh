@@ -64,6 +64,8 @@ int main(void){return sizeof(ucp_tag_t)==1;}'
 # Only to compare our own prototypes with: the libraries are loaded when they are needed.
 feature HAVE_CUDA_H '#include <cuda.h>
 int main(void){return sizeof(CUdevice)==1;}'
+feature HAVE_CUBLAS_H '#include <cublas_v2.h>
+int main(void){return CUBLAS_VERSION==1;}'
 feature HAVE_NCCL_H '#include <nccl.h>
 int main(void){return NCCL_VERSION_CODE==1;}'
 [ $fail = 0 ] || exit 1

@@ -67,10 +67,10 @@ check "GPUs by name, with the driver" json "c['gpus']['found'].startswith('2 x N
 echo 'gpus=2 1.clocks=64' >"$tmp/gpus"
 export MUSTER_NVML_DOUBLE=$tmp/gpus
 MUSTER_NVML_LIB=$doubles/libnvidia-ml.so.1 run --json
-check "NVML's library, and what it says of a GPU" json "c['gpus']['ok'] and c['gpus']['found'].endswith(', $doubles/libnvidia-ml.so.1; GPU 1 (GPU-double-1): it is slowed down: it is too hot')"
+check "NVML's library, and what it says of a GPU" json "c['gpus']['ok'] and c['gpus']['found'].endswith(', $doubles/libnvidia-ml.so.1; GPU 1 (GPU-d0000000-0000-0000-0000-000000000001): it is slowed down: it is too hot')"
 echo 'gpus=2 0.rows-failed=1' >"$tmp/gpus"
 MUSTER_NVML_LIB=$doubles/libnvidia-ml.so.1 run --json
-check "a GPU that has a fault" json "not c['gpus']['ok'] and 'GPU 0 (GPU-double-0): rows of its memory cannot be remapped' in c['gpus']['found'] and 'nvidia-smi -r' in c['gpus']['fix']"
+check "a GPU that has a fault" json "not c['gpus']['ok'] and 'GPU 0 (GPU-d0000000-0000-0000-0000-000000000000): rows of its memory cannot be remapped' in c['gpus']['found'] and 'nvidia-smi -r' in c['gpus']['fix']"
 
 MUSTER_NCCL_LIB=$tmp/lib/libnccl-old.so run --json
 check "one that is too old" json "not c['nccl']['ok'] and c['nccl']['found'] == 'NCCL: 2.17.1 is too old, 2.18 or later is needed ($tmp/lib/libnccl-old.so)' and '2.18' in c['nccl']['fix']"

@@ -38,6 +38,7 @@ microhttpd\.h	launcher/.*
 curl/.*	runtime/ckpt/daemon/.*
 isa-l.*\.h	runtime/ckpt/daemon/.*
 (nccl|cuda)\.h	collectives/nccl/asserts\.c
+cublas_v2\.h	bench/rank/blas_asserts\.c
 ucp/.*	collectives/ucx\.c
 (cuda_runtime.*|nvml|infiniband/.*)(\.h)?	nowhere
 ROWS

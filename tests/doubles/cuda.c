@@ -149,6 +149,18 @@ DOUBLE_API int cuDeviceGetCount(int *n)
     *n = devices();
     return initialised ? OK : NOT_INITIALIZED;
 }
+DOUBLE_API int cuDeviceGetUuid(char uuid[16], int device)
+{
+    memset(uuid, 0, 16);
+    uuid[0] = (char)0xd0; /* as the double of NVML has it in letters */
+    uuid[15] = (char)device;
+    return OK;
+}
+DOUBLE_API int cuDeviceGetPCIBusId(char *text, int size, int device)
+{
+    snprintf(text, (size_t)size, "FFFF:%02X:00.0", (unsigned)device);
+    return OK;
+}
 DOUBLE_API int cuDeviceGetAttribute(int *out, int attribute, int device)
 {
     if (!initialised)
@@ -317,16 +329,28 @@ DOUBLE_API int cuLaunchHostFunc(struct CUstream_st *s, void (*fn)(void *), void 
 
 /* --- copies that streams make --- */
 
+/* For the doubles alone: the GPU of this thread's context. */
+DOUBLE_API int double_device(void)
+{
+    return current ? current->device : 0;
+}
+
 struct copy {
     void *to;
     const void *from;
     size_t n;
+    long wait; /* ms */
+    bool wrong;
 };
 static void make_copy(void *arg)
 {
     struct copy *c = arg;
 
     memcpy(c->to, c->from, c->n);
+    if (c->wrong && c->n)
+        *(char *)c->to += 4; /* and so again on its way back */
+    if (c->wait)
+        double_sleep(c->wait);
     free(c);
 }
 static int copy_later(struct CUstream_st *s, void *to, const void *from, size_t n)
@@ -334,14 +358,18 @@ static int copy_later(struct CUstream_st *s, void *to, const void *from, size_t 
     static atomic_long copies;
     const char *rank = getenv("RANK");
     struct copy *c = malloc(sizeof *c);
+    long number = atomic_fetch_add(&copies, 1) + 1;
+    int own = rank ? atoi(rank) : -1;
 
     if (!c)
         return NO_MEMORY;
-    if (fault("copy-error", rank ? atoi(rank) : -1, atomic_fetch_add(&copies, 1) + 1)) {
+    if (fault_of("copy-error", own, double_device(), number)) {
         free(c);
         return LAUNCH_FAILED;
     }
-    *c = (struct copy){to, from, n};
+    const struct fault *slow = fault_of("copy-slow", own, double_device(), number);
+    *c = (struct copy){.to = to, .from = from, .n = n, .wait = slow ? slow->ms : 0};
+    c->wrong = fault_of("copy-wrong", own, double_device(), number) != NULL;
     put(stream_of(s), (struct work){.fn = make_copy, .arg = c});
     return OK;
 }
@@ -352,6 +380,15 @@ DOUBLE_API int cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t n,
 DOUBLE_API int cuMemcpyHtoDAsync_v2(unsigned long long to, const void *from, size_t n, struct CUstream_st *s)
 {
     return copy_later(s, (void *)(uintptr_t)to, from, n);
+}
+DOUBLE_API int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t n, struct CUstream_st *s)
+{
+    return copy_later(s, (void *)(uintptr_t)to, (void *)(uintptr_t)from, n);
+}
+DOUBLE_API int cuMemGetInfo_v2(size_t *room, size_t *all)
+{
+    *room = *all = (size_t)1 << 30;
+    return current ? OK : NO_CONTEXT;
 }
 DOUBLE_API int cuMemHostAlloc(void **out, size_t n, unsigned flags)
 {

@@ -16,19 +16,19 @@ cp "$tmp/checks" "$MUSTER_HOME/checks"
 job=$("$muster" submit -n 1 --oversubscribe sh -c "until [ -e $tmp/go ]; do sleep 0.1; done")
 like "$job" '^[0-9]+$' "a job runs"
 says gpus=2 1.clocks=64
-wait_for 30 shows 'GPU 1 \(GPU-double-1\): it is slowed down: it is too hot'
+wait_for 30 shows 'GPU 1 \(GPU-d0000000-0000-0000-0000-000000000001\): it is slowed down: it is too hot'
 ok $? "muster nodes says that a GPU is throttled" || note "$("$muster" nodes)"
 says gpus=2 0.xid=31
 seen() { "$muster" events "$job" | grep -qE "$1"; }
-wait_for 30 seen 'gpu-xid.*GPU 0 \(GPU-double-0\): Xid 31, of a program.s own making'
+wait_for 30 seen 'gpu-xid.*GPU 0 \(GPU-d0000000-0000-0000-0000-000000000000\): Xid 31, of a program.s own making'
 ok $? "an Xid of the program's own is an event" || note "$("$muster" events "$job")"
 unlike "$("$muster" nodes)" 'drain' "and drains nothing"
 says gpus=2 0.xid=79
-wait_for 30 shows 'drain.*health check gpu: GPU 0 \(GPU-double-0\): Xid 79, it has fallen off the bus'
+wait_for 30 shows 'drain.*health check gpu: GPU 0 \(GPU-d0000000-0000-0000-0000-000000000000\): Xid 79, it has fallen off the bus'
 ok $? "one of the GPU's drains the node" || note "$("$muster" nodes)" "$("$muster" events "$job")"
 "$muster" nodes resume "$(uname -n)"
 says gpus=2 0.xid=79 1.rows-failed=1
-wait_for 30 shows 'drain.*GPU 1 \(GPU-double-1\): rows of its memory cannot be remapped'
+wait_for 30 shows 'drain.*GPU 1 \(GPU-d0000000-0000-0000-0000-000000000001\): rows of its memory cannot be remapped'
 ok $? "so do rows that cannot be remapped, after a resume" || note "$("$muster" nodes)"
 "$muster" nodes resume "$(uname -n)"
 sleep 1

@@ -1,7 +1,8 @@
 /* Test double of libnvidia-ml.so.1: see double.h. What its GPUs say is in the file that MUSTER_NVML_DOUBLE names, which
  * is read anew with each call: words "KEY=N" or "GPU.KEY=N" of the keys below, and "hang=1": no call returns any more.
- * xid=N is an event that comes once, and again when it is another N. Compiled with DOUBLE_OLD it has no more than it
- * must. */
+ * xid=N is an event that comes once, and again when it is another N; xid-after=N: not in the first N waits of a
+ * process. uncorrected-grows=N: by so many each time that a process asks. Compiled with DOUBLE_OLD it has no more than
+ * it must. */
 #include "tests/doubles/double.h"
 
 #include <unistd.h>
@@ -71,7 +72,7 @@ DOUBLE_API const char *nvmlErrorString(int error)
 #ifndef DOUBLE_OLD
 DOUBLE_API int nvmlDeviceGetUUID(void *device, char *text, unsigned size)
 {
-    snprintf(text, size, "GPU-double-%lu", (unsigned long)(uintptr_t)device - 1);
+    snprintf(text, size, "GPU-d0000000-0000-0000-0000-0000000000%02x", (unsigned)(uintptr_t)device - 1);
     return 0;
 }
 DOUBLE_API int nvmlSystemGetNVMLVersion(char *text, unsigned size)
@@ -99,7 +100,12 @@ DOUBLE_API int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *cels
 }
 DOUBLE_API int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned long long *n)
 {
+    static atomic_long asked[64];
+
     *n = (unsigned long long)say(device, type ? "uncorrected" : "corrected", 0);
+    if (type)
+        *n += (unsigned long long)(say(device, "uncorrected-grows", 0) *
+                                   atomic_fetch_add(&asked[(uintptr_t)device % 64], 1));
     return counter ? 3 : 0;
 }
 DOUBLE_API int nvmlDeviceGetRemappedRows(void *device, unsigned *good, unsigned *bad, unsigned *waits, unsigned *failed)
@@ -154,10 +160,13 @@ struct event {
 };
 DOUBLE_API int nvmlEventSetWait_v2(void *set, struct event *e, unsigned ms)
 {
+    static atomic_long waits;
+    bool later = atomic_fetch_add(&waits, 1) < say(NULL, "xid-after", 0);
+
     for (unsigned waited = 0; waited < ms; waited += 10) {
         for (uintptr_t i = 1; i < 64; i++) {
             long xid = ((long *)set)[i] ? say((void *)i, "xid", -1) : -1;
-            if (xid < 0 || xid == ((long *)set)[i])
+            if (later || xid < 0 || xid == ((long *)set)[i])
                 continue;
             ((long *)set)[i] = xid;
             *e = (struct event){.device = (void *)i, .type = 8, .data = (unsigned long long)xid};

@@ -77,6 +77,8 @@ static void fill(struct mu_data *d, unsigned hosts, double first)
     put(d, "coll.allreduce.busbw", "GB/s", 32, -1, MU_SCOPE_GROUP, 1 << 20, 50);
     put(d, "coll.allreduce.busbw", "GB/s", 32, -1, MU_SCOPE_GROUP, 1 << 30, 450);
     put(d, "coll.allreduce", "us", 32, -1, MU_SCOPE_GROUP, 1 << 30, 4000);
+    for (unsigned h = 0; h < hosts; h++)
+        put(d, "node.gpu.h2d", "GB/s", (int)h, -1, MU_SCOPE_NODE, 1 << 28, h == 2 ? 51 : 55);
 }
 
 static void judged(const char *text, unsigned hosts, double first, enum mu_outcome outcome, const char *why)
@@ -148,10 +150,13 @@ int main(void)
     judged("check node.mem.triad each >= 90 GB/s", 1, 80, MU_FAIL, "must be >= 90 GB/s");
     judged("check node.mem.triad each >= 0.9*baseline", 1, 80, MU_FAIL, "must be >= 0.9*baseline (90)");
     judged("check node.mem.triad each >= 640 Gb/s", 1, 80, MU_PASS, "");
+    judged("check node.gpu.h2d each >= 52 GB/s", 5, 80, MU_FAIL, "51 GB/s, must be >= 52 GB/s");
+    judged("check node.h2d each >= 52 GB/s", 2, 80, MU_PASS, "");
+    judged("check node.h2d each >= 52 GB/s", 5, 80, MU_FAIL, "51 GB/s");
     judged("check node.mem.triad each >= 5 us", 1, 80, MU_INCONCLUSIVE, "the units do not fit");
-    judged("check node.h2d each >= 52 GB/s", 5, 100, MU_FAIL, "it was not measured");
+    judged("check node.x2y each >= 52 GB/s", 5, 100, MU_FAIL, "it was not measured");
     judged("check pair.bw each >= 0.9*median", 2, 100, MU_INCONCLUSIVE, "it was not measured");
-    judged("check node.h2d each >= 52 GB/s optional", 5, 100, MU_SKIPPED, "not measured");
+    judged("check node.x2y each >= 52 GB/s optional", 5, 100, MU_SKIPPED, "not measured");
     judged("check ecc.uncorrected delta == 0", 5, 100, MU_FAIL, "1 errors, must be == 0");
     judged("check ecc.uncorrected delta == 0", 2, 100, MU_PASS, "");
     judged("check coll.allreduce.busbw size>=1G >= 0.92*h200.nvls8", 5, 100, MU_PASS, "");

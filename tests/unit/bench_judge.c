@@ -347,6 +347,40 @@ static void far_below_alone(void)
     mu_data_free(&d);
 }
 
+/* GPUs are compared with those of the same index; where most of a host's are low it is the host. slow, more: index of
+ * host b's that are. */
+static void gpus(int slow, int more, const char *want)
+{
+    static char text[20000];
+    struct mu_blame_config c = {.effect = 0.05};
+    struct mu_data d = {0};
+    struct mu_blame b = {0};
+    struct mu_err err = {0};
+    char said[400] = "", id[100];
+    size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+
+    for (unsigned h = 0; h < 5; h++)
+        for (int g = 0; g < 4; g++)
+            len += (size_t)snprintf(
+                text + len, sizeof text - len,
+                "{\"kind\":\"measurement\",\"name\":\"node.gpu.h2d\",\"unit\":\"GB/s\",\"better\":"
+                "\"more\",\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"gpu\":%d,\"uuid\":\"GPU-%u%d\",\"size\":8,"
+                "\"p50\":%g,\"wrong\":%d}\n",
+                'a' + h, h, g, h, g, (g < 2 ? 55 : 40) * (h == 1 && (g == slow || (more > 0 && g != 3)) ? 0.8 : 1),
+                more < 0 && h == 1 && g == slow);
+    int rc = read_text(&d, text, 0, &err);
+    rc = rc ? rc : mu_blame_find(&b, &d, &c);
+    rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+    for (unsigned i = 0; i < b.n && !rc; i++)
+        snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s %s%s", i ? ", " : "",
+                 mu_suspect_kind_name(b.v[i].kind), mu_suspect_id(&b.v[i], &d, id, sizeof id),
+                 b.v[i].corrupt ? " corrupt" : "");
+    TAP_OK(!rc && !strcmp(said, want), "%s, not %s", want, rc ? err.text : said);
+    TAP_OK(!strcmp(mu_data_gpu(&d, 1, 3, id, sizeof id), "GPU 2 (GPU-12)"), "its UUID is known: %s", id);
+    mu_blame_free(&b);
+    mu_data_free(&d);
+}
+
 static void culprits(void)
 {
     static const struct {
@@ -479,6 +513,9 @@ int main(void)
     unsure();
     far_below();
     far_below_alone();
+    gpus(2, 0, "gpu b:gpu2");
+    gpus(0, 1, "node b");
+    gpus(1, -1, "gpu b:gpu1 corrupt, gpu b:gpu1");
     culprits();
     asked_tests();
     reading();

@@ -82,8 +82,14 @@ int main(void)
     m.flags = 0;
     j = line(&m);
     TAP_OK(num(j, "p99") == 8 && num(j, "wrong") == 3 && num(j, "late") == 0.25 && num(j, "rank") == 2 &&
-               !json_array_size(json_object_get(j, "flags")),
+               !json_array_size(json_object_get(j, "flags")) && !json_object_get(j, "gpu"),
            "of a node, with many samples");
+    json_decref(j);
+
+    m.uuid = "GPU-1";
+    m.gpu = 3;
+    j = line(&m);
+    TAP_OK(num(j, "gpu") == 3 && is(j, "uuid", "GPU-1"), "of one of its GPUs");
     json_decref(j);
 
     double came[] = {0, 1.5}, took[] = {9, NAN};
