@@ -29,7 +29,7 @@ if [ "${1-}" = --one ]; then
     exit $rc
 fi
 
-# suite, seconds that it should take at most (880 in all, on two cores of one's own, without GPUs), seconds for one test, how many at
+# suite, seconds that it should take at most (860 in all, on two cores of one's own, without GPUs), seconds for one test, how many at
 # once: most tests wait most of the time, those of MPI and the simulator compute
 suites() {
     cat <<'ROWS'
@@ -37,11 +37,11 @@ unit       45  120 3
 cli        110 180 4
 mpi        135 300 1
 sim        90  400 2
-fault      140 600 4
+fault      120 600 5
 cluster    230 300 3
 fuzz-smoke 50  120 1
 scale      20  120 1
-doubles    60  120 2
+doubles    60  120 3
 gpu        600 600 1
 ROWS
 }
