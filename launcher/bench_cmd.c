@@ -236,6 +236,8 @@ static int check_node(const struct opts *o, struct mu_err *err)
 
     if (o->disk_size && o->disk_size < 4 << 20)
         return mu_err_set(err, MUSTER_EARG, "--disk-size: takes 4M or more");
+    if (o->gpu_size && o->gpu_size < 4 << 10)
+        return mu_err_set(err, MUSTER_EARG, "--gpu-size: takes 4K or more");
     return check_names(o, names, MU_COUNT(names), "mem, memtest, cpu, disk, gpu", err);
 }
 

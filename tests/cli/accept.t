@@ -137,6 +137,8 @@ bad '--resume goes on with what the run has begun with' --resume x -H a
 bad '--only pear: not all are benchmarks' --only pear
 run_cmd "$muster" bench pair --tests lat,pear
 like "$rc $err" '^2 .*--tests lat,pear: not all of them are tests; there are lat, bw' "bench pair --tests"
+run_cmd "$muster" bench node --tests gpu --gpu-size 64
+like "$rc $err" '^2 .*--gpu-size: takes 4K or more' "bench node --gpu-size"
 run_cmd "$muster" bench pair --pairs a
 like "$rc $err" '^2 .*--pairs: takes hosts as in a>b,b>c' "bench pair --pairs"
 run_cmd "$muster" bench coll --floor 3
