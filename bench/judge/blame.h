@@ -77,8 +77,7 @@ const char *mu_suspect_kind_name(enum mu_suspect_kind);
 const char *mu_direction_name(enum mu_direction);
 /* The suspect is a host, or a part of one: that must be looked after. */
 bool mu_suspect_on_host(const struct mu_suspect *);
-/* "n3", "n1>n4", "leaf1>leaf2", "leaf1|leaf2", "5" for a rank, "n3:gpu2". Returns
- * buf. */
+/* "n3", "n1>n4", "leaf1>leaf2", "leaf1|leaf2", "5" for a rank, "n3:gpu2". Returns buf. */
 char *mu_suspect_id(const struct mu_suspect *, const struct mu_data *, char *buf, size_t n);
 
 #endif

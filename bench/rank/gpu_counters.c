@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/nvlib.h"
 #include "runtime/base/nvml.h"
 
@@ -184,24 +183,7 @@ int mu_gpu_counters_end(struct mu_room *r, struct mu_err *err)
     if (nvml && nvml->hangs)
         mu_room_skip(r, "counter.gpu", "NVML has not answered for 10 s: the driver hangs");
     for (unsigned i = 0; known && i < now.n && i < before.n && !rc; i++)
-        for (int k = 0; k < COUNTERS && !rc; k++) {
-            double grown = (double)(now.gpu[i].v[k] - before.gpu[i].v[k]);
-            if (now.gpu[i].v[k] < 0 || before.gpu[i].v[k] < 0 || grown < 0)
-                continue;
-            struct mu_record m = {.name = names[k],
-                                  .unit = "errors",
-                                  .scope = MU_RECORD_NODE,
-                                  .from = r->rank,
-                                  .from_host = r->host,
-                                  .uuid = now.gpu[i].uuid,
-                                  .gpu = (int)i,
-                                  .values = &grown,
-                                  .n = 1,
-                                  .late = -1,
-                                  .wrong = MU_RECORD_UNCHECKED,
-                                  .order = r->order,
-                                  .t = (double)mu_wall() / 1e9};
-            rc = mu_room_add(r, &m, err);
-        }
+        for (int k = 0; k < COUNTERS && !rc; k++)
+            rc = mu_room_grown(r, names[k], (int)i, now.gpu[i].uuid, before.gpu[i].v[k], now.gpu[i].v[k], err);
     return rc;
 }

@@ -64,6 +64,10 @@ uint64_t mu_room_common(const struct mu_room *, uint64_t ours);
 uint64_t mu_room_ours(const struct mu_room *, uint64_t common);
 /* Adds a measurement of this rank; launch, t, transport's flags and order are put in. */
 int mu_room_add(struct mu_room *, struct mu_record *, struct mu_err *);
+/* Adds how much a counter has grown, of this rank's host or, with uuid, of a GPU of it; nothing where it is not known
+ * (-1) or went down: it was reset then. */
+int mu_room_grown(struct mu_room *, const char *name, int gpu, const char *uuid, int64_t before, int64_t now,
+                  struct mu_err *);
 void mu_room_skip(struct mu_room *, const char *name, const char *reason);
 /* Collective: brings the lines to rank 0, which prints them and how far we are. */
 int mu_room_flush(struct mu_room *, double done, struct mu_err *);

@@ -265,30 +265,35 @@ int mu_room_another(struct mu_room *r, const struct mu_room_opts *o, int made, d
     return rc;
 }
 
-/* Counters that went down were reset: nothing is known then. */
+int mu_room_grown(struct mu_room *r, const char *name, int gpu, const char *uuid, int64_t before, int64_t now,
+                  struct mu_err *err)
+{
+    double grown = (double)(now - before);
+    struct mu_record m = {.name = name,
+                          .unit = "errors",
+                          .scope = MU_RECORD_NODE,
+                          .from = r->rank,
+                          .from_host = r->host,
+                          .uuid = uuid,
+                          .gpu = gpu,
+                          .values = &grown,
+                          .n = 1,
+                          .late = -1,
+                          .wrong = MU_RECORD_UNCHECKED,
+                          .order = r->order,
+                          .t = seconds(mu_wall())};
+
+    return now < 0 || before < 0 || grown < 0 ? 0 : mu_room_add(r, &m, err);
+}
+
 static int add_counters(struct mu_room *r, struct mu_err *err)
 {
     int64_t now[MU_COUNTERS];
     int rc = 0;
 
     mu_counters_read("", now);
-    for (int i = 0; i < MU_COUNTERS && !rc; i++) {
-        double grown = (double)(now[i] - r->counters[i]);
-        if (now[i] < 0 || r->counters[i] < 0 || grown < 0)
-            continue;
-        struct mu_record m = {.name = mu_counter_names[i],
-                              .unit = "errors",
-                              .scope = MU_RECORD_NODE,
-                              .from = r->rank,
-                              .from_host = r->host,
-                              .values = &grown,
-                              .n = 1,
-                              .late = -1,
-                              .wrong = MU_RECORD_UNCHECKED,
-                              .order = r->order,
-                              .t = seconds(mu_wall())};
-        rc = mu_room_add(r, &m, err);
-    }
+    for (int i = 0; i < MU_COUNTERS && !rc; i++)
+        rc = mu_room_grown(r, mu_counter_names[i], 0, NULL, r->counters[i], now[i], err);
     return rc;
 }
 

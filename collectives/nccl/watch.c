@@ -184,8 +184,8 @@ static bool look_at_others(struct mu_gpu_comm *g, uint64_t *number, struct mu_er
         *number = code ? b->failed_at : 0;
         snprintf(text, sizeof text, "%.399s", code ? b->text : "");
         atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&b->ctx, memory_order_relaxed) !=
-            g->comm->ctx) { /* it was freed meanwhile, and used */
+        /* Was it freed meanwhile, and used? */
+        if (atomic_load_explicit(&b->ctx, memory_order_relaxed) != g->comm->ctx) {
             *number = 0;
             continue;
         }
