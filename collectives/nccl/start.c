@@ -215,6 +215,59 @@ static int gather(struct muster_comm *comm, const void *mine, size_t bytes, void
         err);
 }
 
+struct ask {
+    _Atomic int owners;
+    _Atomic bool done;
+    const struct mu_nccl_api *n;
+    mu_nccl_id id;
+    mu_nccl_result rc;
+};
+
+static void forget(struct ask *a)
+{
+    if (atomic_fetch_sub(&a->owners, 1) == 1)
+        free(a);
+}
+
+static void *get_id(void *arg)
+{
+    struct ask *a = arg;
+
+    a->rc = a->n->ncclGetUniqueId(&a->id);
+    atomic_store(&a->done, true);
+    forget(a);
+    return NULL;
+}
+
+/* NCCL brings its network up in it. */
+static int ask_id(struct mu_gpu_comm *g, mu_nccl_id *id, struct mu_err *err)
+{
+    struct ask *a = calloc(1, sizeof *a);
+    uint64_t deadline = mu_now() + g->start_most;
+    bool alive = true;
+    int rc = 0;
+
+    if (!a)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
+    atomic_store(&a->owners, 2);
+    a->n = g->n;
+    if (!spawn(get_id, a)) {
+        free(a);
+        return mu_err_set(err, MUSTER_ENOMEM, "no thread to bring NCCL up");
+    }
+    while (!atomic_load(&a->done) && alive && mu_now() < deadline)
+        alive = doze(g->engine);
+    if (!atomic_load(&a->done))
+        rc = mu_err_set(err, MUSTER_ETIMEOUT, "NCCL %s gives no unique id in %.3g s", g->n->text,
+                        (double)g->start_most / 1e9);
+    else if (a->rc != MU_NCCL_OK)
+        rc = mu_gpu_nccl_err(g->n, NULL, a->rc, "no unique id", err);
+    else
+        *id = a->id;
+    forget(a);
+    return rc;
+}
+
 static void try_once(struct mu_gpu_comm *g, const mu_nccl_id *id, uint64_t most, struct result *result)
 {
     struct muster_comm *comm = g->comm;
@@ -309,14 +362,11 @@ static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err
         bool stuck = false;
 
         if (comm->rank == 0 && !mine->code) { /* a fresh id for each try */
-            mu_nccl_result got = g->n->ncclGetUniqueId(&mine->id);
+            struct mu_err why;
 
-            if (got != MU_NCCL_OK) {
-                struct mu_err why;
-
-                mine->code = mu_gpu_nccl_err(g->n, NULL, got, "no unique id", &why);
+            mine->code = ask_id(g, &mine->id, &why);
+            if (mine->code)
                 snprintf(mine->why, sizeof mine->why, "%.199s", why.text);
-            }
         }
         rc = gather(comm, mine, sizeof *mine, hellos, err);
         if (rc < 0)

@@ -8,6 +8,7 @@
  *   times=N  at most so often in this process (default: always)
  *   gpu=N    on that GPU of a process that uses several, for the kinds that say so (default: all)
  *   ms=N     for so long, where it is a delay (default 100)
+ *   id-hang        ncclGetUniqueId takes ms
  *   init-hang      ncclCommInitRankConfig never comes up
  *   init-error     it ends with ncclSystemError
  *   id-error       ncclGetUniqueId fails

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -63,11 +64,24 @@ KINDS = {
     "query-hang": ("query-hang,rank=R,op=K,ms=12000", "loop 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
     "query-hang while muster_test is called": ("query-hang,rank=R,op=K,ms=30000", "poll 100000", (ETIMEOUT, WHO), (ETIMEOUT, "NCCL does not answer on " + WHO), 2 * HANG, None),
     "in-progress": ("in-progress,rank=R,op=K,ms=4500", "loop 50", (ETIMEOUT, "(?=.*in 2 s).*(in 2 s on |: )" + WHO), (ETIMEOUT, WHO), HANG, None),
+    "id-hang": ("id-hang,ms=30000", "loop 50", (ETIMEOUT, r"rank 0 on \S+: NCCL 2.28.9 gives no unique id in 0.5 s"), (ETIMEOUT, "gives no unique id in 0.5 s"), START * 1000 + 1000, False),
     "init-hang": ("init-hang,rank=R", "loop 50", (ETIMEOUT, "in 3 tries: "), (ETIMEOUT, "in 3 tries"), 3 * START * 1000 + 2000, False),
     "init-error": ("init-error,rank=R", "loop 50", (EPEER, "in 3 tries: " + WHO), (ENODE, "in 3 tries: " + WHO), 3 * START * 1000 + 2000, False),
     "init-hang once": ("init-hang,rank=R,times=1", "loop 50", None, None, 0, False),
     "slow": ("slow,rank=R,op=K,times=3,ms=150", "loop 50", None, None, 0, False),
 }
+
+
+stalled = 0.0  # s, the longest that this process was not run when it was due
+
+
+def watch_clock():
+    """A rank told too late is one thing, a machine that stood still is another."""
+    global stalled
+    while True:
+        began = time.monotonic()
+        time.sleep(0.01)
+        stalled = max(stalled, time.monotonic() - began - 0.01)
 
 
 def run(args, fault, limit, **more):
@@ -95,6 +109,8 @@ def round_of(kind, n):
     more = {"GPU_RANKS_DONE": "%s/done:%d" % (DIR, ranks - (own is None))}
     if others is None or others[0] != ETIMEOUT:
         more.update(PATIENT)
+    if kind.startswith("id-"):
+        victim = 0  # who asks for it
     if kind.startswith("init-"):
         more["MUSTER_NCCL_START"] = str(START if others else 3)
     for _ in range(4):  # the short deadline is also that of the start, which a loaded machine may miss
@@ -130,15 +146,18 @@ def round_of(kind, n):
 
 
 def main():
+    global stalled
+    threading.Thread(target=watch_clock, daemon=True).start()
     for kind in KINDS:
         if not re.search(os.environ.get("ONLY", "."), kind):
             continue
         bad = None
         for n in range(ROUNDS):
+            stalled = 0.0
             bad = round_of(kind, n)
             if bad:
                 break
-        ok(not bad, "%s, %d times" % (kind, ROUNDS), "round %d: %s" % (n, bad))
+        ok(not bad, "%s, %d times" % (kind, ROUNDS), "round %d (the machine stood still for %d ms at most): %s" % (n, stalled * 1e3, bad))
         if kind in told:
             print("# told after %d ms (median), %d (worst) of %d" % (statistics.median(told[kind]), max(told[kind]), KINDS[kind][4]))
     bad, took = None, []

@@ -318,8 +318,11 @@ DOUBLE_API const char *ncclGetLastError(struct ncclComm *c)
 }
 DOUBLE_API int ncclGetUniqueId(struct id *id)
 {
+    const struct fault *f = fault("id-hang", 0, 1);
     int fd = fault("id-error", 0, 1) ? -1 : memfd_create("muster-nccl-double", MFD_CLOEXEC);
 
+    if (f)
+        double_sleep(f->ms);
     if (fd < 0 || ftruncate(fd, sizeof(struct segment)))
         return SYSTEM_ERROR;
     memset(id, 0, sizeof *id);
