@@ -24,6 +24,7 @@ struct mu_start {
     char **env;     /* what the engine needs of the submitter's environment; may be NULL */
     uint64_t begun;
     bool here;              /* its agent has joined */
+    bool superseded;        /* the node was asked for again: what fails here is no word on that */
     struct mu_alarm *late;  /* its engine has ended well, and this is how long the agent has */
     struct mu_child *child; /* the engine's own from here on */
     unsigned phase;
@@ -74,7 +75,8 @@ struct mu_starter_config {
     uint64_t limit_ns; /* each step of a host may take so long */
     /* Where agents reach us, and the key; opens the door first if need be. Strings are ours until the next call. */
     int (*listening)(void *arg, const char **join, const struct mu_key **key, struct mu_err *);
-    /* 0, or what went wrong. From the loop; once for each request. */
+    /* 0, or what went wrong. From the loop; once for each request, but for what goes wrong with one after which the
+     * same node was asked for again. */
     void (*done)(void *arg, const char *node, int status, const char *text);
     void *arg;
 };

@@ -92,6 +92,7 @@ void mu_start_done(struct mu_start *s, int status, const char *fmt, ...)
 {
     struct mu_starter *st = s->starter;
     char text[400], node[sizeof s->node];
+    bool tell = !status || !s->superseded;
     va_list ap;
 
     va_start(ap, fmt);
@@ -113,7 +114,14 @@ void mu_start_done(struct mu_start *s, int status, const char *fmt, ...)
     free_start(s);
     if (st->waiting)
         mu_alarm_set(st->alarm, mu_now());
-    st->cfg.done(st->cfg.arg, node, status, text);
+    if (tell)
+        st->cfg.done(st->cfg.arg, node, status, text);
+}
+
+static void supersede(struct mu_start *list, const char *node)
+{
+    for (struct mu_start *s = list; s; s = s->next)
+        s->superseded |= !strcmp(s->node, node);
 }
 
 void mu_starter_start(struct mu_starter *st, const struct mu_start_request *r)
@@ -125,6 +133,8 @@ void mu_starter_start(struct mu_starter *st, const struct mu_start_request *r)
         mu_log(MU_LOG_ERROR, "engine", "out of memory: %s is not started", r->node);
         return;
     }
+    supersede(st->running, r->node);
+    supersede(st->waiting, r->node);
     s->starter = st;
     snprintf(s->node, sizeof s->node, "%s", r->node);
     snprintf(s->dest, sizeof s->dest, "%s", r->dest && *r->dest ? r->dest : r->node);

@@ -80,7 +80,7 @@ int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, boo
     if (!c || !call->count)
         return 0;
     s = k->send && on_device(c, call->send);
-    r = takes && on_device(c, call->recv);
+    r = takes && (k->send && call->recv == call->send ? s : on_device(c, call->recv)); /* the driver is not quick */
     if (k->send && takes && s != r)
         return mu_err_set(err, MUSTER_EARG, "muster_%s: the %s buffer is in GPU memory and the other one is not",
                           k->name, s ? "send" : "receive");
@@ -89,6 +89,16 @@ int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, boo
 }
 
 /* --- one call --- */
+
+/* Nothing is known to have failed: the short way. */
+static inline bool calm(const struct muster_comm *comm)
+{
+    const struct mu_engine *e = comm->engine;
+
+    return !comm->dead && !e->dead && !e->trouble &&
+           !(e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire)) &&
+           (!comm->gpu || atomic_load_explicit(&comm->gpu->state, memory_order_acquire) == MU_GPU_UP);
+}
 
 static mu_nccl_result all_to_all(struct mu_gpu_comm *g, const struct mu_call *call, mu_nccl_dtype t)
 {
@@ -308,7 +318,7 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         atomic_store_explicit(&e->slot->last_number, atomic_load_explicit(&g->own->colls, memory_order_relaxed),
                               memory_order_relaxed);
         rc = steps(g, calls, n, arg, &why);
-        if (!why.code)
+        if (!why.code && rc == MU_NCCL_IN_PROGRESS)
             rc = mu_gpu_settle(g, rc, &why);
         if (why.code)
             mu_gpu_fail(g, true, &why);
@@ -316,6 +326,8 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
             mu_gpu_refused(g, rc);
     }
     pthread_mutex_unlock(&g->lock);
+    if (calm(comm))
+        return 0;
     mu_gpu_check(comm);
     return mu_comm_check(comm, err);
 }
@@ -324,6 +336,8 @@ static int admit(struct muster_comm *comm, const struct mu_call *call, struct mu
 {
     int rc;
 
+    if (calm(comm))
+        return 0;
     mu_gpu_check(comm);
     mu_coll_watch(comm->engine);
     mu_coll_settle(comm->engine);

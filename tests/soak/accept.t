@@ -3,6 +3,7 @@
 # ACCEPT_START (1) on, each with one thing planted: a host that sends, receives or does both slowly, a slow link, one that is
 # delayed (where there is netem), a host whose processors are held back by a quota (where there are cgroups) or by stopping
 # it again and again, a rank that spoils data; or with nothing, or somebody's load for a while. ACCEPT_KINDS: only these.
+# ACCEPT_RESULTS: a file that keeps what was found, so that a soak can be made in parts; what it has is counted again.
 # ACCEPT_PROFILE: quick, or standard, which has also 5 %. What counts as what: count_accept.py.
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/cluster.sh"
 cluster_up 8
@@ -21,15 +22,17 @@ echo 'check node.cpu.* each >= 0.92*median confirm=2/3' >"$tmp/node"
 rate() { # FROM TO MBIT
     cluster_exec "h$1" tc class replace dev eth0 parent 1: classid "1:$((10 + $2))" htb rate "$3mbit" burst 16k cburst 16k quantum 9000
 }
-for ((i = 1; i <= n; i++)); do
-    cluster_exec "h$i" tc qdisc add dev eth0 root handle 1: htb default 9
-    cluster_exec "h$i" tc class add dev eth0 parent 1: classid 1:9 htb rate 1000mbit quantum 9000
+shape() { # HOST: what it sends to each of the others, from $base on
+    local j
+    cluster_exec "h$1" tc qdisc add dev eth0 root handle 1: htb default 9
+    cluster_exec "h$1" tc class add dev eth0 parent 1: classid 1:9 htb rate 1000mbit quantum 9000
     for ((j = 1; j <= n; j++)); do
-        [ $i = $j ] && continue
-        rate $i $j $base
-        cluster_exec "h$i" tc filter add dev eth0 parent 1: protocol ip prio 1 u32 match ip dst "10.213.0.$j/32" flowid "1:$((10 + j))"
+        [ "$1" = $j ] && continue
+        rate "$1" $j $base
+        cluster_exec "h$1" tc filter add dev eth0 parent 1: protocol ip prio 1 u32 match ip dst "10.213.0.$j/32" flowid "1:$((10 + j))"
     done
-done
+}
+for ((i = 1; i <= n; i++)); do shape $i; done
 
 # plant KIND A B MBIT
 plant() {
@@ -87,6 +90,14 @@ hog() { # HOST: somebody else's work, for a while
 
 read -ra kinds <<<"${ACCEPT_KINDS:-none hog out in both link stop spoil${group:+ quota}}"
 if [ -z "${ACCEPT_KINDS-}" ] && cluster_can_delay; then kinds+=(delay); fi
+for kind in "${kinds[@]}"; do
+    case $kind in
+    delay) cluster_can_delay ;;
+    quota) [ -n "$group" ] ;;
+    esac
+    ok $? "what is planted can be: $kind" || done_testing
+done
+results=${ACCEPT_RESULTS:-$tmp/results}
 start=${ACCEPT_START:-1} seeds=${ACCEPT_SEEDS:-200}
 for ((seed = start; seed < start + seeds; seed++)); do
     RANDOM=$seed
@@ -113,14 +124,14 @@ for ((seed = start; seed < start + seeds; seed++)); do
         cluster_exec h$a pkill -CONT bench-rank
         ;;
     quota) move h$a "${group%/*}" ;;
-    delay) cluster_heal h$a ;;
+    delay) cluster_heal h$a && shape $a ;;
     esac
     rm -rf "$tmp/run"
-    said=$(python3 "$count" add "$tmp/results" $seed $kind $a $b $drop $rc $took <<<"$out")
+    said=$(python3 "$count" add "$results" $seed $kind $a $b $drop $rc $took <<<"$out")
     [ -z "$said" ] || note "$said" "$err"
     plant $kind $a $b $base
 done
-said=$(python3 "$count" say "$tmp/results" "$profile")
+said=$(python3 "$count" say "$results" "$profile")
 is $? 0 "what was found is counted" || note "$said"
 note "$(grep -v '^bound ' <<<"$said")"
 while read -r _ held text; do

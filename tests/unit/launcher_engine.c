@@ -227,6 +227,8 @@ static const char script[] =
     "bare*) sh -c \"$(echo \"$2\" | sed s,$FAKE_EXE,/nonexistent,)\";;\n"
     "many*) touch $FAKE_DIR/at.$dest; ls $FAKE_DIR | grep -c '^at' >>$FAKE_DIR/count; sleep 0.05; rm "
     "$FAKE_DIR/at.$dest;;\n"
+    "again) if mkdir $FAKE_DIR/first 2>/dev/null; then sleep 0.5; echo timed out >&2; exit 255; fi; sleep 1; sh -c "
+    "\"$2\";;\n"
     "chatty) head -c 100000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; echo the end >&2; exit 255;;\n"
     "*) sh -c \"$2\";;\n"
     "esac\n";
@@ -360,6 +362,12 @@ static void starts(void)
     strcat(path, "/muster");
     start("bare", &status);
     TAP_OK(!status && !stat(path, &a) && a.st_ino == inode, "the next time it is found");
+
+    unsigned before = nends;
+    begin("again", "again", fake, NULL);
+    spin(200);
+    text = start("again", &status);
+    TAP_OK(!status && nends == before + 1, "a host asked for again is not lost with what was tried before: %s", text);
 
     begin("n", "n", "/no/such/ssh", NULL);
     begin("q", "q", "'x", NULL);
