@@ -288,28 +288,45 @@ static void drop_peers(struct mu_peers *p)
 
 /* --- the loop ----------------------------------------------------------------------------------------------------- */
 
+/* As it was when it had that number: ranks may set the next one meanwhile. */
+static void read_group(struct mu_peers *p)
+{
+    const struct mu_arena_group *g = &p->head->group;
+    uint32_t set, tries = 0;
+
+    do {
+        set = atomic_load_explicit(&g->set, memory_order_acquire);
+        p->group.set = set;
+        if (MU_PLANTED(TORN))
+            usleep(100000);
+        p->group.n = g->n >= 2 && g->n <= MU_GROUP_MAX && g->k >= 1 && g->k < g->n && g->me < g->n ? g->n : 0;
+        p->group.k = g->k;
+        p->group.me = g->me;
+        p->group.group = g->group;
+        p->group.open = g->open;
+        p->group.nonce = g->nonce;
+        memcpy(p->group.member, g->member, sizeof p->group.member);
+        atomic_thread_fence(memory_order_acquire);
+    } while (atomic_load_explicit(&g->set, memory_order_relaxed) != set && ++tries < 100 && !MU_PLANTED(TORN));
+}
+
+bool mu_peers_in_group(const struct mu_peers *p)
+{
+    return atomic_load_explicit(&p->head->group.set, memory_order_acquire) == p->group.set;
+}
+
 /* The ranks of a new attempt have met. */
 static void look_at_group(struct mu_peers *p)
 {
-    const struct mu_arena_group *g = &p->head->group;
-    uint32_t set = atomic_load_explicit(&g->set, memory_order_acquire);
-
-    if (set == p->group.set)
+    if (mu_peers_in_group(p))
         return;
     mu_saves_end(p, "the attempt that made it is over");
     mu_saves_spare(p);
     mu_rebuild_end(p);
     mu_rebuild_forget(p);
     drop_peers(p);
-    p->group.set = set;
-    p->group.n = g->n >= 2 && g->n <= MU_GROUP_MAX && g->k >= 1 && g->k < g->n && g->me < g->n ? g->n : 0;
-    p->group.k = g->k;
-    p->group.me = g->me;
-    p->group.group = g->group;
-    p->group.open = g->open;
+    read_group(p);
     memset(p->dead, 0, sizeof p->dead);
-    p->group.nonce = g->nonce;
-    memcpy(p->group.member, g->member, sizeof p->group.member);
     mu_saves_forget(p);
     for (struct guest *i = p->guests; i; i = i->next) {
         mu_bulk_open(i->link, p->group.open);

@@ -13,7 +13,7 @@
 #include "runtime/wire/tls.h"
 
 /* Mistakes that tests/fault/protected.t plants, to show that it finds them. */
-enum { MU_PLANT_NONE, MU_PLANT_UNSUMMED, MU_PLANT_EARLY, MU_PLANT_NEWER };
+enum { MU_PLANT_NONE, MU_PLANT_UNSUMMED, MU_PLANT_EARLY, MU_PLANT_NEWER, MU_PLANT_TORN };
 #ifdef MU_MUTANTS
 extern int mu_planted;
 #define MU_PLANTED(name) (mu_planted == MU_PLANT_##name)
@@ -108,6 +108,9 @@ struct mu_peers {
 
 /* NULL: no memory. Dials when there is no connection. */
 struct mu_peer *mu_peers_at(struct mu_peers *, const struct mu_arena_addr *);
+/* False: the ranks have set another group since it was looked at. They do before they save or order anything: what does
+ * not fit the group that is known is an earlier one's only if this holds afterwards. */
+bool mu_peers_in_group(const struct mu_peers *);
 /* What is sent now goes straight into the socket, and is copied nowhere. */
 static inline bool mu_peer_ready(const struct mu_peer *p)
 {

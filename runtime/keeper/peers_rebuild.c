@@ -532,7 +532,8 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
     struct mu_rebuild *r;
     struct mu_err err = {0};
 
-    if (!p->rebuild && atomic_load_explicit(&o->state, memory_order_acquire) == MU_DRAIN_WANTED) {
+    if (!p->rebuild && atomic_load_explicit(&o->state, memory_order_acquire) == MU_DRAIN_WANTED &&
+        mu_peers_in_group(p)) {
         int rc = begin(p, o, &err);
 
         if (rc && p->rebuild) {

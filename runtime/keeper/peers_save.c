@@ -162,7 +162,7 @@ void mu_saves_forget(struct mu_peers *p)
     for (uint32_t i = 0; i < cells; i++) {
         const struct mu_arena_cell *c = &p->head->cells[i];
 
-        if (atomic_load(&c->peers) == MU_PEERS_WANTED && c->place.nonce != p->group.nonce)
+        if (atomic_load(&c->peers) == MU_PEERS_WANTED && c->place.nonce != p->group.nonce && mu_peers_in_group(p))
             tell_cells(p, &c->id, MUSTER_EPEER, "the attempt that made it is over");
     }
 }

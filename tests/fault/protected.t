@@ -23,4 +23,5 @@ found() { # MISTAKE CASE WHAT BY_WHAT
 found 1 unsummed "a node that gives what it has not summed" 'step 2 is protected, .* came back'
 found 2 early "a save that is said to be protected too early" 'is said to be protected, but node . has not sealed it'
 found 3 newer "a parity that is written over the newer one" 'step 2 is protected, .* came back'
+found 4 torn "a group that is read while the next one is set" 'step 2 is not protected: .*the attempt that made it is over'
 done_testing

@@ -95,10 +95,22 @@ static bool newer_case(void)
     return fine && comes_back(2);
 }
 
+/* Two attempts follow one another before the drains have looked at the first. */
+static bool torn_case(void)
+{
+    bool fine = saved(4, 1, 2, 3000, 1) && attempt(2);
+
+    usleep(30000); /* a drain that has seen the one reads it while the other is set */
+    fine = fine && attempt(3) && ranks(SAVE, 2, 3, 60 * MU_SEC, 0);
+    if (fine && !book->protected)
+        fine = bad("step 2 is not protected: %s", book->text);
+    return fine;
+}
+
 static const struct {
     const char *name;
     bool (*does)(void);
-} by_name[] = {{"unsummed", unsummed_case}, {"early", early_case}, {"newer", newer_case}};
+} by_name[] = {{"unsummed", unsummed_case}, {"early", early_case}, {"newer", newer_case}, {"torn", torn_case}};
 
 static int one_by_name(const char *name)
 {
