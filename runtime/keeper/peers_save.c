@@ -22,7 +22,8 @@ struct mu_save {
     uint64_t map_bytes;
     uint32_t *sums;                    /* in it */
     unsigned char *rows[MU_GROUP_MAX]; /* of the stripe that we encode: the first in the map, the others ours */
-    bool ready;                        /* our ranks are */
+    uint8_t *got; /* of each of its pieces: how many members' data is in it; 0: what lies there is old */
+    bool ready;   /* our ranks are */
     struct mu_block block;
     uint64_t sent, added, passed_on, kept; /* pieces: of our data, of others', of parity from us, to us */
     bool tables[MU_GROUP_MAX], sealed[MU_GROUP_MAX];
@@ -51,7 +52,7 @@ static void *take_row(struct mu_peers *p, uint32_t j, uint64_t bytes)
 {
     unsigned char *row = bytes == p->spare.bytes ? MU_STEAL(p->spare.rows[j], NULL) : NULL;
 
-    return row ? memset(row, 0, bytes) : calloc(1, bytes);
+    return row ? row : malloc(bytes);
 }
 
 static void give_row(struct mu_peers *p, uint32_t j, uint64_t bytes, unsigned char *row)
@@ -83,6 +84,7 @@ static void free_save(struct mu_peers *p, struct mu_save *s)
     for (uint32_t j = 1; j < s->k; j++)
         give_row(p, j, s->chunk, s->rows[j]);
     mu_maps_give(s->map);
+    free(s->got);
     free(s);
 }
 
@@ -263,7 +265,8 @@ static struct mu_save *begin(struct mu_peers *p, const struct mu_ckpt_id *id, ui
         goto fail;
     s->sums = (uint32_t *)(void *)(s->map + s->k * chunk);
     s->rows[0] = s->map;
-    memset(s->rows[0], 0, chunk);
+    if (!(s->got = calloc(s->pieces, sizeof *s->got)))
+        goto fail;
     for (uint32_t j = 1; j < s->k; j++)
         if (!(s->rows[j] = take_row(p, j, chunk)))
             goto fail;
@@ -472,20 +475,25 @@ bool mu_saves_tick(struct mu_peers *p, uint64_t now)
 
 /* --- what comes --------------------------------------------------------------------------------------------------- */
 
+/* A piece at a time: to clear or to sum gigabytes at once would keep the others waiting. */
 static void on_data(struct mu_save *s, const struct mu_m_shard *m)
 {
+    uint64_t i = m->at / MU_ARENA_PIECE;
+    uint32_t len = mu_piece_len(s->chunk, m->at);
     unsigned char *to[MU_GROUP_MAX];
 
-    if (m->stripe != s->me || m->row >= s->m || s->added == s->m * s->pieces)
+    if (m->stripe != s->me || m->row >= s->m || s->added == s->m * s->pieces || s->got[i] == s->m)
         return;
     s->added++;
-    for (uint32_t j = 0; j < s->k; j++)
+    for (uint32_t j = 0; j < s->k; j++) {
         to[j] = s->rows[j] + m->at;
+        if (!s->got[i])
+            memset(to[j], 0, len);
+    }
     if (m->data.len)
         mu_code_add(&s->code, m->row, m->data.data, m->data.len, to);
-    for (uint64_t i = 0; s->added == s->m * s->pieces && i < s->pieces; i++)
-        s->sums[s->m * s->pieces + i] =
-            mu_crc32c(0, s->rows[0] + i * MU_ARENA_PIECE, mu_piece_len(s->chunk, i * MU_ARENA_PIECE));
+    if (++s->got[i] == s->m)
+        s->sums[s->m * s->pieces + i] = mu_crc32c(0, to[0], len);
 }
 
 static void on_parity(struct mu_save *s, const struct mu_m_shard *m)

@@ -269,6 +269,7 @@ static bool wait_for_peers(muster_ckpt *ck, uint64_t step)
     struct mu_arena_head *head = arena();
     uint64_t until = mu_now() + WAIT_MS * MU_MS;
     uint32_t is = MU_PEERS_WANTED;
+    const char *why = "";
     int rc = muster_ckpt_wait(ck, MUSTER_LEVEL_PEERS, WAIT_MS);
 
     if (rc != MUSTER_ENOSYS)
@@ -278,12 +279,14 @@ static bool wait_for_peers(muster_ckpt *ck, uint64_t step)
     while (is == MU_PEERS_WANTED && mu_now() < until) {
         is = MU_PEERS_NONE;
         for (uint32_t i = 0; i < atomic_load(&head->nranks) * MU_ARENA_SLOTS; i++)
-            if (head->cells[i].id.step == step && atomic_load(&head->cells[i].state) == MU_ARENA_FULL)
+            if (head->cells[i].id.step == step && atomic_load(&head->cells[i].state) == MU_ARENA_FULL) {
                 is = atomic_load(&head->cells[i].peers);
+                why = is == MU_PEERS_FAILED ? head->cells[i].peers_error.text : "";
+            }
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
     if (is == MU_PEERS_FAILED || is == MU_PEERS_WANTED) {
-        fprintf(stderr, "rank %d: the peers have not got step %llu\n", rank, (unsigned long long)step);
+        fprintf(stderr, "rank %d: the peers have not got step %llu: %s\n", rank, (unsigned long long)step, why);
         exit(1);
     }
     return is == MU_PEERS_DONE;
