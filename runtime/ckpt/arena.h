@@ -89,7 +89,9 @@ struct mu_arena_parity {
 
 /* A lost member's data is to be made again in cells of this node, which the rank that asks has prepared (FILLING). */
 struct mu_arena_rebuild {
-    _Atomic uint32_t state; /* MU_DRAIN_NONE, WANTED, DONE, FAILED */
+    /* MU_DRAIN_NONE, WANTED, DONE, FAILED; BUSY: the drain is at it, SAFE: still, and nobody waits. In these two ranks
+     * write nothing here. */
+    _Atomic uint32_t state;
     struct mu_ckpt_id id;
     uint32_t n, k, lost, nparts;
     uint64_t chunk;
@@ -201,6 +203,18 @@ static inline bool mu_arena_pending(const struct mu_arena_cell *c)
     if (atomic_load(&c->peers) == MU_PEERS_WANTED)
         return true;
     return d == MU_DRAIN_WANTED || d == MU_DRAIN_BUSY || d == MU_DRAIN_SAFE;
+}
+
+/* Nobody waits for the order any more. False: the drain is at it, and will leave it. */
+static inline bool mu_arena_unorder(struct mu_arena_head *h)
+{
+    uint32_t is = MU_DRAIN_WANTED;
+
+    if (atomic_compare_exchange_strong(&h->rebuild.state, &is, MU_DRAIN_NONE))
+        return true;
+    if (is == MU_DRAIN_BUSY && !atomic_compare_exchange_strong(&h->rebuild.state, &is, MU_DRAIN_SAFE))
+        return is != MU_DRAIN_SAFE;
+    return is != MU_DRAIN_BUSY && is != MU_DRAIN_SAFE;
 }
 
 /* Maps an index; munmap MU_ARENA_BYTES of it. */

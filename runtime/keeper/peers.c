@@ -450,9 +450,13 @@ int mu_peers_start(struct mu_arena_head *h, const struct mu_key *key, const char
                    struct mu_err *err)
 {
     struct mu_peers *p = calloc(1, sizeof *p);
+    uint32_t busy = MU_DRAIN_BUSY, left = MU_DRAIN_SAFE;
     uint16_t before;
     int rc = 0;
 
+    /* what a drain that died here was making is made anew */
+    atomic_compare_exchange_strong(&h->rebuild.state, &busy, MU_DRAIN_WANTED);
+    atomic_compare_exchange_strong(&h->rebuild.state, &left, MU_DRAIN_NONE);
     if (p) {
         p->head = h;
         p->base = mu_loop_new();

@@ -529,11 +529,12 @@ static void send_made(struct mu_peers *p, const struct want *w, uint32_t i, uint
 bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
 {
     struct mu_arena_rebuild *o = &p->head->rebuild;
+    uint32_t wanted = MU_DRAIN_WANTED;
     struct mu_rebuild *r;
     struct mu_err err = {0};
 
     if (!p->rebuild && atomic_load_explicit(&o->state, memory_order_acquire) == MU_DRAIN_WANTED &&
-        mu_peers_in_group(p)) {
+        mu_peers_in_group(p) && atomic_compare_exchange_strong(&o->state, &wanted, MU_DRAIN_BUSY)) {
         int rc = begin(p, o, &err);
 
         if (rc && p->rebuild) {
@@ -546,6 +547,10 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
     }
     if (!(r = p->rebuild))
         return false;
+    if (atomic_load(&o->state) == MU_DRAIN_SAFE) {
+        end(p, MUSTER_EABORTED, "nobody waits for it");
+        return false;
+    }
     if (r->done == r->total) {
         end(p, 0, NULL);
         return false;

@@ -74,6 +74,7 @@ static void write_group(const struct mu_rank_peers *p, bool open, uint64_t nonce
     uint32_t turn = p->seats[p->rank].turn, group = turn % p->groups;
     struct mu_arena_group *g = &p->ram->head->group;
 
+    mu_arena_unorder(p->ram->head); /* what is wanted from now on is this attempt's */
     g->n = p->n;
     g->k = p->k;
     g->me = turn / p->groups;
@@ -455,22 +456,36 @@ static int prepare(struct mu_rank_peers *p, const struct mu_ckpt_id *id, uint64_
     return 0;
 }
 
+/* The drain ends what it makes for an attempt that is over as soon as it sees this one's group. */
+static int wait_for_turn(struct mu_rank_peers *p, uint64_t timeout, struct mu_err *err)
+{
+    uint64_t until = mu_now() + timeout;
+
+    while (!mu_arena_unorder(p->ram->head)) {
+        if (mu_now() >= until)
+            return mu_err_set(err, MUSTER_ECORRUPT, "the drain does not leave what an earlier attempt wanted");
+        mu_futex_wait(&p->ram->head->rebuild.state, MU_DRAIN_SAFE, 20 * MU_MS);
+    }
+    return 0;
+}
+
 static int order_and_wait(struct mu_rank_peers *p, uint64_t timeout, struct mu_err *err)
 {
     struct mu_arena_rebuild *o = &p->ram->head->rebuild;
     uint64_t until = mu_now() + timeout;
+    uint32_t is;
 
     atomic_store_explicit(&o->state, MU_DRAIN_WANTED, memory_order_release);
     ring(p->ram->head);
-    while (atomic_load(&o->state) == MU_DRAIN_WANTED && mu_now() < until)
-        mu_futex_wait(&o->state, MU_DRAIN_WANTED, 20 * MU_MS);
-    switch (atomic_load_explicit(&o->state, memory_order_acquire)) {
+    while (((is = atomic_load(&o->state)) == MU_DRAIN_WANTED || is == MU_DRAIN_BUSY) && mu_now() < until)
+        mu_futex_wait(&o->state, is, 20 * MU_MS);
+    switch (is) {
     case MU_DRAIN_DONE:
         return 0;
     case MU_DRAIN_FAILED:
         return mu_err_set(err, MUSTER_ECORRUPT, "%s", o->error.text);
     default:
-        atomic_store(&o->state, MU_DRAIN_NONE);
+        mu_arena_unorder(p->ram->head);
         return mu_err_set(err, MUSTER_ECORRUPT, "the peers did not give back a lost part in time");
     }
 }
@@ -605,7 +620,7 @@ int mu_rank_peers_rebuild(struct mu_rank_peers *p, const struct mu_ckpt_id *id, 
     /* side by side, but one after the other where two are for one node; whoever waits leaves the processors to drains
      */
     for (uint32_t i = 0; !rc && i < f.nours; i++)
-        if (!(rc = prepare(p, id, order, &f, i, all, err)))
+        if (!(rc = wait_for_turn(p, timeout, err)) && !(rc = prepare(p, id, order, &f, i, all, err)))
             rc = order_and_wait(p, timeout, err);
     if ((got = together_later(p, rc, err)))
         return got;

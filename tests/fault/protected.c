@@ -156,6 +156,7 @@ static bool attempt(uint64_t nonce)
     for (int i = 0; i < nodes; i++) {
         struct mu_arena_group *g = &node[i].head->group;
 
+        mu_arena_unorder(node[i].head);
         g->n = (uint32_t)nodes;
         g->k = (uint32_t)k;
         g->me = (uint32_t)i;
@@ -401,11 +402,18 @@ static void *rank_restores(void *arg)
     return NULL;
 }
 
+static bool is_ordered(int i)
+{
+    uint32_t is = atomic_load(&node[i].head->rebuild.state);
+
+    return is == MU_DRAIN_WANTED || is == MU_DRAIN_BUSY;
+}
+
 /* Nobody may keep a processor busy while drains make parts again. */
 static void look_for_orders(const muster_comm *c)
 {
     for (int i = 0; i < nodes; i++)
-        if (!stale[i] && atomic_load(&node[i].head->rebuild.state) == MU_DRAIN_WANTED) {
+        if (!stale[i] && is_ordered(i)) {
             snprintf(book->text, sizeof book->text, "rank %d waits in a collective while node %d makes a part again",
                      c->rank, i);
             book->idle = 1;
@@ -417,7 +425,7 @@ static void do_restore(void)
     pthread_t t[WORLD];
 
     for (int i = 0; i < nodes; i++)
-        stale[i] = atomic_load(&node[i].head->rebuild.state) == MU_DRAIN_WANTED;
+        stale[i] = is_ordered(i);
     coll_blocks = look_for_orders;
     memset(own, 0xee, sizeof own);
     memset(shared, 0xee, sizeof shared);

@@ -220,6 +220,7 @@ static double make_again(uint64_t step, double *took)
         struct mu_arena_rebuild *o = &node[i].head->rebuild;
 
         wait_for(&o->state, MU_DRAIN_WANTED);
+        wait_for(&o->state, MU_DRAIN_BUSY);
         if (atomic_load(&o->state) != MU_DRAIN_DONE)
             give_up(o->error.text);
     }

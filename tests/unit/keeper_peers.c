@@ -196,7 +196,8 @@ static int done(int at)
 {
     struct mu_arena_rebuild *o = &head[at]->rebuild;
 
-    for (uint64_t until = mu_now() + 15 * MU_SEC; o->state == MU_DRAIN_WANTED && mu_now() < until;)
+    for (uint64_t until = mu_now() + 15 * MU_SEC;
+         (o->state == MU_DRAIN_WANTED || o->state == MU_DRAIN_BUSY) && mu_now() < until;)
         usleep(500);
     return o->state == MU_DRAIN_DONE ? 0 : o->state == MU_DRAIN_FAILED ? o->error.code : MUSTER_ETIMEOUT;
 }
