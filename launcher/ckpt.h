@@ -22,6 +22,7 @@ struct mu_ckpt_seen {
     uint64_t number, step, bytes, wall;
     uint32_t ranks, attempt;
     bool complete, pinned;
+    bool newer;   /* of a version that this muster does not read */
     int verified; /* -1: not looked at */
     char job[MU_CKPT_JOB_MAX + 1], why[300];
 };

@@ -114,8 +114,10 @@ static struct mu_ckpt_seen look(const char *dir, uint64_t number)
     struct mu_ckpt_seen g = {.number = number, .verified = -1, .pinned = access(pin.s, F_OK) == 0};
     struct mu_ckpt_commit k;
     struct mu_err err;
+    int rc = mu_ckpt_store_commit(gendir.s, number, &k, &err);
 
-    if (mu_ckpt_store_commit(gendir.s, number, &k, &err)) {
+    g.newer = rc == MUSTER_EVERSION;
+    if (rc) {
         snprintf(g.why, sizeof g.why, "%.299s", err.text);
         return g;
     }
@@ -127,7 +129,9 @@ static struct mu_ckpt_seen look(const char *dir, uint64_t number)
     for (uint32_t r = 0; r < k.id.world; r++)
         g.bytes += k.votes[r].segment + k.votes[r].manifest;
     free(k.votes);
-    g.complete = mu_ckpt_store_check(dir, number, &err) == 0;
+    rc = mu_ckpt_store_check(dir, number, &err);
+    g.complete = rc == 0;
+    g.newer = rc == MUSTER_EVERSION;
     if (!g.complete)
         snprintf(g.why, sizeof g.why, "%.299s", err.text);
     return g;
@@ -243,6 +247,20 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
     return rc;
 }
 
+/* What each rank wrote may be whole, and nothing that any job could restore. */
+static int tensors_agree(const char *dir, uint64_t generation, struct mu_err *err)
+{
+    struct mu_ckpt_tensors tensors = {0};
+    struct mu_ckpt_commit k;
+    int rc = mu_ckpt_whole(dir, generation, &k, &tensors, err);
+
+    if (!rc) {
+        free(k.votes);
+        mu_ckpt_tensors_free(&tensors);
+    }
+    return rc;
+}
+
 static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     mu_auto_free struct mu_ckpt_seen *v = NULL;
@@ -258,7 +276,8 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     for (size_t i = 0; i < n; i++) {
         struct mu_err why = {0};
 
-        v[i].verified = mu_ckpt_verify(dir, v[i].number, mu_ckpt_advance, &p, &why) == 0;
+        v[i].verified = mu_ckpt_verify(dir, v[i].number, mu_ckpt_advance, &p, &why) == 0 &&
+                        tensors_agree(dir, v[i].number, &why) == 0;
         if (!v[i].verified) {
             snprintf(v[i].why, sizeof v[i].why, "%.299s", why.text);
             bad++;
@@ -266,6 +285,8 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     }
     mu_ckpt_finish(&p);
     mu_ckpt_show_list(o, v, n);
+    if (!n)
+        return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
     return bad ? mu_err_set(err, MUSTER_ECORRUPT, "%d of %zu generations cannot be restored", bad, n) : 0;
 }
 
@@ -281,7 +302,7 @@ static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, cha
         const struct mu_ckpt_seen *g = &v[i];
         struct mu_ckpt_path from = mu_ckpt_path("%s/g%08" PRIu64, dir, g->number), del = mu_ckpt_path("%s.del", from.s);
 
-        if (g->pinned)
+        if (g->pinned || g->newer)
             continue;
         if (good < keep) {
             good += g->complete;
@@ -289,14 +310,13 @@ static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, cha
         }
         if (mu_ckpt_kept_for_ever(g->number, (uint32_t)o->every))
             continue;
-        printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
-               g->step);
-        if (o->dry)
-            continue;
-        if (rename(from.s, del.s))
+        if (!o->dry && rename(from.s, del.s))
             rc = mu_err_errno(err, 0, "rename %s", from.s);
-        else
+        else if (!o->dry)
             rc = mu_ckpt_remove_dir(&mu_ckpt_io_posix, del.s, "COMMIT", err);
+        if (!rc)
+            printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
+                   g->step);
     }
     return rc;
 }

@@ -146,6 +146,8 @@ int mu_ckpt_remote_verify(const char *url, const struct mu_ckpt_opts *o, int arg
     if (rc)
         return rc;
     mu_ckpt_show_list(o, l.seen, l.n);
+    if (!l.n)
+        return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", url);
     return bad ? mu_err_set(err, MUSTER_ECORRUPT, "%d of %zu generations cannot be restored", bad, l.n) : 0;
 }
 

@@ -20,7 +20,7 @@ static int number(const char *s, uint64_t max, uint64_t *out, const char **end)
     for (; isdigit((unsigned char)*s); s++) {
         unsigned digit = (unsigned)(*s - '0');
 
-        if (v > (max - digit) / 10)
+        if (digit > max || v > (max - digit) / 10)
             return -1;
         v = v * 10 + digit;
     }

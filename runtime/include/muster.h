@@ -215,8 +215,9 @@ MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
 MUSTER_API int muster_ckpt_isave(muster_ckpt *, uint64_t step);
 /* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);
-/* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones.
- * ENOCKPT when there is none. On any error the tensors are untouched. */
+/* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones:
+ * muster_last_error() then says why, and is "" if not. ENOCKPT when there is none. On any error the tensors are
+ * untouched. */
 MUSTER_API int muster_ckpt_restore(muster_ckpt *, uint64_t *step);
 /* Collective. Waits for the background save. */
 MUSTER_API int muster_ckpt_close(muster_ckpt *);
@@ -224,7 +225,7 @@ MUSTER_API int muster_ckpt_close(muster_ckpt *);
 /* --- errors ----------------------------------------------------------------------------------------------------- */
 
 MUSTER_API const char *muster_strerror(int code); /* static text, also for unknown codes */
-MUSTER_API const char *muster_last_error(void);   /* of this thread; valid until its next failing call; "" if none */
+MUSTER_API const char *muster_last_error(void);   /* of this thread; until its next failing call or restore; "": none */
 MUSTER_API const char *muster_version(void);      /* "major.minor.patch" */
 
 #ifdef __cplusplus

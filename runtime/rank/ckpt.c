@@ -546,8 +546,10 @@ static void restored(muster_ckpt *c, uint64_t step, uint64_t generation, uint64_
         if (is_durable)
             atomic_store_explicit(&slot->ckpt_plus1, step + 1, memory_order_release);
     }
-    if (generation == newest)
+    if (generation == newest) {
+        mu_rank_forget(); /* what is there after a restore is why it took an older one */
         return;
+    }
     mu_ckpt_writer_bad(c->writer, generation, newest);
     mu_rank_fail(MUSTER_ECORRUPT, "restored step %" PRIu64 " from generation %" PRIu64 " instead of %" PRIu64 ": %s",
                  step, generation, newest, why);

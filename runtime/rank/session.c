@@ -48,6 +48,11 @@ const char *muster_version(void)
     return MUSTER_VERSION;
 }
 
+void mu_rank_forget(void)
+{
+    last_error.text[0] = 0;
+}
+
 int mu_rank_fail_err(const struct mu_err *err)
 {
     if (&last_error != err)

@@ -8,6 +8,8 @@
 #include "runtime/base/err.h"
 #include "runtime/base/slot.h"
 
+/* muster_last_error() of this thread is "" again. */
+void mu_rank_forget(void);
 /* Sets muster_last_error() of this thread and the slot's user_error; returns code. */
 int mu_rank_fail(int code, const char *fmt, ...) MU_PRINTF(2, 3);
 /* The same for an error that has its text. */

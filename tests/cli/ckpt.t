@@ -125,6 +125,45 @@ like "$rc $out" "^1 .*seg.1 is not a file" "a FIFO in the place of a segment is 
 ckpt export "$dir" "$tmp/w.safetensors"
 like "$rc $err" "^1 .*seg.1 is not a file" "nor when it is exported"
 
+# what another release, or ranks that disagree, would have written: change FILE OFFSET FORMAT VALUE, with checksums that hold
+cat >"$tmp/change.py" <<'PY'
+import os, struct, sys
+def crc(b):
+    c = 0xFFFFFFFF
+    for x in b:
+        c ^= x
+        for _ in range(8):
+            c = c >> 1 ^ (0x82F63B78 if c & 1 else 0)
+    return c ^ 0xFFFFFFFF
+def write(path, d):
+    struct.pack_into("<I", d, 28, crc(d[:28]))
+    struct.pack_into("<I", d, len(d) - 4, crc(d[:-4]))
+    open(path, "wb").write(d)
+path, offset, format, value = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+d = bytearray(open(path, "rb").read())
+struct.pack_into(format, d, offset, value)
+write(path, d)
+if "man." in path:
+    commit = os.path.dirname(path) + "/COMMIT"
+    c = bytearray(open(commit, "rb").read())
+    at = 82 + struct.unpack_from("<H", c, 80)[0] + 20 * int(path.split(".")[-1])
+    c[at + 16:at + 20] = d[-4:]
+    write(commit, c)
+PY
+"$B/tests/fault/generations" "$tmp/newer" 3 20 4
+python3 "$tmp/change.py" "$tmp/newer/g00000001/COMMIT" 8 '<I' 2
+python3 "$tmp/change.py" "$tmp/newer/g00000002/man.1" 8 '<I' 2
+ckpt list "$tmp/newer"
+is "$rc $(grep -c 'format version 2; this muster reads up to 1: use a newer one' <<<"$out")" "0 2" "list: what a newer version wrote" || note "$out"
+ckpt prune --keep 1 "$tmp/newer"
+is "$rc $out $(cd "$tmp/newer" && echo g*)" "0 removed generation 3 (step 30) g00000001 g00000002 g00000004" "prune leaves it" || note "$err"
+python3 "$tmp/change.py" "$tmp/newer/g00000004/man.0" 112 '<Q' 999999
+ckpt verify "$tmp/newer" 4
+like "$rc $out" "^1 .*tensor .* ranks have stored it with different shapes" "verify: whole, but the ranks' descriptions do not agree" || note "$err"
+mkdir "$tmp/empty"
+ckpt verify "$tmp/empty"
+like "$rc $err" "^1 muster ckpt verify: no checkpoint in $tmp/empty" "verify where there is none"
+
 for bad in "list" "list $tmp/nosuch" "list $tmp/o" "show $dir 77" "pin $dir" "show $dir x" "nonsense $dir" "prune --keep 0 $dir"; do
     # shellcheck disable=SC2086
     ckpt $bad

@@ -103,6 +103,13 @@ start=$SECONDS
 ckpt list --timeout 1s --endpoint http://127.0.0.1:1 $url
 like "$rc $err $((SECONDS - start < 50))" "^1 .*gave up after .*onnect.* 1$" "nobody there"
 
+faults "999999 endless GET list-type"
+ckpt list $url
+like "$rc $err" "^1 .*listing does not come to an end" "a listing that names the same next page again"
+rm "$s3/faults"
+ckpt verify s3://bucket/nothing
+like "$rc $err" "^1 .*no checkpoint in s3://bucket/nothing" "verify where there is none"
+
 # damage: in the directory it is not sent, in the store it is found
 empty
 cp -r "$dir" "$tmp/bad"

@@ -8,7 +8,8 @@ METHOD KEY QUERY STATUS BYTES. DIR/faults has faults, a line each, which the ser
     COUNT KIND METHOD REGEX
 for the next COUNT requests of METHOD (or *) whose "KEY?QUERY" the expression finds. Kinds: 403 badkey 503 500body; stall
 (no answer), slow (a byte a second), cut (the connection is closed in the middle), lost (done, but no answer), torn (half
-of the answer, as if it were all), flip (one bit of the answer is wrong). Signatures are checked.
+of the answer, as if it were all), flip (one bit of the answer is wrong), endless (each page of a listing says that there
+is more, behind the same place). Signatures are checked.
 """
 import hashlib, hmac, http.server, json, os, re, socketserver, sys, threading, time
 from urllib.parse import parse_qsl, quote, unquote
@@ -178,6 +179,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             data = open(file_of("objects", k), "rb").read()
             etag = json.load(open(file_of("meta", k)))["etag"]
             items += f"<Contents><Key>{escape(k)}</Key><ETag>&quot;{etag}&quot;</ETag><Size>{len(data)}</Size></Contents>"
+        if self.fault == "endless":
+            more, page = True, ["zzz"]
         end = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
         self.answer(200, f"<?xml version='1.0'?><ListBucketResult xmlns='x'><IsTruncated>{str(more).lower()}</IsTruncated>{end}{items}</ListBucketResult>")
 

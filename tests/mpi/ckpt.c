@@ -239,7 +239,8 @@ static void errors(void)
     good(muster_ckpt_wait(c, MUSTER_LEVEL_STORE, 60000), "and is durable");
     cursor[0] = three;
     good(muster_ckpt_restore(c, &step), "restore");
-    check(step == 4, "step 4");
+    check(step == 4 && !*muster_last_error(), "step 4, the newest: no remark of an older one: \"%.150s\"",
+          muster_last_error());
     good(muster_ckpt_close(c), "close");
 }
 

@@ -49,6 +49,8 @@ int main(void)
         {NULL, "protekt=mirror", NULL, MUSTER_EARG, NULL, 0, 0, 0, "MUSTER_CKPT"},
         {"protect=raid5", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
         {"protect=rs:0", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
+        {"protect=rs:9", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "1 to 8"},
+        {"protect=rs:99999999999", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "1 to 8"},
         {"protect=rs:2x", NULL, NULL, MUSTER_EARG, NULL, 0, 0, 0, "rs:K"},
     };
     static char longdir[MU_CKPT_DIR_MAX + 10];

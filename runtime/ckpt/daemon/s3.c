@@ -192,6 +192,7 @@ static int pages(struct mu_s3 *s, const char *key, const char *root,
 {
     struct mu_s3_items l = {0};
     struct mu_s3_answer last = {0};
+    mu_auto_buf struct mu_buf before = {0};
     int rc = 0, count = 0;
 
     do {
@@ -200,6 +201,10 @@ static int pages(struct mu_s3 *s, const char *key, const char *root,
 
         query(&q, count ? &last : NULL, arg);
         mu_s3_answer_free(&last);
+        if (count && !strcmp(mu_buf_str(&q), mu_buf_str(&before))) { /* it would answer with the same page for ever */
+            rc = mu_err_set(err, MUSTER_EIO, "the store's listing does not come to an end");
+            break;
+        }
         struct mu_s3_request r = {.method = "GET", .key = key, .query = mu_buf_str(&q), .xml = true};
         if ((rc = mu_s3_perform(s, &r, &y, err)))
             break;
@@ -210,6 +215,8 @@ static int pages(struct mu_s3 *s, const char *key, const char *root,
         else if (y.answer.more && ((!y.answer.token && !y.answer.marker) || ++count > PAGES_MAX))
             rc = mu_err_set(err, MUSTER_EIO, "the store's listing does not come to an end");
         last = MU_STEAL(y.answer, (struct mu_s3_answer){0});
+        mu_buf_free(&before);
+        before = MU_STEAL(q, (struct mu_buf){0});
     } while (!rc && last.more);
     mu_s3_answer_free(&last);
     if (rc) {
