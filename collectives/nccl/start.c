@@ -53,9 +53,39 @@ static bool spawn(void *(*fn)(void *), void *arg)
     return ok;
 }
 
-struct mu_gpu_abort { /* also an end in peace */
+/* What such a thread works on begins with this. Its owners are the thread and who waits for it; the last one frees it.
+ */
+struct errand {
     _Atomic int owners;
     _Atomic bool done;
+};
+
+static void leave(struct errand *e)
+{
+    if (e && atomic_fetch_sub(&e->owners, 1) == 1)
+        free(e);
+}
+
+/* The thread's last word. */
+static void *is_done(struct errand *e)
+{
+    atomic_store(&e->done, true);
+    leave(e);
+    return NULL;
+}
+
+/* False: there is no thread, and it is freed. */
+static bool send_off(void *(*fn)(void *), struct errand *e)
+{
+    atomic_store(&e->owners, 2);
+    if (spawn(fn, e))
+        return true;
+    free(e);
+    return false;
+}
+
+struct mu_gpu_abort { /* also an end in peace */
+    struct errand errand;
     const struct mu_nccl_api *n;
     const struct mu_cuda_api *c;
     mu_nccl_comm nccl;
@@ -65,8 +95,7 @@ struct mu_gpu_abort { /* also an end in peace */
 
 static void disown(struct mu_gpu_abort *a)
 {
-    if (a && atomic_fetch_sub(&a->owners, 1) == 1)
-        free(a);
+    leave(a ? &a->errand : NULL);
 }
 
 static void *end(void *arg)
@@ -83,9 +112,7 @@ static void *end(void *arg)
     } else {
         a->n->ncclCommAbort(a->nccl);
     }
-    atomic_store(&a->done, true);
-    disown(a);
-    return NULL;
+    return is_done(&a->errand);
 }
 
 static struct mu_gpu_abort *begin_end(struct mu_gpu_comm *g, bool finalize)
@@ -94,16 +121,12 @@ static struct mu_gpu_abort *begin_end(struct mu_gpu_comm *g, bool finalize)
 
     if (!a)
         return NULL;
-    atomic_store(&a->owners, 2);
     a->n = g->n;
     a->c = g->c;
     a->nccl = g->nccl;
     a->ctx = g->ctx;
     a->finalize = finalize;
-    if (spawn(end, a))
-        return a;
-    free(a);
-    return NULL;
+    return send_off(end, &a->errand) ? a : NULL;
 }
 
 void mu_gpu_abort(struct mu_gpu_comm *g)
@@ -113,14 +136,14 @@ void mu_gpu_abort(struct mu_gpu_comm *g)
 
 bool mu_gpu_aborted(const struct mu_gpu_comm *g)
 {
-    return g->abort && atomic_load(&g->abort->done);
+    return g->abort && atomic_load(&g->abort->errand.done);
 }
 
 /* --- coming up --- */
 
 struct birth {
-    _Atomic int owners;
-    _Atomic bool done, given_up;
+    struct errand errand;
+    _Atomic bool given_up;
     const struct mu_nccl_api *n;
     const struct mu_cuda_api *c;
     mu_nccl_id id;
@@ -131,12 +154,6 @@ struct birth {
     mu_nccl_comm nccl; /* NULL: err */
     struct mu_err err;
 };
-
-static void leave(struct birth *b)
-{
-    if (atomic_fetch_sub(&b->owners, 1) == 1)
-        free(b);
-}
 
 static void *give_birth(void *arg)
 {
@@ -175,9 +192,7 @@ static void *give_birth(void *arg)
         if (comm)
             b->n->ncclCommAbort(comm);
     }
-    atomic_store(&b->done, true);
-    leave(b);
-    return NULL;
+    return is_done(&b->errand);
 }
 
 /* The engine is unlocked while its caller sleeps; a supervisor's word ends the wait. */
@@ -215,28 +230,29 @@ static int gather(struct muster_comm *comm, const void *mine, size_t bytes, void
         err);
 }
 
+/* Until it is done, a supervisor's word, or the deadline. False: it is not done. */
+static bool wait_for(struct mu_engine *e, const struct errand *x, uint64_t deadline)
+{
+    bool alive = true;
+
+    while (!atomic_load(&x->done) && alive && mu_now() < deadline)
+        alive = doze(e);
+    return atomic_load(&x->done);
+}
+
 struct ask {
-    _Atomic int owners;
-    _Atomic bool done;
+    struct errand errand;
     const struct mu_nccl_api *n;
     mu_nccl_id id;
     mu_nccl_result rc;
 };
-
-static void forget(struct ask *a)
-{
-    if (atomic_fetch_sub(&a->owners, 1) == 1)
-        free(a);
-}
 
 static void *get_id(void *arg)
 {
     struct ask *a = arg;
 
     a->rc = a->n->ncclGetUniqueId(&a->id);
-    atomic_store(&a->done, true);
-    forget(a);
-    return NULL;
+    return is_done(&a->errand);
 }
 
 /* NCCL brings its network up in it. */
@@ -244,27 +260,21 @@ static int ask_id(struct mu_gpu_comm *g, mu_nccl_id *id, struct mu_err *err)
 {
     struct ask *a = calloc(1, sizeof *a);
     uint64_t deadline = mu_now() + g->start_most;
-    bool alive = true;
     int rc = 0;
 
     if (!a)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to bring NCCL up");
-    atomic_store(&a->owners, 2);
     a->n = g->n;
-    if (!spawn(get_id, a)) {
-        free(a);
+    if (!send_off(get_id, &a->errand))
         return mu_err_set(err, MUSTER_ENOMEM, "no thread to bring NCCL up");
-    }
-    while (!atomic_load(&a->done) && alive && mu_now() < deadline)
-        alive = doze(g->engine);
-    if (!atomic_load(&a->done))
+    if (!wait_for(g->engine, &a->errand, deadline))
         rc = mu_err_set(err, MUSTER_ETIMEOUT, "NCCL %s gives no unique id in %.3g s", g->n->text,
                         (double)g->start_most / 1e9);
     else if (a->rc != MU_NCCL_OK)
         rc = mu_gpu_nccl_err(g->n, NULL, a->rc, "no unique id", err);
     else
         *id = a->id;
-    forget(a);
+    leave(&a->errand);
     return rc;
 }
 
@@ -272,12 +282,10 @@ static void try_once(struct mu_gpu_comm *g, const mu_nccl_id *id, uint64_t most,
 {
     struct muster_comm *comm = g->comm;
     struct birth *b = calloc(1, sizeof *b);
-    bool alive = true;
 
     *result = (struct result){.code = MUSTER_ENOMEM, .why = "no memory or thread to bring NCCL up"};
     if (!b)
         return;
-    atomic_store(&b->owners, 2);
     b->n = g->n;
     b->c = g->c;
     b->id = *id;
@@ -286,13 +294,9 @@ static void try_once(struct mu_gpu_comm *g, const mu_nccl_id *id, uint64_t most,
     b->safe = g->safe;
     b->deadline = mu_now() + most;
     b->ctx = g->ctx;
-    if (!spawn(give_birth, b)) {
-        free(b);
+    if (!send_off(give_birth, &b->errand))
         return;
-    }
-    while (!atomic_load(&b->done) && alive && mu_now() < b->deadline + STUCK)
-        alive = doze(g->engine);
-    if (!atomic_load(&b->done)) {
+    if (!wait_for(g->engine, &b->errand, b->deadline + STUCK)) {
         atomic_store(&b->given_up, true);
         *result = (struct result){.code = MUSTER_ETIMEOUT, .stuck = true};
         snprintf(result->why, sizeof result->why, "NCCL %s has not come up in time and does not return", g->n->text);
@@ -303,7 +307,7 @@ static void try_once(struct mu_gpu_comm *g, const mu_nccl_id *id, uint64_t most,
         result->code = b->err.code;
         snprintf(result->why, sizeof result->why, "%.199s", b->err.text);
     }
-    leave(b);
+    leave(&b->errand);
 }
 
 /* Who has not come up says why; one who has merely waited for the others says less. */
@@ -400,7 +404,7 @@ static int come_up(struct mu_gpu_comm *g, struct hello *mine, struct mu_err *err
         }
         if (g->nccl) {
             g->abort = begin_end(g, false);
-            for (uint64_t until = mu_now() + STUCK; g->abort && !atomic_load(&g->abort->done) && mu_now() < until;)
+            for (uint64_t until = mu_now() + STUCK; g->abort && !mu_gpu_aborted(g) && mu_now() < until;)
                 doze(g->engine);
             disown(g->abort);
             g->abort = NULL;
@@ -542,7 +546,7 @@ void mu_gpu_detach(struct muster_comm *comm)
     a = g->abort;
     if (atomic_load(&g->state) != MU_GPU_FAILED)
         a = begin_end(g, !comm->dead);
-    for (until = mu_now() + (comm->dead ? STUCK : MOST_END); a && !atomic_load(&a->done) && mu_now() < until;)
+    for (until = mu_now() + (comm->dead ? STUCK : MOST_END); a && !atomic_load(&a->errand.done) && mu_now() < until;)
         nap();
     disown(a);
     drop(g);
