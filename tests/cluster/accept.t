@@ -5,9 +5,10 @@
 cluster_up 4
 ok $? "four hosts" || done_testing
 export MUSTER_SSH=$CLUSTER_SSH MUSTER_IDLE=120 MUSTER_YIELD=1
-# Hosts share this machine's processors, so what they compute says nothing; their links are told apart by far.
+# Hosts share this machine's processors, so what they compute says nothing, and a link may be seen at a third of the
+# others'; the one that is made slow is at a hundredth.
 cat >"$tmp/criteria" <<'ROWS'
-check pair.bw each >= 0.5*median confirm=2/3
+check pair.bw each >= 0.1*median confirm=2/3
 check node.mem.triad each >= 0.001 GB/s optional
 ROWS
 accept() { run_cmd timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --criteria "$tmp/criteria" --json "$@"; }
