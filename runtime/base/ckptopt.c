@@ -135,7 +135,13 @@ static int set_store(struct mu_ckpt_options *o, const char *v)
 
 static int set_endpoint(struct mu_ckpt_options *o, const char *v)
 {
+    const char *host = strstr(v, "://"), *port, *end;
+    uint64_t n;
+
     if (strncmp(v, "http://", 7) && strncmp(v, "https://", 8))
+        return -1;
+    port = strchr(host[3] == '[' ? strchrnul(host, ']') : host + 3, ':');
+    if (port && (number(port + 1, 65535, &n, &end) || !n || (*end && *end != '/')))
         return -1;
     return text(o->endpoint, sizeof o->endpoint, v);
 }
@@ -205,7 +211,7 @@ static const struct {
     {"wire", set_wire, "encrypted, or authenticated: what goes to protecting hosts can be read on its way"},
     {"every", set_every, "a number N: each Nth checkpoint is kept for ever, 0 for none"},
     {"store", set_store, "s3://BUCKET/PREFIX"},
-    {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT, of the object store"},
+    {"endpoint", set_endpoint, "http://HOST or https://HOST, maybe with :PORT (1 to 65535), of the object store"},
     {"credentials", set_credentials, "the absolute path of a file like ~/.aws/credentials"},
     {"key", set_key, "the absolute path of a file with encryption keys"},
     {"full", set_full, "a number N, 1 to 1000: one of N checkpoints is sent to the store whole"},

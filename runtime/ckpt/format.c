@@ -98,7 +98,13 @@ static int frame_open(struct cursor *c, enum kind kind, const unsigned char *in,
     if (version > MU_CKPT_VERSION)
         return mu_err_set(err, MUSTER_EVERSION, "%s of format version %u; this muster reads up to %u: use a newer one",
                           kinds[kind].what, version, MU_CKPT_VERSION);
-    if (version < 1 || head != HEAD || total != n)
+    if (version < 1)
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s of format version 0, which no muster has ever written",
+                          kinds[kind].what);
+    if (head != HEAD)
+        return mu_err_set(err, MUSTER_ECORRUPT, "the %s says that its head has %u bytes; it has %u", kinds[kind].what,
+                          head, HEAD);
+    if (total != n)
         return mu_err_set(err, MUSTER_ECORRUPT, "the %s is %zu bytes long, its head says %llu", kinds[kind].what, n,
                           (unsigned long long)total);
     c->at = n - TAIL;

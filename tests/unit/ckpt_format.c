@@ -107,6 +107,11 @@ int main(void)
     reseal(copy, m.bytes);
     TAP_OK(mu_ckpt_manifest_decode(copy, m.bytes, &back, &err) == MUSTER_EVERSION && strstr(err.text, "version 2"),
            "a newer version: %s", err.text);
+    copy[8] = 0;
+    reseal(copy, m.bytes);
+    TAP_OK(mu_ckpt_manifest_decode(copy, m.bytes, &back, &err) == MUSTER_ECORRUPT &&
+               strstr(err.text, "format version 0"),
+           "version 0: %s", err.text);
 
     /* right checksums around wrong contents */
     int accepted = 0, refused = 0;

@@ -72,12 +72,17 @@ int mu_refs_decode(const unsigned char *buf, size_t n, struct mu_refs *out, stru
 {
     const unsigned char *p = buf + sizeof magic, *end = buf + n - 4;
     struct mu_refs r = {0};
+    uint32_t version;
     uint64_t count;
 
     if (n < HEAD + 4 || memcmp(buf, magic, sizeof magic) || get(&end, 4) != mu_crc32c(0, buf, n - 4))
         return broken(err);
-    if (get(&p, 4) != VERSION)
-        return mu_err_set(err, MUSTER_EVERSION, "references of a newer version");
+    if ((version = (uint32_t)get(&p, 4)) > VERSION)
+        return mu_err_set(err, MUSTER_EVERSION,
+                          "references of format version %u; this muster reads up to %u: use a newer one", version,
+                          VERSION);
+    if (version < 1)
+        return mu_err_set(err, MUSTER_ECORRUPT, "references of format version 0, which no muster has ever written");
     r.rank = (uint32_t)get(&p, 4);
     r.self.generation = get(&p, 8);
     r.self.epoch = get(&p, 8);

@@ -194,7 +194,8 @@ static int load_key(const struct mu_s3_given *g, const char *profile, struct mu_
 
 static int set_endpoint(const char *given, struct mu_s3_conf *c, struct mu_err *err)
 {
-    const char *host = strstr(given, "://");
+    const char *host = strstr(given, "://"), *port;
+    uint64_t number;
     size_t n;
     bool tls = !strncmp(given, "https://", 8);
 
@@ -206,6 +207,10 @@ static int set_endpoint(const char *given, struct mu_s3_conf *c, struct mu_err *
     if (!n || n >= sizeof c->host || host[n + (host[n] == '/')] || strpbrk(host, "@?# \t\r\n"))
         return mu_err_set(err, MUSTER_EARG, "endpoint %.200s: there may be a host and a port, and nothing else", given);
     snprintf(c->host, sizeof c->host, "%.*s", (int)n, host);
+    port = strchr(c->host[0] == '[' ? strchrnul(c->host, ']') : c->host, ':');
+    if (port && (mu_str_u64(port + 1, 1, 65535, &number) || port == c->host))
+        return mu_err_set(err, MUSTER_EARG, "endpoint %.200s: '%.40s' is no port; it is 1 to 65535, behind a host",
+                          given, port + 1);
     snprintf(c->endpoint, sizeof c->endpoint, "%s://%s", tls ? "https" : "http", c->host);
     /* libcurl leaves the usual port out of the header, which is signed */
     for (size_t k = strlen(tls ? ":443" : ":80"), len = strlen(c->host); len > k;) {
