@@ -102,14 +102,16 @@ struct mu_arena_rebuild {
 };
 
 /* What rank 0 wants of the object store (runtime/ckpt/daemon/ship.h), and what the drain of its node says of it. */
-enum { MU_FETCH_NONE, MU_FETCH_WANTED, MU_FETCH_DONE, MU_FETCH_FAILED };
+enum { MU_FETCH_NONE, MU_FETCH_WANTED, MU_FETCH_DONE, MU_FETCH_FAILED, MU_FETCH_LOOK };
 struct mu_arena_ship {
     _Atomic uint32_t set; /* grows with each order, odd while it is written; 0: there is none */
     struct mu_ckpt_place place;
     char url[600], endpoint[300], credentials[1024], key[1024];
     uint64_t rate;
     uint32_t full; /* each so many generations one without references; 1: none has any */
-    /* The order's first part: the directory is empty, and is to have the newest generation of the store's. */
+    /* The order's first part. WANTED: the directory is empty, and is to have the newest generation of the store's.
+     * LOOK: it is not, and the settings and the keys are to be looked at: FAILED when they are no good, not when the
+     * store does not answer. */
     _Atomic uint32_t fetch; /* MU_FETCH_; waited for */
     uint64_t fetched;       /* its number; 0: the store has none */
     struct mu_err fetch_error;

@@ -64,7 +64,7 @@ static int agree(muster_ckpt *c, const char *call, int code, const struct mu_err
 struct opening {
     int32_t code;
     uint32_t keep, every, attempt, parities, mirror, open;
-    bool far, fetching;
+    bool far;
     uint64_t epoch, nonce, next, interval_ns, interval_steps;
     char dir[MU_CKPT_DIR_MAX], text[500];
 };
@@ -98,8 +98,7 @@ static int open_first(muster_ckpt *c, const char *options, struct opening *o, st
     c->place.keep = opt.keep;
     c->place.every = opt.every;
     if ((rc = mu_ckpt_owner_take(&c->place, &mu_ckpt_patience, &c->owner, err)) ||
-        (rc = mu_ckpt_store_open(&c->place, &o->next, err)) ||
-        (opt.store[0] && (rc = mu_rank_far_order(c, &opt, &o->fetching, err))))
+        (rc = mu_ckpt_store_open(&c->place, &o->next, err)) || (opt.store[0] && (rc = mu_rank_far_order(c, &opt, err))))
         return rc;
     mu_rank_pace_open(c, &opt);
     o->far = opt.store[0];
@@ -226,7 +225,7 @@ int muster_ckpt_open(muster_comm *comm, const char *options, muster_ckpt **out)
     c->interval_steps = o->interval_steps;
     c->last_save = mu_now();
     c->dirty = true;
-    if (o->fetching && (rc = mu_rank_far_fetch(c, &err))) {
+    if (o->far && (rc = mu_rank_far_fetch(c, &err))) {
         rc = mu_rank_fail(rc, "%s: %s", call, err.text);
         goto fail;
     }

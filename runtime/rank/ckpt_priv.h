@@ -25,6 +25,7 @@ struct muster_ckpt {
     struct mu_rank_ram ram;
     struct mu_rank_peers peers;
     bool far;            /* there is an object store behind the directory */
+    bool fetching;       /* rank 0: the directory was empty, and is to have what the store has */
     uint64_t last;       /* generation of the last save */
     bool hasten;         /* the next `due` is to say yes: what was restored is in memory alone */
     bool dirty;          /* tensors were added since the last layout */

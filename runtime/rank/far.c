@@ -15,6 +15,7 @@
 #define NAP_LEAST (5 * MU_MS)
 #define NAP_MOST (100 * MU_MS)
 #define FETCH_STILL (90 * MU_SEC) /* nothing moves for so long: the drain is not there */
+#define LOOK_STILL (5 * MU_SEC)   /* it does not say what it thinks of the settings */
 #define SETTLE_STILL (15 * MU_SEC)
 
 static void nap(uint64_t ns)
@@ -31,7 +32,7 @@ static bool aborted(void)
     return head && atomic_load_explicit((_Atomic uint32_t *)&head->abort, memory_order_acquire);
 }
 
-int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fetching, struct mu_err *err)
+int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, struct mu_err *err)
 {
     mu_auto_free uint64_t *list = NULL;
     struct mu_arena_ship *s;
@@ -39,7 +40,6 @@ int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fet
     uint32_t seq;
     int rc;
 
-    *fetching = false;
     if (!c->ram.head)
         return mu_err_set(
             err, MUSTER_ENOSYS,
@@ -61,7 +61,8 @@ int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fet
     memcpy(s->key, o->key, sizeof s->key);
     s->rate = o->rate;
     s->full = o->full;
-    atomic_store(&s->fetch, n ? MU_FETCH_NONE : MU_FETCH_WANTED);
+    c->fetching = !n;
+    atomic_store(&s->fetch, n ? MU_FETCH_LOOK : MU_FETCH_WANTED);
     atomic_store(&s->want, n ? list[0] : 0);
     atomic_store(&s->generation, 0);
     atomic_store(&s->moved_at, mu_now());
@@ -69,7 +70,6 @@ int mu_rank_far_order(muster_ckpt *c, const struct mu_ckpt_options *o, bool *fet
     mu_futex_wake(&s->set);
     atomic_fetch_add(&c->ram.head->bell, 1);
     mu_futex_wake(&c->ram.head->bell);
-    *fetching = !n;
     return 0;
 }
 
@@ -84,9 +84,15 @@ static int look_fetch(muster_ckpt *c, struct mu_err *err)
     struct mu_arena_ship *s = &c->ram.head->ship;
     uint32_t is = atomic_load(&s->fetch);
 
-    if (is == MU_FETCH_WANTED)
+    if (is == MU_FETCH_WANTED || is == MU_FETCH_LOOK)
         mu_futex_wait(&s->fetch, is, ROUND);
     is = atomic_load(&s->fetch);
+    if (is == MU_FETCH_LOOK)
+        return mu_now() > atomic_load(&s->moved_at) + LOOK_STILL ? 0 : 1;
+    if (!c->fetching)
+        return is == MU_FETCH_FAILED ? mu_err_set(err, s->fetch_error.code ? s->fetch_error.code : MUSTER_EARG,
+                                                  "store=%.100s: %.300s", s->url, s->fetch_error.text)
+                                     : 0;
     if (is == MU_FETCH_DONE) {
         c->generation = s->fetched >= c->generation ? s->fetched + 1 : c->generation;
         return 0;

@@ -6,10 +6,11 @@
 #include "runtime/base/ckptopt.h"
 #include "runtime/rank/ckpt_priv.h"
 
-/* Rank 0: has the drain keep the store up to date, and, when the directory has no generation, fetch the newest.
- * ENOSYS: there is no drain. */
-int mu_rank_far_order(muster_ckpt *, const struct mu_ckpt_options *, bool *fetching, struct mu_err *);
-/* All ranks: until it is fetched; c->generation of rank 0 then follows it. The error is the same on all ranks. */
+/* Rank 0: has the drain keep the store up to date, and, when the directory has no generation, fetch the newest, else
+ * look at its settings. ENOSYS: there is no drain. */
+int mu_rank_far_order(muster_ckpt *, const struct mu_ckpt_options *, struct mu_err *);
+/* All ranks: until that is done; c->generation of rank 0 then follows what was fetched. The error is the same on all
+ * ranks. EARG: settings or a key that will not do. */
 int mu_rank_far_fetch(muster_ckpt *, struct mu_err *);
 /* All ranks: until the store has the last save, or does not get on. What is missing is a remark, not an error. */
 int mu_rank_far_settle(muster_ckpt *, const char *call);

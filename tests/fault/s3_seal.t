@@ -43,6 +43,17 @@ ckpt verify --key "$tmp/old" $url 2
 like "$rc $out" '^1 .*not what was encrypted' "and an object in another one's place" || note "$out"
 ckpt prune --keep 1 --key "$tmp/old" $url
 is "$rc" 0 "prune"
+before=$(ls "$s3/objects" | wc -l)
+ckpt push --all "$dir" $url
+like "$rc $err" '^2 .*s3://bucket/seal are encrypted, and there is no key: name the key file \(--key FILE' "a push without a key goes nowhere beside what is encrypted" || note "$out" "$err"
+ckpt push --incremental --all "$dir" $url
+like "$rc $err" '^2 .*are encrypted, and there is no key' "nor an incremental one"
+chmod 600 "$tmp/other"
+ckpt push --all --key "$tmp/other" "$dir" $url
+like "$rc $err" '^2 .*are encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file' "nor one with a key that does not open it" || note "$out" "$err"
+is "$(ls "$s3/objects" | wc -l)" "$before" "and nothing was sent"
+ckpt list --endpoint http://127.0.0.1:99999 $url
+like "$rc $err" "^2 .*endpoint http://127.0.0.1:99999: '99999' is no port; it is 1 to 65535" "nor is there such a port" || note "$err"
 ckpt push "$dir" s3://bucket/clear
 ckpt list --key "$tmp/old" s3://bucket/clear
 like "$out" 'is not encrypted' "what is not encrypted is told apart" || note "$out"
@@ -51,9 +62,22 @@ dir=$tmp/job
 job() { run_cmd timeout 60 "$muster" run -n 2 --oversubscribe --ckpt-dir "$dir" --ckpt "store=s3://bucket/job,$1,interval=5steps" "$B/tests/mpi/ckpt" "${@:2}"; }
 job "full=4,key=$tmp/old" train 15 keep=2
 is "$rc" 0 "a job with a key" || note "$out" "$err"
+printf '%063x\n' 1 >"$tmp/short" && chmod 600 "$tmp/short"
+while read -r file text; do
+    job "full=4,key=$tmp/$file" train 17 keep=2
+    like "$rc $out$err" "^[^0].*$text" "a directory with checkpoints, and $file: said when the job begins" || note "$out" "$err"
+done <<'END'
+missing key file .*missing: No such file
+short short: key 1 is not 64 hexadecimal digits
+other are encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file
+END
+job "full=4" train 17 keep=2
+like "$rc $out$err" '^[^0].*are encrypted, and there is no key' "nor does it go on without" || note "$out" "$err"
+job "full=4,key=$tmp/old" train 20 keep=2
+like "$rc $out" '^0 .*restored step 15' "and with the right one it does" || note "$out" "$err"
 rm -rf "$dir"
 job "full=4,key=$tmp/new" train 25 keep=2
-like "$rc $out" '^0 .*restored step 15 bit by bit' "resumes with a newer one before it" || note "$out" "$err"
+like "$rc $out" '^0 .*restored step 20 bit by bit' "resumes with a newer one before it" || note "$out" "$err"
 rm -rf "$dir"
 job "full=4" train 30 keep=2
 like "$rc $out$err" '^[^0].*is encrypted: name the key file' "and not without" || note "$out" "$err"

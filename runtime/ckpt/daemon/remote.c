@@ -140,6 +140,39 @@ static int read_commit(struct mu_remote *r, const char *key, struct mu_remote_ge
     return 0;
 }
 
+int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
+{
+    __attribute__((cleanup(mu_s3_items_free))) struct mu_s3_items items = {0};
+    unsigned char head[MU_SEAL_ID_END];
+    const char *newest = NULL, *name;
+    uint64_t most = 0, g, a, x;
+    char key[20];
+    size_t got = 0;
+    int rc = r->fits ? 0 : list_all(r, &items, err);
+
+    if (rc || r->fits)
+        return rc;
+    for (size_t i = 0; i < items.n; i++)
+        if (mu_remote_key_parse(r, items.v[i].key, &g, &a, &x, &name) && !strcmp(name, "COMMIT") && g >= most) {
+            most = g;
+            newest = items.v[i].key;
+        }
+    rc = newest ? mu_s3_peek(r->s, newest, head, sizeof head, &got, err) : 0;
+    if (rc && rc != MUSTER_ENOCKPT) /* else removed since */
+        return rc;
+    if (!rc && got == sizeof head && mu_seal_is(head, got) && !mu_seal_fits(&r->conf.seal, head, key))
+        return r->conf.seal.n ? mu_err_set(err, MUSTER_EARG,
+                                           "the checkpoints in s3://%s/%.200s are encrypted with key %s, which is not "
+                                           "in the key file: add it there, or take another prefix",
+                                           r->conf.bucket, r->conf.prefix, key)
+                              : mu_err_set(err, MUSTER_EARG,
+                                           "the checkpoints in s3://%s/%.200s are encrypted, and there is no key: name "
+                                           "the key file (--key FILE, or key=FILE of a job), or take another prefix",
+                                           r->conf.bucket, r->conf.prefix);
+    r->fits = true;
+    return 0;
+}
+
 /* What it builds on, and that this is there. */
 static int read_holders(struct mu_remote *r, const struct mu_s3_items *items, struct mu_remote_generation *g,
                         struct mu_err *err)

@@ -52,9 +52,13 @@ const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generat
 /* Which of them may go: gone[i] is set where that is wanted, and cleared where one that stays is built on it. */
 void mu_remote_spare(const struct mu_remote_generation *, size_t n, bool *gone);
 
+/* That whoever goes on there with these keys, or without any, could read the newest of what is there: EARG, and what is
+ * to be done, when it is encrypted and could not. */
+int mu_remote_keys_fit(struct mu_remote *, struct mu_err *);
+
 /* A generation of a directory. What is there already, of a push that was broken off, is not sent again. All that is
  * sent is compared with its CRCs first, and committed once the store has all of it. EEPOCH: the store has another
- * checkpoint with this number. */
+ * checkpoint with this number. EARG: as for mu_remote_keys_fit. */
 int mu_remote_push(struct mu_remote *, const char *dir, uint64_t generation, const struct mu_remote_way *,
                    struct mu_remote_done *, struct mu_err *);
 /* Into a directory, which is made, and must be used by nobody: EBUSY. It appears there once all of it has been read

@@ -8,6 +8,7 @@
 struct mu_remote {
     struct mu_s3_conf conf;
     struct mu_s3 *s;
+    bool fits; /* the keys have been compared with what is there */
 };
 
 struct mu_remote_key {

@@ -402,7 +402,7 @@ int mu_remote_push(struct mu_remote *r, const char *dir, uint64_t generation, co
     uint64_t before = mu_s3_retries(r->s), buffer = 0;
     int rc = mu_ckpt_store_check(dir, generation, err);
 
-    if (rc || (rc = mu_ckpt_store_commit(gendir.s, generation, &p.commit, err)))
+    if (rc || (rc = mu_remote_keys_fit(r, err)) || (rc = mu_ckpt_store_commit(gendir.s, generation, &p.commit, err)))
         return rc;
     for (uint32_t i = 0; i < p.commit.id.world; i++) {
         uint64_t bytes = p.commit.votes[i].segment, part = part_size(bytes, way->part);

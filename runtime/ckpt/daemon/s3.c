@@ -129,6 +129,18 @@ int mu_s3_get_all(struct mu_s3 *s, const char *key, size_t max, unsigned char **
     return *buf ? 0 : mu_err_set(err, MUSTER_ENOMEM, "out of memory");
 }
 
+int mu_s3_peek(struct mu_s3 *s, const char *key, void *buf, size_t n, size_t *got, struct mu_err *err)
+{
+    auto_reply struct mu_s3_reply y = {0};
+    struct mu_s3_request r = {
+        .method = "GET", .key = key, .query = "", .ranged = true, .fewer = true, .into = buf, .room = n};
+    int rc = mu_s3_perform(s, &r, &y, err);
+
+    if (!rc)
+        *got = y.got;
+    return rc;
+}
+
 int mu_s3_head(struct mu_s3 *s, const char *key, uint64_t *bytes, char meta[MU_S3_META_MAX], struct mu_err *err)
 {
     auto_reply struct mu_s3_reply y = {0};

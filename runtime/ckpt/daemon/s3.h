@@ -30,6 +30,8 @@ int mu_s3_put(struct mu_s3 *, const char *key, const void *data, size_t n, const
 int mu_s3_get(struct mu_s3 *, const char *key, uint64_t from, void *buf, size_t n, struct mu_err *);
 /* All of it, malloc'ed, with a 0 behind. ECORRUPT: longer than max. */
 int mu_s3_get_all(struct mu_s3 *, const char *key, size_t max, unsigned char **buf, size_t *n, struct mu_err *);
+/* The first bytes of an object as they lie there, encrypted or not: as many as it has, at most n. */
+int mu_s3_peek(struct mu_s3 *, const char *key, void *buf, size_t n, size_t *got, struct mu_err *);
 int mu_s3_head(struct mu_s3 *, const char *key, uint64_t *bytes, char meta[MU_S3_META_MAX], struct mu_err *);
 /* One that is gone already is fine. */
 int mu_s3_delete(struct mu_s3 *, const char *key, struct mu_err *);

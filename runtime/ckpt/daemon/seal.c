@@ -196,6 +196,14 @@ static int key_of(const struct mu_seal_keys *keys, const unsigned char id[8])
     return -1;
 }
 
+bool mu_seal_fits(const struct mu_seal_keys *keys, const void *data, char key[20])
+{
+    const unsigned char *id = (const unsigned char *)data + sizeof magic;
+
+    snprintf(key, 20, "%02x%02x%02x%02x...", id[0], id[1], id[2], id[3]);
+    return key_of(keys, id) >= 0;
+}
+
 int mu_unseal(const struct mu_seal_keys *keys, const char *object, uint64_t first, const unsigned char *data, size_t n,
               unsigned char *out, size_t *got, struct mu_err *err)
 {
@@ -205,20 +213,18 @@ int mu_unseal(const struct mu_seal_keys *keys, const char *object, uint64_t firs
 
     for (size_t take; !rc && n; n -= take) {
         unsigned char key[32];
-        int which;
+        char named[20];
 
         take = n < MU_SEAL_PIECE + MU_SEAL_MORE ? n : MU_SEAL_PIECE + MU_SEAL_MORE;
         if (!mu_seal_is(data, take)) {
             rc = mu_err_set(err, MUSTER_ECORRUPT, "%.200s is not encrypted, or damaged", object);
         } else if (take <= MU_SEAL_MORE) {
             rc = mu_err_set(err, MUSTER_ECORRUPT, "%.200s is cut off", object);
-        } else if ((which = key_of(keys, data + sizeof magic)) < 0) {
-            rc = mu_err_set(err, MUSTER_ECORRUPT,
-                            "%.200s is encrypted with key %02x%02x%02x%02x..., which is not in the "
-                            "key file",
-                            object, data[4], data[5], data[6], data[7]);
+        } else if (!mu_seal_fits(keys, data, named)) {
+            rc = mu_err_set(err, MUSTER_ECORRUPT, "%.200s is encrypted with key %s, which is not in the key file",
+                            object, named);
         } else {
-            derive(keys->v[which].key, object, key);
+            derive(keys->v[key_of(keys, data + sizeof magic)].key, object, key);
             if (!open_piece(c, key, first++, data, take, out + done))
                 rc = mu_err_set(err, MUSTER_ECORRUPT, "%.200s is damaged: piece %" PRIu64 " is not what was encrypted",
                                 object, first - 1);

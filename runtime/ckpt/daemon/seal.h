@@ -31,6 +31,10 @@ int mu_seal_load(const char *path, struct mu_seal_keys *, struct mu_err *);
 uint64_t mu_seal_size(uint64_t plain);
 /* UINT64_MAX: nothing sealed is so long. */
 uint64_t mu_seal_plain(uint64_t sealed);
+/* Of something sealed, from its first MU_SEAL_ID_END bytes on: whether one of the keys opens it. key: as texts name it.
+ */
+#define MU_SEAL_ID_END 12u
+bool mu_seal_fits(const struct mu_seal_keys *, const void *data, char key[20]);
 bool mu_seal_is(const void *data, size_t n);
 
 /* data are pieces from the first-th on; out has room for mu_seal_size(n). EIO: no random numbers. */

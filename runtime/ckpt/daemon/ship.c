@@ -21,7 +21,8 @@
 #define PATIENCE (20 * MU_SEC) /* with a request, before the whole is begun again */
 #define PAUSE_LEAST (250 * MU_MS)
 #define PAUSE_MOST (30 * MU_SEC)
-#define PAUSE_ENDING MU_SEC /* the same once the job is over */
+#define PAUSE_ENDING MU_SEC        /* the same once the job is over */
+#define LOOK_PATIENCE (2 * MU_SEC) /* with a store that does not answer a job that begins */
 #define FETCH_TRIES (5 * MU_SEC)
 #define STILL (15 * MU_SEC) /* nothing gets on for so long: nobody waits any more */
 #define NAP (50 * MU_MS)
@@ -122,12 +123,12 @@ static struct mu_remote_way way_of(struct mu_ship *w)
     return (struct mu_remote_way){.lanes = LANES, .part = PART, .bytes = on_bytes, .arg = w};
 }
 
-static int reach(struct mu_ship *w, struct mu_err *err)
+static int reach(struct mu_ship *w, uint64_t patience, struct mu_err *err)
 {
     const struct mu_s3_given given = {.endpoint = w->endpoint[0] ? w->endpoint : NULL,
                                       .credentials = w->credentials[0] ? w->credentials : NULL,
                                       .key = w->key[0] ? w->key : NULL,
-                                      .patience = PATIENCE};
+                                      .patience = patience};
 
     return w->remote ? 0 : mu_remote_open(w->url, &given, &w->remote, err);
 }
@@ -178,7 +179,7 @@ static void fetch(struct mu_ship *w)
 
     s->fetched = 0;
     for (uint64_t pause = PAUSE_LEAST;; pause *= 2) {
-        if (!(rc = reach(w, &err)))
+        if (!(rc = reach(w, PATIENCE, &err)))
             rc = fetch_newest(w, &err);
         if (over(w))
             return;
@@ -190,6 +191,25 @@ static void fetch(struct mu_ship *w)
     if (rc)
         s->fetch_error = err;
     atomic_store(&s->fetch, rc ? MU_FETCH_FAILED : MU_FETCH_DONE);
+    mu_futex_wake(&s->fetch);
+}
+
+/* What would keep every generation from being sent, or read again, is said when the job begins. */
+static void look(struct mu_ship *w)
+{
+    struct mu_arena_ship *s = w->s;
+    struct mu_err err = {0};
+    int rc = reach(w, LOOK_PATIENCE, &err);
+    bool bad = rc && rc != MUSTER_EIO;
+
+    if (!rc)
+        bad = mu_remote_keys_fit(w->remote, &err) == MUSTER_EARG;
+    let_go(w);
+    if (over(w))
+        return;
+    if (bad)
+        s->fetch_error = err;
+    atomic_store(&s->fetch, bad ? MU_FETCH_FAILED : MU_FETCH_DONE);
     mu_futex_wake(&s->fetch);
 }
 
@@ -277,7 +297,7 @@ static int send_one(struct mu_ship *w, uint64_t generation, uint64_t step, struc
     size_t n = 0;
     int rc = mu_ckpt_store_hold(&w->place, generation, true, err);
 
-    if (rc || (rc = reach(w, err)))
+    if (rc || (rc = reach(w, PATIENCE, err)))
         return rc;
     if (w->full > 1 && !(rc = mu_remote_list(w->remote, &v, &n, err))) {
         way.incremental = true;
@@ -333,6 +353,8 @@ static void serve(struct mu_ship *w)
     w->skip = 0;
     if (atomic_load(&w->s->fetch) == MU_FETCH_WANTED)
         fetch(w);
+    else if (atomic_load(&w->s->fetch) == MU_FETCH_LOOK)
+        look(w);
     while (!over(w)) {
         struct mu_err err = {0};
         int rc = turn(w, &err);
