@@ -247,20 +247,6 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
     return rc;
 }
 
-/* What each rank wrote may be whole, and nothing that any job could restore. */
-static int tensors_agree(const char *dir, uint64_t generation, struct mu_err *err)
-{
-    struct mu_ckpt_tensors tensors = {0};
-    struct mu_ckpt_commit k;
-    int rc = mu_ckpt_whole(dir, generation, &k, &tensors, err);
-
-    if (!rc) {
-        free(k.votes);
-        mu_ckpt_tensors_free(&tensors);
-    }
-    return rc;
-}
-
 static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     mu_auto_free struct mu_ckpt_seen *v = NULL;
@@ -276,8 +262,7 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     for (size_t i = 0; i < n; i++) {
         struct mu_err why = {0};
 
-        v[i].verified = mu_ckpt_verify(dir, v[i].number, mu_ckpt_advance, &p, &why) == 0 &&
-                        tensors_agree(dir, v[i].number, &why) == 0;
+        v[i].verified = mu_ckpt_verify(dir, v[i].number, mu_ckpt_advance, &p, &why) == 0;
         if (!v[i].verified) {
             snprintf(v[i].why, sizeof v[i].why, "%.299s", why.text);
             bad++;

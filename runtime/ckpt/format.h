@@ -34,7 +34,7 @@ struct mu_ckpt_extent {
 /* A tensor's block as one rank stored it. Of a replicated tensor the block is the whole, and the extents are the rank's
  * share of it; otherwise the extents are all of the block. Ascending, without overlap. */
 struct mu_ckpt_block {
-    char *name;
+    char *name; /* first: for mu_ckpt_names */
     struct mu_ckpt_shape shape;
     size_t first, n; /* of the manifest's extents */
 };

@@ -4,6 +4,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/crc32c.h"
 #include "runtime/base/futex.h"
+#include "runtime/ckpt/agree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,9 +147,10 @@ static int write_manifest(struct mu_ckpt_put *p, const char *tmp, struct mu_err 
     return rc ? rc : mu_ckpt_put_file(p->place.io, new.s, path.s, buf, p->plan->bytes, err);
 }
 
-/* One rank's part as rank 0 sees it: its manifest, and a segment of the length that it says. */
+/* One rank's part as rank 0 sees it: its manifest, which says of its tensors what those before have said, and a segment
+ * of the length that it says. */
 static int await_part(struct mu_ckpt_put *p, const char *tmp, uint32_t rank, struct mu_ckpt_vote *vote,
-                      struct mu_err *err)
+                      struct mu_ckpt_agree *agree, struct mu_err *err)
 {
     struct mu_ckpt_path seg = mu_ckpt_path("%s/seg.%u", tmp, rank);
     struct mu_ckpt_manifest m;
@@ -165,7 +167,10 @@ static int await_part(struct mu_ckpt_put *p, const char *tmp, uint32_t rank, str
     if (rc)
         return rc;
     *vote = (struct mu_ckpt_vote){.manifest = m.bytes, .segment = m.segment, .crc = m.crc};
+    rc = mu_ckpt_agree_add(agree, &m, err);
     mu_ckpt_manifest_free(&m);
+    if (rc)
+        return rc;
     if ((fd = open(seg.s, O_RDONLY | O_CLOEXEC)) < 0 || fstat(fd, &st))
         return mu_err_errno(err, MUSTER_EIO, "open %s", seg.s);
     if ((uint64_t)st.st_size != vote->segment)
@@ -179,6 +184,7 @@ static int commit(struct mu_ckpt_put *p, const char *tmp, struct mu_err *err)
     struct mu_ckpt_commit k = {.id = p->plan->id, .wall = mu_wall()};
     struct mu_ckpt_path path = mu_ckpt_path("%s/COMMIT", tmp), new = mu_ckpt_path("%s/COMMIT.new", tmp);
     mu_auto_free struct mu_ckpt_vote *votes = calloc(p->place.world, sizeof *votes);
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     mu_auto_free unsigned char *buf = NULL;
     size_t n;
     int rc;
@@ -186,8 +192,10 @@ static int commit(struct mu_ckpt_put *p, const char *tmp, struct mu_err *err)
     if (!votes)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to commit generation %" PRIu64, p->generation);
     for (uint32_t r = 0; r < p->place.world; r++)
-        if ((rc = await_part(p, tmp, r, &votes[r], err)))
+        if ((rc = await_part(p, tmp, r, &votes[r], &agree, err)))
             return rc;
+    if ((rc = mu_ckpt_agree_end(&agree, err)))
+        return rc;
     k.votes = votes;
     memcpy(k.job, p->place.job, sizeof k.job);
     if ((rc = mu_ckpt_commit_encode(&k, &buf, &n, err)) ||

@@ -4,6 +4,7 @@
 #include "runtime/base/copy.h"
 #include "runtime/base/crc32c.h"
 #include "runtime/base/dtype.h"
+#include "runtime/ckpt/agree.h"
 #include "runtime/ckpt/box.h"
 
 #include <errno.h>
@@ -16,7 +17,8 @@
 struct part {
     struct mu_ckpt_manifest man;
     int fd;
-    bool checked; /* the superblock is this generation's */
+    bool checked;               /* the superblock is this generation's */
+    struct mu_ckpt_names names; /* of its blocks, once they had to be looked for */
     /* in memory instead of a file */
     const unsigned char *image;
     bool summed;  /* the CRCs of its extents are known, and not compared yet */
@@ -156,16 +158,22 @@ static int copy_run(void *arg, uint64_t src, uint64_t dst, uint64_t n)
     return 0;
 }
 
-/* The block's index in the manifest, or nblocks. Ranks mostly add the same tensors in the same order: look there first.
- */
-static size_t find_block(const struct mu_ckpt_manifest *m, const char *name, size_t hint)
+/* NULL: the rank has none. Ranks mostly add the same tensors in the same order: look there first. */
+static int find_block(struct part *p, const char *name, size_t hint, const struct mu_ckpt_block **out,
+                      struct mu_err *err)
 {
-    if (hint < m->nblocks && !strcmp(m->blocks[hint].name, name))
-        return hint;
-    for (size_t i = 0; i < m->nblocks; i++)
-        if (!strcmp(m->blocks[i].name, name))
-            return i;
-    return m->nblocks;
+    const struct mu_ckpt_manifest *m = &p->man;
+    size_t i = hint;
+    int rc;
+
+    if (hint >= m->nblocks || strcmp(m->blocks[hint].name, name)) {
+        while (p->names.n < m->nblocks)
+            if ((rc = mu_ckpt_names_add(&p->names, m->blocks, sizeof *m->blocks, err)))
+                return rc;
+        i = mu_ckpt_names_find(&p->names, m->blocks, sizeof *m->blocks, name);
+    }
+    *out = i == MU_CKPT_NO_NAME ? NULL : &m->blocks[i];
+    return 0;
 }
 
 static int same_tensor(const struct mu_ckpt_tensor *t, const struct mu_ckpt_shape *stored, struct mu_err *err)
@@ -246,11 +254,10 @@ static int load_tensor(struct load *l, size_t index, const struct mu_ckpt_tensor
         return rc;
     for (uint32_t r = 0; !rc && r < l->id.world; r++) {
         const struct mu_ckpt_manifest *m = &l->parts[r].man;
-        size_t i = find_block(m, t->name, index);
-        const struct mu_ckpt_block *b = &m->blocks[i];
+        const struct mu_ckpt_block *b;
         struct mu_ckpt_box part;
 
-        if (i == m->nblocks)
+        if ((rc = find_block(&l->parts[r], t->name, index, &b, err)) || !b)
             continue;
         found = true;
         if ((rc = same_tensor(t, &b->shape, err)))
@@ -312,6 +319,7 @@ static void load_end(struct load *l)
     for (uint32_t r = 0; l->parts && r < l->id.world; r++) {
         if (l->parts[r].fd >= 0)
             close(l->parts[r].fd);
+        mu_ckpt_names_free(&l->parts[r].names);
         mu_ckpt_manifest_free(&l->parts[r].man);
     }
     free(l->parts);
@@ -413,8 +421,20 @@ static int held(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tens
         else
             rc = load_tensor(&l, i, t, look ? NULL : t->data, err);
     }
+    for (uint32_t r = 0; r < h->id.world; r++)
+        mu_ckpt_names_free(&l.parts[r].names);
     free(l.parts);
     return rc;
+}
+
+int mu_ckpt_held_agrees(const struct mu_ckpt_held *h, struct mu_err *err)
+{
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
+    int rc = 0;
+
+    for (uint32_t r = 0; !rc && r < h->id.world; r++)
+        rc = mu_ckpt_agree_add(&agree, &h->parts[r].man, err);
+    return rc ? rc : mu_ckpt_agree_end(&agree, err);
 }
 
 int mu_ckpt_held_verify(const struct mu_ckpt_held *h, const struct mu_ckpt_tensors *tensors, struct mu_err *err)

@@ -34,6 +34,9 @@ struct mu_ckpt_held {
         bool partial; /* another node's: there is nothing in it but what its replicated tensors need */
     } * parts;        /* id.world of them */
 };
+/* EMISMATCH: ranks have described their tensors in different ways (agree.h): what no commit takes. Needs the manifests
+ * alone. */
+int mu_ckpt_held_agrees(const struct mu_ckpt_held *, struct mu_err *);
 int mu_ckpt_held_verify(const struct mu_ckpt_held *, const struct mu_ckpt_tensors *, struct mu_err *);
 int mu_ckpt_held_apply(const struct mu_ckpt_held *, const struct mu_ckpt_tensors *, struct mu_err *);
 void mu_ckpt_held_free(struct mu_ckpt_held *);

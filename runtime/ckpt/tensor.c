@@ -62,6 +62,7 @@ int mu_ckpt_tensors_add(struct mu_ckpt_tensors *list, const muster_tensor *t, st
     struct mu_ckpt_shape s = {0};
     size_t len;
     char *name;
+    int rc;
 
     if (!t || !t->name)
         return mu_err_set(err, MUSTER_EARG, "a tensor needs a description and a name");
@@ -69,9 +70,8 @@ int mu_ckpt_tensors_add(struct mu_ckpt_tensors *list, const muster_tensor *t, st
     if (!mu_ckpt_name_ok(t->name, len))
         return mu_err_set(err, MUSTER_EARG, "tensor names have 1 to %d bytes and no control characters",
                           MU_CKPT_NAME_MAX);
-    for (size_t i = 0; i < list->n; i++)
-        if (!strcmp(list->v[i].name, t->name))
-            return mu_err_set(err, MUSTER_EARG, "tensor \"%.200s\" has been added before", t->name);
+    if (mu_ckpt_tensors_find(list, t->name, list->n) != MU_CKPT_NO_NAME)
+        return mu_err_set(err, MUSTER_EARG, "tensor \"%.200s\" has been added before", t->name);
     s.dtype = (uint32_t)t->dtype;
     s.flags = t->flags;
     s.ndim = t->ndim;
@@ -102,15 +102,29 @@ int mu_ckpt_tensors_add(struct mu_ckpt_tensors *list, const muster_tensor *t, st
     }
     if (!(name = strdup(t->name)))
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for tensor \"%.200s\"", t->name);
+    list->v[list->n] = (struct mu_ckpt_tensor){.name = name, .shape = s, .data = t->data};
+    if ((rc = mu_ckpt_names_add(&list->names, list->v, sizeof *list->v, err))) {
+        free(name);
+        return rc;
+    }
     list->bytes += s.bytes;
-    list->v[list->n++] = (struct mu_ckpt_tensor){.name = name, .shape = s, .data = t->data};
+    list->n++;
     return 0;
+}
+
+size_t mu_ckpt_tensors_find(const struct mu_ckpt_tensors *list, const char *name, size_t hint)
+{
+    if (hint < list->n && !strcmp(list->v[hint].name, name))
+        return hint;
+    return mu_ckpt_names_find(&list->names, list->v, sizeof *list->v, name);
 }
 
 void mu_ckpt_tensors_drop(struct mu_ckpt_tensors *list)
 {
-    struct mu_ckpt_tensor *t = &list->v[--list->n];
+    struct mu_ckpt_tensor *t = &list->v[list->n - 1];
 
+    mu_ckpt_names_drop(&list->names, list->v, sizeof *list->v);
+    list->n--;
     list->bytes -= t->shape.bytes;
     free(t->name);
 }
@@ -120,6 +134,7 @@ void mu_ckpt_tensors_free(struct mu_ckpt_tensors *list)
     for (size_t i = 0; i < list->n; i++)
         free(list->v[i].name);
     free(list->v);
+    mu_ckpt_names_free(&list->names);
     *list = (struct mu_ckpt_tensors){0};
 }
 

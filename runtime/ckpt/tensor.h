@@ -2,7 +2,7 @@
 #ifndef MU_CKPT_TENSOR_H
 #define MU_CKPT_TENSOR_H
 
-#include "runtime/base/err.h"
+#include "runtime/ckpt/names.h"
 
 #include <stdbool.h>
 
@@ -24,7 +24,7 @@ struct mu_ckpt_shape {
 };
 
 struct mu_ckpt_tensor {
-    char *name;
+    char *name; /* first: for mu_ckpt_names */
     struct mu_ckpt_shape shape;
     void *data;
     bool device; /* data is in memory that the CPU cannot read: only the list's mover can */
@@ -42,6 +42,7 @@ struct mu_ckpt_mover {
 struct mu_ckpt_tensors {
     struct mu_ckpt_tensor *v;
     size_t n, room;
+    struct mu_ckpt_names names;
     uint64_t bytes;              /* sum of the blocks */
     struct mu_ckpt_mover *mover; /* NULL: no tensor is on a device. Not the list's */
 };
@@ -54,6 +55,8 @@ bool mu_ckpt_name_ok(const char *name, size_t n);
 
 /* EARG with text; copies name and shape. */
 int mu_ckpt_tensors_add(struct mu_ckpt_tensors *, const muster_tensor *, struct mu_err *);
+/* The place of a name, or MU_CKPT_NO_NAME; hint: where to look first. */
+size_t mu_ckpt_tensors_find(const struct mu_ckpt_tensors *, const char *name, size_t hint);
 void mu_ckpt_tensors_drop(struct mu_ckpt_tensors *); /* the newest */
 void mu_ckpt_tensors_free(struct mu_ckpt_tensors *);
 /* Equal on ranks that hold the same replicated tensors in the same order. */

@@ -2,6 +2,7 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/ckpt/agree.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -44,9 +45,20 @@ static int verify_segment(const char *gendir, const struct mu_ckpt_manifest *m, 
     return 0;
 }
 
+/* What ranks have stored in different ways nobody can restore, whole as the files may be. */
+int mu_ckpt_verify_agrees(int rc, struct mu_err *err)
+{
+    if (rc != MUSTER_EMISMATCH)
+        return rc;
+    if (err)
+        err->code = MUSTER_ECORRUPT;
+    return MUSTER_ECORRUPT;
+}
+
 int mu_ckpt_verify_in(const char *gendir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
                       struct mu_err *err)
 {
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     mu_auto_free unsigned char *buf = malloc(MU_CKPT_EXTENT_MAX);
     struct mu_ckpt_commit k;
     int rc = buf ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory to read %s", gendir);
@@ -58,11 +70,12 @@ int mu_ckpt_verify_in(const char *gendir, uint64_t generation, int (*bytes)(void
 
         if ((rc = mu_ckpt_store_manifest(gendir, &k.id, r, &k.votes[r], &m, err)))
             break;
-        rc = verify_segment(gendir, &m, &k.id, buf, bytes, arg, err);
+        if (!(rc = mu_ckpt_agree_add(&agree, &m, err)))
+            rc = verify_segment(gendir, &m, &k.id, buf, bytes, arg, err);
         mu_ckpt_manifest_free(&m);
     }
     free(k.votes);
-    return rc;
+    return mu_ckpt_verify_agrees(rc ? rc : mu_ckpt_agree_end(&agree, err), err);
 }
 
 int mu_ckpt_verify(const char *dir, uint64_t generation, int (*bytes)(void *arg, uint64_t n), void *arg,
@@ -73,34 +86,11 @@ int mu_ckpt_verify(const char *dir, uint64_t generation, int (*bytes)(void *arg,
     return mu_ckpt_verify_in(gendir.s, generation, bytes, arg, err);
 }
 
-static int add_whole(struct mu_ckpt_tensors *list, const struct mu_ckpt_block *b, struct mu_err *err)
-{
-    muster_tensor t = {.name = b->name, .dtype = (muster_dtype)b->shape.dtype, .ndim = b->shape.ndim, .data = list};
-    int rc;
-
-    for (size_t i = 0; i < list->n; i++) {
-        const struct mu_ckpt_shape *s = &list->v[i].shape;
-
-        if (strcmp(list->v[i].name, b->name))
-            continue;
-        if (s->dtype != b->shape.dtype || s->ndim != b->shape.ndim ||
-            memcmp(s->global, b->shape.global, (size_t)s->ndim * sizeof s->global[0]))
-            return mu_err_set(err, MUSTER_ECORRUPT, "tensor \"%.100s\": ranks have stored it with different shapes",
-                              b->name);
-        return 0;
-    }
-    for (int d = 0; d < b->shape.ndim; d++)
-        t.global[d] = t.local[d] = b->shape.global[d];
-    if (!(rc = mu_ckpt_tensors_add(list, &t, err)))
-        list->v[list->n - 1].data = NULL;
-    return rc == MUSTER_EARG ? MUSTER_ECORRUPT : rc;
-}
-
 int mu_ckpt_whole(const char *dir, uint64_t generation, struct mu_ckpt_commit *commit, struct mu_ckpt_tensors *out,
                   struct mu_err *err)
 {
     struct mu_ckpt_path gendir = mu_ckpt_path("%s/g%08" PRIu64, dir, generation);
-    struct mu_ckpt_tensors list = {0};
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     struct mu_ckpt_commit k;
     int rc = mu_ckpt_store_commit(gendir.s, generation, &k, err);
 
@@ -111,16 +101,14 @@ int mu_ckpt_whole(const char *dir, uint64_t generation, struct mu_ckpt_commit *c
 
         if ((rc = mu_ckpt_store_manifest(gendir.s, &k.id, r, &k.votes[r], &m, err)))
             break;
-        for (size_t i = 0; !rc && i < m.nblocks; i++)
-            rc = add_whole(&list, &m.blocks[i], err);
+        rc = mu_ckpt_verify_agrees(mu_ckpt_agree_add(&agree, &m, err), err);
         mu_ckpt_manifest_free(&m);
     }
     if (rc) {
-        mu_ckpt_tensors_free(&list);
         free(k.votes);
         return rc;
     }
     *commit = k;
-    *out = list;
+    mu_ckpt_agree_take(&agree, out);
     return 0;
 }

@@ -208,16 +208,20 @@ MUSTER_API int muster_ckpt_add(muster_ckpt *, const muster_tensor *);
 /* Collective: returns 1 on every rank or 0 on every rank; *why (may be NULL) is a MUSTER_DUE_ reason. */
 MUSTER_API int muster_ckpt_due(muster_ckpt *, int *why);
 /* Collective. Returns when the data may be overwritten; the rest goes on in the background. An error of an earlier
- * background save is returned by the next call. ENOSPC, EIO and ETIMEOUT cost that checkpoint and nothing else. */
+ * background save is returned by the next call. ENOSPC, EIO and ETIMEOUT cost that checkpoint and nothing else. So does
+ * EMISMATCH: what the ranks say of a tensor does not fit together. They give the same dtype, global[] and flags; their
+ * blocks are the whole of it, and those of two ranks are equal or have nothing in common. This is compared in the
+ * background, when the checkpoint is committed. */
 MUSTER_API int muster_ckpt_save(muster_ckpt *, uint64_t step);
 /* The same, but a thread makes the copy, while the program goes on: the data may be overwritten, and the handle used
  * for something else, once muster_ckpt_wait(, MUSTER_LEVEL_RAM, ) has returned 0. */
 MUSTER_API int muster_ckpt_isave(muster_ckpt *, uint64_t step);
-/* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. */
+/* Waits until the last save has reached the level. ENOCKPT: nothing has been saved. EMISMATCH as above: from the levels
+ * below MUSTER_LEVEL_STORE only if it is known already. */
 MUSTER_API int muster_ckpt_wait(muster_ckpt *, int level, int timeout_ms);
 /* Collective. Restores the newest complete checkpoint that verifies, at any number of ranks; falls back to older ones:
  * muster_last_error() then says why, and is "" if not. ENOCKPT when there is none. On any error the tensors are
- * untouched. */
+ * untouched, unless a GPU fails while they are written. */
 MUSTER_API int muster_ckpt_restore(muster_ckpt *, uint64_t *step);
 /* Collective. Waits for the background save. */
 MUSTER_API int muster_ckpt_close(muster_ckpt *);

@@ -433,19 +433,25 @@ static int copied(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
 }
 
 /* Peers that are still at it are waited for, in the store or not: who asks for them may be about to lose the store.
- * What they have given up is as safe in the store. */
+ * What they have given up is as safe in the store. What the
+ * commit has refused nobody can restore, wherever it is. */
 static int protected(muster_ckpt *c, uint64_t timeout, struct mu_err *err)
 {
     uint64_t end = mu_now() + timeout;
+    struct mu_err why = {0};
     int rc;
 
     mu_rank_files(true);
     for (;;) {
         uint64_t now = mu_now();
+        int stored;
 
         rc = mu_ckpt_writer_protected(c->writer, now >= end ? 0 : end - now < SLICE ? end - now : SLICE, err);
-        if (rc < 0 && mu_ckpt_writer_durable(c->writer, 0, NULL) == 0)
+        stored = rc == 1 ? 1 : mu_ckpt_writer_durable(c->writer, 0, &why);
+        if (rc < 0 && !stored)
             rc = 0;
+        else if (!rc && stored == MUSTER_EMISMATCH)
+            rc = mu_err_set(err, stored, "%s", why.text);
         if (rc != 1 || now >= end || aborted())
             break;
     }
@@ -581,41 +587,37 @@ static void choose(struct tries *t, struct candidate *x)
         t->i++;
 }
 
-/* The whole of a save in memory. Done: 1. */
-static int restore_ram(muster_ckpt *c, const char *call, const struct mu_rank_save *save)
+/* The whole of a save in memory, verified on all ranks; no tensor is touched. */
+static int load_ram(muster_ckpt *c, const char *call, const struct mu_rank_save *save, struct mu_ckpt_held *held)
 {
-    struct mu_ckpt_held held = {0};
     struct mu_err err = {0};
-    int rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err);
+    int rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, held, &err);
     int all = agree(c, call, rc < 0 ? rc : 0, &err), again;
 
     if (c->peers.on && all == MUSTER_ECORRUPT) { /* something of it is lost or damaged */
-        mu_ckpt_held_free(&held);
+        mu_ckpt_held_free(held);
         mu_rank_files(true);
         rc = mu_rank_peers_rebuild(&c->peers, &save->id, save->order, c->place.timeout / 2, &err);
         mu_rank_files(false);
         if ((again = agree(c, call, rc < 0 ? rc : 0, &err)))
             return again;
-        rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, &held, &err);
+        rc = mu_rank_ram_load(&c->ram, &save->id, &c->tensors, held, &err);
         all = agree(c, call, rc < 0 ? rc : 0, &err);
     }
-    if (!all && !rc) {
-        rc = mu_ckpt_held_apply(&held, &c->tensors, &err);
-        all = agree(c, call, rc, &err);
-    }
-    mu_ckpt_held_free(&held);
+    if (all)
+        mu_ckpt_held_free(held);
     return all;
 }
 
-/* What was restored from memory and is not in the directory yet gets there under this attempt's epoch, straight from
- * where it lies. Where that cannot be, the next `due` says so. */
-static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id)
+/* What is restored from memory gets into the directory under this attempt's epoch, straight from where it lies, unless
+ * it is there: 1. Else 0, and all have agreed on *generation for it. */
+static int find_place(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id, uint64_t *generation)
 {
     struct mu_ckpt_path dir = mu_ckpt_final(&c->place, id->generation);
     struct mu_ckpt_intent mine = {
         .step = id->step, .generation = c->generation, .block = mu_ckpt_writer_held(c->writer, id)};
     struct mu_ckpt_commit k = {0};
-    int32_t there = 0, all, worst;
+    int32_t there = 0;
     int rc;
 
     mu_rank_files(true);
@@ -625,18 +627,28 @@ static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_i
     free(k.votes);
     if ((rc = muster_broadcast(&there, 1, MUSTER_INT32, 0, c->comm)) || there)
         return rc ? rc : 1;
-    if ((rc = agree_on_save(c, call, &mine, NULL)))
-        return rc;
+    rc = agree_on_save(c, call, &mine, NULL);
+    *generation = mine.generation;
+    return rc;
+}
+
+/* The tensors have been written (rc), so nothing here is an error of the restore's any more. Where it cannot be, the
+ * next `due` says so. */
+static void make_durable(muster_ckpt *c, const struct mu_ckpt_id *id, uint64_t generation, int rc)
+{
+    int32_t all = rc, worst;
+
     mu_rank_files(true);
-    all = mu_ckpt_writer_adopt(c->writer, id, mine.generation, ADOPT_WAIT);
+    if (!rc)
+        all = mu_ckpt_writer_adopt(c->writer, id, generation, ADOPT_WAIT);
     mu_rank_files(false);
-    c->generation = mine.generation + 1;
-    c->last = mine.generation;
+    c->generation = generation + 1;
+    c->last = generation;
     c->saved |= !all;
     c->saving = id->step;
     c->told = true; /* it was no save of the program's */
     if ((rc = muster_allreduce(&all, &worst, 1, MUSTER_INT32, MUSTER_MIN, c->comm)))
-        return rc;
+        worst = rc;
     if (worst && !all) {
         mu_ckpt_writer_cancel(c->writer);
         mu_rank_files(true);
@@ -644,7 +656,36 @@ static int make_durable(muster_ckpt *c, const char *call, const struct mu_ckpt_i
         mu_rank_files(false);
     }
     c->hasten = worst != 0;
-    return 0;
+}
+
+/* Into the tensors: all that ranks have to agree on comes before, as they stay untouched on any error but that of a
+ * device. Returns whether it was durable, or the error. */
+static int take_ram(muster_ckpt *c, const char *call, const struct mu_ckpt_id *id, const struct mu_ckpt_held *held)
+{
+    uint64_t generation = 0;
+    struct mu_err err = {0};
+    int there = find_place(c, call, id, &generation), rc;
+
+    if (there < 0)
+        return there;
+    rc = mu_ckpt_held_apply(held, &c->tensors, &err);
+    if (!there)
+        make_durable(c, id, generation, rc);
+    return rc ? mu_rank_fail(rc, "%s: %s", call, err.text) : there;
+}
+
+static int none_usable(const muster_ckpt *c, const char *call, uint64_t files, size_t copies, const char *why)
+{
+    char held[60] = "";
+
+    if (copies)
+        snprintf(held, sizeof held, "%zu save%s in the nodes' memory%s", copies, copies == 1 ? "" : "s",
+                 files ? " and " : "");
+    if (!files)
+        return mu_rank_fail(MUSTER_ECORRUPT, "%s: none of %s can be used, and no checkpoint is in %s; the newest: %s",
+                            call, held, c->place.dir, why);
+    return mu_rank_fail(MUSTER_ECORRUPT, "%s: none of %s%" PRIu64 " checkpoint%s in %s can be used; the newest: %s",
+                        call, held, files, files == 1 ? "" : "s", c->place.dir, why);
 }
 
 int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
@@ -668,7 +709,7 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
     if ((rc = mu_rank_ram_list(&c->ram, &t.saves, &t.nsaves, &err)))
         return mu_rank_fail(rc, "%s: %s", call, err.text);
     struct candidate x = {0};
-    for (uint64_t newest = 0, i = 0;; i++) {
+    for (uint64_t newest = 0, files = 0;; files += !x.memory) {
         struct mu_ckpt_loaded got = {0};
 
         if (c->rank == 0)
@@ -678,25 +719,26 @@ int muster_ckpt_restore(muster_ckpt *c, uint64_t *step)
         if (!x.generation && !newest)
             rc = mu_rank_fail(MUSTER_ENOCKPT, "%s: no checkpoint in %s", call, c->place.dir);
         else if (!x.generation)
-            rc = mu_rank_fail(MUSTER_ECORRUPT, "%s: none of %" PRIu64 " checkpoints in %s can be used; the newest: %s",
-                              call, i, c->place.dir, reason);
+            rc = none_usable(c, call, files, t.at, reason);
         if (rc)
             break;
         if (!newest)
             newest = x.generation;
         if (x.memory) {
             const struct mu_rank_save *s = &t.saves[t.at++];
+            struct mu_ckpt_held held = {0};
 
-            if (!(rc = restore_ram(c, call, s))) {
-                int there = make_durable(c, call, &s->id);
+            if (!(rc = load_ram(c, call, s, &held))) {
+                int there = take_ram(c, call, &s->id, &held);
 
+                mu_ckpt_held_free(&held);
                 if (there < 0)
                     return there;
                 *step = s->id.step;
                 restored(c, s->id.step, x.generation, newest, reason, there);
                 break;
             }
-            if (rc != MUSTER_ECORRUPT && rc != MUSTER_EIO && rc != MUSTER_ENOMEM)
+            if (rc != MUSTER_ECORRUPT && rc != MUSTER_EMISMATCH && rc != MUSTER_EIO && rc != MUSTER_ENOMEM)
                 return rc;
             if (!reason[0])
                 memcpy(reason, c->why, sizeof reason);

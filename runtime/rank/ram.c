@@ -352,7 +352,7 @@ int mu_rank_ram_load(struct mu_rank_ram *r, const struct mu_ckpt_id *id, const s
     for (struct mu_arena_cell *c; !rc && (c = next_cell(r, &at));)
         if (c->rank < id->world && mu_ckpt_same_id(&c->id, id))
             cells[c->rank] = c;
-    if (!(rc = together(&f, rc, err)) && !(rc = fetch(&f, err)))
+    if (!(rc = together(&f, rc, err)) && !(rc = fetch(&f, err)) && !(rc = mu_ckpt_held_agrees(&held, err)))
         rc = mu_ckpt_held_verify(&held, tensors, err);
     free(f.scratch);
     r->sound = NULL;

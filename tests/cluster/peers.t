@@ -47,7 +47,7 @@ cluster_kill_host h1
 cluster_kill_host h2
 wait_for 90 ended
 wait $run
-like "$(cat "$tmp/o")" 'attempt 2 restored nothing: .*none of 2 checkpoints' "more than the parity can make good: an error, and why" || note "$(cat "$tmp/o" "$tmp/e")"
+like "$(cat "$tmp/o")" 'attempt 2 restored nothing: .*none of 2 saves in the nodes. memory can be used, and no checkpoint is in ' "more than the parity can make good: an error, and why" || note "$(cat "$tmp/o" "$tmp/e")"
 "$muster" controller --stop --force
 wait_for 30 eval '[ -z "$(cluster_orphans)" ]'
 ok $? "nothing is left" || note "$(cluster_orphans)"

@@ -202,9 +202,12 @@ static bool is_state(uint64_t step, int r)
 
 static void add_tensors(struct mu_ckpt_tensors *t, int r)
 {
-    uint64_t all = (uint64_t)(world * n_own), off = (uint64_t)(r * n_own), n = (uint64_t)count(r);
-    uint64_t m = (uint64_t)n_shared;
+    uint64_t all = 0, off = 0, n = (uint64_t)count(r), m = (uint64_t)n_shared;
 
+    for (int i = 0; i < world; i++) {
+        off += i < r ? (uint64_t)count(i) : 0;
+        all += (uint64_t)count(i);
+    }
     add(t, "own", MUSTER_UINT32, 1, &all, &off, &n, own[r], 0, NULL);
     add(t, "shared", MUSTER_UINT32, 1, &m, NULL, NULL, shared[r], MUSTER_REPLICATED, NULL);
 }

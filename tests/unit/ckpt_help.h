@@ -3,6 +3,7 @@
 #define TESTS_CKPT_HELP_H
 
 #include "runtime/base/clock.h"
+#include "runtime/ckpt/put.h"
 #include "runtime/ckpt/reader.h"
 #include "runtime/ckpt/writer.h"
 #include "tests/unit/tap.h"
@@ -96,6 +97,50 @@ static inline int world_save(struct world *w, uint64_t step)
     for (int r = 0; r < w->n; r++)
         mu_ckpt_writer_idle(w->writer[r], 60 * MU_SEC);
     return bad;
+}
+
+/* A generation as releases have made it that did not compare what the ranks say: the same files, and COMMIT. */
+static inline int world_force(struct world *w, uint64_t step, struct mu_err *err)
+{
+    struct mu_ckpt_path tmp = mu_ckpt_tmp(&w->place[0], w->next), path = mu_ckpt_path("%s/COMMIT", tmp.s);
+    struct mu_ckpt_vote votes[RANKS];
+    struct mu_ckpt_commit k = {.wall = 1, .votes = votes, .job = "unit"};
+    unsigned char *buf = NULL;
+    size_t n;
+    int rc = 0;
+
+    for (int r = 0; r < w->n && !rc; r++) {
+        const struct mu_ckpt_tensors *t = &w->tensors[r];
+        struct mu_ckpt_manifest plan;
+        _Atomic uint32_t cancel = 0;
+
+        if ((rc = mu_ckpt_manifest_plan(t, (uint32_t)r, (uint32_t)w->n, &plan, err)))
+            break;
+        unsigned char *image = calloc(1, plan.segment);
+        for (size_t i = 0; i < plan.nblocks; i++)
+            for (size_t e = plan.blocks[i].first; e < plan.blocks[i].first + plan.blocks[i].n; e++)
+                memcpy(image + plan.extents[e].file, (unsigned char *)t->v[i].data + plan.extents[e].at,
+                       plan.extents[e].bytes);
+        struct mu_ckpt_put put = {.place = w->place[r],
+                                  .plan = &plan,
+                                  .image = image,
+                                  .generation = w->next,
+                                  .step = step,
+                                  .cancel = &cancel};
+        rc = mu_ckpt_put_begin(&put, err);
+        votes[r] = (struct mu_ckpt_vote){.manifest = plan.bytes, .segment = plan.segment, .crc = plan.crc};
+        k.id = plan.id;
+        free(image);
+        mu_ckpt_manifest_free(&plan);
+    }
+    if (!rc && !(rc = mu_ckpt_commit_encode(&k, &buf, &n, err))) {
+        FILE *f = fopen(path.s, "wb");
+
+        rc = f && fwrite(buf, 1, n, f) == n && fclose(f) == 0 ? mu_ckpt_store_publish(&w->place[0], w->next, err) : -1;
+    }
+    free(buf);
+    w->next++;
+    return rc;
 }
 
 /* As a process that is killed leaves its writer. */

@@ -12,6 +12,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/ckpt/agree.h"
 #include "runtime/ckpt/owner.h"
 #include "runtime/ckpt/verify.h"
 
@@ -109,6 +110,7 @@ int mu_remote_read_segment(struct mu_lanes *lanes, struct mu_remote_meter *meter
 int mu_remote_read_all(struct mu_remote *r, const struct mu_ckpt_commit *k, bool incremental, struct mu_lanes *lanes,
                        struct mu_remote_meter *meter, struct mu_err *err)
 {
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     int rc = 0;
 
     for (uint32_t i = 0; !rc && i < k->id.world; i++) {
@@ -126,11 +128,14 @@ int mu_remote_read_all(struct mu_remote *r, const struct mu_ckpt_commit *k, bool
         atomic_fetch_add(&meter->done, n);
         snprintf(name, sizeof name, "seg.%u", i);
         key = mu_remote_key(r, k->id.generation, k->id.epoch, k->id.nonce, name);
-        rc = incremental ? mu_remote_inc_read(r, lanes, meter, &m, -1, key.s, err)
-                         : mu_remote_read_segment(lanes, meter, key.s, &m, -1, key.s, err);
+        if (!(rc = mu_ckpt_agree_add(&agree, &m, err)))
+            rc = incremental ? mu_remote_inc_read(r, lanes, meter, &m, -1, key.s, err)
+                             : mu_remote_read_segment(lanes, meter, key.s, &m, -1, key.s, err);
         mu_ckpt_manifest_free(&m);
     }
-    return rc == MUSTER_ENOCKPT ? MUSTER_ECORRUPT : rc;
+    if (!rc)
+        rc = mu_ckpt_agree_end(&agree, err);
+    return rc == MUSTER_ENOCKPT ? MUSTER_ECORRUPT : mu_ckpt_verify_agrees(rc, err);
 }
 
 /* What the list knows already. */

@@ -9,7 +9,9 @@
 
 #include "runtime/base/clean.h"
 #include "runtime/base/crc32c.h"
+#include "runtime/ckpt/agree.h"
 #include "runtime/ckpt/daemon/sigv4.h"
+#include "runtime/ckpt/verify.h"
 
 #define PARTS_MAX 9000u /* a store takes 10000 */
 #define MIB (1ull << 20)
@@ -329,6 +331,7 @@ static int push_parts(struct push *p, struct mu_err *err)
                                       .items = &p->items,
                                       .part = p->buffer,
                                       .base = p->way->base};
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     int rc = 0, late;
 
     for (uint32_t r = 0; !rc && r < p->commit.id.world; r++) {
@@ -338,10 +341,13 @@ static int push_parts(struct push *p, struct mu_err *err)
         snprintf(name, sizeof name, "man.%u", r);
         if ((rc = mu_ckpt_store_manifest(p->gendir, &p->commit.id, r, &p->commit.votes[r], &m, err)))
             break;
-        if (!(rc = p->way->incremental ? mu_remote_inc_push(&inc, &m, err) : push_segment(p, &m, err)))
+        if (!(rc = mu_ckpt_verify_agrees(mu_ckpt_agree_add(&agree, &m, err), err)) &&
+            !(rc = p->way->incremental ? mu_remote_inc_push(&inc, &m, err) : push_segment(p, &m, err)))
             rc = push_file(p, name, false, err);
         mu_ckpt_manifest_free(&m);
     }
+    if (!rc)
+        rc = mu_ckpt_verify_agrees(mu_ckpt_agree_end(&agree, err), err);
     late = mu_lanes_wait(p->lanes, rc ? NULL : err);
     return rc ? rc : late;
 }

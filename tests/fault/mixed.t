@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# A checkpoint whose ranks contradict one another, which only older releases commit, is found by everybody who looks at
+# it: in a directory, on its way to an object store, there, and on its way back.
+. "$(dirname "$0")/../lib.sh"
+grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
+s3=$tmp/s3
+mkdir "$s3"
+python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
+server=$!
+trap 'kill $server 2>/dev/null; tap_exit' EXIT
+wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
+unset "${!AWS_@}"
+AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
+export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
+ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+
+# The files of a generation as objects, as a push without a look would have made them.
+as_objects() { # DIR PREFIX
+    python3 - "$1" "$s3" "$2" <<'END'
+import hashlib, json, os, struct, sys
+from urllib.parse import quote
+d, s3, prefix = sys.argv[1] + "/g00000001", sys.argv[2], sys.argv[3]
+epoch, nonce = struct.unpack("<QQ", open(d + "/COMMIT", "rb").read()[40:56])
+for f in os.listdir(d):
+    data = open(f"{d}/{f}", "rb").read()
+    key = quote(f"{prefix}/g00000001.a{epoch}.{nonce:016x}/{f}", safe="")
+    open(f"{s3}/objects/{key}", "wb").write(data)
+    open(f"{s3}/meta/{key}", "w").write(json.dumps({"meta": "", "etag": hashlib.md5(data).hexdigest()}))
+END
+}
+while read -r kind text; do
+    "$B/tests/fault/mixed" "$tmp/$kind" "$kind" || note "not made"
+    ckpt verify "$tmp/$kind"
+    like "$rc $out" "^1 .*$text" "$kind: ckpt verify" || note "$out" "$err"
+    ckpt push "$tmp/$kind" "s3://bucket/$kind"
+    like "$rc $err" "^1 .*cannot be used: .*$text.*none of the checkpoints" "ckpt push" || note "$out" "$err"
+    as_objects "$tmp/$kind" "$kind"
+    ckpt verify "s3://bucket/$kind"
+    like "$rc $out" "^1 .*$text" "ckpt verify s3://" || note "$out" "$err"
+    ckpt pull "s3://bucket/$kind" "$tmp/back"
+    like "$rc $err" "^1 .*cannot be used: .*$text" "ckpt pull" || note "$out" "$err"
+    is "$(ls "$tmp/back" 2>/dev/null | grep -c 'g0*1$')" 0 "and nothing is there"
+    rm -rf "$tmp/back"
+done <<'END'
+overlap the blocks of ranks 0 and 1 overlap
+hole tensor "w" of \[8\]: no rank saves the block of \[1\] at \[3\]
+types rank 0 saves it as float32, rank 1 as int32
+END
+done_testing
