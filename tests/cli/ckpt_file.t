@@ -171,6 +171,11 @@ python3 rename.py strange/g00000001 $'weight-\xff\xfe-it' __metadata__
 ckpt export strange z
 is "$rc $err $(echo z*)" '1 muster ckpt export: tensor "__metadata__": safetensors cannot have one of this name z*' "nor can they have a tensor __metadata__"
 
+ckpt import good $'d\xffr'
+rm $'d\xffr'/g00000001/seg.0
+ckpt list --json $'d\xffr'
+is "$rc $(python3 -c 'import json, sys; print(json.load(sys.stdin)["generations"][0]["why"])' <<<"$out")" '0 d\xffr/g00000001/seg.0: No such file or directory' "what is wrong with a generation is in the JSON, whatever its path is made of"
+
 # --- disks
 (ulimit -f 1000 && MUSTER_HOME=$tmp/none timeout 60 "$muster" ckpt export big z) >o 2>&1
 is "$? $(cat o) $(echo z*)" "1 muster ckpt export: reserve 160000144 bytes for z: File too large z*" "a limit of files' sizes is seen before anything is written"
