@@ -6,17 +6,17 @@
 
 #include "runtime/base/err.h"
 
-/* Verifies what it reads; the file appears when it is whole. bytes: as for mu_ckpt_verify, after each tensor. */
+/* Verifies what it reads; the file appears when it is whole, and until then nothing is changed that is there. bytes: as
+ * for mu_ckpt_verify, which see for what is wrong with the generation, too. EARG: the file cannot be made; ENOSPC,
+ * ENODE: or not be written. ETYPE: safetensors cannot have such tensors. One at a time: it has a look at signals that
+ * end the process, so that they leave nothing. */
 int mu_ckpt_export(const char *dir, uint64_t generation, const char *file, int (*bytes)(void *arg, uint64_t n),
                    void *arg, struct mu_err *);
 
 /* The other way: the file becomes the next generation of the directory, which is made, and which no job may be using:
  * EBUSY. step NULL: that of the file's metadata, or 0. Takes as much memory as the file has. EARG: it is not such a
- * file, or has types that checkpoints do not have. */
+ * file, or not a sound one, or has types that checkpoints do not have; ECORRUPT: it has become shorter meanwhile. */
 int mu_ckpt_import(const char *file, const char *dir, const uint64_t *step, uint64_t *generation, uint64_t *saved,
                    struct mu_err *);
-
-enum { MU_SAFETENSORS_TYPES = MUSTER_FLOAT8_E5M2 + 1 };
-extern const char *const mu_safetensors_types[MU_SAFETENSORS_TYPES]; /* by muster_dtype */
 
 #endif

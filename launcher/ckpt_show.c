@@ -11,6 +11,16 @@
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/str.h"
+
+/* Paths and names are any bytes, JSON is UTF-8. */
+static json_t *text_or_null(const char *s)
+{
+    char shown[1300];
+    json_t *text = *s ? json_string(s) : json_null();
+
+    return text ? text : json_string(mu_str_show(shown, sizeof shown, s));
+}
 
 json_t *mu_ckpt_as_json(const struct mu_ckpt_seen *g)
 {
@@ -25,9 +35,9 @@ json_t *mu_ckpt_as_json(const struct mu_ckpt_seen *g)
     json_object_set_new(o, "ranks", g->ranks ? json_integer(g->ranks) : json_null());
     json_object_set_new(o, "t", g->wall ? json_real((double)g->wall / 1e9) : json_null());
     json_object_set_new(o, "pinned", json_boolean(g->pinned));
-    json_object_set_new(o, "job", g->job[0] ? json_string(g->job) : json_null());
+    json_object_set_new(o, "job", text_or_null(g->job));
     json_object_set_new(o, "attempt", g->ranks ? json_integer(g->attempt) : json_null());
-    json_object_set_new(o, "why", g->why[0] ? json_string(g->why) : json_null());
+    json_object_set_new(o, "why", text_or_null(g->why));
     return o;
 }
 

@@ -9,7 +9,7 @@
 
 /* X(value, name, bytes). The values are part of the formats. To add one: a row here, its kernels
  * (collectives/kernel_body.h), its row in collectives/nccl/issue.c, bench/rank/coll.c, launcher/bench_cmd.c and
- * launcher/ckpt_export.c. */
+ * launcher/safetensors.c. */
 #define MU_DTYPES(X)                                                                                                   \
     X(MUSTER_INT8, "int8", 1)                                                                                          \
     X(MUSTER_UINT8, "uint8", 1)                                                                                        \

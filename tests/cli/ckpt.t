@@ -90,7 +90,7 @@ done <<'ROWS'
 {}|0|has no tensors
 []|0|is not a safetensors file
 {"a":|0|is not a safetensors file
-{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}|8|is not a safetensors file
+{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}|8|its header has "a" twice
 {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}|7|its data is not in the file
 {"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}|8|differ in size
 {"a":{"dtype":"BOOL","shape":[8],"data_offsets":[0,8]}}|8|of type BOOL, which checkpoints do not have

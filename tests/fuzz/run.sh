@@ -10,13 +10,14 @@ mkdir -p "$out"
 flags=(-std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -I. -Iruntime/include)
 
 one() { # NAME: what it comes to is in $out/NAME.tap
-    local name=$1 target=tests/fuzz/$1.c corpus=$out/$1.corpus sources run
+    local name=$1 target=tests/fuzz/$1.c corpus=$out/$1.corpus sources libraries run
     # shellcheck disable=SC2046
     read -ra sources <<<"$(sed -n 's|^ \* sources: ||p' "$target" | sed 's| \*/$||' | tr '\n' ' ')"
+    read -ra libraries <<<"$(sed -n 's|^ \* libraries: ||p' "$target" | sed 's| \*/$||')"
     mkdir -p "$corpus"
-    if clang "${flags[@]}" -fsanitize=fuzzer -o "$out/$name" "$target" "${sources[@]}" 2>"$out/$name.log"; then
+    if clang "${flags[@]}" -fsanitize=fuzzer -o "$out/$name" "$target" "${sources[@]}" "${libraries[@]}" 2>"$out/$name.log"; then
         run=("$out/$name" -max_total_time="$seconds" -max_len=4096 -artifact_prefix="$out/$name." "$corpus")
-    elif "${CC:-gcc}" "${flags[@]}" -o "$out/$name" "$target" tests/fuzz/driver.c "${sources[@]}" 2>"$out/$name.log"; then
+    elif "${CC:-gcc}" "${flags[@]}" -o "$out/$name" "$target" tests/fuzz/driver.c "${sources[@]}" "${libraries[@]}" 2>"$out/$name.log"; then
         run=("$out/$name" "$seconds" "$out/$name.crash")
     else
         echo "not ok - $name builds"
