@@ -114,7 +114,7 @@ for ((seed = start; seed < start + seeds; seed++)); do
     esac
     began=$SECONDS
     run_cmd timeout 120 "$muster" accept -H h1,h2,h3,h4,h5,h6,h7,h8 -x MUSTER_YIELD "${more[@]}" --profile $profile --only $only --at-once $at --criteria "$criteria" \
-        --output "$tmp/run" --seed $seed --json -q
+        --output "$tmp/judged" --seed $seed --json -q
     took=$((SECONDS - began))
     case $kind in
     stop | hog)
@@ -126,7 +126,7 @@ for ((seed = start; seed < start + seeds; seed++)); do
     quota) move h$a "${group%/*}" ;;
     delay) cluster_heal h$a && shape $a ;;
     esac
-    rm -rf "$tmp/run"
+    rm -rf "$tmp/judged"
     said=$(python3 "$count" add "$results" $seed $kind $a $b $drop $rc $took <<<"$out")
     [ -z "$said" ] || note "$said" "$err"
     plant $kind $a $b $base

@@ -12,13 +12,13 @@ echo 'check pair.bw each >= 0.5*median confirm=2/3' >"$tmp/criteria"
 cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400ms
 suspects() { python3 -c 'import json,sys; print(*[" ".join([s["kind"], s["id"], s.get("direction", "-")]) for s in json.load(sys.stdin)["suspects"]], sep=", ")' <"$1" 2>&1; }
 begin() { # as $pid
-    rm -rf "$tmp/run"
+    rm -rf "$tmp/judged"
     timeout 900 "$muster" accept -H $hosts -x MUSTER_YIELD --profile "${ACCEPT_PROFILE:-quick}" --only node,pair,coll --at-once 1 \
-        --criteria "$tmp/criteria" --seed "$1" --output "$tmp/run" --json >"$tmp/o" 2>"$tmp/e" &
+        --criteria "$tmp/criteria" --seed "$1" --output "$tmp/judged" --json >"$tmp/o" 2>"$tmp/e" &
     pid=$!
 }
-steps() { grep -o '"kind":"step","name":"[^"]*"' "$tmp/run/journal.jsonl" 2>/dev/null | sort; }
-sums() { (cd "$tmp/run/raw" 2>/dev/null && steps | sed 's/.*"name":"\(.*\)"/\1.jsonl/' | xargs -r sha256sum); }
+steps() { grep -o '"kind":"step","name":"[^"]*"' "$tmp/judged/journal.jsonl" 2>/dev/null | sort; }
+sums() { (cd "$tmp/judged/raw" 2>/dev/null && steps | sed 's/.*"name":"\(.*\)"/\1.jsonl/' | xargs -r sha256sum); }
 now() { echo $((${EPOCHREALTIME/./} / 1000)); }
 
 t0=$(now)
@@ -77,7 +77,7 @@ for ((seed = start; made < kills; seed++)); do
         for host in "${down[@]}"; do cluster_start_host "$host"; done
         what=nothing host=- down=()
         # Killed before there was anything?
-        [ ! -e "$tmp/run/journal.jsonl" ] && [ ! -s "$tmp/before" ] && begin $seed && continue
+        [ ! -e "$tmp/judged/journal.jsonl" ] && [ ! -s "$tmp/before" ] && begin $seed && continue
         sums >"$tmp/after"
         [ ! -s "$tmp/before" ] || ! grep -vxFf "$tmp/after" "$tmp/before" >"$tmp/gone" || {
             lost=$((lost + 1))
@@ -86,7 +86,7 @@ for ((seed = start; made < kills; seed++)); do
         cp "$tmp/after" "$tmp/before"
         [ "$said" = "$want" ] && break
         resumed=$((resumed + 1))
-        timeout 900 "$muster" accept --resume "$tmp/run" --json >"$tmp/o" 2>"$tmp/e" &
+        timeout 900 "$muster" accept --resume "$tmp/judged" --json >"$tmp/o" 2>"$tmp/e" &
         pid=$!
     done
     : >"$tmp/before"
