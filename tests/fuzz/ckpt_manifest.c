@@ -1,6 +1,6 @@
 /* Manifests and records from any bytes. The checksums are made right first: behind them is what is put to the test.
- * sources: runtime/ckpt/format.c runtime/ckpt/tensor.c
- * sources: runtime/base/dtype.c runtime/base/crc32c.c runtime/base/buf.c runtime/base/err.c */
+ * sources: runtime/ckpt/format.c runtime/ckpt/tensor.c runtime/ckpt/names.c
+ * sources: runtime/base/dtype.c runtime/base/crc32c.c runtime/base/str.c runtime/base/buf.c runtime/base/err.c */
 #include "runtime/base/crc32c.h"
 #include "runtime/ckpt/format.h"
 

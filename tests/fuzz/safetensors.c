@@ -1,6 +1,6 @@
 /* Headers of safetensors files. What is taken is whole, and is taken again as we write it.
- * sources: launcher/safetensors.c runtime/ckpt/tensor.c runtime/base/dtype.c runtime/base/crc32c.c
- * sources: runtime/base/buf.c runtime/base/err.c
+ * sources: launcher/safetensors.c runtime/ckpt/tensor.c runtime/ckpt/names.c runtime/base/dtype.c runtime/base/crc32c.c
+ * sources: runtime/base/str.c runtime/base/buf.c runtime/base/err.c
  * libraries: -ljansson */
 #include <stdlib.h>
 #include <string.h>
