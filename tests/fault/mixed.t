@@ -1,18 +1,7 @@
 #!/usr/bin/env bash
 # A checkpoint whose ranks contradict one another, which only older releases commit, is found by everybody who looks at
 # it: in a directory, on its way to an object store, there, and on its way back.
-. "$(dirname "$0")/../lib.sh"
-grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
-s3=$tmp/s3
-mkdir "$s3"
-python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
-server=$!
-trap 'kill $server 2>/dev/null; tap_exit' EXIT
-wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
-unset "${!AWS_@}"
-AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
-export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
-ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+. "$(dirname "$0")/s3.sh"
 
 # The files of a generation as objects, as a push without a look would have made them.
 as_objects() { # DIR PREFIX

@@ -1,17 +1,7 @@
 #!/usr/bin/env bash
 # Incremental generations in an object store: what has not changed is not sent again, and nothing goes that others need.
-. "$(dirname "$0")/../lib.sh"
-grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
-s3=$tmp/s3 dir=$tmp/ckpt url=s3://bucket/inc
-mkdir "$s3"
-python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
-server=$!
-trap 'kill $server 2>/dev/null; tap_exit' EXIT
-wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
-unset "${!AWS_@}"
-AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
-export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
-ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+. "$(dirname "$0")/s3.sh"
+dir=$tmp/ckpt url=s3://bucket/inc
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)" <<<"$out"; }
 objects() { find "$s3/objects" -type f -name "*$1*" | wc -l; }
 push() { ckpt push --incremental --json "$@"; }

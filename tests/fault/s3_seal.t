@@ -1,17 +1,7 @@
 #!/usr/bin/env bash
 # Encrypted checkpoints in an object store: key files, rotation, damage, a running job.
-. "$(dirname "$0")/../lib.sh"
-grep -q 'define HAVE_CURL 1' "$B/config.h" || skip_all "built without libcurl"
-s3=$tmp/s3 dir=$tmp/ckpt url=s3://bucket/seal
-mkdir "$s3"
-python3 tests/fault/s3_server.py "$s3" 2>"$tmp/server.err" &
-server=$!
-trap 'kill $server 2>/dev/null; tap_exit' EXIT
-wait_for 30 test -s "$s3/port" || note "$(cat "$tmp/server.err")"
-unset "${!AWS_@}"
-AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$s3/port")
-export HOME=$tmp AWS_ACCESS_KEY_ID=AKTEST AWS_SECRET_ACCESS_KEY=SECRETTEST AWS_ENDPOINT_URL
-ckpt() { run_cmd timeout 60 "$muster" ckpt "$@"; }
+. "$(dirname "$0")/s3.sh"
+dir=$tmp/ckpt url=s3://bucket/seal
 key() { (umask 077 && printf '%064x\n' "$@" >"$tmp/$name"); }
 "$B/tests/fault/generations" "$dir" 2 6000 2 20
 name=old key 17
