@@ -30,12 +30,14 @@ struct mu_ckpt_seen {
 json_t *mu_ckpt_as_json(const struct mu_ckpt_seen *);
 /* With an empty list of generations; the root is the caller's. */
 json_t *mu_ckpt_document(json_t **list);
-/* Takes the root; 0. */
-int mu_ckpt_print_json(json_t *root);
+/* Takes the root. */
+int mu_ckpt_print_json(json_t *root, struct mu_err *);
 const char *mu_ckpt_size_text(uint64_t bytes, char buf[32]);
 void mu_ckpt_print_table(const struct mu_ckpt_seen *, size_t n);
-/* As the options say; 0. */
-int mu_ckpt_show_list(const struct mu_ckpt_opts *, const struct mu_ckpt_seen *, size_t n);
+/* As the options say. */
+int mu_ckpt_show_list(const struct mu_ckpt_opts *, const struct mu_ckpt_seen *, size_t n, struct mu_err *);
+int mu_ckpt_show_tensors(const struct mu_ckpt_opts *, const struct mu_ckpt_seen *, const struct mu_ckpt_tensors *,
+                         struct mu_err *);
 
 /* A line on a terminal's stderr, with the time that is left. */
 struct mu_ckpt_progress {
@@ -45,6 +47,8 @@ struct mu_ckpt_progress {
 };
 struct mu_ckpt_progress mu_ckpt_progress(const struct mu_ckpt_opts *, const char *what, uint64_t total);
 int mu_ckpt_advance(void *progress, uint64_t n);
+/* Of so many; for what is not known beforehand. */
+int mu_ckpt_advance_of(void *progress, uint64_t n, uint64_t total);
 void mu_ckpt_finish(const struct mu_ckpt_progress *);
 
 /* The same commands on s3:// (launcher/ckpt_remote.c); push takes the store's URL behind the directory, pull the

@@ -92,6 +92,7 @@ static const struct mu_opt export_rows[] = {
 
 static const struct mu_opt import_rows[] = {
     {"step", 0, MU_OPT_STRING, AT(step), "N", "step that it is from (that of its metadata, or 0)", NULL, 0, 0, NULL},
+    QUIET_ROW,
 };
 
 static int absolute(const char *given, char dir[MU_CKPT_DIR_MAX], struct mu_err *err)
@@ -183,20 +184,11 @@ static int do_list(const char *dir, const struct mu_ckpt_opts *o, int argc, char
     size_t n = 0;
     int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
-    return rc ? rc : mu_ckpt_show_list(o, v, n);
-}
-
-static void shape_text(const struct mu_ckpt_shape *s, char *buf, size_t size)
-{
-    size_t at = 0;
-
-    for (int d = 0; d < s->ndim && at < size; d++)
-        at += (size_t)snprintf(buf + at, size - at, "%s%" PRIu64, d ? " x " : "", s->global[d]);
+    return rc ? rc : mu_ckpt_show_list(o, v, n, err);
 }
 
 static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
-    static const struct mu_column columns[] = {{"TENSOR", 0}, {"TYPE", 0}, {"SHAPE", 0}, {"SIZE", MU_RIGHT}};
     mu_auto_free struct mu_ckpt_seen *v = NULL;
     struct mu_ckpt_tensors tensors = {0};
     struct mu_ckpt_commit k;
@@ -208,41 +200,7 @@ static int do_show(const char *dir, const struct mu_ckpt_opts *o, int argc, char
     if (rc || (rc = mu_ckpt_whole(dir, v[0].number, &k, &tensors, err)))
         return rc;
     free(k.votes);
-    if (o->json) {
-        json_t *list, *root = mu_ckpt_document(&list), *g = mu_ckpt_as_json(&v[0]), *ts = json_array();
-
-        for (size_t i = 0; i < tensors.n; i++) {
-            const struct mu_ckpt_tensor *t = &tensors.v[i];
-            json_t *x = json_object(), *shape = json_array();
-
-            json_object_set_new(x, "name", json_string(t->name));
-            json_object_set_new(x, "dtype", json_string(mu_dtype_name((int)t->shape.dtype)));
-            for (int d = 0; d < t->shape.ndim; d++)
-                json_array_append_new(shape, json_integer((json_int_t)t->shape.global[d]));
-            json_object_set_new(x, "shape", shape);
-            json_object_set_new(x, "bytes", json_integer((json_int_t)t->shape.bytes));
-            json_array_append_new(ts, x);
-        }
-        json_object_set_new(g, "tensors", ts);
-        json_array_append_new(list, g);
-        rc = mu_ckpt_print_json(root);
-    } else {
-        struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
-        char buf[300], size[32];
-
-        mu_ckpt_print_table(v, 1);
-        puts("");
-        for (size_t i = 0; t && i < tensors.n; i++) {
-            mu_table_cell(t, tensors.v[i].name);
-            mu_table_cell(t, mu_dtype_name((int)tensors.v[i].shape.dtype));
-            shape_text(&tensors.v[i].shape, buf, sizeof buf);
-            mu_table_cell(t, buf);
-            mu_table_cell(t, mu_ckpt_size_text(tensors.v[i].shape.bytes, size));
-        }
-        if (t)
-            mu_table_print(t, stdout);
-        mu_table_free(t);
-    }
+    rc = mu_ckpt_show_tensors(o, &v[0], &tensors, err);
     mu_ckpt_tensors_free(&tensors);
     return rc;
 }
@@ -269,7 +227,8 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
         }
     }
     mu_ckpt_finish(&p);
-    mu_ckpt_show_list(o, v, n);
+    if ((rc = mu_ckpt_show_list(o, v, n, err)))
+        return rc;
     if (!n)
         return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
     return bad ? mu_err_set(err, MUSTER_ECORRUPT, "%d of %zu generations cannot be restored", bad, n) : 0;
@@ -354,7 +313,7 @@ static int do_export(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
         struct mu_ckpt_progress p = mu_ckpt_progress(o, "export", v[i].bytes);
         struct mu_err why = {0};
 
-        rc = mu_ckpt_export(dir, v[i].number, argv[0], mu_ckpt_advance, &p, &why);
+        rc = mu_ckpt_export(dir, v[i].number, argv[0], mu_ckpt_advance_of, &p, &why);
         mu_ckpt_finish(&p);
         if (!rc) {
             printf("generation %" PRIu64 ", step %" PRIu64 "\n", v[i].number, v[i].step);
@@ -379,7 +338,10 @@ static int do_import(const char *file, const struct mu_ckpt_opts *o, int argc, c
         return mu_err_set(err, MUSTER_EARG, "--step takes a number, not '%.80s'", o->step);
     if (mu_s3_is_url(argv[0]) || strlen(argv[0]) >= MU_CKPT_DIR_MAX)
         return mu_err_set(err, MUSTER_EARG, "%.200s: the second operand is a directory", argv[0]);
-    if (!(rc = mu_ckpt_import(file, argv[0], o->step ? &step : NULL, &generation, &step, err)))
+    struct mu_ckpt_progress p = mu_ckpt_progress(o, "import", 0);
+    rc = mu_ckpt_import(file, argv[0], o->step ? &step : NULL, mu_ckpt_advance_of, &p, &generation, &step, err);
+    mu_ckpt_finish(&p);
+    if (!rc)
         printf("generation %" PRIu64 ", step %" PRIu64 "\n", generation, step);
     return rc;
 }

@@ -243,8 +243,8 @@ static int copy_window(const char *dir, uint64_t generation, const struct window
     return rc;
 }
 
-static int copy(const char *dir, uint64_t generation, struct window *w, int (*bytes)(void *arg, uint64_t n), void *arg,
-                struct mu_err *err)
+static int copy(const char *dir, uint64_t generation, struct window *w,
+                int (*bytes)(void *arg, uint64_t n, uint64_t of), void *arg, struct mu_err *err)
 {
     int rc;
 
@@ -252,7 +252,7 @@ static int copy(const char *dir, uint64_t generation, struct window *w, int (*by
         window_next(w);
         if ((rc = copy_window(dir, generation, w, err)))
             return rc;
-        if (bytes(arg, w->bytes))
+        if (bytes(arg, w->bytes, w->all->bytes))
             return mu_err_set(err, MUSTER_EABORTED, "given up");
     } while (w->at < w->all->n);
     return 0;
@@ -260,7 +260,7 @@ static int copy(const char *dir, uint64_t generation, struct window *w, int (*by
 
 static int write_file(const char *dir, uint64_t generation, const struct mu_ckpt_commit *k,
                       const struct mu_ckpt_tensors *list, const struct mu_buf *head, const char *file, int fd,
-                      int (*bytes)(void *arg, uint64_t n), void *arg, struct mu_err *err)
+                      int (*bytes)(void *arg, uint64_t n, uint64_t of), void *arg, struct mu_err *err)
 {
     const struct mu_ckpt_io *io = &mu_ckpt_io_posix;
     uint64_t total = head->len + list->bytes, limit = 0;
@@ -281,8 +281,8 @@ static int write_file(const char *dir, uint64_t generation, const struct mu_ckpt
     return rc;
 }
 
-int mu_ckpt_export(const char *dir, uint64_t generation, const char *file, int (*bytes)(void *arg, uint64_t n),
-                   void *arg, struct mu_err *err)
+int mu_ckpt_export(const char *dir, uint64_t generation, const char *file,
+                   int (*bytes)(void *arg, uint64_t n, uint64_t of), void *arg, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf head = {0};
     struct mu_ckpt_tensors list = {0};

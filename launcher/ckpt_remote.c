@@ -114,7 +114,7 @@ int mu_ckpt_remote_list(const char *url, const struct mu_ckpt_opts *o, int argc,
 
     if (rc || (rc = list_of(r, url, argc, argv, &l, err)))
         return rc;
-    return mu_ckpt_show_list(o, l.seen, l.n);
+    return mu_ckpt_show_list(o, l.seen, l.n, err);
 }
 
 int mu_ckpt_remote_verify(const char *url, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
@@ -143,9 +143,8 @@ int mu_ckpt_remote_verify(const char *url, const struct mu_ckpt_opts *o, int arg
         }
     }
     mu_ckpt_finish(&p);
-    if (rc)
+    if (rc || (rc = mu_ckpt_show_list(o, l.seen, l.n, err)))
         return rc;
-    mu_ckpt_show_list(o, l.seen, l.n);
     if (!l.n)
         return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", url);
     return bad ? mu_err_set(err, MUSTER_ECORRUPT, "%d of %zu generations cannot be restored", bad, l.n) : 0;
@@ -286,10 +285,17 @@ static int copy_each(struct copies *c, const struct mu_ckpt_seen *v, size_t n, b
             *err = why;
         }
     }
-    if (c->root && (!rc || c->n))
-        mu_ckpt_print_json(c->root);
-    else if (c->root)
+    if (c->root && (!rc || c->n)) {
+        struct mu_err why = {0};
+        int printed = mu_ckpt_print_json(c->root, &why);
+
+        if (!rc && printed) {
+            *err = why;
+            return printed;
+        }
+    } else if (c->root) {
         json_decref(c->root);
+    }
     if (!rc && !c->n)
         rc = mu_err_set(err, MUSTER_ENOCKPT,
                         n ? "none of the checkpoints in %.200s can be used" : "no checkpoint in %.200s", from);

@@ -11,6 +11,7 @@
 #include "launcher/table.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/str.h"
 
 /* Paths and names are any bytes, JSON is UTF-8. */
@@ -41,12 +42,14 @@ json_t *mu_ckpt_as_json(const struct mu_ckpt_seen *g)
     return o;
 }
 
-int mu_ckpt_print_json(json_t *root)
+int mu_ckpt_print_json(json_t *root, struct mu_err *err)
 {
     mu_auto_free char *text = json_dumps(root, JSON_INDENT(1));
 
     json_decref(root);
-    puts(text ? text : "{}");
+    if (!text)
+        return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
+    puts(text);
     return 0;
 }
 
@@ -108,18 +111,92 @@ void mu_ckpt_print_table(const struct mu_ckpt_seen *v, size_t n)
     mu_table_free(t);
 }
 
-int mu_ckpt_show_list(const struct mu_ckpt_opts *o, const struct mu_ckpt_seen *v, size_t n)
+int mu_ckpt_show_list(const struct mu_ckpt_opts *o, const struct mu_ckpt_seen *v, size_t n, struct mu_err *err)
 {
     if (o->json) {
         json_t *list, *root = mu_ckpt_document(&list);
 
         for (size_t i = 0; i < n; i++)
             json_array_append_new(list, mu_ckpt_as_json(&v[i]));
-        return mu_ckpt_print_json(root);
+        return mu_ckpt_print_json(root, err);
     }
     mu_ckpt_print_table(v, n);
     return 0;
 }
+
+/* --- tensors ------------------------------------------------------------------------------------------------------ */
+
+/* Of an empty tensor a dimension may be larger than the numbers of JSON's readers. */
+static json_t *dimension(uint64_t d)
+{
+    char text[24];
+
+    if (d <= INT64_MAX)
+        return json_integer((json_int_t)d);
+    snprintf(text, sizeof text, "%" PRIu64, d);
+    return json_string(text);
+}
+
+static json_t *tensor_as_json(const struct mu_ckpt_tensor *t)
+{
+    json_t *x = json_object(), *shape = json_array();
+
+    json_object_set_new(x, "name", text_or_null(t->name));
+    json_object_set_new(x, "dtype", json_string(mu_dtype_name((int)t->shape.dtype)));
+    for (int d = 0; d < t->shape.ndim; d++)
+        json_array_append_new(shape, dimension(t->shape.global[d]));
+    json_object_set_new(x, "shape", shape);
+    json_object_set_new(x, "bytes", json_integer((json_int_t)t->shape.bytes));
+    return x;
+}
+
+static void shape_text(const struct mu_ckpt_shape *s, char *buf, size_t size)
+{
+    size_t at = 0;
+
+    for (int d = 0; d < s->ndim && at < size; d++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%" PRIu64, d ? " x " : "", s->global[d]);
+}
+
+static void print_tensors(const struct mu_ckpt_tensors *tensors)
+{
+    static const struct mu_column columns[] = {{"TENSOR", 0}, {"TYPE", 0}, {"SHAPE", 0}, {"SIZE", MU_RIGHT}};
+    struct mu_table *t = mu_table_new(columns, MU_COUNT(columns));
+    char buf[300], size[32];
+
+    for (size_t i = 0; t && i < tensors->n; i++) {
+        const struct mu_ckpt_shape *s = &tensors->v[i].shape;
+
+        mu_table_cell(t, tensors->v[i].name);
+        mu_table_cell(t, mu_dtype_name((int)s->dtype));
+        shape_text(s, buf, sizeof buf);
+        mu_table_cell(t, buf);
+        mu_table_cell(t, mu_ckpt_size_text(s->bytes, size));
+    }
+    if (t)
+        mu_table_print(t, stdout);
+    mu_table_free(t);
+}
+
+int mu_ckpt_show_tensors(const struct mu_ckpt_opts *o, const struct mu_ckpt_seen *g,
+                         const struct mu_ckpt_tensors *tensors, struct mu_err *err)
+{
+    if (o->json) {
+        json_t *list, *root = mu_ckpt_document(&list), *x = mu_ckpt_as_json(g), *all = json_array();
+
+        for (size_t i = 0; i < tensors->n; i++)
+            json_array_append_new(all, tensor_as_json(&tensors->v[i]));
+        json_object_set_new(x, "tensors", all);
+        json_array_append_new(list, x);
+        return mu_ckpt_print_json(root, err);
+    }
+    mu_ckpt_print_table(g, 1);
+    puts("");
+    print_tensors(tensors);
+    return 0;
+}
+
+/* --- progress ----------------------------------------------------------------------------------------------------- */
 
 int mu_ckpt_advance(void *arg, uint64_t n)
 {
@@ -136,6 +213,14 @@ int mu_ckpt_advance(void *arg, uint64_t n)
             p->total ? 100.0 * (double)p->done / (double)p->total : 100.0, mu_ckpt_size_text(p->done, a),
             mu_ckpt_size_text(p->total, b), rate > 0 && p->total > p->done ? (double)(p->total - p->done) / rate : 0);
     return 0;
+}
+
+int mu_ckpt_advance_of(void *arg, uint64_t n, uint64_t total)
+{
+    struct mu_ckpt_progress *p = arg;
+
+    p->total = total;
+    return mu_ckpt_advance(p, n);
 }
 
 struct mu_ckpt_progress mu_ckpt_progress(const struct mu_ckpt_opts *o, const char *what, uint64_t total)

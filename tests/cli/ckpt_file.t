@@ -152,7 +152,7 @@ def crc(b):
         for _ in range(8):
             c = c >> 1 ^ (0x82F63B78 if c & 1 else 0)
     return c ^ 0xFFFFFFFF
-d, was, now = sys.argv[1], *(os.fsencode(x) for x in sys.argv[2:4])
+d, was, now = sys.argv[1], *(bytes.fromhex(x[2:]) if x[:2] == "0x" else os.fsencode(x) for x in sys.argv[2:4])
 man = bytearray(open(d + "/man.0", "rb").read().replace(was, now))
 struct.pack_into("<I", man, len(man) - 4, crc(man[:-4]))
 open(d + "/man.0", "wb").write(man)
@@ -165,6 +165,9 @@ PY
 make named '{"weight-of-it":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}' 1
 ckpt import named strange
 python3 rename.py strange/g00000001 weight-of-it $'weight-\xff\xfe-it'
+ckpt show --json strange
+is "$rc $(python3 -c 'import json, sys; print(json.load(sys.stdin)["generations"][0]["tensors"][0])' <<<"$out")" \
+    "0 {'name': 'weight-\\\\xff\\\\xfe-it', 'dtype': 'uint8', 'shape': [1], 'bytes': 1}" "show has a name that is not UTF-8"
 ckpt export strange z
 is "$rc $err $(echo z*)" '1 muster ckpt export: tensor "weight-\xff\xfe-it": its name is not UTF-8, which safetensors cannot have z*' "a name that is not UTF-8"
 python3 rename.py strange/g00000001 $'weight-\xff\xfe-it' __metadata__
@@ -175,6 +178,44 @@ ckpt import good $'d\xffr'
 rm $'d\xffr'/g00000001/seg.0
 ckpt list --json $'d\xffr'
 is "$rc $(python3 -c 'import json, sys; print(json.load(sys.stdin)["generations"][0]["why"])' <<<"$out")" '0 d\xffr/g00000001/seg.0: No such file or directory' "what is wrong with a generation is in the JSON, whatever its path is made of"
+
+cp -r dir vast && zero=0000000000000000
+python3 rename.py vast/g00000001 "0x0000000000000040$zero"0000000000000040 "0x0000000000000080$zero"0000000000000080
+ckpt show --json vast
+is "$rc $(python3 -c 'import json, sys; print([t["shape"] for t in json.load(sys.stdin)["generations"][0]["tensors"] if t["name"] == "none"])' <<<"$out")" \
+    "0 [[0, '9223372036854775808', 9]]" "a dimension of 2^63 in JSON is text" || note "$err"
+ckpt show vast
+like "$rc $out" '^0 .*none +int64 +0 x 9223372036854775808 x 9 ' "and in the table"
+
+# --- progress, of one that is held back
+cat >slowly.py <<'PY'
+import os, pty, select, signal, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["MUSTER_HOME"] = "none"
+    os.execv(sys.argv[1], sys.argv[1:])
+end, seen = time.time() + 60, b""
+while time.time() < end:
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.2)
+    os.kill(pid, signal.SIGCONT)
+    if select.select([fd], [], [], 0.03)[0]:
+        try:
+            seen += os.read(fd, 65536)
+        except OSError:
+            break
+_, status = os.waitpid(pid, 0)
+sys.stdout.buffer.write(seen.replace(b"\r", b"\n"))
+sys.exit(os.waitstatus_to_exitcode(status))
+PY
+slowly() { run_cmd timeout 90 python3 slowly.py "$muster" ckpt "$@"; }
+slowly import large slow
+like "$rc $out" "^0.*import: +[0-9]+ %, [0-9.]+ [KM]iB of 305.2 MiB, [0-9]+ s left.*generation 1, step 0" "import shows how far it is: it reads, then writes" || note "$out" "$err"
+slowly export slow slow.out
+like "$rc $out" "^0.*export: 100 %, 152.6 MiB of 152.6 MiB, 0 s left.*generation 1, step 0" "export reaches the end" || note "$out" "$err"
+slowly import -q large slow
+like "$rc $out" $'^0 \n*generation 2, step 0\n*$' "import -q is quiet" || note "$out" "$err"
+rm -r slow slow.out
 
 # --- disks
 (ulimit -f 1000 && MUSTER_HOME=$tmp/none timeout 60 "$muster" ckpt export big z) >o 2>&1
