@@ -50,6 +50,11 @@ int main(void)
     uint32_t crc = mu_crc32c(0, buf, n - 4);
     memcpy(buf + n - 4, &crc, 4);
     TAP_OK(mu_refs_decode(buf, n, &back, &err) == MUSTER_EVERSION, "a newer version: %s", err.text);
+    buf[8] = 0;
+    crc = mu_crc32c(0, buf, n - 4);
+    memcpy(buf + n - 4, &crc, 4);
+    TAP_OK(mu_refs_decode(buf, n, &back, &err) == MUSTER_ECORRUPT && strstr(err.text, "format version 0"),
+           "version 0: %s", err.text);
     free(buf);
     v[1].holder = 3;
     TAP_OK(!mu_refs_encode(&r, &buf, &n, &err) && mu_refs_decode(buf, n, &back, &err) == MUSTER_ECORRUPT,
