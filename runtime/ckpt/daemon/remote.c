@@ -173,6 +173,17 @@ int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
     return 0;
 }
 
+int mu_remote_sealed_alike(struct mu_remote *r, const char *key, bool *alike, struct mu_err *err)
+{
+    unsigned char head[MU_SEAL_ID_END];
+    size_t got = 0;
+    int rc = r->conf.seal.n ? mu_s3_peek(r->s, key, head, sizeof head, &got, err) : 0;
+
+    *alike =
+        !r->conf.seal.n || (!rc && got == sizeof head && mu_seal_is(head, got) && mu_seal_current(&r->conf.seal, head));
+    return rc == MUSTER_ENOCKPT ? 0 : rc;
+}
+
 /* What it builds on, and that this is there. */
 static int read_holders(struct mu_remote *r, const struct mu_s3_items *items, struct mu_remote_generation *g,
                         struct mu_err *err)

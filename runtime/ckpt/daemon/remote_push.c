@@ -136,8 +136,9 @@ static int is_there(struct push *p, const struct segment *g, bool *there, struct
     rc = mu_s3_head(p->r->s, g->key.s, &bytes, meta, err);
     if (rc == MUSTER_ENOCKPT)
         return 0;
-    *there = !rc && bytes == g->bytes && !strcmp(meta, g->meta);
-    return rc;
+    if (rc || bytes != g->bytes || strcmp(meta, g->meta))
+        return rc;
+    return mu_remote_sealed_alike(p->r, g->key.s, there, err);
 }
 
 /* The upload that an earlier push has begun, with most parts; others of this key are given up. */
