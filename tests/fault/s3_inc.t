@@ -42,7 +42,18 @@ push "$dir" s3://bucket/late 1
 for g in 3 4 2 3; do push "$dir" s3://bucket/late $g; done
 ckpt verify s3://bucket/late
 is "$rc $(grep -c ' verified' <<<"$out")" "0 4" "also when one was left out at first" || note "$out" "$err"
-rm -f "$s3"/objects/{all,late}* "$s3"/meta/{all,late}*
+echo '9999 403 PUT ref.1' >"$s3/faults"
+push "$dir" s3://bucket/mixed 3
+was=$rc/$(objects mixed*ref.)/$(objects mixed*inc.)
+rm "$s3/faults"
+ckpt push "$dir" s3://bucket/mixed 3
+ckpt verify s3://bucket/mixed
+is "$was $rc $(objects mixed*ref.) $(objects mixed*inc.)" "1/1/2 0 0 0" "a whole push that takes up an incremental one leaves nothing of it" || note "$out" "$err"
+push "$dir" s3://bucket/mixed 4
+ckpt push "$dir" s3://bucket/mixed 4
+ckpt verify s3://bucket/mixed
+is "$rc $(objects mixed*ref.)" "0 2" "nor changes what one has committed" || note "$out" "$err"
+rm -f "$s3"/objects/{all,late,mixed}* "$s3"/meta/{all,late,mixed}*
 
 ckpt prune --keep 1 $url
 is "$rc $out" "0 " "prune leaves what the newest is made of"
