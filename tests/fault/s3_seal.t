@@ -33,6 +33,8 @@ ckpt verify --key "$tmp/old" $url 2
 like "$rc $out" '^1 .*not what was encrypted' "and an object in another one's place" || note "$out"
 ckpt prune --keep 1 --key "$tmp/old" $url
 is "$rc" 0 "prune"
+ckpt prune --keep 1 $url
+like "$rc $err" '^2 .*are encrypted, and there is no key' "which without the key would find nothing to remove, and says so"
 before=$(ls "$s3/objects" | wc -l)
 ckpt push --all "$dir" $url
 like "$rc $err" '^2 .*s3://bucket/seal are encrypted, and there is no key: name the key file \(--key FILE' "a push without a key goes nowhere beside what is encrypted" || note "$out" "$err"
