@@ -238,10 +238,12 @@ static int do_verify(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
 static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     mu_auto_free struct mu_ckpt_seen *v = NULL;
+    struct mu_ckpt_place place = {.io = &mu_ckpt_io_posix}; /* of no epoch: nothing that is written is touched */
     uint64_t good = 0, keep = o->keep ? o->keep : 3;
     size_t n = 0;
     int rc = mu_ckpt_collect(dir, argc, argv, &v, &n, err);
 
+    snprintf(place.dir, sizeof place.dir, "%s", dir);
     for (size_t i = 0; !rc && i < n; i++) {
         const struct mu_ckpt_seen *g = &v[i];
         struct mu_ckpt_path from = mu_ckpt_path("%s/g%08" PRIu64, dir, g->number), del = mu_ckpt_path("%s.del", from.s);
@@ -262,6 +264,8 @@ static int do_prune(const char *dir, const struct mu_ckpt_opts *o, int argc, cha
             printf("%s generation %" PRIu64 " (step %" PRIu64 ")\n", o->dry ? "would remove" : "removed", g->number,
                    g->step);
     }
+    if (!rc && !o->dry) /* what a prune that was killed has begun */
+        mu_ckpt_store_sweep(&place, 0);
     return rc;
 }
 

@@ -160,7 +160,8 @@ int mu_ckpt_remote_prune(const char *url, const struct mu_ckpt_opts *o, int argc
     size_t left = 0;
     int rc = open_remote(url, o, &r, err);
 
-    if (rc || (rc = list_of(r, url, argc, argv, &l, err)))
+    /* with no key for what is there it would find nothing to remove, each time */
+    if (rc || (rc = mu_remote_keys_fit(r, err)) || (rc = list_of(r, url, argc, argv, &l, err)))
         return rc;
     if (!(gone = calloc(l.nall + 1, sizeof *gone)))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");

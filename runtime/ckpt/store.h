@@ -37,7 +37,7 @@ int mu_ckpt_store_join(const struct mu_ckpt_place *, struct mu_err *);
 int mu_ckpt_store_fence(const struct mu_ckpt_place *, struct mu_err *);
 /* Under LOCK: fence, then the rename that makes the generation visible; then makes it durable. */
 int mu_ckpt_store_publish(const struct mu_ckpt_place *, uint64_t generation, struct mu_err *);
-/* Removes what this epoch left unfinished of the generations before `below`. */
+/* Removes what this epoch left unfinished of the generations before `below`, and what is half removed. */
 void mu_ckpt_store_sweep(const struct mu_ckpt_place *, uint64_t below);
 
 /* A save of this epoch that cannot be committed any more: removes what takes space of it. FAILED stays, for whoever

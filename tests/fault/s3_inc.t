@@ -29,6 +29,32 @@ same 3
 ckpt verify $url
 is "$rc $(grep -c ' verified' <<<"$out")" "0 3" "verify follows the references" || note "$out" "$err"
 
+while read -r sent; do # newest first: all of them whole; the second time each has an older one that it might be built on
+    push --all "$dir" s3://bucket/all
+    is "$rc $(json "all(g['moved_bytes'] $sent for g in d['generations'])")" "0 True" "all are pushed, $sent" || note "$out" "$err"
+done <<'END'
+> 16e6
+< 100000
+END
+ckpt verify s3://bucket/all
+is "$rc $(grep -c ' verified' <<<"$out")" "0 4" "which leaves what others may be built on as it is" || note "$out" "$err"
+push "$dir" s3://bucket/late 1
+for g in 3 4 2 3; do push "$dir" s3://bucket/late $g; done
+ckpt verify s3://bucket/late
+is "$rc $(grep -c ' verified' <<<"$out")" "0 4" "also when one was left out at first" || note "$out" "$err"
+echo '9999 403 PUT ref.1' >"$s3/faults"
+push "$dir" s3://bucket/mixed 3
+was=$rc/$(objects mixed*ref.)/$(objects mixed*inc.)
+rm "$s3/faults"
+ckpt push "$dir" s3://bucket/mixed 3
+ckpt verify s3://bucket/mixed
+is "$was $rc $(objects mixed*ref.) $(objects mixed*inc.)" "1/1/2 0 0 0" "a whole push that takes up an incremental one leaves nothing of it" || note "$out" "$err"
+push "$dir" s3://bucket/mixed 4
+ckpt push "$dir" s3://bucket/mixed 4
+ckpt verify s3://bucket/mixed
+is "$rc $(objects mixed*ref.)" "0 2" "nor changes what one has committed" || note "$out" "$err"
+rm -f "$s3"/objects/{all,late,mixed}* "$s3"/meta/{all,late,mixed}*
+
 ckpt prune --keep 1 $url
 is "$rc $out" "0 " "prune leaves what the newest is made of"
 ckpt push "$dir" $url 4

@@ -33,6 +33,8 @@ ckpt verify --key "$tmp/old" $url 2
 like "$rc $out" '^1 .*not what was encrypted' "and an object in another one's place" || note "$out"
 ckpt prune --keep 1 --key "$tmp/old" $url
 is "$rc" 0 "prune"
+ckpt prune --keep 1 $url
+like "$rc $err" '^2 .*are encrypted, and there is no key' "which without the key would find nothing to remove, and says so"
 before=$(ls "$s3/objects" | wc -l)
 ckpt push --all "$dir" $url
 like "$rc $err" '^2 .*s3://bucket/seal are encrypted, and there is no key: name the key file \(--key FILE' "a push without a key goes nowhere beside what is encrypted" || note "$out" "$err"
@@ -42,6 +44,25 @@ chmod 600 "$tmp/other"
 ckpt push --all --key "$tmp/other" "$dir" $url
 like "$rc $err" '^2 .*are encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file' "nor one with a key that does not open it" || note "$out" "$err"
 is "$(ls "$s3/objects" | wc -l)" "$before" "and nothing was sent"
+while read -r way; do # what a push has left that was broken off is another key's
+    url2=s3://bucket/left-$way
+    echo '9999 403 PUT man.1' >"$s3/faults"
+    ckpt push ${way/whole/} --key "$tmp/old" "$dir" "$url2"
+    was=$rc$(find "$s3/objects" -name "left-$way*" | wc -l)
+    rm "$s3/faults"
+    ckpt push ${way/whole/} --key "$tmp/other" "$dir" "$url2"
+    ckpt verify --key "$tmp/other" "$url2"
+    like "$was $rc" '^1[1-9] 0$' "a push ($way) that is taken up with another key sends all with that" || note "$out" "$err"
+    ckpt push ${way/whole/} --key "$tmp/other" --json "$dir" "$url2"
+    like "$rc $out" '^0 .*"moved_bytes": ?[0-9]{3,4},' "once" || note "$out" "$err"
+    (umask 077 && cat "$tmp/old" "$tmp/other" >"$tmp/rotated")
+    ckpt push ${way/whole/} --key "$tmp/rotated" "$dir" "$url2"
+    ckpt verify --key "$tmp/old" "$url2"
+    is "$rc" 0 "and anew once the key has been rotated" || note "$out" "$err"
+done <<'END'
+whole
+--incremental
+END
 ckpt list --endpoint http://127.0.0.1:99999 $url
 like "$rc $err" "^2 .*endpoint http://127.0.0.1:99999: '99999' is no port; it is 1 to 65535" "nor is there such a port" || note "$err"
 ckpt push "$dir" s3://bucket/clear

@@ -173,6 +173,17 @@ int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
     return 0;
 }
 
+int mu_remote_sealed_alike(struct mu_remote *r, const char *key, bool *alike, struct mu_err *err)
+{
+    unsigned char head[MU_SEAL_ID_END];
+    size_t got = 0;
+    int rc = r->conf.seal.n ? mu_s3_peek(r->s, key, head, sizeof head, &got, err) : 0;
+
+    *alike =
+        !r->conf.seal.n || (!rc && got == sizeof head && mu_seal_is(head, got) && mu_seal_current(&r->conf.seal, head));
+    return rc == MUSTER_ENOCKPT ? 0 : rc;
+}
+
 /* What it builds on, and that this is there. */
 static int read_holders(struct mu_remote *r, const struct mu_s3_items *items, struct mu_remote_generation *g,
                         struct mu_err *err)
@@ -199,9 +210,22 @@ static int read_holders(struct mu_remote *r, const struct mu_s3_items *items, st
     return 0;
 }
 
+static bool is_holder(const struct mu_remote_generation *g, const struct mu_refs_holder *h)
+{
+    return g->generation == h->generation && g->epoch == h->epoch && g->nonce == h->nonce;
+}
+
 const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generation *v, size_t n, uint64_t generation,
                                                   uint32_t full)
 {
+    for (size_t i = 0; i < n; i++) /* others may be built on it: it stays as it is laid out */
+        if (v[i].generation == generation && v[i].incremental) {
+            if (!v[i].nholders)
+                return NULL;
+            for (size_t j = 0; j < n; j++)
+                if (v[j].commit.votes && is_holder(&v[j], &v[i].holders[0]))
+                    return &v[j];
+        }
     for (size_t i = 0; i < n; i++)
         if (v[i].complete && v[i].generation < generation)
             return v[i].incremental && v[i].nholders + 1 < full ? &v[i] : NULL;
@@ -213,8 +237,7 @@ void mu_remote_spare(const struct mu_remote_generation *v, size_t n, bool *gone)
     for (size_t i = 0; i < n; i++) /* holders of holders are in the list, too */
         for (uint32_t k = 0; !gone[i] && k < v[i].nholders; k++)
             for (size_t j = 0; j < n; j++)
-                if (v[j].generation == v[i].holders[k].generation && v[j].epoch == v[i].holders[k].epoch &&
-                    v[j].nonce == v[i].holders[k].nonce)
+                if (is_holder(&v[j], &v[i].holders[k]))
                     gone[j] = false;
 }
 

@@ -46,7 +46,7 @@ void mu_remote_close(struct mu_remote *); /* NULL is fine */
 int mu_remote_list(struct mu_remote *, struct mu_remote_generation **v, size_t *n, struct mu_err *);
 void mu_remote_generations_free(struct mu_remote_generation *, size_t n);
 /* What an incremental push of this generation builds on: the newest older one, or NULL when there is none of the kind,
- * or when that would make more than `full` of them in a row. */
+ * or when that would make more than `full` of them in a row. Of one that is there: what it was built on. */
 const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generation *, size_t n, uint64_t generation,
                                                   uint32_t full);
 /* Which of them may go: gone[i] is set where that is wanted, and cleared where one that stays is built on it. */

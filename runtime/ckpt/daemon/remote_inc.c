@@ -208,7 +208,9 @@ static bool there_already(const struct mu_remote_inc *inc, const struct mu_refs 
     struct mu_refs refs;
     bool whole;
 
-    if (!mu_remote_find(inc->items, ref.s) || mu_remote_refs(inc->r, &want->self, m->rank, &refs, NULL))
+    if (!mu_remote_find(inc->items, ref.s) || mu_remote_sealed_alike(inc->r, ref.s, &whole, NULL) || !whole ||
+        (item && (mu_remote_sealed_alike(inc->r, own.s, &whole, NULL) || !whole)) ||
+        mu_remote_refs(inc->r, &want->self, m->rank, &refs, NULL))
         return false;
     whole = !fits(&refs, m, sorted) && refs.nholders == want->nholders && (item ? item->bytes : 0) == refs.own;
     for (uint32_t i = 0; whole && i < refs.nholders; i++)

@@ -26,6 +26,10 @@ const struct mu_s3_item *mu_remote_find(const struct mu_s3_items *, const char *
 int mu_remote_check(const struct mu_remote *, const struct mu_ckpt_commit *, const struct mu_s3_items *,
                     struct mu_err *);
 
+/* Whether what the store has under a key is encrypted with the key that writes, or not at all if nothing is to be: what
+ * an earlier push has left may be otherwise. */
+int mu_remote_sealed_alike(struct mu_remote *, const char *key, bool *alike, struct mu_err *);
+
 /* Extents in the order of the segment; malloc'ed, also when there are none. NULL: out of memory. */
 struct mu_ckpt_extent *mu_remote_sorted(const struct mu_ckpt_manifest *);
 /* Progress, told by the lanes and passed on by the caller's thread. */

@@ -136,8 +136,9 @@ static int is_there(struct push *p, const struct segment *g, bool *there, struct
     rc = mu_s3_head(p->r->s, g->key.s, &bytes, meta, err);
     if (rc == MUSTER_ENOCKPT)
         return 0;
-    *there = !rc && bytes == g->bytes && !strcmp(meta, g->meta);
-    return rc;
+    if (rc || bytes != g->bytes || strcmp(meta, g->meta))
+        return rc;
+    return mu_remote_sealed_alike(p->r, g->key.s, there, err);
 }
 
 /* The upload that an earlier push has begun, with most parts; others of this key are given up. */
@@ -322,6 +323,38 @@ static int look_for_others(struct push *p, struct mu_err *err)
     return 0;
 }
 
+static const struct mu_s3_item *find(const struct push *p, const char *kind, uint32_t rank)
+{
+    const struct mu_ckpt_id *id = &p->commit.id;
+    char name[24];
+
+    snprintf(name, sizeof name, "%s.%u", kind, rank);
+    return mu_remote_find(&p->items, mu_remote_key(p->r, id->generation, id->epoch, id->nonce, name).s);
+}
+
+/* References make an incremental generation of it. Those of a push that was broken off would be taken for this one's;
+ * once all of them have been committed others may be built on it, and it stays what it is. */
+static int forget_references(struct push *p, struct mu_err *err)
+{
+    const struct mu_ckpt_id *id = &p->commit.id;
+    struct mu_remote_key commit = mu_remote_key(p->r, id->generation, id->epoch, id->nonce, "COMMIT");
+    bool committed = mu_remote_find(&p->items, commit.s) != NULL;
+    uint32_t refs = 0;
+    int rc = 0;
+
+    for (uint32_t r = 0; r < id->world; r++)
+        refs += find(p, "ref", r) != NULL;
+    for (uint32_t r = 0; !rc && r < id->world && !(committed && refs == id->world); r++) {
+        const struct mu_s3_item *ref = find(p, "ref", r), *inc = committed ? NULL : find(p, "inc", r);
+
+        if (ref)
+            rc = mu_s3_delete(p->r->s, ref->key, err);
+        if (!rc && inc)
+            rc = mu_s3_delete(p->r->s, inc->key, err);
+    }
+    return rc;
+}
+
 static int push_parts(struct push *p, struct mu_err *err)
 {
     const struct mu_remote_inc inc = {.r = p->r,
@@ -388,6 +421,7 @@ static int push(struct push *p, struct mu_err *err)
     *strstr(all.s + strlen(p->r->conf.prefix), ".a") = 0; /* whoever wrote it */
     strcat(all.s, ".");
     if ((rc = mu_s3_list(p->r->s, all.s, &p->items, err)) || (rc = look_for_others(p, err)) ||
+        (!p->way->incremental && (rc = forget_references(p, err))) ||
         (rc = mu_s3_uploads(p->r->s, mine.s, &p->uploads, err)) || (rc = push_parts(p, err)))
         return rc;
     mu_s3_items_free(&p->items);

@@ -204,6 +204,11 @@ bool mu_seal_fits(const struct mu_seal_keys *keys, const void *data, char key[20
     return key_of(keys, id) >= 0;
 }
 
+bool mu_seal_current(const struct mu_seal_keys *keys, const void *data)
+{
+    return !key_of(keys, (const unsigned char *)data + sizeof magic);
+}
+
 int mu_unseal(const struct mu_seal_keys *keys, const char *object, uint64_t first, const unsigned char *data, size_t n,
               unsigned char *out, size_t *got, struct mu_err *err)
 {

@@ -36,6 +36,8 @@ uint64_t mu_seal_plain(uint64_t sealed);
 #define MU_SEAL_ID_END 12u
 bool mu_seal_fits(const struct mu_seal_keys *, const void *data, char key[20]);
 bool mu_seal_is(const void *data, size_t n);
+/* The same of the one that writes. */
+bool mu_seal_current(const struct mu_seal_keys *, const void *data);
 
 /* data are pieces from the first-th on; out has room for mu_seal_size(n). EIO: no random numbers. */
 int mu_seal(const struct mu_seal_keys *, const char *object, uint64_t first, const unsigned char *data, size_t n,
