@@ -106,6 +106,15 @@ static int list_of(struct mu_remote *r, const char *url, int argc, char **argv, 
     return 0;
 }
 
+/* That says nothing about the checkpoints. */
+static int need_keys(const struct remote_list *l, size_t n, struct mu_err *err)
+{
+    for (size_t i = 0; i < n && i < l->n; i++)
+        if (l->v[i]->locked)
+            return mu_err_set(err, MUSTER_EARG, "%s", l->v[i]->why);
+    return 0;
+}
+
 int mu_ckpt_remote_list(const char *url, const struct mu_ckpt_opts *o, int argc, char **argv, struct mu_err *err)
 {
     auto_remote struct mu_remote *r = NULL;
@@ -124,7 +133,7 @@ int mu_ckpt_remote_verify(const char *url, const struct mu_ckpt_opts *o, int arg
     uint64_t total = 0;
     int rc = open_remote(url, o, &r, err), bad = 0;
 
-    if (rc || (rc = list_of(r, url, argc, argv, &l, err)))
+    if (rc || (rc = list_of(r, url, argc, argv, &l, err)) || (rc = need_keys(&l, l.n, err)))
         return rc;
     for (size_t i = 0; i < l.n; i++)
         total += l.seen[i].bytes;
@@ -374,9 +383,12 @@ int mu_ckpt_remote_pull(const char *url, const struct mu_ckpt_opts *o, int argc,
 
     if (mu_s3_is_url(argv[0]) || strlen(argv[0]) >= MU_CKPT_DIR_MAX)
         return mu_err_set(err, MUSTER_EARG, "%.200s: the second operand is a directory", argv[0]);
-    if ((rc = open_remote(url, o, &r, err)) || (rc = list_of(r, url, argc - 1, argv + 1, &l, err)))
+    if ((rc = open_remote(url, o, &r, err)) || (rc = list_of(r, url, argc - 1, argv + 1, &l, err)) ||
+        (rc = need_keys(&l, argc > 1 || o->all ? l.n : 1, err)))
         return rc;
     struct pull p = {.r = r, .dir = argv[0], .l = &l};
     struct copies c = copies(o, "pull", "fetched");
-    return copy_each(&c, l.seen, l.n, argc > 1, url, pull_one, &p, err);
+    if (!(rc = copy_each(&c, l.seen, l.n, argc > 1, url, pull_one, &p, err)))
+        mu_remote_pull_tidy(argv[0]);
+    return rc;
 }

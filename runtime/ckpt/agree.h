@@ -1,7 +1,7 @@
 /* Whether the ranks of a generation mean the same by its tensors: their manifests, added one after the other, agree in
  * the data type, the global shape and the flags of each, and all blocks of it together are the whole. Blocks of two
- * ranks are equal (copies of one another) or have nothing in common; what is replicated is there once. Linear in the
- * number of blocks. Zero it to begin with.
+ * ranks are equal (copies of one another) or have nothing in common; what is replicated is there once. Grids
+ * take time in proportion to their blocks, tilings that no cut divides up to the square. Zero it to begin with.
  *
  * EMISMATCH with a text that names the tensor and the ranks; or ENOMEM. */
 #ifndef MU_CKPT_AGREE_H

@@ -6,6 +6,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/ckpt/agree.h"
 #include "runtime/ckpt/box.h"
+#include "runtime/ckpt/verify.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -328,6 +329,7 @@ static void load_end(struct load *l)
 
 static int load_parts(struct load *l, const struct mu_ckpt_commit *k, struct mu_err *err)
 {
+    __attribute__((cleanup(mu_ckpt_agree_free))) struct mu_ckpt_agree agree = {0};
     int rc = 0;
 
     l->id = k->id;
@@ -339,7 +341,9 @@ static int load_parts(struct load *l, const struct mu_ckpt_commit *k, struct mu_
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to read a checkpoint of %u ranks", k->id.world);
     for (uint32_t r = 0; !rc && r < k->id.world; r++)
         rc = mu_ckpt_store_manifest(l->gendir, &k->id, r, &k->votes[r], &l->parts[r].man, err);
-    return rc;
+    for (uint32_t r = 0; !rc && r < k->id.world; r++)
+        rc = mu_ckpt_agree_add(&agree, &l->parts[r].man, err);
+    return mu_ckpt_verify_agrees(rc ? rc : mu_ckpt_agree_end(&agree, err), err);
 }
 
 int mu_ckpt_load(const char *dir, uint64_t generation, const struct mu_ckpt_tensors *tensors,

@@ -12,7 +12,8 @@ struct mu_ckpt_loaded {
 };
 
 /* Reads what the tensors need, whatever the number of ranks was that wrote it. Fails when anything of it is missing,
- * damaged or of another shape: ECORRUPT, EIO (an older one may do); EVERSION, ENOMEM (no use in trying older ones). */
+ * damaged or of another shape, or its ranks contradict one another: ECORRUPT, EIO (an older one may do); EVERSION,
+ * ENOMEM (no use in trying older ones). */
 int mu_ckpt_load(const char *dir, uint64_t generation, const struct mu_ckpt_tensors *, struct mu_ckpt_loaded *,
                  struct mu_err *);
 /* Copies into the tensors given to mu_ckpt_load. Fails only where one is on a device. */

@@ -101,10 +101,10 @@ int mu_ckpt_whole(const char *dir, uint64_t generation, struct mu_ckpt_commit *c
 
         if ((rc = mu_ckpt_store_manifest(gendir.s, &k.id, r, &k.votes[r], &m, err)))
             break;
-        rc = mu_ckpt_verify_agrees(mu_ckpt_agree_add(&agree, &m, err), err);
+        rc = mu_ckpt_agree_add(&agree, &m, err);
         mu_ckpt_manifest_free(&m);
     }
-    if (rc) {
+    if ((rc = mu_ckpt_verify_agrees(rc ? rc : mu_ckpt_agree_end(&agree, err), err))) {
         free(k.votes);
         return rc;
     }

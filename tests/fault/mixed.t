@@ -21,6 +21,12 @@ while read -r kind text; do
     "$B/tests/fault/mixed" "$tmp/$kind" "$kind" || note "not made"
     ckpt verify "$tmp/$kind"
     like "$rc $out" "^1 .*$text" "$kind: ckpt verify" || note "$out" "$err"
+    ckpt export "$tmp/$kind" "$tmp/file"
+    like "$rc $err $(ls "$tmp/file" 2>&1)" "^1 .*cannot be used: .*$text.*No such file" "ckpt export" || note "$out" "$err"
+    ckpt show "$tmp/$kind"
+    like "$rc $err" "^1 .*$text" "ckpt show" || note "$out" "$err"
+    run_cmd "$B/tests/fault/mixed" "$tmp/$kind" load
+    like "$rc $out" "^0 .*$text" "a restore" || note "$out" "$err"
     ckpt push "$tmp/$kind" "s3://bucket/$kind"
     like "$rc $err" "^1 .*cannot be used: .*$text.*none of the checkpoints" "ckpt push" || note "$out" "$err"
     as_objects "$tmp/$kind" "$kind"

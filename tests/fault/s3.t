@@ -125,6 +125,9 @@ ckpt verify $url
 like "$rc $out $err" "^1 .*seg.0 in the store is damaged at byte 4096.*1 of 2 generations cannot be restored" "verify finds a damage in the store"
 ckpt pull $url "$tmp/new2"
 like "$rc $(cd "$tmp/new2" && echo g????????) $out $err" "^0 g00000002 generation 2, .*generation 3 cannot be used" "pull takes the one before"
+mkdir "$tmp/new2/g00000001.a2.00000000000000ff.pull" "$tmp/new2/g1.pull"
+ckpt pull $url "$tmp/new2"
+is "$rc $(cd "$tmp/new2" && echo *pull)" "0 g1.pull" "what pulls of others have left goes" || note "$err"
 rm "$s3"/objects/*g00000003*man.2
 ckpt list $url
 like "$out" "g00000003.*man.2 is missing" "list says what is missing"
@@ -178,6 +181,8 @@ ok $? "with the same files"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL
 ckpt list $url
 like "$rc $err" "^2 .*no credentials for s3://bucket: there is no aws_access_key_id" "no credentials"
+ckpt list --credentials "$tmp/nosuch" $url
+like "$rc $err" "^2 .*credentials file .*nosuch: No such file" "no such file of them"
 printf '[other]\naws_access_key_id=x\naws_secret_access_key=y\n[default]\naws_access_key_id = AKTEST\naws_secret_access_key = SECRETTEST\n' >"$tmp/cred"
 ckpt list --credentials "$tmp/cred" $url
 like "$rc $err" "^2 .*cred holds credentials, and others may read it; chmod 600" "a file that others may read"

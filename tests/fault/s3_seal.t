@@ -17,9 +17,14 @@ ok $? "it comes back as it was" || note "$out" "$err"
 ckpt verify --key "$tmp/new" $url
 is "$rc $(grep -c ' verified' <<<"$out")" "0 2" "and with a key that has taken the old one's place in front of it" || note "$out"
 ckpt pull $url "$tmp/none"
-like "$rc $out$err" '^1 .*is encrypted: name the key file \(--key FILE' "without a key it says so"
+like "$rc $out$err" '^2 .*is encrypted: name the key file \(--key FILE' "without a key it says so"
 ckpt pull --key "$tmp/other" $url "$tmp/none"
-like "$rc $out$err" '^1 .*is encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file' "another key does not do"
+like "$rc $out$err" '^2 .*is encrypted with key [0-9a-f]{8}\.\.\., which is not in the key file' "another key does not do"
+chmod 600 "$tmp/other"
+for key in "" "--key $tmp/other"; do
+    ckpt verify $key $url
+    like "$rc $out$err" '^2 muster ckpt verify: [^ ]* is encrypted' "nor does verify take it for damaged (${key:-no key})" || note "$out"
+done
 chmod 644 "$tmp/other"
 ckpt list --key "$tmp/other" $url
 like "$rc $err" '^2 .*may be read by others: chmod 600' "a key that others may read is refused"
@@ -68,6 +73,15 @@ like "$rc $err" "^2 .*endpoint http://127.0.0.1:99999: '99999' is no port; it is
 ckpt push "$dir" s3://bucket/clear
 ckpt list --key "$tmp/old" s3://bucket/clear
 like "$out" 'is not encrypted' "what is not encrypted is told apart" || note "$out"
+before=$(ls "$s3/objects" | wc -l)
+ckpt push --all --key "$tmp/old" "$dir" s3://bucket/clear
+like "$rc $err $(ls "$s3/objects" | wc -l)" "^2 .*are not encrypted, and there is a key: take another prefix.* $before$" "and a push with a key sends nothing there" || note "$out" "$err"
+began=$SECONDS
+truncate -s 1M "$s3"/objects/clear*g00000002*seg.1
+ckpt verify --timeout 300s s3://bucket/clear
+like "$rc $out" '^1 .*seg.1' "an object that has become shorter" || note "$out" "$err"
+[ $((SECONDS - began)) -lt 60 ]
+ok $? "is not asked for again and again"
 
 dir=$tmp/job
 job() { run_cmd timeout 60 "$muster" run -n 2 --oversubscribe --ckpt-dir "$dir" --ckpt "store=s3://bucket/job,$1,interval=5steps" "$B/tests/mpi/ckpt" "${@:2}"; }

@@ -251,7 +251,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if m:
             if int(m[1]) >= len(data):
                 return self.error(416, "InvalidRange")
-            return self.answer(206, data[int(m[1]) : int(m[2]) + 1], headers)
+            part = data[int(m[1]) : int(m[2]) + 1]
+            headers = {**headers, "Content-Range": f"bytes {m[1]}-{int(m[1]) + len(part) - 1}/{len(data)}"}
+            return self.answer(206, part, headers)
         self.answer(200, data, headers)
 
     on_head = on_get

@@ -160,6 +160,12 @@ int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
     rc = newest ? mu_s3_peek(r->s, newest, head, sizeof head, &got, err) : 0;
     if (rc && rc != MUSTER_ENOCKPT) /* else removed since */
         return rc;
+    if (!rc && got == sizeof head && !mu_seal_is(head, got) && r->conf.seal.n)
+        return mu_err_set(
+            err, MUSTER_EARG,
+            "the checkpoints in s3://%s/%.200s are not encrypted, and there is a key: take another prefix, "
+            "or leave the key out",
+            r->conf.bucket, r->conf.prefix);
     if (!rc && got == sizeof head && mu_seal_is(head, got) && !mu_seal_fits(&r->conf.seal, head, key))
         return r->conf.seal.n ? mu_err_set(err, MUSTER_EARG,
                                            "the checkpoints in s3://%s/%.200s are encrypted with key %s, which is not "
@@ -182,6 +188,16 @@ int mu_remote_sealed_alike(struct mu_remote *r, const char *key, bool *alike, st
     *alike =
         !r->conf.seal.n || (!rc && got == sizeof head && mu_seal_is(head, got) && mu_seal_current(&r->conf.seal, head));
     return rc == MUSTER_ENOCKPT ? 0 : rc;
+}
+
+static bool is_locked(struct mu_remote *r, const char *key)
+{
+    unsigned char head[MU_SEAL_ID_END];
+    size_t got = 0;
+    char id[20];
+
+    return !mu_s3_peek(r->s, key, head, sizeof head, &got, NULL) && got == sizeof head && mu_seal_is(head, got) &&
+           !mu_seal_fits(&r->conf.seal, head, id);
 }
 
 /* What it builds on, and that this is there. */
@@ -285,6 +301,7 @@ int mu_remote_list(struct mu_remote *r, struct mu_remote_generation **out, size_
         }
         g.pinned = mu_remote_find(&items, mu_remote_key(r, g.generation, g.epoch, g.nonce, "PIN").s) != NULL;
         g.complete = !rc;
+        g.locked = rc == MUSTER_ECORRUPT && !g.commit.votes && is_locked(r, items.v[i].key);
         g.code = rc;
         if (rc)
             snprintf(g.why, sizeof g.why, "%.299s", why.text);

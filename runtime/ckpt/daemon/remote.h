@@ -31,6 +31,7 @@ struct mu_remote_generation {
     struct mu_ckpt_commit commit; /* votes: malloc'ed, NULL when COMMIT cannot be used */
     uint64_t generation, epoch, nonce, bytes;
     bool complete, pinned;
+    bool locked;                    /* it is encrypted, and its key is not there */
     bool incremental;               /* an incremental one, or a full one of that kind */
     struct mu_refs_holder *holders; /* what it cannot be read without; malloc'ed */
     uint32_t nholders;
@@ -52,8 +53,8 @@ const struct mu_remote_generation *mu_remote_base(const struct mu_remote_generat
 /* Which of them may go: gone[i] is set where that is wanted, and cleared where one that stays is built on it. */
 void mu_remote_spare(const struct mu_remote_generation *, size_t n, bool *gone);
 
-/* That whoever goes on there with these keys, or without any, could read the newest of what is there: EARG, and what is
- * to be done, when it is encrypted and could not. */
+/* That whoever goes on there with these keys, or without any, does as whoever put the newest of what is there: EARG,
+ * and what is to be done, when it is encrypted and could not be read, or is not and there are keys. */
 int mu_remote_keys_fit(struct mu_remote *, struct mu_err *);
 
 /* A generation of a directory. What is there already, of a push that was broken off, is not sent again. All that is
@@ -65,7 +66,9 @@ int mu_remote_push(struct mu_remote *, const char *dir, uint64_t generation, con
  * back. What an earlier pull has left is used. */
 int mu_remote_pull(struct mu_remote *, const struct mu_remote_generation *, const char *dir,
                    const struct mu_remote_way *, struct mu_remote_done *, struct mu_err *);
-/* The same for whoever owns the directory. */
+/* Removes what pulls that were broken off have left in a directory that nobody uses. */
+void mu_remote_pull_tidy(const char *dir);
+/* As a pull, for whoever owns the directory. */
 int mu_remote_fetch(struct mu_remote *, const struct mu_remote_generation *, const char *dir,
                     const struct mu_remote_way *, struct mu_remote_done *, struct mu_err *);
 /* Reads all of it and compares. */

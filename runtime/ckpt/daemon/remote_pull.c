@@ -1,6 +1,7 @@
 /* A generation of an object store into a directory; and reading one to compare it. */
 #include "runtime/ckpt/daemon/remote_priv.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -294,16 +295,47 @@ int mu_remote_fetch(struct mu_remote *r, const struct mu_remote_generation *g, c
     return rc;
 }
 
-int mu_remote_pull(struct mu_remote *r, const struct mu_remote_generation *g, const char *dir,
-                   const struct mu_remote_way *way, struct mu_remote_done *done, struct mu_err *err)
+static bool is_left(const char *name)
+{
+    uint64_t g, a, x;
+    char back[120];
+
+    if (sscanf(name, "g%" SCNu64 ".a%" SCNu64 ".%" SCNx64 ".pull", &g, &a, &x) != 3)
+        return false;
+    snprintf(back, sizeof back, "g%08" PRIu64 ".a%" PRIu64 ".%016" PRIx64 ".pull", g, a, x);
+    return !strcmp(back, name);
+}
+
+static int own(const char *dir, struct mu_ckpt_owner **owner, struct mu_err *err)
 {
     struct mu_ckpt_place place = {.timeout = 60 * MU_SEC, .job = "muster ckpt pull", .io = &mu_ckpt_io_posix};
-    struct mu_ckpt_owner *owner = NULL;
-    int rc = usable(g, err);
 
     snprintf(place.dir, sizeof place.dir, "%s", dir);
     gethostname(place.host, sizeof place.host - 1);
-    if (rc || (rc = mu_ckpt_owner_take(&place, &mu_ckpt_patience, &owner, err)))
+    return mu_ckpt_owner_take(&place, &mu_ckpt_patience, owner, err);
+}
+
+void mu_remote_pull_tidy(const char *dir)
+{
+    struct mu_ckpt_owner *owner = NULL;
+    mu_auto_dir DIR *d = own(dir, &owner, NULL) ? NULL : opendir(dir);
+
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (is_left(e->d_name)) {
+            struct mu_ckpt_path left = mu_ckpt_path("%s/%s", dir, e->d_name);
+
+            mu_ckpt_remove_dir(&mu_ckpt_io_posix, left.s, NULL, NULL);
+        }
+    mu_ckpt_owner_release(owner);
+}
+
+int mu_remote_pull(struct mu_remote *r, const struct mu_remote_generation *g, const char *dir,
+                   const struct mu_remote_way *way, struct mu_remote_done *done, struct mu_err *err)
+{
+    struct mu_ckpt_owner *owner = NULL;
+    int rc = usable(g, err);
+
+    if (rc || (rc = own(dir, &owner, err)))
         return rc;
     rc = mu_remote_fetch(r, g, dir, way, done, err);
     mu_ckpt_owner_release(owner);

@@ -148,11 +148,14 @@ static void home_file(const char *name, char *path, size_t room)
     snprintf(path, room, "%s/.aws/%s", home ? home : "", name);
 }
 
-static int from_file(const char *path, const char *profile, struct mu_s3_conf *c, bool *found, struct mu_err *err)
+static int from_file(const char *path, bool must, const char *profile, struct mu_s3_conf *c, bool *found,
+                     struct mu_err *err)
 {
     auto_secret char *text = NULL;
     int rc = slurp(path, true, &text, err);
 
+    if (!rc && !text && must)
+        return mu_err_set(err, MUSTER_EARG, "credentials file %.200s: No such file or directory", path);
     if (rc || !text)
         return rc;
     *found = look_up(text, profile, "aws_access_key_id", c->id, sizeof c->id) &&
@@ -182,7 +185,7 @@ static int load_key(const struct mu_s3_given *g, const char *profile, struct mu_
         snprintf(path, sizeof path, "%s", file);
     else
         home_file("credentials", path, sizeof path);
-    if ((rc = from_file(path, profile, c, &found, err)))
+    if ((rc = from_file(path, g->credentials, profile, c, &found, err)))
         return rc;
     if (!found)
         return mu_err_set(err, MUSTER_EARG,

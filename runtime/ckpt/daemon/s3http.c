@@ -124,6 +124,7 @@ try {
     const struct mu_s3_request *r;
     struct mu_s3_reply *y;
     bool too_long;
+    char range[64]; /* Content-Range */
 };
 
 static size_t on_header(char *line, size_t one, size_t n, void *arg)
@@ -135,13 +136,16 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
     size_t room = 0;
 
     if (n > 5 && !strncmp(line, "HTTP/", 5)) /* of an interim answer, maybe */
-        y->etag[0] = y->meta[0] = 0;
+        y->etag[0] = y->meta[0] = ((struct try *)arg)->range[0] = 0;
     if (name == 4 && !strncasecmp(line, "etag", 4)) {
         dst = y->etag;
         room = sizeof y->etag;
     } else if (name == 17 && !strncasecmp(line, "x-amz-meta-muster", 17)) {
         dst = y->meta;
         room = sizeof y->meta;
+    } else if (name == 13 && !strncasecmp(line, "content-range", 13)) {
+        dst = ((struct try *)arg)->range;
+        room = sizeof((struct try *)arg)->range;
     }
     if (!dst)
         return n;
@@ -332,6 +336,15 @@ static int refused(struct try *t, bool *again, struct mu_err *err)
     return rc;
 }
 
+/* The object itself, not what came of it. */
+static bool is_shorter(const struct try *t)
+{
+    const char *slash = strchr(t->range, '/'); /* bytes FROM-TO/ALL */
+    uint64_t all;
+
+    return slash && !mu_str_u64(slash + 1, 0, UINT64_MAX, &all) && all < t->r->from + t->r->room;
+}
+
 static int judge(struct try *t, CURLcode rc, const char *said, bool *again, struct mu_err *err)
 {
     struct mu_s3_reply *y = t->y;
@@ -359,7 +372,7 @@ static int judge(struct try *t, CURLcode rc, const char *said, bool *again, stru
     if (r->xml && !strcmp(y->answer.root, "Error"))
         return refused(t, again, err);
     if (r->ranged && ((y->got != r->room && !r->fewer) || (y->status != 206 && r->from))) {
-        *again = y->got != r->room;
+        *again = y->got != r->room && !is_shorter(t);
         return mu_err_set(err, MUSTER_ECORRUPT, "%zu bytes came instead of %zu", y->got, r->room);
     }
     return 0;
