@@ -71,9 +71,16 @@ def of_others(paths):
     return found
 
 
+def is_ours(path):
+    try:
+        return os.stat(path).st_uid == UID
+    except OSError:  # gone since
+        return False
+
+
 def leftovers():
     paths = set(glob.glob("/dev/shm/*") + glob.glob("/tmp/ompi.*") + glob.glob("/tmp/pmix-*")) - before
-    paths = {p for p in paths if os.path.exists(p) and os.stat(p).st_uid == UID and
+    paths = {p for p in paths if is_ours(p) and
              (not p.startswith("/dev/shm/muster-") or any(h in p for h in pools))}
     paths -= of_others(paths) if paths else set()
     run = [os.path.join(d, f) for d, _, fs in os.walk(DIR + "/run") for f in fs]

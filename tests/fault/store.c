@@ -38,7 +38,7 @@ static struct ledger {
     _Atomic uint64_t ram;     /* newest step whose copies are complete in the arena */
     _Atomic int64_t restored; /* by the child that looked */
     _Atomic uint32_t wrong;
-    char text[500];
+    char text[500], said[300]; /* of a restore, of a save */
 } * book;
 
 static uint32_t pick(uint32_t n)
@@ -194,6 +194,9 @@ static void save_one(struct world *w, uint64_t step)
             w->rc[r] = mu_ckpt_writer_durable(w->writer[r], 10 * MU_SEC, &w->err[r]);
         if (!w->rc[r] && book->acked < step) /* whoever was told may believe it */
             book->acked = step;
+        if (w->rc[r])
+            snprintf(book->said, sizeof book->said, "%.*s", (int)sizeof book->said - 1,
+                     w->rc[r] > 0 ? "it goes on" : w->err[r].text);
     }
     for (int r = 0; r < world_size; r++)
         mu_ckpt_writer_idle(w->writer[r], 10 * MU_SEC);
@@ -419,6 +422,8 @@ static bool one_case(char *label, size_t n)
     if (fine) {
         book->plan.kind = SHIM_NONE;
         fine = child(SAVES, dir, newest + 2, 1) && child(LOOK, dir, 0, 0);
+        if (fine && book->acked != newest + 2)
+            fine = bad("afterwards: the save of step %d: %s", (int)newest + 2, book->said);
         if (fine && (book->wrong || book->restored != (int64_t)newest + 2))
             fine = bad("afterwards: %d came back%s: %s", (int)book->restored, book->wrong ? ", wrong" : "", book->text);
         char cmd[900];
