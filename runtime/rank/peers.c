@@ -63,10 +63,17 @@ static void wait_for_drain(struct mu_arena_head *h, struct mu_arena_addr *out)
 
     atomic_store(&h->meet, 1);
     ring(h);
-    while (!*(volatile uint32_t *)&h->listen.port && mu_now() < until)
+    for (;;) { /* the port is 0 from the death of a drain until its successor has written the rest */
+        uint32_t port = *(volatile uint32_t *)&h->listen.port;
+
+        atomic_thread_fence(memory_order_acquire);
+        *out = h->listen;
+        atomic_thread_fence(memory_order_acquire);
+        out->port = port;
+        if ((port && *(volatile uint32_t *)&h->listen.port == port) || mu_now() > until)
+            return;
         nanosleep(&(struct timespec){.tv_nsec = MU_MS}, NULL);
-    atomic_thread_fence(memory_order_acquire);
-    *out = h->listen;
+    }
 }
 
 static void write_group(const struct mu_rank_peers *p, bool open, uint64_t nonce)

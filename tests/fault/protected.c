@@ -144,15 +144,16 @@ static bool attempt(uint64_t nonce)
 {
     uint64_t until = mu_now() + START_LIMIT;
 
-    for (int i = 0; i < nodes; i++)
-        while (!*(volatile uint32_t *)&node[i].head->listen.port) {
-            keep();
-            if (mu_now() > until) {
-                unwell = true;
-                return bad("a drain does not listen");
-            }
-            usleep(200);
+    for (bool all = false; !all; usleep(200)) { /* at once: one may have died since it was looked at */
+        all = true;
+        keep();
+        for (int i = 0; i < nodes; i++)
+            all &= *(volatile uint32_t *)&node[i].head->listen.port != 0;
+        if (!all && mu_now() > until) {
+            unwell = true;
+            return bad("a drain does not listen");
         }
+    }
     for (int i = 0; i < nodes; i++) {
         struct mu_arena_group *g = &node[i].head->group;
 
