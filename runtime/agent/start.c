@@ -18,6 +18,8 @@
 
 #define TAKE_OVER_MS 10000
 #define LOCK_TRIES 10
+#define LOOKS 50 /* for who holds it */
+#define LOOK_MS 20
 
 #define KEY_MS 20000
 
@@ -198,21 +200,25 @@ int mu_agent_lock(struct mu_agent_start *s, int *lock, struct mu_err *err)
 {
     char path[PATH_MAX];
     pid_t pid = 0;
-    int rc;
+    int rc, looks = 0;
 
     for (int i = 0;; i++) {
         if ((rc = mu_path_join(path, sizeof path, s->paths.run, "agent.lock", err)))
             return rc;
         *lock = mu_path_lock(path, 0, err);
-        if (*lock == MUSTER_ETIMEOUT)
-            break;
+        if (*lock == MUSTER_ETIMEOUT) {
+            if ((mu_daemon_locked(s->paths.run, "agent.lock", &pid) && pid > 0) || ++looks == LOOKS)
+                break;
+            usleep(1000 * LOOK_MS); /* a holder that has ended since, has not signed yet, or only looked who holds it */
+            i = 0;
+            continue;
+        }
         if (*lock >= 0 || !access(s->paths.run, F_OK) || i == LOCK_TRIES)
             return *lock < 0 ? *lock : 0;
         /* a daemon that has just ended took the directory with it */
         if ((rc = mu_paths_init(&s->paths, err)))
             return rc;
     }
-    mu_daemon_locked(s->paths.run, "agent.lock", &pid);
     char stopped = pid > 1 ? mu_proc_stopped(pid) : 0;
     bool frozen = (stopped == 'T' || stopped == 'F') && (s->take_over || s->joined_fd >= 0);
     if ((s->take_over || frozen) && pid > 1) {
