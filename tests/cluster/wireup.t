@@ -8,6 +8,7 @@ ctl=10.213.0.254:7071
 
 "$muster" controller --listen "$ctl" >"$tmp/ctl.out" 2>&1 &
 nodes_up() { [ "$("$muster" nodes --json | grep -o '"state":"up"' | wc -l)" = "$1" ]; }
+wait_for 30 test -s "$MUSTER_HOME/pool.key" # else the next line would start one that listens nowhere
 wait_for 30 nodes_up 1 # the ranks below go to the nodes in the order in which they have come
 cluster_exec h1 "$muster" agent --join "$ctl" --slots 2 --detach >"$tmp/h1.out" 2>&1
 wait_for 30 nodes_up 2
