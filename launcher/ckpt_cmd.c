@@ -314,7 +314,7 @@ static int do_export(const char *dir, const struct mu_ckpt_opts *o, int argc, ch
     if (!n)
         return mu_err_set(err, MUSTER_ENOCKPT, "no checkpoint in %s", dir);
     for (size_t i = 0; i < n; i++) { /* the newest that can be had */
-        struct mu_ckpt_progress p = mu_ckpt_progress(o, "export", v[i].bytes);
+        struct mu_ckpt_progress p = mu_ckpt_progress(o, "export", 0);
         struct mu_err why = {0};
 
         rc = mu_ckpt_export(dir, v[i].number, argv[0], mu_ckpt_advance_of, &p, &why);

@@ -140,6 +140,17 @@ static int read_commit(struct mu_remote *r, const char *key, struct mu_remote_ge
     return 0;
 }
 
+/* How an object begins: whether it is encrypted, and then with which key (mu_seal_fits). */
+static int peek_seal(struct mu_remote *r, const char *key, unsigned char head[MU_SEAL_ID_END], bool *sealed,
+                     struct mu_err *err)
+{
+    size_t got = 0;
+    int rc = mu_s3_peek(r->s, key, head, MU_SEAL_ID_END, &got, err);
+
+    *sealed = !rc && got == MU_SEAL_ID_END && mu_seal_is(head, got);
+    return rc;
+}
+
 int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
 {
     __attribute__((cleanup(mu_s3_items_free))) struct mu_s3_items items = {0};
@@ -182,22 +193,20 @@ int mu_remote_keys_fit(struct mu_remote *r, struct mu_err *err)
 int mu_remote_sealed_alike(struct mu_remote *r, const char *key, bool *alike, struct mu_err *err)
 {
     unsigned char head[MU_SEAL_ID_END];
-    size_t got = 0;
-    int rc = r->conf.seal.n ? mu_s3_peek(r->s, key, head, sizeof head, &got, err) : 0;
+    bool sealed = false;
+    int rc = r->conf.seal.n ? peek_seal(r, key, head, &sealed, err) : 0;
 
-    *alike =
-        !r->conf.seal.n || (!rc && got == sizeof head && mu_seal_is(head, got) && mu_seal_current(&r->conf.seal, head));
+    *alike = !r->conf.seal.n || (sealed && mu_seal_current(&r->conf.seal, head));
     return rc == MUSTER_ENOCKPT ? 0 : rc;
 }
 
 static bool is_locked(struct mu_remote *r, const char *key)
 {
     unsigned char head[MU_SEAL_ID_END];
-    size_t got = 0;
+    bool sealed;
     char id[20];
 
-    return !mu_s3_peek(r->s, key, head, sizeof head, &got, NULL) && got == sizeof head && mu_seal_is(head, got) &&
-           !mu_seal_fits(&r->conf.seal, head, id);
+    return !peek_seal(r, key, head, &sealed, NULL) && sealed && !mu_seal_fits(&r->conf.seal, head, id);
 }
 
 /* What it builds on, and that this is there. */
