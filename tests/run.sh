@@ -167,6 +167,10 @@ bad_skips() { # FILES...: prints the skips that are not allowed here
     done
 }
 
+failures_of() { # TAP FILES...: what failed, and the first that was said of it
+    awk '/^not ok/ { print FILENAME ": " $0; said = 10; next } /^#/ && said-- > 0 { print "    " $0; next } { said = 0 }' "$@"
+}
+
 # --- one suite ----------------------------------------------------------------------------------------------------
 
 passed=0 failed=0 skipped=0 failures=
@@ -189,7 +193,7 @@ run_suite() { # NAME BUDGET LIMIT JOBS
     # "todo" counts as what it says: a test that fails.
     read -r p f s < <(awk '/^ok/ { if (tolower($0) ~ /# *skip/) s++; else p++ } /^not ok/ { f++ }
         /^1\.\.0.*# *[Ss][Kk][Ii][Pp]/ { s++ } END { print p + 0, f + 0, s + 0 }' "$MUSTER_TEST_DIR"/tap/*)
-    failures+=$(cd "$MUSTER_TEST_DIR/tap" && grep -H '^not ok' -- * | sed "s/^${B//\//_}_//; s/:/: /")$'\n'
+    failures+=$(cd "$MUSTER_TEST_DIR/tap" && failures_of * | sed "s/^${B//\//_}_//")$'\n'
     if [ -e "$MUSTER_TEST_DIR/broken" ]; then
         f=$((f + $(wc -l <"$MUSTER_TEST_DIR/broken")))
         failures+=$(sed 's/$/: broke off/' "$MUSTER_TEST_DIR/broken")$'\n'
@@ -257,6 +261,6 @@ fi
 echo
 printf '%s' "$report"
 # Once more at the end, where somebody who has only the last lines looks.
-[ $failed = 0 ] || grep . <<<"$failures" | cut -c1-150 | head -n 20
+[ $failed = 0 ] || grep . <<<"$failures" | cut -c1-150 | head -n 60
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ] && [ $((passed + skipped)) -gt 0 ]

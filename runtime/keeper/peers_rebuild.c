@@ -125,7 +125,8 @@ void mu_rebuild_unasked(struct mu_peers *p, struct mu_bulk *link)
  * read once, and sent to the others. */
 
 enum { WINDOW = 16 };           /* pieces at once */
-#define JOIN_WAIT (500 * MU_MS) /* for the others to begin */
+#define JOIN_WAIT (500 * MU_MS) /* for the others to begin, at least, and while there is something to do without them  \
+                                 */
 #define MADE_WAIT (2 * MU_SEC)  /* for anything from them; then we make it ourselves */
 #define PUSHED (4u << 20)       /* bytes that may wait for one of them */
 
@@ -159,6 +160,7 @@ struct mu_rebuild {
         uint64_t at, bytes;
     } dest[MU_ARENA_RANKS];
     uint32_t ndest;
+    bool reached; /* all of them, once */
 };
 
 static void end(struct mu_peers *p, int code, const char *why)
@@ -464,8 +466,10 @@ static bool take_over(struct mu_peers *p, uint32_t x)
 static bool look_at_others(struct mu_peers *p, uint64_t now)
 {
     struct mu_rebuild *r = p->rebuild;
-    bool waits = false;
+    bool waits = false, idle = true;
 
+    for (int k = 0; k < WINDOW; k++)
+        idle &= !r->wants[k].used;
     for (uint32_t d = 0; d < r->m; d++)
         waits |= r->stripes[d].by != r->lost && r->stripes[d].there < r->pieces;
     for (uint32_t x = 0; x < r->n; x++) {
@@ -475,7 +479,7 @@ static bool look_at_others(struct mu_peers *p, uint64_t now)
 
         if (!r->maker[x].port)
             continue;
-        if (!peer || peer->gone || (now > r->began + JOIN_WAIT && !(r->joined & 1u << x)))
+        if (!peer || peer->gone || (idle && now > r->began + JOIN_WAIT && !(r->joined & 1u << x)))
             r->left |= 1u << x;
         if (peer && peer->gone && !take_over(p, x))
             return false;
@@ -569,6 +573,8 @@ bool mu_rebuild_tick(struct mu_peers *p, uint64_t now)
             if (!without(p, d))
                 return false;
     }
+    if (!r->reached && !(r->reached = reached(p)))
+        r->began = r->made = now; /* nobody can have begun */
     if (!look_at_others(p, now))
         return false;
     if (reached(p))
