@@ -124,11 +124,12 @@ void mu_rebuild_unasked(struct mu_peers *p, struct mu_bulk *link)
 /* Where several members of a group are lost, the rows of a stripe that they had are made by one of them, of what is
  * read once, and sent to the others. */
 
-enum { WINDOW = 16 };           /* pieces at once */
-#define JOIN_WAIT (500 * MU_MS) /* for the others to begin, at least, and while there is something to do without them  \
-                                 */
-#define MADE_WAIT (2 * MU_SEC)  /* for anything from them; then we make it ourselves */
-#define PUSHED (4u << 20)       /* bytes that may wait for one of them */
+enum { WINDOW = 16 }; /* pieces at once */
+#define JOIN_WAIT                                                                                                      \
+    (500 * MU_MS)              /* for the others to begin, at least, and while there is something to do without them   \
+                                */
+#define MADE_WAIT (2 * MU_SEC) /* for anything from them; then we make it ourselves */
+#define PUSHED (4u << 20)      /* bytes that may wait for one of them */
 
 struct want {
     bool used;
