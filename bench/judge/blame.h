@@ -16,7 +16,7 @@ enum mu_direction { MU_DIR_NONE = 0, MU_DIR_OUT = 1, MU_DIR_IN = 2, MU_DIR_BOTH 
 /* MU_UNSURE: it looks as if, but what others do without cause, or somebody else's load there, could be it. */
 enum mu_suspect_state { MU_SUSPECTED, MU_CONFIRMED, MU_CLEARED, MU_UNSURE };
 /* MU_ROUNDS_MORE: beyond those that are asked for, where these leave a doubt. */
-enum { MU_ROUNDS_MAX = 8, MU_ROUNDS_MORE = 2, MU_HOSTS_MIN = 4 };
+enum { MU_ROUNDS_MAX = 8, MU_ROUNDS_MORE = 4, MU_HOSTS_MIN = 4 };
 
 struct mu_suspect {
     enum mu_suspect_kind kind;

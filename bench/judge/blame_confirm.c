@@ -13,6 +13,7 @@
 #define SURE_PART 0.8   /* of a suspect's trials: so many must be low, not only the middle one */
 #define CHANCE 1e-4     /* of accusing anybody who is well: no more, all suspects together */
 #define NOISE_PART 0.5  /* of the effect: where controls differ by more, nobody is cleared either */
+#define AS_LOW 0.8      /* of what a suspect showed at first: a round in which a control is so low is made once more */
 #define LOAD_FACTOR 2   /* what a share of the time that others took may explain */
 #define LOAD_LATE 20    /* the same of who comes late: a moment is enough for that */
 #define DISSENT 2       /* a round that does not agree takes so many more that do */
@@ -27,7 +28,9 @@ enum {
 /* Of one round, in one direction. */
 struct round {
     double depth, drop;
-    double waited; /* longer than the controls, as a share of the time */
+    double waited;      /* longer than the controls, as a share of the time */
+    uint32_t at, nnull; /* its controls, in the pool */
+    bool noisy;
 };
 
 /* Of all rounds, and room to work. */
@@ -90,6 +93,12 @@ static bool reference(const struct mu_data *d, struct pool *p, const struct mu_t
 static double drop_of(double depth, bool additive)
 {
     return additive ? depth : 1 - exp(-depth);
+}
+
+/* In the first pass. */
+static double depth_of(const struct mu_suspect *s, bool additive)
+{
+    return additive ? s->drop : -log(fmax(1 - s->drop, 1e-9));
 }
 
 /* How low all these trials are, but for a fifth of them. */
@@ -247,14 +256,26 @@ static bool loaded(const struct round *r, bool additive, double least)
 static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const struct round *v, unsigned n,
                    unsigned suspects, bool always, bool additive, struct pool *p)
 {
-    unsigned agree = 0, made = n, most = mu_blame_rounds(c);
+    unsigned agree = 0, made = n, most = mu_blame_rounds(c), clean = 0;
     double drops[MU_ROUNDS_MAX], luck = 1, load = 0, least = ROUND_PART * c->effect;
-    double deepest = additive ? s->drop : -log(fmax(1 - s->drop, 1e-9));
+    double deepest = depth_of(s, additive);
     char more[100] = "";
 
     n = 0;
+    p->nnull = 0;
+    for (unsigned r = 0; r < made; r++)
+        clean += !v[r].noisy;
+    bool all = most - made + clean < c->of; /* too few are left to do without those that are noisy */
     for (unsigned r = 0; r < made; r++) {
         s->round_drop[r] = v[r].drop;
+        if (v[r].noisy && !all) /* its controls say so, whatever the suspect did */
+            continue;
+        memmove(p->null + p->nnull, p->null + v[r].at, v[r].nnull * sizeof *p->null);
+        p->nnull += v[r].nnull;
+    }
+    for (unsigned r = 0; r < made; r++) {
+        if (v[r].noisy && !all)
+            continue;
         deepest = fmax(deepest, v[r].depth);
         if (loaded(&v[r], additive, least)) { /* tells nothing */
             load = fmax(load, v[r].waited);
@@ -287,7 +308,7 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
             snprintf(more, sizeof more, "noisy: those that are clear differ by %.1f %%", 100 * sigma);
         say(s, noisy ? MU_UNSURE : MU_CLEARED, agree, middle, more);
     } else if (made >= most || most - made + agree < c->need + DISSENT * (n - agree) || most - made + n < c->of) {
-        if (made > n)
+        if (load > 0)
             snprintf(more, sizeof more, "others used %.0f %% of its processors' time", 100 * load);
         else
             snprintf(more, sizeof more, "not in all rounds, or others come near it");
@@ -304,6 +325,7 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
     unsigned n = 0, most = mu_blame_rounds(c);
     bool asked = false;
     bool both = s->kind == MU_SUSPECT_NODE && s->pair && s->dir == MU_DIR_BOTH, additive = d->tests[s->test].additive;
+    double depth = depth_of(s, additive);
 
     own.effect = c->effects ? c->effects[s->test] : c->effect;
     s->rounds = p->nnull = 0;
@@ -314,6 +336,7 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
     }
     for (unsigned r = 1; r <= most; r++) {
         struct round one, in;
+        uint32_t first = p->nnull;
         asked |= find_cells(b, d, t, s, both ? MU_DIR_OUT : s->pair ? s->dir : MU_DIR_NONE, r, p);
         bool known = look(d, p, additive, &one);
         if (both) {
@@ -326,8 +349,14 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
             one = known && (!also || in.drop <= one.drop) ? one : in;
             known = known || also;
         }
-        if (known)
-            v[n++] = one;
+        if (!known)
+            continue;
+        one.at = first;
+        one.nnull = p->nnull - first;
+        one.noisy = false;
+        for (uint32_t i = first; i < p->nnull; i++)
+            one.noisy |= p->null[i] >= AS_LOW * depth;
+        v[n++] = one;
     }
     if (both && n) {
         double part = ROUND_PART * own.effect * n;
