@@ -221,11 +221,17 @@ static double choose(unsigned n, unsigned k)
     return c;
 }
 
-static void say(struct mu_suspect *s, enum mu_suspect_state state, unsigned agree, double middle, const char *more)
+/* n: of its rounds, so many counted. */
+static void say(struct mu_suspect *s, enum mu_suspect_state state, unsigned agree, unsigned n, double middle,
+                const char *more)
 {
+    char rest[40] = "";
+
+    if (n < s->rounds)
+        snprintf(rest, sizeof rest, " (%u more told nothing)", s->rounds - n);
     s->state = state;
-    snprintf(s->why, sizeof s->why, "measured again with others that are clear: %u of %u rounds agree, %.1f %%%s%s",
-             agree, s->rounds, 100 * middle, *more ? "; " : "", more);
+    snprintf(s->why, sizeof s->why, "measured again with others that are clear: %u of %u rounds agree, %.1f %%%s%s%s",
+             agree, n, 100 * middle, rest, *more ? "; " : "", more);
 }
 
 static void decide_at_once(struct mu_suspect *s, const struct mu_blame_config *c)
@@ -297,22 +303,22 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
     bool low = seems || (agree && n < c->need);             /* so far */
     bool steady = agree >= c->need + DISSENT * (n - agree); /* what is broken is so each time */
     if (seems && steady && always && s->chance <= CHANCE && n >= c->of) {
-        say(s, MU_CONFIRMED, agree, middle, "");
+        say(s, MU_CONFIRMED, agree, n, middle, "");
     } else if (low && pow(each, most) * suspects > CHANCE) { /* more rounds like these would not do */
         snprintf(more, sizeof more, "noisy: somebody who is well looks like that with a chance of %.2g", s->chance);
-        say(s, MU_UNSURE, agree, middle, more);
+        say(s, MU_UNSURE, agree, n, middle, more);
     } else if (seems && !always) {
-        say(s, MU_UNSURE, agree, middle, "not in all of its first trials");
+        say(s, MU_UNSURE, agree, n, middle, "not in all of its first trials");
     } else if (!low && (futile || n - agree > c->of - c->need || n >= c->of)) {
         if (noisy)
             snprintf(more, sizeof more, "noisy: those that are clear differ by %.1f %%", 100 * sigma);
-        say(s, noisy ? MU_UNSURE : MU_CLEARED, agree, middle, more);
+        say(s, noisy ? MU_UNSURE : MU_CLEARED, agree, n, middle, more);
     } else if (made >= most || most - made + agree < c->need + DISSENT * (n - agree) || most - made + n < c->of) {
         if (load > 0)
             snprintf(more, sizeof more, "others used %.0f %% of its processors' time", 100 * load);
         else
             snprintf(more, sizeof more, "not in all rounds, or others come near it");
-        say(s, MU_UNSURE, agree, middle, more);
+        say(s, MU_UNSURE, agree, n, middle, more);
     }
 }
 

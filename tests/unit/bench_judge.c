@@ -247,19 +247,21 @@ static void noise(void)
     }
 }
 
-/* A fifth less is no reason to accuse where others lose as much in other rounds without a cause, where the host's
+/* A fifth less is no reason to accuse where others lose as much in most rounds without a cause, where the host's
  * processors were used by somebody else, or where its first trials were not all low. */
 static void unsure(void)
 {
     static const struct {
-        double other, waited, first; /* other: of one of the others, in turn */
+        double other, waited, first; /* other: of one of the others, in turn, in so many rounds */
+        uint32_t rounds;
         enum mu_suspect_state state;
         const char *why;
-    } rows[] = {{10, 0, 8, MU_CONFIRMED, "rounds agree, 20.0 %"},
-                {7, 0, 8, MU_UNSURE, "noisy: somebody who is well looks like that"},
-                {10, 0.15, 8, MU_UNSURE, "others used 15 % of its processors' time"},
-                {10, 0.01, 8, MU_CONFIRMED, "rounds agree, 20.0 %"},
-                {10, 0, 10, MU_UNSURE, "not in all of its first trials"}};
+    } rows[] = {{10, 0, 8, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {7, 0, 8, 7, MU_UNSURE, "noisy: somebody who is well looks like that"},
+                {7, 0, 8, 3, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {10, 0.15, 8, 7, MU_UNSURE, "others used 15 % of its processors' time"},
+                {10, 0.01, 8, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {10, 0, 10, 7, MU_UNSURE, "not in all of its first trials"}};
     static char text[40000];
     struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
 
@@ -268,7 +270,7 @@ static void unsure(void)
         struct mu_blame b = {0};
         struct mu_err err = {0};
         int rc = 0;
-        for (uint32_t r = 0; r <= 5; r++) {
+        for (uint32_t r = 0; r <= 7; r++) {
             size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
             for (unsigned t = 0; t < 3; t++)
                 for (unsigned h = 0; h < 5; h++)
@@ -277,9 +279,9 @@ static void unsure(void)
                         "{\"kind\":\"measurement\",\"name\":\"node.cpu.gemm\",\"unit\":\"GFLOP/s\",\"better\":\"more\","
                         "\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"size\":0,\"p50\":%g,\"waited\":%g}\n",
                         'a' + h, h,
-                        h == 1                ? !r && t == 2 ? rows[i].first : 8.
-                        : h == 2 + r % 3 && r ? rows[i].other
-                                              : 10.,
+                        h == 1                                       ? !r && t == 2 ? rows[i].first : 8.
+                        : h == 2 + r % 3 && r && r <= rows[i].rounds ? rows[i].other
+                                                                     : 10.,
                         h == 1 ? rows[i].waited : 0.);
             rc = rc ? rc : read_text(&d, text, r, &err);
         }
