@@ -48,7 +48,7 @@ def add(path, seed, kind, a, b, drop, rc, seconds):
         whole = json.loads(text)
         got = {"verdict": whole["verdict"],
                "suspects": [{k: s[k] for k in ("kind", "id", "direction", "host") if k in s} for s in whole["suspects"]],
-               "unsure": [s["kind"] + " " + s["id"] for s in whole["unsure"]]}
+               "unsure": ["%s %s: %s" % (s["kind"], s["id"], s.get("evidence")) for s in whole["unsure"]]}
     except (ValueError, KeyError, TypeError):
         got = None
     r = {"seed": int(seed), "kind": kind, "a": int(a), "b": int(b), "drop": int(drop), "rc": int(rc), "seconds": int(seconds),
