@@ -160,6 +160,8 @@ int mu_record_put(struct mu_buf *b, const struct mu_record *r, struct mu_err *er
     }
     if (r->late >= 0)
         number(b, "late", r->late);
+    if (r->mean > 0)
+        number(b, "mean", r->mean);
     if (r->waited > 0)
         number(b, "waited", r->waited);
     if (r->wrong >= 0)

@@ -29,6 +29,7 @@ struct mu_record {
     const double *arrive_us, *time_us, *rank_waited; /* of nranks ranks, or NULL */
     int nranks;
     double late;   /* below 0: no such thing */
+    double mean;   /* over all of its time, with what passed between samples; 0: not known */
     double waited; /* share of the time in which its threads waited for CPUs that others used; 0 or less: none */
     int64_t wrong; /* MU_RECORD_UNCHECKED */
     int trial, launch, order;

@@ -165,7 +165,7 @@ static int put_mean(struct reading *r, const json_t *o, struct mu_trials_key *k,
 {
     const json_t *values = json_object_get(o, "values"), *x;
     char mean[200];
-    double sum = 0;
+    double sum = 0, told = number_of(o, "mean");
     size_t i, n = 0;
 
     if (strncmp(name, "node.cpu.", 9) != 0 || (size_t)snprintf(mean, sizeof mean, "%s.mean", name) >= 80)
@@ -179,7 +179,8 @@ static int put_mean(struct reading *r, const json_t *o, struct mu_trials_key *k,
         n++;
     }
     json_t *load = json_pack("{s:f}", "waited", number_of(o, "waited"));
-    int rc = n ? put(r, k, MU_SCOPE_NODE, mean, unit, false, (double)n / sum, load) : 0;
+    double is = told > 0 ? told : n ? (double)n / sum : 0;
+    int rc = is > 0 ? put(r, k, MU_SCOPE_NODE, mean, unit, false, is, load) : 0;
     json_decref(load);
     return rc;
 }

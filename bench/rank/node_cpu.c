@@ -10,7 +10,7 @@
 #include "runtime/base/clock.h"
 
 typedef float vec __attribute__((vector_size(32)));
-enum { LANES = 8, CHAINS = 10, STEPS = 200000, N = 384, ROWS = 4, COLUMNS = 16, PERIOD = 5 };
+enum { LANES = 8, CHAINS = 10, STEPS = 1000000, N = 384, ROWS = 4, COLUMNS = 16, PERIOD = 5 };
 
 #if defined(__x86_64__)
 #define FAST __attribute__((target("avx2,fma")))
@@ -52,6 +52,14 @@ static void fma_plain(int me, int all, void *arg)
     FMA_BODY;
 }
 
+/* Between two samples it may be held back as well. */
+static void set_mean(struct mu_node *n, double flops, uint64_t began)
+{
+    uint64_t ns = mu_now() - began;
+
+    n->record.mean = flops * (double)n->series.n / (double)(ns ? ns : 1);
+}
+
 int mu_node_fma(struct mu_node *n, int which, struct mu_err *err)
 {
     struct fma f = {0};
@@ -61,10 +69,12 @@ int mu_node_fma(struct mu_node *n, int which, struct mu_err *err)
     (void)which;
     (void)err;
     mu_crew_run(n->crew, fn, &f);
-    for (;;) {
+    for (uint64_t began = mu_now();;) {
         uint64_t ns = mu_crew_run(n->crew, fn, &f);
-        if (mu_series_add(&n->series, flops / (double)(ns ? ns : 1), mu_now()) != MU_SERIES_MORE)
-            return 0;
+        if (mu_series_add(&n->series, flops / (double)(ns ? ns : 1), mu_now()) == MU_SERIES_MORE)
+            continue;
+        set_mean(n, flops, began);
+        return 0;
     }
 }
 
@@ -158,11 +168,13 @@ int mu_node_gemm(struct mu_node *n, int which, struct mu_err *err)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for matrices");
     g.expected = n->product;
     mu_crew_run(n->crew, fn, &g);
-    for (;;) {
+    for (uint64_t began = mu_now();;) {
         uint64_t ns = mu_crew_run(n->crew, fn, &g);
         mu_crew_run(n->crew, compare, &g);
-        if (mu_series_add(&n->series, flops / (double)(ns ? ns : 1), mu_now()) != MU_SERIES_MORE)
-            break;
+        if (mu_series_add(&n->series, flops / (double)(ns ? ns : 1), mu_now()) == MU_SERIES_MORE)
+            continue;
+        set_mean(n, flops, began);
+        break;
     }
     n->record.size = bytes;
     n->record.wrong = atomic_load(&g.wrong);
