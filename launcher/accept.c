@@ -246,11 +246,7 @@ static int measure(struct mu_accept *a, const struct opts *o, const struct mu_ac
             json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a->verdict), "seconds", a->seconds),
             err);
     a->ended = !rc;
-    rc = rc ? rc : finish(a, before, o->json, err);
-    if (rc < 0 && a->ended)
-        fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept report %s` writes it\n",
-                a->token);
-    return rc;
+    return rc ? rc : finish(a, before, o->json, err);
 }
 
 static int run(const struct opts *o, int argc, char **argv)
@@ -271,7 +267,11 @@ static int run(const struct opts *o, int argc, char **argv)
         quarantine(&a);
     if (rc == MU_EXIT_USAGE && !o->resume)
         mu_accept_undo(&a);
+    bool unwritten = rc < 0 && a.ended;
     rc = rc < 0 ? failed("accept", &err, begun) : rc ? rc : mu_verdict_exit(a.verdict);
+    if (unwritten)
+        fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept report %s` writes it\n",
+                a.token);
     mu_accept_free(&before);
     mu_accept_free(&a);
     return rc;
