@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "launcher/accept.h"
@@ -122,8 +123,10 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
     uint64_t now = mu_wall();
     int rc = 0;
 
-    if (o->only && (rc = mu_accept_only(o->only, err)))
+    if (o->only && (rc = mu_accept_only(o->only, profiles[o->profile], err)))
         return rc;
+    if (o->soak && strcmp(profiles[o->profile], "soak") != 0)
+        return mu_err_set(err, MUSTER_EARG, "--for: only a soak takes a time; give --profile soak, too");
     if (o->criteria) {
         if ((rc = mu_path_read_text(o->criteria, 1 << 20, &text, err)))
             return rc;
@@ -133,8 +136,19 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
         mu_criteria_free(&c);
     } else
         mu_buf_puts(&text, mu_criteria_builtin(profiles[o->profile]));
-    if (o->baseline && !realpath(o->baseline, baseline))
-        return mu_err_errno(err, MUSTER_EARG, "--baseline %s", o->baseline);
+    if (o->baseline) {
+        mu_auto_buf struct mu_buf samples = {0};
+        struct mu_data d = {0};
+        if (!realpath(o->baseline, baseline))
+            return mu_err_errno(err, MUSTER_EARG, "--baseline %s", o->baseline);
+        if (!(rc = mu_path_read_regular(baseline, 1 << 30, &samples, err)) &&
+            !(rc = mu_data_read(&d, o->baseline, mu_buf_str(&samples), samples.len, 0, err)) && !d.n)
+            rc = mu_err_set(err, MUSTER_EARG, "%s: no measurement in it; `muster accept baseline make` makes one",
+                            o->baseline);
+        mu_data_free(&d);
+        if (rc)
+            return rc;
+    }
     mu_buf_puts(&command, "muster");
     for (int i = 0; i < argc; i++) {
         mu_buf_putc(&command, ' ');
@@ -185,18 +199,12 @@ static void quarantine(const struct mu_accept *a)
     }
 }
 
-static int finish(struct mu_accept *a, const char *last, bool json, struct mu_err *err)
+static int finish(struct mu_accept *a, const struct mu_accept *before, bool json, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf said = {0};
     mu_auto_free char *text = NULL;
-    struct mu_accept before = {0};
-    int rc = 0;
+    int rc = mu_accept_write(a, before, &text, &said, err);
 
-    if (last && !(rc = mu_accept_open(&before, last, err)))
-        rc = mu_accept_load(&before, err);
-    if (!rc)
-        rc = mu_accept_write(a, last ? &before : NULL, &text, &said, err);
-    mu_accept_free(&before);
     if (rc)
         return rc;
     if (json)
@@ -206,29 +214,65 @@ static int finish(struct mu_accept *a, const char *last, bool json, struct mu_er
     return 0;
 }
 
-static int run(const struct opts *o, int argc, char **argv, struct mu_err *err)
+/* Sets *before; nothing where there is no name. */
+static int open_last(const char *last, struct mu_accept *before, struct mu_err *err)
 {
-    struct mu_accept a = {.quiet = o->quiet};
-    uint64_t t0 = mu_now();
-    int rc = o->resume ? mu_accept_open(&a, o->resume, err) : begin(&a, o, argc, argv, err);
+    int rc = last ? mu_accept_open(before, last, err) : 0;
 
-    if (!rc && !o->quiet)
-        fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
-    rc = rc ? rc : mu_accept_measure(&a, err);
-    rc = rc ? rc : mu_accept_judge(&a, true, err);
-    mu_accept_rest(&a, false);
-    a.seconds = (double)(mu_now() - t0) / (double)MU_SEC;
+    rc = rc || !last ? rc : mu_accept_load(before, err);
+    return rc ? mu_err_prefix(err, "--last") : 0;
+}
+
+/* 1 and 3 are verdicts: what fails by itself is a file to be mended or, once hosts are asked, a run that did not come
+ * about. */
+static int failed(const char *name, const struct mu_err *err, bool begun)
+{
+    int code = mu_cmd_fail(name, err);
+
+    return code != MU_EXIT_FAILED ? code : begun ? MU_ACCEPT_NOT_RUN : MU_EXIT_USAGE;
+}
+
+static int measure(struct mu_accept *a, const struct opts *o, const struct mu_accept *before, struct mu_err *err)
+{
+    uint64_t t0 = mu_now();
+    int rc = mu_accept_measure(a, err);
+
+    rc = rc ? rc : mu_accept_judge(a, true, err);
+    mu_accept_rest(a, false);
+    a->seconds = (double)(mu_now() - t0) / (double)MU_SEC;
     if (!rc)
         rc = mu_accept_note(
-            &a,
-            json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a.verdict), "seconds", a.seconds),
+            a,
+            json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a->verdict), "seconds", a->seconds),
             err);
-    rc = rc ? rc : finish(&a, o->last, o->json, err);
+    a->ended = !rc;
+    return rc ? rc : finish(a, before, o->json, err);
+}
+
+static int run(const struct opts *o, int argc, char **argv)
+{
+    struct mu_accept a = {.quiet = o->quiet}, before = {0};
+    struct mu_err err = {0};
+    int rc = open_last(o->last, &before, &err);
+
+    rc = rc ? rc : o->resume ? mu_accept_go_on(&a, o->resume, &err) : begin(&a, o, argc, argv, &err);
+    bool begun = !rc;
+    if (begun && !o->quiet)
+        fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
+    if (begun)
+        rc = measure(&a, o, o->last ? &before : NULL, &err);
     fflush(stdout);
     mu_accept_rest(&a, true);
     if (!rc && o->quarantine)
         quarantine(&a);
-    rc = rc ? rc : mu_verdict_exit(a.verdict);
+    if (rc == MU_EXIT_USAGE && !o->resume)
+        mu_accept_undo(&a);
+    bool unwritten = rc < 0 && a.ended;
+    rc = rc < 0 ? failed("accept", &err, begun) : rc ? rc : mu_verdict_exit(a.verdict);
+    if (unwritten)
+        fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept report %s` writes it\n",
+                a.token);
+    mu_accept_free(&before);
     mu_accept_free(&a);
     return rc;
 }
@@ -238,12 +282,14 @@ static int run(const struct opts *o, int argc, char **argv, struct mu_err *err)
 
 static int cmd_report(const struct opts *o, char **operands, struct mu_err *err)
 {
-    struct mu_accept a = {.quiet = true};
-    int rc = mu_accept_open(&a, operands[0], err);
+    struct mu_accept a = {.quiet = true}, before = {0};
+    int rc = open_last(o->last, &before, err);
 
+    rc = rc ? rc : mu_accept_open(&a, operands[0], err);
     rc = rc ? rc : mu_accept_judge(&a, false, err);
-    rc = rc ? rc : finish(&a, o->last, o->json, err);
+    rc = rc ? rc : finish(&a, o->last ? &before : NULL, o->json, err);
     rc = rc ? rc : mu_verdict_exit(a.verdict);
+    mu_accept_free(&before);
     mu_accept_free(&a);
     return rc;
 }
@@ -252,18 +298,39 @@ static int cmd_compare(const struct opts *o, char **operands, struct mu_err *err
 {
     struct mu_accept a = {0}, b = {0};
     mu_auto_buf struct mu_buf said = {0};
-    int rc = mu_accept_open(&a, operands[0], err);
+    unsigned both, worse;
+    int rc = o->least >= 0 && o->least <= 1000
+                 ? mu_accept_open(&a, operands[0], err)
+                 : mu_err_set(err, MUSTER_EARG, "--least: takes a percentage from 0 to 1000");
 
     rc = rc ? rc : mu_accept_open(&b, operands[1], err);
     rc = rc ? rc : mu_accept_load(&a, err);
     rc = rc ? rc : mu_accept_load(&b, err);
     if (!rc) {
-        rc = mu_report_compare(&a.data, &b.data, (o->least > 0 ? o->least : 5) / 100, &said) ? 1 : 0;
+        worse = mu_report_compare(&a.data, &b.data, o->least / 100, &both, &said);
+        rc = worse ? 1 : both ? 0 : mu_verdict_exit(MU_VERDICT_INCONCLUSIVE);
         fputs(mu_buf_str(&said), stdout);
     }
     mu_accept_free(&a);
     mu_accept_free(&b);
     return rc;
+}
+
+/* A device or pipe that somebody names stays what it is, and so does a link. */
+static int write_named(const char *path, const struct mu_buf *text, struct mu_err *err)
+{
+    char real[PATH_MAX];
+    struct stat st;
+    FILE *f;
+    int rc;
+
+    if (stat(path, &st) || S_ISREG(st.st_mode))
+        return mu_path_write_atomic(realpath(path, real) ? real : path, mu_buf_str(text), text->len, 0644, err);
+    if ((rc = mu_path_create(path, &f, err)))
+        return rc;
+    bool bad = fwrite(mu_buf_str(text), 1, text->len, f) != text->len;
+    bad = fclose(f) || bad;
+    return bad ? mu_err_errno(err, 0, "cannot write %s", path) : 0;
 }
 
 /* Its samples, all in one file. */
@@ -289,8 +356,9 @@ static int cmd_make(const struct opts *o, char **operands, struct mu_err *err)
             !(rc = mu_path_join(path, sizeof path, a.dir, sub, err)))
             rc = mu_path_read_regular(path, 1 << 30, &all, err);
     }
-    if (!rc)
-        rc = mu_path_write_atomic(o->output, mu_buf_str(&all), all.len, 0644, err);
+    if (!rc && !a.data.n)
+        rc = mu_err_set(err, MUSTER_EARG, "%s: has no measurement that a baseline could be made of", a.dir);
+    rc = rc ? rc : write_named(o->output, &all, err);
     if (!rc)
         printf("%s: %u hosts, %llu measurements of %s\n", o->output, a.data.nhosts,
                (unsigned long long)a.data.measurements, a.token);
@@ -327,7 +395,7 @@ static const struct sub {
 
 int mu_cmd_accept(int argc, char **argv)
 {
-    struct opts o = {0};
+    struct opts o = {.least = 5};
     struct mu_err err = {0};
     char name[40];
     int first, code, rc;
@@ -344,7 +412,7 @@ int mu_cmd_accept(int argc, char **argv)
             return code;
         rc = s->run(&o, argv + 1 + first, &err);
         mu_opt_free(s->rows, s->nrows, &o);
-        return rc < 0 ? mu_cmd_fail(name, &err) : rc;
+        return rc < 0 ? failed(name, &err, false) : rc;
     }
     if (mu_cmd_options("muster accept [OPTIONS] [COMMAND]", rows, MU_COUNT(rows), argc, argv, 0, 0, &o, &first,
                        &code)) {
@@ -352,12 +420,17 @@ int mu_cmd_accept(int argc, char **argv)
             printf("%s  %-9s %s\n", i ? "" : "\n", subs[i].name, subs[i].summary);
         return code;
     }
-    if (o.resume && (o.criteria || o.output || o.baseline || o.hosts || o.hostfiles || o.nodes))
-        rc = mu_err_set(&err, MUSTER_EARG,
-                        "--resume goes on with what the run has begun with; give no hosts, criteria, "
-                        "baseline or output");
-    else
-        rc = run(&o, argc, argv, &err);
+    json_t *of_run = run_list(&o);
+    bool runs = json_array_size(of_run) > 0;
+    json_decref(of_run);
+    if (o.resume &&
+        (runs || o.profile || o.criteria || o.output || o.baseline || o.only || o.at_once || o.soak || o.seed)) {
+        mu_err_set(&err, MUSTER_EARG,
+                   "--resume goes on with what the run has begun with; give only --last, --quarantine, --json and "
+                   "--quiet beside it");
+        rc = failed("accept", &err, false);
+    } else
+        rc = run(&o, argc, argv);
     mu_opt_free(rows, MU_COUNT(rows), &o);
-    return rc < 0 ? mu_cmd_fail("accept", &err) : rc;
+    return rc;
 }

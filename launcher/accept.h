@@ -28,12 +28,17 @@ struct mu_accept {
     bool anew; /* connections are made anew, of quick too */
     unsigned rounds;
     double seconds;
-    bool quiet;
+    bool quiet, made, ended; /* made: the directory is ours; ended: all was measured and judged */
+    int lock;                /* the journal, which nobody else goes on with; 0: none */
 };
 
-/* accept_journal.c. A new run in `output` (NULL: in the pool's state); one that is there, by its token or directory. */
+/* accept_journal.c. A new run in `output` (NULL: in the pool's state); one that is there, by its token or directory, to
+ * be looked at or gone on with: then nobody else is at it. */
 int mu_accept_new(struct mu_accept *, const char *output, json_t *begin, const char *criteria, struct mu_err *);
 int mu_accept_open(struct mu_accept *, const char *where, struct mu_err *);
+int mu_accept_go_on(struct mu_accept *, const char *where, struct mu_err *);
+/* A new run in which nothing was measured leaves nothing. */
+void mu_accept_undo(struct mu_accept *);
 void mu_accept_free(struct mu_accept *);
 /* Appended, and on the disk when it returns. Takes the line. */
 int mu_accept_note(struct mu_accept *, json_t *line, struct mu_err *);
@@ -41,11 +46,11 @@ int mu_accept_note(struct mu_accept *, json_t *line, struct mu_err *);
 int mu_accept_load(struct mu_accept *, struct mu_err *);
 int mu_accept_sha256(const void *data, size_t len, char hex[65]);
 
-/* accept_steps.c. Whether these are names of benchmarks. */
-int mu_accept_only(const char *names, struct mu_err *);
+/* accept_steps.c. Whether these are names of benchmarks of the profile. */
+int mu_accept_only(const char *names, const char *profile, struct mu_err *);
 /* Nothing more will be measured; with wait, until the job has ended. */
 void mu_accept_rest(struct mu_accept *, bool wait);
-/* 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED (said already); negative: an error. */
+/* 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED, MU_EXIT_USAGE (said already); negative: an error. */
 int mu_accept_measure(struct mu_accept *, struct mu_err *);
 /* accept_judge.c: blame with its confirmation, criteria, verdict. measure: whether suspects may be measured again. */
 int mu_accept_judge(struct mu_accept *, bool measure, struct mu_err *);

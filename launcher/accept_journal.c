@@ -4,18 +4,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "launcher/accept.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/path.h"
 #include "runtime/base/str.h"
 
-enum { JOURNAL_MAX = 64 << 20, RAW_MAX = 1 << 30, CRITERIA_MAX = 1 << 20 };
+enum { JOURNAL_MAX = 64 << 20, RAW_MAX = 1 << 30, CRITERIA_MAX = 1 << 20, STEP_MAX = 60 };
 #define JOURNAL "journal.jsonl"
 #define CRITERIA "criteria.txt"
+#define SCHEMA "muster.accept-journal/1"
+static const uint64_t WAIT_NS = 10 * MU_SEC;
 
 int mu_accept_sha256(const void *data, size_t len, char hex[65])
 {
@@ -56,15 +60,55 @@ int mu_accept_note(struct mu_accept *a, json_t *line, struct mu_err *err)
     size_t n = strlen(text);
     text[n] = '\n'; /* in place of the NUL */
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, text, n + 1) != (ssize_t)n + 1 || fsync(fd))
+    ssize_t got = fd < 0 ? -1 : write(fd, text, n + 1);
+    if (got >= 0 && got != (ssize_t)n + 1)
+        errno = ENOSPC;
+    if (got != (ssize_t)n + 1 || fsync(fd))
         return mu_err_errno(err, 0, "%s", path);
     return 0;
+}
+
+/* Two that measure into one directory would spoil one another's samples. A job whose `muster accept` was killed holds
+ * it, too, for the moment until it has ended. Where a file system knows no locks there are none. */
+static int hold(struct mu_accept *a, const char *journal, uint64_t wait_ns, struct mu_err *err)
+{
+    uint64_t until = mu_now() + wait_ns;
+
+    a->lock = open(journal, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (a->lock < 0) {
+        a->lock = 0;
+        return mu_err_errno(err, 0, "%s", journal);
+    }
+    while (flock(a->lock, LOCK_EX | LOCK_NB)) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return 0;
+        if (mu_now() >= until)
+            return mu_err_set(err, MUSTER_EARG, "%s: another muster accept is at work in it; wait for it, or end it",
+                              a->dir);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    return 0;
+}
+
+void mu_accept_undo(struct mu_accept *a)
+{
+    static const char *const names[] = {JOURNAL, CRITERIA, "raw"};
+    char path[PATH_MAX], home[PATH_MAX];
+
+    for (size_t i = 0; i < MU_COUNT(names); i++)
+        if (!mu_path_join(path, sizeof path, a->dir, names[i], NULL))
+            (void)remove(path);
+    if (a->made)
+        (void)rmdir(a->dir);
+    if (!home_of(home, NULL) && !mu_path_join(path, sizeof path, home, a->token, NULL))
+        (void)remove(path);
 }
 
 int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const char *criteria, struct mu_err *err)
 {
     char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX];
     time_t now = time(NULL);
+    struct stat st;
     struct tm tm;
     int rc = home_of(home, err);
 
@@ -82,6 +126,7 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
         rc = mu_str_copy(a->dir, sizeof a->dir, output ? output : path)
                  ? mu_err_set(err, MUSTER_EARG, "--output: too long")
                  : 0;
+    a->made = !rc && access(a->dir, F_OK);
     if (rc || (rc = mu_path_mkdirs(a->dir, 0755, err)))
         return rc;
     char journal[PATH_MAX], raw[PATH_MAX], rules[PATH_MAX];
@@ -89,7 +134,11 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
         (rc = mu_path_join(raw, sizeof raw, a->dir, "raw", err)) ||
         (rc = mu_path_join(rules, sizeof rules, a->dir, CRITERIA, err)))
         return rc;
-    if (!access(journal, F_OK))
+    if ((rc = hold(a, journal, 0, err)))
+        return rc;
+    if (fstat(a->lock, &st))
+        return mu_err_errno(err, 0, "%s", journal);
+    if (st.st_size)
         return mu_err_set(err, MUSTER_EARG,
                           "%s: has a run already; `muster accept --resume %s` goes on with it, another "
                           "--output begins a new one",
@@ -101,7 +150,7 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
         return rc;
     a->begin = begin;
     json_object_set_new(begin, "kind", json_string("begin"));
-    json_object_set_new(begin, "schema", json_string("muster.accept-journal/1"));
+    json_object_set_new(begin, "schema", json_string(SCHEMA));
     json_object_set_new(begin, "token", json_string(a->token));
     a->done = json_object();
     if ((rc = mu_criteria_parse(CRITERIA, criteria, strlen(criteria), &a->criteria, err)))
@@ -139,23 +188,37 @@ static int on_line(struct mu_accept *a, json_t *o)
         return MUSTER_ECORRUPT;
     if (!strcmp(kind, "begin") && !a->begin)
         a->begin = json_incref(o);
-    else if (!strcmp(kind, "step") && name)
+    else if (!strcmp(kind, "step")) {
+        if (!name || !*name || strlen(name) > STEP_MAX || strchr(name, '/'))
+            return MUSTER_ECORRUPT;
         json_object_set(a->done, name, o);
-    else if (!strcmp(kind, "switches") && !a->switches)
+    } else if (!strcmp(kind, "switches") && !a->switches)
         a->switches = json_incref(json_object_get(o, "of"));
+    a->ended = !strcmp(kind, "end");
     return 0;
 }
 
-int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
+/* What the others take for granted of the first line. */
+static int check_begin(const struct mu_accept *a, const char *path, struct mu_err *err)
 {
-    mu_auto_buf struct mu_buf text = {0}, rules = {0};
-    char path[PATH_MAX];
+    const char *schema = json_string_value(json_object_get(a->begin, "schema"));
+    const char *profile = json_string_value(json_object_get(a->begin, "profile"));
+    char shown[80];
+
+    if (schema && strcmp(schema, SCHEMA) != 0)
+        return mu_err_set(err, MUSTER_EVERSION, "%s: is %s, this muster has " SCHEMA "; take the one that it is of",
+                          path, mu_str_show(shown, sizeof shown, schema));
+    if (!schema || !profile || !mu_criteria_builtin(profile) || !json_is_string(json_object_get(a->begin, "command")))
+        return MUSTER_ECORRUPT;
+    return 0;
+}
+
+static int read_journal(struct mu_accept *a, const char *path, bool mend, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf text = {0};
+    unsigned line = 0;
     int rc;
 
-    if ((rc = find(a, where, err)) || (rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
-        return rc;
-    if (access(path, F_OK))
-        return mu_err_set(err, MUSTER_EARG, "%s: no run of muster accept", a->dir);
     if ((rc = mu_path_read_regular(path, JOURNAL_MAX, &text, err)))
         return rc;
     a->done = json_object();
@@ -167,18 +230,47 @@ int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
         rc = json_is_object(o) ? on_line(a, o) : MUSTER_ECORRUPT;
         json_decref(o);
         at = (size_t)(end - text.data) + 1;
+        line++;
+        if (!rc && line == 1 && (rc = check_begin(a, path, err)) == MUSTER_EVERSION)
+            return rc;
     }
     const char *token = json_string_value(json_object_get(a->begin, "token"));
-    if (rc || !token || mu_str_copy(a->token, sizeof a->token, token))
-        return mu_err_set(err, MUSTER_ECORRUPT, "%s: damaged", path);
+    if (rc || !token || !*token || mu_str_copy(a->token, sizeof a->token, token))
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s:%u: damaged; begin another run, what was measured is in raw", path,
+                          line ? line : 1);
     /* What was cut off must not stay in front of the next line. */
     const char *last = memrchr(text.data, '\n', text.len);
-    if (text.len && (size_t)(last - text.data) + 1 != text.len && truncate(path, last - text.data + 1))
+    if (mend && (size_t)(last - text.data) + 1 != text.len && truncate(path, last - text.data + 1))
         return mu_err_errno(err, 0, "%s", path);
-    if ((rc = mu_path_join(path, sizeof path, a->dir, CRITERIA, err)) ||
+    return 0;
+}
+
+static int open_run(struct mu_accept *a, const char *where, bool go_on, struct mu_err *err)
+{
+    mu_auto_buf struct mu_buf rules = {0};
+    char path[PATH_MAX];
+    int rc;
+
+    if ((rc = find(a, where, err)) || (rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
+        return rc;
+    if (access(path, F_OK))
+        return mu_err_set(err, MUSTER_EARG, "%s: no run of muster accept", a->dir);
+    if (go_on && (rc = hold(a, path, WAIT_NS, err)))
+        return rc;
+    if ((rc = read_journal(a, path, go_on, err)) || (rc = mu_path_join(path, sizeof path, a->dir, CRITERIA, err)) ||
         (rc = mu_path_read_text(path, CRITERIA_MAX, &rules, err)))
         return rc;
     return mu_criteria_parse(path, mu_buf_str(&rules), rules.len, &a->criteria, err);
+}
+
+int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
+{
+    return open_run(a, where, false, err);
+}
+
+int mu_accept_go_on(struct mu_accept *a, const char *where, struct mu_err *err)
+{
+    return open_run(a, where, true, err);
 }
 
 void mu_accept_free(struct mu_accept *a)
@@ -192,6 +284,8 @@ void mu_accept_free(struct mu_accept *a)
     mu_criteria_free(&a->criteria);
     mu_blame_free(&a->blame);
     free(a->results);
+    if (a->lock)
+        close(a->lock);
     *a = (struct mu_accept){0};
 }
 

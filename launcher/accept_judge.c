@@ -41,7 +41,12 @@ static int look(struct mu_accept *a, bool measure, struct mu_err *err)
     if (!a->results)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     mu_criteria_judge(&a->criteria, &a->data, a->baseline.n ? &a->baseline : NULL, &a->blame, a->results);
+    for (unsigned i = 0; i < a->criteria.nchecks && !measure && !a->ended; i++)
+        if (a->results[i].outcome == MU_FAIL && !a->results[i].figures) /* it may still be measured */
+            a->results[i].outcome = MU_INCONCLUSIVE;
     a->verdict = mu_verdict_of(a->results, a->criteria.nchecks, &a->blame, &a->data);
+    if (!measure && !a->ended && a->verdict == MU_VERDICT_PASS) /* what is missing may be what is bad */
+        a->verdict = MU_VERDICT_INCONCLUSIVE;
     return 0;
 }
 
@@ -126,7 +131,8 @@ int mu_accept_write(struct mu_accept *a, const struct mu_accept *last, char **js
                           .version = MUSTER_VERSION,
                           .began_t = json_number_value(json_object_get(a->begin, "t")),
                           .seconds = a->seconds,
-                          .rounds = a->rounds};
+                          .rounds = a->rounds,
+                          .unfinished = !a->ended};
     char path[PATH_MAX];
     int rc = 0;
 

@@ -9,6 +9,7 @@
 #include "launcher/accept.h"
 #include "launcher/answer.h"
 #include "launcher/bench.h"
+#include "launcher/commands.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/path.h"
@@ -48,7 +49,8 @@ struct sight {
     struct mu_accept *a;
     const char *what;
     FILE *raw;
-    bool failed, quiet, bar;
+    bool quiet, bar, heard;     /* heard: the ranks have said something */
+    int failed;                 /* errno of what could not be written */
     double before, weight, all; /* seconds, as the table has them */
     uint64_t began, said;
 };
@@ -90,13 +92,14 @@ static void on_line(void *arg, const char *line, json_t *root)
 {
     struct sight *s = arg;
 
+    s->heard = true;
     if (!strcmp(json_string_value(json_object_get(root, "kind")), "progress")) {
         double done = json_number_value(json_object_get(root, "done"));
         show(s, done > 1 ? 1 : done);
         return;
     }
-    if (fputs(line, s->raw) < 0)
-        s->failed = true;
+    if (fputs(line, s->raw) < 0 && !s->failed)
+        s->failed = errno;
 }
 
 /* What the user said of `muster run`, and what the benchmark wants where nothing was said. */
@@ -190,7 +193,7 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     snprintf(part, sizeof part, "%s.part", path);
     if (!(s->raw = fopen(part, "we")))
         return mu_err_errno(err, 0, "%s", part);
-    s->failed = false;
+    s->failed = 0;
     rc = run_options(a, t->bench, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
@@ -214,20 +217,27 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
         mu_accept_rest(a, true);
     mu_strv_free(run);
     mu_strv_free(rank);
-    if (fflush(s->raw) || fsync(fileno(s->raw)))
-        s->failed = true;
+    if ((fflush(s->raw) || fsync(fileno(s->raw))) && !s->failed)
+        s->failed = errno;
     fclose(s->raw);
     if (rc)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (code < 0)
         return code;
-    if (s->failed)
-        return mu_err_set(err, MUSTER_EIO, "%s: not all could be written", part);
+    if (s->failed) {
+        unlink(part);
+        return mu_err_set(err, mu_err_from_errno(s->failed),
+                          "%s: %s; mend that, and `muster accept --resume %s` makes this step again", part,
+                          strerror(s->failed), a->token);
+    }
     if (code == 0 || code == 5)
         return keep(a, name, part, path, round, code, err);
     unlink(part);
     if (s->bar && !s->quiet)
         fputs("\r\033[K", stderr);
+    /* Said already: no host was asked yet, and nothing but another command line would help. */
+    if (code == MU_EXIT_USAGE && !json_object_size(a->done) && !s->heard)
+        return MU_EXIT_USAGE;
     bool signal = code == 130 || code == 143 || code == 129;
     fprintf(stderr, "muster accept: %s: %s; `muster accept --resume %s` goes on from there\n", name,
             signal        ? "interrupted"
@@ -286,22 +296,26 @@ static bool among(const char *names, const char *name)
     return false;
 }
 
-int mu_accept_only(const char *names, struct mu_err *err)
+int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
 {
+    const char *like = strcmp(profile, "quick") != 0 ? "standard" : profile;
+    mu_auto_buf struct mu_buf there = {0};
     char shown[80];
     bool all = true;
 
     for (const char *p = names; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
         bool known = false;
         for (size_t i = 0; i < MU_COUNT(steps); i++)
-            known = known ||
-                    (strcspn(p, ",") == strlen(steps[i].bench) && !strncmp(p, steps[i].bench, strlen(steps[i].bench)));
+            known = known || (!strcmp(steps[i].profile, like) && strcspn(p, ",") == strlen(steps[i].bench) &&
+                              !strncmp(p, steps[i].bench, strlen(steps[i].bench)));
         all = all && known;
     }
+    for (size_t i = 0; i < MU_COUNT(steps); i++)
+        if (!strcmp(steps[i].profile, like))
+            mu_buf_appendf(&there, "%s%s", there.len ? ", " : "", steps[i].bench);
     return all ? 0
-               : mu_err_set(err, MUSTER_EARG,
-                            "--only %s: not all are benchmarks; there are node, pair, coll, fabric, overlap",
-                            mu_str_show(shown, sizeof shown, names));
+               : mu_err_set(err, MUSTER_EARG, "--only %s: not all are benchmarks of profile %s, which has %s",
+                            mu_str_show(shown, sizeof shown, names), profile, mu_buf_str(&there));
 }
 
 static bool of_profile(const struct mu_accept *a, const struct step *t)

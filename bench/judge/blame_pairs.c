@@ -16,7 +16,7 @@ static double reference(struct mu_view *v, double noise)
     for (uint32_t i = 0; i < v->n; i++)
         v->work[n++] = v->cells[i].rate;
     double m = mu_median(v->work, n), upper = v->work[n - 1 - n / 5];
-    if (upper * (1 - v->c->effect) <= m || noise > v->c->effect / 2)
+    if (upper <= 0 || upper * (1 - v->c->effect) <= m || noise > v->c->effect / 2)
         return m;
     uint32_t from = 0;
     while (from < n && v->work[from] < upper * (1 - v->c->effect))

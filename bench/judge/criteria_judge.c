@@ -99,23 +99,28 @@ static double median_of(struct on *o, const struct mu_trials *s, bool without, u
     return m;
 }
 
-static const struct mu_trials *in_baseline(const struct on *o, const struct mu_trials *s)
+/* *lack: why there is none. */
+static const struct mu_trials *in_baseline(const struct on *o, const struct mu_trials *s, const char **lack)
 {
     const struct mu_data *w = o->baseline;
+    const struct mu_test *t = &o->d->tests[s->key.test];
 
+    *lack = w ? "the baseline does not have it" : "there is no baseline; give --baseline FILE";
     if (!w)
         return NULL;
     for (uint32_t i = 0; i < w->n; i++) {
         const struct mu_trials *x = &w->series[i];
         if (x->key.round || x->key.size != s->key.size || x->scope != s->scope || !x->n || x->key.rank != s->key.rank ||
-            x->key.gpu != s->key.gpu || strcmp(w->tests[x->key.test].name, o->d->tests[s->key.test].name) != 0)
+            x->key.gpu != s->key.gpu || strcmp(w->tests[x->key.test].name, t->name) != 0)
             continue;
-        if (s->scope == MU_SCOPE_GROUP
-                ? x->key.from == s->key.from && x->key.to == s->key.to
-                : !strcmp(w->hosts[x->key.from], o->d->hosts[s->key.from]) &&
-                      (s->key.to < 0 ? x->key.to < 0
-                                     : x->key.to >= 0 && !strcmp(w->hosts[x->key.to], o->d->hosts[s->key.to])))
+        bool there = s->scope == MU_SCOPE_GROUP
+                         ? x->key.from == s->key.from && x->key.to == s->key.to
+                         : !strcmp(w->hosts[x->key.from], o->d->hosts[s->key.from]) &&
+                               (s->key.to < 0 ? x->key.to < 0
+                                              : x->key.to >= 0 && !strcmp(w->hosts[x->key.to], o->d->hosts[s->key.to]));
+        if (there && !strcmp(w->tests[x->key.test].unit, t->unit))
             return x;
+        *lack = there ? "the baseline has it in another unit" : *lack;
     }
     return NULL;
 }
@@ -194,8 +199,7 @@ static bool threshold_of(struct on *o, const struct mu_bound *b, const struct mu
                                           : b->factor / scale;
         return true;
     case MU_AGAINST_BASELINE: {
-        const struct mu_trials *w = in_baseline(o, s);
-        *lack = o->baseline ? "the baseline does not have it" : "there is no baseline; give --baseline FILE";
+        const struct mu_trials *w = in_baseline(o, s, lack);
         if (w)
             *t = b->factor * mu_trials_median(w);
         return w != NULL;

@@ -26,9 +26,17 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+/* Nothing that is measured is beyond, and nothing that is worked out of it becomes infinite. */
+static bool measurable(double v)
+{
+    return v == 0 || (fabs(v) < 1e60 && fabs(v) > 1e-60);
+}
+
 static double number_of(const json_t *o, const char *key)
 {
-    return json_number_value(json_object_get(o, key)); /* 0 where there is none */
+    double v = json_number_value(json_object_get(o, key));
+
+    return measurable(v) ? v : 0; /* 0 where there is none */
 }
 
 static int bad(const struct reading *r, const char *what)
@@ -136,7 +144,7 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     double p50 = number_of(o, "p50"), n = number_of(o, "n"), wrong = number_of(o, "wrong");
     if (json_array_size(ci) == 2 && p50 > 0) {
         double half = (json_number_value(json_array_get(ci, 1)) - json_number_value(json_array_get(ci, 0))) / 2 / p50;
-        s->ci = half > s->ci ? half : s->ci;
+        s->ci = half > s->ci && measurable(half) ? half : s->ci;
     }
     if (!strcmp(name, "node.mem.test"))
         wrong += value; /* memory that gives back something else; counters of errors are another matter */
@@ -144,7 +152,7 @@ static int put(struct reading *r, struct mu_trials_key *k, enum mu_scope scope, 
     size_t i;
     json_array_foreach(values, i, x)
     {
-        if (!r->round && !strcmp(unit, "us") && json_is_number(x) &&
+        if (!r->round && !strcmp(unit, "us") && json_is_number(x) && measurable(json_number_value(x)) &&
             mu_data_tail(&r->d->tests[test], json_number_value(x)))
             return no_memory(r);
     }
@@ -173,7 +181,7 @@ static int put_mean(struct reading *r, const json_t *o, struct mu_trials_key *k,
     json_array_foreach(values, i, x)
     {
         double v = json_number_value(x);
-        if (v <= 0)
+        if (v <= 0 || !measurable(v))
             continue;
         sum += 1 / v;
         n++;
@@ -199,7 +207,8 @@ static int put_lags(struct reading *r, const json_t *o, const char *name, double
     {
         const json_t *at = json_array_get(group, i), *arrive = json_object_get(x, "arrive_us");
         json_int_t rank = json_is_integer(at) ? json_integer_value(at) : (json_int_t)i;
-        if (!json_is_number(arrive) || rank < 0 || rank >= (json_int_t)r->d->nranks || rc)
+        if (!json_is_number(arrive) || !measurable(json_number_value(arrive)) || rank < 0 ||
+            rank >= (json_int_t)r->d->nranks || rc)
             continue;
         struct mu_trials_key k = {.from = r->d->rank_host[rank], .to = -1, .rank = (int32_t)rank, .size = size_of(o)};
         rc = put(r, &k, MU_SCOPE_NODE, lag, "ratio", true, json_number_value(arrive) / p50, x);
@@ -242,6 +251,8 @@ static int on_measurement(struct reading *r, const json_t *o)
         return bad(r, "a measurement before the line 'run'");
     if (!*text_of(o, "name") || !*unit)
         return bad(r, "a measurement without 'name' or 'unit'");
+    if (json_is_number(p50) && !measurable(json_number_value(p50)))
+        return bad(r, "'p50' is nothing that can be measured");
     name_of(o, name, sizeof name);
     r->d->measurements++;
     struct mu_trials_key k = {.to = -1, .rank = -1, .size = size_of(o)};
@@ -271,11 +282,12 @@ static int on_measurement(struct reading *r, const json_t *o)
 
 static int on_culprits(struct reading *r, const json_t *o)
 {
+    double asked = number_of(o, "asked");
     const json_t *hosts = json_object_get(o, "hosts"), *with = json_object_get(o, "with"), *x;
     struct mu_culprits c = {.size = size_of(o),
                             .wrong = json_is_true(json_object_get(o, "wrong")),
                             .drop = number_of(o, "drop"),
-                            .asked = (unsigned)number_of(o, "asked"),
+                            .asked = asked > 0 && asked < 1e9 ? (unsigned)asked : 0,
                             .nhosts = (uint32_t)json_array_size(hosts),
                             .nwith = (uint32_t)json_array_size(with)};
     char name[160];

@@ -19,6 +19,7 @@ struct mu_report {
     const char *token, *profile, *command, *version;
     double began_t, seconds;
     unsigned rounds; /* of confirmation that were made */
+    bool unfinished; /* more would have been measured */
 };
 
 /* Schema muster.accept/1; NULL: out of memory. */
@@ -31,8 +32,10 @@ void mu_report_junit(const struct mu_report *, struct mu_buf *out);
 void mu_report_html(const struct mu_report *, struct mu_buf *out);
 /* For people, a few lines. */
 void mu_report_text(const struct mu_report *, struct mu_buf *out);
-/* What differs between two runs, worst first: one line each. The number of tests that got worse by `least` or more. */
-unsigned mu_report_compare(const struct mu_data *a, const struct mu_data *b, double least, struct mu_buf *out);
+/* What differs between two runs, worst first: one line each. The number of tests that got worse by `least` or more; in
+ * *both how many figures there were to compare. */
+unsigned mu_report_compare(const struct mu_data *a, const struct mu_data *b, double least, unsigned *both,
+                           struct mu_buf *out);
 
 /* Shared by the writers: what a text is in XML and HTML; "n3: sends 20.1 % less than the others (pair.bw)". */
 void mu_report_escape(struct mu_buf *, const char *text);

@@ -111,9 +111,11 @@ static void checks(const struct mu_report *r, struct mu_buf *out)
         mu_buf_appendf(out, "<tr><td class=\"%s\">%s</td><td><code>", name, name);
         mu_report_escape(out, x->check->text);
         mu_buf_puts(out, "</code></td><td>");
-        if (x->outcome == MU_PASS && x->figures)
-            mu_buf_appendf(out, "%u figures; worst %.4g %s, limit %.4g", x->figures, x->value, x->unit, x->threshold);
-        else {
+        if (x->outcome == MU_PASS && x->figures) {
+            mu_buf_appendf(out, "%u figures; worst %.4g ", x->figures, x->value);
+            mu_report_escape(out, x->unit);
+            mu_buf_appendf(out, ", limit %.4g", x->threshold);
+        } else {
             mu_report_escape(out, x->where);
             mu_buf_puts(out, x->where[0] ? ": " : "");
             mu_report_escape(out, x->why);
@@ -147,11 +149,13 @@ static void references(const struct mu_report *r, struct mu_buf *out)
 
 void mu_report_html(const struct mu_report *r, struct mu_buf *out)
 {
-    time_t t = (time_t)r->began_t;
+    bool known = r->began_t >= 0 && r->began_t < 253402300800; /* to the year 9999 */
+    time_t t = known ? (time_t)r->began_t : 0;
     struct tm tm;
-    char when[64];
+    char when[64] = "at an unknown time";
 
-    strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&t, &tm));
+    if (known)
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&t, &tm));
     mu_buf_puts(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
                      "content=\"width=device-width,initial-scale=1\"><title>Acceptance ");
     mu_report_escape(out, r->token);
@@ -169,7 +173,7 @@ void mu_report_html(const struct mu_report *r, struct mu_buf *out)
                    (unsigned long long)r->d->measurements, r->rounds);
     if (r->d->residual_us > 0)
         mu_buf_appendf(out, "; clocks agree within %.2g us", r->d->residual_us);
-    mu_buf_puts(out, "</p>\n");
+    mu_buf_puts(out, r->unfinished ? ". <b>The run was not finished.</b></p>\n" : "</p>\n");
     suspects(r, out, MU_CONFIRMED);
     suspects(r, out, MU_UNSURE);
     checks(r, out);

@@ -5,10 +5,23 @@
 
 #include "bench/judge/report.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 
 static json_t *number(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
+}
+
+/* What is cut to fit may end inside a character, which is no JSON. */
+static json_t *text(const char *s)
+{
+    mu_auto_buf struct mu_buf safe = {0};
+    json_t *o = json_string(s);
+
+    if (o)
+        return o;
+    mu_str_printable(&safe, s, strlen(s));
+    return json_string(mu_buf_str(&safe));
 }
 
 static json_t *trials(const struct mu_suspect *s)
@@ -25,21 +38,21 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
     static const char *const states[] = {"suspected", "confirmed", "cleared", "unsure"};
     char id[200];
 
-    json_t *o = json_pack("{s:s, s:s, s:f, s:f, s:b, s:s, s:s, s:I, s:o}", "kind", mu_suspect_kind_name(s->kind), "id",
-                          mu_suspect_id(s, r->d, id, sizeof id), "score", s->score, "drop", s->drop, "corrupt",
-                          (int)s->corrupt, "state", states[s->state], "test", r->d->tests[s->test].name, "size",
-                          (json_int_t)s->size, "trials", trials(s));
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:I, s:o}", "kind", mu_suspect_kind_name(s->kind), "id",
+                          text(mu_suspect_id(s, r->d, id, sizeof id)), "score", number(s->score), "drop",
+                          number(s->drop), "corrupt", (int)s->corrupt, "state", states[s->state], "test",
+                          r->d->tests[s->test].name, "size", (json_int_t)s->size, "trials", trials(s));
     if (s->dir && (s->pair || s->kind != MU_SUSPECT_NODE))
         json_object_set_new(o, "direction", json_string(mu_direction_name(s->dir)));
     if (mu_suspect_on_host(s))
         json_object_set_new(o, "host", json_string(r->d->hosts[s->a]));
     if (s->kind == MU_SUSPECT_GPU) {
         json_object_set_new(o, "gpu", json_integer(s->gpu - 1));
-        json_object_set_new(o, "text", json_string(mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id)));
+        json_object_set_new(o, "text", text(mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id)));
     }
     json_object_set_new(o, "chance", s->chance > 0 ? number(s->chance) : json_null());
     json_object_set_new(o, s->state == MU_CLEARED ? "exonerated_by" : "evidence",
-                        s->why[0] ? json_string(s->why) : json_null());
+                        s->why[0] ? text(s->why) : json_null());
     return o;
 }
 
@@ -47,20 +60,20 @@ static json_t *check(const struct mu_result *x)
 {
     bool shown = x->figures && (x->threshold != 0 || x->value != 0);
 
-    return json_pack("{s:s, s:i, s:s, s:o, s:o, s:s, s:i, s:i, s:s, s:s}", "rule", x->check->text, "line",
+    return json_pack("{s:o, s:i, s:s, s:o, s:o, s:s, s:i, s:i, s:o, s:o}", "rule", text(x->check->text), "line",
                      (int)x->check->line, "verdict", mu_outcome_name(x->outcome), "value",
                      shown ? number(x->value) : json_null(), "threshold", shown ? number(x->threshold) : json_null(),
-                     "unit", x->unit, "figures", (int)x->figures, "failed", (int)x->failed, "where", x->where,
-                     "evidence", x->why);
+                     "unit", x->unit, "figures", (int)x->figures, "failed", (int)x->failed, "where", text(x->where),
+                     "evidence", text(x->why));
 }
 
 static json_t *test(const struct mu_report *r, const struct mu_trials *s)
 {
     const struct mu_test *t = &r->d->tests[s->key.test];
-    json_t *o =
-        json_pack("{s:s, s:s, s:I, s:i, s:I, s:f, s:f, s:f, s:I, s:i}", "name", t->name, "unit", t->unit, "size",
-                  (json_int_t)s->key.size, "trials", (int)s->n, "n", (json_int_t)s->samples, "min", s->min, "p50",
-                  mu_trials_median(s), "max", s->max, "wrong", (json_int_t)s->wrong, "round", (int)s->key.round);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:i, s:I, s:o, s:o, s:o, s:I, s:i}", "name", t->name, "unit", t->unit,
+                          "size", (json_int_t)s->key.size, "trials", (int)s->n, "n", (json_int_t)s->samples, "min",
+                          number(s->min), "p50", number(mu_trials_median(s)), "max", number(s->max), "wrong",
+                          (json_int_t)s->wrong, "round", (int)s->key.round);
 
     json_object_set_new(o, "p99", s->p99 > 0 ? number(s->p99) : json_null());
     json_object_set_new(o, "ci95_pct", s->ci > 0 ? number(100 * s->ci) : json_null());
@@ -113,10 +126,11 @@ json_t *mu_report_json(const struct mu_report *r)
         json_array_append_new(hosts, host(r, i));
     for (uint32_t i = 0; i < r->d->n; i++)
         json_array_append_new(tests, test(r, &r->d->series[i]));
-    return json_pack("{s:s, s:s, s:i, s:{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:i}, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
-                     "schema", "muster.accept/1", "verdict", mu_verdict_name(r->verdict), "exit",
-                     mu_verdict_exit(r->verdict), "run", "id", r->token, "version", r->version, "profile", r->profile,
-                     "command", r->command, "began_t", r->began_t, "seconds", r->seconds, "clock_residual_us",
-                     r->d->residual_us, "rounds", (int)r->rounds, "suspects", suspects, "cleared", cleared, "unsure",
-                     unsure, "checks", checks, "hosts", hosts, "tests", tests, "resume_token", r->token);
+    return json_pack(
+        "{s:s, s:s, s:i, s:{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:i, s:b}, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "schema",
+        "muster.accept/1", "verdict", mu_verdict_name(r->verdict), "exit", mu_verdict_exit(r->verdict), "run", "id",
+        r->token, "version", r->version, "profile", r->profile, "command", r->command, "began_t", r->began_t, "seconds",
+        r->seconds, "clock_residual_us", r->d->residual_us, "rounds", (int)r->rounds, "finished", (int)!r->unfinished,
+        "suspects", suspects, "cleared", cleared, "unsure", unsure, "checks", checks, "hosts", hosts, "tests", tests,
+        "resume_token", r->token);
 }

@@ -10,7 +10,11 @@
 
 void mu_report_escape(struct mu_buf *b, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+    mu_auto_buf struct mu_buf safe = {0};
+
+    mu_str_printable(&safe, text, strlen(text)); /* texts may be cut in the middle of a character */
+    b->failed = b->failed || safe.failed;
+    for (const char *p = mu_buf_str(&safe); *p; p++)
         switch (*p) {
         case '<':
             mu_buf_puts(b, "&lt;");
@@ -24,8 +28,12 @@ void mu_report_escape(struct mu_buf *b, const char *text)
         case '"':
             mu_buf_puts(b, "&quot;");
             break;
-        default: /* control bytes are in no XML */
-            mu_buf_putc(b, *p < 32 && *p != '\n' && *p != '\t' ? '?' : (char)*p);
+        default:
+            if (!strncmp(p, "\xef\xbf\xbe", 3) || !strncmp(p, "\xef\xbf\xbf", 3)) { /* are in no XML */
+                mu_buf_putc(b, '?');
+                p += 2;
+            } else
+                mu_buf_putc(b, *p);
         }
 }
 
@@ -71,13 +79,17 @@ void mu_report_suspect(const struct mu_report *r, const struct mu_suspect *s, st
 /* Quoted, and nothing that a spreadsheet would take for a formula. */
 static void cell(struct mu_buf *b, const char *text)
 {
+    mu_auto_buf struct mu_buf safe = {0};
+
+    mu_str_printable(&safe, text, strlen(text));
+    b->failed = b->failed || safe.failed;
     mu_buf_putc(b, '"');
     if (*text && strchr("=+-@", *text))
         mu_buf_putc(b, '\'');
-    for (; *text; text++) {
-        if (*text == '"')
+    for (const char *p = mu_buf_str(&safe); *p; p++) {
+        if (*p == '"')
             mu_buf_putc(b, '"');
-        mu_buf_putc(b, (unsigned char)*text < 32 ? ' ' : *text);
+        mu_buf_putc(b, *p);
     }
     mu_buf_putc(b, '"');
 }
@@ -92,7 +104,9 @@ void mu_report_csv(const struct mu_report *r, struct mu_buf *out)
         const struct mu_trials *s = &r->d->series[i];
         bool group = s->scope == MU_SCOPE_GROUP;
         cell(out, r->d->tests[s->key.test].name);
-        mu_buf_appendf(out, ",%s,%s,", r->d->tests[s->key.test].unit, scopes[s->scope]);
+        mu_buf_putc(out, ',');
+        cell(out, r->d->tests[s->key.test].unit);
+        mu_buf_appendf(out, ",%s,", scopes[s->scope]);
         if (!group)
             cell(out, r->d->hosts[s->key.from]);
         mu_buf_putc(out, ',');
@@ -175,6 +189,8 @@ void mu_report_text(const struct mu_report *r, struct mu_buf *out)
 
     mu_buf_appendf(out, "verdict: %s%s\n", mu_verdict_name(r->verdict),
                    r->verdict == MU_VERDICT_CORRUPT ? ", data was wrong" : "");
+    if (r->unfinished)
+        mu_buf_appendf(out, "  the run was not finished; `muster accept --resume %s` goes on with it\n", r->token);
     for (unsigned i = 0; i < r->b->n; i++) {
         mu_auto_buf struct mu_buf text = {0};
         const struct mu_suspect *s = &r->b->v[i];
@@ -225,8 +241,9 @@ static bool same_place(const struct mu_data *a, const struct mu_trials *x, const
 {
     const struct mu_trials_key *k = &x->key, *l = &y->key;
 
-    if (x->scope != y->scope || k->size != l->size || k->rank != l->rank || l->round || !y->n ||
-        strcmp(a->tests[k->test].name, b->tests[l->test].name) != 0)
+    if (x->scope != y->scope || k->size != l->size || k->rank != l->rank || k->gpu != l->gpu || l->round || !y->n ||
+        strcmp(a->tests[k->test].name, b->tests[l->test].name) != 0 ||
+        strcmp(a->tests[k->test].unit, b->tests[l->test].unit) != 0)
         return false;
     if (x->scope == MU_SCOPE_GROUP)
         return k->from == l->from && k->to == l->to;
@@ -234,7 +251,8 @@ static bool same_place(const struct mu_data *a, const struct mu_trials *x, const
            (k->to < 0 ? l->to < 0 : l->to >= 0 && !strcmp(a->hosts[k->to], b->hosts[l->to]));
 }
 
-unsigned mu_report_compare(const struct mu_data *a, const struct mu_data *b, double least, struct mu_buf *out)
+unsigned mu_report_compare(const struct mu_data *a, const struct mu_data *b, double least, unsigned *both,
+                           struct mu_buf *out)
 {
     mu_auto_free struct difference *v = malloc((a->n + 1) * sizeof *v);
     unsigned n = 0, worse = 0;
@@ -271,5 +289,6 @@ unsigned mu_report_compare(const struct mu_data *a, const struct mu_data *b, dou
         mu_buf_putc(out, '\n');
     }
     mu_buf_appendf(out, "%u figures in both; %u worse by %.1f %% or more\n", n, worse, 100 * least);
+    *both = n;
     return worse;
 }

@@ -121,6 +121,57 @@ run_cmd "$muster" accept compare "$tmp/well" "$tmp/later"
 like "$rc $out" '^1 pair\.bw 1048576 B, n2>n[0-9]: .* worse.*figures in both; 7 worse' "two runs are compared"
 run_cmd "$muster" accept compare "$tmp/well" "$tmp/well"
 is "$rc" 0 "a run is as good as itself"
+make_run "$tmp/others" --name other --seed 7
+run_cmd "$muster" accept compare "$tmp/alone" "$tmp/others"
+is "$rc:${out%%;*}" "3:0 figures in both" "of runs that have nothing in common nobody can tell"
+make_run "$tmp/units" --unit Gb/s --bw 1 --seed 8
+run_cmd "$muster" accept compare "$tmp/well" "$tmp/units"
+unlike "$out" 'pair\.bw' "figures of other units are not compared"
+mkfifo "$tmp/pipe"
+timeout 20 cat "$tmp/pipe" >"$tmp/piped" &
+run_cmd timeout 20 "$muster" accept baseline make "$tmp/well" -o "$tmp/pipe"
+wait $!
+cmp -s "$tmp/base.jsonl" "$tmp/piped" && [ -p "$tmp/pipe" ]
+ok $? "a baseline goes into what is no file without taking its place" || note "$err"
+
+# what is strange or damaged
+make_run "$tmp/odd" --name "$(printf '😀%.0s' {1..48})" --slow "$(printf '😀%.0s' {1..48})4" --seed 2
+run_cmd "$muster" accept report "$tmp/odd"
+is "$rc $(python3 - "$tmp/odd" <<'PY'
+import json, sys, xml.etree.ElementTree as et
+d = sys.argv[1]
+open(d + "/report.html", encoding="utf-8").read()
+open(d + "/report.csv", encoding="utf-8").read()
+print(len(json.load(open(d + "/report.json"))["checks"]), len(et.parse(d + "/junit.xml").getroot()))
+PY
+)" "1 5 6" "texts that are cut to fit are cut between characters" || note "$err"
+make_run "$tmp/below" --bw -5 --seed 9
+run_cmd "$muster" accept report "$tmp/below"
+is "$rc" 3 "figures below zero are looked at" || note "$err"
+make_run "$tmp/beyond" --bw 1e200 --seed 9
+run_cmd "$muster" accept report "$tmp/beyond"
+like "$rc $err" "^2 .*raw/0\.pair\.jsonl:3: 'p50' is nothing that can be measured" "beyond what there is, they are not"
+sed -i '$d' "$tmp/well/journal.jsonl"
+run_cmd "$muster" accept report "$tmp/well"
+like "$rc $out" '^3 verdict: inconclusive.*the run was not finished; `muster accept --resume made-up-1` goes on' "a run that was interrupted is not well"
+sed -i '2,$d' "$tmp/well/journal.jsonl"
+run_cmd "$muster" accept report "$tmp/well"
+is "$rc" 3 "nor bad for what it has not measured yet"
+cp "$tmp/well/journal.jsonl" "$tmp/journal"
+while IFS='|' read -r change want; do
+    sed "$change" "$tmp/journal" >"$tmp/well/journal.jsonl"
+    run_cmd "$muster" accept report "$tmp/well"
+    like "$rc $err" "^$want" "a journal with $change"
+    is "$(wc -l <"$tmp/.err")" "$([ "$rc" = 2 ] && echo 1 || echo 0)" "and one line says so"
+done <<'ROWS'
+s/"profile": "standard"/"profile": "frob"/|2 .*journal\.jsonl:1: damaged
+s/"profile"/"x"/|2 .*journal\.jsonl:1: damaged
+s/"command"/"x"/|2 .*journal\.jsonl:1: damaged
+s/journal.1"/journal\/2"/|2 .*is muster\.accept-journal/2, this muster has
+$a {"kind":"step","name":"../../x"}|2 .*journal\.jsonl:2: damaged
+s/"t": 1790000000.0/"t": 1e99/|3
+s/"t": 1790000000.0/"t": -1e99/|3
+ROWS
 
 # refusals
 bad() { # ERE ARGS...
@@ -130,11 +181,27 @@ bad() { # ERE ARGS...
     like "$rc $err" "^2 .*$want" "$*: refused" || note "$out"
 }
 printf 'check pair.bw >= 0.9*medain\n' >"$tmp/bad"
+: >"$tmp/empty"
 bad 'bad:1:18: .medain. is no number' --criteria "$tmp/bad"
 bad 'no run has this token' --resume 20200101-000000-1
 bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
 bad '--only pear: not all are benchmarks' --only pear
+# what is wrong is said before anything is measured, and leaves nothing
+bad '--only fabric: not all are benchmarks of profile quick, which has node, pair, coll' --only fabric --output "$tmp/none"
+bad 'cannot read .*/nofile: No such file' --criteria "$tmp/nofile" --output "$tmp/none"
+bad '--last: nosuch: no run has this token' --last nosuch --output "$tmp/none"
+bad 'bad:1: not a JSON object' --baseline "$tmp/bad" --output "$tmp/none"
+bad 'empty: no measurement in it' --baseline "$tmp/empty" --output "$tmp/none"
+bad '--for: only a soak takes a time' --for 5m --output "$tmp/none"
+bad '-H: host list: a host name is missing' -H '' --output "$tmp/none"
+bad '--bind takes one of' --bind frob -q
+is "$(wc -l <"$tmp/.err")" 1 "in one line"
+bad '--resume goes on with what the run has begun with' --resume "$tmp/slow" --seed 3
+bad '--least: takes a percentage' compare --least -3 "$tmp/slow" "$tmp/slow"
+[ ! -e "$tmp/none" ]
+ok $? "and no directory" || note "$(ls "$tmp/none")"
+is "$(ls "$MUSTER_HOME"/*/accept)" "" "and no token"
 run_cmd "$muster" bench pair --tests lat,pear
 like "$rc $err" '^2 .*--tests lat,pear: not all of them are tests; there are lat, bw' "bench pair --tests"
 run_cmd "$muster" bench node --tests gpu --gpu-size 64
@@ -151,8 +218,15 @@ run_cmd "$muster" accept criteria --profile standard
 like "$rc $out" '^0 .*ref h200\.nvls8 473 GB/s src="measured.*check pair\.bw +each >= 0\.965\*median' "built-in criteria are printed"
 printf '%s\n' "$out" >"$tmp/own"
 sed -i '/^ref /d' "$tmp/own"
-run_cmd timeout 120 "$muster" accept --criteria "$tmp/own" --output "$tmp/here" -q
-is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" || note "$out" "$err"
+timeout 120 "$muster" accept --criteria "$tmp/own" --output "$tmp/here" -q >"$tmp/told" 2>&1 &
+first=$!
+begun() { [ -s "$tmp/here/journal.jsonl" ]; }
+wait_for 30 begun
+bad 'another muster accept is at work in it; wait for it, or end it' --criteria "$tmp/own" --output "$tmp/here"
+wait $first
+rc=$?
+is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" || note "$(cat "$tmp/told")"
+rm "$tmp/told"
 
 # What the soak over namespace hosts counts as what, on one run of each: each bound is held by itself.
 while IFS='|' read -r args verdict suspects unsure; do

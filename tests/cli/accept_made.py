@@ -1,4 +1,5 @@
-"""A run of muster accept that is made up: accept_made.py DIR [--slow HOST] [--fading HOST] [--hosts N] [--seed S] [--criteria TEXT].
+"""A run of muster accept that is made up: accept_made.py DIR [--slow HOST] [--fading HOST] [--hosts N] [--name TEXT] [--bw GB/S] [--unit OF-BW] [--seed S]
+[--criteria TEXT].
 The slow host sends a fifth less, the fading one loses 15 % of its memory's bandwidth towards the end of many launches; links and hosts are
 even but for noise."""
 import argparse, hashlib, json, os, random, statistics
@@ -8,6 +9,9 @@ ap.add_argument("dir")
 ap.add_argument("--slow")
 ap.add_argument("--fading")
 ap.add_argument("--hosts", type=int, default=8)
+ap.add_argument("--name", default="n")
+ap.add_argument("--bw", type=float, default=46)
+ap.add_argument("--unit", default="GB/s")
 ap.add_argument("--seed", type=int, default=1)
 ap.add_argument("--wrong", action="store_true")
 ap.add_argument("--criteria", default="check pair.bw each >= 0.94*median confirm=2/3\ncheck pair.lat each <= 1.25*median confirm=2/3\n"
@@ -15,7 +19,7 @@ ap.add_argument("--criteria", default="check pair.bw each >= 0.94*median confirm
                 "check node.gpu.* each >= 52 GB/s optional\n")
 a = ap.parse_args()
 rng = random.Random(a.seed)
-hosts = ["n%d" % (i + 1) for i in range(a.hosts)]
+hosts = [a.name + "%d" % (i + 1) for i in range(a.hosts)]
 os.makedirs(a.dir + "/raw")
 journal = [{"kind": "begin", "schema": "muster.accept-journal/1", "token": "made-up-%d" % a.seed, "profile": "standard", "run": [],
             "seed": 1, "t": 1790000000.0, "soak_s": 3600.0, "command": "muster accept --profile standard -H 'n[1-%d]'" % a.hosts}]
@@ -41,7 +45,7 @@ def pairs():
         for j, y in enumerate(hosts):
             if i == j:
                 continue
-            yield measure("pair.bw", "GB/s", "more", "pair", 1 << 20, 46 * (0.8 if x == a.slow else 1), direction="one", **{"from": i, "to": j, "from_host": x, "to_host": y})
+            yield measure("pair.bw", a.unit, "more", "pair", 1 << 20, a.bw * (0.8 if x == a.slow else 1), direction="one", **{"from": i, "to": j, "from_host": x, "to_host": y})
             if i < j:
                 yield measure("pair.lat", "us", "less", "pair", 8, 2.1, 0.03, direction="both", **{"from": i, "to": j, "from_host": x, "to_host": y})
 
@@ -68,6 +72,7 @@ if a.slow:
         step("again-%d.pair" % r, r, list(pairs()))
 for r in (1, 2, 3) if a.fading else ():
     step("again-%d.node" % r, r, memory(True))
+journal.append({"kind": "end", "verdict": "pass", "seconds": 60.0})
 with open(a.dir + "/journal.jsonl", "w") as f:
     f.writelines(json.dumps(x) + "\n" for x in journal)
 with open(a.dir + "/criteria.txt", "w") as f:
