@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/throttle.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -65,6 +66,7 @@ void mu_load_begin(struct mu_load *l)
 
     *l = (struct mu_load){.at = mu_now()};
     l->known = !clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own) && read_delay(&l->delay) && read_cpus(l);
+    l->throttled = mu_throttled("/proc/self/cgroup", "/sys/fs/cgroup");
     if (l->known)
         l->own = (uint64_t)own.tv_sec * MU_SEC + (uint64_t)own.tv_nsec;
 }
@@ -79,6 +81,7 @@ double mu_load_end(const struct mu_load *l, int threads)
         return -1;
     double stolen = fmax(0, now.stolen - l->stolen) / (took * l->cpus);
     double delay = (double)(int64_t)(now.delay - l->delay) / 1e9, own = (double)(now.own - l->own) / 1e9;
+    delay -= (double)(int64_t)(now.throttled - l->throttled) / 1e9;
     double others = took * l->cpus - (now.idle - l->idle) - own;
     double part = fmax(0, fmin(delay, others)) / (took * threads) + stolen;
     return part < 1 ? part : 1;

@@ -1,5 +1,5 @@
 /* Whether what we measure was ours to use: how long this process's threads were ready to run while others had the CPUs.
- * Being held back by a quota, or stopped, is no load of others: the CPUs are idle then. */
+ * Being held back by a quota, or stopped, is no load of others. */
 #ifndef MU_BENCH_LOAD_H
 #define MU_BENCH_LOAD_H
 
@@ -9,6 +9,7 @@
 struct mu_load {
     bool known;
     uint64_t at, delay, own; /* ns: now; threads' waiting for a CPU; their time on one */
+    uint64_t throttled;      /* ns: of that waiting, what a quota has made */
     double idle, stolen;     /* s, of the CPUs that we may use */
     int cpus;
 };
