@@ -258,11 +258,11 @@ static bool loaded(const struct round *r, bool additive, double least)
     return r->waited > 0 && r->drop >= least && (additive ? r->drop - part : 1 - (1 - r->drop) / (1 - part)) < least;
 }
 
-/* always: it was low all along, in the first pass as well. */
-static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const struct round *v, unsigned n,
+/* always: it was low all along, in the first pass as well. Leaves in v what counts. */
+static void decide(struct mu_suspect *s, const struct mu_blame_config *c, struct round *v, unsigned n,
                    unsigned suspects, bool always, bool additive, struct pool *p)
 {
-    unsigned agree = 0, made = n, most = mu_blame_rounds(c), clean = 0;
+    unsigned agree = 0, made = n, most = mu_blame_rounds(c), clean = 0, counted = 0;
     double drops[MU_ROUNDS_MAX], luck = 1, load = 0, least = ROUND_PART * c->effect;
     double deepest = depth_of(s, additive);
     char more[100] = "";
@@ -278,10 +278,9 @@ static void decide(struct mu_suspect *s, const struct mu_blame_config *c, const 
             continue;
         memmove(p->null + p->nnull, p->null + v[r].at, v[r].nnull * sizeof *p->null);
         p->nnull += v[r].nnull;
+        v[counted++] = v[r];
     }
-    for (unsigned r = 0; r < made; r++) {
-        if (v[r].noisy && !all)
-            continue;
+    for (unsigned r = 0; r < counted; r++) {
         deepest = fmax(deepest, v[r].depth);
         if (loaded(&v[r], additive, least)) { /* tells nothing */
             load = fmax(load, v[r].waited);

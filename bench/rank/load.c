@@ -66,9 +66,10 @@ void mu_load_begin(struct mu_load *l)
 
     *l = (struct mu_load){.at = mu_now()};
     l->known = !clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own) && read_delay(&l->delay) && read_cpus(l);
+    if (!l->known)
+        return;
     l->throttled = mu_throttled("/proc/self/cgroup", "/sys/fs/cgroup");
-    if (l->known)
-        l->own = (uint64_t)own.tv_sec * MU_SEC + (uint64_t)own.tv_nsec;
+    l->own = (uint64_t)own.tv_sec * MU_SEC + (uint64_t)own.tv_nsec;
 }
 
 double mu_load_end(const struct mu_load *l, int threads)
