@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/json.h"
 #include "launcher/answer.h"
 #include "launcher/dev_json.h"
 #include "launcher/run.h"
@@ -19,24 +20,12 @@ static const char *const set_for_each[] = {"RANK",           "WORLD_SIZE",     "
                                            "NODE_RANK",      "MASTER_ADDR",    "MASTER_PORT", "MUSTER_JOB",
                                            "MUSTER_ATTEMPT", "MUSTER_CKPT_DIR"};
 
-/* Any bytes as JSON text. */
-static json_t *text(const char *s)
-{
-    mu_auto_buf struct mu_buf b = {0};
-    json_t *t = json_string(s);
-
-    if (t)
-        return t;
-    mu_str_printable(&b, s, strlen(s));
-    return json_string(mu_buf_str(&b));
-}
-
 static json_t *texts(char *const *v, size_t n)
 {
     json_t *list = json_array();
 
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, text(v[i]));
+        json_array_append_new(list, mu_json_string(v[i]));
     return list;
 }
 
@@ -106,7 +95,7 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
                 ranks, json_pack("{s:i,s:s,s:s?,s:s?,s:o,s:o,s:o,s:o,s:o}", "rank", (int)rank, "node", at->node, "bind",
                                  at->pin ? mu_pin_policy_name(at->pin->policy) : NULL, "cpuset", cpus, "gpu",
                                  mu_json_gpu(w->topo, r ? r->gpu : -1), "nic", mu_json_nic(w->topo, r ? r->nic : -1),
-                                 "argv", texts(app->argv, (size_t)app->argc), "wdir", text(app->wdir), "env",
+                                 "argv", texts(app->argv, (size_t)app->argc), "wdir", mu_json_string(app->wdir), "env",
                                  texts(app->env, mu_strv_len(app->env))));
         }
     }
@@ -116,8 +105,8 @@ static int print_json(const struct mu_run_plan *p, const struct places *w, struc
         json_array_append_new(spares, json_string(host_of(p, w, w->spares[i].node)));
     json_t *root = json_pack(
         "{s:s,s:o,s:o,s:i,s:o,s:o,s:s,s:s?,s:o,s:s?,s:o,s:s}", "schema", "muster.dry-run/1", "ranks", ranks, "spares",
-        spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", text(p->output), "note",
-        w->pin.note, "placed", *w->asked.why ? w->asked.why : NULL, "starts",
+        spares, "inherited", (int)mu_strv_len(p->env), "set_for_each_rank", each, "output", mu_json_string(p->output),
+        "note", w->pin.note, "placed", *w->asked.why ? w->asked.why : NULL, "starts",
         w->asked.names ? json_boolean(w->asked.starts) : json_null(), "waits", *w->asked.waits ? w->asked.waits : NULL,
         "expected_t", w->asked.expected > 0 ? json_real(w->asked.expected) : json_null(), "cpus_of",
         w->agent ? "agent" : "caller");

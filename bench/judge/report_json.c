@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/json.h"
 #include "bench/judge/report.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"
@@ -10,18 +11,6 @@
 static json_t *number(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
-}
-
-/* What is cut to fit may end inside a character, which is no JSON. */
-static json_t *text(const char *s)
-{
-    mu_auto_buf struct mu_buf safe = {0};
-    json_t *o = json_string(s);
-
-    if (o)
-        return o;
-    mu_str_printable(&safe, s, strlen(s));
-    return json_string(mu_buf_str(&safe));
 }
 
 static json_t *trials(const struct mu_suspect *s)
@@ -39,7 +28,7 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
     char id[200];
 
     json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:I, s:o}", "kind", mu_suspect_kind_name(s->kind), "id",
-                          text(mu_suspect_id(s, r->d, id, sizeof id)), "score", number(s->score), "drop",
+                          mu_json_string(mu_suspect_id(s, r->d, id, sizeof id)), "score", number(s->score), "drop",
                           number(s->drop), "corrupt", (int)s->corrupt, "state", states[s->state], "test",
                           r->d->tests[s->test].name, "size", (json_int_t)s->size, "trials", trials(s));
     if (s->dir && (s->pair || s->kind != MU_SUSPECT_NODE))
@@ -48,11 +37,11 @@ static json_t *suspect(const struct mu_report *r, const struct mu_suspect *s)
         json_object_set_new(o, "host", json_string(r->d->hosts[s->a]));
     if (s->kind == MU_SUSPECT_GPU) {
         json_object_set_new(o, "gpu", json_integer(s->gpu - 1));
-        json_object_set_new(o, "text", text(mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id)));
+        json_object_set_new(o, "text", mu_json_string(mu_data_gpu(r->d, s->a, s->gpu, id, sizeof id)));
     }
     json_object_set_new(o, "chance", s->chance > 0 ? number(s->chance) : json_null());
     json_object_set_new(o, s->state == MU_CLEARED ? "exonerated_by" : "evidence",
-                        s->why[0] ? text(s->why) : json_null());
+                        s->why[0] ? mu_json_string(s->why) : json_null());
     return o;
 }
 
@@ -60,11 +49,11 @@ static json_t *check(const struct mu_result *x)
 {
     bool shown = x->figures && (x->threshold != 0 || x->value != 0);
 
-    return json_pack("{s:o, s:i, s:s, s:o, s:o, s:s, s:i, s:i, s:o, s:o}", "rule", text(x->check->text), "line",
-                     (int)x->check->line, "verdict", mu_outcome_name(x->outcome), "value",
+    return json_pack("{s:o, s:i, s:s, s:o, s:o, s:s, s:i, s:i, s:o, s:o}", "rule", mu_json_string(x->check->text),
+                     "line", (int)x->check->line, "verdict", mu_outcome_name(x->outcome), "value",
                      shown ? number(x->value) : json_null(), "threshold", shown ? number(x->threshold) : json_null(),
-                     "unit", x->unit, "figures", (int)x->figures, "failed", (int)x->failed, "where", text(x->where),
-                     "evidence", text(x->why));
+                     "unit", x->unit, "figures", (int)x->figures, "failed", (int)x->failed, "where",
+                     mu_json_string(x->where), "evidence", mu_json_string(x->why));
 }
 
 static json_t *test(const struct mu_report *r, const struct mu_trials *s)
