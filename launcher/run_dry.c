@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/json.h"
+#include "bench/judge/json.h"
 #include "launcher/answer.h"
 #include "launcher/dev_json.h"
 #include "launcher/run.h"

@@ -167,8 +167,8 @@ bad_skips() { # FILES...: prints the skips that are not allowed here
     done
 }
 
-failures_of() { # TAP FILES...: what failed, and the first that was said of it
-    awk '/^not ok/ { print FILENAME ": " $0; said = 10; next } /^#/ && said-- > 0 { print "    " $0; next } { said = 0 }' "$@"
+failures_of() { # TAP FILES...: what failed, and the first that was said of it: of five a file, so that none hides others
+    awk 'FNR == 1 { n = said = 0 } /^not ok/ { print FILENAME ": " $0; said = n++ < 5 ? 10 : 0; next } /^#/ && said-- > 0 { print "    " $0; next } { said = 0 }' "$@"
 }
 
 # --- one suite ----------------------------------------------------------------------------------------------------
@@ -261,6 +261,6 @@ fi
 echo
 printf '%s' "$report"
 # Once more at the end, where somebody who has only the last lines looks.
-[ $failed = 0 ] || grep . <<<"$failures" | cut -c1-150 | head -n 60
+[ $failed = 0 ] || grep . <<<"$failures" | cut -c1-150 | head -n 80
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ] && [ $((passed + skipped)) -gt 0 ]

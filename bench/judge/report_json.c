@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/json.h"
+#include "bench/judge/json.h"
 #include "bench/judge/report.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/str.h"

@@ -7,7 +7,7 @@ ok $? "Slurm comes up on four hosts" || done_testing
 run_cmd srun -N4 --ntasks-per-node=2 hostname
 is "$rc:$(sort <<<"$out" | tr '\n' ' ')" "0:h1 h1 h2 h2 h3 h3 h4 h4 " "srun" || note "$err" "$(slurm_log)"
 wait_for 30 slurm_idle
-run_cmd salloc -N3 sh -c 'hostname; echo $SLURM_JOB_NODELIST; srun hostname | sort | tr "\n" " "'
+run_cmd salloc -w 'h[1-3]' sh -c 'hostname; echo $SLURM_JOB_NODELIST; srun hostname | sort | tr "\n" " "'
 is "$rc:$out" "0:head"$'\n'"h[1-3]"$'\n'"h1 h2 h3 " "salloc" || note "$err"
 printf '#!/bin/sh\nhostname\nsrun hostname | sort | tr "\\n" " "\necho $SLURM_JOB_NUM_NODES\n' >"$tmp/job"
 run_cmd sbatch -W -N4 -o "$tmp/job.out" "$tmp/job"

@@ -1,5 +1,5 @@
-#ifndef MU_BENCH_JSON_H
-#define MU_BENCH_JSON_H
+#ifndef MU_JUDGE_JSON_H
+#define MU_JUDGE_JSON_H
 
 #include <jansson.h>
 

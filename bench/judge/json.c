@@ -1,4 +1,4 @@
-#include "bench/json.h"
+#include "bench/judge/json.h"
 
 #include <string.h>
 
