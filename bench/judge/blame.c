@@ -63,6 +63,43 @@ double mu_cell_rate(const struct mu_data *d, const struct mu_trials *s)
     return !d->tests[s->key.test].less || d->tests[s->key.test].additive ? m : m > 0 ? 1 / m : 0;
 }
 
+double mu_trial_rate(const struct mu_data *d, const struct mu_trials *s, uint16_t i)
+{
+    const struct mu_test *t = &d->tests[s->key.test];
+
+    return !t->less || t->additive ? s->v[i] : s->v[i] > 0 ? 1 / s->v[i] : 0;
+}
+
+static int cmp_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double mu_high_end(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof *v, cmp_doubles);
+    return v[(uint32_t)(SURE_PART * (n - 1) + 0.5)];
+}
+
+bool mu_best_counts(const struct mu_data *d, const struct mu_trials *s)
+{
+    return s->scope == MU_SCOPE_NODE && !d->tests[s->key.test].additive;
+}
+
+double mu_cell_best(const struct mu_data *d, const struct mu_trials *s)
+{
+    enum { SOME = 64 };
+    double v[SOME];
+
+    if (s->n < 2 || s->n > SOME)
+        return mu_cell_rate(d, s);
+    for (uint16_t i = 0; i < s->n; i++)
+        v[i] = mu_trial_rate(d, s, i);
+    return mu_high_end(v, s->n);
+}
+
 static bool same(const struct mu_suspect *a, const struct mu_suspect *b)
 {
     if (a->kind != b->kind || a->corrupt != b->corrupt || a->bisected != b->bisected)
@@ -145,13 +182,10 @@ double mu_blame_noise(struct mu_view *v)
 /* Of the trials, how many are low. */
 static bool trials_agree(const struct mu_view *v, const struct mu_trials *s, double ref)
 {
-    const struct mu_test *t = &v->d->tests[v->test];
     unsigned low = 0;
 
-    for (unsigned i = 0; i < s->n; i++) {
-        double x = t->additive || !t->less ? s->v[i] : s->v[i] > 0 ? 1 / s->v[i] : 0;
-        low += drop_of(v, x, ref) > mu_low_part(v->c);
-    }
+    for (uint16_t i = 0; i < s->n; i++)
+        low += drop_of(v, mu_trial_rate(v->d, s, i), ref) > mu_low_part(v->c);
     return low * 2 > s->n;
 }
 
@@ -170,8 +204,8 @@ static int node_suspect(struct mu_view *v, const struct mu_cell *c, bool rank, d
     return mu_blame_add(v, &s);
 }
 
-/* The cells come in the order of their hosts. */
-int mu_blame_nodes(struct mu_view *v)
+/* The cells come in the order of their hosts. noise: of one figure, as a share. */
+static int look_at_nodes(struct mu_view *v, double noise)
 {
     uint32_t hosts = 0;
     int rc;
@@ -187,7 +221,7 @@ int mu_blame_nodes(struct mu_view *v)
     for (uint32_t i = 0; i < v->n && !additive; i++)
         v->work[i] = mu_depth(v->cells[i].rate, ref);
     double spread = mu_mad_sigma(v->work, v->n, additive ? ref : 0);
-    spread = fmax(fmax(spread, SPREAD_FLOOR), additive ? 0 : mu_blame_noise(v));
+    spread = fmax(fmax(spread, SPREAD_FLOOR), noise);
     for (uint32_t i = 0, k; i < v->n; i = k) {
         uint32_t low = 0;
         double most = 0;
@@ -211,6 +245,18 @@ int mu_blame_nodes(struct mu_view *v)
         }
     }
     return 0;
+}
+
+int mu_blame_nodes(struct mu_view *v)
+{
+    int rc = look_at_nodes(v, v->d->tests[v->test].additive ? 0 : mu_blame_noise(v));
+
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (!mu_best_counts(v->d, v->cells[i].s))
+            return rc;
+        v->cells[i].rate = mu_cell_best(v->d, v->cells[i].s);
+    }
+    return rc ? rc : look_at_nodes(v, 0);
 }
 
 /* --- all tests -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@
 
 #define ROUND_PART 0.6  /* of the effect: a round agrees */
 #define POOLED_PART 0.8 /* of the effect: all rounds together */
-#define SURE_PART 0.8   /* of a suspect's trials: so many must be low, not only the middle one */
 #define CHANCE 1e-4     /* of accusing anybody who is well: no more, all suspects together */
 #define NOISE_PART 0.5  /* of the effect: where controls differ by more, nobody is cleared either */
 #define AS_LOW 0.8      /* of what a suspect showed at first: a round in which a control is so low is made once more */
@@ -58,23 +57,9 @@ static bool shows(const struct mu_data *d, const struct mu_suspect *s, enum mu_d
     }
 }
 
-static int cmp_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double value(const struct mu_data *d, const struct mu_trials *x, uint16_t i)
-{
-    const struct mu_test *t = &d->tests[x->key.test];
-
-    return !t->less || t->additive ? x->v[i] : x->v[i] > 0 ? 1 / x->v[i] : 0;
-}
-
 static double below(const struct mu_data *d, const struct mu_trials *x, uint16_t i, double ref)
 {
-    return d->tests[x->key.test].additive ? value(d, x, i) - ref : mu_depth(value(d, x, i), ref);
+    return d->tests[x->key.test].additive ? mu_trial_rate(d, x, i) - ref : mu_depth(mu_trial_rate(d, x, i), ref);
 }
 
 /* The median of the others in that trial, which was made at the same time; false: there are none. */
@@ -84,7 +69,7 @@ static bool reference(const struct mu_data *d, struct pool *p, const struct mu_t
 
     for (uint32_t i = 0; i < p->nothers; i++)
         if (p->others[i] != but && p->others[i]->n > trial)
-            p->refs[n++] = value(d, p->others[i], trial);
+            p->refs[n++] = mu_trial_rate(d, p->others[i], trial);
     if (n)
         *ref = mu_median(p->refs, n);
     return n > 0;
@@ -104,8 +89,9 @@ static double depth_of(const struct mu_suspect *s, bool additive)
 /* How low all these trials are, but for a fifth of them. */
 static double low_end(double *v, uint32_t n)
 {
-    qsort(v, n, sizeof *v, cmp_doubles);
-    return v[n - 1 - (uint32_t)(SURE_PART * (n - 1) + 0.5)];
+    for (uint32_t i = 0; i < n; i++)
+        v[i] = -v[i];
+    return -mu_high_end(v, n);
 }
 
 static double waited_of(const struct mu_trials *s)
@@ -177,26 +163,64 @@ static uint32_t own_depths(const struct mu_data *d, struct pool *p)
     return n;
 }
 
+/* The same of hosts by themselves: their best, however each of their trials went. */
+static bool look_at_best(const struct mu_data *d, struct pool *p, double *depth)
+{
+    double ref;
+
+    for (uint32_t i = 0; i < p->nothers; i++)
+        p->refs[i] = mu_cell_best(d, p->others[i]);
+    if (!p->nown || !p->nothers)
+        return false;
+    ref = mu_median(p->refs, p->nothers);
+    for (uint32_t i = 0; i < p->nown; i++)
+        p->v[i] = mu_depth(mu_cell_best(d, p->own[i]), ref);
+    *depth = low_end(p->v, p->nown);
+    return true;
+}
+
+static bool own_depth(const struct mu_data *d, struct pool *p, double *depth)
+{
+    if (p->nown && mu_best_counts(d, p->own[0]))
+        return look_at_best(d, p, depth);
+    uint32_t n = own_depths(d, p);
+    if (n)
+        *depth = low_end(p->v, n);
+    return n > 0;
+}
+
+/* How low a control was among the others; false: there are none. */
+static bool null_depth(const struct mu_data *d, struct pool *p, const struct mu_trials *x, double *depth)
+{
+    const struct mu_trials *but = p->nothers <= APART_MOST ? x : NULL;
+    uint32_t n = 0;
+    double ref;
+
+    if (mu_best_counts(d, x)) {
+        for (uint32_t i = 0; i < p->nothers; i++)
+            if (p->others[i] != but)
+                p->refs[n++] = mu_cell_best(d, p->others[i]);
+        if (n)
+            *depth = mu_depth(mu_cell_best(d, x), mu_median(p->refs, n));
+        return n > 0;
+    }
+    for (uint16_t k = 0; k < x->n; k++)
+        if (reference(d, p, but, k, &ref))
+            p->v[n++] = below(d, x, k, ref);
+    if (n)
+        *depth = low_end(p->v, n);
+    return n > 0;
+}
+
 /* False: the round says nothing of it. */
 static bool look(const struct mu_data *d, struct pool *p, bool additive, struct round *out)
 {
-    uint32_t n = own_depths(d, p);
-    double ref;
-
-    if (!n)
+    if (!own_depth(d, p, &out->depth))
         return false;
-    out->depth = low_end(p->v, n);
     out->drop = drop_of(out->depth, additive);
     out->waited = waited(p->own, p->nown, p->v) - waited(p->others, p->nothers, p->v);
-    for (uint32_t i = 0; i < p->nothers; i++) {
-        const struct mu_trials *x = p->others[i];
-        n = 0;
-        for (uint16_t k = 0; k < x->n; k++)
-            if (reference(d, p, p->nothers <= APART_MOST ? x : NULL, k, &ref))
-                p->v[n++] = below(d, x, k, ref);
-        if (n)
-            p->null[p->nnull++] = low_end(p->v, n);
-    }
+    for (uint32_t i = 0; i < p->nothers; i++)
+        p->nnull += null_depth(d, p, p->others[i], &p->null[p->nnull]);
     return true;
 }
 
@@ -375,8 +399,8 @@ static void settle(struct mu_suspect *s, const struct mu_blame *b, const struct 
     bool always = true;
     if (d->tests[s->test].of == s->test) { /* a trend is not there from the beginning */
         find_cells(b, d, t, s, s->pair ? s->dir : MU_DIR_NONE, FIRST_ROUND, p);
-        uint32_t k = own_depths(d, p);
-        always = drop_of(k ? low_end(p->v, k) : own.effect, additive) >= ROUND_PART * own.effect;
+        double first;
+        always = !own_depth(d, p, &first) || drop_of(first, additive) >= ROUND_PART * own.effect;
     }
     decide(s, &own, v, n, suspects, always, additive, p);
 }

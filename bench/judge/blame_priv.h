@@ -8,6 +8,7 @@
 #define CANDIDATE_PART 0.75 /* of the effect: a suspect is measured again */
 #define AGREE 0.7           /* of a host's partners or ranks */
 #define SPREAD_FLOOR 0.01   /* of the median: no cluster is more even than that */
+#define SURE_PART 0.8       /* of a suspect's trials: so many must be low, not only the middle one */
 
 /* One measurement of a test at one size. rate: more is better, whatever the unit. */
 struct mu_cell {
@@ -29,6 +30,15 @@ struct mu_view {
 };
 
 double mu_cell_rate(const struct mu_data *, const struct mu_trials *);
+/* Of one trial. */
+double mu_trial_rate(const struct mu_data *, const struct mu_trials *, uint16_t trial);
+/* What four fifths of the trials do not surpass: what else runs on a host takes from what it reaches and never adds to
+ * it, so that hosts that are measured one after the other are best compared at their best. */
+double mu_cell_best(const struct mu_data *, const struct mu_trials *);
+/* A share that falls with what disturbs, of a host by itself. */
+bool mu_best_counts(const struct mu_data *, const struct mu_trials *);
+/* Puts the values in order and returns that of which four fifths are not above it. */
+double mu_high_end(double *v, uint32_t n);
 /* How far below ref, in a scale in which noise of a factor is noise of a summand: a drop is 1 at most, and where what
  * works differs by a factor of two nothing would stand out of the spread of drops. */
 double mu_depth(double rate, double ref);

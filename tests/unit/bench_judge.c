@@ -247,6 +247,46 @@ static void noise(void)
     }
 }
 
+/* Two of three trials of each host are disturbed, each as it comes: what is left of them says nothing, their best does.
+ */
+static void disturbed(void)
+{
+    static char text[40000];
+    struct mu_blame_config c = {.effect = 0.08, .need = 2, .of = 3};
+
+    for (unsigned slow = 0; slow < 2; slow++) {
+        struct mu_data d = {0};
+        struct mu_blame b = {0};
+        struct mu_err err = {0};
+        char got[100] = "", id[100];
+        unsigned luck = 7;
+        int rc = 0;
+        for (uint32_t r = 0; r <= mu_blame_rounds(&c); r++) {
+            size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+            for (unsigned t = 0; t < 3; t++)
+                for (unsigned h = 0; h < 8; h++) {
+                    luck = luck * 1103515245 + 12345;
+                    double part = (h + t + r) % 3 ? 0.55 + 0.3 * ((luck >> 16) % 100) / 100 : 1;
+                    len += (size_t)snprintf(
+                        text + len, sizeof text - len,
+                        "{\"kind\":\"measurement\",\"name\":\"node.cpu.fma\",\"unit\":\"GFLOP/s\",\"better\":"
+                        "\"more\",\"scope\":\"node\",\"host\":\"%c\",\"rank\":%u,\"size\":0,\"p50\":%g}\n",
+                        'a' + h, h, (100 + h % 3) * part * (slow && h == 1 ? 0.8 : 1));
+                }
+            rc = rc ? rc : read_text(&d, text, r, &err);
+        }
+        rc = rc ? rc : mu_blame_find(&b, &d, &c);
+        rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+        for (unsigned i = 0; i < b.n; i++)
+            if (b.v[i].state == MU_CONFIRMED)
+                snprintf(got + strlen(got), sizeof got - strlen(got), "%s ", mu_suspect_id(&b.v[i], &d, id, sizeof id));
+        TAP_OK(!rc && !strcmp(got, slow ? "b " : ""), "hosts of which two of three trials are disturbed%s: '%s'",
+               slow ? ", one slow" : "", got);
+        mu_blame_free(&b);
+        mu_data_free(&d);
+    }
+}
+
 /* A fifth less is no reason to accuse where others lose as much in most rounds without a cause, where the host's
  * processors were used by somebody else, or where its first trials were not all low. */
 static void unsure(void)
@@ -512,6 +552,7 @@ int main(void)
     trends();
     slow_and_slow_in();
     noise();
+    disturbed();
     unsure();
     far_below();
     far_below_alone();
