@@ -35,8 +35,7 @@ void mu_hier_spread(struct muster_comm *comm);
 
 /* Beats, deaths and poison inside the node; moves of parts are moves of the whole. */
 void mu_hier_look(struct muster_request *req, uint64_t idle);
-/* A part that goes on, first one that waits for somebody who is silent; NULL: none. */
-struct muster_request *mu_hier_current(const struct muster_request *req);
-int mu_hier_rank(const struct muster_comm *whole, const struct muster_comm *side, int rank); /* in the whole; -1 */
+/* The parts that go on, one after the other, from NULL to NULL; where it has none, those of the requests before it. */
+struct muster_request *mu_hier_part(const struct muster_request *req, const struct muster_request *last);
 
 #endif

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Kills or stops a rank at a random moment inside random collectives, and looks at what the others are told, when, and
 whether their memory is left alone. TAP. ROUNDS, SEED and BOUND_MS in the environment; a failing round prints its seed.
-HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own, and stops only with STOPS; HOW: kill or stop in all rounds of HOSTS."""
+HOSTS: hosts of the pool of MUSTER_HOME with the number of ranks of each, h1:3,h2:1; without it a pool of one's own, and stops only with STOPS; HOW: kill or stop in all rounds.
+NODES: a letter for each rank; those with different ones are told that they are on different nodes. Without HOSTS and NODES they are drawn."""
 import mmap
 import os
 import random
@@ -54,17 +55,22 @@ def go_on(path, p, others):
 def round_of(n, times):
     rng = random.Random(SEED * 100003 + n)
     ranks, how = rng.choice([2, 3, 4, 5]), rng.choice(["kill", "stop"])
+    if os.environ.get("NODES"):
+        ranks = len(os.environ["NODES"])
     if HOSTS:
         ranks = sum(int(h.split(":")[1]) for h in HOSTS.split(","))
-        how = os.environ.get("HOW") or (how if "STOPS" in os.environ else "kill")
+        how = how if "STOPS" in os.environ else "kill"
+    how = os.environ.get("HOW") or how
     victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
+    nodes = rng.choice(["", "".join(rng.choice("ab") for _ in range(ranks))])
+    nodes = "" if HOSTS else os.environ.get("NODES", nodes)
     path = DIR + "/seen"
     with open(path, "wb") as f:
         f.truncate(16 + 640 * 16)
     env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
     where = ["-H", HOSTS] if HOSTS else ["-n", str(ranks)]
     args = [B + "/bin/muster", "run"] + where + ["--oversubscribe", "--on-failure=keep",
-            B + "/tests/fault/coll_kill", path, str(seed), "halt" if HOSTS and how == "stop" else how, str(victim), str(delay)]
+            "bash", "-c", 'm=${1:$RANK:1} && [ -z "$m" ] || export MUSTER_SHM_HOST=$m; exec "${@:2}"', "node", nodes, B + "/tests/fault/coll_kill", path, str(seed), "halt" if HOSTS and how == "stop" else how, str(victim), str(delay)]
     try:
         p = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if HOSTS and how == "stop":
@@ -105,7 +111,7 @@ def round_of(n, times):
                 wrong.append("rank %d: memory was written to after the failure" % r)
     if code != (137 if how == "kill" else 0) or (how == "kill" and "rank %d on " % victim not in said):
         wrong.append("muster run ended with %s: %s" % (code, said))
-    name = "%d: %s of rank %d of %d after %.1f ms" % (n, how, victim, ranks, delay / 1000)
+    name = "%d: %s of rank %d of %d%s after %.1f ms" % (n, how, victim, ranks, nodes and " on nodes " + nodes, delay / 1000)
     return name, wrong
 
 
