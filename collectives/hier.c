@@ -287,7 +287,7 @@ void mu_hier_look(struct muster_request *req, uint64_t idle)
     const struct mu_hier_op *op = req->hier;
     struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
 
-    for (unsigned i = op->first; i < op->plan.n && i < op->next[MU_LOCAL] + op->next[MU_CROSS]; i++) {
+    for (unsigned i = op ? op->first : 0; op && i < op->plan.n && i < op->next[MU_LOCAL] + op->next[MU_CROSS]; i++) {
         struct muster_request *r = op->plan.items[i].req;
 
         if (r && r->moved) {

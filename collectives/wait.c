@@ -68,7 +68,7 @@ static uint64_t look(struct muster_request *req, bool polled)
     mu_coll_watch(e);
     if (req->comm->shm)
         mu_shm_look(req->comm, idle);
-    if (req->hier)
+    if (req->comm->hier)
         mu_hier_look(req, idle);
     mu_coll_patience(req, idle);
     mu_coll_settle(e);

@@ -6,7 +6,7 @@
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
-struct known { /* of a rank */
+struct known {      /* of a rank */
     uint64_t asked; /* when; 0: it was not */
     uint64_t beat;  /* in its segment, then */
     bool answered;  /* since */

@@ -1,5 +1,5 @@
-/* Whom ranks wait for, as far as it can be known from here: who is waited for may wait himself, in the same operation, in
- * one before it or on another communicator, and for somebody on another node.
+/* Whom ranks wait for, as far as it can be known from here: who is waited for may wait himself, in the same operation,
+ * in one before it or on another communicator, and for somebody on another node.
  *
  * A rank that waits, once it has left the fast path, shows in its segment that it does and for whom, and answers those
  * who ask (MU_FRAME_WHOM). One that is stopped, computes or sleeps does neither. So who gets near its deadline begins

@@ -42,7 +42,7 @@ def seen(m, rank):
 
 
 def go_on(path, p, others):
-    """Ranks elsewhere do not see the process that was stopped; from here all are seen."""
+    """Ranks elsewhere do not see the process that was stopped, and their frames to it may end with them; from here all are seen."""
     end = time.monotonic() + 50
     while p.poll() is None and time.monotonic() < end:
         with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
@@ -70,10 +70,10 @@ def round_of(n, times):
     env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
     where = ["-H", HOSTS] if HOSTS else ["-n", str(ranks)]
     args = [B + "/bin/muster", "run"] + where + ["--oversubscribe", "--on-failure=keep",
-            "bash", "-c", 'm=${1:$RANK:1} && [ -z "$m" ] || export MUSTER_SHM_HOST=$m; exec "${@:2}"', "node", nodes, B + "/tests/fault/coll_kill", path, str(seed), "halt" if HOSTS and how == "stop" else how, str(victim), str(delay)]
+            "bash", "-c", 'm=${1:$RANK:1} && [ -z "$m" ] || export MUSTER_SHM_HOST=$m; exec "${@:2}"', "node", nodes, B + "/tests/fault/coll_kill", path, str(seed), "halt" if (HOSTS or nodes) and how == "stop" else how, str(victim), str(delay)]
     try:
         p = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if HOSTS and how == "stop":
+        if (HOSTS or nodes) and how == "stop":
             go_on(path, p, [r for r in range(ranks) if r != victim])
         said, code = p.communicate(timeout=120)[0].decode(), p.returncode
     except subprocess.TimeoutExpired as e:
@@ -120,7 +120,10 @@ bad = 0
 try:
     first = int(os.environ.get("ROUND", "0"))
     for n in range(first, first + ROUNDS):
-        name, wrong = round_of(n, times)
+        for _ in range(5):
+            name, wrong = round_of(n, times)
+            if "ranks called muster_init" not in "".join(wrong):
+                break  # else the machine was too busy for the deadline, which bounds the start, too
         if ROUNDS <= 50 or wrong:
             ok(not wrong, name, "SEED=%d ROUND=%d ROUNDS=1\n" % (SEED, n) + "\n".join(wrong))
         bad += bool(wrong)
