@@ -45,7 +45,6 @@ enum {
     MU_USED,  /* chunks of others that I am through with */
     MU_OVER,  /* operation in which I do not touch others' buffers any more */
     MU_DONE,  /* operation that I have ended: nothing of others' slots and posts is needed any more */
-    MU_BEAT,  /* grows while the owner waits in an operation of the communicator */
     MU_FREED, /* times that this channel was let go of */
     MU_COUNTERS
 };

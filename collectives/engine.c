@@ -7,6 +7,7 @@
 
 #include "collectives/algorithms.h"
 #include "collectives/hier.h"
+#include "collectives/waits.h"
 #include "runtime/base/clock.h"
 
 #define FRAMES_A_POLL 32
@@ -280,8 +281,11 @@ void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f)
     while (comm && comm->ctx != f->head.ctx)
         comm = comm->next;
     if (!comm) {
-        bool gone = f->head.type == MU_FRAME_CREDIT || f->head.type == MU_FRAME_HERE;
+        bool asks = f->head.type == MU_FRAME_WHOM || f->head.type == MU_FRAME_WAITS;
+        bool gone = asks || f->head.type == MU_FRAME_CREDIT || f->head.type == MU_FRAME_HERE;
 
+        if (asks)
+            mu_waits_dispatch(e, f);
         for (size_t i = 0; i < e->nretired && !gone; i++)
             gone = e->retired[i] == f->head.ctx;
         if (gone)

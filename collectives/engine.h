@@ -97,12 +97,11 @@ struct mu_shm_op {
     uint32_t moves; /* grows when it gets on */
     uint8_t phase;
     enum { MU_SHM_INLINE, MU_SHM_ONE, MU_SHM_LARGE } size;
-    bool away;    /* results are too large for the caches */
-    bool given;   /* this rank's buffer is read where it is */
-    bool sampled; /* beats were looked at in the middle of its patience */
-    bool stuck;   /* a peer's buffer could not be read */
-    int heard;    /* ranks below have said that they are there */
-    int wait;     /* the rank that it waits for; -1: not known */
+    bool away;  /* results are too large for the caches */
+    bool given; /* this rank's buffer is read where it is */
+    bool stuck; /* a peer's buffer could not be read */
+    int heard;  /* ranks below have said that they are there */
+    int wait;   /* the rank that it waits for; -1: not known */
     size_t each, at;
 };
 
@@ -120,8 +119,9 @@ struct muster_request {
     struct muster_request *next, **link; /* in comm->active */
     struct muster_request *run_next;
     bool queued, moved, bound;
-    uint8_t probed; /* times since it has moved */
-    int status;     /* MU_PENDING, 0, or the code in err */
+    unsigned probed : 4; /* times since it has moved */
+    unsigned rounds : 4; /* of questions for whom others wait, likewise */
+    int status;          /* MU_PENDING, 0, or the code in err */
     struct mu_call call;
     struct mu_sig sig;
     uint64_t seq, entered; /* entered: number of this operation in this process, for people */
@@ -200,6 +200,8 @@ struct mu_engine {
     struct muster_request *run_first, **run_last;
     uint64_t ends;          /* of requests so far */
     uint64_t drained_at;    /* when the transport had no more frames, the last time */
+    struct mu_waits *waits; /* waits.h; NULL: nobody has asked anything */
+    uint64_t followed_at;   /* when waits were followed, the last time */
     struct mu_frames stray; /* for communicators that this rank has not made yet */
     uint64_t *retired;      /* ctx of freed communicators */
     size_t nretired;
@@ -316,9 +318,7 @@ bool mu_coll_agree(struct muster_comm *comm, const struct mu_sig *mine, const st
 void mu_coll_patience(struct muster_request *req, uint64_t idle);
 void mu_coll_answer(struct muster_comm *comm, const struct mu_frame *probe);
 void mu_coll_here(struct muster_request *req, int peer); /* it has answered */
-/* Does it wait for somebody who does not answer? Those who do wait themselves, and can say better whose fault it is. */
-bool mu_coll_silent(const struct muster_request *req);
-int mu_coll_missing(const struct muster_request *req); /* a peer that it waits for; -1: none */
+int mu_coll_missing(const struct muster_request *req);   /* world rank of one that it waits for; -1: none */
 /* An operation was started that nobody waits for yet: the thread, if it is wanted, works on it. */
 void mu_progress_kick(struct mu_engine *e);
 /* Ends the thread; lets go of the lock meanwhile. */

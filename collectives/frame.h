@@ -14,6 +14,8 @@ enum mu_frame_type {
     MU_FRAME_CREDIT, /* offset: how many frames of the stream may be sent altogether */
     MU_FRAME_PROBE,  /* "I wait for you in this operation"; offset: number of the program's operation that it is of */
     MU_FRAME_HERE,   /* the answer: "I have entered it, or wait in one before it" */
+    MU_FRAME_WHOM,   /* from one world rank to another one: "whom do you wait for?" (waits.h) */
+    MU_FRAME_WAITS,  /* the answer of one that waits; offset: the world rank + 1, 0: not known */
     MU_FRAME_NOTICE, /* the operation failed at the sender; offset: the code, negated; payload: the text */
 };
 

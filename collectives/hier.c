@@ -263,33 +263,23 @@ const struct mu_algo mu_hier = {"nodes", shape, begin, step};
 
 /* --- waiting --- */
 
-struct muster_request *mu_hier_current(const struct muster_request *req)
+static struct muster_request *next_part(const struct muster_request *req, const struct muster_request *last, bool any)
 {
-    const struct mu_hier_op *op = req->hier;
-    const struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
-    struct muster_request *first = NULL;
+    struct mu_hier_comm *h = req->comm->hier;
+    bool seen = !last;
 
-    if (local->shm && local->shm->first && mu_shm_still(local->shm->first))
-        return local->shm->first;
-    for (unsigned i = op->first; i < op->plan.n; i++) {
-        struct muster_request *r = op->plan.items[i].req;
-
-        if (!r || r->status != MU_PENDING)
-            continue;
-        if (!r->shm.algo && mu_coll_silent(r))
-            return r;
-        if (!first)
-            first = r;
-    }
-    return first;
+    for (int s = 0; s < MU_SIDES; s++)
+        for (struct muster_request *r = h->side[s] ? h->side[s]->active : NULL; r; r = r->next) {
+            if (seen && (any || r->whole == req))
+                return r;
+            seen |= r == last;
+        }
+    return NULL;
 }
 
-int mu_hier_rank(const struct muster_comm *whole, const struct muster_comm *side, int rank)
+struct muster_request *mu_hier_part(const struct muster_request *req, const struct muster_request *last)
 {
-    for (int r = 0; r < whole->size && rank >= 0; r++)
-        if (whole->world[r] == side->world[rank])
-            return r;
-    return -1;
+    return next_part(req, last, last ? last->whole != req : !next_part(req, NULL, false));
 }
 
 void mu_hier_look(struct muster_request *req, uint64_t idle)
@@ -297,7 +287,7 @@ void mu_hier_look(struct muster_request *req, uint64_t idle)
     const struct mu_hier_op *op = req->hier;
     struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
 
-    for (unsigned i = op->first; i < op->plan.n && i < op->next[MU_LOCAL] + op->next[MU_CROSS]; i++) {
+    for (unsigned i = op ? op->first : 0; op && i < op->plan.n && i < op->next[MU_LOCAL] + op->next[MU_CROSS]; i++) {
         struct muster_request *r = op->plan.items[i].req;
 
         if (r && r->moved) {

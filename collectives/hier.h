@@ -31,12 +31,11 @@ void mu_hier_free(struct muster_request *req);
 /* comm has failed: so do the others that belong to it. */
 void mu_hier_spread(struct muster_comm *comm);
 
-/* --- waiting; of a request made of parts --- */
+/* --- waiting --- */
 
-/* Beats, deaths and poison inside the node; moves of parts are moves of the whole. */
+/* Deaths and poison inside the node, whatever the request is made of; moves of its parts are moves of the whole. */
 void mu_hier_look(struct muster_request *req, uint64_t idle);
-/* A part that goes on, first one that waits for somebody who is silent; NULL: none. */
-struct muster_request *mu_hier_current(const struct muster_request *req);
-int mu_hier_rank(const struct muster_comm *whole, const struct muster_comm *side, int rank); /* in the whole; -1 */
+/* The parts that go on, one after the other, from NULL to NULL; where it has none, those of the requests before it. */
+struct muster_request *mu_hier_part(const struct muster_request *req, const struct muster_request *last);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef MU_COLLECTIVES_SEGMENT_H
 #define MU_COLLECTIVES_SEGMENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,7 +12,7 @@
 #include "runtime/base/err.h"
 
 #define MU_SEG_MAGIC 0x3147455355554d55ull
-#define MU_SEG_VERSION 1u
+#define MU_SEG_VERSION 2u
 #define MU_SEG_HEAD ((size_t)4096)
 
 struct mu_seg_head {
@@ -19,7 +20,10 @@ struct mu_seg_head {
     uint32_t version, pid;
     uint64_t nonce; /* proof that a mapping is of the segment that was spoken of */
     uint64_t heap_at, heap_size;
+    _Alignas(128) _Atomic uint64_t beat; /* grows while its process waits in an operation of any communicator */
+    _Atomic uint32_t waits;              /* world rank that it waits for, + 1; 0: for nobody, or not known */
 };
+_Static_assert(sizeof(struct mu_seg_head) <= MU_SEG_HEAD, "channels come behind it");
 
 struct mu_seg {
     int fd;

@@ -308,49 +308,16 @@ void mu_shm_poison(struct muster_comm *comm)
         atomic_store_explicit(&c->post[i].word, MU_POST_POISON, memory_order_release);
 }
 
-void mu_shm_blame(struct muster_request *req, bool *blamed)
+bool mu_shm_missing(const struct muster_request *req, bool away, bool *missing)
 {
     const struct mu_shm_comm *sc = mu_shm_of(req);
     bool any = false;
 
-    for (int pass = 0; pass < 2 && !any; pass++)
-        for (int k = 0; k < sc->p; k++) {
-            const struct mu_channel *c = sc->ch[k];
-            bool still = req->shm.sampled && load(&c->counter[MU_BEAT].value) == sc->beats[k];
-            bool away = load(&c->post[req->shm.s % MU_POSTS].word) != req->shm.word;
-
-            blamed[k] = k != sc->me && load(&c->counter[MU_DONE].value) < req->shm.s && (pass ? away : still);
-            any |= blamed[k];
-        }
-    if (!any && req->shm.wait >= 0)
-        blamed[req->shm.wait] = true;
-    for (int k = sc->p - 1; k >= 0; k--)
-        if (blamed[k])
-            req->shm.wait = k;
-}
-
-bool mu_shm_still(const struct muster_request *req)
-{
-    const struct mu_shm_comm *sc = mu_shm_of(req);
-
-    for (int k = 0; k < sc->p && req->shm.sampled; k++)
+    for (int k = 0; k < sc->p; k++)
         if (k != sc->me && load(&sc->ch[k]->counter[MU_DONE].value) < req->shm.s &&
-            load(&sc->ch[k]->counter[MU_BEAT].value) == sc->beats[k])
-            return true;
-    return false;
-}
-
-static void sample(struct muster_request *req, uint64_t idle)
-{
-    struct mu_shm_comm *sc = mu_shm_of(req);
-
-    if (idle < req->comm->engine->timeout / 2) {
-        req->shm.sampled = false;
-    } else if (!req->shm.sampled) {
-        req->shm.sampled = true;
-        for (int k = 0; k < sc->p; k++)
-            sc->beats[k] = load(&sc->ch[k]->counter[MU_BEAT].value);
-    }
+            !(away && load(&sc->ch[k]->post[req->shm.s % MU_POSTS].word) == req->shm.word))
+            any = missing[req->comm->world[k]] = true;
+    return any;
 }
 
 /* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
@@ -371,13 +338,9 @@ void mu_shm_look(struct muster_comm *comm, uint64_t idle)
     struct mu_shm_comm *sc = comm->shm;
     struct muster_request *req = sc->first;
     int k = req ? req->shm.wait : -1;
-    struct mu_counter *beat = &sc->ch[sc->me]->counter[MU_BEAT];
     struct mu_err err;
     char who[100];
 
-    atomic_store_explicit(&beat->value, load(&beat->value) + 1, memory_order_release);
-    if (req)
-        sample(req, idle);
     for (int i = 0; i < sc->p && !comm->engine->trouble; i++)
         if (i != sc->me && load(&sc->ch[i]->post[0].word) == MU_POST_POISON)
             given_up(comm, i);

@@ -53,8 +53,7 @@ struct mu_shm_comm {
     uint64_t chunks;                                   /* that have gone through slots, on every rank alike */
     uint64_t slot_user[MU_SLOTS], cell_user[MU_SLOTS]; /* the newest operations that have used all of it, or a cell */
     uint64_t words[MU_POSTS];
-    uint64_t *seen;  /* by rank: the operation whose post was looked at last */
-    uint64_t *beats; /* by rank: when this one's patience was half over */
+    uint64_t *seen; /* by rank: the operation whose post was looked at last */
     struct muster_request *first, **last;
     const void **src; /* room for the arguments of mu_ops_reduce */
     void **dst;
@@ -93,11 +92,8 @@ void mu_shm_unlink(struct muster_request *req);
 void mu_shm_poison(struct muster_comm *comm);
 /* A member that has given up, or whose process has ended: breaks the communicator. idle: ns without progress. */
 void mu_shm_look(struct muster_comm *comm, uint64_t idle);
-/* Somebody else has not been waiting in this operation since half of the patience was over. */
-bool mu_shm_still(const struct muster_request *req);
-/* At the deadline, by rank: true for those who hold the others up. One that waits itself does not, unless it is in
- * another operation and nobody else is to blame. The first of them is the one it waits for, from now on. */
-void mu_shm_blame(struct muster_request *req, bool *blamed);
+/* By world rank: others that have not ended this operation; away: that have not begun it either. False: none. */
+bool mu_shm_missing(const struct muster_request *req, bool away, bool *missing);
 
 /* --- for algorithms --- */
 

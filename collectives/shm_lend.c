@@ -65,13 +65,12 @@ int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struc
     if (sc) {
         sc->ch = calloc(p, sizeof *sc->ch);
         sc->seen = calloc(p, sizeof *sc->seen);
-        sc->beats = calloc(p, sizeof *sc->beats);
         sc->src = calloc(p, sizeof *sc->src);
         sc->dst = calloc(p + 1, sizeof *sc->dst);
         lent->to = calloc(p, sizeof *lent->to);
     }
     comm->shm = sc;
-    if (!sc || !sc->ch || !sc->seen || !sc->beats || !sc->src || !sc->dst || !lent->to)
+    if (!sc || !sc->ch || !sc->seen || !sc->src || !sc->dst || !lent->to)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
     sc->shm = shm;
     sc->own = (unsigned)refs[comm->rank].index;
@@ -108,7 +107,6 @@ void mu_shm_detach(struct muster_comm *comm)
     }
     free(sc->ch);
     free(sc->seen);
-    free(sc->beats);
     free(sc->src);
     free(sc->dst);
     free(sc);

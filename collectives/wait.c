@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "collectives/hier.h"
+#include "collectives/waits.h"
 #include "runtime/base/clock.h"
 
 #define BARE_POLLS 50u
@@ -12,18 +13,24 @@
 #define YIELDS_A_LOOK 8u /* others may take a time slice each time */
 #define NAP_NS 20000
 
+static void leave(struct mu_engine *e)
+{
+    mu_slot_go(e->slot);
+    mu_waits_end(e);
+}
+
 static void publish(const struct muster_request *req, bool polled)
 {
     const struct muster_comm *comm = req->comm;
     int peer = mu_coll_missing(req);
 
-    mu_slot_wait(comm->engine->slot,
-                 &(struct mu_slot_op){.kind = req->call.kind,
-                                      .peer = peer < 0 ? MU_OP_PEER_NONE : (uint32_t)comm->world[peer],
-                                      .polled = polled,
-                                      .since = req->moved_at,
-                                      .ctx = comm->ctx,
-                                      .number = req->seq + 1});
+    mu_waits_show(comm->engine, peer);
+    mu_slot_wait(comm->engine->slot, &(struct mu_slot_op){.kind = req->call.kind,
+                                                          .peer = peer < 0 ? MU_OP_PEER_NONE : (uint32_t)peer,
+                                                          .polled = polled,
+                                                          .since = req->moved_at,
+                                                          .ctx = comm->ctx,
+                                                          .number = req->seq + 1});
 }
 
 /* Time that the program spends elsewhere, or for which its process is stopped, is not time without an answer. */
@@ -52,7 +59,7 @@ static uint64_t look(struct muster_request *req, bool polled)
     if (req->moved) {
         req->moved = false;
         req->moved_at = now;
-        req->probed = 0;
+        req->probed = req->rounds = 0;
     }
     idle = now - req->moved_at;
     if (!MU_CHECKS)
@@ -61,7 +68,7 @@ static uint64_t look(struct muster_request *req, bool polled)
     mu_coll_watch(e);
     if (req->comm->shm)
         mu_shm_look(req->comm, idle);
-    if (req->hier)
+    if (req->comm->hier)
         mu_hier_look(req, idle);
     mu_coll_patience(req, idle);
     mu_coll_settle(e);
@@ -78,7 +85,7 @@ bool mu_coll_test(struct muster_request *req)
     if (req->status == MU_PENDING)
         look(req, true);
     if (req->status != MU_PENDING)
-        mu_slot_go(e->slot);
+        leave(e);
     return req->status != MU_PENDING;
 }
 
@@ -144,7 +151,7 @@ void mu_coll_wait(struct muster_request *req)
         pthread_mutex_lock(&e->lock);
         mu_coll_beat(e);
     }
-    mu_slot_go(e->slot);
+    leave(e);
     mu_coll_beat(e);
     /* Give the news of a failure a chance to leave, even if the program ends now. */
     for (unsigned i = 0; req->status < 0 && !e->dead && !req->comm->shm && e->tp->ops->pending(e->tp) && i < 1000; i++)

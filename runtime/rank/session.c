@@ -12,6 +12,7 @@
 #include "collectives/nccl/backend.h"
 #include "collectives/shm.h"
 #include "collectives/ucx.h"
+#include "collectives/waits.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
@@ -405,6 +406,7 @@ static void forget(struct mu_engine *e)
     while (e->comms)
         mu_comm_delete(e->comms->whole ? e->comms->whole : e->comms);
     mu_shm_disconnect(e);
+    mu_waits_free(e);
     mu_frames_clear(&e->stray, &e->pool);
     mu_pool_clear(&e->pool);
     free(e->nodes);

@@ -7,6 +7,7 @@
 
 #include "collectives/hier.h"
 #include "collectives/tune.h"
+#include "collectives/waits.h"
 #include "runtime/base/clock.h"
 #include "tests/unit/tap.h"
 
@@ -35,7 +36,9 @@ static struct world {
     int n;
     uint64_t seed, timeout;
     bool progress;
-    int absent; /* rank that makes another call, or none */
+    int absent;       /* rank that makes another call, or none */
+    bool halts;       /* in its all-to-all, when all but rank 1 have their blocks of it */
+    _Atomic int told; /* ranks that have got their error */
     void (*play)(struct rank *);
     struct mu_slot_head head;
     struct mailbox box[RANKS];
@@ -46,12 +49,23 @@ static struct world {
 
 /* --- a transport --- */
 
+/* Rank 3 sends its block to rank 1 late, so that rank 1's patience begins after that of the others. */
+static void halt(int rank, int peer, const struct mu_frame *f)
+{
+    if (!w.halts || peer != 1 || f->head.type != MU_FRAME_DATA || f->head.sig.kind != MU_OP_KIND_ALLTOALL)
+        return;
+    if (rank == 3)
+        usleep((unsigned)(w.timeout / 2500));
+    for (int i = 0; rank == w.absent && i < 1000 && w.told < w.n - 1; i++)
+        usleep(10000);
+}
+
 static int box_send(struct mu_transport *base, int peer, struct mu_frame *f, struct mu_err *err)
 {
     struct mailbox *b = &w.box[peer];
     struct mu_frame *copy;
 
-    (void)base;
+    halt(base->rank, peer, f);
     pthread_mutex_lock(&b->lock);
     copy = mu_frame_new(&b->pool, f->head.bytes);
     if (copy) {
@@ -173,6 +187,7 @@ static void leave(struct rank *r)
     }
     mu_frames_clear(&e->stray, &e->pool);
     mu_pool_clear(&e->pool);
+    mu_waits_free(e);
     free(e->place);
     free(e->retired);
 }
@@ -438,6 +453,81 @@ static void play_late(struct rank *r)
     r->bad += r->code != MUSTER_ETIMEOUT || !strstr(r->err.text, "without hearing from rank 1");
 }
 
+/* Rank 0 gets one operation ahead of rank 1, which waits for rank 2 on the other node. */
+static void play_behind(struct rank *r)
+{
+    struct mu_call c = {
+        .kind = MU_OP_KIND_ALLTOALL, .dtype = MUSTER_INT32, .count = 10, .send = r->send[0], .recv = r->recv[0]};
+
+    fail(r, 5);
+    if (r->code == 0)
+        r->code = call(r, r->e.world, c);
+    fail(r, 1);
+    w.told++;
+    r->bad += r->code != MUSTER_ETIMEOUT || !strstr(r->err.text, "without hearing from rank 2");
+}
+
+static void wait_for_others(void)
+{
+    w.told++;
+    while (w.told < w.n)
+        usleep(1000);
+}
+
+/* The communicators of ranks 0 and 1, 1 and 2, 2 and 3: each rank waits in its own for the next one, and begins later
+ * than the one before it. */
+static void play_chain(struct rank *r)
+{
+    muster_comm *own = NULL, *other = NULL;
+    int me = r->tp.rank, rc;
+    uint64_t began;
+
+    pthread_mutex_lock(&r->e.lock);
+    rc = mu_comm_split(r->e.world, me / 2, 0, me % 2 ? &other : &own, &r->err);
+    if (rc == 0)
+        rc = mu_comm_split(r->e.world, me % 3 == 0, 0, me % 2 ? &own : &other, &r->err);
+    pthread_mutex_unlock(&r->e.lock);
+    r->code = rc;
+    if (me < 3) {
+        usleep((unsigned)me * (unsigned)(w.timeout / 4000));
+        began = mu_now();
+        if (rc == 0)
+            r->code = call(r, own, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
+        r->bad += r->code != MUSTER_ETIMEOUT || !strstr(r->err.text, "without hearing from rank 3") ||
+                  mu_now() - began < w.timeout || mu_now() - began > w.timeout * 4;
+    }
+    wait_for_others();
+}
+
+static struct mu_call receive(struct rank *r, int from)
+{
+    return (struct mu_call){
+        .kind = MU_OP_KIND_RECV, .dtype = MUSTER_INT32, .count = 1, .root = from, .recv = r->recv[0]};
+}
+
+/* Likewise, with receives. */
+static void play_receives(struct rank *r)
+{
+    int me = r->tp.rank;
+
+    usleep((unsigned)me * (unsigned)(w.timeout / 4000));
+    if (me < 3) {
+        r->code = call(r, r->e.world, receive(r, me + 1));
+        r->bad += r->code != MUSTER_ETIMEOUT || !strstr(r->err.text, "without hearing from rank 3");
+    }
+    wait_for_others();
+}
+
+static void play_circle(struct rank *r)
+{
+    uint64_t began = mu_now();
+
+    r->code = call(r, r->e.world, receive(r, !r->tp.rank));
+    r->bad += r->code != MUSTER_ETIMEOUT || mu_now() - began > w.timeout * 4 ||
+              !strstr(r->err.text, r->tp.rank ? "without hearing from rank 0" : "without hearing from rank 1");
+    wait_for_others();
+}
+
 static void play_dead(struct rank *r)
 {
     if (r->tp.rank != w.absent) {
@@ -491,6 +581,32 @@ int main(int argc, char **argv)
             bad = all_do(nodes[i], play_late);
             TAP_OK(!bad, "nodes %s: who is late is named", nodes[i]);
             said(bad);
+            w.absent = 2;
+            w.timeout = MU_SEC;
+            if (!strcmp(nodes[i], "aabb")) {
+                w.halts = true;
+                w.told = 0;
+                bad = all_do(nodes[i], play_behind);
+                w.halts = false;
+                TAP_OK(!bad, "nodes %s: one that waits in the operation before is not who is late", nodes[i]);
+                said(bad);
+                w.told = 0;
+                bad = all_do(nodes[i], play_receives);
+                TAP_OK(!bad, "nodes %s: waits in receives are followed to their end", nodes[i]);
+                said(bad);
+            }
+            if (w.n == 2) {
+                w.told = 0;
+                bad = all_do(nodes[i], play_circle);
+                TAP_OK(!bad, "nodes %s: two that wait for one another give up", nodes[i]);
+                said(bad);
+            }
+            if (w.n == 4) {
+                w.told = 0;
+                bad = all_do(nodes[i], play_chain);
+                TAP_OK(!bad, "nodes %s: the waits are followed over communicators to their end", nodes[i]);
+                said(bad);
+            }
         }
     return tap_done();
 }
