@@ -24,7 +24,7 @@ SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
 tap.seed = SEED
 ROUNDS = int(os.environ.get("ROUNDS", "12"))
 BOUND_MS = float(os.environ.get("BOUND_MS", "20000"))  # a death is known; how soon is for make soak-coll
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 # Open MPI ends a process that is just writing to one that dies. What muster run says must still be right.
 OMPI_ENDS = "pml_ob1_sendreq.c"
 EPEER, ETIMEOUT, EABORTED = -4, -5, -6
