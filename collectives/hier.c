@@ -39,9 +39,12 @@ static int new_side(struct muster_comm *comm, enum mu_side side, struct mu_err *
 
     if (!world)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
-    for (int r = 0; r < comm->size; r++)
-        if (side == MU_LOCAL ? l->node_of[r] == l->node : l->local_of[r] == l->local)
-            world[n++] = comm->world[r];
+    for (int r = 0; r < comm->size; r++) {
+        if (side == MU_LOCAL ? l->node_of[r] != l->node : l->local_of[r] != l->local)
+            continue;
+        world[side == MU_LOCAL ? n : l->node_of[r]] = comm->world[r]; /* its ranks are numbered as the nodes are */
+        n++;
+    }
     rc = mu_comm_new(comm->engine, mu_comm_ctx(comm->ctx, UINT64_MAX, which), side == MU_LOCAL ? l->local : l->node, n,
                      world, &h->side[side], err);
     if (rc == 0)

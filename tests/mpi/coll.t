@@ -83,7 +83,7 @@ for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
     run "all collectives, nodes of 2 and 2 ranks, $v" 4 COLL_NODES=0011 $v -- coll_all
     same
 done
-for nodes in 0001 0101 01122; do
+for nodes in 0001 0101 0110 01122; do
     run "all collectives, nodes $nodes" ${#nodes} COLL_NODES=$nodes -- coll_all
 done
 run "all collectives, nodes 0011 that are not used" 4 COLL_NODES=0011 MUSTER_HIER=0 COLL_STRICT=1 -- coll_all
