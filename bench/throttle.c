@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 
 /* "throttled_usec" of cgroup v2, "throttled_time" of v1. */
 static uint64_t throttled_of(const char *path)
@@ -22,15 +23,6 @@ static uint64_t throttled_of(const char *path)
     return 0;
 }
 
-/* Whether "cpu" is one of those in a list with commas. */
-static bool has_cpu(const char *list)
-{
-    for (const char *p = list; *p; p += strcspn(p, ","), p += *p == ',')
-        if (strcspn(p, ",") == 3 && !strncmp(p, "cpu", 3))
-            return true;
-    return false;
-}
-
 uint64_t mu_throttled(const char *groups, const char *root)
 {
     mu_auto_file FILE *f = fopen(groups, "re");
@@ -43,7 +35,7 @@ uint64_t mu_throttled(const char *groups, const char *root)
             continue;
         *list++ = *at++ = 0;
         at[strcspn(at, "\n")] = 0;
-        if (*list && !has_cpu(list))
+        if (*list && !mu_str_listed(list, "cpu"))
             continue;
         for (;;) { /* who is in it is held back with it */
             bool top = !strcmp(at, "/");

@@ -286,16 +286,6 @@ static int do_step(struct sight *s, const struct step *t, const char *name, char
                             : mu_accept_load(a, err); /* how many hosts there are decides on the next steps */
 }
 
-static bool among(const char *names, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (const char *p = names; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
-        if (strcspn(p, ",") == n && !strncmp(p, name, n))
-            return true;
-    return false;
-}
-
 int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
 {
     const char *like = strcmp(profile, "quick") != 0 ? "standard" : profile;
@@ -322,7 +312,7 @@ static bool of_profile(const struct mu_accept *a, const struct step *t)
 {
     const char *only = json_string_value(json_object_get(a->begin, "only"));
 
-    if (only && !among(only, t->bench))
+    if (only && !mu_str_listed(only, t->bench))
         return false;
     return !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
 }

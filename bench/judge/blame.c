@@ -9,6 +9,8 @@
 #include "bench/judge/blame_priv.h"
 #include "runtime/base/clean.h"
 
+#define SURE_PART 0.8 /* of a suspect's trials: so many must be low, not only the middle one */
+
 void mu_blame_free(struct mu_blame *b)
 {
     free(b->v);
@@ -56,30 +58,24 @@ char *mu_suspect_id(const struct mu_suspect *s, const struct mu_data *d, char *b
     return buf;
 }
 
+static double rate_of(const struct mu_test *t, double x)
+{
+    return !t->less || t->additive ? x : x > 0 ? 1 / x : 0;
+}
+
 double mu_cell_rate(const struct mu_data *d, const struct mu_trials *s)
 {
-    double m = mu_trials_median(s);
-
-    return !d->tests[s->key.test].less || d->tests[s->key.test].additive ? m : m > 0 ? 1 / m : 0;
+    return rate_of(&d->tests[s->key.test], mu_trials_median(s));
 }
 
 double mu_trial_rate(const struct mu_data *d, const struct mu_trials *s, uint16_t i)
 {
-    const struct mu_test *t = &d->tests[s->key.test];
-
-    return !t->less || t->additive ? s->v[i] : s->v[i] > 0 ? 1 / s->v[i] : 0;
-}
-
-static int cmp_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
+    return rate_of(&d->tests[s->key.test], s->v[i]);
 }
 
 double mu_high_end(double *v, uint32_t n)
 {
-    qsort(v, n, sizeof *v, cmp_doubles);
+    mu_put_in_order(v, n);
     return v[(uint32_t)(SURE_PART * (n - 1) + 0.5)];
 }
 

@@ -163,16 +163,26 @@ static uint32_t own_depths(const struct mu_data *d, struct pool *p)
     return n;
 }
 
-/* The same of hosts by themselves: their best, however each of their trials went. */
+/* The median of the others' best; false: there are none. */
+static bool best_reference(const struct mu_data *d, struct pool *p, const struct mu_trials *but, double *ref)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->nothers; i++)
+        if (p->others[i] != but)
+            p->refs[n++] = mu_cell_best(d, p->others[i]);
+    if (n)
+        *ref = mu_median(p->refs, n);
+    return n > 0;
+}
+
+/* Of hosts by themselves: their best, however each of their trials went. */
 static bool look_at_best(const struct mu_data *d, struct pool *p, double *depth)
 {
     double ref;
 
-    for (uint32_t i = 0; i < p->nothers; i++)
-        p->refs[i] = mu_cell_best(d, p->others[i]);
-    if (!p->nown || !p->nothers)
+    if (!best_reference(d, p, NULL, &ref))
         return false;
-    ref = mu_median(p->refs, p->nothers);
     for (uint32_t i = 0; i < p->nown; i++)
         p->v[i] = mu_depth(mu_cell_best(d, p->own[i]), ref);
     *depth = low_end(p->v, p->nown);
@@ -197,12 +207,10 @@ static bool null_depth(const struct mu_data *d, struct pool *p, const struct mu_
     double ref;
 
     if (mu_best_counts(d, x)) {
-        for (uint32_t i = 0; i < p->nothers; i++)
-            if (p->others[i] != but)
-                p->refs[n++] = mu_cell_best(d, p->others[i]);
-        if (n)
-            *depth = mu_depth(mu_cell_best(d, x), mu_median(p->refs, n));
-        return n > 0;
+        bool known = best_reference(d, p, but, &ref);
+        if (known)
+            *depth = mu_depth(mu_cell_best(d, x), ref);
+        return known;
     }
     for (uint16_t k = 0; k < x->n; k++)
         if (reference(d, p, but, k, &ref))

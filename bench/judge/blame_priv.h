@@ -8,7 +8,6 @@
 #define CANDIDATE_PART 0.75 /* of the effect: a suspect is measured again */
 #define AGREE 0.7           /* of a host's partners or ranks */
 #define SPREAD_FLOOR 0.01   /* of the median: no cluster is more even than that */
-#define SURE_PART 0.8       /* of a suspect's trials: so many must be low, not only the middle one */
 
 /* One measurement of a test at one size. rate: more is better, whatever the unit. */
 struct mu_cell {

@@ -15,9 +15,14 @@ static int cmp(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double mu_median(double *v, uint32_t n)
+void mu_put_in_order(double *v, uint32_t n)
 {
     qsort(v, n, sizeof *v, cmp);
+}
+
+double mu_median(double *v, uint32_t n)
+{
+    mu_put_in_order(v, n);
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 

@@ -103,6 +103,7 @@ int mu_data_read(struct mu_data *, const char *name, const char *text, size_t le
  * median of the last third of them by that of the first; what lies below 1 became worse. Once, when all is read. */
 int mu_data_trends(struct mu_data *);
 
+void mu_put_in_order(double *v, uint32_t n);
 /* Of n > 0 values, which are put in order. */
 double mu_median(double *v, uint32_t n);
 /* 1.4826 times the median distance from the median; v is used up. */

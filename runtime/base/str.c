@@ -401,6 +401,16 @@ static size_t show_one(const unsigned char *s, size_t n, char piece[8])
     return 1;
 }
 
+bool mu_str_listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+        if (strcspn(p, ",") == n && !strncmp(p, name, n))
+            return true;
+    return false;
+}
+
 void mu_str_printable(struct mu_buf *out, const char *s, size_t n)
 {
     char piece[8];
