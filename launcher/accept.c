@@ -28,7 +28,18 @@ struct opts {
 };
 #define AT(field) offsetof(struct opts, field)
 
-static const char *const profiles[] = {"quick", "standard", "soak"};
+#define NOT_GIVEN UINT64_MAX
+#define DEFAULTS                                                                                                       \
+    {                                                                                                                  \
+        .profile = -1, .soak = NOT_GIVEN, .seed = NOT_GIVEN, .least = 5                                                \
+    }
+
+static const char *profile_of(const struct opts *o)
+{
+    static const char *const profiles[] = {"quick", "standard", "soak"};
+
+    return profiles[o->profile < 0 ? 0 : o->profile];
+}
 
 enum { RUN_ROWS = 9 };
 static const struct mu_opt rows[] = {
@@ -42,7 +53,8 @@ static const struct mu_opt rows[] = {
     {"export", 'x', MU_OPT_STRV, AT(exports), "VAR[=VALUE]", "set a variable for the ranks"},
     {"oversubscribe", 0, MU_OPT_FLAG, AT(oversubscribe), NULL, "more ranks than slots"},
     {"profile", 0, MU_OPT_CHOICE, AT(profile), "quick|standard|soak", "how much is measured (quick)"},
-    {"only", 0, MU_OPT_STRING, AT(only), "NAME,...", "benchmarks of the profile to run (all)"},
+    {"only", 0, MU_OPT_STRING, AT(only), "NAME[.TEST],...",
+     "benchmarks of the profile to run, or of their tests (all)"},
     {"at-once", 0, MU_OPT_INT, AT(at_once), "N", "hosts or pairs that measure at a time (all)", .min = 1,
      .max = 1000000},
     {"criteria", 0, MU_OPT_STRING, AT(criteria), "FILE", "what must hold (built in: muster accept criteria)"},
@@ -51,7 +63,7 @@ static const struct mu_opt rows[] = {
     {"output", 0, MU_OPT_STRING, AT(output), "DIR", "where reports and samples go"},
     {"resume", 0, MU_OPT_STRING, AT(resume), "TOKEN", "go on with a run that was interrupted"},
     {"for", 0, MU_OPT_DURATION, AT(soak), "TIME", "how long a soak takes (1h)"},
-    {"seed", 0, MU_OPT_U64, AT(seed), "N", "of the random order (the time of day)"},
+    {"seed", 0, MU_OPT_U64, AT(seed), "N", "of the random order (the time of day)", .max = (int64_t)1 << 48},
     {"quarantine", 0, MU_OPT_FLAG, AT(quarantine), NULL,
      "drain the nodes that failed, a twentieth of the pool at most"},
     {"json", 0, MU_OPT_FLAG, AT(json), NULL, "print JSON, schema muster.accept/1"},
@@ -123,10 +135,12 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
     uint64_t now = mu_wall();
     int rc = 0;
 
-    if (o->only && (rc = mu_accept_only(o->only, profiles[o->profile], err)))
+    if (o->only && (rc = mu_accept_only(o->only, profile_of(o), err)))
         return rc;
-    if (o->soak && strcmp(profiles[o->profile], "soak") != 0)
+    if (o->soak != NOT_GIVEN && strcmp(profile_of(o), "soak") != 0)
         return mu_err_set(err, MUSTER_EARG, "--for: only a soak takes a time; give --profile soak, too");
+    if (!o->soak)
+        return mu_err_set(err, MUSTER_EARG, "--for: takes a time above 0");
     if (o->criteria) {
         if ((rc = mu_path_read_text(o->criteria, 1 << 20, &text, err)))
             return rc;
@@ -135,7 +149,7 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
             return rc;
         mu_criteria_free(&c);
     } else
-        mu_buf_puts(&text, mu_criteria_builtin(profiles[o->profile]));
+        mu_buf_puts(&text, mu_criteria_builtin(profile_of(o)));
     if (o->baseline) {
         mu_auto_buf struct mu_buf samples = {0};
         struct mu_data d = {0};
@@ -154,10 +168,10 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
         mu_buf_putc(&command, ' ');
         mu_str_quote(&command, argv[i]);
     }
-    json_t *line = json_pack("{s:s, s:o, s:I, s:f, s:s, s:f}", "profile", profiles[o->profile], "run", run_list(o),
-                             "seed", (json_int_t)((o->seed ? o->seed : now / MU_SEC) & 0xffffffffffff), "t",
+    json_t *line = json_pack("{s:s, s:o, s:I, s:f, s:s, s:f}", "profile", profile_of(o), "run", run_list(o), "seed",
+                             (json_int_t)(o->seed != NOT_GIVEN ? o->seed : now / MU_SEC), "t",
                              (double)now / (double)MU_SEC, "command", mu_buf_str(&command), "soak_s",
-                             (double)(o->soak ? o->soak : 3600 * MU_SEC) / (double)MU_SEC);
+                             (double)(o->soak != NOT_GIVEN ? o->soak : 3600 * MU_SEC) / (double)MU_SEC);
     if (!line || text.failed)
         return mu_err_set(err, MUSTER_EARG, "the command line is not UTF-8, or memory is short");
     if (o->only)
@@ -199,6 +213,17 @@ static void quarantine(const struct mu_accept *a)
     }
 }
 
+/* What cannot be written is neither of the verdicts that the exit code would say. */
+static int print(const char *text, struct mu_err *err)
+{
+    if (fputs(text, stdout) >= 0 && !fflush(stdout))
+        return 0;
+    int e = errno;
+    clearerr(stdout);
+    errno = e;
+    return mu_err_errno(err, 0, "standard output");
+}
+
 static int finish(struct mu_accept *a, const struct mu_accept *before, bool json, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf said = {0};
@@ -208,10 +233,12 @@ static int finish(struct mu_accept *a, const struct mu_accept *before, bool json
     if (rc)
         return rc;
     if (json)
-        puts(text ? text : "");
-    else
-        printf("%s  %s/report.html; to see it again: muster accept report %s\n", mu_buf_str(&said), a->dir, a->token);
-    return 0;
+        mu_buf_clear(&said);
+    mu_buf_puts(&said, !json ? "  " : text ? text : "");
+    if (!json)
+        mu_buf_appendf(&said, "%s/report.html; to see it again: muster accept report %s", a->dir, a->token);
+    mu_buf_putc(&said, '\n');
+    return said.failed ? mu_err_set(err, MUSTER_ENOMEM, "out of memory") : print(mu_buf_str(&said), err);
 }
 
 /* Sets *before; nothing where there is no name. */
@@ -270,8 +297,8 @@ static int run(const struct opts *o, int argc, char **argv)
     bool unwritten = rc < 0 && a.ended;
     rc = rc < 0 ? failed("accept", &err, begun) : rc ? rc : mu_verdict_exit(a.verdict);
     if (unwritten)
-        fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept report %s` writes it\n",
-                a.token);
+        fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept %s %s%s` writes it\n",
+                o->quarantine ? "--resume" : "report", a.token, o->quarantine ? " --quarantine" : "");
     mu_accept_free(&before);
     mu_accept_free(&a);
     return rc;
@@ -308,8 +335,8 @@ static int cmd_compare(const struct opts *o, char **operands, struct mu_err *err
     rc = rc ? rc : mu_accept_load(&b, err);
     if (!rc) {
         worse = mu_report_compare(&a.data, &b.data, o->least / 100, &both, &said);
-        rc = worse ? 1 : both ? 0 : mu_verdict_exit(MU_VERDICT_INCONCLUSIVE);
-        fputs(mu_buf_str(&said), stdout);
+        rc = print(mu_buf_str(&said), err);
+        rc = rc ? rc : worse ? 1 : both ? 0 : mu_verdict_exit(MU_VERDICT_INCONCLUSIVE);
     }
     mu_accept_free(&a);
     mu_accept_free(&b);
@@ -370,8 +397,8 @@ static int cmd_criteria(const struct opts *o, char **operands, struct mu_err *er
 {
     (void)operands;
     (void)err;
-    printf("# known references\n%s\n# profile %s\n%s", mu_criteria_references(), profiles[o->profile],
-           mu_criteria_builtin(profiles[o->profile]));
+    printf("# known references\n%s\n# profile %s\n%s", mu_criteria_references(), profile_of(o),
+           mu_criteria_builtin(profile_of(o)));
     return 0;
 }
 
@@ -395,7 +422,7 @@ static const struct sub {
 
 int mu_cmd_accept(int argc, char **argv)
 {
-    struct opts o = {.least = 5};
+    struct opts o = DEFAULTS;
     struct mu_err err = {0};
     char name[40];
     int first, code, rc;
@@ -423,8 +450,8 @@ int mu_cmd_accept(int argc, char **argv)
     json_t *of_run = run_list(&o);
     bool runs = json_array_size(of_run) > 0;
     json_decref(of_run);
-    if (o.resume &&
-        (runs || o.profile || o.criteria || o.output || o.baseline || o.only || o.at_once || o.soak || o.seed)) {
+    if (o.resume && (runs || o.profile >= 0 || o.criteria || o.output || o.baseline || o.only || o.at_once ||
+                     o.soak != NOT_GIVEN || o.seed != NOT_GIVEN)) {
         mu_err_set(&err, MUSTER_EARG,
                    "--resume goes on with what the run has begun with; give only --last, --quarantine, --json and "
                    "--quiet beside it");

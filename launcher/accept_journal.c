@@ -106,7 +106,7 @@ void mu_accept_undo(struct mu_accept *a)
 
 int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const char *criteria, struct mu_err *err)
 {
-    char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX];
+    char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX], sum[65];
     time_t now = time(NULL);
     struct stat st;
     struct tm tm;
@@ -152,6 +152,9 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
     json_object_set_new(begin, "kind", json_string("begin"));
     json_object_set_new(begin, "schema", json_string(SCHEMA));
     json_object_set_new(begin, "token", json_string(a->token));
+    if (mu_accept_sha256(criteria, strlen(criteria), sum))
+        return mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
+    json_object_set_new(begin, "criteria", json_string(sum));
     a->done = json_object();
     if ((rc = mu_criteria_parse(CRITERIA, criteria, strlen(criteria), &a->criteria, err)))
         return rc;
@@ -248,7 +251,7 @@ static int read_journal(struct mu_accept *a, const char *path, bool mend, struct
 static int open_run(struct mu_accept *a, const char *where, bool go_on, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf rules = {0};
-    char path[PATH_MAX];
+    char path[PATH_MAX], sum[65];
     int rc;
 
     if ((rc = find(a, where, err)) || (rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
@@ -260,6 +263,12 @@ static int open_run(struct mu_accept *a, const char *where, bool go_on, struct m
     if ((rc = read_journal(a, path, go_on, err)) || (rc = mu_path_join(path, sizeof path, a->dir, CRITERIA, err)) ||
         (rc = mu_path_read_text(path, CRITERIA_MAX, &rules, err)))
         return rc;
+    const char *was = json_string_value(json_object_get(a->begin, "criteria"));
+    if (was && (mu_accept_sha256(mu_buf_str(&rules), rules.len, sum) || strcmp(was, sum) != 0))
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "%s: is not what the run has begun with: its SHA-256 has changed; put that back, or begin "
+                          "another run with --criteria",
+                          path);
     return mu_criteria_parse(path, mu_buf_str(&rules), rules.len, &a->criteria, err);
 }
 

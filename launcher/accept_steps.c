@@ -51,6 +51,7 @@ struct sight {
     FILE *raw;
     bool quiet, bar, heard;     /* heard: the ranks have said something */
     int failed;                 /* errno of what could not be written */
+    bool others;                /* its hosts are not those of the run */
     double before, weight, all; /* seconds, as the table has them */
     uint64_t began, said;
 };
@@ -63,6 +64,33 @@ static const char *profile_of(const struct mu_accept *a)
 static bool soaks(const struct mu_accept *a)
 {
     return !strcmp(profile_of(a), "soak");
+}
+
+/* Of the benchmarks whose tests --only may choose among. */
+static const char *tests_there(const char *bench)
+{
+    return !strcmp(bench, "node") ? "mem,memtest,cpu,disk,gpu" : !strcmp(bench, "pair") ? "lat,bw" : "";
+}
+
+/* Whether the benchmark is to be made; appends to tests (may be NULL) which of its tests, where not all of them. */
+static bool only_of(const struct mu_accept *a, const char *bench, struct mu_buf *tests)
+{
+    const char *only = json_string_value(json_object_get(a->begin, "only"));
+    size_t n = strlen(bench), len;
+    bool is = !only, all = !only;
+
+    for (const char *p = only; p && *p; p += len, p += *p == ',') {
+        len = strcspn(p, ",");
+        if (len < n || strncmp(p, bench, n) != 0)
+            continue;
+        all = all || len == n;
+        is = is || len == n || p[n] == '.';
+        if (tests && len > n && p[n] == '.')
+            mu_buf_appendf(tests, "%s%.*s", tests->len ? "," : "", (int)(len - n - 1), p + n + 1);
+    }
+    if (tests && all)
+        mu_buf_clear(tests);
+    return is;
 }
 
 static void show(struct sight *s, double done)
@@ -88,12 +116,35 @@ static void show(struct sight *s, double done)
     fprintf(stderr, "\r\033[Kaccept [%s] %3.0f %%, %s, %s gone, about %s left", bar, part * 100, s->what, gone, left);
 }
 
+/* A run that goes on elsewhere, or in another allocation, would compare hosts that were never measured together. */
+static bool are_others(const struct mu_data *d, const json_t *hosts)
+{
+    const json_t *x;
+    size_t i;
+
+    if (!d->nhosts)
+        return false;
+    bool others = json_array_size(hosts) != d->nhosts;
+    json_array_foreach(hosts, i, x)
+    {
+        bool known = false;
+        for (uint32_t h = 0; h < d->nhosts && !known; h++)
+            known = json_is_string(x) && !strcmp(d->hosts[h], json_string_value(x));
+        others = others || !known;
+    }
+    return others;
+}
+
 static void on_line(void *arg, const char *line, json_t *root)
 {
     struct sight *s = arg;
 
+    const char *kind = json_string_value(json_object_get(root, "kind"));
+
     s->heard = true;
-    if (!strcmp(json_string_value(json_object_get(root, "kind")), "progress")) {
+    if (!strcmp(kind, "run"))
+        s->others = are_others(&s->a->data, json_object_get(root, "hosts"));
+    if (!strcmp(kind, "progress")) {
         double done = json_number_value(json_object_get(root, "done"));
         show(s, done > 1 ? 1 : done);
         return;
@@ -184,6 +235,7 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
 {
     struct mu_accept *a = s->a;
     char path[PATH_MAX], part[PATH_MAX + 8], sub[100], text[64];
+    mu_auto_buf struct mu_buf tests = {0}, chosen = {0};
     char **run = NULL, **rank = NULL;
     int rc;
 
@@ -194,9 +246,15 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     if (!(s->raw = fopen(part, "we")))
         return mu_err_errno(err, 0, "%s", part);
     s->failed = 0;
+    s->others = false;
     rc = run_options(a, t->bench, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
+    (void)only_of(a, t->bench, &tests);
+    if (!rc && tests.len) {
+        mu_buf_appendf(&chosen, "--tests=%s", mu_buf_str(&tests));
+        rc = chosen.failed ? MUSTER_ENOMEM : mu_strv_append(&rank, mu_buf_str(&chosen));
+    }
     for (char *const *p = more; p && *p && !rc; p++)
         rc = mu_strv_append(&rank, *p);
     int at_once = (int)json_integer_value(json_object_get(a->begin, "at_once"));
@@ -229,6 +287,13 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
         return mu_err_set(err, mu_err_from_errno(s->failed),
                           "%s: %s; mend that, and `muster accept --resume %s` makes this step again", part,
                           strerror(s->failed), a->token);
+    }
+    if ((code == 0 || code == 5) && s->others) {
+        unlink(part);
+        return mu_err_set(err, MUSTER_EARG,
+                          "%s: its hosts are not those that run %s has begun with; go on where those are, or begin "
+                          "another run",
+                          name, a->token);
     }
     if (code == 0 || code == 5)
         return keep(a, name, part, path, round, code, err);
@@ -290,19 +355,24 @@ int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
 {
     const char *like = strcmp(profile, "quick") != 0 ? "standard" : profile;
     mu_auto_buf struct mu_buf there = {0};
-    char shown[80];
+    char shown[80], test[32];
     bool all = true;
 
     for (const char *p = names; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
         bool known = false;
+        size_t n = strcspn(p, ".,"), more = p[n] == '.' ? strcspn(p + n + 1, ",") : 0;
+        snprintf(test, sizeof test, "%.*s", (int)(more < sizeof test ? more : 0), p + n + 1);
         for (size_t i = 0; i < MU_COUNT(steps); i++)
-            known = known || (!strcmp(steps[i].profile, like) && strcspn(p, ",") == strlen(steps[i].bench) &&
-                              !strncmp(p, steps[i].bench, strlen(steps[i].bench)));
+            known = known ||
+                    (!strcmp(steps[i].profile, like) && n == strlen(steps[i].bench) && !strncmp(p, steps[i].bench, n) &&
+                     (p[n] != '.' || (test[0] && mu_str_listed(tests_there(steps[i].bench), test))));
         all = all && known;
     }
     for (size_t i = 0; i < MU_COUNT(steps); i++)
         if (!strcmp(steps[i].profile, like))
-            mu_buf_appendf(&there, "%s%s", there.len ? ", " : "", steps[i].bench);
+            mu_buf_appendf(&there, "%s%s%s%s%s", there.len ? ", " : "", steps[i].bench,
+                           *tests_there(steps[i].bench) ? " (." : "", tests_there(steps[i].bench),
+                           *tests_there(steps[i].bench) ? ")" : "");
     return all ? 0
                : mu_err_set(err, MUSTER_EARG, "--only %s: not all are benchmarks of profile %s, which has %s",
                             mu_str_show(shown, sizeof shown, names), profile, mu_buf_str(&there));
@@ -310,11 +380,7 @@ int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
 
 static bool of_profile(const struct mu_accept *a, const struct step *t)
 {
-    const char *only = json_string_value(json_object_get(a->begin, "only"));
-
-    if (only && !mu_str_listed(only, t->bench))
-        return false;
-    return !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
+    return only_of(a, t->bench, NULL) && !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
 }
 
 static struct sight begin_sight(struct mu_accept *a)

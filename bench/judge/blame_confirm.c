@@ -32,11 +32,18 @@ struct round {
     bool noisy;
 };
 
+/* The median of all others in one trial, or of their best. */
+struct common {
+    bool tried, is;
+    double ref;
+};
+
 /* Of all rounds, and room to work. */
 struct pool {
     const struct mu_trials **own, **others;
     double *v, *refs, *null; /* null: how low each control was in each round */
     uint32_t nown, nothers, nnull;
+    struct common common[TRIALS_MOST], best; /* of this round: each control of many asks for the same */
 };
 
 /* Whether the cell shows the suspect, in that direction. */
@@ -62,17 +69,31 @@ static double below(const struct mu_data *d, const struct mu_trials *x, uint16_t
     return d->tests[x->key.test].additive ? mu_trial_rate(d, x, i) - ref : mu_depth(mu_trial_rate(d, x, i), ref);
 }
 
+/* Of p->refs, n of them; keep: where it is kept, or NULL. */
+static bool middle_of(struct pool *p, uint32_t n, struct common *keep, double *ref)
+{
+    struct common c = {.tried = true, .is = n > 0, .ref = n ? mu_median(p->refs, n) : 0};
+
+    if (keep)
+        *keep = c;
+    *ref = c.ref;
+    return c.is;
+}
+
 /* The median of the others in that trial, which was made at the same time; false: there are none. */
 static bool reference(const struct mu_data *d, struct pool *p, const struct mu_trials *but, uint16_t trial, double *ref)
 {
+    struct common *keep = but || trial >= TRIALS_MOST ? NULL : &p->common[trial];
     uint32_t n = 0;
 
+    if (keep && keep->tried) {
+        *ref = keep->ref;
+        return keep->is;
+    }
     for (uint32_t i = 0; i < p->nothers; i++)
         if (p->others[i] != but && p->others[i]->n > trial)
             p->refs[n++] = mu_trial_rate(d, p->others[i], trial);
-    if (n)
-        *ref = mu_median(p->refs, n);
-    return n > 0;
+    return middle_of(p, n, keep, ref);
 }
 
 static double drop_of(double depth, bool additive)
@@ -126,6 +147,8 @@ static bool find_cells(const struct mu_blame *b, const struct mu_data *d, const 
     bool made = false;
 
     p->nown = p->nothers = 0;
+    memset(p->common, 0, sizeof p->common);
+    p->best = (struct common){0};
     for (uint32_t i = 0; i < d->n; i++) {
         const struct mu_trials *x = &d->series[i];
         const struct mu_trials_key *k = &x->key;
@@ -148,32 +171,30 @@ static bool find_cells(const struct mu_blame *b, const struct mu_data *d, const 
 /* Of all the suspect's trials; 0: none can be compared. */
 static uint32_t own_depths(const struct mu_data *d, struct pool *p)
 {
-    bool is[TRIALS_MOST] = {0}, known[TRIALS_MOST] = {0};
-    double refs[TRIALS_MOST];
     uint32_t n = 0;
+    double ref;
 
     for (uint32_t i = 0; i < p->nown; i++)
-        for (uint16_t k = 0; k < p->own[i]->n && k < TRIALS_MOST; k++) {
-            if (!known[k])
-                is[k] = reference(d, p, NULL, k, &refs[k]);
-            known[k] = true;
-            if (is[k])
-                p->v[n++] = below(d, p->own[i], k, refs[k]);
-        }
+        for (uint16_t k = 0; k < p->own[i]->n && k < TRIALS_MOST; k++)
+            if (reference(d, p, NULL, k, &ref))
+                p->v[n++] = below(d, p->own[i], k, ref);
     return n;
 }
 
 /* The median of the others' best; false: there are none. */
 static bool best_reference(const struct mu_data *d, struct pool *p, const struct mu_trials *but, double *ref)
 {
+    struct common *keep = but ? NULL : &p->best;
     uint32_t n = 0;
 
+    if (keep && keep->tried) {
+        *ref = keep->ref;
+        return keep->is;
+    }
     for (uint32_t i = 0; i < p->nothers; i++)
         if (p->others[i] != but)
             p->refs[n++] = mu_cell_best(d, p->others[i]);
-    if (n)
-        *ref = mu_median(p->refs, n);
-    return n > 0;
+    return middle_of(p, n, keep, ref);
 }
 
 /* Of hosts by themselves: their best, however each of their trials went. */

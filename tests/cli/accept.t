@@ -23,6 +23,11 @@ run_cmd "$muster" accept report "$tmp/fading"
 like "$out" 'node n6: lost 1[45]\.[0-9] % more than the others from the beginning to the end \(node\.mem\.(copy|triad)\); measured again' "a trend is told as one"
 run_cmd "$muster" accept report "$tmp/slow" --last "$tmp/well"
 like "$out" '^verdict: fail.*node n4: sends 20\.[0-9] % less than the others \(pair\.bw\); measured again' "a person reads who and why"
+for args in "report $tmp/well" "report $tmp/well --json" "compare $tmp/well $tmp/slow"; do
+    # shellcheck disable=SC2086
+    run_cmd sh -c '"$@" >/dev/full' - "$muster" accept $args
+    like "$rc $err" '^2 muster accept [a-z]+: standard output: No space left on device$' "$args: what cannot be written is no verdict"
+done
 
 # the files
 cd "$tmp/slow" || exit 99
@@ -173,6 +178,22 @@ s/"t": 1790000000.0/"t": 1e99/|3
 s/"t": 1790000000.0/"t": -1e99/|3
 ROWS
 
+# what it had to hold is part of the run
+sed '1s/{/{"criteria": "00", /' "$tmp/journal" >"$tmp/well/journal.jsonl"
+run_cmd "$muster" accept report "$tmp/well"
+like "$rc $err" '^2 .*criteria\.txt: is not what the run has begun with' "criteria that were changed are seen"
+sum=$(sha256sum <"$tmp/well/criteria.txt")
+sed "1s/{/{\"criteria\": \"${sum%% *}\", /" "$tmp/journal" >"$tmp/well/journal.jsonl"
+run_cmd "$muster" accept report "$tmp/well"
+is "$rc" 3 "and those that were not are judged by" || note "$err"
+# and so are its hosts: here are none of those
+sed '1s/"profile": "standard"/"profile": "standard", "only": "pair,overlap"/' "$tmp/journal" >"$tmp/well/journal.jsonl"
+grep -m 1 '"0.pair"' "$tmp/slow/journal.jsonl" | sed "s/\"sha256\": \"[0-9a-f]*/\"sha256\": \"$(sha256sum <"$tmp/well/raw/0.pair.jsonl" | cut -d' ' -f1)/" >>"$tmp/well/journal.jsonl"
+run_cmd timeout 60 "$muster" accept --resume "$tmp/well" -q
+like "$rc $err" '^2 .*0\.overlap: its hosts are not those that run made-up-1 has begun with' "a run does not go on with other hosts" || note "$out"
+[ -z "$(find "$tmp/well/raw" -name '*overlap*')" ]
+ok $? "and keeps nothing of them"
+
 # refusals
 bad() { # ERE ARGS...
     local want=$1
@@ -188,16 +209,24 @@ bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
 bad '--only pear: not all are benchmarks' --only pear
 # what is wrong is said before anything is measured, and leaves nothing
-bad '--only fabric: not all are benchmarks of profile quick, which has node, pair, coll' --only fabric --output "$tmp/none"
+bad '--only fabric: not all are benchmarks of profile quick, which has node \(\.mem,memtest,cpu,disk,gpu\), pair \(\.lat,bw\), coll$' --only fabric --output "$tmp/none"
+for only in node.frob node. node.cpu.x coll.bw node,pair.cpu node.cpu,,pair; do
+    bad "--only $only: not all are benchmarks" --only $only --output "$tmp/none"
+done
 bad 'cannot read .*/nofile: No such file' --criteria "$tmp/nofile" --output "$tmp/none"
 bad '--last: nosuch: no run has this token' --last nosuch --output "$tmp/none"
 bad 'bad:1: not a JSON object' --baseline "$tmp/bad" --output "$tmp/none"
 bad 'empty: no measurement in it' --baseline "$tmp/empty" --output "$tmp/none"
 bad '--for: only a soak takes a time' --for 5m --output "$tmp/none"
+bad '--for: only a soak takes a time' --for 0 --output "$tmp/none"
+bad '--for: takes a time above 0' --profile soak --for 0 --output "$tmp/none"
 bad '-H: host list: a host name is missing' -H '' --output "$tmp/none"
 bad '--bind takes one of' --bind frob -q
 is "$(wc -l <"$tmp/.err")" 1 "in one line"
-bad '--resume goes on with what the run has begun with' --resume "$tmp/slow" --seed 3
+for given in '--seed 0' '--for 0' '--profile quick'; do
+    # shellcheck disable=SC2086
+    bad '--resume goes on with what the run has begun with' --resume "$tmp/slow" $given
+done
 bad '--least: takes a percentage' compare --least -3 "$tmp/slow" "$tmp/slow"
 [ ! -e "$tmp/none" ]
 ok $? "and no directory" || note "$(ls "$tmp/none")"
