@@ -28,6 +28,7 @@ enum {
 struct round {
     double depth, drop;
     double waited;      /* longer than the controls, as a share of the time */
+    double had;         /* the share that the controls did not wait */
     uint32_t at, nnull; /* its controls, in the pool */
     bool noisy;
 };
@@ -247,7 +248,9 @@ static bool look(const struct mu_data *d, struct pool *p, bool additive, struct 
     if (!own_depth(d, p, &out->depth))
         return false;
     out->drop = drop_of(out->depth, additive);
-    out->waited = waited(p->own, p->nown, p->v) - waited(p->others, p->nothers, p->v);
+    double others = waited(p->others, p->nothers, p->v);
+    out->waited = waited(p->own, p->nown, p->v) - others;
+    out->had = fmax(1 - others, 0.01);
     for (uint32_t i = 0; i < p->nothers; i++)
         p->nnull += null_depth(d, p, p->others[i], &p->null[p->nnull]);
     return true;
@@ -306,7 +309,7 @@ unsigned mu_blame_rounds(const struct mu_blame_config *c)
 /* Somebody else's load there may be all that it is. */
 static bool loaded(const struct round *r, bool additive, double least)
 {
-    double part = fmin((additive ? LOAD_LATE : LOAD_FACTOR) * r->waited, 0.99);
+    double part = fmin(additive ? LOAD_LATE * r->waited : LOAD_FACTOR * r->waited / r->had, 0.99);
 
     return r->waited > 0 && r->drop >= least && (additive ? r->drop - part : 1 - (1 - r->drop) / (1 - part)) < least;
 }

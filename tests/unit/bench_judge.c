@@ -293,15 +293,18 @@ static void unsure(void)
 {
     static const struct {
         double other, waited, first; /* other: of one of the others, in turn, in so many rounds */
+        double others_waited;
         uint32_t rounds;
         enum mu_suspect_state state;
         const char *why;
-    } rows[] = {{10, 0, 8, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
-                {7, 0, 8, 7, MU_UNSURE, "noisy: somebody who is well looks like that"},
-                {7, 0, 8, 3, MU_CONFIRMED, "rounds agree, 20.0 %"},
-                {10, 0.15, 8, 7, MU_UNSURE, "others used 15 % of its processors' time"},
-                {10, 0.01, 8, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
-                {10, 0, 10, 7, MU_UNSURE, "not in all of its first trials"}};
+    } rows[] = {{10, 0, 8, 0, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {7, 0, 8, 0, 7, MU_UNSURE, "noisy: somebody who is well looks like that"},
+                {7, 0, 8, 0, 3, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {10, 0.15, 8, 0, 7, MU_UNSURE, "others used 15 % of its processors' time"},
+                {10, 0.01, 8, 0, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {10, 0.06, 8, 0, 7, MU_CONFIRMED, "rounds agree, 20.0 %"},
+                {10, 0.61, 8, 0.55, 7, MU_UNSURE, "others used 6 % of its processors' time"}, /* of less than a half */
+                {10, 0, 10, 0, 7, MU_UNSURE, "not in all of its first trials"}};
     static char text[40000];
     struct mu_blame_config c = {.effect = 0.05, .need = 2, .of = 3};
 
@@ -322,7 +325,7 @@ static void unsure(void)
                         h == 1                                       ? !r && t == 2 ? rows[i].first : 8.
                         : h == 2 + r % 3 && r && r <= rows[i].rounds ? rows[i].other
                                                                      : 10.,
-                        h == 1 ? rows[i].waited : 0.);
+                        h == 1 ? rows[i].waited : rows[i].others_waited);
             rc = rc ? rc : read_text(&d, text, r, &err);
         }
         rc = rc ? rc : mu_blame_find(&b, &d, &c);
