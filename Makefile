@@ -270,7 +270,7 @@ uninstall:
 clean:
 	rm -rf build
 help:
-	@echo 'demo test all check bench bench-ckpt bench-pair bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead bench-flight bench-fault-cost format lint tags fuzz tsan install uninstall coverage clean'
+	@echo 'demo test all check bench bench-accept bench-ckpt bench-pair bench-peers bench-peers-hosts bench-restart bench-recovery bench-scale bench-metrics bench-topo bench-topo-place bench-policy bench-queue bench-overhead bench-flight bench-fault-cost format lint tags fuzz tsan install uninstall coverage clean'
 	@echo 'SAN=address,undefined | SAN=thread | B=build/variant | CC=clang | NVCC= | WERROR=1 | PREFIX= DESTDIR='
 
 -include $(ROOM_OBJ:.o=.d) $(BENCH_SRC:%.c=$(B)/obj/%.d) $(B)/obj/launcher/main.d
