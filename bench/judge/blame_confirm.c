@@ -249,7 +249,9 @@ static bool look(const struct mu_data *d, struct pool *p, bool additive, struct 
         return false;
     out->drop = drop_of(out->depth, additive);
     double others = waited(p->others, p->nothers, p->v);
-    out->waited = waited(p->own, p->nown, p->v) - others;
+    /* Where all of them wait for their processors, it is those who say who comes late. */
+    bool all = additive && others > LOADED;
+    out->waited = waited(p->own, p->nown, p->v) - (all ? 0 : others);
     out->had = fmax(1 - others, 0.01);
     for (uint32_t i = 0; i < p->nothers; i++)
         p->nnull += null_depth(d, p, p->others[i], &p->null[p->nnull]);

@@ -337,6 +337,45 @@ static void unsure(void)
     }
 }
 
+/* The last of five to come, each time: it is late, or where all wait for their processors, the one whose turn is last.
+ */
+static void late(void)
+{
+    static const struct {
+        double waited;
+        enum mu_suspect_state state;
+    } rows[] = {{0, MU_CONFIRMED}, {0.01, MU_CONFIRMED}, {0.45, MU_UNSURE}};
+    static char text[8000];
+    struct mu_blame_config c = {.effect = 0.2, .need = 2, .of = 3};
+
+    for (size_t i = 0; i < MU_COUNT(rows); i++) {
+        struct mu_data d = {0};
+        struct mu_blame b = {0};
+        struct mu_err err = {0};
+        int rc = 0;
+        for (uint32_t r = 0; r <= 7 && !rc; r++) {
+            size_t len = (size_t)snprintf(text, sizeof text, "%s", head);
+            for (unsigned t = 0; t < 3; t++) {
+                len += (size_t)snprintf(text + len, sizeof text - len,
+                                        "{\"kind\":\"measurement\",\"name\":\"coll.allreduce\",\"unit\":\"us\","
+                                        "\"better\":\"less\",\"scope\":\"group\",\"group\":null,\"size\":1000,"
+                                        "\"n\":9,\"p50\":100,\"per_rank\":[");
+                for (unsigned h = 0; h < 5; h++)
+                    len += (size_t)snprintf(text + len, sizeof text - len, "%s{\"arrive_us\":%d,\"waited\":%g}",
+                                            h ? "," : "", h == 4 ? 40 : 10, rows[i].waited);
+                len += (size_t)snprintf(text + len, sizeof text - len, "]}\n");
+            }
+            rc = read_text(&d, text, r, &err);
+        }
+        rc = rc ? rc : mu_blame_find(&b, &d, &c);
+        rc = rc ? rc : mu_blame_settle(&b, &d, &c);
+        TAP_OK(!rc && b.n == 1 && b.v[0].state == rows[i].state, "the last, where all wait for %.0f %% of the time: %s",
+               100 * rows[i].waited, b.n ? b.v[0].why : err.text);
+        mu_blame_free(&b);
+        mu_data_free(&d);
+    }
+}
+
 /* Links that work differ by a factor of two, as where hosts share processors; what is slow is so a hundred times. */
 static void far_below(void)
 {
@@ -557,6 +596,7 @@ int main(void)
     noise();
     disturbed();
     unsure();
+    late();
     far_below();
     far_below_alone();
     gpus(2, 0, "gpu b:gpu2");
