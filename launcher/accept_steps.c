@@ -72,7 +72,8 @@ static const char *tests_there(const char *bench)
     return !strcmp(bench, "node") ? "mem,memtest,cpu,disk,gpu" : !strcmp(bench, "pair") ? "lat,bw" : "";
 }
 
-/* Whether the benchmark is to be made; appends to tests (may be NULL) which of its tests, where not all of them. */
+/* Whether the benchmark is to be made; tests (may be NULL): the argument that says which of its tests, where not all.
+ */
 static bool only_of(const struct mu_accept *a, const char *bench, struct mu_buf *tests)
 {
     const char *only = json_string_value(json_object_get(a->begin, "only"));
@@ -86,7 +87,7 @@ static bool only_of(const struct mu_accept *a, const char *bench, struct mu_buf 
         all = all || len == n;
         is = is || len == n || p[n] == '.';
         if (tests && len > n && p[n] == '.')
-            mu_buf_appendf(tests, "%s%.*s", tests->len ? "," : "", (int)(len - n - 1), p + n + 1);
+            mu_buf_appendf(tests, "%s%.*s", tests->len ? "," : "--tests=", (int)(len - n - 1), p + n + 1);
     }
     if (tests && all)
         mu_buf_clear(tests);
@@ -138,7 +139,6 @@ static bool are_others(const struct mu_data *d, const json_t *hosts)
 static void on_line(void *arg, const char *line, json_t *root)
 {
     struct sight *s = arg;
-
     const char *kind = json_string_value(json_object_get(root, "kind"));
 
     s->heard = true;
@@ -235,7 +235,7 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
 {
     struct mu_accept *a = s->a;
     char path[PATH_MAX], part[PATH_MAX + 8], sub[100], text[64];
-    mu_auto_buf struct mu_buf tests = {0}, chosen = {0};
+    mu_auto_buf struct mu_buf tests = {0};
     char **run = NULL, **rank = NULL;
     int rc;
 
@@ -251,10 +251,8 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
     (void)only_of(a, t->bench, &tests);
-    if (!rc && tests.len) {
-        mu_buf_appendf(&chosen, "--tests=%s", mu_buf_str(&tests));
-        rc = chosen.failed ? MUSTER_ENOMEM : mu_strv_append(&rank, mu_buf_str(&chosen));
-    }
+    if (!rc && (tests.len || tests.failed))
+        rc = tests.failed ? MUSTER_ENOMEM : mu_strv_append(&rank, mu_buf_str(&tests));
     for (char *const *p = more; p && *p && !rc; p++)
         rc = mu_strv_append(&rank, *p);
     int at_once = (int)json_integer_value(json_object_get(a->begin, "at_once"));

@@ -70,6 +70,12 @@ static double below(const struct mu_data *d, const struct mu_trials *x, uint16_t
     return d->tests[x->key.test].additive ? mu_trial_rate(d, x, i) - ref : mu_depth(mu_trial_rate(d, x, i), ref);
 }
 
+static bool tell(const struct common *c, double *ref)
+{
+    *ref = c->ref;
+    return c->is;
+}
+
 /* Of p->refs, n of them; keep: where it is kept, or NULL. */
 static bool middle_of(struct pool *p, uint32_t n, struct common *keep, double *ref)
 {
@@ -77,8 +83,7 @@ static bool middle_of(struct pool *p, uint32_t n, struct common *keep, double *r
 
     if (keep)
         *keep = c;
-    *ref = c.ref;
-    return c.is;
+    return tell(&c, ref);
 }
 
 /* The median of the others in that trial, which was made at the same time; false: there are none. */
@@ -87,10 +92,8 @@ static bool reference(const struct mu_data *d, struct pool *p, const struct mu_t
     struct common *keep = but || trial >= TRIALS_MOST ? NULL : &p->common[trial];
     uint32_t n = 0;
 
-    if (keep && keep->tried) {
-        *ref = keep->ref;
-        return keep->is;
-    }
+    if (keep && keep->tried)
+        return tell(keep, ref);
     for (uint32_t i = 0; i < p->nothers; i++)
         if (p->others[i] != but && p->others[i]->n > trial)
             p->refs[n++] = mu_trial_rate(d, p->others[i], trial);
@@ -188,10 +191,8 @@ static bool best_reference(const struct mu_data *d, struct pool *p, const struct
     struct common *keep = but ? NULL : &p->best;
     uint32_t n = 0;
 
-    if (keep && keep->tried) {
-        *ref = keep->ref;
-        return keep->is;
-    }
+    if (keep && keep->tried)
+        return tell(keep, ref);
     for (uint32_t i = 0; i < p->nothers; i++)
         if (p->others[i] != but)
             p->refs[n++] = mu_cell_best(d, p->others[i]);

@@ -21,9 +21,10 @@ int mu_str_duration(const char *s, uint64_t *ns);
 char *mu_str_fmt_size(char *buf, size_t n, uint64_t bytes);
 char *mu_str_fmt_duration(char *buf, size_t n, uint64_t ns);
 
-/* NULL-terminated vectors of strings, vector and strings from malloc. NULL is an empty one. */
 /* Whether name is one of those that stand between the commas of list. */
 bool mu_str_listed(const char *list, const char *name);
+
+/* NULL-terminated vectors of strings, vector and strings from malloc. NULL is an empty one. */
 size_t mu_strv_len(char *const *v);
 /* 0 or MUSTER_ENOMEM, then *v is as it was. */
 int mu_strv_append(char ***v, const char *s);
