@@ -283,6 +283,8 @@ static int run(const struct opts *o, int argc, char **argv)
     int rc = open_last(o->last, &before, &err);
 
     rc = rc ? rc : o->resume ? mu_accept_go_on(&a, o->resume, &err) : begin(&a, o, argc, argv, &err);
+    if (!rc && o->resume) /* what it has measured so far is a file, too */
+        rc = mu_accept_load(&a, &err);
     bool begun = !rc;
     if (begun && !o->quiet)
         fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
@@ -292,10 +294,10 @@ static int run(const struct opts *o, int argc, char **argv)
     mu_accept_rest(&a, true);
     if (!rc && o->quarantine)
         quarantine(&a);
-    if (rc == MU_EXIT_USAGE && !o->resume)
+    bool unwritten = begun && rc < 0 && a.ended;
+    if (!begun || rc == MU_EXIT_USAGE)
         mu_accept_undo(&a);
-    bool unwritten = rc < 0 && a.ended;
-    rc = rc < 0 ? failed("accept", &err, begun) : rc ? rc : mu_verdict_exit(a.verdict);
+    rc = rc < 0 ? failed("accept", &err, begun && !unwritten) : rc ? rc : mu_verdict_exit(a.verdict);
     if (unwritten)
         fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept %s %s%s` writes it\n",
                 o->quarantine ? "--resume" : "report", a.token, o->quarantine ? " --quarantine" : "");

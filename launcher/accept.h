@@ -28,8 +28,9 @@ struct mu_accept {
     bool anew; /* connections are made anew, of quick too */
     unsigned rounds;
     double seconds;
-    bool quiet, made, ended; /* made: the directory is ours; ended: all was measured and judged */
-    int lock;                /* the journal, which nobody else goes on with; 0: none */
+    bool quiet, fresh, made, ended; /* fresh: a new run, of which made: the directory, too; ended: all was measured
+                                     * and judged */
+    int lock;                       /* the journal, which nobody else goes on with; 0: none */
 };
 
 /* accept_journal.c. A new run in `output` (NULL: in the pool's state); one that is there, by its token or directory, to

@@ -95,6 +95,8 @@ void mu_accept_undo(struct mu_accept *a)
     static const char *const names[] = {JOURNAL, CRITERIA, "raw"};
     char path[PATH_MAX], home[PATH_MAX];
 
+    if (!a->fresh)
+        return;
     for (size_t i = 0; i < MU_COUNT(names); i++)
         if (!mu_path_join(path, sizeof path, a->dir, names[i], NULL))
             (void)remove(path);
@@ -143,6 +145,7 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
                           "%s: has a run already; `muster accept --resume %s` goes on with it, another "
                           "--output begins a new one",
                           a->dir, a->dir);
+    a->fresh = true;
     if (output && (rc = mu_path_write_atomic(path, a->dir, strlen(a->dir), 0600, err)))
         return rc;
     if ((rc = mu_path_mkdirs(raw, 0755, err)) ||

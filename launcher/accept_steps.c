@@ -16,7 +16,6 @@
 #include "runtime/base/str.h"
 
 enum { ARGS_MAX = 8 };
-#define AGAIN_WITHIN "--within=1500ms" /* three repetitions but on a busy machine */
 
 /* How to add a step: a row. Its name is a benchmark's; the arguments are those of `muster bench`. */
 static const struct step {
@@ -24,6 +23,7 @@ static const struct step {
     unsigned weight; /* about so many seconds */
     bool two;        /* takes two hosts */
     const char *args[ARGS_MAX];
+    const char *again; /* one more where suspects are measured again, or NULL: who is far off is told soon */
 } steps[] = {
     /* 15 s with eight hosts, most often with time left for what is measured again: repetitions that would end later
      * are left out. */
@@ -32,15 +32,29 @@ static const struct step {
      3,
      false,
      {"--tests=mem,cpu,gpu", "--trials=3", "--time=100ms", "--memory-size=64M", "--gpu-size=64M", "--gpu-matrix=4096",
-      "--within=5s"}},
-    {"quick", "pair", 3, true, {"--trials=3", "--time=20ms", "--large=256K", "--within=6s"}},
-    {"quick", "coll", 3, false, {"--op=allreduce", "--min=64K", "--max=1M", "--time=60ms", "--timing=start"}},
-    {"standard", "node", 10, false, {"--trials=2", "--time=300ms", "--memory-size=128M", "--disk-size=64M"}},
-    {"standard", "pair", 8, true, {"--trials=2", "--time=60ms"}},
-    {"standard", "coll", 12, false, {"--op=all", "--min=1K", "--max=4M", "--time=100ms", "--timing=start"}},
-    {"standard", "fabric", 5, true, {"--time=60ms"}},
-    {"standard", "overlap", 4, false, {"--time=60ms"}},
+      "--within=5s"},
+     "--within=1500ms"},
+    {"quick", "pair", 3, true, {"--trials=3", "--time=20ms", "--large=256K", "--within=6s"}, "--within=1500ms"},
+    {"quick",
+     "coll",
+     3,
+     false,
+     {"--op=allreduce", "--min=64K", "--max=1M", "--time=60ms", "--timing=start"},
+     "--within=1500ms"},
+    {"standard",
+     "node",
+     10,
+     false,
+     {"--trials=2", "--time=200ms", "--memory-size=128M", "--disk-size=64M"},
+     "--trials=1"},
+    {"standard", "pair", 8, true, {"--trials=2", "--time=60ms"}, "--within=2s"},
+    {"standard", "coll", 12, false, {"--op=all", "--min=1K", "--max=4M", "--time=100ms", "--timing=start"}, NULL},
+    {"standard", "fabric", 5, true, {"--time=60ms"}, NULL},
+    {"standard", "overlap", 4, false, {"--time=60ms"}, NULL},
 };
+
+/* Who is there, before anything is measured: one host has no links. */
+static const struct step roll = {"", "hosts", 0, false, {NULL}, NULL};
 
 enum { LAUNCHES_STANDARD = 3, LAUNCHES_MAX = 10000 };
 static const uint64_t STEP_S = 1800;
@@ -92,6 +106,11 @@ static bool only_of(const struct mu_accept *a, const char *bench, struct mu_buf 
     if (tests && all)
         mu_buf_clear(tests);
     return is;
+}
+
+static bool of_profile(const struct mu_accept *a, const struct step *t)
+{
+    return only_of(a, t->bench, NULL) && !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
 }
 
 static void show(struct sight *s, double done)
@@ -179,6 +198,16 @@ static int run_options(const struct mu_accept *a, const char *bench, char ***out
     return rc || (!node && (sized || bound || one)) ? rc : mu_strv_append(out, "--bind=none");
 }
 
+/* Its job is that of the roll, too. There is one: --only was looked at. */
+static const struct step *first_of(const struct mu_accept *a)
+{
+    size_t i = 0;
+
+    while (i + 1 < MU_COUNT(steps) && !of_profile(a, &steps[i]))
+        i++;
+    return &steps[i];
+}
+
 static bool same(char *const *a, char *const *b)
 {
     for (; a && b && *a && *b; a++, b++)
@@ -243,11 +272,16 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     if ((rc = mu_path_join(path, sizeof path, a->dir, sub, err)))
         return rc;
     snprintf(part, sizeof part, "%s.part", path);
-    if (!(s->raw = fopen(part, "we")))
-        return mu_err_errno(err, 0, "%s", part);
+    (void)unlink(part); /* of a run that was killed, or a pipe, for which opening would wait */
+    int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0 || !(s->raw = fdopen(fd, "w"))) {
+        rc = mu_err_errno(err, 0, "%s", part);
+        mu_clean_fd(&fd);
+        return rc;
+    }
     s->failed = 0;
     s->others = false;
-    rc = run_options(a, t->bench, &run);
+    rc = run_options(a, t == &roll ? first_of(a)->bench : t->bench, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
     (void)only_of(a, t->bench, &tests);
@@ -276,16 +310,16 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     if ((fflush(s->raw) || fsync(fileno(s->raw))) && !s->failed)
         s->failed = errno;
     fclose(s->raw);
+    if (rc || code < 0 || s->failed)
+        unlink(part);
     if (rc)
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
     if (code < 0)
         return code;
-    if (s->failed) {
-        unlink(part);
+    if (s->failed)
         return mu_err_set(err, mu_err_from_errno(s->failed),
                           "%s: %s; mend that, and `muster accept --resume %s` makes this step again", part,
                           strerror(s->failed), a->token);
-    }
     if ((code == 0 || code == 5) && s->others) {
         unlink(part);
         return mu_err_set(err, MUSTER_EARG,
@@ -376,14 +410,14 @@ int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
                             mu_str_show(shown, sizeof shown, names), profile, mu_buf_str(&there));
 }
 
-static bool of_profile(const struct mu_accept *a, const struct step *t)
-{
-    return only_of(a, t->bench, NULL) && !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
-}
-
 static struct sight begin_sight(struct mu_accept *a)
 {
     return (struct sight){.a = a, .quiet = a->quiet, .bar = isatty(2), .began = mu_now()};
+}
+
+static bool goes(const struct mu_accept *a, const struct step *t)
+{
+    return of_profile(a, t) && !(t->two && a->data.nhosts == 1);
 }
 
 int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
@@ -395,14 +429,16 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
     char name[64];
     int rc = 0;
 
+    if (!a->data.nhosts)
+        rc = do_step(&s, &roll, roll.bench, NULL, 0, 0, err);
     for (size_t i = 0; i < MU_COUNT(steps); i++)
-        s.all += of_profile(a, &steps[i]) ? steps[i].weight * launches : 0;
+        s.all += goes(a, &steps[i]) ? steps[i].weight * launches : 0;
     for (unsigned l = 0; l < (soaks(a) ? LAUNCHES_MAX : launches) && !rc; l++) {
         if (l >= launches && (double)mu_wall() / MU_SEC >= until)
             break;
         for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
             snprintf(name, sizeof name, "%u.%s", l, steps[i].bench);
-            if (of_profile(a, &steps[i]) && !(steps[i].two && a->data.nhosts == 1))
+            if (goes(a, &steps[i]))
                 rc = do_step(&s, &steps[i], name, NULL, l, 0, err);
         }
     }
@@ -538,8 +574,8 @@ int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
         for (size_t k = 0; k < MU_COUNT(rows) && !rc; k++)
             if (!strcmp(rows[k].bench, t->bench))
                 rc = rows[k].args(&a->data, asks, n, &more);
-        if (!rc && !strcmp(t->profile, "quick"))
-            rc = mu_strv_append(&more, AGAIN_WITHIN);
+        if (!rc && t->again)
+            rc = mu_strv_append(&more, t->again);
         rc = rc ? mu_err_set(err, rc, "out of memory") : 0;
         s.all += t->weight;
         snprintf(name, sizeof name, "again-%u.%s", round, t->bench);

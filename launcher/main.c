@@ -29,6 +29,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *summary;
     unsigned flags;
+    int unwritten; /* exit code where standard output cannot be written, whatever else; 0: the command's own, or 1 */
 } commands[] = {
     {"run", mu_cmd_run, "run a job and wait for it", 0},
     {"submit", mu_cmd_submit, "hand in a job and print its number", 0},
@@ -47,7 +48,7 @@ static const struct command {
     {"top", mu_cmd_top, "watch nodes and jobs", 0},
     {"ckpt", mu_cmd_ckpt, "look at checkpoints, and tend them", 0},
     {"bench", mu_cmd_bench, "measure nodes, links and collectives", 0},
-    {"accept", mu_cmd_accept, "say which node or link is bad, with evidence", 0},
+    {"accept", mu_cmd_accept, "say which node or link is bad, with evidence", 0, MU_EXIT_USAGE},
     {"topo", mu_cmd_topo, "show this machine and where ranks would go", 0},
     {"doctor", mu_cmd_doctor, "check what muster needs on this machine", 0},
     {"controller", mu_controller_main, "the pool's daemon", HIDDEN},
@@ -105,7 +106,7 @@ static void fill_standard_fds(void)
 
 /* What stdio could not write must not end in success. Its error flag has no errno: one that was met on the way shows
  * itself again. */
-static int flushed(int code)
+static int flushed(int code, int unwritten)
 {
     int e = fflush(stdout) == 0 ? 0 : errno;
 
@@ -114,7 +115,7 @@ static int flushed(int code)
     if (!e && write(1, "\n", 1) < 0)
         e = errno;
     fprintf(stderr, "muster: cannot write standard output: %s\n", strerror(e ? e : EIO));
-    return code ? code : MU_EXIT_FAILED;
+    return unwritten ? unwritten : code ? code : MU_EXIT_FAILED;
 }
 
 int main(int argc, char **argv)
@@ -130,11 +131,11 @@ int main(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (!strcmp(argv[1], "help") && argc == 2)) {
         help(stdout);
-        return flushed(0);
+        return flushed(0, 0);
     }
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version")) {
         printf("muster %s, protocol %u\n", MUSTER_VERSION, MU_WIRE_VERSION);
-        return flushed(0);
+        return flushed(0, 0);
     }
     if (!strcmp(argv[1], "help")) { /* muster help run = muster run --help */
         argv[1] = argv[2];
@@ -155,6 +156,6 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < MU_COUNT(commands); i++)
         if (!strcmp(argv[1], commands[i].name))
-            return flushed(commands[i].run(argc - 1, argv + 1));
+            return flushed(commands[i].run(argc - 1, argv + 1), commands[i].unwritten);
     return unknown(argv[1]);
 }

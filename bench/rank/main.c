@@ -10,6 +10,7 @@
 static const struct mu_bench benchmarks[] = {
     {"node", mu_bench_node, true},      {"pair", mu_bench_pair, false},       {"coll", mu_bench_coll, false},
     {"fabric", mu_bench_fabric, false}, {"overlap", mu_bench_overlap, false}, {"soak", mu_bench_soak, true},
+    {"hosts", mu_bench_hosts, false},
 };
 
 const struct mu_bench *mu_bench_named(const char *name)

@@ -93,5 +93,7 @@ int mu_bench_fabric(struct mu_room *, int argc, char **argv, struct mu_err *err)
 int mu_bench_overlap(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_soak(struct mu_room *, int argc, char **argv, struct mu_err *err);
 int mu_bench_coll(struct mu_room *, int argc, char **argv, struct mu_err *err);
+/* Measures nothing: only says, in the line `run`, who is there. Lies in room.c. */
+int mu_bench_hosts(struct mu_room *, int argc, char **argv, struct mu_err *err);
 
 #endif

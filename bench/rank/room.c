@@ -204,6 +204,18 @@ int mu_room_begin(struct mu_room *r, const struct mu_opt *table, size_t n, int a
     return 0;
 }
 
+struct hosts_opts {
+    struct mu_room_opts room;
+};
+static const struct mu_opt hosts_table[] = {MU_ROOM_ROWS(struct hosts_opts, room)};
+
+int mu_bench_hosts(struct mu_room *r, int argc, char **argv, struct mu_err *err)
+{
+    struct hosts_opts o = {0};
+
+    return mu_room_begin(r, hosts_table, MU_COUNT(hosts_table), argc, argv, &o, &o.room, err);
+}
+
 uint64_t mu_room_common(const struct mu_room *r, uint64_t ours)
 {
     return mu_clockfit_theirs(&r->clock, ours);

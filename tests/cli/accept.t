@@ -27,6 +27,14 @@ for args in "report $tmp/well" "report $tmp/well --json" "compare $tmp/well $tmp
     # shellcheck disable=SC2086
     run_cmd sh -c '"$@" >/dev/full' - "$muster" accept $args
     like "$rc $err" '^2 muster accept [a-z]+: standard output: No space left on device$' "$args: what cannot be written is no verdict"
+    # shellcheck disable=SC2086
+    run_cmd sh -c '"$@" >&-' - "$muster" accept $args
+    like "$rc $err" '^2 muster accept [a-z]+: standard output: Bad file descriptor$' "nor what nobody takes"
+done
+for args in --help 'report --help' criteria "baseline make $tmp/well -o $tmp/base"; do
+    # shellcheck disable=SC2086
+    run_cmd sh -c '"$@" >/dev/full' - "$muster" accept $args
+    is "$rc $err" '2 muster: cannot write standard output: No space left on device' "$args: nor does it say that hardware fails"
 done
 
 # the files
@@ -189,10 +197,15 @@ is "$rc" 3 "and those that were not are judged by" || note "$err"
 # and so are its hosts: here are none of those
 sed '1s/"profile": "standard"/"profile": "standard", "only": "pair,overlap"/' "$tmp/journal" >"$tmp/well/journal.jsonl"
 grep -m 1 '"0.pair"' "$tmp/slow/journal.jsonl" | sed "s/\"sha256\": \"[0-9a-f]*/\"sha256\": \"$(sha256sum <"$tmp/well/raw/0.pair.jsonl" | cut -d' ' -f1)/" >>"$tmp/well/journal.jsonl"
+mkfifo "$tmp/well/raw/0.overlap.jsonl.part" # nobody reads it
 run_cmd timeout 60 "$muster" accept --resume "$tmp/well" -q
 like "$rc $err" '^2 .*0\.overlap: its hosts are not those that run made-up-1 has begun with' "a run does not go on with other hosts" || note "$out"
 [ -z "$(find "$tmp/well/raw" -name '*overlap*')" ]
 ok $? "and keeps nothing of them"
+mv "$tmp/well/raw/0.pair.jsonl" "$tmp/away"
+run_cmd timeout 60 "$muster" accept --resume "$tmp/well" -q
+like "$rc $err" '^2 .*cannot read .*raw/0\.pair\.jsonl' "nor without what it has measured"
+mv "$tmp/away" "$tmp/well/raw/0.pair.jsonl"
 
 # refusals
 bad() { # ERE ARGS...
@@ -256,6 +269,18 @@ wait $first
 rc=$?
 is "$rc" 3 "this host alone: everything runs, what is relative is inconclusive" || note "$(cat "$tmp/told")"
 rm "$tmp/told"
+for args in '--only pair' '--only pair.lat' '--profile standard --only fabric' '--only node.cpu,pair'; do
+    # shellcheck disable=SC2086
+    run_cmd timeout 60 "$muster" accept $args --output "$tmp/one" -q
+    like "$rc $out" '^3 verdict: inconclusive' "$args: one host has no link" || note "$err"
+    rm -r "$tmp/one"
+done
+run_cmd timeout 60 sh -c '"$@" >&-' - "$muster" accept --only pair --output "$tmp/one" -q
+like "$rc $err" '^2 .*once that is mended `muster accept report ' "what is measured is kept where it cannot be said" || note "$err"
+rm -r "$tmp/one"
+tokens=$(find "$MUSTER_HOME"/*/accept | sort)
+run_cmd sh -c 'ulimit -f 0; "$@"' - timeout 60 "$muster" accept --only pair --output "$tmp/one" -q
+is "$rc $([ -e "$tmp/one" ] && echo left) $(find "$MUSTER_HOME"/*/accept | sort)" "2  $tokens" "a run that cannot begin leaves nothing" || note "$err"
 
 # What the soak over namespace hosts counts as what, on one run of each: each bound is held by itself.
 while IFS='|' read -r args verdict suspects unsure; do

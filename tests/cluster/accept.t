@@ -31,7 +31,7 @@ cluster_exec h2 tc qdisc add dev eth0 root tbf rate 80mbit burst 64k latency 400
 # What is killed is resumed: of two steps one is done.
 timeout 200 "$muster" accept -H h1,h2,h3,h4 -x MUSTER_YIELD --only pair,coll --at-once 1 --criteria "$tmp/criteria" --output "$tmp/killed" -q >"$tmp/o" 2>&1 &
 pid=$!
-first_done() { grep -q '"kind":"step"' "$tmp/killed/journal.jsonl" 2>/dev/null; }
+first_done() { grep -q '"name":"0.pair"' "$tmp/killed/journal.jsonl" 2>/dev/null; }
 wait_for 60 first_done
 pkill -KILL -P $pid
 wait $pid
