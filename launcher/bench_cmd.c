@@ -24,7 +24,8 @@ struct opts {
     const char *raw;
     bool json, quiet;
     /* of the ranks */
-    int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing, gpu_matrix;
+    int launch, trials, at_once, samples, rounds, count, targets, op, dtype, memory, place, timing, transport,
+        gpu_matrix;
     uint64_t seed, small, large, memory_size, disk_size, gpu_size, whole, window;
     const char *min, *max, *time, *tests, *dir, *floor;
     char **pairs;
@@ -89,6 +90,7 @@ static const struct mu_opt pair_rows[] = {
      .max = 1000000},
     {"tests", 0, MU_OPT_STRING, AT(tests), "NAME,...", "lat, bw (all)"},
     {"pairs", 0, MU_OPT_STRV, AT(pairs), "FROM>TO,...", "of hosts, each in this direction (a tournament of all)"},
+    {"transport", 0, MU_OPT_CHOICE, AT(transport), "mpi|ucx", "whose messages are measured (mpi)"},
 };
 static const struct mu_opt fabric_rows[] = {
     COMMON_ROWS(" (one on each node)"),
@@ -120,6 +122,7 @@ static const struct mu_opt coll_rows[] = {
     {"memory", 0, MU_OPT_CHOICE, AT(memory), "private|mapped|device", "malloc, muster_mem_alloc, or a GPU's (private)"},
     {"place", 0, MU_OPT_CHOICE, AT(place), "usual|in|out", "result over the input, or beside it (usual)"},
     {"timing", 0, MU_OPT_CHOICE, AT(timing), "batch|start", "batches, or calls from a common start (batch)"},
+    {"transport", 0, MU_OPT_CHOICE, AT(transport), "muster|mpi", "whose operations are measured (muster)"},
     {"bisect", 0, MU_OPT_FLAG, AT(bisect), NULL, "find the hosts with which results are wrong, or slow"},
     {"floor", 0, MU_OPT_STRING, AT(floor), "GB/s", "bus bandwidth below which it is slow, for --bisect"},
 };
@@ -154,6 +157,10 @@ static int check_coll(const struct opts *o, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--floor: takes a number of GB/s, beside --bisect");
     if (o->bisect && !strcmp(word(OPS, o->op, op, 32), "all"))
         return mu_err_set(err, MUSTER_EARG, "--bisect: takes one operation; give another --op");
+    if (o->transport && (o->bisect || o->memory == 2))
+        return mu_err_set(err, MUSTER_EARG, "--transport mpi: not with --bisect or --memory device");
+    if (o->transport && strchr(word(DTYPES, o->dtype, dtype, 32), 'f') && width < 4)
+        return mu_err_set(err, MUSTER_EARG, "--transport mpi: MPI has no floats of 8 or 16 bits; give another --dtype");
     if (min < width)
         return mu_err_set(err, MUSTER_EARG, "--min %s: smaller than one %s; give at least %u", o->min,
                           word(DTYPES, o->dtype, dtype, 32), width);

@@ -103,9 +103,9 @@ static void show_colls(FILE *f, json_t *list)
             continue;
         double n = ranks_of(m), us = number(m, "p50");
         char now[200];
-        snprintf(now, sizeof now, "# %s %s, %.0f ranks, %s memory, %s place%s", word(m, "op"), word(m, "dtype"), n,
-                 word(m, "memory"), word(m, "place"),
-                 strcmp(word(m, "timing"), "start") ? "" : ", from a common start");
+        snprintf(now, sizeof now, "# %s%s %s, %.0f ranks, %s memory, %s place%s", word(m, "op"),
+                 strcmp(word(m, "transport"), "mpi") ? "" : " of MPI", word(m, "dtype"), n, word(m, "memory"),
+                 word(m, "place"), strcmp(word(m, "timing"), "start") ? "" : ", from a common start");
         if (strcmp(was, now)) {
             if (t) {
                 mu_table_print(t, f);
@@ -193,7 +193,7 @@ static void show_rest(FILE *f, json_t *list)
             left++;
             continue;
         }
-        mu_table_cell(t, word(m, "name"));
+        mu_table_cellf(t, "%s%s", word(m, "name"), strcmp(word(m, "transport"), "ucx") ? "" : "/ucx");
         where(t, m);
         size_cell(t, m);
         mu_table_cellf(t, "%.0f", number(m, "n"));

@@ -90,7 +90,8 @@ static int host_of(struct reading *r, const json_t *o, const char *key, int32_t 
     return *out < 0 ? no_memory(r) : 0;
 }
 
-/* The plain variant of a test, as `muster bench` makes it where nothing else is said, has its name alone. */
+/* The plain variant of a test, as `muster bench` makes it where nothing else is said, has its name alone. Messages are
+ * MPI's, operations the library's. */
 static void name_of(const json_t *o, char *buf, size_t n)
 {
     const char *op = text_of(o, "op");
@@ -101,7 +102,7 @@ static void name_of(const json_t *o, char *buf, size_t n)
 
     for (size_t i = 0; i < MU_COUNT(plain) && len < n; i++) {
         const char *v = text_of(o, plain[i][0]);
-        if (*v && strcmp(v, plain[i][1]) != 0 && !(i == 3 && !strcmp(v, "mpi")))
+        if (*v && strcmp(v, plain[i][1]) != 0 && !(i == 3 && !strcmp(v, "mpi") && strncmp(buf, "coll.", 5) != 0))
             len += (size_t)snprintf(buf + len, n - len, "/%s", v);
     }
 }

@@ -1,7 +1,9 @@
-/* Collectives of the library: correctness first, then time. Two ways to time: batches (a sample is the slowest rank's
- * time of a batch, divided by the calls in it), and single calls that all ranks begin at one common time (a sample is
- * the time until the last rank is done; those that somebody began late are dropped). Inputs are written anew each time.
+/* Collectives of the library, or of MPI itself: correctness first, then time. Two ways to time: batches (a sample is
+ * the slowest rank's time of a batch, divided by the calls in it), and single calls that all ranks begin at one common
+ * time (a sample is the time until the last rank is done; those that somebody began late are dropped). Inputs are
+ * written anew each time.
  */
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@
 #include "bench/judge/bisect.h"
 #include "bench/pairs.h"
 #include "bench/rank/device.h"
+#include "bench/rank/mpi_coll.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/start.h"
 #include "runtime/base/clean.h"
@@ -21,13 +24,14 @@
 enum { AS_USUAL, IN_PLACE, OUT_OF_PLACE };
 enum { IN_BATCHES, FROM_START };
 enum { PRIVATE, MAPPED, DEVICE };
+enum { OVER_MUSTER, OVER_MPI };
 static const char *const memories[] = {"private", "mapped", "device"};
 
 struct opts {
     struct mu_room_opts room;
     const char *op, *dtype;
     uint64_t min, max;
-    int samples, memory, place, timing, planted_late;
+    int samples, memory, place, timing, transport, planted_late;
     bool bisect;
     double floor;
 };
@@ -36,8 +40,9 @@ struct ctx {
     struct mu_room *room;
     muster_comm *comm;
     int rank, size;
-    char *one, *other; /* buffers */
-    char *send, *recv; /* where the call has its data */
+    char *one, *other;       /* buffers */
+    char *send, *recv;       /* where the call has its data */
+    struct mu_mpi_coll *mpi; /* or NULL: the library's */
     struct mu_device *gpu;
     char *host;   /* GPU: as much memory of the host, where inputs come from and results are looked at */
     size_t count; /* elements the call is given */
@@ -50,6 +55,7 @@ struct op_row {
     const char *name;
     bool send_all, recv_all, in_place;
     int (*call)(struct ctx *);
+    mu_mpi_coll_fn *mpi;
 };
 
 static int call_allreduce(struct ctx *c)
@@ -99,15 +105,23 @@ static int call_barrier(struct ctx *c)
 }
 
 static const struct op_row ops[] = {
-    {"allreduce", false, false, true, call_allreduce},
-    {"reduce", false, false, false, call_reduce},
-    {"reduce_scatter", true, false, false, call_reduce_scatter},
-    {"allgather", false, true, false, call_allgather},
-    {"broadcast", false, false, true, call_broadcast},
-    {"alltoall", true, true, false, call_alltoall},
-    {"sendrecv", false, false, false, call_sendrecv},
-    {"barrier", false, false, false, call_barrier},
+    {"allreduce", false, false, true, call_allreduce, mu_mpi_allreduce},
+    {"reduce", false, false, false, call_reduce, mu_mpi_reduce},
+    {"reduce_scatter", true, false, false, call_reduce_scatter, mu_mpi_reduce_scatter},
+    {"allgather", false, true, false, call_allgather, mu_mpi_allgather},
+    {"broadcast", false, false, true, call_broadcast, mu_mpi_broadcast},
+    {"alltoall", true, true, false, call_alltoall, mu_mpi_alltoall},
+    {"sendrecv", false, false, false, call_sendrecv, mu_mpi_sendrecv},
+    {"barrier", false, false, false, call_barrier, mu_mpi_barrier},
 };
+
+static int call(struct ctx *c, const struct op_row *op, struct mu_err *err)
+{
+    if (!c->mpi)
+        return op->call(c); /* the library has its own text */
+    int rc = op->mpi(c->mpi, c->send, c->recv, c->count);
+    return rc ? mu_err_set(err, rc, "rank %d: MPI has failed in its %s", c->rank, op->name) : 0;
+}
 
 /* The integers up to it are exact, sums of all ranks among them. */
 static const unsigned most_exact[MU_DTYPE_COUNT] = {
@@ -132,6 +146,7 @@ static const struct mu_opt table[] = {
      "malloc, muster_mem_alloc, or a GPU's"},
     {"place", 0, MU_OPT_CHOICE, offsetof(struct opts, place), "usual|in|out", "result over the input, or beside it"},
     {"timing", 0, MU_OPT_CHOICE, offsetof(struct opts, timing), "batch|start", "batches, or calls from a common start"},
+    {"transport", 0, MU_OPT_CHOICE, offsetof(struct opts, transport), "muster|mpi", "whose operations are measured"},
     {"bisect", 0, MU_OPT_FLAG, offsetof(struct opts, bisect), NULL,
      "find the hosts with which results are wrong, or slow"},
     {"floor", 0, MU_OPT_DOUBLE, offsetof(struct opts, floor), "GB/s", "bus bandwidth below which it is slow"},
@@ -212,7 +227,8 @@ static bool is(const struct ctx *c, size_t i, unsigned v)
 
 static bool is_in_place(const struct op_row *op, const struct opts *o)
 {
-    if (op->call == call_sendrecv || op->call == call_barrier || (op->call == call_alltoall && o->memory == DEVICE))
+    if (op->call == call_sendrecv || op->call == call_barrier || (op->call == call_alltoall && o->memory == DEVICE) ||
+        (op->call == call_reduce_scatter && o->transport == OVER_MPI))
         return false;
     return op->call == call_broadcast || o->place == IN_PLACE || (o->place == AS_USUAL && op->in_place);
 }
@@ -306,7 +322,7 @@ static int in_batches(struct ctx *c, const struct op_row *op, const struct opts 
             return rc;
         uint64_t t0 = mu_now();
         for (int k = 0; k < batch; k++)
-            if ((rc = op->call(c)))
+            if ((rc = call(c, op, err)))
                 return rc;
         if ((rc = until_done(c)))
             return rc;
@@ -343,8 +359,7 @@ static int act(void *arg, struct mu_err *err)
 {
     const struct call *k = arg;
 
-    (void)err; /* the library has its own text */
-    int rc = k->op->call(k->c);
+    int rc = call(k->c, k->op, err);
     return rc ? rc : until_done(k->c);
 }
 
@@ -375,7 +390,7 @@ static int look(struct ctx *c, const struct op_row *op, int64_t *wrong, struct m
     int64_t here;
     int rc;
 
-    if ((rc = fill(c, op, err)) || (rc = op->call(c)) || (rc = until_done(c)))
+    if ((rc = fill(c, op, err)) || (rc = call(c, op, err)) || (rc = until_done(c)))
         return rc;
     if (c->gpu && n && (rc = mu_device_get(c->gpu, c->host, (uintptr_t)c->recv, n * c->width, err)))
         return rc;
@@ -423,7 +438,7 @@ static int report(struct ctx *c, const struct op_row *op, const struct opts *o, 
                           .memory = memories[o->memory],
                           .place = is_in_place(op, o) ? "in" : "out",
                           .timing = o->timing == FROM_START ? "start" : "batch",
-                          .transport = "muster",
+                          .transport = o->transport == OVER_MPI ? "mpi" : "muster",
                           .size = bytes,
                           .values = l->v,
                           .n = l->n,
@@ -452,17 +467,11 @@ static int choose_gpu(struct ctx *c, struct mu_err *err)
 {
     const char *local = getenv("LOCAL_RANK");
     struct mu_err why = {0};
-    char text[300] = "";
     int rc = mu_devices_open(&devices, &why);
 
     c->gpu = rc ? NULL : &devices.v[(local ? atoi(local) : 0) % devices.n];
     rc = rc ? rc : mu_device_enter(c->gpu, &why);
-    double first = rc ? c->size - c->rank : 0;
-    snprintf(text, sizeof text, "--memory device: rank %d on %s: %.200s", c->rank, c->room->host, why.text);
-    if ((rc = mu_wire_max(&first, 1, err)) || first <= 0)
-        return rc;
-    rc = mu_wire_tell(text, sizeof text, c->size - (int)first, err);
-    return rc ? rc : mu_err_set(err, MUSTER_EARG, "%s", text);
+    return mu_room_agree(c->room, rc, "--memory device", &why, err);
 }
 
 static void *grab(const struct ctx *c, const struct opts *o, size_t bytes, struct mu_err *err)
@@ -503,6 +512,9 @@ static int check(const struct opts *o, struct ctx *c, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--min and --max: need %zu bytes <= min <= max", c->width);
     if ((unsigned)c->size > most / 4)
         return mu_err_set(err, MUSTER_EARG, "--dtype %s can be checked with up to %u ranks", o->dtype, most / 4);
+    if (o->transport == OVER_MPI && (o->bisect || o->memory == DEVICE || o->max / c->width > INT_MAX))
+        return mu_err_set(err, MUSTER_EARG,
+                          "--transport mpi: not with --bisect, --memory device, or a --max beyond 2^31 - 1 elements");
     return 0;
 }
 
@@ -652,7 +664,8 @@ int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *er
 
     if (rc || (rc = check(&o, &c, err)))
         return rc;
-    if (o.memory == DEVICE && (rc = choose_gpu(&c, err)))
+    if ((o.memory == DEVICE && (rc = choose_gpu(&c, err))) ||
+        (o.transport == OVER_MPI && (rc = mu_mpi_coll_open(c.comm, c.dtype, &c.mpi, err))))
         goto out;
     size_t room_for = o.max + c.width * (size_t)c.size;
     void *host = NULL;
@@ -692,6 +705,8 @@ int mu_bench_coll(struct mu_room *room, int argc, char **argv, struct mu_err *er
         }
     }
 out:
+    if (!rc)
+        mu_mpi_coll_close(c.mpi);
     release(&c, &o, c.one);
     release(&c, &o, c.other);
     if (c.gpu)

@@ -4,17 +4,14 @@
 #include <mpi.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 
+#include "bench/rank/link.h"
 #include "muster_mpi.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 
 /* So short a message is on its way when MPI_Send returns, as long as few are: MPI copies it. */
-enum { TAG = 7, LOOKS = 1024, LOOKS_SHARED = 4, SHORT = 256 };
-#define NAP_NS 100000
-#define SHORT_NAP_NS 20000
-#define NAP_MOST_NS 1000000
+enum { TAG = 7, SHORT = 256 };
 
 static struct {
     MPI_Comm comm;
@@ -55,41 +52,29 @@ void mu_wire_close(void)
     wire.open = false;
 }
 
+int mu_wait_over(int rank, int peer, struct mu_err *err)
+{
+    int most = (int)(MU_WIRE_NS / MU_SEC);
+
+    if (peer >= 0)
+        return mu_err_set(err, MUSTER_ETIMEOUT, "rank %d has waited for rank %d for %d s", rank, peer, most);
+    return mu_err_set(err, MUSTER_ETIMEOUT, "rank %d has waited for the others for %d s", rank, most);
+}
+
 /* peer below 0: all */
 static int wait_for(MPI_Request *v, int n, int peer, bool lazily, struct mu_err *err)
 {
-    uint64_t deadline = 0;
-    long nap = NAP_NS;
+    struct mu_patience p = {0};
     int done = 0;
 
-    for (unsigned i = 1;; i++) {
+    for (;;) {
         if ((n == 1 ? MPI_Test(v, &done, MPI_STATUS_IGNORE) : MPI_Testall(n, v, &done, MPI_STATUSES_IGNORE)) !=
             MPI_SUCCESS)
             return mu_err_set(err, MUSTER_EPEER, "rank %d: MPI has failed in a message with rank %d", wire.rank, peer);
         if (done)
             return 0;
-        if (lazily) { /* the longer it lasts the less a little more matters, and each look takes others' time */
-            nanosleep(&(struct timespec){.tv_nsec = nap}, NULL);
-            nap += nap < NAP_MOST_NS ? nap / 16 : 0;
-        }
-        if (!lazily && i % (wire.yield ? LOOKS_SHARED : LOOKS))
-            continue;
-        uint64_t now = mu_now();
-        if (!deadline)
-            deadline = now + MU_WIRE_NS;
-        /* Who yields is behind all that compute, who wakes up goes first. A hundredth of what has passed is little. */
-        if (!lazily && wire.yield) {
-            uint64_t rest = (now + MU_WIRE_NS - deadline) / 100;
-            rest = rest < SHORT_NAP_NS ? SHORT_NAP_NS : rest > NAP_NS ? NAP_NS : rest;
-            nanosleep(&(struct timespec){.tv_nsec = (long)rest}, NULL);
-        }
-        if (now < deadline)
-            continue;
-        if (peer >= 0)
-            return mu_err_set(err, MUSTER_ETIMEOUT, "rank %d has waited for rank %d for %d s", wire.rank, peer,
-                              (int)(MU_WIRE_NS / MU_SEC));
-        return mu_err_set(err, MUSTER_ETIMEOUT, "rank %d has waited for the others for %d s", wire.rank,
-                          (int)(MU_WIRE_NS / MU_SEC));
+        if (!mu_wait_more(&p, lazily, wire.yield))
+            return mu_wait_over(wire.rank, peer, err);
     }
 }
 
@@ -172,6 +157,16 @@ int mu_wire_finish(struct mu_err *err)
     wire.nposted = 0;
     return wait_for(wire.posted, n, -1, false, err);
 }
+
+const struct mu_link mu_mpi_link = {
+    .name = "mpi",
+    .send = mu_wire_send,
+    .recv = mu_wire_recv,
+    .recv_lazily = mu_wire_recv_lazily,
+    .post_sends = mu_wire_post_sends,
+    .post_recvs = mu_wire_post_recvs,
+    .finish = mu_wire_finish,
+};
 
 int mu_wire_rest(struct mu_err *err)
 {

@@ -1,13 +1,15 @@
 /* muster bench pair: latency and bandwidth between each two ranks, each direction by itself, in rounds of disjoint
- * pairs (bench/pairs.h), or between those of a list, over MPI's own messages. The last one is looked at. */
+ * pairs (bench/pairs.h), or between those of a list, over MPI's own messages or UCX's. The last one is looked at. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/pairs.h"
+#include "bench/rank/link.h"
 #include "bench/rank/load.h"
 #include "bench/rank/mpi_wire.h"
 #include "bench/rank/rank.h"
+#include "bench/rank/ucx_wire.h"
 #include "bench/stats.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
@@ -15,7 +17,7 @@
 struct opts {
     struct mu_room_opts room;
     uint64_t small, large;
-    int rounds, samples;
+    int rounds, samples, transport;
     const char *tests;
     char **pairs;
 };
@@ -30,6 +32,7 @@ static const struct mu_opt table[] = {
      .max = 100000},
     {"tests", 0, MU_OPT_STRING, offsetof(struct opts, tests), "NAME,...", "lat, bw"},
     {"pairs", 0, MU_OPT_STRV, offsetof(struct opts, pairs), "FROM>TO,...", "hosts, in place of the tournament"},
+    {"transport", 0, MU_OPT_CHOICE, offsetof(struct opts, transport), "mpi|ucx", "whose messages are measured"},
 };
 
 enum { WARM = 16, CHUNK = 20 }; /* round trips at first, and between two looks at the series */
@@ -43,6 +46,7 @@ enum { END = 0, LOOK = -1 };        /* in place of a number of messages */
 struct pair {
     struct mu_room *room;
     const struct opts *o;
+    const struct mu_link *link;
     int peer, trial;
     double length; /* of a trial, in those that --within is for */
     char *buf;
@@ -63,7 +67,7 @@ static void fill(struct mu_record *m, const struct pair *p, const char *name, co
                             .from_host = r->hosts[r->host_of[from]],
                             .to_host = r->hosts[r->host_of[to]],
                             .direction = "one",
-                            .transport = "mpi",
+                            .transport = p->link->name,
                             .late = -1,
                             .wrong = MU_RECORD_UNCHECKED,
                             .trial = p->trial,
@@ -87,16 +91,16 @@ static int end_here(struct pair *p, struct mu_err *err)
 {
     double waited = mu_load_end(&p->load, 1);
 
-    return mu_wire_send(&waited, sizeof waited, p->peer, err);
+    return p->link->send(&waited, sizeof waited, p->peer, err);
 }
 
 static int end_there(struct pair *p, double *waited, struct mu_err *err)
 {
     int none = END;
     double ours = mu_load_end(&p->load, 1);
-    int rc = mu_wire_send(&none, sizeof none, p->peer, err);
+    int rc = p->link->send(&none, sizeof none, p->peer, err);
 
-    rc = rc ? rc : mu_wire_recv(waited, sizeof *waited, p->peer, err);
+    rc = rc ? rc : p->link->recv(waited, sizeof *waited, p->peer, err);
     *waited = fmax(*waited, ours);
     return rc;
 }
@@ -107,18 +111,18 @@ static int echo(struct pair *p, struct mu_err *err)
     int rc, n = 0;
 
     for (;;) {
-        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
+        if ((rc = p->link->recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
             return rc ? rc : end_here(p, err);
-        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)))
+        if ((rc = p->link->send(&n, sizeof n, p->peer, err)))
             return rc;
         for (int i = 0; i < (n < 0 ? -n : n); i++) {
-            if ((rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+            if ((rc = p->link->recv(p->buf, p->o->small, p->peer, err)))
                 return rc;
             if (n < 0) {
                 uint64_t now = mu_room_common(p->room, mu_now());
                 memcpy(p->buf, &now, sizeof now);
             }
-            if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)))
+            if ((rc = p->link->send(p->buf, p->o->small, p->peer, err)))
                 return rc;
         }
     }
@@ -129,12 +133,12 @@ static int chunk(struct pair *p, int count, bool stamped, double us[2 * CHUNK], 
 {
     int rc, n = stamped ? -count : count;
 
-    if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&n, sizeof n, p->peer, err)))
+    if ((rc = p->link->send(&n, sizeof n, p->peer, err)) || (rc = p->link->recv(&n, sizeof n, p->peer, err)))
         return rc;
     for (int i = 0; i < count; i++) {
         uint64_t theirs, sent = mu_now();
-        if ((rc = mu_wire_send(p->buf, p->o->small, p->peer, err)) ||
-            (rc = mu_wire_recv(p->buf, p->o->small, p->peer, err)))
+        if ((rc = p->link->send(p->buf, p->o->small, p->peer, err)) ||
+            (rc = p->link->recv(p->buf, p->o->small, p->peer, err)))
             return rc;
         uint64_t back = mu_now();
         us[2 * i] = (double)(back - sent) / 1e3;
@@ -209,11 +213,11 @@ static int take_last(struct pair *p, struct mu_err *err)
     int rc;
 
     memset(p->buf, 0, p->o->large);
-    if ((rc = mu_wire_post_recvs(p->buf, p->o->large, 1, &p->peer, 1, err)) ||
-        (rc = mu_wire_send(&wrong, sizeof wrong, p->peer, err)) || (rc = mu_wire_finish(err)))
+    if ((rc = p->link->post_recvs(p->buf, p->o->large, 1, &p->peer, 1, err)) ||
+        (rc = p->link->send(&wrong, sizeof wrong, p->peer, err)) || (rc = p->link->finish(err)))
         return rc;
     wrong = fill_or_count(p, p->peer, true);
-    return mu_wire_send(&wrong, sizeof wrong, p->peer, err);
+    return p->link->send(&wrong, sizeof wrong, p->peer, err);
 }
 
 static int give_last(struct pair *p, int64_t *wrong, struct mu_err *err)
@@ -221,10 +225,10 @@ static int give_last(struct pair *p, int64_t *wrong, struct mu_err *err)
     int rc, n = LOOK;
 
     fill_or_count(p, p->room->rank, false);
-    if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(wrong, sizeof *wrong, p->peer, err)) ||
-        (rc = mu_wire_post_sends(p->buf, p->o->large, 1, &p->peer, 1, err)) || (rc = mu_wire_finish(err)))
+    if ((rc = p->link->send(&n, sizeof n, p->peer, err)) || (rc = p->link->recv(wrong, sizeof *wrong, p->peer, err)) ||
+        (rc = p->link->post_sends(p->buf, p->o->large, 1, &p->peer, 1, err)) || (rc = p->link->finish(err)))
         return rc;
-    return mu_wire_recv(wrong, sizeof *wrong, p->peer, err);
+    return p->link->recv(wrong, sizeof *wrong, p->peer, err);
 }
 
 static int take(struct pair *p, struct mu_err *err)
@@ -232,16 +236,16 @@ static int take(struct pair *p, struct mu_err *err)
     int rc, n;
 
     for (;;) {
-        if ((rc = mu_wire_recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
+        if ((rc = p->link->recv_lazily(&n, sizeof n, p->peer, err)) || n == END)
             return rc ? rc : end_here(p, err);
         if (n == LOOK) {
             if ((rc = take_last(p, err)))
                 return rc;
             continue;
         }
-        if ((rc = mu_wire_post_recvs(p->buf, p->o->large, n, &p->peer, 1, err)) ||
-            (rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_finish(err)) ||
-            (rc = mu_wire_send(&n, sizeof n, p->peer, err)))
+        if ((rc = p->link->post_recvs(p->buf, p->o->large, n, &p->peer, 1, err)) ||
+            (rc = p->link->send(&n, sizeof n, p->peer, err)) || (rc = p->link->finish(err)) ||
+            (rc = p->link->send(&n, sizeof n, p->peer, err)))
             return rc;
     }
 }
@@ -255,11 +259,12 @@ static int give(struct pair *p, double t, struct mu_err *err)
     double waited;
 
     for (int i = 0; state == MU_SERIES_MORE; i++) {
-        if ((rc = mu_wire_send(&n, sizeof n, p->peer, err)) || (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
+        if ((rc = p->link->send(&n, sizeof n, p->peer, err)) ||
+            (rc = p->link->recv(&ready, sizeof ready, p->peer, err)))
             return rc;
         uint64_t t0 = mu_now();
-        if ((rc = mu_wire_post_sends(p->buf, p->o->large, n, &p->peer, 1, err)) || (rc = mu_wire_finish(err)) ||
-            (rc = mu_wire_recv(&ready, sizeof ready, p->peer, err)))
+        if ((rc = p->link->post_sends(p->buf, p->o->large, n, &p->peer, 1, err)) || (rc = p->link->finish(err)) ||
+            (rc = p->link->recv(&ready, sizeof ready, p->peer, err)))
             return rc;
         uint64_t ns = mu_now() - t0;
         if (i >= 2) {
@@ -308,6 +313,8 @@ static int play(struct pair *p, enum phase phase, bool leads, struct mu_err *err
         rc = leads ? ask(p, t, err) : echo(p, err);
     else
         rc = leads == (phase == BANDWIDTH) ? give(p, t, err) : take(p, err);
+    if (!rc && p->link->settle)
+        rc = p->link->settle(err);
 out:
     mu_series_free(&p->a);
     mu_series_free(&p->b);
@@ -493,10 +500,13 @@ static int tournament(struct pair *p, uint64_t seed, double *done, double step, 
     return rc;
 }
 
+enum { OVER_MPI, OVER_UCX };
+
 static int measure(struct mu_room *room, const struct opts *o, struct list *list, struct mu_err *err)
 {
     mu_auto_free char *buf = calloc(1, o->large > o->small ? o->large : o->small);
-    struct pair p = {.room = room, .o = o, .buf = buf, .length = 1};
+    struct pair p = {
+        .room = room, .o = o, .link = o->transport == OVER_UCX ? &mu_ucx_link : &mu_mpi_link, .buf = buf, .length = 1};
     double done = 0, step = 1.0 / o->room.trials;
     bool go = true;
     int rc = 0;
@@ -522,7 +532,10 @@ int mu_bench_pair(struct mu_room *room, int argc, char **argv, struct mu_err *er
     rc = rc ? rc : check(&o, room, err);
     if (!rc && o.pairs)
         rc = read_list(room, o.pairs, &list, err);
+    if (!rc && o.transport == OVER_UCX)
+        rc = mu_ucx_wire_open(room, err);
     rc = rc ? rc : measure(room, &o, &list, err);
+    mu_ucx_wire_close(rc == 0);
     free(list.v);
     mu_opt_free(table, MU_COUNT(table), &o);
     return rc;

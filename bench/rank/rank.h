@@ -68,6 +68,9 @@ int mu_room_add(struct mu_room *, struct mu_record *, struct mu_err *);
  * (-1) or went down: it was reset then. */
 int mu_room_grown(struct mu_room *, const char *name, int gpu, const char *uuid, int64_t before, int64_t now,
                   struct mu_err *);
+/* Collective. All are well (rc is 0 at each), or all return EARG with what the first one whose rc is not says:
+ * "WHAT: rank R on HOST: why". */
+int mu_room_agree(struct mu_room *, int rc, const char *what, const struct mu_err *why, struct mu_err *err);
 void mu_room_skip(struct mu_room *, const char *name, const char *reason);
 /* Collective: brings the lines to rank 0, which prints them and how far we are. */
 int mu_room_flush(struct mu_room *, double done, struct mu_err *);

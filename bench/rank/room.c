@@ -235,6 +235,18 @@ int mu_room_add(struct mu_room *r, struct mu_record *m, struct mu_err *err)
     return mu_record_put(&r->lines, m, err);
 }
 
+int mu_room_agree(struct mu_room *r, int rc, const char *what, const struct mu_err *why, struct mu_err *err)
+{
+    double first = rc ? r->size - r->rank : 0;
+    char text[300];
+
+    snprintf(text, sizeof text, "%s: rank %d on %s: %.200s", what, r->rank, r->host, why->text);
+    if ((rc = mu_wire_max(&first, 1, err)) || first <= 0)
+        return rc;
+    rc = mu_wire_tell(text, sizeof text, r->size - (int)first, err);
+    return rc ? rc : mu_err_set(err, MUSTER_EARG, "%s", text);
+}
+
 void mu_room_skip(struct mu_room *r, const char *name, const char *reason)
 {
     mu_buf_puts(&r->lines, "{\"kind\":\"skip\",\"name\":");

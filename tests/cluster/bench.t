@@ -37,6 +37,13 @@ is "$rc $(python3 -c 'import json,sys; print(*sorted("%(name)s %(from_host)s>%(t
 # Nobody has told these that their hosts are one machine.
 run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x LSAN_OPTIONS=detect_leaks=0 --time 20ms --tests lat --raw "$tmp/untold"
 is "$rc $(grep '"pair.lat"' "$tmp/untold" | grep -c '"shared"')" "0 $(($(nproc) < 3 ? 3 : 0))" "hosts that share processors are found to, if these are too few" || note "$err"
+if grep -q 'define HAVE_UCX 1' "$B/config.h"; then
+    run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 -x MUSTER_YIELD -x LSAN_OPTIONS=detect_leaks=0 --time 20ms --large 64K --transport ucx --at-once 1 --json
+    is "$rc $(python3 -c 'import json,sys; t=[x for x in json.load(sys.stdin)["tests"] if x["name"] == "pair.bw"]; print(len(t), sum(x["wrong"] for x in t), {x["transport"] for x in t})' <<<"$out")" \
+        "0 6 0 {'ucx'}" "over UCX, too" || note "$err"
+else
+    skip "a build without UCX" 1
+fi
 run_cmd timeout 120 "$muster" bench pair -H h1,h2,h3 --pairs 'h1>h9'
 like "$rc $err" '^2 .*--pairs h1>h9: takes two hosts of the job' "a host that is not there"
 

@@ -74,6 +74,28 @@ for dtype in int64 float16 bfloat16 int8 float8_e4m3 float8_e5m2; do
     is "$(check 'need("right", len(m) == 8 and all(x["wrong"] == 0 and x["place"] == ("out" if x["op"] in ("sendrecv", "barrier") else "in") for x in m))')" \
         "" "the same results"
 done
+run_cmd timeout 120 "$muster" bench coll -n 3 --oversubscribe --op all --place in --transport mpi --dtype int64 --max 192 --min 192 --time 5ms --raw "$raw"
+is "$rc $(grep -c '^# .* of MPI int64, 3 ranks' <<<"$out")" "0 8" "the operations of MPI itself" || note "$err"
+is "$(check 'need("right", len(m) == 8 and all(x["wrong"] == 0 and x["transport"] == "mpi" and x["place"] == ("out" if x["op"] in ("sendrecv", "barrier", "reduce_scatter") else "in") for x in m))')" \
+    "" "are looked at in the same way"
+for args in '--dtype bfloat16|has no floats of 8 or 16 bits' '--bisect|not with --bisect' '--memory device|not with'; do
+    # shellcheck disable=SC2086
+    run_cmd timeout 60 "$muster" bench coll --transport mpi ${args%|*}
+    like "$rc $err" "^2 .*--transport mpi: .*${args#*|}" "${args%|*}: not those of MPI"
+done
+if grep -q 'define HAVE_UCX 1' "$B/config.h"; then
+    run_cmd timeout 120 "$muster" bench pair -n 2 --oversubscribe -x LSAN_OPTIONS=detect_leaks=0 --transport ucx --time 60ms --large 256K --raw "$raw"
+    is "$rc $(grep -c '^pair\.[a-z]*/ucx ' <<<"$out")" "0 5" "messages of UCX itself" || note "$err"
+    is "$(check '
+bw = [x for x in m if x["name"] == "pair.bw"]
+need("both ways, and right", sorted((x["from"], x["to"], x["wrong"], x["transport"]) for x in bw) == [(0, 1, 0, "ucx"), (1, 0, 0, "ucx")])
+need("figures", all(x["p50"] > 0 for x in m if x["name"].startswith("pair.")))
+')" "" "are in the file"
+    run_cmd env UCX_TLS=none timeout 60 "$muster" bench pair -n 2 --oversubscribe -x UCX_TLS --transport ucx
+    like "$rc $out$err" '^2 .*--transport ucx: rank 0 on [^ ]*: UCX: ' "who has no UCX is named"
+else
+    skip "a build without UCX" 3
+fi
 run_cmd timeout 60 "$muster" bench coll -n 2 --oversubscribe --max 8 --time 5ms -x MUSTER_BENCH_CORRUPT=1 --raw "$raw"
 is "$rc" 5 "wrong results have a code of their own"
 like "$out" ' 1$' "and are counted in the table"
