@@ -127,14 +127,25 @@ static json_t *run_list(const struct opts *o)
     return list;
 }
 
+/* The line of a check that cannot be judged without one; 0: none. */
+static unsigned wants_baseline(const struct mu_criteria *c)
+{
+    for (unsigned i = 0; i < c->nchecks; i++)
+        for (unsigned k = 0; k < c->checks[i].nbounds; k++)
+            if (c->checks[i].bounds[k].against == MU_AGAINST_BASELINE && !c->checks[i].optional)
+                return c->checks[i].line;
+    return 0;
+}
+
 static int begin(struct mu_accept *a, const struct opts *o, int argc, char **argv, struct mu_err *err)
 {
-    mu_auto_buf struct mu_buf text = {0}, command = {0};
+    mu_auto_buf struct mu_buf text = {0}, command = {0}, samples = {0};
     struct mu_criteria c = {0};
-    char baseline[PATH_MAX] = "";
     uint64_t now = mu_wall();
     int rc = 0;
 
+    if (o->output && !*o->output)
+        return mu_err_set(err, MUSTER_EARG, "--output: the name of the directory is empty");
     if (o->only && (rc = mu_accept_only(o->only, profile_of(o), err)))
         return rc;
     if (o->soak != NOT_GIVEN && strcmp(profile_of(o), "soak") != 0)
@@ -147,15 +158,16 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
         /* first under the name that the user knows */
         if ((rc = mu_criteria_parse(o->criteria, mu_buf_str(&text), text.len, &c, err)))
             return rc;
+        unsigned line = o->baseline ? 0 : wants_baseline(&c);
         mu_criteria_free(&c);
+        if (line)
+            return mu_err_set(err, MUSTER_EARG, "%s:%u: compares with a baseline; give --baseline FILE", o->criteria,
+                              line);
     } else
         mu_buf_puts(&text, mu_criteria_builtin(profile_of(o)));
     if (o->baseline) {
-        mu_auto_buf struct mu_buf samples = {0};
         struct mu_data d = {0};
-        if (!realpath(o->baseline, baseline))
-            return mu_err_errno(err, MUSTER_EARG, "--baseline %s", o->baseline);
-        if (!(rc = mu_path_read_regular(baseline, 1 << 30, &samples, err)) &&
+        if (!(rc = mu_path_read_regular(o->baseline, 1 << 30, &samples, err)) &&
             !(rc = mu_data_read(&d, o->baseline, mu_buf_str(&samples), samples.len, 0, err)) && !d.n)
             rc = mu_err_set(err, MUSTER_EARG, "%s: no measurement in it; `muster accept baseline make` makes one",
                             o->baseline);
@@ -178,9 +190,7 @@ static int begin(struct mu_accept *a, const struct opts *o, int argc, char **arg
         json_object_set_new(line, "only", json_string(o->only));
     if (o->at_once)
         json_object_set_new(line, "at_once", json_integer(o->at_once));
-    if (baseline[0])
-        json_object_set_new(line, "baseline", json_string(baseline));
-    return mu_accept_new(a, o->output, line, mu_buf_str(&text), err);
+    return mu_accept_new(a, o->output, line, mu_buf_str(&text), o->baseline ? &samples : NULL, err);
 }
 
 /* Never silently, never more than a twentieth of the hosts (one at least), and undone by `muster nodes resume`. */
@@ -266,8 +276,10 @@ static int measure(struct mu_accept *a, const struct opts *o, const struct mu_ac
 
     rc = rc ? rc : mu_accept_judge(a, true, err);
     mu_accept_rest(a, false);
-    a->seconds = (double)(mu_now() - t0) / (double)MU_SEC;
-    if (!rc)
+    bool ended = a->ended && !a->resumed; /* it was already, and nothing was measured now */
+    if (!ended)
+        a->seconds = a->before + (double)(mu_now() - t0) / (double)MU_SEC;
+    if (!rc && !ended)
         rc = mu_accept_note(
             a,
             json_pack("{s:s, s:s, s:f}", "kind", "end", "verdict", mu_verdict_name(a->verdict), "seconds", a->seconds),
@@ -282,6 +294,7 @@ static int run(const struct opts *o, int argc, char **argv)
     struct mu_err err = {0};
     int rc = open_last(o->last, &before, &err);
 
+    mu_accept_watch();
     rc = rc ? rc : o->resume ? mu_accept_go_on(&a, o->resume, &err) : begin(&a, o, argc, argv, &err);
     if (!rc && o->resume) /* what it has measured so far is a file, too */
         rc = mu_accept_load(&a, &err);
@@ -298,6 +311,8 @@ static int run(const struct opts *o, int argc, char **argv)
     if (!begun || rc == MU_EXIT_USAGE)
         mu_accept_undo(&a);
     rc = rc < 0 ? failed("accept", &err, begun && !unwritten) : rc ? rc : mu_verdict_exit(a.verdict);
+    if (!begun && rc && mu_accept_stopped())
+        rc = MU_ACCEPT_INTERRUPTED;
     if (unwritten)
         fprintf(stderr, "muster accept: all is measured; once that is mended `muster accept %s %s%s` writes it\n",
                 o->quarantine ? "--resume" : "report", a.token, o->quarantine ? " --quarantine" : "");
@@ -368,6 +383,7 @@ static int cmd_make(const struct opts *o, char **operands, struct mu_err *err)
     struct mu_accept a = {0};
     mu_auto_buf struct mu_buf all = {0};
     const char *name;
+    struct stat st;
     json_t *line;
     int rc;
 
@@ -387,10 +403,15 @@ static int cmd_make(const struct opts *o, char **operands, struct mu_err *err)
     }
     if (!rc && !a.data.n)
         rc = mu_err_set(err, MUSTER_EARG, "%s: has no measurement that a baseline could be made of", a.dir);
+    char real[PATH_MAX];
+    size_t n = strlen(a.dir);
+    if (!rc && realpath(o->output, real) && !strncmp(real, a.dir, n) && real[n] == '/')
+        rc = mu_err_set(err, MUSTER_EARG, "%s: is a file of the run itself; name another", o->output);
     rc = rc ? rc : write_named(o->output, &all, err);
-    if (!rc)
-        printf("%s: %u hosts, %llu measurements of %s\n", o->output, a.data.nhosts,
-               (unsigned long long)a.data.measurements, a.token);
+    if (!rc) /* what goes to no file may go to standard output */
+        fprintf(stat(o->output, &st) || S_ISREG(st.st_mode) ? stdout : stderr,
+                "%s: %u hosts, %llu measurements of %s\n", o->output, a.data.nhosts,
+                (unsigned long long)a.data.measurements, a.token);
     mu_accept_free(&a);
     return rc;
 }

@@ -14,7 +14,7 @@ enum { MU_ACCEPT_NOT_RUN = 4, MU_ACCEPT_INTERRUPTED = 6 }; /* exit codes beside 
 
 struct mu_accept {
     char dir[PATH_MAX], token[64];
-    json_t *begin;    /* the journal's first line: token profile run seed t command baseline windows_s */
+    json_t *begin;    /* the journal's first line: token profile run seed t command baseline soak_s ... */
     json_t *done;     /* steps: name -> its line */
     json_t *switches; /* host -> switch, or NULL */
     struct mu_data data, baseline;
@@ -27,15 +27,18 @@ struct mu_accept {
     unsigned team_launch;
     bool anew; /* connections are made anew, of quick too */
     unsigned rounds;
-    double seconds;
+    double seconds;                 /* that it was at work, in all */
+    double before, since;           /* the same before this call; when the journal was last at work */
+    bool resumed;                   /* a step was made since it goes on */
     bool quiet, fresh, made, ended; /* fresh: a new run, of which made: the directory, too; ended: all was measured
                                      * and judged */
     int lock;                       /* the journal, which nobody else goes on with; 0: none */
 };
 
-/* accept_journal.c. A new run in `output` (NULL: in the pool's state); one that is there, by its token or directory, to
- * be looked at or gone on with: then nobody else is at it. */
-int mu_accept_new(struct mu_accept *, const char *output, json_t *begin, const char *criteria, struct mu_err *);
+/* accept_journal.c. A new run in `output` (NULL: in the pool's state), with a baseline or NULL; one that is there, by
+ * its token or directory, to be looked at or gone on with: then nobody else is at it. */
+int mu_accept_new(struct mu_accept *, const char *output, json_t *begin, const char *criteria,
+                  const struct mu_buf *baseline, struct mu_err *);
 int mu_accept_open(struct mu_accept *, const char *where, struct mu_err *);
 int mu_accept_go_on(struct mu_accept *, const char *where, struct mu_err *);
 /* A new run in which nothing was measured leaves nothing. */
@@ -49,6 +52,9 @@ int mu_accept_sha256(const void *data, size_t len, char hex[65]);
 
 /* accept_steps.c. Whether these are names of benchmarks of the profile. */
 int mu_accept_only(const char *names, const char *profile, struct mu_err *);
+/* From now on SIGINT, SIGTERM and SIGHUP end a run before its next step, and waiting for another one at once. */
+void mu_accept_watch(void);
+bool mu_accept_stopped(void);
 /* Nothing more will be measured; with wait, until the job has ended. */
 void mu_accept_rest(struct mu_accept *, bool wait);
 /* 0; an exit code: MU_ACCEPT_NOT_RUN, MU_ACCEPT_INTERRUPTED, MU_EXIT_USAGE (said already); negative: an error. */

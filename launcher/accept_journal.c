@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -18,6 +19,7 @@
 enum { JOURNAL_MAX = 64 << 20, RAW_MAX = 1 << 30, CRITERIA_MAX = 1 << 20, STEP_MAX = 60 };
 #define JOURNAL "journal.jsonl"
 #define CRITERIA "criteria.txt"
+#define BASELINE "baseline.jsonl"
 #define SCHEMA "muster.accept-journal/1"
 static const uint64_t WAIT_NS = 10 * MU_SEC;
 
@@ -82,6 +84,9 @@ static int hold(struct mu_accept *a, const char *journal, uint64_t wait_ns, stru
     while (flock(a->lock, LOCK_EX | LOCK_NB)) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return 0;
+        if (mu_accept_stopped())
+            return mu_err_set(err, MUSTER_EARG, "%s: interrupted, while another muster accept is at work in it",
+                              a->dir);
         if (mu_now() >= until)
             return mu_err_set(err, MUSTER_EARG, "%s: another muster accept is at work in it; wait for it, or end it",
                               a->dir);
@@ -92,7 +97,7 @@ static int hold(struct mu_accept *a, const char *journal, uint64_t wait_ns, stru
 
 void mu_accept_undo(struct mu_accept *a)
 {
-    static const char *const names[] = {JOURNAL, CRITERIA, "raw"};
+    static const char *const names[] = {JOURNAL, CRITERIA, BASELINE, "raw"};
     char path[PATH_MAX], home[PATH_MAX];
 
     if (!a->fresh)
@@ -106,9 +111,43 @@ void mu_accept_undo(struct mu_accept *a)
         (void)remove(path);
 }
 
-int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const char *criteria, struct mu_err *err)
+/* A file that is part of the run, and in the first line its sum under the key. */
+static int put_part(struct mu_accept *a, const char *name, const char *key, const char *text, size_t len,
+                    struct mu_err *err)
 {
-    char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX], sum[65];
+    char path[PATH_MAX], sum[65];
+    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+
+    rc = rc ? rc : mu_path_write_atomic(path, text, len, 0644, err);
+    if (!rc && mu_accept_sha256(text, len, sum))
+        rc = mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
+    if (!rc)
+        json_object_set_new(a->begin, key, json_string(sum));
+    return rc;
+}
+
+/* Nothing where the run has begun without it. */
+static int get_part(const struct mu_accept *a, const char *name, const char *key, size_t most, struct mu_buf *text,
+                    struct mu_err *err)
+{
+    const char *was = json_string_value(json_object_get(a->begin, key));
+    char path[PATH_MAX], sum[65];
+    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+
+    if (rc || !was || (rc = mu_path_read_regular(path, most, text, err)))
+        return rc;
+    if (mu_accept_sha256(mu_buf_str(text), text->len, sum) || strcmp(was, sum) != 0)
+        return mu_err_set(err, MUSTER_ECORRUPT,
+                          "%s: is not what the run has begun with: its SHA-256 has changed; put that back, or begin "
+                          "another run",
+                          path);
+    return 0;
+}
+
+int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const char *criteria,
+                  const struct mu_buf *baseline, struct mu_err *err)
+{
+    char home[PATH_MAX], path[PATH_MAX], cwd[PATH_MAX];
     time_t now = time(NULL);
     struct stat st;
     struct tm tm;
@@ -131,10 +170,9 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
     a->made = !rc && access(a->dir, F_OK);
     if (rc || (rc = mu_path_mkdirs(a->dir, 0755, err)))
         return rc;
-    char journal[PATH_MAX], raw[PATH_MAX], rules[PATH_MAX];
+    char journal[PATH_MAX], raw[PATH_MAX];
     if ((rc = mu_path_join(journal, sizeof journal, a->dir, JOURNAL, err)) ||
-        (rc = mu_path_join(raw, sizeof raw, a->dir, "raw", err)) ||
-        (rc = mu_path_join(rules, sizeof rules, a->dir, CRITERIA, err)))
+        (rc = mu_path_join(raw, sizeof raw, a->dir, "raw", err)))
         return rc;
     if ((rc = hold(a, journal, 0, err)))
         return rc;
@@ -148,16 +186,15 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
     a->fresh = true;
     if (output && (rc = mu_path_write_atomic(path, a->dir, strlen(a->dir), 0600, err)))
         return rc;
-    if ((rc = mu_path_mkdirs(raw, 0755, err)) ||
-        (rc = mu_path_write_atomic(rules, criteria, strlen(criteria), 0644, err)))
+    if ((rc = mu_path_mkdirs(raw, 0755, err)))
         return rc;
     a->begin = begin;
     json_object_set_new(begin, "kind", json_string("begin"));
     json_object_set_new(begin, "schema", json_string(SCHEMA));
     json_object_set_new(begin, "token", json_string(a->token));
-    if (mu_accept_sha256(criteria, strlen(criteria), sum))
-        return mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
-    json_object_set_new(begin, "criteria", json_string(sum));
+    if ((rc = put_part(a, CRITERIA, "criteria", criteria, strlen(criteria), err)) ||
+        (baseline && (rc = put_part(a, BASELINE, "baseline_sum", mu_buf_str(baseline), baseline->len, err))))
+        return rc;
     a->done = json_object();
     if ((rc = mu_criteria_parse(CRITERIA, criteria, strlen(criteria), &a->criteria, err)))
         return rc;
@@ -168,7 +205,7 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
 static int find(struct mu_accept *a, const char *where, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf text = {0};
-    char home[PATH_MAX], path[PATH_MAX];
+    char home[PATH_MAX], path[PATH_MAX], shown[200];
     struct stat st;
     int rc;
 
@@ -177,12 +214,27 @@ static int find(struct mu_accept *a, const char *where, struct mu_err *err)
     if ((rc = home_of(home, err)) || (rc = mu_path_join(path, sizeof path, home, where, err)))
         return rc;
     if (stat(path, &st))
-        return mu_err_set(err, MUSTER_EARG, "%s: no run has this token, and no directory this name", where);
+        return mu_err_set(err, MUSTER_EARG, "%s: no run has this token, and no directory this name",
+                          mu_str_show(shown, sizeof shown, where));
     if (S_ISDIR(st.st_mode))
         return mu_str_copy(a->dir, sizeof a->dir, path);
     if ((rc = mu_path_read_text(path, PATH_MAX - 1, &text, err)))
         return rc;
     return mu_str_copy(a->dir, sizeof a->dir, mu_buf_str(&text));
+}
+
+/* How long it was measured until then, in seconds: a run that was interrupted did nothing in between. */
+static void count_time(struct mu_accept *a, const json_t *o, const char *kind)
+{
+    double t = json_number_value(json_object_get(o, "t"));
+
+    if (!strcmp(kind, "begin") || !strcmp(kind, "resume"))
+        a->since = t;
+    else if (!strcmp(kind, "step") && t > a->since && a->since > 0) {
+        a->before += t - a->since;
+        a->since = t;
+    } else if (!strcmp(kind, "end"))
+        a->before = json_number_value(json_object_get(o, "seconds"));
 }
 
 static int on_line(struct mu_accept *a, json_t *o)
@@ -200,6 +252,7 @@ static int on_line(struct mu_accept *a, json_t *o)
         json_object_set(a->done, name, o);
     } else if (!strcmp(kind, "switches") && !a->switches)
         a->switches = json_incref(json_object_get(o, "of"));
+    count_time(a, o, kind);
     a->ended = !strcmp(kind, "end");
     return 0;
 }
@@ -241,6 +294,9 @@ static int read_journal(struct mu_accept *a, const char *path, bool mend, struct
             return rc;
     }
     const char *token = json_string_value(json_object_get(a->begin, "token"));
+    if (!text.len)
+        return mu_err_set(err, MUSTER_EARG, "%s: nothing was begun there; begin a run, with --output or without",
+                          a->dir);
     if (rc || !token || !*token || mu_str_copy(a->token, sizeof a->token, token))
         return mu_err_set(err, MUSTER_ECORRUPT, "%s:%u: damaged; begin another run, what was measured is in raw", path,
                           line ? line : 1);
@@ -254,7 +310,7 @@ static int read_journal(struct mu_accept *a, const char *path, bool mend, struct
 static int open_run(struct mu_accept *a, const char *where, bool go_on, struct mu_err *err)
 {
     mu_auto_buf struct mu_buf rules = {0};
-    char path[PATH_MAX], sum[65];
+    char path[PATH_MAX];
     int rc;
 
     if ((rc = find(a, where, err)) || (rc = mu_path_join(path, sizeof path, a->dir, JOURNAL, err)))
@@ -264,15 +320,25 @@ static int open_run(struct mu_accept *a, const char *where, bool go_on, struct m
     if (go_on && (rc = hold(a, path, WAIT_NS, err)))
         return rc;
     if ((rc = read_journal(a, path, go_on, err)) || (rc = mu_path_join(path, sizeof path, a->dir, CRITERIA, err)) ||
-        (rc = mu_path_read_text(path, CRITERIA_MAX, &rules, err)))
+        (rc = get_part(a, CRITERIA, "criteria", CRITERIA_MAX, &rules, err)) ||
+        (!rules.len && (rc = mu_path_read_text(path, CRITERIA_MAX, &rules, err))))
         return rc;
-    const char *was = json_string_value(json_object_get(a->begin, "criteria"));
-    if (was && (mu_accept_sha256(mu_buf_str(&rules), rules.len, sum) || strcmp(was, sum) != 0))
-        return mu_err_set(err, MUSTER_ECORRUPT,
-                          "%s: is not what the run has begun with: its SHA-256 has changed; put that back, or begin "
-                          "another run with --criteria",
-                          path);
+    a->seconds = a->before;
     return mu_criteria_parse(path, mu_buf_str(&rules), rules.len, &a->criteria, err);
+}
+
+/* Of steps that were killed, and are made again or, in a soak, perhaps never. */
+static void forget_parts(const struct mu_accept *a)
+{
+    char raw[PATH_MAX], path[PATH_MAX];
+    mu_auto_dir DIR *d = mu_path_join(raw, sizeof raw, a->dir, "raw", NULL) ? NULL : opendir(raw);
+    const struct dirent *e;
+
+    while (d && (e = readdir(d))) {
+        size_t n = strlen(e->d_name);
+        if (n > 5 && !strcmp(e->d_name + n - 5, ".part") && !mu_path_join(path, sizeof path, raw, e->d_name, NULL))
+            (void)unlink(path);
+    }
 }
 
 int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
@@ -282,7 +348,11 @@ int mu_accept_open(struct mu_accept *a, const char *where, struct mu_err *err)
 
 int mu_accept_go_on(struct mu_accept *a, const char *where, struct mu_err *err)
 {
-    return open_run(a, where, true, err);
+    int rc = open_run(a, where, true, err);
+
+    if (!rc)
+        forget_parts(a);
+    return rc;
 }
 
 void mu_accept_free(struct mu_accept *a)
@@ -332,12 +402,9 @@ int mu_accept_load(struct mu_accept *a, struct mu_err *err)
     }
     if (mu_data_trends(&a->data))
         return mu_err_set(err, MUSTER_ENOMEM, "out of memory");
-    const char *baseline = json_string_value(json_object_get(a->begin, "baseline"));
-    if (baseline && !a->baseline.n) {
-        mu_auto_buf struct mu_buf text = {0};
-        if ((rc = mu_path_read_regular(baseline, RAW_MAX, &text, err)))
-            return rc;
-        rc = mu_data_read(&a->baseline, baseline, mu_buf_str(&text), text.len, 0, err);
-    }
-    return rc;
+    if (a->baseline.n)
+        return 0;
+    mu_auto_buf struct mu_buf text = {0};
+    rc = get_part(a, BASELINE, "baseline_sum", RAW_MAX, &text, err);
+    return rc || !text.len ? rc : mu_data_read(&a->baseline, BASELINE, mu_buf_str(&text), text.len, 0, err);
 }

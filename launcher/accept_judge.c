@@ -153,6 +153,9 @@ int mu_accept_write(struct mu_accept *a, const struct mu_accept *last, char **js
     if (!rc && !(rc = mu_path_join(path, sizeof path, a->dir, "criteria.txt", err)) &&
         !(rc = mu_path_read_regular(path, 1 << 20, &rules, err)))
         rc = put(a, "criteria.txt", mu_buf_str(&rules), rules.len, &manifest, err);
+    const char *baseline = json_string_value(json_object_get(a->begin, "baseline_sum"));
+    if (baseline)
+        mu_buf_appendf(&manifest, "%s  baseline.jsonl\n", baseline);
     const char *name;
     json_t *line;
     json_object_foreach(a->done, name, line)

@@ -1,6 +1,7 @@
 /* The steps of a profile: benchmarks, as jobs of their own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,11 +59,13 @@ struct sight {
     struct mu_accept *a;
     const char *what;
     FILE *raw;
-    bool quiet, bar, heard;     /* heard: the ranks have said something */
-    int failed;                 /* errno of what could not be written */
-    bool others;                /* its hosts are not those of the run */
-    double before, weight, all; /* seconds, as the table has them */
-    uint64_t began, said;
+    bool quiet, bar, heard;      /* heard: the ranks have said something */
+    int failed;                  /* errno of what could not be written */
+    bool others;                 /* its hosts are not those of the run */
+    bool look;                   /* at who is there, and no more */
+    double before, weight, all;  /* seconds, as the table has them */
+    unsigned round;              /* of measuring again; 0: none */
+    uint64_t began, first, said; /* first: when the ranks were there */
 };
 
 static const char *profile_of(const struct mu_accept *a)
@@ -73,6 +76,11 @@ static const char *profile_of(const struct mu_accept *a)
 static bool soaks(const struct mu_accept *a)
 {
     return !strcmp(profile_of(a), "soak");
+}
+
+static double wall(void)
+{
+    return (double)mu_wall() / (double)MU_SEC;
 }
 
 /* Of the benchmarks whose tests --only may choose among. */
@@ -111,24 +119,35 @@ static bool of_profile(const struct mu_accept *a, const struct step *t)
 static void show(struct sight *s, double done)
 {
     char gone[32], left[32], bar[31];
-    uint64_t now = mu_now(), took = now - s->began;
+    uint64_t now = mu_now(), took = now - s->began, rest;
     double part = s->all > 0 ? (s->before + s->weight * done) / s->all : 0;
+    const char *again = s->round ? ", measured again" : "";
 
+    if (soaks(s->a) && !s->round) {
+        double whole = json_number_value(json_object_get(s->a->begin, "soak_s"));
+        double gone_s = s->a->before + (double)took / MU_SEC;
+        part = gone_s / whole;
+        rest = gone_s < whole ? (uint64_t)((whole - gone_s) * MU_SEC) : 0;
+    } else /* that the hosts had to be started says nothing of what is measured */
+        rest = part > 0 && s->first ? (uint64_t)((double)(now - s->first) * (1 - part) / part) : 0;
     if (s->quiet || part <= 0 || (!s->bar && now - s->said < 10 * MU_SEC))
         return;
     part = part > 1 ? 1 : part;
     s->said = now;
     mu_str_fmt_duration(gone, sizeof gone, took);
-    mu_str_fmt_duration(left, sizeof left, (uint64_t)((double)took * (1 - part) / part));
+    mu_str_fmt_duration(left, sizeof left, rest);
+    if (part >= 1)
+        snprintf(left, sizeof left, "nothing");
     if (!s->bar) {
-        fprintf(stderr, "accept: %.0f %%, %s, %s gone, about %s left\n", part * 100, s->what, gone, left);
+        fprintf(stderr, "accept: %.0f %%, %s%s, %s gone, about %s left\n", part * 100, s->what, again, gone, left);
         return;
     }
     size_t full = (size_t)(part * 30);
     memset(bar, '#', full);
     memset(bar + full, '.', 30 - full);
     bar[30] = 0;
-    fprintf(stderr, "\r\033[Kaccept [%s] %3.0f %%, %s, %s gone, about %s left", bar, part * 100, s->what, gone, left);
+    fprintf(stderr, "\r\033[Kaccept [%s] %3.0f %%, %s%s, %s gone, about %s left", bar, part * 100, s->what, again, gone,
+            left);
 }
 
 /* A run that goes on elsewhere, or in another allocation, would compare hosts that were never measured together. */
@@ -156,6 +175,8 @@ static void on_line(void *arg, const char *line, json_t *root)
     const char *kind = json_string_value(json_object_get(root, "kind"));
 
     s->heard = true;
+    if (!strcmp(kind, "run") && !s->first)
+        s->first = mu_now();
     if (!strcmp(kind, "run"))
         s->others = are_others(&s->a->data, json_object_get(root, "hosts"));
     if (!strcmp(kind, "progress")) {
@@ -178,7 +199,7 @@ static int run_options(const struct mu_accept *a, const char *bench, char ***out
     json_array_foreach(run, i, x)
     {
         const char *s = json_string_value(x);
-        sized = sized || !strncmp(s, "--ranks=", 8) || !strncmp(s, "--nodes=", 8) || !strncmp(s, "--ppn=", 6);
+        sized = sized || !strncmp(s, "--ppn=", 6);
         bound = bound || !strncmp(s, "--bind=", 7);
         rc = rc ? rc : mu_strv_append(out, s);
     }
@@ -247,10 +268,38 @@ static int keep(struct mu_accept *a, const char *name, const char *part, const c
         return mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
     if (rename(part, path))
         return mu_err_errno(err, 0, "%s", path);
-    json_t *line = json_pack("{s:s, s:s, s:i, s:i, s:s}", "kind", "step", "name", name, "round", (int)round, "rc", code,
-                             "sha256", hex);
+    json_t *line = json_pack("{s:s, s:s, s:i, s:i, s:s, s:f}", "kind", "step", "name", name, "round", (int)round, "rc",
+                             code, "sha256", hex, "t", wall());
     json_object_set(a->done, name, line);
     return mu_accept_note(a, line, err);
+}
+
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int sig)
+{
+    stopped = sig;
+}
+
+void mu_accept_watch(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction stop = {.sa_handler = on_stop}, was;
+
+    for (size_t i = 0; i < MU_COUNT(signals); i++)
+        if (!sigaction(signals[i], NULL, &was) && was.sa_handler != SIG_IGN)
+            sigaction(signals[i], &stop, NULL);
+}
+
+bool mu_accept_stopped(void)
+{
+    return stopped != 0;
+}
+
+static int interrupted(const struct mu_accept *a, const char *name)
+{
+    fprintf(stderr, "muster accept: %s: interrupted; `muster accept --resume %s` goes on from there\n", name, a->token);
+    return MU_ACCEPT_INTERRUPTED;
 }
 
 /* more: arguments behind the row's own, which they replace; or NULL. */
@@ -322,21 +371,21 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
                           "another run",
                           name, a->token);
     }
-    if (code == 0 || code == 5)
+    if ((code == 0 || code == 5) && !s->look)
         return keep(a, name, part, path, round, code, err);
     unlink(part);
+    if (code == 0)
+        return 0;
     if (s->bar && !s->quiet)
         fputs("\r\033[K", stderr);
     /* Said already: no host was asked yet, and nothing but another command line would help. */
     if (code == MU_EXIT_USAGE && !json_object_size(a->done) && !s->heard)
         return MU_EXIT_USAGE;
-    bool signal = code == 130 || code == 143 || code == 129;
+    if (code == 130 || code == 143 || code == 129)
+        return interrupted(a, name);
     fprintf(stderr, "muster accept: %s: %s; `muster accept --resume %s` goes on from there\n", name,
-            signal        ? "interrupted"
-            : code == 124 ? "was not done within 30 minutes"
-                          : "could not be run, see above",
-            a->token);
-    return signal ? MU_ACCEPT_INTERRUPTED : MU_ACCEPT_NOT_RUN;
+            code == 124 ? "was not done within 30 minutes" : "could not be run, see above", a->token);
+    return MU_ACCEPT_NOT_RUN;
 }
 
 /* The switches that the pool knows its nodes to be on. */
@@ -359,6 +408,25 @@ static int note_switches(struct mu_accept *a, struct mu_err *err)
     return json_object_size(of) ? mu_accept_note(a, json_pack("{s:s, s:O}", "kind", "switches", "of", of), err) : 0;
 }
 
+/* The first step of a run that goes on: with the hosts that it has begun with, which is looked at before they measure.
+ */
+static int go_on(struct sight *s, const char *name, struct mu_err *err)
+{
+    struct mu_accept *a = s->a;
+
+    if (a->fresh || a->resumed)
+        return 0;
+    a->resumed = true;
+    a->ended = false;
+    int rc = mu_accept_note(a, json_pack("{s:s, s:f}", "kind", "resume", "t", wall()), err);
+    if (rc || !a->data.nhosts)
+        return rc;
+    s->look = true;
+    rc = make_step(s, &roll, name, NULL, 0, 0, err);
+    s->look = false;
+    return rc;
+}
+
 static int do_step(struct sight *s, const struct step *t, const char *name, char *const *more, unsigned launch,
                    unsigned round, struct mu_err *err)
 {
@@ -367,7 +435,12 @@ static int do_step(struct sight *s, const struct step *t, const char *name, char
 
     s->what = t->bench;
     s->weight = t->weight;
+    s->round = round;
     if (!json_object_get(a->done, name)) {
+        if (stopped)
+            return interrupted(a, name);
+        if ((rc = go_on(s, name, err)))
+            return rc;
         rc = make_step(s, t, name, more, launch + 100 * round, round, err);
         if (!rc)
             rc = note_switches(a, err);
@@ -419,8 +492,7 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
 {
     struct sight s = begin_sight(a);
     unsigned launches = !strcmp(profile_of(a), "quick") ? 1 : LAUNCHES_STANDARD;
-    double until =
-        json_number_value(json_object_get(a->begin, "t")) + json_number_value(json_object_get(a->begin, "soak_s"));
+    double left = json_number_value(json_object_get(a->begin, "soak_s")) - a->before;
     char name[64];
     int rc = 0;
 
@@ -429,7 +501,7 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
     for (size_t i = 0; i < MU_COUNT(steps); i++)
         s.all += goes(a, &steps[i]) ? steps[i].weight * launches : 0;
     for (unsigned l = 0; l < (soaks(a) ? LAUNCHES_MAX : launches) && !rc; l++) {
-        if (l >= launches && (double)mu_wall() / MU_SEC >= until)
+        if (l >= launches && (double)(mu_now() - s.began) / MU_SEC >= left)
             break;
         for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
             snprintf(name, sizeof name, "%u.%s", l, steps[i].bench);

@@ -83,6 +83,7 @@ static int start(struct mu_bench_team *t, char **argv, bool told, struct mu_err 
 {
     struct sigaction pass = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO | SA_RESTART};
     int out[2] = {-1, -1}, in[2] = {-1, -1};
+    struct sigaction was;
 
     if (pipe2(out, O_CLOEXEC) || (told && pipe2(in, O_CLOEXEC))) {
         int rc = mu_err_errno(err, MUSTER_ENODE, "no pipe can be had");
@@ -104,6 +105,9 @@ static int start(struct mu_bench_team *t, char **argv, bool told, struct mu_err 
         }
         if (getppid() != parent)
             _exit(1);
+        for (size_t i = 0; i < MU_COUNT(signals); i++) /* until mu_cmd_run has its own */
+            if (!sigaction(signals[i], NULL, &was) && was.sa_handler != SIG_IGN)
+                signal(signals[i], SIG_DFL);
         int rc = mu_cmd_run((int)mu_strv_len(argv), argv);
         fflush(NULL);
         _exit(rc);

@@ -293,7 +293,7 @@ static int on_check(struct parse *p)
     enum mu_op op;
 
     snprintf(c.text, sizeof c.text, "%s", p->text);
-    if (!next(p) || op_of(next(p), &op))
+    if (!next(p) || !*next(p) || op_of(next(p), &op))
         return bad(p, p->at, "check: the name of a figure is missing, such as pair.bw", NULL);
     if (strlen(next(p)) >= sizeof c.metric)
         return bad(p, p->at, "a name of more than 79 bytes", NULL);

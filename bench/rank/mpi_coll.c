@@ -153,7 +153,8 @@ int mu_mpi_allreduce(struct mu_mpi_coll *m, const void *send, void *recv, size_t
 
 int mu_mpi_reduce(struct mu_mpi_coll *m, const void *send, void *recv, size_t count)
 {
-    return CALL(m, MPI_Reduce(m->rank ? send : or_in_place(send, recv), recv, (int)count, m->type, MPI_SUM, 0, m->comm));
+    return CALL(m,
+                MPI_Reduce(m->rank ? send : or_in_place(send, recv), recv, (int)count, m->type, MPI_SUM, 0, m->comm));
 }
 
 int mu_mpi_reduce_scatter(struct mu_mpi_coll *m, const void *send, void *recv, size_t count)

@@ -169,8 +169,8 @@ static int wait_for(void **v, unsigned n, int peer, bool lazily, struct mu_err *
     for (unsigned i = 0; i < n;) {
         if (ended(&v[i], &s)) {
             if (s != UCS_OK)
-                return mu_err_set(err, MUSTER_EPEER, "rank %d: UCX has failed in a message with rank %d: %s", u.rank, peer,
-                                  u.api.ucs_status_string(s));
+                return mu_err_set(err, MUSTER_EPEER, "rank %d: UCX has failed in a message with rank %d: %s", u.rank,
+                                  peer, u.api.ucs_status_string(s));
             i++;
         } else if (!mu_wait_more(&p, lazily, u.room->shared)) {
             return mu_wait_over(u.rank, peer, err);

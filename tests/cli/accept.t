@@ -140,6 +140,10 @@ is "$rc:${out%%;*}" "3:0 figures in both" "of runs that have nothing in common n
 make_run "$tmp/units" --unit Gb/s --bw 1 --seed 8
 run_cmd "$muster" accept compare "$tmp/well" "$tmp/units"
 unlike "$out" 'pair\.bw' "figures of other units are not compared"
+run_cmd "$muster" accept baseline make "$tmp/well" -o "$tmp/well/raw/0.pair.jsonl"
+like "$rc $err" '^2 .*0\.pair\.jsonl: is a file of the run itself' "not over its own samples"
+run_cmd "$muster" accept baseline make "$tmp/well" -o /dev/stdout
+is "$rc $(cmp - "$tmp/base.jsonl" <<<"$out" && echo same)" "0 same" "nor with anything else on standard output" || note "$err"
 mkfifo "$tmp/pipe"
 timeout 20 cat "$tmp/pipe" >"$tmp/piped" &
 run_cmd timeout 20 "$muster" accept baseline make "$tmp/well" -o "$tmp/pipe"
@@ -216,7 +220,12 @@ bad() { # ERE ARGS...
 }
 printf 'check pair.bw >= 0.9*medain\n' >"$tmp/bad"
 : >"$tmp/empty"
+echo 'check "" >= 0' >"$tmp/nameless"
+echo 'check node.cpu.gemm >= 0.1*baseline' >"$tmp/with_base"
 bad 'bad:1:18: .medain. is no number' --criteria "$tmp/bad"
+bad 'nameless:1:7: check: the name of a figure is missing' --criteria "$tmp/nameless"
+bad 'with_base:1: compares with a baseline; give --baseline FILE' --criteria "$tmp/with_base"
+bad 'the name of the directory is empty' --output ''
 bad 'no run has this token' --resume 20200101-000000-1
 bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
@@ -281,6 +290,51 @@ rm -r "$tmp/one"
 tokens=$(find "$MUSTER_HOME"/*/accept | sort)
 run_cmd sh -c 'ulimit -f 0; "$@"' - timeout 60 "$muster" accept --only pair --output "$tmp/one" -q
 is "$rc $([ -e "$tmp/one" ] && echo left) $(find "$MUSTER_HOME"/*/accept | sort)" "2  $tokens" "a run that cannot begin leaves nothing" || note "$err"
+# its baseline is part of the run; so is how long it took
+cp "$tmp/base.jsonl" "$tmp/gone.jsonl"
+run_cmd timeout 60 "$muster" accept --only node.cpu --criteria "$tmp/with_base" --baseline "$tmp/gone.jsonl" --output "$tmp/one" -q
+is "$rc" 3 "a baseline of other hosts" || note "$err"
+rm "$tmp/gone.jsonl"
+seconds() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["run"]["seconds"] > 0)' "$tmp/one/report.json"; }
+lines=$(wc -l <"$tmp/one/journal.jsonl")
+run_cmd "$muster" accept report "$tmp/one"
+is "$rc $(seconds)" "3 True" "is not needed any more, and the run has taken its time" || note "$err"
+run_cmd "$muster" accept --resume "$tmp/one"
+is "$rc $(seconds) $(wc -l <"$tmp/one/journal.jsonl")" "3 True $lines" "there is nothing to go on with" || note "$err"
+(cd "$tmp/one" && sha256sum --quiet -c MANIFEST.sha256)
+ok $? "the manifest holds"
+echo >>"$tmp/one/baseline.jsonl"
+run_cmd "$muster" accept report "$tmp/one"
+like "$rc $err" '^2 .*baseline\.jsonl: is not what the run has begun with' "one that was changed is seen"
+rm -r "$tmp/one"
+
+# a soak makes up for the time in which it was interrupted
+run_cmd timeout 60 "$muster" accept --profile soak --for 4s --only overlap --output "$tmp/one" -q
+is "$rc" 3 "a soak" || note "$err"
+python3 - "$tmp/one/journal.jsonl" <<'PY'
+import json, sys
+lines = [json.loads(x) for x in open(sys.argv[1])][:5] # begin, hosts, the three steps that there are in any case
+lines[0]["soak_s"] = lines[-1]["t"] - lines[0]["t"] + 2
+for x in lines: x["t"] -= 100000
+open(sys.argv[1], "w").write("".join(json.dumps(x) + "\n" for x in lines))
+PY
+touch "$tmp/one/raw/77.overlap.jsonl.part"
+run_cmd timeout 60 "$muster" accept --resume "$tmp/one" -q
+is "$rc $(grep -c '"resume"' "$tmp/one/journal.jsonl") $([ "$(grep -c '"step"' "$tmp/one/journal.jsonl")" -gt 4 ] && echo more)" "3 1 more" "goes on for the time that is left" || note "$err" "$(cut -c1-150 "$tmp/one/journal.jsonl")"
+[ ! -e "$tmp/one/raw/77.overlap.jsonl.part" ]
+ok $? "and nothing half is left"
+rm -r "$tmp/one"
+"$muster" accept --profile standard --only node.cpu --output "$tmp/one" >"$tmp/o" 2>"$tmp/e" &
+pid=$!
+told() { grep -q '^accept: ' "$tmp/e"; }
+wait_for 30 told
+kill -TERM $pid
+wait $pid
+is "$? $(grep -c 'interrupted; `muster accept --resume' "$tmp/e")" "6 1" "a run is interrupted from its beginning on" || note "$(cat "$tmp/e")"
+rm -r "$tmp/one"
+mkdir "$tmp/one"
+: >"$tmp/one/journal.jsonl"
+bad 'nothing was begun there' --resume "$tmp/one"
 
 # What the soak over namespace hosts counts as what, on one run of each: each bound is held by itself.
 while IFS='|' read -r args verdict suspects unsure; do

@@ -56,6 +56,8 @@ like "$rc $out" '^1 .*pair\.bw .*h2>h[134]: .* worse' "two runs are compared, th
 # in a pool: who fails gets no more jobs, when that is wanted, until somebody resumes it
 run_cmd "$muster" nodes add h1:2 h2:2 h3:2 h4:2
 is "$rc" 0 "hosts are added to the pool" || note "$err"
+run_cmd timeout 200 "$muster" accept -x MUSTER_YIELD -N 2 --only pair.lat --output "$tmp/two"
+like "$rc $out" '^3 .*; 2 hosts, ' "two nodes of it" || note "$err"
 run_cmd timeout 200 "$muster" accept -x MUSTER_YIELD --at-once 1 --only pair --criteria "$tmp/criteria" --output "$tmp/pool" --quarantine
 is "$rc" 1 "the pool is judged" || note "$out" "$err"
 like "$err" 'h2 gets no more jobs; `muster nodes resume h2` undoes it' "who fails is taken out, and it is said"
