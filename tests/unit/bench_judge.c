@@ -550,6 +550,21 @@ static void reading(void)
     TAP_OK((s = mu_data_find(&d, &k)) && s->v[0] == 0.5, "how late each rank came is a share of what it took");
     mu_data_free(&d);
 
+    static const struct {
+        const char *name, *transport, *known_as;
+    } over[] = {{"coll.allreduce", "mpi", "coll.allreduce/mpi"},
+                {"pair.lat", "mpi", "pair.lat"},
+                {"pair.lat", "ucx", "pair.lat/ucx"}};
+    for (size_t i = 0; i < MU_COUNT(over); i++) {
+        snprintf(text, sizeof text,
+                 "%s{\"kind\":\"measurement\",\"name\":\"%s\",\"unit\":\"us\",\"better\":\"less\",\"transport\":\"%s\","
+                 "\"scope\":\"group\",\"group\":null,\"size\":1000,\"n\":9,\"p50\":10,\"ci95\":[9,11]}\n",
+                 head, over[i].name, over[i].transport);
+        TAP_OK(!read_text(&d, text, 0, &err) && d.ntests && !strcmp(d.tests[0].name, over[i].known_as),
+               "%s over %s is %s", over[i].name, over[i].transport, d.ntests ? d.tests[0].name : err.text);
+        mu_data_free(&d);
+    }
+
     snprintf(text, sizeof text, "%s%s", head,
              "{\"kind\":\"measurement\",\"name\":\"node.cpu.gemm\",\"unit\":\"GFLOP/s\",\"better\":\"more\",\"scope\":"
              "\"node\",\"host\":\"a\",\"rank\":0,\"n\":4,\"p50\":10,\"wrong\":0,\"values\":[10,10,10,5]}\n");
