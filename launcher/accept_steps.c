@@ -1,6 +1,7 @@
 /* The steps of a profile: benchmarks, as jobs of their own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ static const struct step {
     bool two;        /* takes two hosts */
     const char *args[ARGS_MAX];
     const char *again; /* one more where suspects are measured again, or NULL: who is far off is told soon */
+    bool gpus;         /* on a rank for each GPU, where all hosts have some; called nccl */
 } steps[] = {
     /* 15 s with eight hosts, most often with time left for what is measured again: repetitions that would end later
      * are left out. */
@@ -42,15 +44,34 @@ static const struct step {
      false,
      {"--op=allreduce", "--min=64K", "--max=1M", "--time=60ms", "--timing=start"},
      "--within=1500ms"},
+    {"quick",
+     "coll",
+     2,
+     false,
+     {"--op=allreduce", "--memory=device", "--min=64M", "--max=64M", "--time=500ms"},
+     "--within=1500ms",
+     true},
     {"standard", "node", 10, false, {"--trials=2", "--time=200ms", "--memory-size=128M", "--disk-size=64M"}, NULL},
     {"standard", "pair", 8, true, {"--trials=2", "--time=60ms"}, "--within=2s"},
     {"standard", "coll", 12, false, {"--op=all", "--min=1K", "--max=4M", "--time=100ms", "--timing=start"}, NULL},
     {"standard", "fabric", 5, true, {"--time=60ms"}, NULL},
     {"standard", "overlap", 4, false, {"--time=60ms"}, NULL},
+    {"standard",
+     "coll",
+     12,
+     false,
+     {"--op=all", "--memory=device", "--min=1M", "--max=256M", "--time=200ms"},
+     NULL,
+     true},
 };
 
 /* Who is there, before anything is measured: one host has no links. */
-static const struct step roll = {"", "hosts", 0, false, {NULL}, NULL};
+static const struct step roll = {"", "hosts", 0, false, {NULL}, NULL, false};
+
+static const char *name_of(const struct step *t)
+{
+    return t->gpus ? "nccl" : t->bench;
+}
 
 enum { LAUNCHES_STANDARD = 3, LAUNCHES_MAX = 10000 };
 static const uint64_t STEP_S = 1800;
@@ -113,7 +134,7 @@ static bool only_of(const struct mu_accept *a, const char *bench, struct mu_buf 
 
 static bool of_profile(const struct mu_accept *a, const struct step *t)
 {
-    return only_of(a, t->bench, NULL) && !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
+    return only_of(a, name_of(t), NULL) && !strcmp(t->profile, soaks(a) ? "standard" : profile_of(a));
 }
 
 static void show(struct sight *s, double done)
@@ -188,11 +209,28 @@ static void on_line(void *arg, const char *line, json_t *root)
         s->failed = errno;
 }
 
+/* That every host has; 0: not all of them have any, or nobody has looked. */
+static unsigned gpus_each(const struct mu_accept *a)
+{
+    double least = 1e6;
+    unsigned hosts = 0;
+
+    for (uint32_t i = 0; i < a->data.n; i++) {
+        const struct mu_trials *s = &a->data.series[i];
+        if (strcmp(a->data.tests[s->key.test].name, "node.gpu.count") != 0 || s->key.round || !s->n)
+            continue;
+        hosts++;
+        least = fmin(least, mu_trials_median(s));
+    }
+    return hosts && hosts == a->data.nhosts ? (unsigned)least : 0;
+}
+
 /* What the user said of `muster run`, and what the benchmark wants where nothing was said. */
-static int run_options(const struct mu_accept *a, const char *bench, char ***out)
+static int run_options(const struct mu_accept *a, const struct step *t, char ***out)
 {
     const json_t *run = json_object_get(a->begin, "run"), *x;
     bool sized = false, bound = false;
+    char text[32];
     size_t i;
     int rc = 0;
 
@@ -203,7 +241,12 @@ static int run_options(const struct mu_accept *a, const char *bench, char ***out
         bound = bound || !strncmp(s, "--bind=", 7);
         rc = rc ? rc : mu_strv_append(out, s);
     }
-    bool node = !strcmp(bench, "node"), one = a->data.nhosts == 1 && !node;
+    bool node = !strcmp(t->bench, "node"), one = a->data.nhosts == 1 && !node;
+    unsigned gpus = t->gpus ? gpus_each(a) : 0;
+    if (gpus) {
+        snprintf(text, sizeof text, "--ppn=%u", gpus);
+        return rc || sized ? rc : mu_strv_append(out, text);
+    }
     if (one && !rc) /* one host has no network: its processes have one another */
         rc = mu_strv_append(out, "--ranks=2");
     else if (!sized && !rc)
@@ -325,10 +368,10 @@ static int make_step(struct sight *s, const struct step *t, const char *name, ch
     }
     s->failed = 0;
     s->others = false;
-    rc = run_options(a, t == &roll ? first_of(a)->bench : t->bench, &run);
+    rc = run_options(a, t == &roll ? first_of(a) : t, &run);
     for (unsigned i = 0; i < ARGS_MAX && t->args[i] && !rc; i++)
         rc = mu_strv_append(&rank, t->args[i]);
-    (void)only_of(a, t->bench, &tests);
+    (void)only_of(a, name_of(t), &tests);
     if (!rc && (tests.len || tests.failed))
         rc = tests.failed ? MUSTER_ENOMEM : mu_strv_append(&rank, mu_buf_str(&tests));
     for (char *const *p = more; p && *p && !rc; p++)
@@ -433,7 +476,7 @@ static int do_step(struct sight *s, const struct step *t, const char *name, char
     struct mu_accept *a = s->a;
     int rc = 0;
 
-    s->what = t->bench;
+    s->what = name_of(t);
     s->weight = t->weight;
     s->round = round;
     if (!json_object_get(a->done, name)) {
@@ -463,16 +506,19 @@ int mu_accept_only(const char *names, const char *profile, struct mu_err *err)
         size_t n = strcspn(p, ".,"), more = p[n] == '.' ? strcspn(p + n + 1, ",") : 0;
         snprintf(test, sizeof test, "%.*s", (int)(more < sizeof test ? more : 0), p + n + 1);
         for (size_t i = 0; i < MU_COUNT(steps); i++)
-            known = known ||
-                    (!strcmp(steps[i].profile, like) && n == strlen(steps[i].bench) && !strncmp(p, steps[i].bench, n) &&
-                     (p[n] != '.' || (test[0] && mu_str_listed(tests_there(steps[i].bench), test))));
+            known = known || (!strcmp(steps[i].profile, like) && n == strlen(name_of(&steps[i])) &&
+                              !strncmp(p, name_of(&steps[i]), n) &&
+                              (p[n] != '.' || (test[0] && mu_str_listed(tests_there(name_of(&steps[i])), test))));
         all = all && known;
     }
     for (size_t i = 0; i < MU_COUNT(steps); i++)
         if (!strcmp(steps[i].profile, like))
-            mu_buf_appendf(&there, "%s%s%s%s%s", there.len ? ", " : "", steps[i].bench,
-                           *tests_there(steps[i].bench) ? " (." : "", tests_there(steps[i].bench),
-                           *tests_there(steps[i].bench) ? ")" : "");
+            mu_buf_appendf(&there, "%s%s%s%s%s", there.len ? ", " : "", name_of(&steps[i]),
+                           *tests_there(name_of(&steps[i])) ? " (." : "", tests_there(name_of(&steps[i])),
+                           *tests_there(name_of(&steps[i])) ? ")" : "");
+    if (all && mu_str_listed(names, "nccl") && !mu_str_listed(names, "node") && !mu_str_listed(names, "node.gpu"))
+        return mu_err_set(err, MUSTER_EARG,
+                          "--only nccl: how many GPUs there are is known from node; give --only node.gpu,nccl");
     return all ? 0
                : mu_err_set(err, MUSTER_EARG, "--only %s: not all are benchmarks of profile %s, which has %s",
                             mu_str_show(shown, sizeof shown, names), profile, mu_buf_str(&there));
@@ -485,7 +531,7 @@ static struct sight begin_sight(struct mu_accept *a)
 
 static bool goes(const struct mu_accept *a, const struct step *t)
 {
-    return of_profile(a, t) && !(t->two && a->data.nhosts == 1);
+    return of_profile(a, t) && !(t->two && a->data.nhosts == 1) && !(t->gpus && gpus_each(a) * a->data.nhosts < 2);
 }
 
 int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
@@ -504,8 +550,10 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
         if (l >= launches && (double)(mu_now() - s.began) / MU_SEC >= left)
             break;
         for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
-            snprintf(name, sizeof name, "%u.%s", l, steps[i].bench);
-            if (goes(a, &steps[i]))
+            snprintf(name, sizeof name, "%u.%s", l, name_of(&steps[i]));
+            if (!l && steps[i].gpus && of_profile(a, &steps[i])) /* the step of nodes has told which there are */
+                rc = mu_accept_load(a, err);
+            if (!rc && goes(a, &steps[i]))
                 rc = do_step(&s, &steps[i], name, NULL, l, 0, err);
         }
     }
@@ -519,11 +567,21 @@ int mu_accept_measure(struct mu_accept *a, struct mu_err *err)
 
 enum { LIST_MAX = 64 << 10 }; /* of one argument */
 
+static bool is_device(const char *test)
+{
+    return strstr(test, "/device") != NULL;
+}
+
 static bool is_of(const char *test, const char *bench)
 {
     size_t n = strlen(bench);
 
     return !strncmp(test, bench, n) && test[n] == '.';
+}
+
+static bool is_of_step(const char *test, const struct step *t)
+{
+    return is_of(test, t->bench) && is_device(test) == t->gpus;
 }
 
 static int append_list(char ***more, struct mu_buf *b)
@@ -548,14 +606,14 @@ static bool wants_others(const struct mu_accept *a)
 }
 
 /* Only the pairs that are asked for, in the direction that is. */
-static int pairs_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+static int pairs_of(const struct mu_data *d, const struct step *t, const struct mu_ask *v, unsigned n, char ***more)
 {
     mu_auto_buf struct mu_buf list = {0};
     bool lat = false, bw = false;
     int rc = 0;
 
     for (unsigned i = 0; i < n && !rc; i++) {
-        if (v[i].to < 0 || !is_of(d->tests[v[i].test].name, "pair"))
+        if (v[i].to < 0 || !is_of_step(d->tests[v[i].test].name, t))
             continue;
         bool is_bw = !strcmp(d->tests[v[i].test].name, "pair.bw");
         bw = bw || is_bw;
@@ -570,8 +628,9 @@ static int pairs_of(const struct mu_data *d, const struct mu_ask *v, unsigned n,
 }
 
 /* Only the tests that are asked for; of all hosts, which measure side by side. */
-static int tests_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+static int tests_of(const struct mu_data *d, const struct step *t, const struct mu_ask *v, unsigned n, char ***more)
 {
+    (void)t;
     mu_auto_buf struct mu_buf list = {0}, names = {0};
 
     mu_ask_tests(d, v, n, &names);
@@ -599,14 +658,14 @@ static int op_args(const char *op, uint64_t size, char ***more)
 }
 
 /* The operation and size that is asked for, if it is only one. */
-static int operation_of(const struct mu_data *d, const struct mu_ask *v, unsigned n, char ***more)
+static int operation_of(const struct mu_data *d, const struct step *t, const struct mu_ask *v, unsigned n, char ***more)
 {
     const struct mu_ask *first = NULL;
     char op[80], other[80];
 
     for (unsigned i = 0; i < n; i++) {
         const char *test = d->tests[v[i].test].name;
-        if (!is_of(test, "coll"))
+        if (!is_of_step(test, t))
             continue;
         op_of(test, first ? other : op, sizeof op);
         if (first && (first->size != v[i].size || strcmp(op, other) != 0))
@@ -620,7 +679,7 @@ int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
 {
     static const struct {
         const char *bench;
-        int (*args)(const struct mu_data *, const struct mu_ask *, unsigned n, char ***more);
+        int (*args)(const struct mu_data *, const struct step *, const struct mu_ask *, unsigned n, char ***more);
     } rows[] = {{"node", tests_of}, {"pair", pairs_of}, {"coll", operation_of}};
     struct sight s = begin_sight(a);
     mu_auto_free struct mu_ask *asks = NULL;
@@ -635,17 +694,17 @@ int mu_accept_again(struct mu_accept *a, unsigned round, struct mu_err *err)
         char **more = NULL, name[64];
         bool wanted = false;
         for (unsigned k = 0; k < n && !wanted; k++)
-            wanted = is_of(a->data.tests[asks[k].test].name, t->bench);
+            wanted = is_of_step(a->data.tests[asks[k].test].name, t);
         if (!wanted || !of_profile(a, t))
             continue;
         for (size_t k = 0; k < MU_COUNT(rows) && !rc; k++)
             if (!strcmp(rows[k].bench, t->bench))
-                rc = rows[k].args(&a->data, asks, n, &more);
+                rc = rows[k].args(&a->data, t, asks, n, &more);
         if (!rc && t->again)
             rc = mu_strv_append(&more, t->again);
         rc = rc ? mu_err_set(err, rc, "out of memory") : 0;
         s.all += t->weight;
-        snprintf(name, sizeof name, "again-%u.%s", round, t->bench);
+        snprintf(name, sizeof name, "again-%u.%s", round, name_of(t));
         rc = rc ? rc : do_step(&s, t, name, more, 0, round, err);
         mu_strv_free(more);
     }
@@ -664,7 +723,7 @@ int mu_accept_bisect(struct mu_accept *a, uint32_t test, uint64_t size, double f
     int rc = 0;
 
     for (size_t i = 0; i < MU_COUNT(steps) && !rc; i++) {
-        if (strcmp(steps[i].bench, "coll") != 0 || !of_profile(a, &steps[i]))
+        if (!is_of_step(a->data.tests[test].name, &steps[i]) || !of_profile(a, &steps[i]))
             continue;
         op_of(a->data.tests[test].name, op, sizeof op);
         snprintf(text, sizeof text, "--floor=%.6g", floor);

@@ -231,7 +231,8 @@ bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
 bad '--only pear: not all are benchmarks' --only pear
 # what is wrong is said before anything is measured, and leaves nothing
-bad '--only fabric: not all are benchmarks of profile quick, which has node \(\.mem,memtest,cpu,disk,gpu\), pair \(\.lat,bw\), coll$' --only fabric --output "$tmp/none"
+bad '--only fabric: not all are benchmarks of profile quick, which has node \(\.mem,memtest,cpu,disk,gpu\), pair \(\.lat,bw\), coll, nccl$' --only fabric --output "$tmp/none"
+bad '--only nccl: how many GPUs there are is known from node' --only pair,nccl --output "$tmp/none"
 for only in node.frob node. node.cpu.x coll.bw node,pair.cpu node.cpu,,pair; do
     bad "--only $only: not all are benchmarks" --only $only --output "$tmp/none"
 done

@@ -127,4 +127,18 @@ check "by the rank that has it" 'len(ops()) == 3 and ops()[-1]["wrong"] > 0 and 
 coll MUSTER_DOUBLE_GPUS=0 --
 is "$rc" 2 "without a GPU it is refused"
 like "$err" "^bench coll: --memory device: rank 0 on [^ ]+: no GPU"$'\n|$' "in a line"
+
+# NCCL's collectives are part of an acceptance where all hosts have GPUs.
+accept() { # [VAR=value...]
+    rm -rf "$tmp/accept"
+    run_cmd timeout 120 env MUSTER_CUBLAS_LIB=/none "$@" "$muster" accept --only node.gpu,nccl --output "$tmp/accept" -q
+    cat "$tmp"/accept/raw/*.jsonl >"$raw"
+}
+accept MUSTER_DOUBLE_GPUS=2
+is "$rc" 3 "one host with two GPUs" || note "$out" "$err"
+check "measures an all-reduce between them" '[(x["op"], x["memory"], x["wrong"], len(x["per_rank"])) for x in ops()] == [("allreduce", "device", 0, 2)]'
+accept MUSTER_BENCH_CORRUPT=1
+is "$rc" 5 "and says when it is wrong" || note "$out" "$err"
+accept MUSTER_DOUBLE_GPUS=0
+is "$rc $(cd "$tmp/accept/raw" && echo *nccl*)" "0 *nccl*" "without GPUs it is left out" || note "$out" "$err"
 done_testing
