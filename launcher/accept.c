@@ -127,6 +127,40 @@ static json_t *run_list(const struct opts *o)
     return list;
 }
 
+/* Only what run_list has made: a journal may have been edited. */
+static bool is_run_list(const json_t *list)
+{
+    const json_t *x;
+    size_t i;
+
+    json_array_foreach(list, i, x)
+    {
+        const char *s = json_string_value(x);
+        bool known = false;
+        size_t n = s && !strncmp(s, "--", 2) ? strcspn(s + 2, "=") : 0;
+        for (size_t k = 0; k < RUN_ROWS; k++)
+            known = known || (n && strlen(rows[k].name) == n && !strncmp(rows[k].name, s + 2, n));
+        if (!known)
+            return false;
+    }
+    return json_is_array(list);
+}
+
+/* A run that goes on: with what the journal says, where that is anything that a command line could have said. */
+static int go_on(struct mu_accept *a, const struct opts *o, struct mu_err *err)
+{
+    int rc = mu_accept_go_on(a, o->resume, err);
+    const json_t *only = rc ? NULL : json_object_get(a->begin, "only");
+    const char *profile = rc ? NULL : json_string_value(json_object_get(a->begin, "profile"));
+
+    if (rc)
+        return rc;
+    if (!is_run_list(json_object_get(a->begin, "run")) ||
+        (only && (!json_is_string(only) || mu_accept_only(json_string_value(only), profile, NULL))))
+        return mu_err_set(err, MUSTER_ECORRUPT, "%s/journal.jsonl:1: damaged; begin another run", a->dir);
+    return mu_accept_load(a, err); /* what it has measured so far is a file, too */
+}
+
 /* The line of a check that cannot be judged without one; 0: none. */
 static unsigned wants_baseline(const struct mu_criteria *c)
 {
@@ -295,9 +329,7 @@ static int run(const struct opts *o, int argc, char **argv)
     int rc = open_last(o->last, &before, &err);
 
     mu_accept_watch();
-    rc = rc ? rc : o->resume ? mu_accept_go_on(&a, o->resume, &err) : begin(&a, o, argc, argv, &err);
-    if (!rc && o->resume) /* what it has measured so far is a file, too */
-        rc = mu_accept_load(&a, &err);
+    rc = rc ? rc : o->resume ? go_on(&a, o, &err) : begin(&a, o, argc, argv, &err);
     bool begun = !rc;
     if (begun && !o->quiet)
         fprintf(stderr, "accept: %s, in %s\n", a.token, a.dir);
@@ -389,7 +421,7 @@ static int cmd_make(const struct opts *o, char **operands, struct mu_err *err)
 
     if (strcmp(operands[0], "make") != 0)
         return mu_err_set(err, MUSTER_EARG, "there is only `muster accept baseline make RUN -o FILE`");
-    if (!o->output)
+    if (!o->output || !*o->output)
         return mu_err_set(err, MUSTER_EARG, "say where it goes: -o FILE");
     if (!(rc = mu_accept_open(&a, operands[1], err)))
         rc = mu_accept_load(&a, err); /* with a look at the sums */

@@ -20,6 +20,8 @@ enum { JOURNAL_MAX = 64 << 20, RAW_MAX = 1 << 30, CRITERIA_MAX = 1 << 20, STEP_M
 #define JOURNAL "journal.jsonl"
 #define CRITERIA "criteria.txt"
 #define BASELINE "baseline.jsonl"
+#define TIME_MAX 1e11 /* seconds: no time of day, and nothing that was measured */
+#define TOKEN_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 #define SCHEMA "muster.accept-journal/1"
 static const uint64_t WAIT_NS = 10 * MU_SEC;
 
@@ -32,6 +34,28 @@ int mu_accept_sha256(const void *data, size_t len, char hex[65])
         return MUSTER_EIO;
     for (unsigned i = 0; i < 32; i++)
         snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    return 0;
+}
+
+/* What else is in the directory of a run, with the reports. */
+static const char *const parts[] = {CRITERIA,     BASELINE,    "raw",         "report.json",
+                                    "report.csv", "junit.xml", "report.html", "MANIFEST.sha256"};
+
+/* A directory that somebody else has such files in is not ours to write into. */
+static int check_free(const char *dir, const char *journal, struct mu_err *err)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    if (!lstat(journal, &st))
+        return 0;
+    for (size_t i = 0; i < MU_COUNT(parts); i++) {
+        int rc = mu_path_join(path, sizeof path, dir, parts[i], err);
+        if (rc)
+            return rc;
+        if (!lstat(path, &st))
+            return mu_err_set(err, MUSTER_EARG, "%s: is there, and of no run; give another --output", path);
+    }
     return 0;
 }
 
@@ -174,7 +198,7 @@ int mu_accept_new(struct mu_accept *a, const char *output, json_t *begin, const 
     if ((rc = mu_path_join(journal, sizeof journal, a->dir, JOURNAL, err)) ||
         (rc = mu_path_join(raw, sizeof raw, a->dir, "raw", err)))
         return rc;
-    if ((rc = hold(a, journal, 0, err)))
+    if ((rc = check_free(a->dir, journal, err)) || (rc = hold(a, journal, 0, err)))
         return rc;
     if (fstat(a->lock, &st))
         return mu_err_errno(err, 0, "%s", journal);
@@ -209,6 +233,8 @@ static int find(struct mu_accept *a, const char *where, struct mu_err *err)
     struct stat st;
     int rc;
 
+    if (!*where)
+        return mu_err_set(err, MUSTER_EARG, "the token of the run is empty");
     if (strchr(where, '/') || (!stat(where, &st) && S_ISDIR(st.st_mode)))
         return realpath(where, a->dir) ? 0 : mu_err_errno(err, MUSTER_EARG, "%s", where);
     if ((rc = home_of(home, err)) || (rc = mu_path_join(path, sizeof path, home, where, err)))
@@ -228,6 +254,8 @@ static void count_time(struct mu_accept *a, const json_t *o, const char *kind)
 {
     double t = json_number_value(json_object_get(o, "t"));
 
+    if (!(t >= 0 && t < TIME_MAX))
+        return;
     if (!strcmp(kind, "begin") || !strcmp(kind, "resume"))
         a->since = t;
     else if (!strcmp(kind, "step") && t > a->since && a->since > 0) {
@@ -247,11 +275,14 @@ static int on_line(struct mu_accept *a, json_t *o)
     if (!strcmp(kind, "begin") && !a->begin)
         a->begin = json_incref(o);
     else if (!strcmp(kind, "step")) {
-        if (!name || !*name || strlen(name) > STEP_MAX || strchr(name, '/'))
+        if (!name || !*name || strlen(name) > STEP_MAX || strspn(name, TOKEN_CHARS) != strlen(name))
             return MUSTER_ECORRUPT;
         json_object_set(a->done, name, o);
     } else if (!strcmp(kind, "switches") && !a->switches)
         a->switches = json_incref(json_object_get(o, "of"));
+    double seconds = json_number_value(json_object_get(o, "seconds"));
+    if (!(seconds >= 0 && seconds < TIME_MAX))
+        return MUSTER_ECORRUPT;
     count_time(a, o, kind);
     a->ended = !strcmp(kind, "end");
     return 0;
@@ -268,6 +299,12 @@ static int check_begin(const struct mu_accept *a, const char *path, struct mu_er
         return mu_err_set(err, MUSTER_EVERSION, "%s: is %s, this muster has " SCHEMA "; take the one that it is of",
                           path, mu_str_show(shown, sizeof shown, schema));
     if (!schema || !profile || !mu_criteria_builtin(profile) || !json_is_string(json_object_get(a->begin, "command")))
+        return MUSTER_ECORRUPT;
+    const char *token = json_string_value(json_object_get(a->begin, "token"));
+    double soak = json_number_value(json_object_get(a->begin, "soak_s"));
+    json_int_t seed = json_integer_value(json_object_get(a->begin, "seed"));
+    if (!token || !*token || strlen(token) >= sizeof a->token || strspn(token, TOKEN_CHARS) != strlen(token) ||
+        !(soak >= 0 && soak < TIME_MAX) || seed < 0)
         return MUSTER_ECORRUPT;
     return 0;
 }

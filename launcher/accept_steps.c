@@ -336,7 +336,7 @@ void mu_accept_watch(void)
 
 bool mu_accept_stopped(void)
 {
-    return stopped != 0;
+    return stopped != 0 || mu_bench_interrupted();
 }
 
 static int interrupted(const struct mu_accept *a, const char *name)
@@ -480,7 +480,7 @@ static int do_step(struct sight *s, const struct step *t, const char *name, char
     s->weight = t->weight;
     s->round = round;
     if (!json_object_get(a->done, name)) {
-        if (stopped)
+        if (mu_accept_stopped())
             return interrupted(a, name);
         if ((rc = go_on(s, name, err)))
             return rc;

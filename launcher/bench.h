@@ -33,6 +33,8 @@ int mu_bench_team_new(struct mu_bench_team **, const char *label, char *const *r
 int mu_bench_team_run(struct mu_bench_team *, const struct mu_bench_job *, uint64_t most_ns, struct mu_err *);
 /* The ranks end, while the caller does something else. */
 void mu_bench_team_dismiss(struct mu_bench_team *);
+/* Whether SIGINT, SIGTERM or SIGHUP has come while there was a job, in the process's life. */
+bool mu_bench_interrupted(void);
 /* Waits until the job has ended. NULL is fine. */
 void mu_bench_team_free(struct mu_bench_team *);
 

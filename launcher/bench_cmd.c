@@ -1,6 +1,7 @@
 /* muster bench: benchmark ranks are a program of their own in libexec, started as an ordinary job. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -159,6 +160,8 @@ static int check_coll(const struct opts *o, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG, "--bisect: takes one operation; give another --op");
     if (o->transport && (o->bisect || o->memory == 2))
         return mu_err_set(err, MUSTER_EARG, "--transport mpi: not with --bisect or --memory device");
+    if (o->transport && max / width > INT_MAX)
+        return mu_err_set(err, MUSTER_EARG, "--transport mpi: MPI counts to 2^31 - 1 elements; give a smaller --max");
     if (o->transport && strchr(word(DTYPES, o->dtype, dtype, 32), 'f') && width < 4)
         return mu_err_set(err, MUSTER_EARG, "--transport mpi: MPI has no floats of 8 or 16 bits; give another --dtype");
     if (min < width)

@@ -26,7 +26,7 @@ struct mu_bench_team {
     struct sigaction was[MU_COUNT(signals)];
 };
 
-static volatile sig_atomic_t child;
+static volatile sig_atomic_t child, caught;
 
 static void shut(int *fd)
 {
@@ -38,8 +38,14 @@ static void shut(int *fd)
 static void pass_on(int sig, siginfo_t *info, void *context)
 {
     (void)context;
+    caught = sig != SIGPIPE ? sig : caught;
     if (sig != SIGPIPE && child > 0 && info->si_code <= 0)
         kill((pid_t)child, sig);
+}
+
+bool mu_bench_interrupted(void)
+{
+    return caught != 0;
 }
 
 static int find_program(char *out, size_t n, struct mu_err *err)

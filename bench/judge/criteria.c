@@ -156,9 +156,8 @@ static int on_ref(struct parse *p)
     snprintf(r.name, sizeof r.name, "%.63s", next(p));
     if (!strcmp(r.name, "median") || !strcmp(r.name, "peers") || !strcmp(r.name, "baseline"))
         return bad(p, p->at, "'%s' has a meaning of its own; take another name", next(p));
-    if (ref_index(&p->out, r.name) >= 0)
-        return bad(p, p->at, "there is a reference '%s' already", next(p));
-    p->at++;
+    int was = ref_index(&p->out, r.name);
+    unsigned name = p->at++;
     if (!next(p) || mu_str_double(next(p), &v) || v < 0)
         return bad(p, p->at, "'%s' is not the value of a reference: a number, then its unit", next(p));
     p->at++;
@@ -177,6 +176,10 @@ static int on_ref(struct parse *p)
             snprintf(r.params + strlen(r.params), sizeof r.params - strlen(r.params), "%s%.99s", *r.params ? " " : "",
                      w);
     }
+    if (was >= 0) /* what `muster accept criteria` prints may be given back */
+        return p->out.refs[was].value >= r.value && p->out.refs[was].value <= r.value && p->out.refs[was].dim == r.dim
+                   ? 0
+                   : bad(p, name, "there is a reference '%s' already", r.name);
     struct mu_ref *v2 = realloc(p->out.refs, (p->out.nrefs + 1) * sizeof *v2);
     if (!v2)
         return mu_err_set(p->err, MUSTER_ENOMEM, "out of memory");

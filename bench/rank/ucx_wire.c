@@ -186,7 +186,10 @@ static int ep_of(int peer, ucp_ep_h *ep, struct mu_err *err)
     ucs_status_t s = u.eps[peer] ? UCS_OK : u.api.ucp_ep_create(u.worker, &params, &u.eps[peer]);
 
     *ep = u.eps[peer];
-    return s == UCS_OK ? 0 : failed("ucp_ep_create", s, err);
+    if (s == UCS_OK)
+        return 0;
+    return mu_err_set(err, MUSTER_EPEER, "--transport ucx: rank %d cannot reach rank %d with this UCX_TLS: %s", u.rank,
+                      peer, u.api.ucs_status_string(s));
 }
 
 static int begin_send(const void *p, size_t n, int to, void **req, struct mu_err *err)

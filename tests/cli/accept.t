@@ -184,11 +184,22 @@ done <<'ROWS'
 s/"profile": "standard"/"profile": "frob"/|2 .*journal\.jsonl:1: damaged
 s/"profile"/"x"/|2 .*journal\.jsonl:1: damaged
 s/"command"/"x"/|2 .*journal\.jsonl:1: damaged
+s/"token": "/&\\u001b/|2 .*journal\.jsonl:1: damaged
+s/"soak_s": 3600.0/"soak_s": -1/|2 .*journal\.jsonl:1: damaged
+s/"seed": 1/"seed": -1/|2 .*journal\.jsonl:1: damaged
+$a {"kind":"end","seconds":1e308}|2 .*journal\.jsonl:2: damaged
+$a {"kind":"step","name":"a\\nb"}|2 .*journal\.jsonl:2: damaged
 s/journal.1"/journal\/2"/|2 .*is muster\.accept-journal/2, this muster has
 $a {"kind":"step","name":"../../x"}|2 .*journal\.jsonl:2: damaged
 s/"t": 1790000000.0/"t": 1e99/|3
 s/"t": 1790000000.0/"t": -1e99/|3
 ROWS
+
+for change in 's/"run": \[\]/"run": [1]/' 's/"run": \[\]/"run": ["--timeout=1ms"]/' 's/"run": \[\]/"run": "x"/' '1s/{/{"only": "pear", /'; do
+    sed "$change" "$tmp/journal" >"$tmp/well/journal.jsonl"
+    run_cmd timeout 60 "$muster" accept --resume "$tmp/well"
+    like "$rc $err" '^2 .*journal\.jsonl:1: damaged' "nothing is gone on with by $change"
+done
 
 # what it had to hold is part of the run
 sed '1s/{/{"criteria": "00", /' "$tmp/journal" >"$tmp/well/journal.jsonl"
@@ -226,6 +237,11 @@ bad 'bad:1:18: .medain. is no number' --criteria "$tmp/bad"
 bad 'nameless:1:7: check: the name of a figure is missing' --criteria "$tmp/nameless"
 bad 'with_base:1: compares with a baseline; give --baseline FILE' --criteria "$tmp/with_base"
 bad 'the name of the directory is empty' --output ''
+bad 'the token of the run is empty' --resume ''
+mkdir "$tmp/own_files"
+echo mine >"$tmp/own_files/criteria.txt"
+bad 'criteria\.txt: is there, and of no run; give another --output' --output "$tmp/own_files"
+is "$(cd "$tmp/own_files" && cat *)" mine "what is there stays as it is"
 bad 'no run has this token' --resume 20200101-000000-1
 bad 'has a run already; `muster accept --resume' --output "$tmp/well"
 bad '--resume goes on with what the run has begun with' --resume x -H a
@@ -269,7 +285,6 @@ bad 'say where it goes: -o FILE' baseline make "$tmp/well"
 run_cmd "$muster" accept criteria --profile standard
 like "$rc $out" '^0 .*ref h200\.nvls8 473 GB/s src="measured.*check pair\.bw +each >= 0\.965\*median' "built-in criteria are printed"
 printf '%s\n' "$out" >"$tmp/own"
-sed -i '/^ref /d' "$tmp/own"
 timeout 120 "$muster" accept --criteria "$tmp/own" --output "$tmp/here" -q >"$tmp/told" 2>&1 &
 first=$!
 begun() { [ -s "$tmp/here/journal.jsonl" ]; }
