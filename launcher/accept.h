@@ -49,6 +49,9 @@ int mu_accept_note(struct mu_accept *, json_t *line, struct mu_err *);
 /* Reads what the finished steps have measured. */
 int mu_accept_load(struct mu_accept *, struct mu_err *);
 int mu_accept_sha256(const void *data, size_t len, char hex[65]);
+/* A file in the directory of the run, and its sum. */
+int mu_accept_put(const struct mu_accept *, const char *name, const char *text, size_t len, char hex[65],
+                  struct mu_err *);
 
 /* accept_steps.c. Whether these are names of benchmarks of the profile. */
 int mu_accept_only(const char *names, const char *profile, struct mu_err *);

@@ -135,16 +135,25 @@ void mu_accept_undo(struct mu_accept *a)
         (void)remove(path);
 }
 
+int mu_accept_put(const struct mu_accept *a, const char *name, const char *text, size_t len, char hex[65],
+                  struct mu_err *err)
+{
+    char path[PATH_MAX];
+    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+
+    rc = rc ? rc : mu_path_write_atomic(path, text, len, 0644, err);
+    if (!rc && mu_accept_sha256(text, len, hex))
+        rc = mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
+    return rc;
+}
+
 /* A file that is part of the run, and in the first line its sum under the key. */
 static int put_part(struct mu_accept *a, const char *name, const char *key, const char *text, size_t len,
                     struct mu_err *err)
 {
-    char path[PATH_MAX], sum[65];
-    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+    char sum[65];
+    int rc = mu_accept_put(a, name, text, len, sum, err);
 
-    rc = rc ? rc : mu_path_write_atomic(path, text, len, 0644, err);
-    if (!rc && mu_accept_sha256(text, len, sum))
-        rc = mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
     if (!rc)
         json_object_set_new(a->begin, key, json_string(sum));
     return rc;

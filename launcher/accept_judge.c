@@ -97,12 +97,9 @@ int mu_accept_judge(struct mu_accept *a, bool measure, struct mu_err *err)
 static int put(const struct mu_accept *a, const char *name, const char *text, size_t len, struct mu_buf *manifest,
                struct mu_err *err)
 {
-    char path[PATH_MAX], hex[65];
-    int rc = mu_path_join(path, sizeof path, a->dir, name, err);
+    char hex[65];
+    int rc = mu_accept_put(a, name, text, len, hex, err);
 
-    rc = rc ? rc : mu_path_write_atomic(path, text, len, 0644, err);
-    if (!rc && mu_accept_sha256(text, len, hex))
-        rc = mu_err_set(err, MUSTER_EIO, "SHA-256 cannot be had from libcrypto");
     if (!rc)
         mu_buf_appendf(manifest, "%s  %s\n", hex, name);
     return rc;
