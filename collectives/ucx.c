@@ -7,39 +7,12 @@
 #include "runtime/base/clock.h"
 
 #ifdef HAVE_UCX
-#include <dlfcn.h>
-#include <ucp/api/ucp.h>
+#include "runtime/base/ucx.h"
 
-#define LIBRARY "libucp.so.0"
 #define PULLED 64          /* receives at a time */
 #define BELOW 64u          /* idle polls between two looks at the transport below */
 #define GRACE (5 * MU_SEC) /* whoever watches over the ranks can say better why a peer is gone */
 #define ANY UINT64_C(0)    /* mask of tags */
-
-#define SYMBOLS(X)                                                                                                     \
-    X(ucp_config_read)                                                                                                 \
-    X(ucp_config_release)                                                                                              \
-    X(ucp_init_version)                                                                                                \
-    X(ucp_cleanup)                                                                                                     \
-    X(ucp_worker_create)                                                                                               \
-    X(ucp_worker_destroy)                                                                                              \
-    X(ucp_worker_get_address)                                                                                          \
-    X(ucp_worker_release_address)                                                                                      \
-    X(ucp_worker_progress)                                                                                             \
-    X(ucp_ep_create)                                                                                                   \
-    X(ucp_ep_close_nbx)                                                                                                \
-    X(ucp_tag_send_nbx)                                                                                                \
-    X(ucp_tag_probe_nb)                                                                                                \
-    X(ucp_tag_msg_recv_nbx)                                                                                            \
-    X(ucp_worker_flush_nbx)                                                                                            \
-    X(ucp_request_check_status)                                                                                        \
-    X(ucp_request_free)                                                                                                \
-    X(ucs_status_string)
-
-#define MEMBER(name) __typeof__(&name) name;
-struct api {
-    SYMBOLS(MEMBER)
-};
 
 struct peer {
     struct ucx *t;
@@ -57,7 +30,7 @@ struct flight { /* a frame that UCX still works on */
 struct ucx {
     struct mu_transport base;
     struct mu_transport *below;
-    struct api api;
+    struct mu_ucx_api api;
     ucp_context_h context;
     ucp_worker_h worker;
     struct mu_ucx_card *cards;
@@ -76,29 +49,6 @@ struct ucx {
 static struct ucx *of(struct mu_transport *t)
 {
     return (struct ucx *)t;
-}
-
-static int load(struct api *a, struct mu_err *err)
-{
-    static const struct {
-        const char *name;
-        size_t at;
-    } rows[] = {
-#define ROW(name) {#name, offsetof(struct api, name)},
-        SYMBOLS(ROW)};
-    void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-
-    if (!lib)
-        return mu_err_set(err, MUSTER_ENOSYS, "UCX: %s", dlerror());
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        void *p = dlsym(lib, rows[i].name);
-
-        if (!p)
-            return mu_err_set(err, MUSTER_ENOSYS, "UCX: %s has no %s; version 1.13 or newer is needed", LIBRARY,
-                              rows[i].name);
-        memcpy((char *)a + rows[i].at, &p, sizeof p);
-    }
-    return 0; /* it stays loaded: MPI may use it, too */
 }
 
 static int failed(const struct ucx *t, struct mu_err *err, const char *what, ucs_status_t s)
@@ -400,7 +350,7 @@ static int bring_up(struct ucx *t, struct mu_ucx_card *card, struct mu_err *err)
     ucp_address_t *address;
     size_t length;
     ucs_status_t s;
-    int rc = load(&t->api, err);
+    int rc = mu_ucx_load(&t->api, err);
 
     if (rc < 0)
         return rc;

@@ -8,37 +8,11 @@
 #include "runtime/base/clean.h"
 
 #ifdef HAVE_UCX
-#include <dlfcn.h>
-#include <ucp/api/ucp.h>
+#include "runtime/base/ucx.h"
 
-#define LIBRARY "libucp.so.0"
 #define EXACTLY UINT64_MAX /* mask of tags */
 #define CLOSE_NS (5 * MU_SEC)
 enum { CARD = 2048 };
-
-#define SYMBOLS(X)                                                                                                     \
-    X(ucp_config_read)                                                                                                 \
-    X(ucp_config_release)                                                                                              \
-    X(ucp_init_version)                                                                                                \
-    X(ucp_cleanup)                                                                                                     \
-    X(ucp_worker_create)                                                                                               \
-    X(ucp_worker_destroy)                                                                                              \
-    X(ucp_worker_get_address)                                                                                          \
-    X(ucp_worker_release_address)                                                                                      \
-    X(ucp_worker_progress)                                                                                             \
-    X(ucp_worker_flush_nbx)                                                                                            \
-    X(ucp_ep_create)                                                                                                   \
-    X(ucp_ep_close_nbx)                                                                                                \
-    X(ucp_tag_send_nbx)                                                                                                \
-    X(ucp_tag_recv_nbx)                                                                                                \
-    X(ucp_request_check_status)                                                                                        \
-    X(ucp_request_free)                                                                                                \
-    X(ucs_status_string)
-
-#define MEMBER(name) __typeof__(&name) name;
-struct api {
-    SYMBOLS(MEMBER)
-};
 
 struct card { /* what the others have to know of a rank */
     uint32_t length;
@@ -46,7 +20,7 @@ struct card { /* what the others have to know of a rank */
 };
 
 static struct {
-    struct api api;
+    struct mu_ucx_api api;
     ucp_context_h context;
     ucp_worker_h worker;
     struct card *cards;
@@ -56,29 +30,6 @@ static struct {
     void **posted;
     unsigned nposted, cap;
 } u;
-
-static int load(struct mu_err *err)
-{
-    static const struct {
-        const char *name;
-        size_t at;
-    } rows[] = {
-#define ROW(name) {#name, offsetof(struct api, name)},
-        SYMBOLS(ROW)};
-    void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL); /* it stays loaded: MPI may use it, too */
-
-    if (!lib)
-        return mu_err_set(err, MUSTER_ENOSYS, "%s", dlerror());
-    for (size_t i = 0; i < MU_COUNT(rows); i++) {
-        void *p = dlsym(lib, rows[i].name);
-
-        if (!p)
-            return mu_err_set(err, MUSTER_ENOSYS, "%s has no %s; version 1.13 or newer is needed", LIBRARY,
-                              rows[i].name);
-        memcpy((char *)&u.api + rows[i].at, &p, sizeof p);
-    }
-    return 0;
-}
 
 static int failed(const char *what, ucs_status_t s, struct mu_err *err)
 {
@@ -96,7 +47,7 @@ static int make_worker(struct card *card, struct mu_err *err)
     ucp_address_t *address;
     size_t length;
     ucs_status_t s;
-    int rc = load(err);
+    int rc = mu_ucx_load(&u.api, err);
 
     if (rc)
         return rc;

@@ -39,7 +39,7 @@ curl/.*	runtime/ckpt/daemon/.*
 isa-l.*\.h	runtime/ckpt/daemon/.*
 (nccl|cuda)\.h	collectives/nccl/asserts\.c
 cublas_v2\.h	bench/rank/blas_asserts\.c
-ucp/.*	(collectives/ucx|bench/rank/ucx_wire)\.c
+ucp/.*	runtime/base/ucx\.h
 (cuda_runtime.*|nvml|infiniband/.*)(\.h)?	nowhere
 ROWS
 )
