@@ -465,27 +465,25 @@ static void free_request(struct muster_request *req)
         free(req);
 }
 
-static void record(struct muster_request *req)
+struct mu_flight_record *mu_coll_record(struct muster_comm *comm, const struct mu_call *call, uint64_t number)
 {
-    const struct mu_kind *k = &mu_kinds[req->call.kind];
-    struct muster_comm *comm = req->comm;
+    const struct mu_kind *k = &mu_kinds[call->kind];
 
     if (!comm->flight_asked) {
         comm->flight = mu_flight_open(comm->engine->flight, comm->ctx, (uint32_t)comm->size);
         comm->flight_asked = true;
     }
     if (!comm->flight)
-        return;
-    struct mu_flight_record what = {.number = k->has_peer ? 0 : req->seq + 1,
-                                    .count = req->call.count,
-                                    .bytes = req->call.count * req->elem,
-                                    .peer = k->has_root || k->has_peer ? req->call.root : -1,
-                                    .kind = req->call.kind,
-                                    .dtype = (uint8_t)req->call.dtype,
-                                    .op = (uint8_t)req->call.op};
+        return NULL;
+    struct mu_flight_record what = {.number = number,
+                                    .count = call->count,
+                                    .bytes = call->count * mu_dtype_size(call->dtype),
+                                    .peer = k->has_root || k->has_peer ? call->root : -1,
+                                    .kind = call->kind,
+                                    .dtype = (uint8_t)call->dtype,
+                                    .op = (uint8_t)call->op};
 
-    req->flight = mu_flight_enter(comm->flight, &what, true);
-    req->flight_seq = atomic_load_explicit(&req->flight->seq, memory_order_relaxed);
+    return mu_flight_enter(comm->flight, &what, true);
 }
 
 static void enlist(struct muster_request *req)
@@ -509,8 +507,13 @@ static void enlist(struct muster_request *req)
         if (MU_CHECKS)
             mu_sig_copy(&comm->history[req->seq % MU_HISTORY], &req->sig);
     }
-    if (MU_CHECKS && !req->whole && e->flight)
-        record(req);
+    if (MU_CHECKS && !req->whole && e->flight) {
+        req->flight = comm->recorded
+                          ? comm->recorded
+                          : mu_coll_record(comm, &req->call, mu_kinds[req->call.kind].has_peer ? 0 : req->seq + 1);
+        comm->recorded = NULL;
+        req->flight_seq = req->flight ? atomic_load_explicit(&req->flight->seq, memory_order_relaxed) : 0;
+    }
     if (!MU_CHECKS || req->whole || mu_kinds[req->call.kind].has_peer)
         return;
     atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
@@ -618,10 +621,18 @@ int mu_coll_release(struct muster_request *req, struct mu_err *err)
 int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err)
 {
     struct muster_request *req;
-    int rc = start(comm, call, true, &req, err);
+    bool posted = false;
+    int rc;
 
+    if (comm->shm && mu_shm_at_once(comm, call, &posted))
+        return 0;
+    rc = start(comm, call, true, &req, err);
+    if (rc < 0 && comm->recorded)
+        mu_flight_leave(comm->recorded, mu_tick(), true);
     if (rc < 0)
         return rc;
+    if (posted)
+        mu_shm_posted(req);
     mu_coll_wait(req);
     return mu_coll_release(req, err);
 }

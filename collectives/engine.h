@@ -103,6 +103,8 @@ struct mu_shm_op {
     int heard;  /* ranks below have said that they are there */
     int wait;   /* the rank that it waits for; -1: not known */
     size_t each, at;
+    const _Atomic uint64_t *watched; /* nothing goes on until this is no longer `seen`; NULL: not known */
+    uint64_t seen;
 };
 
 struct mu_algo {
@@ -173,6 +175,7 @@ struct muster_comm {
     void *stream;                /* of CUDA, for operations in GPU memory */
     struct muster_request quick; /* for a blocking call: not allocated each time */
     bool quick_used;
+    struct mu_flight_record *recorded; /* by mu_shm_at_once: of the request that goes on from there */
 };
 
 struct mu_progress { /* the thread of progress.c */
@@ -226,6 +229,8 @@ int mu_coll_release(struct muster_request *req, struct mu_err *err);
  */
 int mu_coll_start_part(struct muster_comm *side, const struct mu_call *call, const struct mu_part *part,
                        struct muster_request *whole, struct muster_request **out, struct mu_err *err);
+/* In the communicator's ring, which it gets if there is one; NULL: there is none. */
+struct mu_flight_record *mu_coll_record(struct muster_comm *comm, const struct mu_call *call, uint64_t number);
 /* Start, wait and release. */
 int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
 

@@ -17,6 +17,8 @@ struct mu_kernel_type {
     void (*store)(void *out, const void *acc, size_t n, unsigned ranks);
     void (*store_avg)(void *out, const void *acc, size_t n, unsigned ranks);
     void (*pair[MUSTER_AVG + 1])(void *out, const void *a, const void *b, size_t n, unsigned ranks); /* all three */
+    /* Likewise into two. */
+    void (*both[MUSTER_AVG + 1])(void *out, void *other, const void *a, const void *b, size_t n, unsigned ranks);
 };
 
 struct mu_kernels {

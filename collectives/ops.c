@@ -52,6 +52,7 @@ static void fill(struct mu_reducer *out, const struct mu_kernels *set, muster_dt
     out->store = op == MUSTER_AVG ? t->store_avg : t->store;
     out->two = t->two[op];
     out->pair = t->pair[op];
+    out->both = t->both[op];
     out->set = set;
     out->ranks = 0;
 }
@@ -111,6 +112,10 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
 
     if (nsrc == 2 && ndst == 1 && !away) {
         red->pair(dst[0], src[0], src[1], n, ranks);
+        return;
+    }
+    if (nsrc == 2 && ndst == 2 && !away) {
+        red->both(dst[0], dst[1], src[0], src[1], n, ranks);
         return;
     }
     for (size_t i = 0; i < n; i += block) {

@@ -20,6 +20,7 @@ struct mu_reducer {
     void (*store)(void *out, const void *acc, size_t n, unsigned ranks);
     void (*two)(void *acc, const void *a, const void *b, size_t n);
     void (*pair)(void *out, const void *a, const void *b, size_t n, unsigned ranks);
+    void (*both)(void *out, void *other, const void *a, const void *b, size_t n, unsigned ranks);
     const struct mu_kernels *set;
     unsigned ranks; /* AVG divides by them; 0: as many as there are inputs */
 };

@@ -26,15 +26,26 @@ static uint32_t hash_of(const struct mu_sig *sig)
     return h == UINT32_MAX ? 0 : h;
 }
 
+uint64_t mu_shm_word(uint64_t s, const struct mu_sig *sig)
+{
+    return s << 32 | (MU_CHECKS ? hash_of(sig) : 0);
+}
+
 static uint64_t load(const _Atomic uint64_t *v)
 {
     return atomic_load_explicit(v, memory_order_acquire);
 }
 
-/* Posts and slots of before operation `upto` + 1 are needed by nobody. */
-static bool settled(struct muster_request *req, uint64_t upto)
+static void wait_for(struct muster_request *req, int k, const _Atomic uint64_t *watched, uint64_t seen)
 {
-    struct mu_shm_comm *sc = mu_shm_of(req);
+    req->shm.wait = k;
+    req->shm.watched = watched;
+    req->shm.seen = seen;
+}
+
+/* Posts and slots of before operation `upto` + 1 are needed by nobody. req: may be NULL. */
+static bool settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
+{
     uint64_t least = UINT64_MAX;
 
     if (sc->settled >= upto)
@@ -42,8 +53,8 @@ static bool settled(struct muster_request *req, uint64_t upto)
     for (int k = 0; k < sc->p; k++) {
         uint64_t done = k == sc->me ? UINT64_MAX : load(&sc->ch[k]->counter[MU_DONE].value);
 
-        if (done < upto)
-            req->shm.wait = k;
+        if (done < upto && req)
+            wait_for(req, k, &sc->ch[k]->counter[MU_DONE].value, done);
         least = done < least ? done : least;
     }
     if (least > sc->settled)
@@ -51,14 +62,19 @@ static bool settled(struct muster_request *req, uint64_t upto)
     return sc->settled >= upto;
 }
 
+bool mu_shm_free_post(struct muster_comm *comm, uint64_t s)
+{
+    return s <= MU_POSTS || settled(comm->shm, NULL, s - MU_POSTS);
+}
+
 bool mu_shm_may_post(struct muster_request *req)
 {
-    return req->shm.s <= MU_POSTS || settled(req, req->shm.s - MU_POSTS);
+    return req->shm.s <= MU_POSTS || settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
 }
 
 static bool is_free(struct muster_request *req, uint64_t user)
 {
-    return user == 0 || user == req->shm.s || settled(req, user);
+    return user == 0 || user == req->shm.s || settled(mu_shm_of(req), req, user);
 }
 
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot)
@@ -107,19 +123,34 @@ static void given_up(struct muster_comm *comm, int k)
     mu_coll_break_comm(comm, &why);
 }
 
-/* Operations in which nobody looked at k's post: it may have called something else in them. */
+/* The next operation from *t on and before s in which nobody looked at k's post and it had called something else. */
+static bool differs(const struct mu_shm_comm *sc, uint64_t *t, uint64_t s, int k)
+{
+    uint64_t oldest = s < MU_POSTS ? 1 : s - MU_POSTS + 1;
+
+    for (*t = *t > oldest ? *t : oldest; *t < s; ++*t) {
+        unsigned i = *t % MU_POSTS;
+        uint64_t word = load(&sc->ch[k]->post[i].word);
+
+        if (word >> 32 == (uint32_t)*t && sc->words[i] >> 32 == (uint32_t)*t && word != sc->words[i])
+            return true;
+    }
+    return false;
+}
+
 static void look_back(struct muster_request *req, int k)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
-    uint64_t s = req->shm.s, from = s < MU_POSTS ? 1 : s - MU_POSTS + 1;
 
-    for (uint64_t t = sc->seen[k] + 1 > from ? sc->seen[k] + 1 : from; t < s; t++) {
-        unsigned i = t % MU_POSTS;
-        uint64_t word = load(&sc->ch[k]->post[i].word);
+    for (uint64_t t = sc->seen[k] + 1; differs(sc, &t, req->shm.s, k); t++)
+        disagree(req, k, &sc->ch[sc->me]->sig[t % MU_POSTS], t % MU_POSTS);
+}
 
-        if (word >> 32 == (uint32_t)t && sc->words[i] >> 32 == (uint32_t)t && word != sc->words[i])
-            disagree(req, k, &sc->ch[sc->me]->sig[i], i);
-    }
+bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k)
+{
+    uint64_t t = sc->seen[k] + 1;
+
+    return t == s || !differs(sc, &t, s, k);
 }
 
 bool mu_shm_heard(struct muster_request *req, int k)
@@ -134,7 +165,7 @@ bool mu_shm_heard(struct muster_request *req, int k)
         sc->seen[k] = req->shm.s;
         return !req->comm->engine->trouble;
     }
-    req->shm.wait = k;
+    wait_for(req, k, &sc->ch[k]->post[i].word, word);
     if (word == MU_POST_POISON)
         given_up(req->comm, k);
     else if (word >> 32 == (uint32_t)req->shm.s)
@@ -157,9 +188,12 @@ bool mu_shm_heard_all(struct muster_request *req)
 
 bool mu_shm_one(struct muster_request *req, int k, unsigned counter, uint64_t value)
 {
-    if (load(&mu_shm_of(req)->ch[k]->counter[counter].value) >= value)
+    const _Atomic uint64_t *at = &mu_shm_of(req)->ch[k]->counter[counter].value;
+    uint64_t now = load(at);
+
+    if (now >= value)
         return true;
-    req->shm.wait = k;
+    wait_for(req, k, at, now);
     return false;
 }
 
@@ -252,7 +286,7 @@ void mu_shm_start(struct muster_request *req)
     struct mu_shm_op *op = &req->shm;
 
     *op = (struct mu_shm_op){.s = req->seq + 1, .wait = -1};
-    op->word = op->s << 32 | (MU_CHECKS ? hash_of(&req->sig) : 0);
+    op->word = mu_shm_word(op->s, &req->sig);
     op->algo = mu_shm_select(req);
     op->algo->begin(req);
     if (mu_kinds[req->call.kind].has_op)

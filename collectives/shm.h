@@ -87,6 +87,10 @@ void mu_shm_detach(struct muster_comm *comm);
 
 void mu_shm_start(struct muster_request *req); /* its call, sig and seq are set */
 bool mu_shm_push(struct muster_comm *comm);    /* true when anything has moved */
+/* A blocking call whose data fits into its post, with nothing else under way: true when it is done, without a request.
+ * Else, when it has *posted, a request for it goes on from there (mu_shm_posted). */
+bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *posted);
+void mu_shm_posted(struct muster_request *req);
 void mu_shm_unlink(struct muster_request *req);
 /* The communicator has failed: its other members shall know. */
 void mu_shm_poison(struct muster_comm *comm);
@@ -106,7 +110,12 @@ struct mu_shm_algo {
 extern const struct mu_shm_algo mu_shm_staged; /* blocks go through slots, or are read where they are */
 extern const struct mu_shm_algo mu_shm_pipe;   /* large reductions of whole vectors, slice by slice */
 
+/* What a post says first: the operation's number, and a hash of its signature. */
+uint64_t mu_shm_word(uint64_t s, const struct mu_sig *sig);
+/* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
+bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
 /* May the post and the slots of this operation be written? */
+bool mu_shm_free_post(struct muster_comm *comm, uint64_t s);
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
 bool mu_shm_cell_free(struct muster_request *req, unsigned slot); /* of an operation that may post */

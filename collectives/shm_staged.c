@@ -438,6 +438,11 @@ static bool step_large(struct muster_request *req)
     return !gives(req, req->comm->rank) || mu_shm_all(req, MU_OVER, op->s);
 }
 
+void mu_shm_posted(struct muster_request *req)
+{
+    req->shm.phase = HEAR;
+}
+
 static bool step(struct muster_request *req)
 {
     return req->shm.size == MU_SHM_LARGE ? step_large(req) : step_small(req);

@@ -9,6 +9,7 @@
 #define BARE_POLLS 50u
 #define NEAR_POLLS 1000u
 #define NEAR_CROWDED 4u
+#define GLANCES 16u /* at what is waited for, between two looks at all */
 #define POLLS_A_LOOK 64u
 #define YIELDS_A_LOOK 8u /* others may take a time slice each time */
 #define NAP_NS 20000
@@ -98,6 +99,13 @@ static inline void pause_cpu(void)
 #endif
 }
 
+static void glance(const struct mu_shm_op *op)
+{
+    for (unsigned i = 0; i < GLANCES && op->watched; i++)
+        if (atomic_load_explicit(op->watched, memory_order_acquire) != op->seen)
+            return;
+}
+
 /* The other ranks of the node are most often there at once, so that nothing else is looked at for a while. True: it has
  * ended. */
 static bool wait_near(struct muster_request *req)
@@ -112,6 +120,8 @@ static bool wait_near(struct muster_request *req)
             return true;
         if (quiet > BARE_POLLS)
             pause_cpu();
+        else if (!e->crowded)
+            glance(&req->comm->shm->first->shm);
     }
     return false;
 }

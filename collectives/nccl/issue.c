@@ -73,12 +73,13 @@ const struct mu_cuda_api *mu_gpu_owns(const void *p)
 int mu_gpu_where(const struct muster_comm *comm, const struct mu_call *call, bool *device, struct mu_err *err)
 {
     const struct mu_kind *k = &mu_kinds[call->kind];
-    bool takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root), s, r;
     const struct mu_cuda_api *c = driver();
+    bool takes, s, r;
 
     *device = false;
     if (!c || !call->count)
         return 0;
+    takes = k->recv && !(call->kind == MU_OP_KIND_REDUCE && comm->rank != call->root);
     s = k->send && on_device(c, call->send);
     r = takes && (k->send && call->recv == call->send ? s : on_device(c, call->recv)); /* the driver is not quick */
     if (k->send && takes && s != r)

@@ -13,6 +13,7 @@
 
 #define RANKS 4
 #define MOST ((size_t)300000) /* bytes of a buffer */
+#define ALL (MOST / sizeof(int32_t))
 
 struct mailbox {
     pthread_mutex_t lock;
@@ -332,14 +333,15 @@ static int differs(const muster_comm *comm, const struct mu_call *c, uint64_t ro
     return bad;
 }
 
-static void one(struct rank *r, muster_comm *comm, uint64_t round)
+/* most: elements in all ranks' blocks together. */
+static void one(struct rank *r, muster_comm *comm, uint64_t round, size_t most)
 {
     static const uint8_t kinds[] = {MU_OP_KIND_ALLREDUCE,      MU_OP_KIND_ALLREDUCE, MU_OP_KIND_REDUCE,
                                     MU_OP_KIND_REDUCE_SCATTER, MU_OP_KIND_ALLGATHER, MU_OP_KIND_ALLTOALL,
                                     MU_OP_KIND_BROADCAST,      MU_OP_KIND_BARRIER};
     uint64_t x = mix(w.seed + round * 77), own = mix(x + (uint64_t)r->tp.rank);
     uint8_t kind = kinds[x % sizeof kinds];
-    size_t p = (size_t)comm->size, most = MOST / sizeof(int32_t) / p;
+    size_t p = (size_t)comm->size;
     /* Whose memory is mapped differs from rank to rank, or not. */
     unsigned m = x >> 8 & 1 ? x >> 9 & 1 : own & 1;
     struct mu_call c = {.kind = kind,
@@ -351,8 +353,8 @@ static void one(struct rank *r, muster_comm *comm, uint64_t round)
                         .recv = r->recv[own >> 1 & 1 ? m : 1 - m]};
     int32_t *in = (int32_t *)(void *)r->send[m];
 
-    if (c.count > most)
-        c.count = most;
+    if (c.count > most / p)
+        c.count = c.count % (most / p + 1);
     if (kind == MU_OP_KIND_BROADCAST)
         in = c.recv;
     for (size_t i = 0; kind != MU_OP_KIND_BARRIER && i < c.count * p; i++)
@@ -384,12 +386,12 @@ static void play_well(struct rank *r)
     muster_comm *half = NULL;
 
     for (uint64_t i = 0; i < 60 && !r->bad; i++)
-        one(r, r->e.world, i);
+        one(r, r->e.world, i, ALL);
     pthread_mutex_lock(&r->e.lock);
     r->code = mu_comm_split(r->e.world, r->tp.rank % 2, 0, &half, &r->err);
     pthread_mutex_unlock(&r->e.lock);
     for (uint64_t i = 100; i < 140 && r->code == 0 && !r->bad; i++)
-        one(r, i % 2 ? r->e.world : half, i);
+        one(r, i % 2 ? r->e.world : half, i, ALL);
     if (r->code < 0)
         r->bad++;
     call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
@@ -413,7 +415,70 @@ static void play_tuned(struct rank *r)
     }
     pthread_mutex_unlock(&r->e.lock);
     for (uint64_t i = 200; i < 230 && !r->bad; i++)
-        one(r, r->e.world, i);
+        one(r, r->e.world, i, ALL);
+}
+
+/* Short calls while a long one is under way. */
+static void between(struct rank *r, uint64_t round)
+{
+    int32_t *in = (int32_t *)(void *)r->send[round & 1], *out = (int32_t *)(void *)r->recv[round >> 1 & 1];
+    struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
+                        .dtype = MUSTER_INT32,
+                        .op = MUSTER_SUM,
+                        .count = 1 + mix(w.seed + round) % ALL,
+                        .send = in,
+                        .recv = out};
+    struct muster_request *req;
+
+    for (size_t i = 0; i < c.count; i++)
+        in[i] = value(r->tp.rank, i, round);
+    pthread_mutex_lock(&r->e.lock);
+    r->code = mu_coll_start(r->e.world, &c, &req, &r->err);
+    pthread_mutex_unlock(&r->e.lock);
+    if (r->code < 0)
+        r->bad++;
+    for (int32_t i = 0; i < 5 && !r->bad; i++) {
+        int32_t got = r->tp.rank == 0 ? i : -1;
+
+        r->bad +=
+            call(r, r->e.world,
+                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_INT32, .count = 1, .recv = &got}) < 0 ||
+            got != i;
+    }
+    if (r->code < 0)
+        return;
+    pthread_mutex_lock(&r->e.lock);
+    mu_coll_wait(req);
+    r->code = mu_coll_release(req, &r->err);
+    pthread_mutex_unlock(&r->e.lock);
+    r->bad += r->code < 0 || differs(r->e.world, &c, round);
+}
+
+/* What fits into posts, and a little more; some are later than others look for them, some a long time. */
+static void play_small(struct rank *r)
+{
+    for (uint64_t i = 300; i < 900 && !r->bad; i++) {
+        uint64_t x = mix(w.seed + i * 31 + (uint64_t)r->tp.rank);
+
+        if (x % 64 == 0)
+            usleep(1000);
+        for (uint64_t until = mu_now() + (x % 4 ? 0 : (x >> 8) % 5000); mu_now() < until;)
+            ;
+        one(r, r->e.world, i, 64);
+    }
+    for (uint64_t i = 900; i < 950 && !r->bad; i++)
+        between(r, i);
+    /* A root that nobody waits for. */
+    for (int32_t i = 0, got = -1; i < 300 && !r->bad; i++) {
+        got = r->tp.rank == 0 ? i : -1;
+        if (r->tp.rank == 1 && i == 50)
+            usleep(2000);
+        r->bad +=
+            call(r, r->e.world,
+                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_INT32, .count = 1, .recv = &got}) < 0 ||
+            got != i;
+    }
+    call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
 }
 
 /* --- failures --- */
@@ -442,6 +507,23 @@ static void play_another(struct rank *r)
     fail(r, 3);
     r->bad += r->code != MUSTER_EMISMATCH || !strstr(r->err.text, "rank 1 calls muster_allgather(count 10, int32)") ||
               !strstr(r->err.text, "calls muster_allreduce(");
+}
+
+/* In an operation in which nobody looks at what rank 1 has posted; they see it in the next one. */
+static void play_unheard(struct rank *r)
+{
+    int32_t x = 1, y = 0;
+    struct mu_call c = {.dtype = MUSTER_INT32, .count = 1, .send = &x, .recv = &y};
+
+    for (int i = 0; i < 3 && r->code == 0; i++) {
+        c.kind = i == 1 && r->tp.rank == 1 ? MU_OP_KIND_REDUCE : MU_OP_KIND_BROADCAST;
+        r->code = call(r, r->e.world, c);
+    }
+    c.kind = MU_OP_KIND_ALLREDUCE;
+    if (r->code == 0)
+        r->code = call(r, r->e.world, c);
+    r->bad += r->code != MUSTER_EMISMATCH || !strstr(r->err.text, "rank 1 calls muster_reduce(") ||
+              !strstr(r->err.text, "calls muster_broadcast(");
 }
 
 static void play_late(struct rank *r)
@@ -568,6 +650,14 @@ int main(int argc, char **argv)
             if (i < 3) {
                 bad = all_do(nodes[i], play_tuned);
                 TAP_OK(!bad, "nodes %s: thresholds are measured", nodes[i]);
+                said(bad);
+            }
+            bad = all_do(nodes[i], play_small);
+            TAP_OK(!bad, "nodes %s: short calls are right, whoever is late", nodes[i]);
+            said(bad);
+            if (nodes[i][0] == nodes[i][w.n - 1] && nodes[i][0] == nodes[i][1]) {
+                bad = all_do(nodes[i], play_unheard);
+                TAP_OK(!bad, "nodes %s: another call that nobody has looked at names who made it", nodes[i]);
                 said(bad);
             }
             bad = all_do(nodes[i], play_another);
