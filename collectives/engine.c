@@ -627,8 +627,10 @@ int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_
     if (comm->shm && mu_shm_at_once(comm, call, &posted))
         return 0;
     rc = start(comm, call, true, &req, err);
-    if (rc < 0 && comm->recorded)
+    if (rc < 0 && comm->recorded) {
         mu_flight_leave(comm->recorded, mu_tick(), true);
+        comm->recorded = NULL;
+    }
     if (rc < 0)
         return rc;
     if (posted)

@@ -103,7 +103,7 @@ struct mu_shm_op {
     int heard;  /* ranks below have said that they are there */
     int wait;   /* the rank that it waits for; -1: not known */
     size_t each, at;
-    const _Atomic uint64_t *watched; /* nothing goes on until this is no longer `seen`; NULL: not known */
+    const _Atomic uint64_t *watched; /* what it waits for, or some of it: a word that was `seen`; NULL: not known */
     uint64_t seen;
 };
 

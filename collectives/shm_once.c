@@ -43,8 +43,8 @@ static bool is_well(const struct muster_comm *comm)
 {
     const struct mu_engine *e = comm->engine;
 
-    return !comm->dead && !e->dead && !e->trouble &&
-           !(e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire));
+    return !MU_CHECKS || (!comm->dead && !e->dead && !e->trouble &&
+                          !(e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire)));
 }
 
 static bool is_root(const struct once *o, int k)
@@ -155,19 +155,28 @@ static void take(const struct once *o)
     }
 }
 
-/* As if there had been a request: enlist() and mu_coll_end() in engine.c. */
-static void account(struct muster_comm *comm, const struct once *o, const struct mu_sig *sig,
-                    struct mu_flight_record *flight)
+/* As if there were a request: enlist() in engine.c, which says the same again when there is one after all. */
+static struct mu_flight_record *enter(struct muster_comm *comm, const struct once *o)
+{
+    struct mu_engine *e = comm->engine;
+
+    if (!MU_CHECKS)
+        return NULL;
+    atomic_store_explicit(&e->slot->op_seq, e->entered + 1, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->last_number, o->s, memory_order_relaxed);
+    return e->flight ? mu_coll_record(comm, o->call, o->s) : NULL;
+}
+
+/* Likewise mu_coll_end(). */
+static void leave(struct muster_comm *comm, const struct once *o, const struct mu_sig *sig,
+                  struct mu_flight_record *flight)
 {
     struct mu_engine *e = comm->engine;
 
     e->entered++;
-    if (MU_CHECKS) {
+    if (MU_CHECKS)
         mu_sig_copy(&comm->history[comm->seq % MU_HISTORY], sig);
-        atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
-        atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
-        atomic_store_explicit(&e->slot->last_number, o->s, memory_order_relaxed);
-    }
     comm->seq++;
     atomic_store_explicit(&o->sc->ch[o->sc->me]->counter[MU_DONE].value, o->s, memory_order_release);
     e->ends++;
@@ -184,13 +193,12 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
                      .s = comm->seq + 1,
                      .post = (comm->seq + 1) % MU_POSTS,
                      .for_each = call->kind == MU_OP_KIND_REDUCE_SCATTER || call->kind == MU_OP_KIND_ALLTOALL};
-    struct mu_flight_record *flight = NULL;
+    struct mu_flight_record *flight;
     struct mu_sig sig;
 
     if (comm->shm->first || comm->quick_used || !is_well(comm) || !fits(&o) || !mu_shm_free_post(comm, o.s))
         return false;
-    if (MU_CHECKS && comm->engine->flight)
-        flight = mu_coll_record(comm, call, o.s);
+    flight = enter(comm, &o);
     sig = mu_sig_of(call->kind, call->dtype, call->op, 0, mu_kinds[call->kind].has_root ? call->root : 0, call->count);
     o.word = mu_shm_word(o.s, &sig);
     post(&o, &sig);
@@ -201,6 +209,6 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
     }
     if (call->count)
         take(&o);
-    account(comm, &o, &sig, flight);
+    leave(comm, &o, &sig, flight);
     return true;
 }

@@ -36,7 +36,7 @@ static struct world {
     const char *nodes; /* a letter for each rank */
     int n;
     uint64_t seed, timeout;
-    bool progress;
+    bool progress, crowded;
     int absent;       /* rank that makes another call, or none */
     bool halts;       /* in its all-to-all, when all but rank 1 have their blocks of it */
     _Atomic int told; /* ranks that have got their error */
@@ -204,7 +204,11 @@ static void *run(void *arg)
     e->head = &w.head;
     e->timeout = w.timeout;
     e->nap_after = MU_MS;
-    e->crowded = true;
+    e->crowded = w.crowded;
+    e->flight = calloc(1, sizeof *e->flight);
+    if (!e->flight)
+        exit(99);
+    mu_flight_begin(e->flight);
     e->hier = true;
     e->progress.wanted = w.progress;
     for (int i = 0; i < 2; i++) {
@@ -221,6 +225,7 @@ static void *run(void *arg)
     leave(r);
     pthread_mutex_unlock(&e->lock);
     pthread_barrier_wait(&w.all);
+    free(e->flight);
     for (int i = 0; i < 2; i++) {
         i ? (void)mu_seg_free(r->send[i]) : free(r->send[i]);
         i ? (void)mu_seg_free(r->recv[i]) : free(r->recv[i]);
@@ -454,6 +459,17 @@ static void between(struct rank *r, uint64_t round)
     r->bad += r->code < 0 || differs(r->e.world, &c, round);
 }
 
+/* What the newest record and the slot say is the call that has just ended. */
+static bool is_recorded(struct rank *r)
+{
+    const struct mu_flight_ring *f = r->e.world->flight;
+    uint64_t last = f ? atomic_load(&f->last) : 0;
+    const struct mu_flight_record *v = f ? &f->v[(last - 1) % MU_FLIGHT_RING] : NULL;
+
+    return last && v->number == r->e.world->seq && atomic_load(&v->state) == MU_FLIGHT_COMPLETED &&
+           atomic_load(&r->slot.op_seq) == r->e.entered && atomic_load(&r->slot.last_number) == r->e.world->seq;
+}
+
 /* What fits into posts, and a little more; some are later than others look for them, some a long time. */
 static void play_small(struct rank *r)
 {
@@ -465,6 +481,7 @@ static void play_small(struct rank *r)
         for (uint64_t until = mu_now() + (x % 4 ? 0 : (x >> 8) % 5000); mu_now() < until;)
             ;
         one(r, r->e.world, i, 64);
+        r->bad += !is_recorded(r);
     }
     for (uint64_t i = 900; i < 950 && !r->bad; i++)
         between(r, i);
@@ -644,6 +661,7 @@ int main(int argc, char **argv)
             w.head = (struct mu_slot_head){0};
             w.timeout = 60 * MU_SEC;
             w.progress = i % 2 == n % 2;
+            w.crowded = (i + n) % 3;
             bad = all_do(nodes[i], play_well);
             TAP_OK(!bad, "nodes %s: all calls are right%s", nodes[i], w.progress ? ", with threads for progress" : "");
             said(bad);
