@@ -49,16 +49,16 @@ elif sys.argv[1] == "queries":
     queries = [l.rstrip("\n") for l in open(sys.argv[2])]
     end = time.monotonic() + float(sys.argv[3])
     while queries:
-        left = []
+        left = {}
         for q in queries:
             try:
                 if not get("query", query=q)["result"]:
-                    left.append(q)
+                    left[q] = "no series"
             except OSError as e:
-                left.append("%s: %s" % (q, e))
-        queries = left
+                left[q] = e
+        queries = list(left)
         if queries and time.monotonic() > end:
-            sys.exit("\n".join(queries))
+            sys.exit("\n".join("%s: %s" % row for row in left.items()))
         time.sleep(0.5)
 else:
     print(firing())
