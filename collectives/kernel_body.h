@@ -164,15 +164,16 @@ static const struct mu_kernel_type types[MU_DTYPE_COUNT] = {
         [MUSTER_MIN] = prefix##_min##suffix, [MUSTER_MAX] = prefix##_max##suffix,                                      \
         [MUSTER_AVG] = prefix##_##avg##suffix                                                                          \
     }
-#define BOTH(prefix)                                                                                                   \
-    {                                                                                                                  \
-        [MUSTER_SUM] = prefix##_sum_pair_both, [MUSTER_PROD] = prefix##_prod_pair_both,                                \
-        [MUSTER_MIN] = prefix##_min_pair_both, [MUSTER_MAX] = prefix##_max_pair_both,                                  \
-        [MUSTER_AVG] = prefix##_avg_pair_both                                                                          \
-    }
 #define ROW(code, prefix, T, A)                                                                                        \
-    [code] = {sizeof(T),      sizeof(A),          prefix##_load,           OPS(prefix, , sum), OPS(prefix, _two, sum), \
-              prefix##_store, prefix##_store_avg, OPS(prefix, _pair, avg), BOTH(prefix)}
+    [code] = {sizeof(T),                                                                                               \
+              sizeof(A),                                                                                               \
+              prefix##_load,                                                                                           \
+              OPS(prefix, , sum),                                                                                      \
+              OPS(prefix, _two, sum),                                                                                  \
+              prefix##_store,                                                                                          \
+              prefix##_store_avg,                                                                                      \
+              OPS(prefix, _pair, avg),                                                                                 \
+              OPS(prefix, _pair_both, avg)}
     ROW(MUSTER_INT8, i8, int8_t, int8_t),          ROW(MUSTER_UINT8, u8, uint8_t, uint8_t),
     ROW(MUSTER_INT32, i32, int32_t, int32_t),      ROW(MUSTER_UINT32, u32, uint32_t, uint32_t),
     ROW(MUSTER_INT64, i64, int64_t, int64_t),      ROW(MUSTER_UINT64, u64, uint64_t, uint64_t),
@@ -180,7 +181,6 @@ static const struct mu_kernel_type types[MU_DTYPE_COUNT] = {
     ROW(MUSTER_FLOAT32, f32, float, float),        ROW(MUSTER_FLOAT64, f64, double, double),
     ROW(MUSTER_FLOAT8_E4M3, e4m3, mu_e4m3, float), ROW(MUSTER_FLOAT8_E5M2, e5m2, mu_e5m2, float),
 #undef ROW
-#undef BOTH
 #undef OPS
 };
 

@@ -62,14 +62,14 @@ static bool settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t
     return sc->settled >= upto;
 }
 
-bool mu_shm_free_post(struct muster_comm *comm, uint64_t s)
+bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s)
 {
-    return s <= MU_POSTS || settled(comm->shm, NULL, s - MU_POSTS);
+    return s <= MU_POSTS || settled(sc, req, s - MU_POSTS);
 }
 
 bool mu_shm_may_post(struct muster_request *req)
 {
-    return req->shm.s <= MU_POSTS || settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
+    return mu_shm_free_post(mu_shm_of(req), req, req->shm.s);
 }
 
 static bool is_free(struct muster_request *req, uint64_t user)
@@ -87,18 +87,23 @@ bool mu_shm_cell_free(struct muster_request *req, unsigned slot)
     return is_free(req, mu_shm_of(req)->slot_user[slot]);
 }
 
-void mu_shm_post(struct muster_request *req, const void *room, size_t n)
+void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, const struct mu_sig *sig, const void *room,
+                     size_t n)
 {
-    struct mu_shm_comm *sc = mu_shm_of(req);
-    unsigned i = req->shm.s % MU_POSTS;
+    unsigned i = s % MU_POSTS;
     struct mu_channel *c = sc->ch[sc->me];
 
     if (MU_CHECKS)
-        mu_sig_copy(&c->sig[i], &req->sig);
+        mu_sig_copy(&c->sig[i], sig);
     if (n)
         memcpy(c->post[i].room, room, n);
-    sc->words[i] = req->shm.word;
-    atomic_store_explicit(&c->post[i].word, req->shm.word, memory_order_release);
+    sc->words[i] = word;
+    atomic_store_explicit(&c->post[i].word, word, memory_order_release);
+}
+
+void mu_shm_post(struct muster_request *req, const void *room, size_t n)
+{
+    mu_shm_put_post(mu_shm_of(req), req->shm.s, req->shm.word, &req->sig, room, n);
 }
 
 static void disagree(struct muster_request *req, int k, const struct mu_sig *mine, unsigned i)

@@ -13,6 +13,8 @@
 #include "collectives/engine.h"
 #include "collectives/segment.h"
 
+#define MU_SHM_AHEAD 4u /* posts that are fetched ahead */
+
 struct mu_shm_peer {
     struct mu_seg_peer seg; /* base NULL: not on this node */
     pid_t pid;              /* 0: not visible from here */
@@ -115,10 +117,12 @@ uint64_t mu_shm_word(uint64_t s, const struct mu_sig *sig);
 /* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
 bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
 /* May the post and the slots of this operation be written? */
-bool mu_shm_free_post(struct muster_comm *comm, uint64_t s);
+bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s); /* req: may be NULL */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
 bool mu_shm_cell_free(struct muster_request *req, unsigned slot); /* of an operation that may post */
+void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, const struct mu_sig *sig, const void *room,
+                     size_t n);
 void mu_shm_post(struct muster_request *req, const void *room, size_t n);
 bool mu_shm_heard(struct muster_request *req, int k);
 bool mu_shm_heard_all(struct muster_request *req);
@@ -136,6 +140,12 @@ const struct mu_where *mu_shm_where(const struct muster_request *req, int k);
 static inline struct mu_shm_comm *mu_shm_of(const struct muster_request *req)
 {
     return req->comm->shm;
+}
+/* A root does not wait for this rank, so what it posts next may be there: it comes while operation s is looked at. */
+static inline void mu_shm_fetch_posts(const struct mu_channel *root, uint64_t s)
+{
+    for (unsigned i = 1; i <= MU_SHM_AHEAD; i++)
+        __builtin_prefetch(&root->post[(s + i) % MU_POSTS]);
 }
 static inline char *mu_shm_room(const struct muster_request *req, int k)
 {

@@ -8,7 +8,6 @@
 
 #define POLLS 1000u
 #define POLLS_CROWDED 4u
-#define AHEAD 4u /* posts */
 
 struct once {
     const struct mu_call *call;
@@ -54,16 +53,10 @@ static bool is_root(const struct once *o, int k)
 
 static void post(const struct once *o, const struct mu_sig *sig)
 {
-    struct mu_channel *c = o->sc->ch[o->sc->me];
     bool broadcast = o->call->kind == MU_OP_KIND_BROADCAST;
     size_t used = o->for_each ? o->n * (size_t)o->sc->p : broadcast && !is_root(o, o->sc->me) ? 0 : o->n;
 
-    if (MU_CHECKS)
-        mu_sig_copy(&c->sig[o->post], sig);
-    if (used)
-        memcpy(c->post[o->post].room, broadcast ? o->call->recv : o->call->send, used);
-    o->sc->words[o->post] = o->word;
-    atomic_store_explicit(&c->post[o->post].word, o->word, memory_order_release);
+    mu_shm_put_post(o->sc, o->s, o->word, sig, broadcast ? o->call->recv : o->call->send, used);
 }
 
 static bool hears(const struct once *o, int k, unsigned *polls)
@@ -144,10 +137,8 @@ static void take(const struct once *o)
     case MU_OP_KIND_BROADCAST:
         if (is_root(o, sc->me))
             break;
-        /* It does not wait for this rank, so what it posts next may be there: it comes meanwhile. */
         root = sc->ch[o->call->root];
-        for (unsigned i = 1; i <= AHEAD; i++)
-            __builtin_prefetch(&root->post[(o->s + i) % MU_POSTS]);
+        mu_shm_fetch_posts(root, o->s);
         memcpy(o->call->recv, root->post[o->post].room, o->n);
         break;
     default:
@@ -196,7 +187,7 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
     struct mu_flight_record *flight;
     struct mu_sig sig;
 
-    if (comm->shm->first || comm->quick_used || !is_well(comm) || !fits(&o) || !mu_shm_free_post(comm, o.s))
+    if (comm->shm->first || comm->quick_used || !is_well(comm) || !fits(&o) || !mu_shm_free_post(comm->shm, NULL, o.s))
         return false;
     flight = enter(comm, &o);
     sig = mu_sig_of(call->kind, call->dtype, call->op, 0, mu_kinds[call->kind].has_root ? call->root : 0, call->count);

@@ -11,7 +11,6 @@
 #define SMALL ((size_t)8 << 10)
 #define CHUNK ((size_t)64 << 10)   /* bytes of a slot that are used: while some are taken, the next are staged */
 #define ONE_WAY ((size_t)32 << 10) /* likewise where nobody does both */
-#define AHEAD 4u                   /* posts */
 
 enum { POST, HEAR, CHUNKS, DIRECT, CHECK, PART };
 
@@ -258,11 +257,10 @@ static bool step_small(struct muster_request *req)
     if (!heard(req))
         return false;
     if (takes(req, sc->me)) {
-        /* A root does not wait for this rank, so what it posts next may be there: it comes while this is looked at. */
         const struct mu_channel *root = row_of(req)->gives_all ? NULL : sc->ch[req->call.root];
-        for (unsigned i = 1; root && i <= AHEAD; i++)
-            __builtin_prefetch(&root->post[(op->s + i) % MU_POSTS]);
-        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i <= AHEAD; i++)
+        if (root)
+            mu_shm_fetch_posts(root, op->s);
+        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i <= MU_SHM_AHEAD; i++)
             __builtin_prefetch(root->slot[0] + place(req, op->s + i, &cell));
         find(req, n, at);
         row_of(req)->take(req, 0, n);

@@ -13,7 +13,8 @@
 
 #define RANKS 4
 #define MOST ((size_t)300000) /* bytes of a buffer */
-#define ALL (MOST / sizeof(int32_t))
+
+enum { SMALL = 5, LARGE = 17 }; /* bits */
 
 struct mailbox {
     pthread_mutex_t lock;
@@ -338,28 +339,28 @@ static int differs(const muster_comm *comm, const struct mu_call *c, uint64_t ro
     return bad;
 }
 
-/* most: elements in all ranks' blocks together. */
-static void one(struct rank *r, muster_comm *comm, uint64_t round, size_t most)
+/* bits: the count is drawn below so many powers of two. */
+static void one(struct rank *r, muster_comm *comm, uint64_t round, unsigned bits)
 {
     static const uint8_t kinds[] = {MU_OP_KIND_ALLREDUCE,      MU_OP_KIND_ALLREDUCE, MU_OP_KIND_REDUCE,
                                     MU_OP_KIND_REDUCE_SCATTER, MU_OP_KIND_ALLGATHER, MU_OP_KIND_ALLTOALL,
                                     MU_OP_KIND_BROADCAST,      MU_OP_KIND_BARRIER};
     uint64_t x = mix(w.seed + round * 77), own = mix(x + (uint64_t)r->tp.rank);
     uint8_t kind = kinds[x % sizeof kinds];
-    size_t p = (size_t)comm->size;
+    size_t p = (size_t)comm->size, most = MOST / sizeof(int32_t) / p;
     /* Whose memory is mapped differs from rank to rank, or not. */
     unsigned m = x >> 8 & 1 ? x >> 9 & 1 : own & 1;
     struct mu_call c = {.kind = kind,
                         .dtype = MUSTER_INT32,
                         .op = x >> 10 & 1 ? MUSTER_SUM : MUSTER_MAX,
                         .root = (int)((x >> 12) % p),
-                        .count = 1 + (x >> 32) % ((size_t)1 << ((x >> 24) % 17)),
+                        .count = 1 + (x >> 32) % ((size_t)1 << ((x >> 24) % bits)),
                         .send = r->send[m],
                         .recv = r->recv[own >> 1 & 1 ? m : 1 - m]};
     int32_t *in = (int32_t *)(void *)r->send[m];
 
-    if (c.count > most / p)
-        c.count = c.count % (most / p + 1);
+    if (c.count > most)
+        c.count = most;
     if (kind == MU_OP_KIND_BROADCAST)
         in = c.recv;
     for (size_t i = 0; kind != MU_OP_KIND_BARRIER && i < c.count * p; i++)
@@ -391,12 +392,12 @@ static void play_well(struct rank *r)
     muster_comm *half = NULL;
 
     for (uint64_t i = 0; i < 60 && !r->bad; i++)
-        one(r, r->e.world, i, ALL);
+        one(r, r->e.world, i, LARGE);
     pthread_mutex_lock(&r->e.lock);
     r->code = mu_comm_split(r->e.world, r->tp.rank % 2, 0, &half, &r->err);
     pthread_mutex_unlock(&r->e.lock);
     for (uint64_t i = 100; i < 140 && r->code == 0 && !r->bad; i++)
-        one(r, i % 2 ? r->e.world : half, i, ALL);
+        one(r, i % 2 ? r->e.world : half, i, LARGE);
     if (r->code < 0)
         r->bad++;
     call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
@@ -420,7 +421,17 @@ static void play_tuned(struct rank *r)
     }
     pthread_mutex_unlock(&r->e.lock);
     for (uint64_t i = 200; i < 230 && !r->bad; i++)
-        one(r, r->e.world, i, ALL);
+        one(r, r->e.world, i, LARGE);
+}
+
+/* Of one element, from rank 0. */
+static void broadcast(struct rank *r, int32_t x)
+{
+    int32_t got = r->tp.rank == 0 ? x : -1;
+    int rc = call(r, r->e.world,
+                  (struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_INT32, .count = 1, .recv = &got});
+
+    r->bad += rc < 0 || got != x;
 }
 
 /* Short calls while a long one is under way. */
@@ -430,7 +441,7 @@ static void between(struct rank *r, uint64_t round)
     struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
                         .dtype = MUSTER_INT32,
                         .op = MUSTER_SUM,
-                        .count = 1 + mix(w.seed + round) % ALL,
+                        .count = 1 + mix(w.seed + round) % (MOST / sizeof(int32_t)),
                         .send = in,
                         .recv = out};
     struct muster_request *req;
@@ -442,14 +453,8 @@ static void between(struct rank *r, uint64_t round)
     pthread_mutex_unlock(&r->e.lock);
     if (r->code < 0)
         r->bad++;
-    for (int32_t i = 0; i < 5 && !r->bad; i++) {
-        int32_t got = r->tp.rank == 0 ? i : -1;
-
-        r->bad +=
-            call(r, r->e.world,
-                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_INT32, .count = 1, .recv = &got}) < 0 ||
-            got != i;
-    }
+    for (int32_t i = 0; i < 5 && !r->bad; i++)
+        broadcast(r, i);
     if (r->code < 0)
         return;
     pthread_mutex_lock(&r->e.lock);
@@ -480,20 +485,16 @@ static void play_small(struct rank *r)
             usleep(1000);
         for (uint64_t until = mu_now() + (x % 4 ? 0 : (x >> 8) % 5000); mu_now() < until;)
             ;
-        one(r, r->e.world, i, 64);
+        one(r, r->e.world, i, SMALL);
         r->bad += !is_recorded(r);
     }
     for (uint64_t i = 900; i < 950 && !r->bad; i++)
         between(r, i);
     /* A root that nobody waits for. */
-    for (int32_t i = 0, got = -1; i < 300 && !r->bad; i++) {
-        got = r->tp.rank == 0 ? i : -1;
+    for (int32_t i = 0; i < 300 && !r->bad; i++) {
         if (r->tp.rank == 1 && i == 50)
             usleep(2000);
-        r->bad +=
-            call(r, r->e.world,
-                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_INT32, .count = 1, .recv = &got}) < 0 ||
-            got != i;
+        broadcast(r, i);
     }
     call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
 }
