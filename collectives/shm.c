@@ -72,19 +72,37 @@ bool mu_shm_may_post(struct muster_request *req)
     return mu_shm_free_post(mu_shm_of(req), req, req->shm.s);
 }
 
-static bool is_free(struct muster_request *req, uint64_t user)
+static bool is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, uint64_t user)
 {
-    return user == 0 || user == req->shm.s || settled(mu_shm_of(req), req, user);
+    return user == 0 || user == s || settled(sc, req, user);
 }
 
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot)
 {
-    return is_free(req, mu_shm_of(req)->slot_user[slot]) && is_free(req, mu_shm_of(req)->cell_user[slot]);
+    struct mu_shm_comm *sc = mu_shm_of(req);
+
+    return is_free(sc, req, req->shm.s, sc->slot_user[slot]) && is_free(sc, req, req->shm.s, sc->cell_user[slot]);
 }
 
-bool mu_shm_cell_free(struct muster_request *req, unsigned slot)
+void mu_shm_place(struct mu_shm_place *place, size_t bytes, uint64_t s)
 {
-    return is_free(req, mu_shm_of(req)->slot_user[slot]);
+    place->cell = bytes <= MU_CELL_BYTES;
+    place->slot = (unsigned)((place->cell ? s / MU_CELLS : s) % MU_SLOTS);
+    place->at = place->cell ? s % MU_CELLS * MU_CELL_BYTES : 0;
+}
+
+bool mu_shm_take_place(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, const struct mu_shm_place *place)
+{
+    if (!is_free(sc, req, s, sc->slot_user[place->slot]) ||
+        !(place->cell || is_free(sc, req, s, sc->cell_user[place->slot])))
+        return false;
+    (place->cell ? sc->cell_user : sc->slot_user)[place->slot] = s;
+    return true;
+}
+
+bool mu_shm_gives_back(const struct mu_shm_comm *sc, bool blocks, bool gives_all)
+{
+    return blocks || sc->p == 2 || (sc->shm->crowded && !gives_all);
 }
 
 void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, const struct mu_sig *sig, const void *room,

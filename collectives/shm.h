@@ -13,7 +13,7 @@
 #include "collectives/engine.h"
 #include "collectives/segment.h"
 
-#define MU_SHM_AHEAD 4u /* posts that are fetched ahead */
+#define MU_SHM_SHORT ((size_t)8 << 10) /* bytes that are staged before their post is made */
 
 struct mu_shm_peer {
     struct mu_seg_peer seg; /* base NULL: not on this node */
@@ -89,7 +89,7 @@ void mu_shm_detach(struct muster_comm *comm);
 
 void mu_shm_start(struct muster_request *req); /* its call, sig and seq are set */
 bool mu_shm_push(struct muster_comm *comm);    /* true when anything has moved */
-/* A blocking call whose data fits into its post, with nothing else under way: true when it is done, without a request.
+/* A short blocking call, with nothing else under way: true when it is done, without a request.
  * Else, when it has *posted, a request for it goes on from there (mu_shm_posted). */
 bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *posted);
 void mu_shm_posted(struct muster_request *req);
@@ -120,7 +120,19 @@ bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
 bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s); /* req: may be NULL */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
-bool mu_shm_cell_free(struct muster_request *req, unsigned slot); /* of an operation that may post */
+/* Where the data of operation s lies that needs no more than a slot: in a cell when it is short. */
+struct mu_shm_place {
+    unsigned slot;
+    size_t at;
+    bool cell;
+};
+void mu_shm_place(struct mu_shm_place *place, size_t bytes, uint64_t s);
+/* Of an operation that may post; false: somebody may still need what is there. req: may be NULL. */
+bool mu_shm_take_place(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s,
+                       const struct mu_shm_place *place);
+/* What was taken out of a slot is written there again, unchanged: its owner's next store to a line costs several
+ * times less when somebody else has written it last, not read it. Not where many read at once, each on a CPU. */
+bool mu_shm_gives_back(const struct mu_shm_comm *sc, bool blocks, bool gives_all);
 void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, const struct mu_sig *sig, const void *room,
                      size_t n);
 void mu_shm_post(struct muster_request *req, const void *room, size_t n);
@@ -141,11 +153,9 @@ static inline struct mu_shm_comm *mu_shm_of(const struct muster_request *req)
 {
     return req->comm->shm;
 }
-/* A root does not wait for this rank, so what it posts next may be there: it comes while operation s is looked at. */
-static inline void mu_shm_fetch_posts(const struct mu_channel *root, uint64_t s)
+static inline char *mu_shm_in(struct mu_channel *c, const struct mu_shm_place *place)
 {
-    for (unsigned i = 1; i <= MU_SHM_AHEAD; i++)
-        __builtin_prefetch(&root->post[(s + i) % MU_POSTS]);
+    return c->slot[place->slot] + place->at;
 }
 static inline char *mu_shm_room(const struct muster_request *req, int k)
 {

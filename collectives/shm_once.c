@@ -1,6 +1,6 @@
-/* Blocking calls whose data fits into their posts: what makes up most of such a call is not the memory between the
- * ranks but the library. So a post is made, the others' posts are looked for, and that was it, when nothing else is
- * under way and nothing is amiss. All else is left to a request, which goes on where this has come to. */
+/* Short blocking calls: what makes up most of them is not the memory between the ranks but the library. So a post is
+ * made, the others' posts are looked for, and that was it, when nothing else is under way and nothing is amiss. All
+ * else is left to a request, which goes on where this has come to. */
 #include <string.h>
 
 #include "collectives/algorithms.h"
@@ -12,30 +12,43 @@
 struct once {
     const struct mu_call *call;
     struct mu_shm_comm *sc;
-    size_t n; /* bytes of a block */
+    size_t n;      /* bytes of a block */
+    bool for_each; /* a block for every rank, not one for all */
+    size_t bytes;  /* that a rank gives */
+    bool inside;   /* they fit into the post; else they lie in a place */
+    struct mu_shm_place place;
     uint64_t s, word;
     unsigned post;
-    bool for_each; /* a block for every rank, not one for all */
 };
 
-static bool fits(const struct once *o)
+static bool is_short(const struct once *o)
 {
-    size_t p = (size_t)o->sc->p;
-
     switch (o->call->kind) {
     case MU_OP_KIND_ALLREDUCE:
     case MU_OP_KIND_REDUCE:
-        return o->n <= MU_POST_ROOM && o->n <= o->sc->shm->small_reduction;
+        return o->n <= MU_SHM_SHORT && o->n <= o->sc->shm->small_reduction;
     case MU_OP_KIND_BROADCAST:
     case MU_OP_KIND_ALLGATHER:
     case MU_OP_KIND_BARRIER:
-        return o->n <= MU_POST_ROOM;
+        return o->n <= MU_SHM_SHORT;
     case MU_OP_KIND_REDUCE_SCATTER:
     case MU_OP_KIND_ALLTOALL:
-        return o->n <= MU_POST_ROOM / p;
+        return o->n <= MU_SHM_SHORT / (size_t)o->sc->p;
     default:
         return false;
     }
+}
+
+static bool may_post(struct once *o)
+{
+    if (!mu_shm_free_post(o->sc, NULL, o->s))
+        return false;
+    o->bytes = o->for_each ? o->n * (size_t)o->sc->p : o->n;
+    o->inside = o->bytes <= MU_POST_ROOM;
+    if (o->inside)
+        return true;
+    mu_shm_place(&o->place, o->bytes, o->s);
+    return mu_shm_take_place(o->sc, NULL, o->s, &o->place);
 }
 
 static bool is_well(const struct muster_comm *comm)
@@ -54,9 +67,12 @@ static bool is_root(const struct once *o, int k)
 static void post(const struct once *o, const struct mu_sig *sig)
 {
     bool broadcast = o->call->kind == MU_OP_KIND_BROADCAST;
-    size_t used = o->for_each ? o->n * (size_t)o->sc->p : broadcast && !is_root(o, o->sc->me) ? 0 : o->n;
+    const void *from = broadcast ? o->call->recv : o->call->send;
+    size_t used = broadcast && !is_root(o, o->sc->me) ? 0 : o->bytes;
 
-    mu_shm_put_post(o->sc, o->s, o->word, sig, broadcast ? o->call->recv : o->call->send, used);
+    if (!o->inside)
+        mu_ops_copy(mu_shm_in(o->sc->ch[o->sc->me], &o->place), from, used, false);
+    mu_shm_put_post(o->sc, o->s, o->word, sig, from, o->inside ? used : 0);
 }
 
 static bool hears(const struct once *o, int k, unsigned *polls)
@@ -88,6 +104,33 @@ static bool hear(const struct once *o, unsigned polls)
     return true;
 }
 
+static char *given_by(const struct once *o, int k)
+{
+    struct mu_channel *c = o->sc->ch[k];
+    size_t own = o->for_each ? (size_t)o->sc->me * o->n : 0;
+
+    return (o->inside ? c->post[o->post].room : mu_shm_in(c, &o->place)) + own;
+}
+
+static void copy(const struct once *o, void *to, const void *from)
+{
+    if (o->inside)
+        memcpy(to, from, o->n);
+    else
+        mu_ops_copy(to, from, o->n, false);
+}
+
+static void give_back(const struct once *o)
+{
+    bool broadcast = o->call->kind == MU_OP_KIND_BROADCAST;
+
+    if (o->inside || !mu_shm_gives_back(o->sc, o->for_each, !broadcast))
+        return;
+    for (int k = 0; k < o->sc->p; k++)
+        if (k != o->sc->me && (!broadcast || is_root(o, k)))
+            mu_ops_rewrite(given_by(o, k), o->n);
+}
+
 static void reduce(const struct once *o)
 {
     struct mu_shm_comm *sc = o->sc;
@@ -95,7 +138,7 @@ static void reduce(const struct once *o)
     struct mu_reducer red;
 
     for (int k = 0; k < sc->p; k++)
-        sc->src[k] = sc->ch[k]->post[o->post].room + own;
+        sc->src[k] = given_by(o, k);
     sc->src[sc->me] = mu_at(o->call->send, own);
     sc->dst[0] = mu_at(o->call->recv, 0);
     mu_ops_reducer_to(&red, o->call->dtype, o->call->op);
@@ -104,27 +147,27 @@ static void reduce(const struct once *o)
 
 static void gather(const struct once *o)
 {
-    const struct mu_shm_comm *sc = o->sc;
-    size_t own = o->for_each ? (size_t)sc->me * o->n : 0;
+    int p = o->sc->p, me = o->sc->me;
+    const char *own = mu_at(o->call->send, o->for_each ? (size_t)me * o->n : 0);
 
-    for (int k = 0; k < sc->p; k++) {
-        const char *from = sc->ch[k]->post[o->post].room + own;
+    for (int i = 0, k = me; i < p; i++, k = k + 1 < p ? k + 1 : 0) {
         char *to = mu_at(o->call->recv, (size_t)k * o->n);
+        const char *from = k == me ? own : given_by(o, k);
 
-        if (k != sc->me || to != mu_at(o->call->send, own))
-            memcpy(to, from, o->n);
+        if (to != from)
+            copy(o, to, from);
     }
 }
 
 static void take(const struct once *o)
 {
     const struct mu_shm_comm *sc = o->sc;
-    const struct mu_channel *root;
 
     switch (o->call->kind) {
     case MU_OP_KIND_REDUCE:
-        if (is_root(o, sc->me))
-            reduce(o);
+        if (!is_root(o, sc->me))
+            return;
+        reduce(o);
         break;
     case MU_OP_KIND_ALLREDUCE:
     case MU_OP_KIND_REDUCE_SCATTER:
@@ -136,14 +179,13 @@ static void take(const struct once *o)
         break;
     case MU_OP_KIND_BROADCAST:
         if (is_root(o, sc->me))
-            break;
-        root = sc->ch[o->call->root];
-        mu_shm_fetch_posts(root, o->s);
-        memcpy(o->call->recv, root->post[o->post].room, o->n);
+            return;
+        copy(o, o->call->recv, given_by(o, o->call->root));
         break;
     default:
-        break;
+        return;
     }
+    give_back(o);
 }
 
 /* As if there were a request: enlist() in engine.c, which says the same again when there is one after all. */
@@ -187,7 +229,7 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
     struct mu_flight_record *flight;
     struct mu_sig sig;
 
-    if (comm->shm->first || comm->quick_used || !is_well(comm) || !fits(&o) || !mu_shm_free_post(comm->shm, NULL, o.s))
+    if (comm->shm->first || comm->quick_used || !is_well(comm) || !is_short(&o) || !may_post(&o))
         return false;
     flight = enter(comm, &o);
     sig = mu_sig_of(call->kind, call->dtype, call->op, 0, mu_kinds[call->kind].has_root ? call->root : 0, call->count);

@@ -8,7 +8,6 @@
 #include "collectives/tune.h"
 
 #define PIECE ((size_t)1 << 20)
-#define SMALL ((size_t)8 << 10)
 #define CHUNK ((size_t)64 << 10)   /* bytes of a slot that are used: while some are taken, the next are staged */
 #define ONE_WAY ((size_t)32 << 10) /* likewise where nobody does both */
 
@@ -52,15 +51,13 @@ static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t 
             mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, false);
 }
 
-/* What was taken out of a slot is written there again, unchanged: its owner's next store to a line costs several
- * times less when somebody else has written it last, not read it. Not where many read at once, each on a CPU. */
 static void give_back(struct muster_request *req, int k, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
 
     if (k == sc->me || req->shm.size == MU_SHM_INLINE || req->shm.phase == DIRECT)
         return;
-    if (row_blocks(req) || sc->p == 2 || (sc->shm->crowded && !row_of(req)->gives_all))
+    if (mu_shm_gives_back(sc, row_blocks(req), row_of(req)->gives_all))
         mu_ops_rewrite(sc->ch[k]->slot[0] + ((const char *)sc->src[k] - sc->ch[k]->slot[0]), n);
 }
 
@@ -182,7 +179,7 @@ static void begin(struct muster_request *req)
     op->each = bytes;
     if (bytes * blocks <= MU_POST_ROOM) {
         op->size = MU_SHM_INLINE;
-    } else if (bytes * blocks <= SMALL || req->call.kind == MU_OP_KIND_ALLREDUCE ||
+    } else if (bytes * blocks <= MU_SHM_SHORT || req->call.kind == MU_OP_KIND_ALLREDUCE ||
                req->call.kind == MU_OP_KIND_REDUCE) {
         op->size = MU_SHM_ONE;
     } else {
@@ -199,23 +196,14 @@ static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
     return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
 }
 
-/* Where the data of operation s lies from the first slot on, if it is one of no more than a slot: in a cell of it if it
- * is short. */
-static size_t place(const struct muster_request *req, uint64_t s, bool *cell)
-{
-    *cell = block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1) <= MU_CELL_BYTES;
-    return *cell ? s / MU_CELLS % MU_SLOTS * MU_SLOT_BYTES + s % MU_CELLS * MU_CELL_BYTES
-                 : s % MU_SLOTS * MU_SLOT_BYTES;
-}
-
 /* Where rank k's part is that concerns this rank, in a room or slot of k's. */
-static void find(struct muster_request *req, size_t n, size_t at)
+static void find(struct muster_request *req, size_t n, const struct mu_shm_place *place)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
     size_t shift = row_of(req)->blocks ? (size_t)sc->me * n : 0;
 
     for (int k = 0; k < sc->p; k++)
-        sc->src[k] = (req->shm.size == MU_SHM_INLINE ? mu_shm_room(req, k) : sc->ch[k]->slot[0] + at) + shift;
+        sc->src[k] = (req->shm.size == MU_SHM_INLINE ? mu_shm_room(req, k) : mu_shm_in(sc->ch[k], place)) + shift;
 }
 
 static bool heard(struct muster_request *req)
@@ -232,37 +220,24 @@ static bool step_small(struct muster_request *req)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
     struct mu_shm_op *op = &req->shm;
-    bool cell;
-    size_t n = block(req), at = place(req, op->s, &cell);
-    unsigned slot = (unsigned)(at / MU_SLOT_BYTES);
+    size_t n = block(req), bytes = row_of(req)->blocks ? n * (size_t)sc->p : n;
+    struct mu_shm_place place;
+    bool one = op->size == MU_SHM_ONE;
     char room[MU_POST_ROOM];
 
+    mu_shm_place(&place, bytes, op->s);
     if (op->phase == POST) {
-        size_t used = row_of(req)->blocks ? n * (size_t)sc->p : n;
-
-        if (!mu_shm_may_post(req) ||
-            (op->size == MU_SHM_ONE && !(cell ? mu_shm_cell_free(req, slot) : mu_shm_slot_free(req, slot))))
+        if (!mu_shm_may_post(req) || (one && !mu_shm_take_place(sc, req, op->s, &place)))
             return false;
-        if (op->size == MU_SHM_ONE) {
-            used = 0;
-            (cell ? sc->cell_user : sc->slot_user)[slot] = op->s;
-        }
         if (gives(req, sc->me))
-            row_of(req)->stage(req, op->size == MU_SHM_ONE ? sc->ch[sc->me]->slot[0] + at : room, 0, n);
-        else
-            used = 0;
-        mu_shm_post(req, room, used);
+            row_of(req)->stage(req, one ? mu_shm_in(sc->ch[sc->me], &place) : room, 0, n);
+        mu_shm_post(req, room, one || !gives(req, sc->me) ? 0 : bytes);
         op->phase = HEAR;
     }
     if (!heard(req))
         return false;
     if (takes(req, sc->me)) {
-        const struct mu_channel *root = row_of(req)->gives_all ? NULL : sc->ch[req->call.root];
-        if (root)
-            mu_shm_fetch_posts(root, op->s);
-        for (unsigned i = 1; root && op->size == MU_SHM_ONE && i <= MU_SHM_AHEAD; i++)
-            __builtin_prefetch(root->slot[0] + place(req, op->s + i, &cell));
-        find(req, n, at);
+        find(req, n, &place);
         row_of(req)->take(req, 0, n);
     }
     return true;
@@ -317,7 +292,7 @@ static bool chunks(struct muster_request *req)
         if (take && may_take(req)) {
             size_t o, n = part(req, op->used, &o);
 
-            find(req, n, op->used % MU_SLOTS * MU_SLOT_BYTES);
+            find(req, n, &(struct mu_shm_place){.slot = op->used % MU_SLOTS});
             row_of(req)->take(req, o, n);
             op->used++;
             mu_shm_count(req, MU_USED, op->base + op->used);

@@ -7,8 +7,8 @@ RATIO = re.compile(r"(\d+\.\d+) \[(\d+\.\d+), (\d+\.\d+)\] (slower|even|faster)"
 ROW = re.compile(r"(\w+) +(\d+) +(\d+ (?:B|KiB|MiB|GiB))  ?")
 
 
-def read(path, cells):
-    names, wrong = [], 0
+def read(path, cells, wrong):
+    names = []
     for line in open(path, errors="replace"):
         if line.startswith("op "):
             names = line.rsplit("  ", 1)[1].replace("[95 %]", "").strip().split(", ")
@@ -16,15 +16,17 @@ def read(path, cells):
         row = ROW.match(line)
         if not row:
             continue
-        wrong += "WRONG" in line
+        if "WRONG" in line:
+            for who in line.partition("WRONG: ")[2].strip().split(", "):
+                wrong[who] = wrong.get(who, 0) + 1
         for name, found in zip(names, RATIO.findall(line)):
             cells.setdefault((name, *row.groups()), []).append(found)
-    return wrong
 
 
 def main():
-    cells = {}
-    wrong = sum([read(path, cells) for path in sys.argv[1:]])
+    cells, wrong = {}, {"muster": 0}
+    for path in sys.argv[1:]:
+        read(path, cells, wrong)
     print("%-18s %3s %6s %7s %7s %7s %9s" % ("", "p", "runs", "faster", "even", "slower", "in most"))
     for name, p in sorted({k[::2][:2] for k in cells}, key=lambda k: (k[0], int(k[1]))):
         of = [v for k, v in cells.items() if (k[0], k[2]) == (name, p)]
@@ -35,7 +37,7 @@ def main():
     for (name, op, p, size), v in cells.items():
         if 2 * sum(x[3] == "slower" for x in v) > len(v):
             print("slower in most runs: %s, %s, %s ranks, %s: %s" % (name, op, p, size, ", ".join("%s [%s, %s]" % x[:3] for x in v)))
-    print("wrong results: %d" % wrong)
+    print("wrong results: " + ", ".join("%s %d" % x for x in wrong.items()))
 
 
 main()
