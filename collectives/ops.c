@@ -129,6 +129,45 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
     }
 }
 
+/* acc: before, or nothing, and the elements of src from the i-th on. */
+static void fold_block(const struct mu_reducer *red, void *acc, const void *before, const void *const *src,
+                       unsigned nsrc, size_t i, size_t n)
+{
+    unsigned k = 0;
+
+    if (before)
+        red->set->copy(acc, at(before, i * red->acc_size), n * red->acc_size);
+    else
+        red->load(acc, at(src[k++], i * red->size), n);
+    for (; k < nsrc; k++)
+        red->fold(acc, at(src[k], i * red->size), n);
+}
+
+void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *before, const void *const *src,
+                        unsigned nsrc, size_t n)
+{
+    size_t block = BLOCK / red->acc_size;
+
+    for (size_t i = 0; i < n; i += block)
+        fold_block(red, to(left, i * red->acc_size), before, src, nsrc, i, n - i < block ? n - i : block);
+}
+
+void mu_ops_reduce_last(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *before,
+                        const void *const *src, unsigned nsrc, size_t n, bool away)
+{
+    size_t block = BLOCK / red->acc_size;
+    _Alignas(64) char acc[BLOCK], kept[BLOCK];
+
+    for (size_t i = 0; i < n; i += block) {
+        size_t m = n - i < block ? n - i : block;
+
+        fold_block(red, acc, before, src, nsrc, i, m);
+        red->store(kept, acc, m, red->ranks);
+        for (unsigned k = 0; k < ndst; k++)
+            (away ? red->set->stream : red->set->copy)(to(dst[k], i * red->size), kept, m * red->size);
+    }
+}
+
 void mu_ops_copy(void *dst, const void *src, size_t n, bool away)
 {
     if (n)

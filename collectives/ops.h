@@ -39,6 +39,13 @@ struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype d
 void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *const *src, unsigned nsrc,
                    size_t n, bool away);
 
+/* A reduction in parts, one after the other: *left holds n * acc_size bytes, aligned to 64, and is what the next part
+ * goes on from (before; NULL: it is the first). red->ranks is set. What src must not be: as above. */
+void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *before, const void *const *src,
+                        unsigned nsrc, size_t n);
+void mu_ops_reduce_last(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *before,
+                        const void *const *src, unsigned nsrc, size_t n, bool away);
+
 /* Bytes that do not overlap; away: as above. */
 void mu_ops_copy(void *dst, const void *src, size_t n, bool away);
 

@@ -1,14 +1,17 @@
 #include "collectives/segment.h"
 
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "collectives/channel.h"
+#include "collectives/domain.h"
 #include "runtime/base/clean.h"
 
 #define HUGE ((size_t)2 << 20)
@@ -66,6 +69,21 @@ static void *reserve(int fd, size_t size)
     return at;
 }
 
+/* On the memory next to this process, also what a peer is the first to write. A container may refuse it: then it comes
+ * where it is first touched. */
+static void keep_near(void *p, size_t size)
+{
+    unsigned long mask[16] = {0};
+    const uint32_t bits = 8 * sizeof mask[0];
+    struct mu_domain here;
+
+    mu_domain_here(&here, -1);
+    if (!here.memory || here.memory > sizeof mask * 8)
+        return;
+    mask[(here.memory - 1) / bits] = 1ul << (here.memory - 1) % bits;
+    syscall(SYS_mbind, p, size, MPOL_PREFERRED, mask, sizeof mask * 8 + 1, 0);
+}
+
 static int make(struct mu_err *err)
 {
     mu_auto_fd int fd = memfd_create("muster", MFD_CLOEXEC);
@@ -87,6 +105,7 @@ static int make(struct mu_err *err)
         munmap(h, HEAP_AT + heap);
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for peers");
     }
+    keep_near(h, HEAP_AT + heap);
     madvise((char *)h + HEAP_AT, heap, MADV_DONTDUMP);
     *h = (struct mu_seg_head){.magic = MU_SEG_MAGIC,
                               .version = MU_SEG_VERSION,

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "collectives/channel.h"
+#include "collectives/domain.h"
 #include "collectives/engine.h"
 #include "collectives/segment.h"
 
@@ -19,6 +20,7 @@ struct mu_shm_peer {
     struct mu_seg_peer seg; /* base NULL: not on this node */
     pid_t pid;              /* 0: not visible from here */
     uint64_t head;          /* address of the segment in that process */
+    struct mu_domain domain;
 };
 
 struct mu_shm_lent { /* to whom a channel was lent the last time */
@@ -43,13 +45,14 @@ struct mu_shm {
     bool reads;             /* all in the group may read each other's memory (process_vm_readv) */
     size_t small_reduction; /* bytes up to which everybody reduces everything; the same in a group */
     size_t read_from;       /* bytes from which a private block is read out of its process; likewise */
+    size_t chain_from;      /* bytes from which domains reduce one after the other; 0: never; likewise */
     struct mu_shm_lent lent[MU_CHANNELS];
 };
 
 struct mu_shm_comm {
     struct mu_shm *shm;
-    unsigned own; /* index of its channel */
-    int p, me;
+    unsigned own;                                      /* index of its channel */
+    int p, me, lanes;                                  /* lanes: ranks of each domain, 0: there are none */
     struct mu_channel **ch;                            /* by rank */
     uint64_t settled;                                  /* all have ended this operation, as far as is known */
     uint64_t chunks;                                   /* that have gone through slots, on every rank alike */
@@ -69,6 +72,8 @@ struct mu_shm_want {
     const char *name;         /* ranks with another one do not count as of this node; may be NULL */
     bool tune;                /* thresholds are those of this kind of machine (tune.h) */
     uint32_t everybody, read; /* thresholds that somebody has chosen; 0: none */
+    uint32_t chain;
+    struct mu_domain domain; /* of this rank */
 };
 
 /* Collective over the world, with frames: finds out who is on this node, and gives the world its channel. Never fails
@@ -111,6 +116,9 @@ struct mu_shm_algo {
 
 extern const struct mu_shm_algo mu_shm_staged; /* blocks go through slots, or are read where they are */
 extern const struct mu_shm_algo mu_shm_pipe;   /* large reductions of whole vectors, slice by slice */
+/* Its step where all vectors can be reached and domains reduce one after the other; are they to? */
+bool mu_shm_chains(const struct muster_request *req);
+bool mu_shm_chain(struct muster_request *req);
 
 /* What a post says first: the operation's number, and a hash of its signature. */
 uint64_t mu_shm_word(uint64_t s, const struct mu_sig *sig);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "collectives/shm.h"
+#include "runtime/base/clean.h"
 
 static struct mu_channel *channel(const struct mu_shm *shm, const struct mu_shm_ref *ref)
 {
@@ -59,6 +60,7 @@ int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struc
 {
     struct mu_shm *shm = comm->engine->shm;
     size_t p = (size_t)comm->size;
+    mu_auto_free struct mu_domain *domain = calloc(p, sizeof *domain);
     struct mu_shm_comm *sc = calloc(1, sizeof *sc);
     struct mu_shm_lent *lent = &shm->lent[refs[comm->rank].index];
 
@@ -70,7 +72,7 @@ int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struc
         lent->to = calloc(p, sizeof *lent->to);
     }
     comm->shm = sc;
-    if (!sc || !sc->ch || !sc->seen || !sc->src || !sc->dst || !lent->to)
+    if (!sc || !sc->ch || !sc->seen || !sc->src || !sc->dst || !lent->to || !domain)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for a communicator");
     sc->shm = shm;
     sc->own = (unsigned)refs[comm->rank].index;
@@ -78,6 +80,7 @@ int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struc
     sc->me = comm->rank;
     sc->last = &sc->first;
     for (int k = 0; k < comm->size; k++) {
+        domain[k] = shm->peers[comm->world[k]].domain;
         if (k == comm->rank) {
             sc->ch[k] = &shm->own[sc->own];
             continue;
@@ -85,6 +88,7 @@ int mu_shm_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, struc
         sc->ch[k] = channel(shm, &refs[k]);
         lent->to[lent->n++] = refs[k];
     }
+    sc->lanes = mu_domain_lanes(domain, comm->size);
     /* The number of the first operation that goes this way. */
     sc->settled = comm->seq;
     for (size_t k = 0; k < p; k++)

@@ -8,7 +8,7 @@
 #define DEPTH 2u
 #define PIECE ((size_t)1 << 20) /* bytes between two looks at what else there is to do */
 
-enum { POST, HEAR, CHUNKS, DIRECT, PART };
+enum { POST, HEAR, CHUNKS, DIRECT, CHAIN, OVER, PART };
 
 static bool has_result(const struct muster_request *req, int k)
 {
@@ -181,7 +181,7 @@ static bool step(struct muster_request *req)
     case HEAR:
         if (!mu_shm_heard_all(req))
             return false;
-        op->phase = mapped(req) ? DIRECT : CHUNKS;
+        op->phase = !mapped(req) ? CHUNKS : mu_shm_chains(req) ? CHAIN : DIRECT;
         break;
     default:
         break;
@@ -196,6 +196,14 @@ static bool step(struct muster_request *req)
             if (op->at < own)
                 return false;
         }
+        op->phase = OVER;
+    }
+    if (op->phase == CHAIN) {
+        if (!mu_shm_chain(req))
+            return false;
+        op->phase = OVER;
+    }
+    if (op->phase == OVER) {
         mu_shm_count(req, MU_OVER, op->s);
         op->phase = PART;
     }

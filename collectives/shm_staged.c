@@ -169,6 +169,21 @@ static size_t chunk(const struct muster_request *req, size_t bytes)
     return spread < MU_SLOT_BYTES ? (spread + 4095) / 4096 * 4096 : MU_SLOT_BYTES;
 }
 
+/* Bytes that all ranks give and take. */
+static size_t footprint(const struct muster_request *req)
+{
+    size_t n = block(req), p = (size_t)req->comm->size;
+
+    switch (req->call.kind) {
+    case MU_OP_KIND_BROADCAST:
+        return n * p;
+    case MU_OP_KIND_ALLTOALL:
+        return 2 * n * p * p;
+    default: /* a block for each rank is given or taken, and one is taken or given */
+        return n * p * (p + 1);
+    }
+}
+
 static void begin(struct muster_request *req)
 {
     struct mu_shm_op *op = &req->shm;
@@ -186,7 +201,7 @@ static void begin(struct muster_request *req)
         op->size = MU_SHM_LARGE;
         op->each = chunk(req, bytes * blocks) / blocks / 64 * 64;
         op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
-        op->away = bytes * blocks * p > mu_shm_of(req)->shm->llc;
+        op->away = footprint(req) >= mu_shm_of(req)->shm->llc;
     }
 }
 
@@ -361,13 +376,11 @@ static struct mu_where offer(const struct muster_request *req)
     const struct mu_shm *shm = mu_shm_of(req)->shm;
     /* One puts while the other one takes: twice as fast as slots are where all do both, and those win at some size. */
     bool lone = !row_of(req)->gives_all && req->comm->size == 2;
-    /* Likewise where one puts what others take when they get a CPU. */
-    size_t from = shm->crowded && !row_of(req)->gives_all ? 8 * shm->read_from : shm->read_from;
 
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
         return where;
     where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
-    if (!where.send && shm->reads && block(req) >= from && !mu_kinds[req->call.kind].has_op &&
+    if (!where.send && shm->reads && block(req) >= shm->read_from && !mu_kinds[req->call.kind].has_op &&
         !(lone && shm->read_from > MU_TUNED_READ_MIN))
         where.address = (uint64_t)(uintptr_t)buf;
     return where;

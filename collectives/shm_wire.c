@@ -23,6 +23,7 @@ struct card {
     uint32_t socket_len;
     uint32_t uid;
     uint64_t head; /* address of its segment */
+    struct mu_domain domain;
 };
 
 struct result {
@@ -142,6 +143,7 @@ static void take_letter(struct exchange *x, const struct letter *text, int fd, c
     if (mu_seg_map(fd, x->cards[text->from].nonce, &p->seg, &err) == 0)
         p->pid = who->pid;
     p->head = x->cards[text->from].head;
+    p->domain = x->cards[text->from].domain;
     x->expected--;
 }
 
@@ -248,7 +250,16 @@ static uint32_t small_reduction(const struct mu_engine *e)
 }
 
 #define READ_FROM ((size_t)32 << 10)
-#define READ_FROM_CROWDED ((size_t)256 << 10)
+
+/* Of those that this rank has mapped, and its own. */
+static int caches(const struct mu_shm *shm)
+{
+    mu_auto_free struct mu_domain *of = calloc((size_t)shm->size, sizeof *of);
+
+    for (int r = 0; r < shm->size && of; r++)
+        of[r] = shm->peers[r].domain;
+    return of ? mu_domain_caches(of, shm->size) : 1;
+}
 
 /* What is known of this kind of machine before anybody asks. */
 static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *want, const struct card *cards,
@@ -260,13 +271,13 @@ static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *w
     mine->small_reduction = small_reduction(e);
     mine->crowded = e->crowded;
     if (want->everybody) {
-        mine->tuned = (struct mu_tuned){want->everybody, want->read};
+        mine->tuned = (struct mu_tuned){want->everybody, want->read, want->chain};
         return;
     }
     for (int r = 0; r < e->tp->size; r++)
         here += r == me || e->shm->peers[r].seg.base;
     if (!want->tune || e->crowded || here < 2 || !near(&cards[me], &cards[me]) ||
-        !mu_tune_where(here, mine->reads, path, sizeof path, key, sizeof key))
+        !mu_tune_where(here, caches(e->shm), mine->reads, path, sizeof path, key, sizeof key))
         return;
     mine->tunes = mu_tune_load(path, key, &mine->tuned) || mu_tune_store(path, key, NULL);
 }
@@ -286,6 +297,7 @@ static bool use_known(struct mu_shm *shm, const struct result *all, int me)
         return tunes;
     shm->small_reduction = all[first].tuned.everybody;
     shm->read_from = all[first].tuned.read;
+    shm->chain_from = all[first].tuned.chain;
     return false;
 }
 
@@ -301,7 +313,8 @@ static int tune(struct mu_engine *e, struct mu_err *err)
         return rc;
     e->shm->small_reduction = found.everybody;
     e->shm->read_from = found.read;
-    if (comm->rank == 0 && mu_tune_where(comm->size, e->shm->reads, path, sizeof path, key, sizeof key))
+    e->shm->chain_from = found.chain;
+    if (comm->rank == 0 && mu_tune_where(comm->size, caches(e->shm), e->shm->reads, path, sizeof path, key, sizeof key))
         mu_tune_store(path, key, &found);
     return 0;
 }
@@ -324,7 +337,7 @@ static void check_groups(struct mu_shm *shm, const struct result *all, int me)
             shm->small_reduction = all[r].small_reduction;
     }
     if (shm->crowded)
-        shm->read_from = READ_FROM_CROWDED;
+        shm->read_from = SIZE_MAX;
 }
 
 /* Those of a group have the lowest of its ranks as their place. */
@@ -389,7 +402,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
                    void *arg, struct mu_err *err)
 {
     int size = e->tp->size, me = e->tp->rank, rc;
-    struct card card = {0};
+    struct card card = {.domain = want->domain};
     mu_auto_fd int sock = -1;
     mu_auto_free struct card *cards = calloc((size_t)size, sizeof *cards);
     mu_auto_free struct result *results = calloc((size_t)size, sizeof *results);
@@ -404,6 +417,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
     e->shm = prepare(size, want->on, want->name, &card, &sock);
     if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
+    e->shm->peers[me].domain = want->domain;
     rc = gather(e, &card, sizeof card, cards, err);
     if (rc < 0)
         return rc;

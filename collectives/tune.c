@@ -8,12 +8,14 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "collectives/segment.h"
 #include "collectives/shm.h"
 #include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/path.h"
 
-#define FORMAT "muster-tune/2"
+#define FORMAT "muster-tune/3"
+#define NUMBERS "\neverybody %u read %u chain %u"
 #define MOST_NS (150 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
 #define BATCHES 6
 #define CALLS 8
@@ -23,7 +25,7 @@
 bool mu_tuned_valid(const struct mu_tuned *t)
 {
     return t->everybody >= MU_TUNED_MIN && t->everybody <= MU_TUNED_MAX && t->read >= MU_TUNED_MIN &&
-           t->read <= MU_TUNED_READ_MAX;
+           t->read <= MU_TUNED_READ_MAX && (!t->chain || t->chain >= MU_TUNED_MIN) && t->chain <= MU_TUNED_READ_MAX;
 }
 
 /* --- the file --- */
@@ -45,7 +47,7 @@ static void cpu_model(char *out, size_t n)
     }
 }
 
-bool mu_tune_where(int ranks, bool reads, char *path, size_t npath, char *key, size_t nkey)
+bool mu_tune_where(int ranks, int caches, bool reads, char *path, size_t npath, char *key, size_t nkey)
 {
     const char *home = getenv("MUSTER_HOME"), *cache = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
     char model[200];
@@ -57,9 +59,9 @@ bool mu_tune_where(int ranks, bool reads, char *path, size_t npath, char *key, s
     if (!dir || !*dir || uname(&u) < 0)
         return false;
     cpu_model(model, sizeof model);
-    n = snprintf(key, nkey, "muster %s; %s; %s %s; %ld CPUs, L3 of %ld; %d ranks%s", MUSTER_VERSION, model, u.machine,
-                 u.release, sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_LEVEL3_CACHE_SIZE), ranks,
-                 reads ? ", read out" : "");
+    n = snprintf(key, nkey, "muster %s; %s; %s %s; %ld CPUs, L3 of %ld; %d ranks under %d of them%s", MUSTER_VERSION,
+                 model, u.machine, u.release, sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_LEVEL3_CACHE_SIZE), ranks,
+                 caches, reads ? ", read out" : "");
     if (n < 0 || (size_t)n >= nkey)
         return false;
     for (const char *c = key; *c; c++)
@@ -90,9 +92,9 @@ bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out)
     for (int pass = 0; pass < 2; pass++) {
         const char *numbers = strstr(text, "\neverybody ");
 
-        if (pass == 0 && (!numbers || sscanf(numbers, "\neverybody %u read %u", &t.everybody, &t.read) != 2))
+        if (pass == 0 && (!numbers || sscanf(numbers, NUMBERS, &t.everybody, &t.read, &t.chain) != 3))
             return false;
-        snprintf(want, sizeof want, "%s\n%s\neverybody %u read %u\nend\n", FORMAT, key, t.everybody, t.read);
+        snprintf(want, sizeof want, "%s\n%s" NUMBERS "\nend\n", FORMAT, key, t.everybody, t.read, t.chain);
     }
     if (strcmp(text, want) || !mu_tuned_valid(&t))
         return false;
@@ -113,7 +115,7 @@ bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t)
     free(dir);
     if (!t || !ok)
         return ok;
-    snprintf(text, sizeof text, "%s\n%s\neverybody %u read %u\nend\n", FORMAT, key, t->everybody, t->read);
+    snprintf(text, sizeof text, "%s\n%s" NUMBERS "\nend\n", FORMAT, key, t->everybody, t->read, t->chain);
     return mu_path_write_atomic(path, text, strlen(text), 0600, &err) == 0;
 }
 
@@ -223,12 +225,46 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
     return rc;
 }
 
+/* The smallest size from which domain after domain is faster than all at once, there and at all larger ones. */
+static int try_chain(struct trial *t, struct mu_tuned *out, struct mu_err *err)
+{
+    struct mu_shm *shm = t->comm->shm->shm;
+    void *buffer = t->comm->shm->lanes ? mu_seg_alloc(t->block) : NULL;
+    bool wins = true;
+    int rc = 0;
+
+    out->chain = 0;
+    for (uint32_t s = (uint32_t)t->block; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && !t->busy;
+         s /= 2) {
+        struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
+                            .dtype = MUSTER_FLOAT32,
+                            .op = MUSTER_SUM,
+                            .count = s / sizeof(float),
+                            .send = buffer ? buffer : t->recv,
+                            .recv = buffer ? buffer : t->recv};
+        double chain = 0, direct = 0;
+
+        shm->chain_from = s;
+        rc = best(t, &c, &chain, err);
+        shm->chain_from = 0;
+        if (rc == 0)
+            rc = best(t, &c, &direct, err);
+        wins = wins && chain < direct;
+        if (wins)
+            out->chain = s;
+        if (rc == 0)
+            rc = look(t, err);
+    }
+    mu_seg_free(buffer);
+    return rc;
+}
+
 int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, struct mu_err *err)
 {
     struct mu_shm *shm = comm->shm->shm;
     size_t small = shm->small_reduction, from = shm->read_from;
     struct trial t = {.comm = comm, .begin = mu_now()};
-    struct mu_tuned found = {(uint32_t)small, (uint32_t)from};
+    struct mu_tuned found = {(uint32_t)small, (uint32_t)from, 0};
     uint64_t entered = comm->engine->entered;
     uint64_t bytes = comm->flight ? atomic_load_explicit(&comm->flight->bytes, memory_order_relaxed) : 0;
     int rc = 0;
@@ -243,10 +279,12 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
         rc = try_everybody(&t, &found, err);
     if (rc == 0)
         rc = try_read(&t, &found, err);
+    if (rc == 0)
+        rc = try_chain(&t, &found, err);
     /* What the first one has measured holds for all. */
     if (rc == 0)
         rc = mu_coll_run(
-            comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_UINT32, .count = 2, .recv = &found},
+            comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_UINT32, .count = 3, .recv = &found},
             err);
     free(t.send);
     free(t.recv);
@@ -255,6 +293,7 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
         atomic_store_explicit(&comm->flight->bytes, bytes, memory_order_relaxed);
     shm->small_reduction = small;
     shm->read_from = from;
+    shm->chain_from = 0;
     *sure = !t.busy;
     if (rc == 0)
         *out = found;

@@ -9,17 +9,20 @@
 struct mu_tuned {
     uint32_t everybody; /* bytes up to which each rank reduces everything itself */
     uint32_t read;      /* bytes from which a private block is read out of its process */
+    uint32_t chain;     /* bytes from which domains (domain.h) reduce one after the other; 0: never */
 };
 
 #define MU_TUNED_MIN 64u
 #define MU_TUNED_MAX (128u << 10)     /* of everybody: a slot */
 #define MU_TUNED_READ_MIN (16u << 10) /* the least of read that is looked for */
 #define MU_TUNED_READ_MAX (1u << 30)
+#define MU_TUNED_CHAIN_MIN (64u << 10) /* the least of chain that is looked for */
 
 /* What can be on this machine; everything outside of it is refused. */
 bool mu_tuned_valid(const struct mu_tuned *t);
-/* Where the thresholds of `ranks` ranks on this kind of machine are kept, and its key: one line. False: nowhere. */
-bool mu_tune_where(int ranks, bool reads, char *path, size_t npath, char *key, size_t nkey);
+/* Where the thresholds of `ranks` ranks under that many last caches on this kind of machine are kept, and its key: one
+ * line. False: nowhere. */
+bool mu_tune_where(int ranks, int caches, bool reads, char *path, size_t npath, char *key, size_t nkey);
 bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out);
 /* Makes the directory, too; t NULL: only tries whether it could. */
 bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t);

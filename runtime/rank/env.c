@@ -8,6 +8,8 @@
 #include "collectives/tune.h"
 #include "runtime/rank/session.h"
 
+#define MOST_DOMAIN 65535
+
 /* Whole numbers that the launcher sets; a missing one is -1. */
 static int read_number(const char *name, long *out, struct mu_err *err)
 {
@@ -24,16 +26,18 @@ static int read_number(const char *name, long *out, struct mu_err *err)
     return 0;
 }
 
-/* Two thresholds, for tests and for who knows better than what is measured. */
+/* Two or three thresholds, for tests and for who knows better than what is measured. */
 static bool read_tune(const char *s, struct mu_rank_env *e)
 {
     struct mu_tuned t;
-    char end;
+    int n = 0, m = 0;
 
-    if (sscanf(s, "%u,%u%c", &t.everybody, &t.read, &end) != 2 || !mu_tuned_valid(&t))
+    t.chain = 0;
+    if (sscanf(s, "%u,%u%n,%u%n", &t.everybody, &t.read, &n, &t.chain, &m) < 2 || s[m ? m : n] || !mu_tuned_valid(&t))
         return false;
     e->tune_everybody = t.everybody;
     e->tune_read = t.read;
+    e->tune_chain = t.chain;
     return true;
 }
 
@@ -46,6 +50,7 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
                             .rank = -1,
                             .world_size = -1,
                             .attempt = -1,
+                            .domain = -1,
                             .pmix = getenv("PMIX_NAMESPACE") != NULL,
                             .timeout = 300};
     const struct {
@@ -82,6 +87,14 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
     e.shm = !s || *s != '0';
     e.shm_reads = !s || *s != 'c';
     e.shm_host = getenv("MUSTER_SHM_HOST");
+    s = getenv("MUSTER_SHM_DOMAIN");
+    if (s && *s) {
+        errno = 0;
+        e.domain = strtol(s, &end, 10);
+        if (errno || *end || e.domain < 0 || e.domain > MOST_DOMAIN)
+            return mu_err_set(err, MUSTER_EARG, "MUSTER_SHM_DOMAIN=%s: a number from 0 to %d is needed", s,
+                              MOST_DOMAIN);
+    }
     s = getenv("MUSTER_TRANSPORT");
     if (s && *s && strcmp(s, "mpi") && strcmp(s, "ucx"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_TRANSPORT=%s: mpi or ucx is needed", s);
@@ -91,7 +104,7 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
     if (s && *s && strcmp(s, "0") && strcmp(s, "1") && !read_tune(s, &e))
         return mu_err_set(
             err, MUSTER_EARG,
-            "MUSTER_TUNE=%s: 0, 1, or two numbers of bytes from %u to %u and to %u with a comma are needed", s,
+            "MUSTER_TUNE=%s: 0, 1, or two or three numbers of bytes from %u to %u and to %u with commas are needed", s,
             MU_TUNED_MIN, MU_TUNED_MAX, MU_TUNED_READ_MAX);
     s = getenv("MUSTER_HIER");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))

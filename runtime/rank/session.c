@@ -289,6 +289,7 @@ static void survive_pipes(void)
 static int start(int *argc, char ***argv, struct mu_err *err)
 {
     struct mu_engine *e = &session.engine;
+    struct mu_domain domain;
     int rc = mu_rank_env_read(&session.env, err);
 
     if (rc < 0)
@@ -322,6 +323,7 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         return rc;
     atomic_store(&e->slot->mpi_rank, (uint32_t)session.mpi.rank);
     atomic_store(&e->slot->mpi_size, (uint32_t)session.mpi.size);
+    mu_domain_here(&domain, session.env.domain);
     rc = check_world(&session.env, &session.mpi, err);
     if (rc < 0) {
         if (session.mpi.size == 1) /* nobody else takes part in its end */
@@ -342,7 +344,9 @@ static int start(int *argc, char ***argv, struct mu_err *err)
                                                   .name = session.env.shm_host,
                                                   .tune = session.env.tune,
                                                   .everybody = session.env.tune_everybody,
-                                                  .read = session.env.tune_read},
+                                                  .read = session.env.tune_read,
+                                                  .chain = session.env.tune_chain,
+                                                  .domain = domain},
                             joining_stops, e, err);
     if (rc < 0)
         return rc;

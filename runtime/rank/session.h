@@ -49,7 +49,9 @@ struct mu_rank_env {
     bool ucx;                           /* frames go over UCX */
     bool tune;                          /* thresholds are measured */
     unsigned tune_everybody, tune_read; /* or these; 0: none are given */
-    bool hier;                          /* collectives between nodes are made of parts */
+    unsigned tune_chain;
+    long domain; /* of this rank, instead of its package and its cache; -1: these */
+    bool hier;   /* collectives between nodes are made of parts */
     char node[MU_NODE_NAME];
 };
 int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err);

@@ -33,6 +33,7 @@ static struct shared {
 
 static uint64_t state;
 static int how;
+static bool in_domains; /* then all memory is mapped */
 
 static uint64_t next(void)
 {
@@ -51,7 +52,7 @@ static void hit(int sig)
 static int call(float *a[2], float *b[2])
 {
     muster_comm *w = muster_world();
-    uint64_t what = next(), m = next() % 4 ? 0 : 1, k = next();
+    uint64_t what = next(), m = next() % 4 ? in_domains : 1, k = next();
     size_t p = (size_t)muster_size(w), n = 1 + next() % ((size_t)1 << (k % 20)), each = n / p + 1;
     int root = (int)(next() % p);
     muster_request *req = NULL;
@@ -127,6 +128,7 @@ int main(int argc, char **argv)
     how = strcmp(argv[3], "kill") ? SIGSTOP : SIGKILL;
     continues = !strcmp(argv[3], "stop");
     victim = atoi(argv[4]);
+    in_domains = getenv("COLL_DOMAINS") != NULL;
     me = muster_rank(muster_world());
     s = &shared->rank[me];
     for (int i = 0; i < 2; i++) {

@@ -64,13 +64,16 @@ def round_of(n, times):
     victim, delay, seed = rng.randrange(ranks), int(10 ** rng.uniform(3, 5.3)), rng.randrange(1, 1 << 30)
     nodes = rng.choice(["", "".join(rng.choice("ab") for _ in range(ranks))])
     nodes = "" if HOSTS else os.environ.get("NODES", nodes)
+    domains = "0011" if ranks == 4 and not nodes and not HOSTS and seed % 2 else ""
     path = DIR + "/seen"
     with open(path, "wb") as f:
         f.truncate(16 + 640 * 16)
     env = dict(ENV, MUSTER_TIMEOUT=str(TIMEOUT)) if how == "stop" else ENV
+    if domains:
+        env = dict(env, COLL_DOMAINS=domains, MUSTER_TUNE="4096,65536,4096")
     where = ["-H", HOSTS] if HOSTS else ["-n", str(ranks)]
     args = [B + "/bin/muster", "run"] + where + ["--oversubscribe", "--on-failure=keep",
-            "bash", "-c", 'm=${1:$RANK:1} && [ -z "$m" ] || export MUSTER_SHM_HOST=$m; exec "${@:2}"', "node", nodes, B + "/tests/fault/coll_kill", path, str(seed), "halt" if (HOSTS or nodes) and how == "stop" else how, str(victim), str(delay)]
+            "bash", "-c", 'm=${1:$RANK:1} && [ -z "$m" ] || export MUSTER_SHM_HOST=$m; [ -z "${COLL_DOMAINS-}" ] || export MUSTER_SHM_DOMAIN=${COLL_DOMAINS:$RANK:1}; exec "${@:2}"', "node", nodes, B + "/tests/fault/coll_kill", path, str(seed), "halt" if (HOSTS or nodes) and how == "stop" else how, str(victim), str(delay)]
     try:
         p = subprocess.Popen(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if (HOSTS or nodes) and how == "stop":
@@ -111,7 +114,7 @@ def round_of(n, times):
                 wrong.append("rank %d: memory was written to after the failure" % r)
     if code != (137 if how == "kill" else 0) or (how == "kill" and "rank %d on " % victim not in said):
         wrong.append("muster run ended with %s: %s" % (code, said))
-    name = "%d: %s of rank %d of %d%s after %.1f ms" % (n, how, victim, ranks, nodes and " on nodes " + nodes, delay / 1000)
+    name = "%d: %s of rank %d of %d%s after %.1f ms" % (n, how, victim, ranks, nodes and " on nodes " + nodes or domains and " in domains " + domains, delay / 1000)
     return name, wrong
 
 

@@ -19,10 +19,13 @@ run() { # NAME RANKS [VAR=value...] -- PROGRAM ARGS...
     while [ "$1" != -- ]; do vars+=("$1"); shift; done
     shift
     local cmd=(env "${vars[@]}") prog=("$B/tests/mpi/$1" "${@:2}") v
-    for v in "${vars[@]}"; do # ranks with other letters are on other nodes
+    for v in "${vars[@]}"; do # ranks with other letters are on other nodes, or in other domains
         # shellcheck disable=SC2016
         case $v in COLL_NODES=*)
             prog=(bash -c 'export MUSTER_SHM_HOST=${COLL_NODES:$OMPI_COMM_WORLD_RANK:1}; exec "$@"' nodes "${prog[@]}")
+            ;;
+        COLL_DOMAINS=*)
+            prog=(bash -c 'export MUSTER_SHM_DOMAIN=${COLL_DOMAINS:$OMPI_COMM_WORLD_RANK:1}; exec "$@"' domains "${prog[@]}")
             ;;
         esac
     done
@@ -74,6 +77,13 @@ for tune in 64,64 131072,131072 131072,1073741824; do # every threshold as low a
 done
 for max in 1 1000000000; do
     run "all collectives, 3 ranks, over MPI, algorithms changed at $max bytes" 3 MUSTER_SHM=0 MUSTER_FLAT_MAX=$max -- \
+        coll_all
+    same
+done
+run "all collectives, 6 ranks" 6 COLL_MEMORY=mapped -- coll_all
+digest=$(grep '^# digest' "$out")
+for domains in 000111 001122; do
+    run "all collectives, 6 ranks, domains $domains" 6 COLL_DOMAINS=$domains MUSTER_TUNE=64,1073741824,64 COLL_MEMORY=mapped -- \
         coll_all
     same
 done

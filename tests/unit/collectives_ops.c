@@ -330,9 +330,10 @@ static void at_once(const struct mu_kernels *set, muster_dtype dtype, muster_op 
     static unsigned char space[MANY][LONG * 8 + 64], work[MANY][LONG * 8 + 64], out[2][LONG * 8 + 64],
         want[LONG * 8 + 64];
     static const size_t counts[] = {0, 1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 511, 1024, 1025, LONG};
+    static _Alignas(64) unsigned char left[2][LONG * 8];
     struct mu_reducer red = mu_ops_reducer_of(set, dtype, op);
     size_t size = mu_dtype_size(dtype);
-    unsigned bad = 0, bad_in_place = 0, touched = 0;
+    unsigned bad = 0, bad_in_place = 0, bad_parts = 0, touched = 0;
 
     for (unsigned ranks = 1; ranks <= MANY; ranks++)
         for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
@@ -360,13 +361,28 @@ static void at_once(const struct mu_kernels *set, muster_dtype dtype, muster_op 
             bad += two && memcmp(out[1], want, n * size) != 0;
             for (size_t i = 0; i < sizeof out[0]; i++)
                 touched += (i < shift || i >= shift + n * size) && out[0][i] != 0xa5;
+            if (ranks > 1) { /* in two parts, or three */
+                unsigned cut = 1 + (unsigned)c % (ranks - 1), more = ranks - cut > 1;
+
+                red.ranks = ranks;
+                mu_ops_reduce_part(&red, left[0], NULL, in, cut, n);
+                if (more)
+                    mu_ops_reduce_part(&red, left[1], left[0], in + cut, 1, n);
+                memset(out, 0xa5, sizeof out);
+                mu_ops_reduce_last(&red, (void *[]){out[0] + shift, out[1]}, 1 + two, left[more], in + cut + more,
+                                   ranks - cut - more, n, away);
+                red.ranks = 0;
+                bad_parts += memcmp(out[0] + shift, want, n * size) != 0;
+                bad_parts += two && memcmp(out[1], want, n * size) != 0;
+            }
             /* Into all inputs, as peers that map each other's memory do. */
             mu_ops_reduce(&red, to, ranks, (const void *const *)to, ranks, n, away);
             for (unsigned r = 0; r < ranks; r++)
                 bad_in_place += memcmp(to[r], want, n * size) != 0;
         }
-    TAP_OK(!bad && !bad_in_place, "%s: %s %s: 1 to 9 ranks at once, any alignment, in place (%u, %u bad)", set->name,
-           mu_dtype_name(dtype), mu_op_name(op), bad, bad_in_place);
+    TAP_OK(!bad && !bad_in_place && !bad_parts,
+           "%s: %s %s: 1 to 9 ranks at once, any alignment, in place, in parts (%u, %u, %u bad)", set->name,
+           mu_dtype_name(dtype), mu_op_name(op), bad, bad_in_place, bad_parts);
     TAP_OK(touched == 0, "%s: %s %s at once: writes nothing else", set->name, mu_dtype_name(dtype), mu_op_name(op));
 }
 

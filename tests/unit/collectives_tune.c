@@ -10,19 +10,21 @@
 
 int main(void)
 {
-    static const struct mu_tuned good = {4096, 65536};
+    static const struct mu_tuned good = {4096, 65536, 1048576};
     static const struct {
         const char *why, *text;
     } bad[] = {
         {"empty", ""},
-        {"of another version", "muster-tune/1\nkey\neverybody 4096 read 65536\nend\n"},
-        {"of another machine", "muster-tune/2\nkeys\neverybody 4096 read 65536\nend\n"},
-        {"cut off", "muster-tune/2\nkey\neverybody 4096 read 65536\nen"},
-        {"with a number that is too large", "muster-tune/2\nkey\neverybody 4096 read 4000000000\nend\n"},
-        {"with a number beyond its type", "muster-tune/2\nkey\neverybody 4096 read 4294967360\nend\n"},
-        {"with no number", "muster-tune/2\nkey\neverybody 4096 read much\nend\n"},
-        {"with a negative number", "muster-tune/2\nkey\neverybody -4096 read 65536\nend\n"},
-        {"with more behind it", "muster-tune/2\nkey\neverybody 4096 read 65536\nend\nend\n"},
+        {"of another version", "muster-tune/2\nkey\neverybody 4096 read 65536 chain 0\nend\n"},
+        {"of another machine", "muster-tune/3\nkeys\neverybody 4096 read 65536 chain 0\nend\n"},
+        {"cut off", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nen"},
+        {"with a number that is too large", "muster-tune/3\nkey\neverybody 4096 read 4000000000 chain 0\nend\n"},
+        {"with a number beyond its type", "muster-tune/3\nkey\neverybody 4096 read 4294967360 chain 0\nend\n"},
+        {"with no number", "muster-tune/3\nkey\neverybody 4096 read much chain 0\nend\n"},
+        {"with a chain that is too short", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 63\nend\n"},
+        {"with a number less", "muster-tune/3\nkey\neverybody 4096 read 65536\nend\n"},
+        {"with a negative number", "muster-tune/3\nkey\neverybody -4096 read 65536 chain 0\nend\n"},
+        {"with more behind it", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nend\nend\n"},
     };
     char dir[] = "/tmp/t.tune.XXXXXX", path[4096], other[4096], key[512], key2[512], name[32];
     struct mu_tuned got = {1, 2};
@@ -31,17 +33,18 @@ int main(void)
     if (!mkdtemp(dir))
         return 99;
     setenv("MUSTER_HOME", dir, 1);
-    TAP_OK(mu_tune_where(4, true, path, sizeof path, key, sizeof key) && strstr(path, dir) == path &&
+    TAP_OK(mu_tune_where(4, 1, true, path, sizeof path, key, sizeof key) && strstr(path, dir) == path &&
                strstr(key, "4 ranks"),
            "it has a place below MUSTER_HOME");
-    TAP_OK(mu_tune_where(4, false, other, sizeof other, key2, sizeof key2) && strcmp(path, other) &&
-               strcmp(key, key2) && mu_tune_where(2, true, other, sizeof other, key2, sizeof key2) &&
+    TAP_OK(mu_tune_where(4, 1, false, other, sizeof other, key2, sizeof key2) && strcmp(path, other) &&
+               strcmp(key, key2) && mu_tune_where(2, 1, true, other, sizeof other, key2, sizeof key2) &&
+               strcmp(path, other) && mu_tune_where(4, 2, true, other, sizeof other, key2, sizeof key2) &&
                strcmp(path, other),
-           "another one for each number of ranks, and where processes may not be read");
+           "another one for each number of ranks, of caches, and where processes may not be read");
     TAP_OK(!mu_tune_load(path, key, &got) && got.everybody == 1, "nothing is there");
     TAP_OK(mu_tune_store(path, key, NULL) && !mu_tune_load(path, key, &got), "it could be there");
     TAP_OK(mu_tune_store(path, key, &good) && mu_tune_load(path, key, &got) && got.everybody == 4096 &&
-               got.read == 65536,
+               got.read == 65536 && got.chain == 1048576,
            "and then is");
     TAP_OK(!mu_tune_load(path, "another key", &got), "not for another key");
     chmod(path, 0622);
@@ -58,7 +61,7 @@ int main(void)
         chmod(other, 0600);
         TAP_OK(!mu_tune_load(other, "key", &got), "none: %s", bad[i].why);
     }
-    tap_write(dir, "good", "muster-tune/2\nkey\neverybody 4096 read 65536\nend\n");
+    tap_write(dir, "good", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nend\n");
     snprintf(other, sizeof other, "%s/good", dir);
     chmod(other, 0600);
     TAP_OK(mu_tune_load(other, "key", &got), "one: all of it");

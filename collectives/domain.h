@@ -1,0 +1,23 @@
+/* Ranks of one node that share a last cache or a processor package: what is near them and what is not. */
+#ifndef MU_COLLECTIVES_DOMAIN_H
+#define MU_COLLECTIVES_DOMAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Numbers of the node, + 1; 0: not known, or the CPUs have several. */
+struct mu_domain {
+    uint32_t package, cache, memory;
+};
+
+/* Of the CPUs that this thread may run on. said: the package and the cache that somebody has said, >= 0; -1: none. */
+void mu_domain_here(struct mu_domain *out, long said);
+
+/* Ranks of each domain, when there are several, each with as many, two or more, in a row; else 0. A domain is a package
+ * where that gives some, else a cache. */
+int mu_domain_lanes(const struct mu_domain *of, int n);
+
+/* Caches that the ranks lie under, 1 where that is not known. */
+int mu_domain_caches(const struct mu_domain *of, int n);
+
+#endif
