@@ -13,7 +13,7 @@ ok $? "and all results are right"
 is "$(grep -cE "^[a-z_]+ +3 +(32|64) KiB( +[0-9.]+){6}  +[0-9.]+ \[[0-9.]+, [0-9.]+\] (slower|even|faster)$" <<<"$out")" 8 "and beside those in processes of their own"
 grep -q '^# gloo: skipped' <<<"$out"
 ok $? "what is not compared is said by name"
-like "$out" 'MPI / mapped +3 +1 ( +[0-9]+){4}.*MPI / private +3 +1 .*mpich / private +3 +1 .*wrong results: 0' "it says what it comes to"
+like "$out" 'MPI / mapped +3 +1 ( +[0-9]+){4}.*MPI / private +3 +1 .*mpich / private +3 +1 .*wrong results: muster 0$' "it says what it comes to"
 
 # three runs: slower is who was said to be in two of them
 said() { # FILE VERDICT...
@@ -24,8 +24,10 @@ said() { # FILE VERDICT...
 said "$tmp/1" slower even
 said "$tmp/2" even slower
 said "$tmp/3" slower faster
+printf 'allreduce       2     16 B 1.0 1.0 1.0 1.0 1.0 1.0    1.00 [0.98, 1.02] even    1.00 [0.98, 1.02] even  WRONG: MPI, gloo\n' >>"$tmp/3"
 run_cmd python3 tests/peers/sum_peers.py "$tmp/1" "$tmp/2" "$tmp/3"
-like "$rc $out" $'^0 .*MPI / private +2 +3 +1 +2 +3 +1\n' "runs are counted"
+like "$rc $out" $'^0 .*MPI / private +2 +3 +1 +3 +3 +1\n' "runs are counted"
 like "$out" 'slower in most runs: MPI / private, allreduce, 2 ranks, 8 B: 0\.90 \[0\.88, 0\.92\], 0' "who is slower in two of three is said"
 unlike "$out" 'broadcast' "and nobody else"
+like "$out" 'wrong results: muster 0, MPI 1, gloo 1$' "and whose results were wrong"
 done_testing
