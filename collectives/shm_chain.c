@@ -1,8 +1,8 @@
-/* All-reduce of large vectors that peers map, by ranks that lie in several domains (domain.h): what is between domains is
- * slower than what is inside. So each rank reduces, piece by piece, a slice of its own domain's vectors on top of what
- * the rank of its lane in the domain before has left, which is the order of the ranks and gives the bits that any other
- * way gives. The last domain has the results, which the others fetch once each: every link between two domains carries
- * a vector each way instead of one for each rank. */
+/* All-reduce of large vectors that peers map, by ranks that lie in several domains (domain.h): what is between domains
+ * is slower than what is inside. So each rank reduces, piece by piece, a slice of its own domain's vectors on top of
+ * what the rank of its lane in the domain before has left, which is the order of the ranks and gives the bits that any
+ * other way gives. The last domain has the results, which the others fetch once each: every link between two domains
+ * carries a vector each way instead of one for each rank. */
 #include "collectives/algorithms.h"
 #include "collectives/ops.h"
 
@@ -98,7 +98,8 @@ static bool fold(struct muster_request *req)
         if (s.n && !results(req, s))
             return false;
         if (s.n)
-            mu_ops_reduce_last(&req->red, sc->dst, (unsigned)g, before, sc->src, (unsigned)g, s.n / req->elem, op->away);
+            mu_ops_reduce_last(&req->red, sc->dst, (unsigned)g, before, sc->src, (unsigned)g, s.n / req->elem,
+                               op->away);
     } else {
         sc->slot_user[slot] = op->s;
         if (s.n)

@@ -39,18 +39,29 @@ static void groups(void)
         const char *packages, *caches;
         int lanes;
     } rows[] = {
-        {"aabb", "aabb", 2},         {"aaaabbbb", "aabbccdd", 4},         {"aaaaaaaa", "aabbccdd", 2},
-        {"aaaa", "aaaa", 0},         {"abab", "abab", 0},                 {"abcd", "abcd", 0},
-        {"aaab", "aaab", 0},         {"aabbaa", "aabbaa", 0},             {"aa--", "aabb", 2},
-        {"----", "----", 0},         {"aabb", "----", 2},                 {"a", "a", 0},
-        {"aabbb", "aabbb", 0},       {"aaabbbcccddd", "aaabbbcccddd", 3}, {"ab", "ab", 0},
+        {"aabb", "aabb", 2},
+        {"aaaabbbb", "aabbccdd", 4},
+        {"aaaaaaaa", "aabbccdd", 2},
+        {"aaaa", "aaaa", 0},
+        {"abab", "abab", 0},
+        {"abcd", "abcd", 0},
+        {"aaab", "aaab", 0},
+        {"aabbaa", "aabbaa", 0},
+        {"aa--", "aabb", 2},
+        {"----", "----", 0},
+        {"aabb", "----", 2},
+        {"a", "a", 0},
+        {"aabbb", "aabbb", 0},
+        {"aaabbbcccddd", "aaabbbcccddd", 3},
+        {"ab", "ab", 0},
         {"aaaabbbbcc", "aabbccddee", 2},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TAP_OK(lanes(rows[i].packages, rows[i].caches) == rows[i].lanes, "packages %s, caches %s: %d ranks each",
                rows[i].packages, rows[i].caches, rows[i].lanes);
-    TAP_OK(caches("aabb") == 2 && caches("abab") == 2 && caches("----") == 1 && caches("aa--") == 1 && caches("abcd") == 4,
+    TAP_OK(caches("aabb") == 2 && caches("abab") == 2 && caches("----") == 1 && caches("aa--") == 1 &&
+               caches("abcd") == 4,
            "caches are counted");
 }
 
@@ -92,8 +103,8 @@ static void memory(void)
         TAP_SKIP("CPUs with several memories, or no policies of memory");
         return;
     }
-    TAP_OK(p && syscall(SYS_get_mempolicy, &mode, mask, sizeof mask * 8, p, MPOL_F_ADDR) == 0 && mode == MPOL_PREFERRED &&
-               mask[(d.memory - 1) / 64] == 1ul << (d.memory - 1) % 64,
+    TAP_OK(p && syscall(SYS_get_mempolicy, &mode, mask, sizeof mask * 8, p, MPOL_F_ADDR) == 0 &&
+               mode == MPOL_PREFERRED && mask[(d.memory - 1) / 64] == 1ul << (d.memory - 1) % 64,
            "memory for peers is next to the process, whoever writes it first");
     mu_seg_free(p);
 }
