@@ -41,8 +41,8 @@ struct mu_where { /* in the room of a post: the buffers, as mu_seg_offset; 0: pr
 };
 
 enum {
-    MU_IN,    /* chunks that are in my slots */
-    MU_USED,  /* chunks of others that I am through with */
+    MU_IN,    /* chunks that are in my slots; in a chain: sums that are there, in the last domain results */
+    MU_USED,  /* chunks of others that I am through with; in a chain: sums of the domain before */
     MU_OVER,  /* operation in which I do not touch others' buffers any more */
     MU_DONE,  /* operation that I have ended: nothing of others' slots and posts is needed any more */
     MU_FREED, /* times that this channel was let go of */

@@ -1,64 +1,72 @@
 #include "collectives/domain.h"
 
 #include <dirent.h>
-#include <sched.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "runtime/base/clean.h"
+#include "topo/cpuset.h"
 
-static uint32_t number_in(int cpu, const char *file)
+#define ROOT "/sys/devices/system/"
+
+/* The number, + 1, when the list that goes with it has all of cpus; else 0. */
+static uint32_t if_all(const struct mu_cpuset *cpus, unsigned number, const char *path)
 {
-    char path[128];
-    unsigned n = 0;
-
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/%s", cpu, file);
     mu_auto_file FILE *f = fopen(path, "re");
-    return f && fscanf(f, "%u", &n) == 1 && n < UINT32_MAX ? n + 1 : 0;
+    struct mu_cpuset has;
+    char list[8192] = "";
+
+    if (!f || !fgets(list, sizeof list, f))
+        return 0;
+    list[strcspn(list, "\n")] = 0;
+    return mu_cpuset_parse(list, &has, NULL) == 0 && mu_cpuset_inside(cpus, &has) ? number + 1 : 0;
+}
+
+static uint32_t level(const struct mu_cpuset *cpus, const char *number, const char *list)
+{
+    int cpu = mu_cpuset_next(cpus, -1), n = -1;
+    char path[128];
+
+    snprintf(path, sizeof path, ROOT "cpu/cpu%d/%s", cpu, number);
+    mu_auto_file FILE *f = fopen(path, "re");
+    if (!f || fscanf(f, "%d", &n) != 1 || n < 0)
+        return 0;
+    snprintf(path, sizeof path, ROOT "cpu/cpu%d/%s", cpu, list);
+    return if_all(cpus, (unsigned)n, path);
 }
 
 /* A CPU's directory has a link to that of its memory. */
-static uint32_t memory_of(int cpu)
+static uint32_t memory_of(const struct mu_cpuset *cpus)
 {
-    char path[64];
     uint32_t found = 0;
+    char path[128];
     struct dirent *d;
     unsigned n;
     DIR *dir;
 
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d", cpu);
+    snprintf(path, sizeof path, ROOT "cpu/cpu%d", mu_cpuset_next(cpus, -1));
     dir = opendir(path);
-    while (dir && (d = readdir(dir)))
-        if (sscanf(d->d_name, "node%u", &n) == 1)
-            found = n + 1;
+    while (dir && !found && (d = readdir(dir)))
+        if (sscanf(d->d_name, "node%u", &n) == 1) {
+            snprintf(path, sizeof path, ROOT "node/node%u/cpulist", n);
+            found = if_all(cpus, n, path);
+        }
     if (dir)
         closedir(dir);
     return found;
 }
 
-static void join(uint32_t *all, uint32_t one, bool first)
-{
-    *all = first || *all == one ? one : 0;
-}
-
 void mu_domain_here(struct mu_domain *out, long said)
 {
-    bool first = true;
-    cpu_set_t set;
+    struct mu_cpuset cpus = {{0}};
 
     *out = (struct mu_domain){0};
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &set))
-            continue;
-        join(&out->package, number_in(cpu, "topology/physical_package_id"), first);
-        join(&out->cache, number_in(cpu, "cache/index3/id"), first);
-        join(&out->memory, memory_of(cpu), first);
-        first = false;
-        if (!out->package && !out->cache && !out->memory)
-            break;
+    if (syscall(SYS_sched_getaffinity, 0, sizeof cpus.w, cpus.w) > 0) {
+        out->package = level(&cpus, "topology/physical_package_id", "topology/core_siblings_list");
+        out->cache = level(&cpus, "cache/index3/id", "cache/index3/shared_cpu_list");
+        out->memory = memory_of(&cpus);
     }
     if (said >= 0)
         out->package = out->cache = (uint32_t)said + 1;

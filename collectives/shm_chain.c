@@ -8,6 +8,7 @@
 
 #define PART ((size_t)32 << 10) /* bytes of a rank's slice of a piece, where there are many */
 #define BLOCK ((size_t)4096)
+#define AT_ONCE 8u /* pieces between two looks at what else there is to do */
 
 struct place { /* of a rank's slice of a piece */
     size_t at, n;
@@ -151,11 +152,12 @@ bool mu_shm_chain(struct muster_request *req)
     struct mu_shm_op *op = &req->shm;
     size_t bytes = req->call.count * req->elem;
     uint32_t n = (uint32_t)((bytes + piece(req) - 1) / piece(req));
+    uint32_t most = op->staged + AT_ONCE;
     bool moved = true;
 
     if (!req->red.ranks)
         req->red.ranks = (unsigned)req->comm->size;
-    while (moved) {
+    while (moved && op->staged < most) {
         moved = false;
         if (op->staged < n && may_fold(req) && !(moved = fold(req)))
             return false;

@@ -122,6 +122,17 @@ static bool chunks(struct muster_request *req)
     }
 }
 
+/* A rank that gives up says so before its caller can free or change a vector: what was taken out of the others' is
+ * right when none has said so afterwards. */
+static bool was_right(struct muster_request *req)
+{
+    atomic_thread_fence(memory_order_acquire);
+    for (int k = 0; k < req->comm->size; k++)
+        if (k != req->comm->rank && !mu_shm_heard(req, k))
+            return false;
+    return true;
+}
+
 static bool mapped(const struct muster_request *req)
 {
     for (int k = 0; k < req->comm->size; k++) {
@@ -204,6 +215,8 @@ static bool step(struct muster_request *req)
         op->phase = OVER;
     }
     if (op->phase == OVER) {
+        if (MU_CHECKS && !was_right(req))
+            return false;
         mu_shm_count(req, MU_OVER, op->s);
         op->phase = PART;
     }

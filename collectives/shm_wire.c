@@ -251,22 +251,28 @@ static uint32_t small_reduction(const struct mu_engine *e)
 
 #define READ_FROM ((size_t)32 << 10)
 
-/* Of those that this rank has mapped, and its own. */
-static int caches(const struct mu_shm *shm)
+/* Of those that this rank has mapped, and its own. False: there are none, or no memory. */
+static bool kind_of(const struct mu_engine *e, bool reads, struct mu_tune_kind *out)
 {
-    mu_auto_free struct mu_domain *of = calloc((size_t)shm->size, sizeof *of);
+    mu_auto_free struct mu_domain *of = calloc((size_t)e->tp->size, sizeof *of);
+    int n = 0;
 
-    for (int r = 0; r < shm->size && of; r++)
-        of[r] = shm->peers[r].domain;
-    return of ? mu_domain_caches(of, shm->size) : 1;
+    for (int r = 0; r < e->tp->size && of; r++)
+        if (r == e->tp->rank || e->shm->peers[r].seg.base)
+            of[n++] = e->shm->peers[r].domain;
+    if (n < 2)
+        return false;
+    *out = (struct mu_tune_kind){n, mu_domain_caches(of, n), mu_domain_lanes(of, n), reads};
+    return true;
 }
 
 /* What is known of this kind of machine before anybody asks. */
 static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *want, const struct card *cards,
                           struct result *mine)
 {
-    int me = e->tp->rank, here = 0;
+    struct mu_tune_kind kind;
     char path[4096], key[512];
+    int me = e->tp->rank;
 
     mine->small_reduction = small_reduction(e);
     mine->crowded = e->crowded;
@@ -274,10 +280,8 @@ static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *w
         mine->tuned = (struct mu_tuned){want->everybody, want->read, want->chain};
         return;
     }
-    for (int r = 0; r < e->tp->size; r++)
-        here += r == me || e->shm->peers[r].seg.base;
-    if (!want->tune || e->crowded || here < 2 || !near(&cards[me], &cards[me]) ||
-        !mu_tune_where(here, caches(e->shm), mine->reads, path, sizeof path, key, sizeof key))
+    if (!want->tune || e->crowded || !near(&cards[me], &cards[me]) || !kind_of(e, mine->reads, &kind) ||
+        !mu_tune_where(&kind, path, sizeof path, key, sizeof key))
         return;
     mine->tunes = mu_tune_load(path, key, &mine->tuned) || mu_tune_store(path, key, NULL);
 }
@@ -305,6 +309,7 @@ static int tune(struct mu_engine *e, struct mu_err *err)
 {
     struct muster_comm *comm = e->world->shm ? e->world : e->world->hier ? e->world->hier->side[MU_LOCAL] : NULL;
     char path[4096], key[512];
+    struct mu_tune_kind kind;
     struct mu_tuned found;
     bool sure = false;
     int rc = comm && comm->shm ? mu_tune_measure(comm, &found, &sure, err) : 0;
@@ -314,7 +319,7 @@ static int tune(struct mu_engine *e, struct mu_err *err)
     e->shm->small_reduction = found.everybody;
     e->shm->read_from = found.read;
     e->shm->chain_from = found.chain;
-    if (comm->rank == 0 && mu_tune_where(comm->size, caches(e->shm), e->shm->reads, path, sizeof path, key, sizeof key))
+    if (comm->rank == 0 && kind_of(e, e->shm->reads, &kind) && mu_tune_where(&kind, path, sizeof path, key, sizeof key))
         mu_tune_store(path, key, &found);
     return 0;
 }

@@ -19,7 +19,8 @@
 #define MOST_NS (150 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
 #define BATCHES 6
 #define CALLS 8
-#define LARGE (128u << 10)      /* bytes from which one call is a batch */
+#define LARGE (128u << 10) /* bytes from which one call is a batch */
+#define CHAIN_MOST ((size_t)1 << 20)
 #define ROOM ((size_t)16 << 20) /* bytes of all blocks while it is measured */
 
 bool mu_tuned_valid(const struct mu_tuned *t)
@@ -47,7 +48,7 @@ static void cpu_model(char *out, size_t n)
     }
 }
 
-bool mu_tune_where(int ranks, int caches, bool reads, char *path, size_t npath, char *key, size_t nkey)
+bool mu_tune_where(const struct mu_tune_kind *kind, char *path, size_t npath, char *key, size_t nkey)
 {
     const char *home = getenv("MUSTER_HOME"), *cache = getenv("XDG_CACHE_HOME"), *user = getenv("HOME");
     char model[200];
@@ -59,9 +60,10 @@ bool mu_tune_where(int ranks, int caches, bool reads, char *path, size_t npath, 
     if (!dir || !*dir || uname(&u) < 0)
         return false;
     cpu_model(model, sizeof model);
-    n = snprintf(key, nkey, "muster %s; %s; %s %s; %ld CPUs, L3 of %ld; %d ranks under %d of them%s", MUSTER_VERSION,
-                 model, u.machine, u.release, sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_LEVEL3_CACHE_SIZE), ranks,
-                 caches, reads ? ", read out" : "");
+    n = snprintf(key, nkey, "muster %s; %s; %s %s; %ld CPUs, L3 of %ld; %d ranks under %d of them, domains of %d%s",
+                 MUSTER_VERSION, model, u.machine, u.release, sysconf(_SC_NPROCESSORS_ONLN),
+                 sysconf(_SC_LEVEL3_CACHE_SIZE), kind->ranks, kind->caches, kind->lanes,
+                 kind->reads ? ", read out" : "");
     if (n < 0 || (size_t)n >= nkey)
         return false;
     for (const char *c = key; *c; c++)
@@ -229,13 +231,14 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 static int try_chain(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
     struct mu_shm *shm = t->comm->shm->shm;
-    void *buffer = t->comm->shm->lanes ? mu_seg_alloc(t->block) : NULL;
+    size_t most = t->block < CHAIN_MOST ? t->block : CHAIN_MOST;
+    void *buffer = t->comm->shm->lanes ? mu_seg_alloc(most) : NULL;
     bool wins = true;
     int rc = 0;
 
     out->chain = 0;
-    for (uint32_t s = (uint32_t)t->block; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && !t->busy;
-         s /= 2) {
+    t->begin = mu_now(); /* a time of its own */
+    for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && !t->busy; s /= 2) {
         struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
                             .dtype = MUSTER_FLOAT32,
                             .op = MUSTER_SUM,

@@ -20,9 +20,13 @@ struct mu_tuned {
 
 /* What can be on this machine; everything outside of it is refused. */
 bool mu_tuned_valid(const struct mu_tuned *t);
-/* Where the thresholds of `ranks` ranks under that many last caches on this kind of machine are kept, and its key: one
- * line. False: nowhere. */
-bool mu_tune_where(int ranks, int caches, bool reads, char *path, size_t npath, char *key, size_t nkey);
+struct mu_tune_kind {         /* beside the machine's own */
+    int ranks, caches, lanes; /* last caches that they lie under; ranks of a domain, 0: there are none */
+    bool reads;
+};
+
+/* Where the thresholds of this kind of machine and of ranks are kept, and its key: one line. False: nowhere. */
+bool mu_tune_where(const struct mu_tune_kind *kind, char *path, size_t npath, char *key, size_t nkey);
 bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out);
 /* Makes the directory, too; t NULL: only tries whether it could. */
 bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t);

@@ -33,14 +33,19 @@ int main(void)
     if (!mkdtemp(dir))
         return 99;
     setenv("MUSTER_HOME", dir, 1);
-    TAP_OK(mu_tune_where(4, 1, true, path, sizeof path, key, sizeof key) && strstr(path, dir) == path &&
-               strstr(key, "4 ranks"),
+    TAP_OK(mu_tune_where(&(struct mu_tune_kind){4, 1, 0, true}, path, sizeof path, key, sizeof key) &&
+               strstr(path, dir) == path && strstr(key, "4 ranks"),
            "it has a place below MUSTER_HOME");
-    TAP_OK(mu_tune_where(4, 1, false, other, sizeof other, key2, sizeof key2) && strcmp(path, other) &&
-               strcmp(key, key2) && mu_tune_where(2, 1, true, other, sizeof other, key2, sizeof key2) &&
-               strcmp(path, other) && mu_tune_where(4, 2, true, other, sizeof other, key2, sizeof key2) &&
+    TAP_OK(mu_tune_where(&(struct mu_tune_kind){4, 1, 0, false}, other, sizeof other, key2, sizeof key2) &&
+               strcmp(path, other) && strcmp(key, key2) &&
+               mu_tune_where(&(struct mu_tune_kind){2, 1, 0, true}, other, sizeof other, key2, sizeof key2) &&
+               strcmp(path, other) &&
+               mu_tune_where(&(struct mu_tune_kind){4, 2, 0, true}, other, sizeof other, key2, sizeof key2) &&
+               strcmp(path, other) &&
+               mu_tune_where(&(struct mu_tune_kind){4, 1, 2, true}, other, sizeof other, key2, sizeof key2) &&
                strcmp(path, other),
-           "another one for each number of ranks, of caches, and where processes may not be read");
+           "another one for each number of ranks, of caches and of ranks in a domain, and where processes may not be "
+           "read");
     TAP_OK(!mu_tune_load(path, key, &got) && got.everybody == 1, "nothing is there");
     TAP_OK(mu_tune_store(path, key, NULL) && !mu_tune_load(path, key, &got), "it could be there");
     TAP_OK(mu_tune_store(path, key, &good) && mu_tune_load(path, key, &got) && got.everybody == 4096 &&
