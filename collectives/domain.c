@@ -37,21 +37,30 @@ static uint32_t level(const struct mu_cpuset *cpus, const char *number, const ch
     return if_all(cpus, (unsigned)n, path);
 }
 
-/* A CPU's directory has a link to that of its memory. */
-static uint32_t memory_of(const struct mu_cpuset *cpus)
+static bool own_cpus(struct mu_cpuset *out)
 {
+    *out = (struct mu_cpuset){{0}};
+    return syscall(SYS_sched_getaffinity, 0, sizeof out->w, out->w) > 0;
+}
+
+/* A CPU's directory has a link to that of its memory. */
+uint32_t mu_domain_memory(void)
+{
+    struct mu_cpuset cpus;
     uint32_t found = 0;
     char path[128];
     struct dirent *d;
     unsigned n;
     DIR *dir;
 
-    snprintf(path, sizeof path, ROOT "cpu/cpu%d", mu_cpuset_next(cpus, -1));
+    if (!own_cpus(&cpus))
+        return 0;
+    snprintf(path, sizeof path, ROOT "cpu/cpu%d", mu_cpuset_next(&cpus, -1));
     dir = opendir(path);
     while (dir && !found && (d = readdir(dir)))
         if (sscanf(d->d_name, "node%u", &n) == 1) {
             snprintf(path, sizeof path, ROOT "node/node%u/cpulist", n);
-            found = if_all(cpus, n, path);
+            found = if_all(&cpus, n, path);
         }
     if (dir)
         closedir(dir);
@@ -60,13 +69,12 @@ static uint32_t memory_of(const struct mu_cpuset *cpus)
 
 void mu_domain_here(struct mu_domain *out, long said)
 {
-    struct mu_cpuset cpus = {{0}};
+    struct mu_cpuset cpus;
 
     *out = (struct mu_domain){0};
-    if (syscall(SYS_sched_getaffinity, 0, sizeof cpus.w, cpus.w) > 0) {
+    if (own_cpus(&cpus)) {
         out->package = level(&cpus, "topology/physical_package_id", "topology/core_siblings_list");
         out->cache = level(&cpus, "cache/index3/id", "cache/index3/shared_cpu_list");
-        out->memory = memory_of(&cpus);
     }
     if (said >= 0)
         out->package = out->cache = (uint32_t)said + 1;

@@ -7,11 +7,13 @@
 
 /* Numbers of the node, + 1; 0: not known, or the CPUs have several. */
 struct mu_domain {
-    uint32_t package, cache, memory;
+    uint32_t package, cache;
 };
 
 /* Of the CPUs that this thread may run on. said: the package and the cache that somebody has said, >= 0; -1: none. */
 void mu_domain_here(struct mu_domain *out, long said);
+/* Likewise the memory next to them. */
+uint32_t mu_domain_memory(void);
 
 /* Ranks of each domain, when there are several, each with as many, two or more, in a row; else 0. A domain is a package
  * where that gives some, else a cache. */

@@ -85,62 +85,64 @@ static void *to(void *p, size_t offset)
     return (char *)p + offset;
 }
 
-static void reduce_block(const struct mu_reducer *red, void *out, const void *const *src, unsigned nsrc, size_t offset,
-                         size_t n, unsigned ranks)
+/* acc: before, or nothing, and n elements of src from the i-th on. */
+static void fold_block(const struct mu_reducer *red, void *acc, const void *before, const void *const *src,
+                       unsigned nsrc, size_t i, size_t n)
 {
-    _Alignas(64) char acc[BLOCK];
+    size_t offset = i * red->size;
+    unsigned k = before ? 0 : nsrc == 1 ? 1 : 2;
 
-    if (nsrc == 2) {
-        red->pair(out, at(src[0], offset), at(src[1], offset), n, ranks);
-        return;
-    }
-    if (nsrc == 1)
+    if (before)
+        red->set->copy(acc, at(before, i * red->acc_size), n * red->acc_size);
+    else if (nsrc == 1)
         red->load(acc, at(src[0], offset), n);
     else
         red->two(acc, at(src[0], offset), at(src[1], offset), n);
-    for (unsigned k = 2; k < nsrc; k++)
+    for (; k < nsrc; k++)
         red->fold(acc, at(src[k], offset), n);
+}
+
+static void reduce_block(const struct mu_reducer *red, void *out, const void *before, const void *const *src,
+                         unsigned nsrc, size_t i, size_t n, unsigned ranks)
+{
+    _Alignas(64) char acc[BLOCK];
+
+    if (nsrc == 2 && !before) {
+        red->pair(out, at(src[0], i * red->size), at(src[1], i * red->size), n, ranks);
+        return;
+    }
+    fold_block(red, acc, before, src, nsrc, i, n);
     red->store(out, acc, n, ranks);
 }
 
-void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *const *src, unsigned nsrc,
-                   size_t n, bool away)
+static void reduce_blocks(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *before,
+                          const void *const *src, unsigned nsrc, size_t n, bool away, unsigned ranks)
 {
     size_t block = BLOCK / red->acc_size;
-    unsigned ranks = red->ranks ? red->ranks : nsrc;
     _Alignas(64) char kept[BLOCK];
 
-    if (nsrc == 2 && ndst == 1 && !away) {
-        red->pair(dst[0], src[0], src[1], n, ranks);
-        return;
-    }
-    if (nsrc == 2 && ndst == 2 && !away) {
-        red->both(dst[0], dst[1], src[0], src[1], n, ranks);
-        return;
-    }
     for (size_t i = 0; i < n; i += block) {
         size_t m = n - i < block ? n - i : block, offset = i * red->size;
         void *out = away ? kept : to(dst[0], offset);
 
         /* All of src has been read before the second of dst is written. */
-        reduce_block(red, out, src, nsrc, offset, m, ranks);
+        reduce_block(red, out, before, src, nsrc, i, m, ranks);
         for (unsigned k = away ? 0 : 1; k < ndst; k++)
             (away ? red->set->stream : red->set->copy)(to(dst[k], offset), out, m * red->size);
     }
 }
 
-/* acc: before, or nothing, and the elements of src from the i-th on. */
-static void fold_block(const struct mu_reducer *red, void *acc, const void *before, const void *const *src,
-                       unsigned nsrc, size_t i, size_t n)
+void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *const *src, unsigned nsrc,
+                   size_t n, bool away)
 {
-    unsigned k = 0;
+    unsigned ranks = red->ranks ? red->ranks : nsrc;
 
-    if (before)
-        red->set->copy(acc, at(before, i * red->acc_size), n * red->acc_size);
+    if (nsrc == 2 && ndst == 1 && !away)
+        red->pair(dst[0], src[0], src[1], n, ranks);
+    else if (nsrc == 2 && ndst == 2 && !away)
+        red->both(dst[0], dst[1], src[0], src[1], n, ranks);
     else
-        red->load(acc, at(src[k++], i * red->size), n);
-    for (; k < nsrc; k++)
-        red->fold(acc, at(src[k], i * red->size), n);
+        reduce_blocks(red, dst, ndst, NULL, src, nsrc, n, away, ranks);
 }
 
 void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *before, const void *const *src,
@@ -155,17 +157,7 @@ void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *be
 void mu_ops_reduce_last(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *before,
                         const void *const *src, unsigned nsrc, size_t n, bool away)
 {
-    size_t block = BLOCK / red->acc_size;
-    _Alignas(64) char acc[BLOCK], kept[BLOCK];
-
-    for (size_t i = 0; i < n; i += block) {
-        size_t m = n - i < block ? n - i : block;
-
-        fold_block(red, acc, before, src, nsrc, i, m);
-        red->store(kept, acc, m, red->ranks);
-        for (unsigned k = 0; k < ndst; k++)
-            (away ? red->set->stream : red->set->copy)(to(dst[k], i * red->size), kept, m * red->size);
-    }
+    reduce_blocks(red, dst, ndst, before, src, nsrc, n, away, red->ranks);
 }
 
 void mu_ops_copy(void *dst, const void *src, size_t n, bool away)

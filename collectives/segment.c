@@ -75,12 +75,11 @@ static void keep_near(void *p, size_t size)
 {
     unsigned long mask[16] = {0};
     const uint32_t bits = 8 * sizeof mask[0];
-    struct mu_domain here;
+    uint32_t memory = mu_domain_memory();
 
-    mu_domain_here(&here, -1);
-    if (!here.memory || here.memory > sizeof mask * 8)
+    if (!memory || memory > sizeof mask * 8)
         return;
-    mask[(here.memory - 1) / bits] = 1ul << (here.memory - 1) % bits;
+    mask[(memory - 1) / bits] = 1ul << (memory - 1) % bits;
     syscall(SYS_mbind, p, size, MPOL_PREFERRED, mask, sizeof mask * 8 + 1, 0);
 }
 

@@ -77,11 +77,14 @@ static bool is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t
     return user == 0 || user == s || settled(sc, req, user);
 }
 
+static bool slot_is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, unsigned slot, bool for_cell)
+{
+    return is_free(sc, req, s, sc->slot_user[slot]) && (for_cell || is_free(sc, req, s, sc->cell_user[slot]));
+}
+
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot)
 {
-    struct mu_shm_comm *sc = mu_shm_of(req);
-
-    return is_free(sc, req, req->shm.s, sc->slot_user[slot]) && is_free(sc, req, req->shm.s, sc->cell_user[slot]);
+    return slot_is_free(mu_shm_of(req), req, req->shm.s, slot, false);
 }
 
 void mu_shm_place(struct mu_shm_place *place, size_t bytes, uint64_t s)
@@ -93,8 +96,7 @@ void mu_shm_place(struct mu_shm_place *place, size_t bytes, uint64_t s)
 
 bool mu_shm_take_place(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, const struct mu_shm_place *place)
 {
-    if (!is_free(sc, req, s, sc->slot_user[place->slot]) ||
-        !(place->cell || is_free(sc, req, s, sc->cell_user[place->slot])))
+    if (!slot_is_free(sc, req, s, place->slot, place->cell))
         return false;
     (place->cell ? sc->cell_user : sc->slot_user)[place->slot] = s;
     return true;

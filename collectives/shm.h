@@ -153,6 +153,9 @@ void mu_shm_count(struct muster_request *req, unsigned counter, uint64_t value);
 char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t offset, size_t bytes);
 /* A copy out of a peer's private memory; false: not now, or the communicator is broken. */
 bool mu_shm_read(struct muster_request *req, int k, void *to, uint64_t address, size_t bytes);
+/* A rank that gives up says so before its caller can free the buffer, and a process that is gone is another one: what
+ * was read in those who give is right when neither is so afterwards. */
+bool mu_shm_was_right(struct muster_request *req);
 /* Was it that peer's memory, and nobody else's with the same process number? */
 bool mu_shm_is_peer(const struct mu_shm *shm, int world);
 const struct mu_where *mu_shm_where(const struct muster_request *req, int k);
@@ -160,6 +163,14 @@ const struct mu_where *mu_shm_where(const struct muster_request *req, int k);
 static inline struct mu_shm_comm *mu_shm_of(const struct muster_request *req)
 {
     return req->comm->shm;
+}
+/* The k-th of so many parts of len bytes, each beginning on a line. */
+static inline size_t mu_shm_slice(size_t parts, size_t k, size_t len, size_t *offset)
+{
+    size_t each = ((len + parts - 1) / parts + 63) / 64 * 64, at = k * each;
+
+    *offset = at < len ? at : len;
+    return len - *offset < each ? len - *offset : each;
 }
 static inline char *mu_shm_in(struct mu_channel *c, const struct mu_shm_place *place)
 {

@@ -29,6 +29,12 @@ static bool is_last(const struct muster_request *req)
     return domain(req) == req->comm->size / lanes(req) - 1;
 }
 
+/* Who has the results of this rank's slices first. */
+static int last_of_lane(const struct muster_request *req)
+{
+    return req->comm->size - lanes(req) + req->comm->rank % lanes(req);
+}
+
 static size_t piece(const struct muster_request *req)
 {
     size_t many = (size_t)lanes(req) * PART;
@@ -38,14 +44,11 @@ static size_t piece(const struct muster_request *req)
 
 static struct place slice(const struct muster_request *req, uint32_t c)
 {
-    size_t bytes = req->call.count * req->elem, g = (size_t)lanes(req), at = c * piece(req), each, skip;
+    size_t bytes = req->call.count * req->elem, g = (size_t)lanes(req), at = c * piece(req), skip;
     size_t len = bytes - at < piece(req) ? bytes - at : piece(req);
+    size_t n = mu_shm_slice(g, (size_t)req->comm->rank % g, len, &skip);
 
-    each = ((len + g - 1) / g + 63) / 64 * 64;
-    skip = (size_t)req->comm->rank % g * each;
-    if (skip > len)
-        skip = len;
-    return (struct place){at + skip, len - skip < each ? len - skip : each};
+    return (struct place){at + skip, n};
 }
 
 /* What a rank shows: its vector, or where its results go. */
@@ -115,9 +118,8 @@ static bool fold(struct muster_request *req)
 static bool may_fetch(struct muster_request *req)
 {
     struct mu_shm_op *op = &req->shm;
-    int last = req->comm->size - lanes(req) + req->comm->rank % lanes(req);
 
-    return !is_last(req) && op->used < op->staged && mu_shm_one(req, last, MU_IN, op->base + op->used + 1);
+    return !is_last(req) && op->used < op->staged && mu_shm_one(req, last_of_lane(req), MU_IN, op->base + op->used + 1);
 }
 
 static bool fetch(struct muster_request *req)
@@ -125,7 +127,7 @@ static bool fetch(struct muster_request *req)
     struct mu_shm_comm *sc = mu_shm_of(req);
     struct mu_shm_op *op = &req->shm;
     struct place s = slice(req, op->used);
-    const char *from = s.n ? at(req, sc->p - sc->lanes + sc->me % sc->lanes, true, s) : NULL;
+    const char *from = s.n ? at(req, last_of_lane(req), true, s) : NULL;
 
     if (s.n && (!from || !results(req, s)))
         return false;

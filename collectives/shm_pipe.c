@@ -15,13 +15,9 @@ static bool has_result(const struct muster_request *req, int k)
     return req->call.kind == MU_OP_KIND_ALLREDUCE || req->call.root == k;
 }
 
-/* Rank k's part of len bytes that begin on a line. */
 static size_t slice(const struct muster_request *req, int k, size_t len, size_t *offset)
 {
-    size_t p = (size_t)req->comm->size, each = ((len + p - 1) / p + 63) / 64 * 64, at = (size_t)k * each;
-
-    *offset = at < len ? at : len;
-    return len - *offset < each ? len - *offset : each;
+    return mu_shm_slice((size_t)req->comm->size, (size_t)k, len, offset);
 }
 
 static size_t chunk_at(const struct muster_request *req, uint32_t c, size_t *len)
@@ -122,17 +118,6 @@ static bool chunks(struct muster_request *req)
     }
 }
 
-/* A rank that gives up says so before its caller can free or change a vector: what was taken out of the others' is
- * right when none has said so afterwards. */
-static bool was_right(struct muster_request *req)
-{
-    atomic_thread_fence(memory_order_acquire);
-    for (int k = 0; k < req->comm->size; k++)
-        if (k != req->comm->rank && !mu_shm_heard(req, k))
-            return false;
-    return true;
-}
-
 static bool mapped(const struct muster_request *req)
 {
     for (int k = 0; k < req->comm->size; k++) {
@@ -215,7 +200,7 @@ static bool step(struct muster_request *req)
         op->phase = OVER;
     }
     if (op->phase == OVER) {
-        if (MU_CHECKS && !was_right(req))
+        if (MU_CHECKS && !mu_shm_was_right(req))
             return false;
         mu_shm_count(req, MU_OVER, op->s);
         op->phase = PART;

@@ -325,9 +325,7 @@ static bool mapped(const struct muster_request *req)
     return !gives(req, req->comm->rank) || req->shm.given;
 }
 
-/* A rank that gives up says so before its caller can free the buffer, and a process that is gone is another one: what
- * was read is right when neither is so afterwards. */
-static bool was_right(struct muster_request *req)
+bool mu_shm_was_right(struct muster_request *req)
 {
     atomic_thread_fence(memory_order_acquire);
     for (int k = 0; k < req->comm->size; k++) {
@@ -416,7 +414,7 @@ static bool step_large(struct muster_request *req)
         op->phase = CHECK;
     }
     if (op->phase == CHECK) {
-        if (MU_CHECKS && takes(req, req->comm->rank) && !was_right(req))
+        if (MU_CHECKS && takes(req, req->comm->rank) && !mu_shm_was_right(req))
             return false;
         mu_shm_count(req, MU_OVER, op->s);
         op->phase = PART;

@@ -169,33 +169,45 @@ static int look(struct trial *t, struct mu_err *err)
     return rc;
 }
 
+/* A call with *threshold at one value and at the other: took[0], took[1]. */
+static int race(struct trial *t, const struct mu_call *call, size_t *threshold, size_t one, size_t other,
+                double took[2], struct mu_err *err)
+{
+    int rc;
+
+    *threshold = one;
+    rc = best(t, call, &took[0], err);
+    *threshold = other;
+    if (rc == 0)
+        rc = best(t, call, &took[1], err);
+    return rc == 0 ? look(t, err) : rc;
+}
+
+static struct mu_call sum(void *buffer, uint32_t bytes)
+{
+    return (struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
+                            .dtype = MUSTER_FLOAT32,
+                            .op = MUSTER_SUM,
+                            .count = bytes / sizeof(float),
+                            .send = buffer,
+                            .recv = buffer};
+}
+
 /* The largest size up to which everybody's reducing everything is not slower than sharing it out. */
 static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
-    struct mu_shm *shm = t->comm->shm->shm;
+    double took[2];
     bool wins = true;
     int rc = 0;
 
     out->everybody = 512;
     for (uint32_t s = 512; s <= 32768 && rc == 0 && !t->busy; s *= 2) {
-        struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
-                            .dtype = MUSTER_FLOAT32,
-                            .op = MUSTER_SUM,
-                            .count = s / sizeof(float),
-                            .send = t->recv,
-                            .recv = t->recv};
-        double all = 0, shared = 0;
+        struct mu_call c = sum(t->recv, s);
 
-        shm->small_reduction = s;
-        rc = best(t, &c, &all, err);
-        shm->small_reduction = 0;
-        if (rc == 0)
-            rc = best(t, &c, &shared, err);
-        wins = wins && all <= shared;
+        rc = race(t, &c, &t->comm->shm->shm->small_reduction, s, 0, took, err);
+        wins = rc == 0 && wins && took[0] <= took[1];
         if (wins)
             out->everybody = s;
-        if (rc == 0)
-            rc = look(t, err);
     }
     return rc;
 }
@@ -204,6 +216,7 @@ static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *e
 static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
     struct mu_shm *shm = t->comm->shm->shm;
+    double took[2];
     bool wins = true;
     int rc = 0;
 
@@ -211,18 +224,11 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
     for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && !t->busy; s /= 2) {
         struct mu_call c = {
             .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
-        double read = 0, slots = 0;
 
-        shm->read_from = s;
-        rc = best(t, &c, &read, err);
-        shm->read_from = SIZE_MAX;
-        if (rc == 0)
-            rc = best(t, &c, &slots, err);
-        wins = wins && read <= slots;
+        rc = race(t, &c, &shm->read_from, s, SIZE_MAX, took, err);
+        wins = rc == 0 && wins && took[0] <= took[1];
         if (wins)
             out->read = s;
-        if (rc == 0)
-            rc = look(t, err);
     }
     return rc;
 }
@@ -230,33 +236,21 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 /* The smallest size from which domain after domain is faster than all at once, there and at all larger ones. */
 static int try_chain(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
-    struct mu_shm *shm = t->comm->shm->shm;
     size_t most = t->block < CHAIN_MOST ? t->block : CHAIN_MOST;
     void *buffer = t->comm->shm->lanes ? mu_seg_alloc(most) : NULL;
+    double took[2];
     bool wins = true;
     int rc = 0;
 
     out->chain = 0;
     t->begin = mu_now(); /* a time of its own */
     for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && !t->busy; s /= 2) {
-        struct mu_call c = {.kind = MU_OP_KIND_ALLREDUCE,
-                            .dtype = MUSTER_FLOAT32,
-                            .op = MUSTER_SUM,
-                            .count = s / sizeof(float),
-                            .send = buffer ? buffer : t->recv,
-                            .recv = buffer ? buffer : t->recv};
-        double chain = 0, direct = 0;
+        struct mu_call c = sum(buffer ? buffer : t->recv, s);
 
-        shm->chain_from = s;
-        rc = best(t, &c, &chain, err);
-        shm->chain_from = 0;
-        if (rc == 0)
-            rc = best(t, &c, &direct, err);
-        wins = wins && chain < direct;
+        rc = race(t, &c, &t->comm->shm->shm->chain_from, s, 0, took, err);
+        wins = rc == 0 && wins && took[0] < took[1];
         if (wins)
             out->chain = s;
-        if (rc == 0)
-            rc = look(t, err);
     }
     mu_seg_free(buffer);
     return rc;

@@ -68,6 +68,7 @@ static void groups(void)
 static void here(void)
 {
     struct mu_domain all, one, other;
+    uint32_t all_memory, one_memory, other_memory;
     cpu_set_t was, set;
     int cpu = 0, package;
     char path[100];
@@ -81,14 +82,17 @@ static void here(void)
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     mu_domain_here(&all, -1);
+    all_memory = mu_domain_memory();
     sched_setaffinity(0, sizeof set, &set);
     mu_domain_here(&one, -1);
+    one_memory = mu_domain_memory();
     mu_domain_here(&other, 7);
+    other_memory = mu_domain_memory();
     sched_setaffinity(0, sizeof was, &was);
     TAP_OK((!all.package || all.package == one.package) && (!all.cache || all.cache == one.cache) &&
-               (!all.memory || all.memory == one.memory),
+               (!all_memory || all_memory == one_memory),
            "what all CPUs have in common each one has");
-    TAP_OK(other.package == 8 && other.cache == 8 && other.memory == one.memory, "somebody may say it");
+    TAP_OK(other.package == 8 && other.cache == 8 && other_memory == one_memory, "somebody may say it");
     if (f && fscanf(f, "%d", &package) == 1 && package >= 0)
         TAP_OK(one.package > 0, "a CPU has a package");
     else
@@ -97,23 +101,22 @@ static void here(void)
         fclose(f);
 }
 
-static void memory(void)
+static void policy(void)
 {
-    struct mu_domain d;
+    uint32_t memory = mu_domain_memory();
     static _Alignas(4096) char apart[4096];
     unsigned long mask[16] = {0};
     int mode = -1;
     char *p = mu_seg_alloc(1 << 16);
 
-    mu_domain_here(&d, -1);
-    if (d.memory)
-        mask[(d.memory - 1) / 64] = 1ul << (d.memory - 1) % 64;
-    if (!d.memory || syscall(SYS_mbind, apart, sizeof apart, MPOL_PREFERRED, mask, sizeof mask * 8 + 1, 0) < 0) {
+    if (memory)
+        mask[(memory - 1) / 64] = 1ul << (memory - 1) % 64;
+    if (!memory || syscall(SYS_mbind, apart, sizeof apart, MPOL_PREFERRED, mask, sizeof mask * 8 + 1, 0) < 0) {
         TAP_SKIP("CPUs with several memories, or no policies of memory");
         return;
     }
     TAP_OK(p && syscall(SYS_get_mempolicy, &mode, mask, sizeof mask * 8, p, MPOL_F_ADDR) == 0 &&
-               mode == MPOL_PREFERRED && mask[(d.memory - 1) / 64] == 1ul << (d.memory - 1) % 64,
+               mode == MPOL_PREFERRED && mask[(memory - 1) / 64] == 1ul << (memory - 1) % 64,
            "memory for peers is next to the process, whoever writes it first");
     mu_seg_free(p);
 }
@@ -122,6 +125,6 @@ int main(void)
 {
     groups();
     here();
-    memory();
+    policy();
     return tap_done();
 }
