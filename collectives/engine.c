@@ -493,8 +493,6 @@ static void enlist(struct muster_request *req)
 
     if (!req->whole) {
         req->entered = ++e->entered;
-        if (MU_CHECKS)
-            atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
     }
     req->next = comm->active;
     req->link = &comm->active;
@@ -504,7 +502,7 @@ static void enlist(struct muster_request *req)
     comm->requests++;
     if (!mu_kinds[req->call.kind].has_peer) {
         req->seq = comm->seq++;
-        if (MU_CHECKS)
+        if (MU_CHECKS && !comm->shm) /* whose members send no frames */
             mu_sig_copy(&comm->history[req->seq % MU_HISTORY], &req->sig);
     }
     if (MU_CHECKS && !req->whole && e->flight) {
@@ -514,10 +512,12 @@ static void enlist(struct muster_request *req)
         comm->recorded = NULL;
         req->flight_seq = req->flight ? atomic_load_explicit(&req->flight->seq, memory_order_relaxed) : 0;
     }
-    if (!MU_CHECKS || req->whole || mu_kinds[req->call.kind].has_peer)
+    if (req->whole)
         return;
-    atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
-    atomic_store_explicit(&e->slot->last_number, req->seq + 1, memory_order_relaxed);
+    if (mu_kinds[req->call.kind].has_peer)
+        mu_coll_entered(e, e->entered, 0, 0);
+    else
+        mu_coll_entered(e, e->entered, comm->ctx, req->seq + 1);
 }
 
 /* quick: the caller waits for it at once. whole: what it is part of. */

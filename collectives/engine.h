@@ -289,6 +289,18 @@ static inline void mu_coll_beat(struct mu_engine *e)
         atomic_store_explicit(&e->slot->beat, b + 1, memory_order_relaxed);
 }
 
+/* So many operations have been entered; number 0: the last one is not the number-th of ctx. */
+static inline void mu_coll_entered(struct mu_engine *e, uint64_t entered, uint64_t ctx, uint64_t number)
+{
+    if (!MU_CHECKS)
+        return;
+    atomic_store_explicit(&e->slot->op_seq, entered, memory_order_relaxed);
+    if (!number)
+        return;
+    atomic_store_explicit(&e->slot->last_ctx, ctx, memory_order_relaxed);
+    atomic_store_explicit(&e->slot->last_number, number, memory_order_relaxed);
+}
+
 bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
 /* True when the supervisor says that a rank is dead; err names it. Needs no lock. */
 bool mu_coll_read_abort(const struct mu_engine *e, struct mu_err *err);

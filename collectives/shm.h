@@ -57,8 +57,7 @@ struct mu_shm_comm {
     uint64_t settled;                                  /* all have ended this operation, as far as is known */
     uint64_t chunks;                                   /* that have gone through slots, on every rank alike */
     uint64_t slot_user[MU_SLOTS], cell_user[MU_SLOTS]; /* the newest operations that have used all of it, or a cell */
-    uint64_t words[MU_POSTS];
-    uint64_t *seen; /* by rank: the operation whose post was looked at last */
+    uint64_t *seen;                                    /* by rank: the operation whose post was looked at last */
     struct muster_request *first, **last;
     const void **src; /* room for the arguments of mu_ops_reduce */
     void **dst;
@@ -121,7 +120,7 @@ bool mu_shm_chains(const struct muster_request *req);
 bool mu_shm_chain(struct muster_request *req);
 
 /* What a post says first: the operation's number, and a hash of its signature. */
-uint64_t mu_shm_word(uint64_t s, const struct mu_sig *sig);
+uint64_t mu_shm_word(uint64_t s, struct mu_sig sig);
 /* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
 bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
 /* May the post and the slots of this operation be written? */
@@ -141,8 +140,7 @@ bool mu_shm_take_place(struct mu_shm_comm *sc, struct muster_request *req, uint6
 /* What was taken out of a slot is written there again, unchanged: its owner's next store to a line costs several
  * times less when somebody else has written it last, not read it. Not where many read at once, each on a CPU. */
 bool mu_shm_gives_back(const struct mu_shm_comm *sc, bool blocks, bool gives_all);
-void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, const struct mu_sig *sig, const void *room,
-                     size_t n);
+void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, struct mu_sig sig, const void *room, size_t n);
 void mu_shm_post(struct muster_request *req, const void *room, size_t n);
 bool mu_shm_heard(struct muster_request *req, int k);
 bool mu_shm_heard_all(struct muster_request *req);

@@ -64,7 +64,7 @@ static bool is_root(const struct once *o, int k)
     return o->call->root == k;
 }
 
-static void post(const struct once *o, const struct mu_sig *sig)
+static void post(const struct once *o, struct mu_sig sig)
 {
     bool broadcast = o->call->kind == MU_OP_KIND_BROADCAST;
     const void *from = broadcast ? o->call->recv : o->call->send;
@@ -188,34 +188,14 @@ static void take(const struct once *o)
     give_back(o);
 }
 
-/* As if there were a request: enlist() in engine.c, which says the same again when there is one after all. */
-static struct mu_flight_record *enter(struct muster_comm *comm, const struct once *o)
+/* As enlist() and mu_coll_end() in engine.c, when there is no request. */
+static void leave(struct muster_comm *comm, const struct once *o, struct mu_flight_record *flight)
 {
-    struct mu_engine *e = comm->engine;
-
-    if (!MU_CHECKS)
-        return NULL;
-    atomic_store_explicit(&e->slot->op_seq, e->entered + 1, memory_order_relaxed);
-    atomic_store_explicit(&e->slot->last_ctx, comm->ctx, memory_order_relaxed);
-    atomic_store_explicit(&e->slot->last_number, o->s, memory_order_relaxed);
-    return e->flight ? mu_coll_record(comm, o->call, o->s) : NULL;
-}
-
-/* Likewise mu_coll_end(). */
-static void leave(struct muster_comm *comm, const struct once *o, const struct mu_sig *sig,
-                  struct mu_flight_record *flight)
-{
-    struct mu_engine *e = comm->engine;
-
-    e->entered++;
-    if (MU_CHECKS)
-        mu_sig_copy(&comm->history[comm->seq % MU_HISTORY], sig);
+    comm->engine->entered++;
     comm->seq++;
     atomic_store_explicit(&o->sc->ch[o->sc->me]->counter[MU_DONE].value, o->s, memory_order_release);
-    e->ends++;
     if (flight)
         mu_flight_leave(flight, mu_tick(), false);
-    mu_coll_beat(e);
 }
 
 bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *posted)
@@ -226,22 +206,25 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
                      .s = comm->seq + 1,
                      .post = (comm->seq + 1) % MU_POSTS,
                      .for_each = call->kind == MU_OP_KIND_REDUCE_SCATTER || call->kind == MU_OP_KIND_ALLTOALL};
+    struct mu_engine *e = comm->engine;
     struct mu_flight_record *flight;
     struct mu_sig sig;
 
     if (comm->shm->first || comm->quick_used || !is_well(comm) || !is_short(&o) || !may_post(&o))
         return false;
-    flight = enter(comm, &o);
+    flight = MU_CHECKS && e->flight ? mu_coll_record(comm, call, o.s) : NULL;
     sig = mu_sig_of(call->kind, call->dtype, call->op, 0, mu_kinds[call->kind].has_root ? call->root : 0, call->count);
-    o.word = mu_shm_word(o.s, &sig);
-    post(&o, &sig);
-    if (!hear(&o, comm->engine->crowded ? POLLS_CROWDED : POLLS)) {
+    o.word = mu_shm_word(o.s, sig);
+    post(&o, sig);
+    /* Here, where others' posts are on their way, it costs nothing. enlist() says it again if there is a request. */
+    mu_coll_entered(e, e->entered + 1, comm->ctx, o.s);
+    if (!hear(&o, e->crowded ? POLLS_CROWDED : POLLS)) {
         comm->recorded = flight;
         *posted = true;
         return false;
     }
     if (call->count)
         take(&o);
-    leave(comm, &o, &sig, flight);
+    leave(comm, &o, flight);
     return true;
 }

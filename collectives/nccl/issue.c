@@ -314,10 +314,7 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         for (unsigned i = 0; i < n; i++)
             note(g, &calls[i]);
         e->entered += n;
-        atomic_store_explicit(&e->slot->op_seq, e->entered, memory_order_relaxed);
-        atomic_store_explicit(&e->slot->last_ctx, g->slot_ctx, memory_order_relaxed);
-        atomic_store_explicit(&e->slot->last_number, atomic_load_explicit(&g->own->colls, memory_order_relaxed),
-                              memory_order_relaxed);
+        mu_coll_entered(e, e->entered, g->slot_ctx, atomic_load_explicit(&g->own->colls, memory_order_relaxed));
         rc = steps(g, calls, n, arg, &why);
         if (!why.code && rc == MU_NCCL_IN_PROGRESS)
             rc = mu_gpu_settle(g, rc, &why);

@@ -64,7 +64,7 @@ struct mu_slot {
     _Alignas(64) _Atomic uint32_t state; /* MU_RANK_ */
     _Atomic uint32_t pid;
     _Atomic uint32_t mpi_rank, mpi_size; /* what MPI_Init really gave */
-    _Atomic uint64_t beat;               /* grows while the rank is in or passes through the library */
+    _Atomic uint64_t beat;               /* grows while the rank is in the library, and as it leaves it */
     _Atomic uint64_t steps;              /* number of muster_step calls of this attempt */
     _Atomic uint64_t step;               /* argument of the last one */
     _Atomic uint64_t first_step_wall, step_wall;

@@ -229,7 +229,7 @@ uint64_t mu_slots_wait(const struct mu_slots *s, uint32_t index, struct mu_hang_
     out->late_ns = READ(slot, late_ns);
     out->gave_up =
         READ(slot, user_error) == (uint32_t)-MUSTER_ETIMEOUT && READ(slot, error_seq) == (uint32_t)out->op_seq;
-    return READ(slot, beat);
+    return READ(slot, beat) + out->op_seq;
 }
 
 /* What a map of a process tells about its MPI. lib: path of libmpi, "" for none; started: MPI_Init has chosen how

@@ -35,8 +35,8 @@ bool mu_slots_read(const struct mu_slots *, struct mu_m_report *r);
  * UINT64_MAX: at once. */
 bool mu_slots_figures(struct mu_slots *, uint64_t now, struct mu_m_report *r);
 
-/* Fills what a slot says of the rank's waiting (state op op_seq last_ late_ gave_up); returns its beat. When the rank
- * writes faster than can be read, op is left as it was. */
+/* Fills what a slot says of the rank's waiting (state op op_seq last_ late_ gave_up); returns what grows while it gets
+ * on, beat + op_seq. When the rank writes faster than can be read, op is left as it was. */
 uint64_t mu_slots_wait(const struct mu_slots *, uint32_t index, struct mu_hang_rank *out);
 
 /* Why the process looks as if its MPI came up without us, "" when it does not; text for people. connected: it has had

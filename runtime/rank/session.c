@@ -19,19 +19,20 @@
 #define WORLD_CTX 1
 #define AFTER_HANG 60.0 /* s: a deadline that nobody has set leaves it to the controller to say who hangs */
 
+static struct mu_slot nobody_reads; /* ranks beat into this one that are not supervised, or not yet */
+
 static struct {
     bool live, fork_hook;
     struct mu_rank_env env;
     struct mu_mpi_state mpi;
     struct mu_slot_head *head; /* stays mapped until the process ends */
-    struct mu_slot *slot;
-    struct mu_engine engine; /* what MPI may still use after a failure is reached from here */
+    struct mu_slot *slot;      /* likewise; NULL: nobody supervises */
+    struct mu_engine engine;   /* what MPI may still use after a failure is reached from here */
     uint64_t join_deadline;
     uint64_t last_step, steps;
-} session = {.engine.lock = PTHREAD_MUTEX_INITIALIZER};
+} session = {.engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .slot = &nobody_reads}};
 
-static struct mu_slot nobody_reads; /* unsupervised ranks beat into this one */
-static bool foreign;                /* set in forked children */
+static bool foreign; /* set in forked children */
 static _Thread_local struct mu_err last_error;
 
 static void forked_child(void)
@@ -104,7 +105,6 @@ int mu_rank_enter(const muster_comm *comm, bool any, const char *function)
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&e->lock);
-    mu_coll_beat(e);
     if (any)
         return 0;
     for (c = e->comms; c && c != comm;)
@@ -118,6 +118,7 @@ int mu_rank_enter(const muster_comm *comm, bool any, const char *function)
 
 int mu_rank_leave(int rc, const struct mu_err *err)
 {
+    mu_coll_beat(&session.engine);
     pthread_mutex_unlock(&session.engine.lock);
     return rc < 0 ? mu_rank_fail_err(err) : rc;
 }
@@ -304,7 +305,8 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     if (session.head && session.head->nslots < session.head->world_size)
         survive_pipes();
     e->head = session.head;
-    e->slot = session.slot ? session.slot : &nobody_reads;
+    if (session.slot)
+        e->slot = session.slot;
     e->flight = session.head ? mu_slot_flight(session.head, (unsigned)session.env.slot_index) : NULL;
     if (e->flight && !atomic_load(&e->flight->tick))
         mu_flight_begin(e->flight);
@@ -370,8 +372,7 @@ int muster_init(int *argc, char ***argv)
     rc = mu_gpu_environment(&err);
     if (rc == 0)
         rc = start(argc, argv, &err);
-    if (session.engine.slot)
-        mu_slot_go(session.engine.slot);
+    mu_slot_go(session.engine.slot);
     if (rc < 0)
         mu_err_prefix(&err, "muster_init");
     return mu_rank_leave(rc, &err);
