@@ -145,6 +145,11 @@ void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst
         reduce_blocks(red, dst, ndst, NULL, src, nsrc, n, away, ranks);
 }
 
+void mu_ops_pair(muster_dtype dtype, muster_op op, void *dst, const void *a, const void *b, size_t n)
+{
+    best()->types[dtype].pair[op](dst, a, b, n, 2);
+}
+
 void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *before, const void *const *src,
                         unsigned nsrc, size_t n)
 {

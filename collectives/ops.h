@@ -39,6 +39,9 @@ struct mu_reducer mu_ops_reducer_of(const struct mu_kernels *set, muster_dtype d
 void mu_ops_reduce(const struct mu_reducer *red, void *const *dst, unsigned ndst, const void *const *src, unsigned nsrc,
                    size_t n, bool away);
 
+/* Of two, without a reducer. */
+void mu_ops_pair(muster_dtype dtype, muster_op op, void *dst, const void *a, const void *b, size_t n);
+
 /* A reduction in parts, one after the other: *left holds n * acc_size bytes, aligned to 64, and is what the next part
  * goes on from (before; NULL: it is the first). red->ranks is set. What src must not be: as above. */
 void mu_ops_reduce_part(const struct mu_reducer *red, void *left, const void *before, const void *const *src,

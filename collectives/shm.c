@@ -15,20 +15,6 @@
 
 /* --- posts and counters --- */
 
-/* Calls that differ in more than one argument, a root and a count say, are told apart as well as others. 31 bits, so
- * that it is never MU_POST_POISON. */
-static uint32_t hash_of(struct mu_sig sig)
-{
-    uint64_t x = (sig.words[0] * 0x9e3779b97f4a7c15ull + sig.words[1]) * 0xd6e8feb86659fd93ull;
-
-    return (uint32_t)(x >> 33);
-}
-
-uint64_t mu_shm_word(uint64_t s, struct mu_sig sig)
-{
-    return s << 32 | (MU_CHECKS ? hash_of(sig) : 0);
-}
-
 static uint64_t load(const _Atomic uint64_t *v)
 {
     return atomic_load_explicit(v, memory_order_acquire);
@@ -60,14 +46,14 @@ static bool settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t
     return sc->settled >= upto;
 }
 
-bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s)
+bool mu_shm_settled(struct mu_shm_comm *sc, uint64_t upto)
 {
-    return s <= MU_POSTS || settled(sc, req, s - MU_POSTS);
+    return settled(sc, NULL, upto);
 }
 
 bool mu_shm_may_post(struct muster_request *req)
 {
-    return mu_shm_free_post(mu_shm_of(req), req, req->shm.s);
+    return req->shm.s <= MU_POSTS || settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
 }
 
 static bool is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, uint64_t user)
@@ -178,7 +164,7 @@ bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k)
 {
     uint64_t t = sc->seen[k] + 1;
 
-    return t == s || !differs(sc, &t, s, k);
+    return !differs(sc, &t, s, k);
 }
 
 bool mu_shm_heard(struct muster_request *req, int k)

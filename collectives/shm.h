@@ -119,12 +119,19 @@ extern const struct mu_shm_algo mu_shm_pipe;   /* large reductions of whole vect
 bool mu_shm_chains(const struct muster_request *req);
 bool mu_shm_chain(struct muster_request *req);
 
-/* What a post says first: the operation's number, and a hash of its signature. */
-uint64_t mu_shm_word(uint64_t s, struct mu_sig sig);
+/* What a post says first: the operation's number, and a hash of its signature. Calls that differ in more than one
+ * argument, a root and a count say, are told apart as well as others. 31 bits, so that it is never MU_POST_POISON. */
+static inline uint64_t mu_shm_word(uint64_t s, struct mu_sig sig)
+{
+    uint64_t x = (sig.words[0] * 0x9e3779b97f4a7c15ull + sig.words[1]) * 0xd6e8feb86659fd93ull;
+
+    return s << 32 | (MU_CHECKS ? x >> 33 : 0);
+}
 /* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
 bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
+/* Have all ended this operation? */
+bool mu_shm_settled(struct mu_shm_comm *sc, uint64_t upto);
 /* May the post and the slots of this operation be written? */
-bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s); /* req: may be NULL */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);
 /* Where the data of operation s lies that needs no more than a slot: in a cell when it is short. */

@@ -41,7 +41,7 @@ static bool is_short(const struct once *o)
 
 static bool may_post(struct once *o)
 {
-    if (!mu_shm_free_post(o->sc, NULL, o->s))
+    if (o->s > MU_POSTS && o->sc->settled < o->s - MU_POSTS && !mu_shm_settled(o->sc, o->s - MU_POSTS))
         return false;
     o->bytes = o->for_each ? o->n * (size_t)o->sc->p : o->n;
     o->inside = o->bytes <= MU_POST_ROOM;
@@ -75,14 +75,14 @@ static void post(const struct once *o, struct mu_sig sig)
     mu_shm_put_post(o->sc, o->s, o->word, sig, from, o->inside ? used : 0);
 }
 
-static bool hears(const struct once *o, int k, unsigned *polls)
+static inline bool hears(const struct once *o, int k, unsigned *polls)
 {
     const _Atomic uint64_t *word = &o->sc->ch[k]->post[o->post].word;
 
     while (atomic_load_explicit(word, memory_order_acquire) != o->word)
         if ((*polls)-- == 0)
             return false;
-    if (MU_CHECKS && !mu_shm_agreed(o->sc, o->s, k))
+    if (MU_CHECKS && o->sc->seen[k] + 1 != o->s && !mu_shm_agreed(o->sc, o->s, k))
         return false;
     o->sc->seen[k] = o->s;
     return true;
@@ -134,15 +134,22 @@ static void give_back(const struct once *o)
 static void reduce(const struct once *o)
 {
     struct mu_shm_comm *sc = o->sc;
-    size_t own = o->for_each ? (size_t)sc->me * o->n : 0;
+    const struct mu_call *call = o->call;
+    const void *own = mu_at(call->send, o->for_each ? (size_t)sc->me * o->n : 0);
     struct mu_reducer red;
 
+    if (sc->p == 2) {
+        const void *other = given_by(o, !sc->me);
+
+        mu_ops_pair(call->dtype, call->op, call->recv, sc->me ? other : own, sc->me ? own : other, call->count);
+        return;
+    }
     for (int k = 0; k < sc->p; k++)
         sc->src[k] = given_by(o, k);
-    sc->src[sc->me] = mu_at(o->call->send, own);
-    sc->dst[0] = mu_at(o->call->recv, 0);
-    mu_ops_reducer_to(&red, o->call->dtype, o->call->op);
-    mu_ops_reduce(&red, sc->dst, 1, sc->src, (unsigned)sc->p, o->call->count, false);
+    sc->src[sc->me] = own;
+    sc->dst[0] = call->recv;
+    mu_ops_reducer_to(&red, call->dtype, call->op);
+    mu_ops_reduce(&red, sc->dst, 1, sc->src, (unsigned)sc->p, call->count, false);
 }
 
 static void gather(const struct once *o)
@@ -200,16 +207,17 @@ static void leave(struct muster_comm *comm, const struct once *o, struct mu_flig
 
 bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *posted)
 {
-    struct once o = {.call = call,
-                     .sc = comm->shm,
-                     .n = call->count * mu_dtype_size(call->dtype),
-                     .s = comm->seq + 1,
-                     .post = (comm->seq + 1) % MU_POSTS,
-                     .for_each = call->kind == MU_OP_KIND_REDUCE_SCATTER || call->kind == MU_OP_KIND_ALLTOALL};
     struct mu_engine *e = comm->engine;
     struct mu_flight_record *flight;
     struct mu_sig sig;
+    struct once o; /* the rest is set when it is needed */
 
+    o.call = call;
+    o.sc = comm->shm;
+    o.n = call->count * mu_dtype_size(call->dtype);
+    o.s = comm->seq + 1;
+    o.post = o.s % MU_POSTS;
+    o.for_each = call->kind == MU_OP_KIND_REDUCE_SCATTER || call->kind == MU_OP_KIND_ALLTOALL;
     if (comm->shm->first || comm->quick_used || !is_well(comm) || !is_short(&o) || !may_post(&o))
         return false;
     flight = MU_CHECKS && e->flight ? mu_coll_record(comm, call, o.s) : NULL;

@@ -4,26 +4,23 @@
 
 #include "runtime/base/clean.h"
 
-static const struct {
-    const char *name;
-    size_t bytes;
-} dtypes[MU_DTYPE_COUNT] = {
-#define ROW(value, name, bytes) [value] = {name, bytes},
-    MU_DTYPES(ROW)
-#undef ROW
+static const char *const names[MU_DTYPE_COUNT] = {
+#define NAME(value, name, bytes) [value] = name,
+    MU_DTYPES(NAME)
+#undef NAME
+};
+const uint8_t mu_dtype_bytes[MU_DTYPE_COUNT] = {
+#define BYTES(value, name, bytes) [value] = bytes,
+    MU_DTYPES(BYTES)
+#undef BYTES
 };
 static const char *const ops[] = {
     [MUSTER_SUM] = "sum", [MUSTER_PROD] = "prod", [MUSTER_MIN] = "min", [MUSTER_MAX] = "max", [MUSTER_AVG] = "avg",
 };
 
-size_t mu_dtype_size(muster_dtype dtype)
-{
-    return (size_t)dtype < MU_COUNT(dtypes) ? dtypes[dtype].bytes : 0;
-}
-
 const char *mu_dtype_name(int dtype)
 {
-    return (size_t)dtype < MU_COUNT(dtypes) ? dtypes[dtype].name : "?";
+    return (size_t)dtype < MU_COUNT(names) ? names[dtype] : "?";
 }
 
 bool mu_dtype_float8(muster_dtype dtype)
@@ -48,8 +45,8 @@ bool mu_op_valid(muster_op op)
 
 bool mu_dtype_named(const char *name, muster_dtype *dtype)
 {
-    for (size_t i = 0; i < MU_COUNT(dtypes); i++) {
-        if (strcmp(dtypes[i].name, name) != 0)
+    for (size_t i = 0; i < MU_COUNT(names); i++) {
+        if (strcmp(names[i], name) != 0)
             continue;
         *dtype = (muster_dtype)i;
         return true;

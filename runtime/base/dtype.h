@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "muster.h"
 
@@ -26,8 +27,13 @@
 
 #define MU_DTYPE_COUNT ((size_t)MUSTER_FLOAT8_E5M2 + 1)
 
+extern const uint8_t mu_dtype_bytes[MU_DTYPE_COUNT];
+
 /* 0 for a value that is not a dtype. */
-size_t mu_dtype_size(muster_dtype dtype);
+static inline size_t mu_dtype_size(muster_dtype dtype)
+{
+    return (size_t)dtype < MU_DTYPE_COUNT ? mu_dtype_bytes[dtype] : 0;
+}
 /* "?" for a value that is not one. */
 const char *mu_dtype_name(int dtype);
 /* Floats of 8 bits. */
