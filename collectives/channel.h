@@ -38,6 +38,7 @@ struct mu_counter {
 struct mu_where { /* in the room of a post: the buffers, as mu_seg_offset; 0: private */
     uint64_t send, recv;
     uint64_t address; /* of a private one that may be read out of the process; 0: it may not */
+    uint64_t past;    /* 1: chunks are stored past the caches */
 };
 
 enum {

@@ -100,11 +100,13 @@ struct mu_shm_op {
     bool away;  /* results are too large for the caches */
     bool given; /* this rank's buffer is read where it is */
     bool stuck; /* a peer's buffer could not be read */
+    bool past;  /* chunks are stored past the caches */
     int heard;  /* ranks below have said that they are there */
     int wait;   /* the rank that it waits for; -1: not known */
     size_t each, at;
     const _Atomic uint64_t *watched; /* what it waits for, or some of it: a word that was `seen`; NULL: not known */
     uint64_t seen;
+    uint64_t spent; /* ticks, in storing and taking chunks */
 };
 
 struct mu_algo {

@@ -13,6 +13,7 @@
 #include "collectives/domain.h"
 #include "collectives/engine.h"
 #include "collectives/segment.h"
+#include "collectives/shm_store.h"
 
 #define MU_SHM_SHORT ((size_t)8 << 10) /* bytes that are staged before their post is made */
 
@@ -57,6 +58,7 @@ struct mu_shm_comm {
     uint64_t settled;                                  /* all have ended this operation, as far as is known */
     uint64_t chunks;                                   /* that have gone through slots, on every rank alike */
     uint64_t slot_user[MU_SLOTS], cell_user[MU_SLOTS]; /* the newest operations that have used all of it, or a cell */
+    struct mu_shm_store store[MU_OP_KIND_COUNT][2];    /* 1: results are too large for the caches */
     uint64_t *seen;                                    /* by rank: the operation whose post was looked at last */
     struct muster_request *first, **last;
     const void **src; /* room for the arguments of mu_ops_reduce */

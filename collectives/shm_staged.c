@@ -36,7 +36,7 @@ static bool is_root(const struct muster_request *req, int k)
 
 static void stage_send(struct muster_request *req, char *to, size_t o, size_t n)
 {
-    mu_ops_copy(to, mu_at(req->call.send, o), n, false);
+    mu_ops_copy(to, mu_at(req->call.send, o), n, req->shm.past);
 }
 
 static void stage_recv(struct muster_request *req, char *to, size_t o, size_t n)
@@ -48,7 +48,7 @@ static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t 
 {
     for (int k = 0; k < req->comm->size; k++)
         if (k != req->comm->rank)
-            mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, false);
+            mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, req->shm.past);
 }
 
 static void give_back(struct muster_request *req, int k, size_t n)
@@ -56,6 +56,8 @@ static void give_back(struct muster_request *req, int k, size_t n)
     struct mu_shm_comm *sc = mu_shm_of(req);
 
     if (k == sc->me || req->shm.size == MU_SHM_INLINE || req->shm.phase == DIRECT)
+        return;
+    if (req->shm.size == MU_SHM_LARGE && mu_shm_where(req, k)->past)
         return;
     if (mu_shm_gives_back(sc, row_blocks(req), row_of(req)->gives_all))
         mu_ops_rewrite(sc->ch[k]->slot[0] + ((const char *)sc->src[k] - sc->ch[k]->slot[0]), n);
@@ -184,6 +186,20 @@ static size_t footprint(const struct muster_request *req)
     }
 }
 
+static struct mu_shm_store *store_of(const struct muster_request *req)
+{
+    return &mu_shm_of(req)->store[req->call.kind][req->shm.away];
+}
+
+/* Only where all have stored one way can it be said what that costs. */
+static void note_cost(const struct muster_request *req)
+{
+    for (int k = 0; k < req->comm->size; k++)
+        if (k != req->comm->rank && mu_shm_where(req, k)->past != req->shm.past)
+            return;
+    mu_shm_store_seen(store_of(req), req->shm.past, (double)req->shm.spent / (double)block(req));
+}
+
 static void begin(struct muster_request *req)
 {
     struct mu_shm_op *op = &req->shm;
@@ -202,6 +218,8 @@ static void begin(struct muster_request *req)
         op->each = chunk(req, bytes * blocks) / blocks / 64 * 64;
         op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
         op->away = footprint(req) >= mu_shm_of(req)->shm->llc;
+        if (row_of(req)->gives_all)
+            op->past = mu_shm_store_past(store_of(req), store_of(req)->ops++);
     }
 }
 
@@ -264,9 +282,11 @@ static void stage_next(struct muster_request *req)
     struct mu_shm_op *op = &req->shm;
     unsigned slot = op->staged % MU_SLOTS;
     size_t o, n = part(req, op->staged, &o);
+    uint64_t began = mu_tick();
 
     sc->slot_user[slot] = op->s;
     row_of(req)->stage(req, sc->ch[sc->me]->slot[slot], o, n);
+    op->spent += mu_tick() - began;
     op->staged++;
     mu_shm_count(req, MU_IN, op->base + op->staged);
 }
@@ -293,6 +313,19 @@ static bool may_take(struct muster_request *req)
     return row_of(req)->gives_all ? mu_shm_all(req, MU_IN, value) : mu_shm_one(req, req->call.root, MU_IN, value);
 }
 
+static void take_next(struct muster_request *req)
+{
+    struct mu_shm_op *op = &req->shm;
+    size_t o, n = part(req, op->used, &o);
+    uint64_t began = mu_tick();
+
+    find(req, n, &(struct mu_shm_place){.slot = op->used % MU_SLOTS});
+    row_of(req)->take(req, o, n);
+    op->spent += mu_tick() - began;
+    op->used++;
+    mu_shm_count(req, MU_USED, op->base + op->used);
+}
+
 static bool chunks(struct muster_request *req)
 {
     struct mu_shm_op *op = &req->shm;
@@ -305,16 +338,15 @@ static bool chunks(struct muster_request *req)
             moved = true;
         }
         if (take && may_take(req)) {
-            size_t o, n = part(req, op->used, &o);
-
-            find(req, n, &(struct mu_shm_place){.slot = op->used % MU_SLOTS});
-            row_of(req)->take(req, o, n);
-            op->used++;
-            mu_shm_count(req, MU_USED, op->base + op->used);
+            take_next(req);
             moved = true;
         }
     } while (moved);
-    return (!give || op->staged == op->nchunk) && (!take || op->used == op->nchunk);
+    if ((give && op->staged != op->nchunk) || (take && op->used != op->nchunk))
+        return false;
+    if (row_of(req)->gives_all)
+        note_cost(req);
+    return true;
 }
 
 static bool mapped(const struct muster_request *req)
@@ -394,6 +426,7 @@ static bool step_large(struct muster_request *req)
             return false;
         if (gives(req, req->comm->rank)) {
             where = offer(req);
+            where.past = op->past;
             op->given = where.send || where.address;
             if (!op->given && mu_shm_slot_free(req, 0))
                 stage_next(req);

@@ -1,0 +1,18 @@
+/* Which way chunks are stored into slots, for one kind of operation; see shm_store.c. */
+#ifndef MU_COLLECTIVES_SHM_STORE_H
+#define MU_COLLECTIVES_SHM_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mu_shm_store {
+    uint32_t ops;   /* that have begun; the same on all ranks */
+    double cost[2]; /* of storing and taking, for a byte of a block: through the caches, past them; 0: not known */
+};
+
+/* In the op-th operation, from 0: past the caches? */
+bool mu_shm_store_past(const struct mu_shm_store *s, uint32_t op);
+/* What it has cost one way, when all ranks went that way. */
+void mu_shm_store_seen(struct mu_shm_store *s, bool past, double cost);
+
+#endif
