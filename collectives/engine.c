@@ -491,9 +491,8 @@ static void enlist(struct muster_request *req)
     struct muster_comm *comm = req->comm;
     struct mu_engine *e = comm->engine;
 
-    if (!req->whole) {
+    if (!req->whole)
         req->entered = ++e->entered;
-    }
     req->next = comm->active;
     req->link = &comm->active;
     if (req->next)

@@ -106,7 +106,7 @@ struct mu_shm_op {
     size_t each, at;
     const _Atomic uint64_t *watched; /* what it waits for, or some of it: a word that was `seen`; NULL: not known */
     uint64_t seen;
-    uint64_t spent; /* ticks, in storing and taking chunks */
+    uint64_t stored, taken; /* least ticks for a chunk */
 };
 
 struct mu_algo {

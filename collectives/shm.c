@@ -27,8 +27,7 @@ static void wait_for(struct muster_request *req, int k, const _Atomic uint64_t *
     req->shm.seen = seen;
 }
 
-/* Posts and slots of before operation `upto` + 1 are needed by nobody. req: may be NULL. */
-static bool settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
+bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
 {
     uint64_t least = UINT64_MAX;
 
@@ -46,19 +45,14 @@ static bool settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t
     return sc->settled >= upto;
 }
 
-bool mu_shm_settled(struct mu_shm_comm *sc, uint64_t upto)
-{
-    return settled(sc, NULL, upto);
-}
-
 bool mu_shm_may_post(struct muster_request *req)
 {
-    return req->shm.s <= MU_POSTS || settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
+    return req->shm.s <= MU_POSTS || mu_shm_settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
 }
 
 static bool is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, uint64_t user)
 {
-    return user == 0 || user == s || settled(sc, req, user);
+    return user == 0 || user == s || mu_shm_settled(sc, req, user);
 }
 
 static bool slot_is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, unsigned slot, bool for_cell)

@@ -131,8 +131,8 @@ static inline uint64_t mu_shm_word(uint64_t s, struct mu_sig sig)
 }
 /* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
 bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
-/* Have all ended this operation? */
-bool mu_shm_settled(struct mu_shm_comm *sc, uint64_t upto);
+/* Posts and slots of operation `upto` and before are needed by nobody. req: may be NULL. */
+bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto);
 /* May the post and the slots of this operation be written? */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);

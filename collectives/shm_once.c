@@ -41,7 +41,7 @@ static bool is_short(const struct once *o)
 
 static bool may_post(struct once *o)
 {
-    if (o->s > MU_POSTS && o->sc->settled < o->s - MU_POSTS && !mu_shm_settled(o->sc, o->s - MU_POSTS))
+    if (o->s > MU_POSTS && o->sc->settled < o->s - MU_POSTS && !mu_shm_settled(o->sc, NULL, o->s - MU_POSTS))
         return false;
     o->bytes = o->for_each ? o->n * (size_t)o->sc->p : o->n;
     o->inside = o->bytes <= MU_POST_ROOM;

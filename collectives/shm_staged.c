@@ -191,13 +191,29 @@ static struct mu_shm_store *store_of(const struct muster_request *req)
     return &mu_shm_of(req)->store[req->call.kind][req->shm.away];
 }
 
+static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
+{
+    *o = c * req->shm.each;
+    return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
+}
+
+/* Of all chunks the least, because a process is not always on its CPU; the last one may be short. */
+static void note_ticks(const struct muster_request *req, uint64_t *least, uint64_t ticks, uint32_t c)
+{
+    if (*least == 0 || (ticks < *least && c + 1 < req->shm.nchunk))
+        *least = ticks;
+}
+
 /* Only where all have stored one way can it be said what that costs. */
 static void note_cost(const struct muster_request *req)
 {
+    const struct mu_shm_op *op = &req->shm;
+    size_t o, n = part(req, 0, &o);
+
     for (int k = 0; k < req->comm->size; k++)
-        if (k != req->comm->rank && mu_shm_where(req, k)->past != req->shm.past)
+        if (k != req->comm->rank && mu_shm_where(req, k)->past != op->past)
             return;
-    mu_shm_store_seen(store_of(req), req->shm.past, (double)req->shm.spent / (double)block(req));
+    mu_shm_store_seen(store_of(req), op->past, (double)(op->stored + op->taken) / (double)n);
 }
 
 static void begin(struct muster_request *req)
@@ -221,12 +237,6 @@ static void begin(struct muster_request *req)
         if (row_of(req)->gives_all)
             op->past = mu_shm_store_past(store_of(req), store_of(req)->ops++);
     }
-}
-
-static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
-{
-    *o = c * req->shm.each;
-    return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
 }
 
 /* Where rank k's part is that concerns this rank, in a room or slot of k's. */
@@ -286,7 +296,7 @@ static void stage_next(struct muster_request *req)
 
     sc->slot_user[slot] = op->s;
     row_of(req)->stage(req, sc->ch[sc->me]->slot[slot], o, n);
-    op->spent += mu_tick() - began;
+    note_ticks(req, &op->stored, mu_tick() - began, op->staged);
     op->staged++;
     mu_shm_count(req, MU_IN, op->base + op->staged);
 }
@@ -321,7 +331,7 @@ static void take_next(struct muster_request *req)
 
     find(req, n, &(struct mu_shm_place){.slot = op->used % MU_SLOTS});
     row_of(req)->take(req, o, n);
-    op->spent += mu_tick() - began;
+    note_ticks(req, &op->taken, mu_tick() - began, op->used);
     op->used++;
     mu_shm_count(req, MU_USED, op->base + op->used);
 }
