@@ -491,8 +491,10 @@ static void enlist(struct muster_request *req)
     struct muster_comm *comm = req->comm;
     struct mu_engine *e = comm->engine;
 
-    if (!req->whole)
+    if (!req->whole) {
         req->entered = ++e->entered;
+        mu_coll_entered(e, e->entered);
+    }
     req->next = comm->active;
     req->link = &comm->active;
     if (req->next)
@@ -501,7 +503,7 @@ static void enlist(struct muster_request *req)
     comm->requests++;
     if (!mu_kinds[req->call.kind].has_peer) {
         req->seq = comm->seq++;
-        if (MU_CHECKS && !comm->shm) /* whose members send no frames */
+        if (MU_CHECKS && !comm->shm) /* members that share memory send no frames */
             mu_sig_copy(&comm->history[req->seq % MU_HISTORY], &req->sig);
     }
     if (MU_CHECKS && !req->whole && e->flight) {
@@ -511,12 +513,8 @@ static void enlist(struct muster_request *req)
         comm->recorded = NULL;
         req->flight_seq = req->flight ? atomic_load_explicit(&req->flight->seq, memory_order_relaxed) : 0;
     }
-    if (req->whole)
-        return;
-    if (mu_kinds[req->call.kind].has_peer)
-        mu_coll_entered(e, e->entered, 0, 0);
-    else
-        mu_coll_entered(e, e->entered, comm->ctx, req->seq + 1);
+    if (!req->whole && !mu_kinds[req->call.kind].has_peer)
+        mu_coll_last(e, comm->ctx, req->seq + 1);
 }
 
 /* quick: the caller waits for it at once. whole: what it is part of. */

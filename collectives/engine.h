@@ -291,13 +291,17 @@ static inline void mu_coll_beat(struct mu_engine *e)
         atomic_store_explicit(&e->slot->beat, b + 1, memory_order_relaxed);
 }
 
-/* So many operations have been entered; number 0: the last one is not the number-th of ctx. */
-static inline void mu_coll_entered(struct mu_engine *e, uint64_t entered, uint64_t ctx, uint64_t number)
+/* So many operations have been entered. */
+static inline void mu_coll_entered(struct mu_engine *e, uint64_t entered)
+{
+    if (MU_CHECKS)
+        atomic_store_explicit(&e->slot->op_seq, entered, memory_order_relaxed);
+}
+
+/* The collective that was entered last is the number-th of ctx. */
+static inline void mu_coll_last(struct mu_engine *e, uint64_t ctx, uint64_t number)
 {
     if (!MU_CHECKS)
-        return;
-    atomic_store_explicit(&e->slot->op_seq, entered, memory_order_relaxed);
-    if (!number)
         return;
     atomic_store_explicit(&e->slot->last_ctx, ctx, memory_order_relaxed);
     atomic_store_explicit(&e->slot->last_number, number, memory_order_relaxed);

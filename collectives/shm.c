@@ -27,12 +27,10 @@ static void wait_for(struct muster_request *req, int k, const _Atomic uint64_t *
     req->shm.seen = seen;
 }
 
-bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
+bool mu_shm_settle(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
 {
     uint64_t least = UINT64_MAX;
 
-    if (sc->settled >= upto)
-        return true;
     for (int k = 0; k < sc->p; k++) {
         uint64_t done = k == sc->me ? UINT64_MAX : load(&sc->ch[k]->counter[MU_DONE].value);
 
@@ -47,7 +45,7 @@ bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t
 
 bool mu_shm_may_post(struct muster_request *req)
 {
-    return req->shm.s <= MU_POSTS || mu_shm_settled(mu_shm_of(req), req, req->shm.s - MU_POSTS);
+    return mu_shm_free_post(mu_shm_of(req), req, req->shm.s);
 }
 
 static bool is_free(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s, uint64_t user)

@@ -132,7 +132,15 @@ static inline uint64_t mu_shm_word(uint64_t s, struct mu_sig sig)
 /* Have k's posts since the one that was looked at last, and before operation s, said what this rank's said? */
 bool mu_shm_agreed(const struct mu_shm_comm *sc, uint64_t s, int k);
 /* Posts and slots of operation `upto` and before are needed by nobody. req: may be NULL. */
-bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto);
+bool mu_shm_settle(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto); /* looks at all others */
+static inline bool mu_shm_settled(struct mu_shm_comm *sc, struct muster_request *req, uint64_t upto)
+{
+    return sc->settled >= upto || mu_shm_settle(sc, req, upto);
+}
+static inline bool mu_shm_free_post(struct mu_shm_comm *sc, struct muster_request *req, uint64_t s)
+{
+    return s <= MU_POSTS || mu_shm_settled(sc, req, s - MU_POSTS);
+}
 /* May the post and the slots of this operation be written? */
 bool mu_shm_may_post(struct muster_request *req);
 bool mu_shm_slot_free(struct muster_request *req, unsigned slot);

@@ -41,7 +41,7 @@ static bool is_short(const struct once *o)
 
 static bool may_post(struct once *o)
 {
-    if (o->s > MU_POSTS && o->sc->settled < o->s - MU_POSTS && !mu_shm_settled(o->sc, NULL, o->s - MU_POSTS))
+    if (!mu_shm_free_post(o->sc, NULL, o->s))
         return false;
     o->bytes = o->for_each ? o->n * (size_t)o->sc->p : o->n;
     o->inside = o->bytes <= MU_POST_ROOM;
@@ -225,7 +225,8 @@ bool mu_shm_at_once(struct muster_comm *comm, const struct mu_call *call, bool *
     o.word = mu_shm_word(o.s, sig);
     post(&o, sig);
     /* Here, where others' posts are on their way, it costs nothing. enlist() says it again if there is a request. */
-    mu_coll_entered(e, e->entered + 1, comm->ctx, o.s);
+    mu_coll_entered(e, e->entered + 1);
+    mu_coll_last(e, comm->ctx, o.s);
     if (!hear(&o, e->crowded ? POLLS_CROWDED : POLLS)) {
         comm->recorded = flight;
         *posted = true;

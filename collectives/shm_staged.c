@@ -191,12 +191,6 @@ static struct mu_shm_store *store_of(const struct muster_request *req)
     return &mu_shm_of(req)->store[req->call.kind][req->shm.away];
 }
 
-static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
-{
-    *o = c * req->shm.each;
-    return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
-}
-
 /* Of all chunks the least, because a process is not always on its CPU; the last one may be short. */
 static void note_ticks(const struct muster_request *req, uint64_t *least, uint64_t ticks, uint32_t c)
 {
@@ -208,7 +202,7 @@ static void note_ticks(const struct muster_request *req, uint64_t *least, uint64
 static void note_cost(const struct muster_request *req)
 {
     const struct mu_shm_op *op = &req->shm;
-    size_t o, n = part(req, 0, &o);
+    size_t n = op->nchunk > 1 ? op->each : block(req);
 
     for (int k = 0; k < req->comm->size; k++)
         if (k != req->comm->rank && mu_shm_where(req, k)->past != op->past)
@@ -235,8 +229,14 @@ static void begin(struct muster_request *req)
         op->nchunk = (uint32_t)((bytes + op->each - 1) / op->each);
         op->away = footprint(req) >= mu_shm_of(req)->shm->llc;
         if (row_of(req)->gives_all)
-            op->past = mu_shm_store_past(store_of(req), store_of(req)->ops++);
+            op->past = mu_shm_store_next(store_of(req));
     }
+}
+
+static size_t part(const struct muster_request *req, uint32_t c, size_t *o)
+{
+    *o = c * req->shm.each;
+    return block(req) - *o < req->shm.each ? block(req) - *o : req->shm.each;
 }
 
 /* Where rank k's part is that concerns this rank, in a room or slot of k's. */

@@ -9,8 +9,10 @@
 #define EVERY 64u
 #define MORE 8 /* a cost is the least one, but grows by such a part of itself when more is seen: one delay is none */
 
-bool mu_shm_store_past(const struct mu_shm_store *s, uint32_t op)
+bool mu_shm_store_next(struct mu_shm_store *s)
 {
+    uint32_t op = s->ops++;
+
     if (op < FIRST)
         return false;
     if (op < FIRST + 2 * TRIES)

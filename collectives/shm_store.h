@@ -10,8 +10,8 @@ struct mu_shm_store {
     double cost[2]; /* of storing and taking, for a byte of a block: through the caches, past them; 0: not known */
 };
 
-/* In the op-th operation, from 0: past the caches? */
-bool mu_shm_store_past(const struct mu_shm_store *s, uint32_t op);
+/* Of an operation that begins: past the caches? */
+bool mu_shm_store_next(struct mu_shm_store *s);
 /* What it has cost one way, when all ranks went that way. */
 void mu_shm_store_seen(struct mu_shm_store *s, bool past, double cost);
 

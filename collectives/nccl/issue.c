@@ -314,7 +314,8 @@ int mu_gpu_enqueue(struct muster_comm *comm, const struct mu_call *calls, unsign
         for (unsigned i = 0; i < n; i++)
             note(g, &calls[i]);
         e->entered += n;
-        mu_coll_entered(e, e->entered, g->slot_ctx, atomic_load_explicit(&g->own->colls, memory_order_relaxed));
+        mu_coll_entered(e, e->entered);
+        mu_coll_last(e, g->slot_ctx, atomic_load_explicit(&g->own->colls, memory_order_relaxed));
         rc = steps(g, calls, n, arg, &why);
         if (!why.code && rc == MU_NCCL_IN_PROGRESS)
             rc = mu_gpu_settle(g, rc, &why);

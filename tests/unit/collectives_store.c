@@ -13,7 +13,7 @@ static unsigned run(struct mu_shm_store *s, unsigned ops, double kept, unsigned 
     bool best = kept > PAST;
 
     for (unsigned i = 0; i < ops; i++) {
-        bool is = mu_shm_store_past(s, s->ops++);
+        bool is = mu_shm_store_next(s);
 
         past += is;
         *wrong += is != best;
