@@ -310,9 +310,13 @@ static inline void mu_coll_last(struct mu_engine *e, uint64_t ctx, uint64_t numb
 bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
 /* True when the supervisor says that a rank is dead; err names it. Needs no lock. */
 bool mu_coll_read_abort(const struct mu_engine *e, struct mu_err *err);
+static inline bool mu_coll_is_told(const struct mu_engine *e)
+{
+    return MU_CHECKS && e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire);
+}
 static inline bool mu_coll_abort_word(const struct mu_engine *e, struct mu_err *err)
 {
-    return e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire) && mu_coll_read_abort(e, err);
+    return mu_coll_is_told(e) && mu_coll_read_abort(e, err);
 }
 /* Looks at the abort word; mu_coll_break_all when it is set. */
 void mu_coll_watch(struct mu_engine *e);

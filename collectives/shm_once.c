@@ -55,8 +55,7 @@ static bool is_well(const struct muster_comm *comm)
 {
     const struct mu_engine *e = comm->engine;
 
-    return !MU_CHECKS || (!comm->dead && !e->dead && !e->trouble &&
-                          !(e->head && atomic_load_explicit(&e->head->abort, memory_order_acquire)));
+    return !MU_CHECKS || (!comm->dead && !e->dead && !e->trouble && !mu_coll_is_told(e));
 }
 
 static bool is_root(const struct once *o, int k)

@@ -149,7 +149,7 @@ void mu_coll_wait(struct muster_request *req)
             quiet = 0;
             idle = 0;
         }
-        if (++polls % (quiet > BARE_POLLS ? YIELDS_A_LOOK : POLLS_A_LOOK) == 0 || nap)
+        if (++polls % (quiet > BARE_POLLS ? YIELDS_A_LOOK : POLLS_A_LOOK) == 0 || nap || mu_coll_is_told(e))
             idle = look(req, false);
         if (req->status != MU_PENDING || (++quiet <= BARE_POLLS && !e->crowded))
             continue;
