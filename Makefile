@@ -228,9 +228,10 @@ soak-%: tests
 	@B=$(B) tests/run.sh --soak $*
 
 # Collectives with ranks as threads, ROUNDS times, each time others.
+TSAN_TESTS = $(addprefix build/san-thread/tests/unit/collectives_,threads failures)
 tsan:
-	@$(MAKE) SAN=thread build/san-thread/tests/unit/collectives_threads
-	build/san-thread/tests/unit/collectives_threads $(or $(ROUNDS),5)
+	@$(MAKE) SAN=thread $(TSAN_TESTS)
+	@for t in $(TSAN_TESTS); do echo "$$t $(or $(ROUNDS),5)"; $$t $(or $(ROUNDS),5) || exit 1; done
 
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu')
 format:
