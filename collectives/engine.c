@@ -396,6 +396,13 @@ bool mu_coll_progress(struct mu_engine *e)
         if (!away)
             run_kicked(e);
     }
+    return mu_coll_progress_near(e) || any;
+}
+
+bool mu_coll_progress_near(struct mu_engine *e)
+{
+    bool any = false;
+
     for (struct muster_comm *c = e->comms; c; c = c->next)
         if (c->shm && c->shm->first)
             any |= mu_shm_push(c);

@@ -307,7 +307,8 @@ static inline void mu_coll_last(struct mu_engine *e, uint64_t ctx, uint64_t numb
     atomic_store_explicit(&e->slot->last_number, number, memory_order_relaxed);
 }
 
-bool mu_coll_progress(struct mu_engine *e); /* true when anything moved */
+bool mu_coll_progress(struct mu_engine *e);      /* true when anything moved */
+bool mu_coll_progress_near(struct mu_engine *e); /* what goes through memory alone; other nodes are not asked */
 /* True when the supervisor says that a rank is dead; err names it. Needs no lock. */
 bool mu_coll_read_abort(const struct mu_engine *e, struct mu_err *err);
 static inline bool mu_coll_is_told(const struct mu_engine *e)

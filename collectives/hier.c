@@ -285,6 +285,13 @@ struct muster_request *mu_hier_part(const struct muster_request *req, const stru
     return next_part(req, last, last ? last->whole != req : !next_part(req, NULL, false));
 }
 
+bool mu_hier_is_near(const struct muster_comm *comm)
+{
+    const struct mu_hier_comm *h = comm->hier;
+
+    return h->side[MU_LOCAL]->shm && !(h->side[MU_CROSS] && h->side[MU_CROSS]->active);
+}
+
 void mu_hier_look(struct muster_request *req, uint64_t idle)
 {
     const struct mu_hier_op *op = req->hier;

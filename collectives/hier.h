@@ -33,6 +33,8 @@ void mu_hier_spread(struct muster_comm *comm);
 
 /* --- waiting --- */
 
+/* Do its requests go on through memory alone, for now? */
+bool mu_hier_is_near(const struct muster_comm *comm);
 /* Deaths and poison inside the node, whatever the request is made of; moves of its parts are moves of the whole. */
 void mu_hier_look(struct muster_request *req, uint64_t idle);
 /* The parts that go on, one after the other, from NULL to NULL; where it has none, those of the requests before it. */

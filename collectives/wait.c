@@ -126,6 +126,17 @@ static bool wait_near(struct muster_request *req)
     return false;
 }
 
+/* Then MPI is asked less often. */
+static bool is_near(const struct muster_request *req)
+{
+    return req->shm.algo || (req->hier && mu_hier_is_near(req->comm));
+}
+
+static bool push_near(struct muster_request *req)
+{
+    return req->shm.algo ? mu_shm_push(req->comm) : mu_coll_progress_near(req->comm->engine);
+}
+
 void mu_coll_wait(struct muster_request *req)
 {
     struct mu_engine *e = req->comm->engine;
@@ -144,8 +155,7 @@ void mu_coll_wait(struct muster_request *req)
     while (req->status == MU_PENDING) {
         bool nap = idle > e->nap_after;
 
-        /* MPI is asked less often where nothing is expected of it. */
-        if (req->shm.algo && polls % 8 ? mu_shm_push(req->comm) : mu_coll_progress(e)) {
+        if (polls % 8 && is_near(req) ? push_near(req) : mu_coll_progress(e)) {
             quiet = 0;
             idle = 0;
         }

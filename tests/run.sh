@@ -184,10 +184,11 @@ run_suite() { # NAME BUDGET LIMIT JOBS
     fi
     rm -rf "$MUSTER_TEST_DIR/tap" "$MUSTER_TEST_DIR/broken"
     mkdir -p "$MUSTER_TEST_DIR/tap" "$MUSTER_HOME" "$MUSTER_RUN_ROOT" "$TMPDIR"
-    start=$SECONDS
+    start=$SECONDS show=()
+    case $1 in soak/*) show=(--comments) ;; esac # what was measured
     # Open MPI's own leaks would hide ours: leaks are looked for where it is not, in the units and the simulator.
     case $1 in unit | sim | fuzz-smoke) unset ASAN_OPTIONS ;; *) export ASAN_OPTIONS=detect_leaks=0 ;; esac
-    MUSTER_TEST_LIMIT=${MUSTER_TEST_LIMIT:-$3} prove --timer -j "${MUSTER_TEST_JOBS:-$4}" --exec 'bash tests/run.sh --one' "${tests[@]}"
+    MUSTER_TEST_LIMIT=${MUSTER_TEST_LIMIT:-$3} prove --timer "${show[@]}" -j "${MUSTER_TEST_JOBS:-$4}" --exec 'bash tests/run.sh --one' "${tests[@]}"
     rc=$?
     took=$((SECONDS - start))
     # "todo" counts as what it says: a test that fails.

@@ -10,7 +10,7 @@
 
 static const size_t width[] = {1, 1, 4, 4, 8, 8, 2, 2, 4, 8, 1, 1};
 
-static uint64_t mix(uint64_t x)
+static inline uint64_t mix(uint64_t x)
 {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
     x = (x ^ x >> 27) * 0x94d049bb133111ebull;
@@ -20,7 +20,7 @@ static uint64_t mix(uint64_t x)
 static unsigned salt;
 
 /* Element i of rank r's input: any bits, now and then infinity, NaN, a zero or a subnormal. */
-static uint64_t bits(muster_dtype t, int r, size_t i)
+static inline uint64_t bits(muster_dtype t, int r, size_t i)
 {
     static const uint64_t odd[6][4] = {{0x7c00, 0x7d01, 0x8000, 3},
                                        {0xff80, 0x7f81, 0x8000, 3},
@@ -97,7 +97,7 @@ static uint64_t e5m2_bits(double v)
     return fabs(v) > 57344 ? (signbit(v) ? 0xfb : 0x7b) : small_bits(5, 2, v);
 }
 
-static double to_double(muster_dtype t, uint64_t u)
+static inline double to_double(muster_dtype t, uint64_t u)
 {
     float f;
     double d;
@@ -119,7 +119,7 @@ static double to_double(muster_dtype t, uint64_t u)
     return d;
 }
 
-static uint64_t from_double(muster_dtype t, double v)
+static inline uint64_t from_double(muster_dtype t, double v)
 {
     float f = (float)v;
     uint32_t u32;
@@ -140,7 +140,7 @@ static uint64_t from_double(muster_dtype t, double v)
     return t == MUSTER_FLOAT32 ? u32 : u;
 }
 
-static int64_t sign_extended(uint64_t u, size_t w)
+static inline int64_t sign_extended(uint64_t u, size_t w)
 {
     return w == 8 ? (int64_t)u : (int64_t)(u << (64 - 8 * w)) >> (64 - 8 * w);
 }
