@@ -38,6 +38,7 @@ static inline unsigned mu_coll_rounds(const struct muster_comm *comm)
 
 /* The ordered reduction: input streams 0..size-2 of the request (mu_coll_index) and own, rank by rank, frame by frame,
  * into dst. */
+void *mu_coll_room(size_t bytes); /* for req->acc; on a line, unless it is short */
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err);
 /* gates (nout of them, may be NULL): dst may be written only as far as they have been sent. True at the end. */
 bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t bytes, const struct mu_out *gates,

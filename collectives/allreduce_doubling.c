@@ -31,7 +31,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
     mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
-    req->acc = aligned_alloc(64, offset(req) + (p * bytes + 63) / 64 * 64 + 64);
+    req->acc = mu_coll_room(offset(req) + p * bytes + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
     if (bytes)

@@ -11,7 +11,7 @@
 #include "runtime/base/clock.h"
 
 #define FRAMES_A_POLL 32
-#define AWAY (10 * MU_MS)
+#define AWAY (10 * MU_MS) /* or a tick more */
 
 /* --- failures --- */
 
@@ -364,7 +364,7 @@ bool mu_coll_progress(struct mu_engine *e)
 {
     bool any = false, away;
     struct mu_err err;
-    uint64_t ends, now = mu_now();
+    uint64_t ends, now = mu_now_roughly();
 
     away = now - e->drained_at > AWAY;
     if (!away)
@@ -560,7 +560,8 @@ static int open_request(struct muster_comm *comm, const struct mu_call *call, bo
         mu_shm_start(req);
         return 0;
     }
-    req->moved_at = mu_now();
+    if (!quick) /* else the wait sets it */
+        req->moved_at = mu_now();
     if (!p2p) {
         take_early(req);
     } else if (call->kind == MU_OP_KIND_SEND) {

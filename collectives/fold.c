@@ -3,6 +3,13 @@
 
 #include "collectives/algorithms.h"
 
+#define HEAP_FAST ((size_t)1024) /* bytes up to which malloc gives what was freed last */
+
+void *mu_coll_room(size_t bytes)
+{
+    return bytes <= HEAP_FAST ? malloc(bytes) : aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
 {
     size_t frame = bytes < MU_CHUNK ? bytes : MU_CHUNK;
@@ -11,7 +18,7 @@ int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
     req->red.ranks = req->part.ranks;
     if (frame == 0)
         return 0;
-    req->acc = aligned_alloc(64, (frame / req->elem * req->red.acc_size + 63) / 64 * 64);
+    req->acc = mu_coll_room(frame / req->elem * req->red.acc_size);
     return req->acc ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulator");
 }
 

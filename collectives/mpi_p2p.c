@@ -10,6 +10,8 @@
 /* Receives posted ahead, from anybody. Frames of one sender match them in order, and they are looked at in order: that
  * keeps a sender's frames in order although a short one may arrive before a long one that was sent earlier. */
 #define RING 16
+#define SPENT_MOST (RING / 2)
+#define SHORT 4096
 #define TAG 0
 
 struct mpi_p2p {
@@ -17,7 +19,7 @@ struct mpi_p2p {
     MPI_Comm comm;
     struct mu_frame *ring[RING];
     MPI_Request ring_req[RING];
-    unsigned head;
+    unsigned head, spent; /* so many before head are not posted; after a short frame its operation goes on first */
 
     /* Parallel arrays, because MPI wants its requests side by side. */
     struct mu_frame **out;
@@ -42,11 +44,26 @@ static struct mpi_p2p *of(struct mu_transport *t)
 
 static int post(struct mpi_p2p *t, unsigned i, struct mu_err *err)
 {
-    struct mu_frame *f = t->ring[i];
-    int rc =
-        MPI_Irecv(&f->head, (int)(sizeof f->head + MU_CHUNK), MPI_BYTE, MPI_ANY_SOURCE, TAG, t->comm, &t->ring_req[i]);
+    struct mu_frame *f = t->ring[i] = mu_frame_new(t->base.pool, MU_CHUNK);
+    int rc;
 
-    return rc == MPI_SUCCESS ? 0 : mpi_error(err, rc, "MPI_Irecv");
+    if (!f)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory to receive into");
+    rc = MPI_Irecv(&f->head, (int)(sizeof f->head + MU_CHUNK), MPI_BYTE, MPI_ANY_SOURCE, TAG, t->comm, &t->ring_req[i]);
+    if (rc == MPI_SUCCESS)
+        return 0;
+    t->ring[i] = NULL;
+    mu_frame_free(t->base.pool, f);
+    return mpi_error(err, rc, "MPI_Irecv");
+}
+
+static int refill(struct mpi_p2p *t, struct mu_err *err)
+{
+    int rc = 0;
+
+    for (; t->spent && rc == 0; t->spent -= rc == 0)
+        rc = post(t, (t->head - t->spent) % RING, err);
+    return rc;
 }
 
 static int grow(struct mpi_p2p *t, struct mu_err *err)
@@ -115,25 +132,27 @@ static int reap(struct mpi_p2p *t, struct mu_frames *sent, struct mu_err *err)
 static int p2p_poll(struct mu_transport *base, struct mu_frame **in, struct mu_frames *sent, struct mu_err *err)
 {
     struct mpi_p2p *t = of(base);
-    struct mu_frame *f, *fresh;
+    struct mu_frame *f;
     MPI_Status st;
     int done = 0, n = 0, rc;
 
     *in = NULL;
+    if (t->spent == SPENT_MOST && (rc = refill(t, err)) < 0)
+        return rc;
     rc = MPI_Test(&t->ring_req[t->head], &done, &st);
     if (rc != MPI_SUCCESS)
         return mpi_error(err, rc, "MPI_Test");
-    if (!done)
-        return t->nout ? reap(t, sent, err) : 0;
-
+    if (!done) {
+        rc = refill(t, err);
+        return rc == 0 && t->nout ? reap(t, sent, err) : rc;
+    }
     f = t->ring[t->head];
-    fresh = mu_frame_new(base->pool, MU_CHUNK);
-    if (!fresh)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory to receive into");
-    t->ring[t->head] = fresh;
-    MPI_Get_count(&st, MPI_BYTE, &n);
-    rc = post(t, t->head, err);
+    t->ring[t->head] = NULL;
     t->head = (t->head + 1) % RING;
+    t->spent++;
+    MPI_Get_count(&st, MPI_BYTE, &n);
+    if (n > SHORT)
+        rc = refill(t, err);
     if (rc == 0 && ((size_t)n < sizeof f->head || f->head.magic != MU_FRAME_MAGIC || f->head.bytes > MU_CHUNK ||
                     (size_t)n != sizeof f->head + f->head.bytes))
         rc = mu_err_set(err, MUSTER_EVERSION, "rank %d sent something else than a frame of this version of muster",
@@ -170,9 +189,10 @@ static int p2p_close(struct mu_transport *base, uint64_t deadline, struct mu_err
         rc = reap(t, &sent, err);
     mu_frames_clear(&sent, base->pool);
     for (unsigned i = 0; i < RING && rc == 0; i++) {
-        int done = 0;
+        int done = t->ring_req[i] == MPI_REQUEST_NULL;
 
-        MPI_Cancel(&t->ring_req[i]);
+        if (!done)
+            MPI_Cancel(&t->ring_req[i]);
         while (!done && rc == 0) {
             int e = MPI_Test(&t->ring_req[i], &done, MPI_STATUS_IGNORE);
 
@@ -234,9 +254,6 @@ int mu_mpi_transport(struct mu_pool *pool, int (*stop)(void *arg, struct mu_err 
         return mpi_error(err, rc, "MPI_Comm_idup");
     MPI_Comm_set_errhandler(t->comm, MPI_ERRORS_RETURN);
     for (unsigned i = 0; i < RING; i++) {
-        t->ring[i] = mu_frame_new(pool, MU_CHUNK);
-        if (!t->ring[i])
-            return mu_err_set(err, MUSTER_ENOMEM, "no memory to receive into");
         rc = post(t, i, err);
         if (rc < 0)
             return rc;

@@ -19,6 +19,11 @@ static inline uint64_t mu_now(void)
 {
     return mu_clock_read(CLOCK_MONOTONIC);
 }
+/* Up to 10 ms behind, as of the kernel's last tick, for a fraction of the time. */
+static inline uint64_t mu_now_roughly(void)
+{
+    return mu_clock_read(CLOCK_MONOTONIC_COARSE);
+}
 static inline uint64_t mu_wall(void)
 {
     return mu_clock_read(CLOCK_REALTIME);
