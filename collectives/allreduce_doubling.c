@@ -1,7 +1,9 @@
-/* Short vectors, in the logarithm of the ranks: everybody gathers all of them (Bruck et al., "Efficient algorithms for
- * all-to-all communications in multiport message-passing systems", 1997) and reduces them in the order of ranks, as the
- * other ways do. Block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then.
- */
+/* Short vectors, in the logarithm of the ranks: everybody gathers all of them and reduces them in the order of ranks, as
+ * the other ways do. A power of two of ranks exchange in pairs, so that what one sends carries the acknowledgement of
+ * what came: round k with the rank whose number differs in bit k, all vectors that either has by then (recursive
+ * doubling; Thakur et al., "Optimization of collective communication operations in MPICH", 2005). Others go round
+ * (Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997): block
+ * j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +26,18 @@ static char *blocks(const struct muster_request *req)
     return (char *)req->acc + offset(req);
 }
 
+static bool in_pairs(unsigned p)
+{
+    return (p & (p - 1)) == 0;
+}
+
+static char *block_of(const struct muster_request *req, unsigned r)
+{
+    unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
+
+    return blocks(req) + (in_pairs(p) ? r : (r + p - me) % p) * (req->call.count * req->elem);
+}
+
 static int begin(struct muster_request *req, struct mu_err *err)
 {
     unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
@@ -35,10 +49,15 @@ static int begin(struct muster_request *req, struct mu_err *err)
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
     if (bytes)
-        memcpy(blocks(req), req->call.send, bytes);
+        memcpy(block_of(req, me), req->call.send, bytes);
     for (unsigned k = 0; k < req->nin; k++) {
         unsigned d = 1u << k, n = p - d < d ? p - d : d;
 
+        if (in_pairs(p)) {
+            mu_out_set(req, k, (int)(me ^ d), k, block_of(req, me & ~(d - 1)), n * bytes, k == 0);
+            mu_in_set(req, k, (int)(me ^ d), k, block_of(req, (me ^ d) & ~(d - 1)), n * bytes);
+            continue;
+        }
         mu_out_set(req, k, (int)((me + p - d) % p), k, blocks(req), n * bytes, k == 0);
         mu_in_set(req, k, (int)((me + d) % p), k, blocks(req) + d * bytes, n * bytes);
     }
@@ -47,8 +66,8 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
 static bool step(struct muster_request *req)
 {
-    unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
-    size_t n = req->call.count, bytes = n * req->elem;
+    unsigned p = (unsigned)req->comm->size;
+    size_t n = req->call.count;
 
     for (unsigned k = 0; k < req->nin; k++) {
         if (!mu_in_ended(&req->in[k]))
@@ -60,7 +79,7 @@ static bool step(struct muster_request *req)
     }
     if (n && !req->fold_frame) {
         for (unsigned r = 0; r < p; r++)
-            (r ? req->red.fold : req->red.load)(req->acc, blocks(req) + (r + p - me) % p * bytes, n);
+            (r ? req->red.fold : req->red.load)(req->acc, block_of(req, r), n);
         req->red.store(req->call.recv, req->acc, n, req->red.ranks ? req->red.ranks : p);
     }
     req->fold_frame = 1;
