@@ -8,6 +8,8 @@
 
 extern const struct mu_algo mu_allreduce_flat;     /* everybody sends to everybody, everybody reduces */
 extern const struct mu_algo mu_allreduce_doubling; /* the same in the logarithm of the ranks */
+extern const struct mu_algo mu_allreduce_pairs;    /* pairs exchange what they have reduced; see below */
+extern const struct mu_algo mu_allreduce_halving;  /* the same, of half as much each time, and back */
 extern const struct mu_algo mu_allreduce_direct;   /* reduce-scatter and all-gather of slices, in frames */
 extern const struct mu_algo mu_hier;               /* made of parts inside and between nodes */
 extern const struct mu_algo mu_reduce_root;
@@ -36,9 +38,17 @@ static inline unsigned mu_coll_rounds(const struct muster_comm *comm)
     return n;
 }
 
-/* The ordered reduction: input streams 0..size-2 of the request (mu_coll_index) and own, rank by rank, frame by frame,
- * into dst. */
+/* --- the ordered reduction --- */
+
+/* Rank by rank: ((x0 op x1) op x2) op ... Where each member is on a node of its own (comm->in_tree) it is a tree, so
+ * that pairs of nodes can send what they have reduced: of n members the first 2^k, the largest power of two below n,
+ * and the rest, each of the two likewise. Up to three members that is the same. Every algorithm has that order. */
 void *mu_coll_room(size_t bytes); /* for req->acc; on a line, unless it is short */
+/* Bytes of req->acc for reductions of `each` elements; input r, for all r in order: n elements, at most each. */
+size_t mu_fold_room(const struct muster_request *req, size_t each);
+void mu_fold(struct muster_request *req, size_t each, unsigned r, const void *x, size_t n);
+
+/* Input streams 0..size-2 of the request (mu_coll_index) and own, frame by frame, into dst. */
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err);
 /* gates (nout of them, may be NULL): dst may be written only as far as they have been sent. True at the end. */
 bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t bytes, const struct mu_out *gates,

@@ -1,9 +1,9 @@
-/* Short vectors, in the logarithm of the ranks: everybody gathers all of them and reduces them in the order of ranks, as
- * the other ways do. A power of two of ranks exchange in pairs, so that what one sends carries the acknowledgement of
- * what came: round k with the rank whose number differs in bit k, all vectors that either has by then (recursive
+/* Short vectors, in the logarithm of the ranks: everybody gathers all of them and reduces them in the order of ranks,
+ * as the other ways do. A power of two of ranks exchange in pairs, so that what one sends carries the acknowledgement
+ * of what came: round k with the rank whose number differs in bit k, all vectors that either has by then (recursive
  * doubling; Thakur et al., "Optimization of collective communication operations in MPICH", 2005). Others go round
- * (Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997): block
- * j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
+ * (Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997):
+ * block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,15 +15,9 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
     *nout = *nin = mu_coll_rounds(comm);
 }
 
-/* Behind the accumulator, on a line. */
-static size_t offset(const struct muster_request *req)
+static char *blocks(const struct muster_request *req) /* behind the accumulators */
 {
-    return (req->call.count * req->red.acc_size + 63) / 64 * 64;
-}
-
-static char *blocks(const struct muster_request *req)
-{
-    return (char *)req->acc + offset(req);
+    return (char *)req->acc + mu_fold_room(req, req->call.count);
 }
 
 static bool in_pairs(unsigned p)
@@ -45,7 +39,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
     mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
-    req->acc = mu_coll_room(offset(req) + p * bytes + 64);
+    req->acc = mu_coll_room(mu_fold_room(req, req->call.count) + p * bytes + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
     if (bytes)
@@ -79,7 +73,7 @@ static bool step(struct muster_request *req)
     }
     if (n && !req->fold_frame) {
         for (unsigned r = 0; r < p; r++)
-            (r ? req->red.fold : req->red.load)(req->acc, block_of(req, r), n);
+            mu_fold(req, n, r, block_of(req, r), n);
         req->red.store(req->call.recv, req->acc, n, req->red.ranks ? req->red.ranks : p);
     }
     req->fold_frame = 1;

@@ -145,7 +145,7 @@ struct muster_request {
 
     /* The ordered reduction (fold.c). */
     void *acc;
-    uint32_t fold_frame, fold_rank;
+    uint32_t fold_frame, fold_rank; /* or the round, in pairs.c */
     struct mu_reducer red;
 
     struct mu_shm_op shm;
@@ -169,6 +169,7 @@ struct muster_comm {
     bool dead, told;
     struct mu_shm_comm *shm;   /* NULL: its members are not all on this node */
     struct mu_hier_comm *hier; /* NULL: not all of its nodes' members share memory, or none has another one beside it */
+    bool in_tree;              /* one member a node: reductions have the order of algorithms.h */
     struct muster_comm *whole; /* the communicator that this is a side of; NULL: the program's own */
     struct mu_gpu_comm *gpu;   /* NULL: nothing in GPU memory so far (nccl/backend.h) */
     struct mu_gpu_group *gpu_group;

@@ -10,15 +10,29 @@ void *mu_coll_room(size_t bytes)
     return bytes <= HEAP_FAST ? malloc(bytes) : aligned_alloc(64, (bytes + 63) / 64 * 64);
 }
 
+/* Bytes of an accumulator of so many elements. */
+static size_t level_room(const struct muster_request *req, size_t each)
+{
+    return (each * req->red.acc_size + 63) / 64 * 64;
+}
+
+size_t mu_fold_room(const struct muster_request *req, size_t each)
+{
+    return level_room(req, each) * (req->comm->in_tree ? mu_coll_rounds(req->comm) + 1 : 1);
+}
+
+static size_t elements_a_frame(const struct muster_request *req, size_t bytes)
+{
+    return (bytes < MU_CHUNK ? bytes : MU_CHUNK) / req->elem;
+}
+
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
 {
-    size_t frame = bytes < MU_CHUNK ? bytes : MU_CHUNK;
-
     mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
-    if (frame == 0)
+    if (bytes == 0)
         return 0;
-    req->acc = mu_coll_room(frame / req->elem * req->red.acc_size);
+    req->acc = mu_coll_room(mu_fold_room(req, elements_a_frame(req, bytes)));
     return req->acc ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulator");
 }
 
@@ -28,6 +42,31 @@ static bool gates_open(const struct mu_out *gates, unsigned n, uint32_t frame)
         if (gates[i].sent <= frame)
             return false;
     return true;
+}
+
+/* Accumulators are a stack: one for each binary digit of how many inputs there have been, the largest first. */
+static void fold_tree(struct muster_request *req, size_t each, unsigned r, const void *x, size_t n)
+{
+    size_t room = level_room(req, each);
+    unsigned level = (unsigned)__builtin_popcount(r), left = r + 1;
+    bool last = left == (unsigned)req->comm->size;
+
+    if (r & 1) {
+        req->red.fold((char *)req->acc + --level * room, x, n);
+        left >>= 1;
+    } else {
+        req->red.load((char *)req->acc + level * room, x, n);
+    }
+    for (; level && (last || !(left & 1)); left >>= 1, level--)
+        req->red.merge((char *)req->acc + (level - 1) * room, (char *)req->acc + level * room, n);
+}
+
+void mu_fold(struct muster_request *req, size_t each, unsigned r, const void *x, size_t n)
+{
+    if (req->comm->in_tree)
+        fold_tree(req, each, r, x, n);
+    else
+        (r ? req->red.fold : req->red.load)(req->acc, x, n);
 }
 
 bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t bytes, const struct mu_out *gates,
@@ -48,7 +87,7 @@ bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t
             if (!mine && !x)
                 return false;
             if (n)
-                (req->fold_rank ? req->red.fold : req->red.load)(req->acc, x, n);
+                mu_fold(req, elements_a_frame(req, bytes), req->fold_rank, x, n);
             if (!mine)
                 mu_in_pop(req, in);
         }

@@ -29,6 +29,17 @@ static bool pays(const struct muster_comm *comm, const struct mu_shm_ref *refs)
     return several && beside && comm->engine->hier;
 }
 
+static bool is_one_a_node(const struct muster_comm *comm)
+{
+    const int *place = comm->engine->place;
+
+    for (int r = 0; r < comm->size; r++)
+        for (int k = 0; k < r; k++)
+            if (place[comm->world[k]] == place[comm->world[r]])
+                return false;
+    return true;
+}
+
 static int new_side(struct muster_comm *comm, enum mu_side side, struct mu_err *err)
 {
     struct mu_hier_comm *h = comm->hier;
@@ -47,9 +58,11 @@ static int new_side(struct muster_comm *comm, enum mu_side side, struct mu_err *
     }
     rc = mu_comm_new(comm->engine, mu_comm_ctx(comm->ctx, UINT64_MAX, which), side == MU_LOCAL ? l->local : l->node, n,
                      world, &h->side[side], err);
-    if (rc == 0)
-        h->side[side]->whole = comm;
-    return rc;
+    if (rc < 0)
+        return rc;
+    h->side[side]->whole = comm;
+    h->side[side]->in_tree = side == MU_CROSS;
+    return 0;
 }
 
 static int attach_local(struct muster_comm *comm, const struct mu_shm_ref *refs, int own, struct mu_err *err)
@@ -79,6 +92,7 @@ int mu_hier_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, int 
     if (e->shm && refs && mu_shm_fits(e->shm, refs, comm->size))
         return mu_shm_attach(comm, refs, err);
     if (!pays(comm, refs)) {
+        comm->in_tree = e->place && is_one_a_node(comm);
         if (own >= 0)
             mu_shm_return(e->shm, own);
         return 0;

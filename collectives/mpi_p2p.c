@@ -225,6 +225,31 @@ static const struct mu_transport_ops mpi_p2p_ops = {
     .close = p2p_close,
 };
 
+/* Open MPI can be told to; it is when ranks share CPUs. */
+static bool yields_when_idle(void)
+{
+    int i, verbosity, bind, scope, level, count = 0, name_n = 0, text_n = 0;
+    union {
+        char bytes[64];
+        uint64_t any[8];
+    } value = {{0}};
+    MPI_T_cvar_handle handle;
+    MPI_Datatype type;
+    MPI_T_enum names;
+
+    if (MPI_T_init_thread(MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
+        return false;
+    if (MPI_T_cvar_get_index("mpi_yield_when_idle", &i) == MPI_SUCCESS &&
+        MPI_T_cvar_get_info(i, NULL, &name_n, &verbosity, &type, &names, NULL, &text_n, &bind, &scope) == MPI_SUCCESS &&
+        (type == MPI_INT || type == MPI_C_BOOL) && MPI_T_cvar_handle_alloc(i, NULL, &handle, &count) == MPI_SUCCESS) {
+        if (count == 1)
+            MPI_T_cvar_read(handle, &value);
+        MPI_T_cvar_handle_free(&handle);
+    }
+    MPI_T_finalize();
+    return value.any[0] != 0;
+}
+
 int mu_mpi_transport(struct mu_pool *pool, int (*stop)(void *arg, struct mu_err *), void *arg,
                      struct mu_transport **out, struct mu_err *err)
 {
@@ -258,6 +283,7 @@ int mu_mpi_transport(struct mu_pool *pool, int (*stop)(void *arg, struct mu_err 
         if (rc < 0)
             return rc;
     }
+    t->base.yields = yields_when_idle();
     *out = &t->base;
     return 0;
 }

@@ -49,6 +49,7 @@ static void fill(struct mu_reducer *out, const struct mu_kernels *set, muster_dt
     out->acc_size = t->acc_size;
     out->load = t->load;
     out->fold = t->fold[op];
+    out->merge = set->types[t->acc_size == t->size ? dtype : MUSTER_FLOAT32].fold[op];
     out->store = op == MUSTER_AVG ? t->store_avg : t->store;
     out->two = t->two[op];
     out->pair = t->pair[op];

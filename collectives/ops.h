@@ -1,6 +1,7 @@
-/* Reduction kernels. A reduction is load (first rank's input), fold (the others', in rank order), store.
- * The accumulator is the type itself, float32 for 16-bit floats; rounding, the division of AVG and the one form of NaN
- * come in store. So results do not depend on chunk, alignment, instruction set or algorithm:
+/* Reduction kernels. A reduction is load (first rank's input), fold (the others', in rank order), store; between nodes
+ * accumulators are merged, too (algorithms.h). The accumulator is the type itself, float32 for 16-bit floats; rounding,
+ * the division of AVG and the one form of NaN come in store. So results do not depend on chunk, alignment, instruction
+ * set or algorithm:
  * - integers wrap; AVG divides the wrapped sum and truncates towards zero;
  * - MIN and MAX give NaN when any input is NaN, and the lower rank's value where inputs are equal (-0, +0);
  * - a NaN result is always the positive quiet NaN without payload. */
@@ -17,6 +18,7 @@ struct mu_reducer {
     size_t size, acc_size;
     void (*load)(void *acc, const void *in, size_t n);
     void (*fold)(void *acc, const void *in, size_t n);
+    void (*merge)(void *acc, const void *other, size_t n); /* as fold, of an accumulator */
     void (*store)(void *out, const void *acc, size_t n, unsigned ranks);
     void (*two)(void *acc, const void *a, const void *b, size_t n);
     void (*pair)(void *out, const void *a, const void *b, size_t n, unsigned ranks);

@@ -1,33 +1,40 @@
 #include "collectives/algorithms.h"
 #include "collectives/hier.h"
 
-/* In order: the first row that fits is taken. flat: only up to the flat limit; few: only up to so many ranks. */
+#define PAIRS_MOST ((size_t)1 << 14)
+#define HALVES_EACH ((size_t)1 << 16) /* for each member */
+
+enum limit { NONE, SHORT, PAIRS, HALVES };
+
+/* In order: the first row that fits is taken. limit: bytes; few: only up to so many ranks. */
 static const struct {
     uint8_t kind;
-    bool flat;
+    enum limit limit;
     int few;
     const struct mu_algo *algo;
 } rows[] = {
-    {MU_OP_KIND_ALLREDUCE, false, 0, &mu_hier},
-    {MU_OP_KIND_REDUCE, false, 0, &mu_hier},
-    {MU_OP_KIND_REDUCE_SCATTER, false, 0, &mu_hier},
-    {MU_OP_KIND_ALLGATHER, false, 0, &mu_hier},
-    {MU_OP_KIND_BROADCAST, false, 0, &mu_hier},
-    {MU_OP_KIND_BARRIER, false, 0, &mu_hier},
-    {MU_OP_KIND_ALLREDUCE, true, 3, &mu_allreduce_flat}, /* one turn; from four ranks on that is more messages */
-    {MU_OP_KIND_ALLREDUCE, true, 0, &mu_allreduce_doubling},
-    {MU_OP_KIND_ALLREDUCE, false, 0, &mu_allreduce_direct},
-    {MU_OP_KIND_REDUCE, false, 0, &mu_reduce_root},
-    {MU_OP_KIND_REDUCE_SCATTER, false, 0, &mu_reduce_scatter_direct},
-    {MU_OP_KIND_ALLGATHER, false, 0, &mu_allgather_direct},
-    {MU_OP_KIND_BROADCAST, false, 0, &mu_broadcast_binomial},
-    {MU_OP_KIND_ALLTOALL, false, 0, &mu_alltoall_pairwise},
-    {MU_OP_KIND_BARRIER, false, 0, &mu_barrier_dissemination},
-    {MU_OP_KIND_SEND, false, 0, &mu_p2p_send},
-    {MU_OP_KIND_RECV, false, 0, &mu_p2p_recv},
-    {MU_OP_KIND_SPLIT, false, 0, &mu_allgather_direct},
-    {MU_OP_KIND_INIT, false, 0, &mu_allgather_direct},
-    {MU_OP_KIND_FINALIZE, false, 0, &mu_barrier_dissemination},
+    {MU_OP_KIND_ALLREDUCE, NONE, 0, &mu_hier},
+    {MU_OP_KIND_REDUCE, NONE, 0, &mu_hier},
+    {MU_OP_KIND_REDUCE_SCATTER, NONE, 0, &mu_hier},
+    {MU_OP_KIND_ALLGATHER, NONE, 0, &mu_hier},
+    {MU_OP_KIND_BROADCAST, NONE, 0, &mu_hier},
+    {MU_OP_KIND_BARRIER, NONE, 0, &mu_hier},
+    {MU_OP_KIND_ALLREDUCE, SHORT, 3, &mu_allreduce_flat}, /* one turn; from four ranks on that is more messages */
+    {MU_OP_KIND_ALLREDUCE, PAIRS, 0, &mu_allreduce_pairs},
+    {MU_OP_KIND_ALLREDUCE, HALVES, 0, &mu_allreduce_halving},
+    {MU_OP_KIND_ALLREDUCE, SHORT, 0, &mu_allreduce_doubling},
+    {MU_OP_KIND_ALLREDUCE, NONE, 0, &mu_allreduce_direct},
+    {MU_OP_KIND_REDUCE, NONE, 0, &mu_reduce_root},
+    {MU_OP_KIND_REDUCE_SCATTER, NONE, 0, &mu_reduce_scatter_direct},
+    {MU_OP_KIND_ALLGATHER, NONE, 0, &mu_allgather_direct},
+    {MU_OP_KIND_BROADCAST, NONE, 0, &mu_broadcast_binomial},
+    {MU_OP_KIND_ALLTOALL, NONE, 0, &mu_alltoall_pairwise},
+    {MU_OP_KIND_BARRIER, NONE, 0, &mu_barrier_dissemination},
+    {MU_OP_KIND_SEND, NONE, 0, &mu_p2p_send},
+    {MU_OP_KIND_RECV, NONE, 0, &mu_p2p_recv},
+    {MU_OP_KIND_SPLIT, NONE, 0, &mu_allgather_direct},
+    {MU_OP_KIND_INIT, NONE, 0, &mu_allgather_direct},
+    {MU_OP_KIND_FINALIZE, NONE, 0, &mu_barrier_dissemination},
 };
 
 /* Flat sends (p - 1) * bytes in one round, doubling as much in log2(p), direct 2 * (p - 1) / p * bytes in two. */
@@ -40,11 +47,29 @@ static size_t flat_limit(const struct muster_comm *comm)
     return each > 1024 ? each : 1024;
 }
 
+/* Pairs send log2(p) * bytes in as many messages, halving 2 * (p - 1) / p * bytes in twice as many; direct has
+ * 2 * (p - 1) of them, but goes on frame by frame. */
+static bool fits(const struct muster_comm *comm, enum limit limit, size_t bytes)
+{
+    bool paired = comm->in_tree && comm->size >= 4 && (comm->size & (comm->size - 1)) == 0;
+
+    switch (limit) {
+    case SHORT:
+        return bytes <= flat_limit(comm);
+    case PAIRS:
+        return paired && bytes <= (comm->engine->flat_max ? comm->engine->flat_max : PAIRS_MOST);
+    case HALVES:
+        return paired && bytes <= HALVES_EACH * (size_t)comm->size;
+    default:
+        return true;
+    }
+}
+
 unsigned mu_algo_select(const struct muster_comm *comm, const struct mu_call *call, size_t bytes)
 {
     unsigned i = 0;
 
-    while (rows[i].kind != call->kind || (rows[i].flat && bytes > flat_limit(comm)) ||
+    while (rows[i].kind != call->kind || !fits(comm, rows[i].limit, bytes) ||
            (rows[i].few && comm->size > rows[i].few) || (rows[i].algo == &mu_hier && !mu_hier_can(comm, call->kind)))
         i++;
     return i;

@@ -10,6 +10,7 @@ struct mu_transport {
     const struct mu_transport_ops *ops;
     struct mu_pool *pool; /* where received frames come from */
     int rank, size;
+    bool yields; /* a poll that finds nothing leaves the CPU to others */
 };
 
 enum { MU_SEND_PENDING, MU_SEND_DONE };

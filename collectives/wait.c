@@ -153,9 +153,9 @@ void mu_coll_wait(struct muster_request *req)
     if (MU_CHECKS)
         publish(req, false);
     while (req->status == MU_PENDING) {
-        bool nap = idle > e->nap_after;
+        bool nap = idle > e->nap_after, near = polls % 8 && is_near(req);
 
-        if (polls % 8 && is_near(req) ? push_near(req) : mu_coll_progress(e)) {
+        if (near ? push_near(req) : mu_coll_progress(e)) {
             quiet = 0;
             idle = 0;
         }
@@ -166,7 +166,7 @@ void mu_coll_wait(struct muster_request *req)
         pthread_mutex_unlock(&e->lock);
         if (nap)
             nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
-        else
+        else if (near || !e->tp->yields)
             sched_yield();
         pthread_mutex_lock(&e->lock);
         mu_coll_beat(e);

@@ -106,10 +106,11 @@ typedef enum {
 /* AVG is the sum divided by the number of ranks; integers truncate towards zero. 16-bit and 8-bit floats accumulate in
  * float32 and are rounded to nearest even; 8-bit ones saturate, as CUDA's conversions do: what is beyond the largest
  * value becomes that, infinity too. The order of a reduction is rank 0, 1, 2, ... Where a communicator spans nodes and
- * two of its ranks are on one, it is that inside each node, rounded once, and then node by node, in the order of their
- * lowest ranks, rounded again (16-bit and 8-bit averages are divided inside the nodes); a reduce-scatter has this
- * order only where all nodes have as many ranks, one after another. Equal inputs on equal places give equal bits,
- * whatever the sizes and timings. */
+ * two of its ranks are on one, it is that inside each node, rounded once, and then that of the nodes, rounded again
+ * (16-bit and 8-bit averages are divided inside the nodes); a reduce-scatter has this order only where all nodes have
+ * as many ranks, one after another. That of nodes is by their lowest ranks and in a tree: of n the first 2^k, the
+ * largest power of two below n, and the rest, each of the two likewise; it is also that of ranks which have a node
+ * each. Equal inputs on equal places give equal bits, whatever the sizes and timings. */
 typedef enum { MUSTER_SUM, MUSTER_PROD, MUSTER_MIN, MUSTER_MAX, MUSTER_AVG } muster_op;
 
 /* Counts are in elements. Host memory: the call blocks. Device memory: it is enqueued on the communicator's stream;

@@ -93,13 +93,19 @@ for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
     run "all collectives, nodes of 2 and 2 ranks, $v" 4 COLL_NODES=0011 $v -- coll_all
     same
 done
+run "all collectives, one rank on each of 4 nodes" 4 COLL_NODES=0123 -- coll_all
+digest=$(grep '^# digest' "$out")
+for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000 MUSTER_HIER=0; do # pairs, halves, and slices
+    run "all collectives, one rank on each of 4 nodes, $v" 4 COLL_NODES=0123 $v -- coll_all
+    same
+done
 run "the same calls again and again, 3 ranks" 3 -- coll_repeat 10
 digest=$(grep '^# digest' "$out")
 for v in MUSTER_SHM=copy MUSTER_TUNE=64,64 MUSTER_TUNE=131072,1073741824 MUSTER_PROGRESS=1; do
     run "the same calls again and again, 3 ranks, $v" 3 $v -- coll_repeat 3
     same
 done
-for nodes in 0001 0101 0110 01122; do
+for nodes in 0001 0101 0110 01122 01234 00112233; do
     run "all collectives, nodes $nodes" ${#nodes} COLL_NODES=$nodes -- coll_all
 done
 run "all collectives, nodes 0011 that are not used" 4 COLL_NODES=0011 MUSTER_HIER=0 COLL_STRICT=1 -- coll_all

@@ -43,6 +43,15 @@ static int in_parts(const int *members, int n)
     return several && beside;
 }
 
+static int one_a_node(const int *members, int n)
+{
+    for (int r = 1; r < n; r++)
+        for (int k = 0; k < r; k++)
+            if (node_of(members[r]) == node_of(members[k]))
+                return 0;
+    return nodes != NULL;
+}
+
 /* Every node has as many ranks, one after another. */
 static int in_a_row(void)
 {
@@ -73,24 +82,36 @@ static double divided(muster_dtype t, double a, int n)
     return t == MUSTER_FLOAT64 ? a / n : (double)(float)(a / n);
 }
 
-/* Rank by rank, or node by node: inside a node rank by rank, then rounded to the type. */
+/* What nodes have, in the order of a tree: the first 2^k of them, and the rest. */
+static double tree_float(muster_dtype t, muster_op op, const double *part, int n)
+{
+    int first = 1;
+
+    if (n == 1)
+        return part[0];
+    while (2 * first < n)
+        first *= 2;
+    return step_float(t, op, tree_float(t, op, part, first), tree_float(t, op, part + first, n - first));
+}
+
+/* Rank by rank, or by nodes: inside a node rank by rank, then rounded to the type, and these in a tree. */
 static double expected_float(muster_dtype t, muster_op op, const int *members, int n, size_t i, int by_node)
 {
     int narrow = t == MUSTER_FLOAT16 || t == MUSTER_BFLOAT16 || t > MUSTER_FLOAT64;
-    double all = 0, a = 0;
-    int done = 0;
+    int apart = by_node || one_a_node(members, n), parts = 0;
+    double part[64], all, a = 0;
 
     for (int first = 0; first < n; first++) {
         int begun = 0, known = 0;
 
         for (int k = 0; k < first; k++)
-            known |= !by_node || node_of(members[k]) == node_of(members[first]);
+            known |= !apart || node_of(members[k]) == node_of(members[first]);
         if (known)
             continue;
         for (int r = first; r < n; r++) {
             double x = to_double(t, bits(t, members[r], i));
 
-            if (by_node && node_of(members[r]) != node_of(members[first]))
+            if (apart && node_of(members[r]) != node_of(members[first]))
                 continue;
             a = begun++ ? step_float(t, op, a, x) : x;
         }
@@ -98,8 +119,9 @@ static double expected_float(muster_dtype t, muster_op op, const int *members, i
             a = divided(t, a, n);
         if (by_node)
             a = to_double(t, from_double(t, a));
-        all = done++ ? step_float(t, op, all, a) : a;
+        part[parts++] = a;
     }
+    all = tree_float(t, op, part, parts);
     return op == MUSTER_AVG && !(by_node && narrow) ? divided(t, all, n) : all;
 }
 

@@ -30,12 +30,14 @@ for ranks in 2 3 4; do
         same
     done
 done
-digest=
-again 4 0011 "$times"
-same
-for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
-    again 4 0011 $((times / 10)) $v
+for nodes in 0011 0123 00112233; do
+    digest=
+    again ${#nodes} $nodes "$times"
     same
+    for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
+        again ${#nodes} $nodes $((times / 10)) $v
+        same
+    done
 done
 again 4 0001 "$times"
 again 8 '' $((times / 2))
