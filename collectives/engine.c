@@ -11,7 +11,7 @@
 #include "runtime/base/clock.h"
 
 #define FRAMES_A_POLL 32
-#define AWAY (10 * MU_MS) /* or a tick more */
+#define AWAY (100 * MU_MS) /* or a tick more */
 
 /* --- failures --- */
 

@@ -1,6 +1,7 @@
 #include "collectives/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define SHARED ((size_t)32 << 10) /* bytes from which an all-reduce is shared out among the lanes */
 #define SLICE ((size_t)256 << 10) /* of a lane, at a time */
@@ -88,7 +89,7 @@ static void split_avg(struct draft *d)
     d->ranks_between = avg && !early ? p : 0;
 }
 
-/* --- operations; room: how many items there are at most, and bytes of scratch --- */
+/* --- operations; size: how many items there are at most, and bytes of scratch --- */
 
 struct size {
     size_t items, scratch;
@@ -116,9 +117,13 @@ static size_t whole_of(const struct draft *d) /* elements of a chunk that is sha
 
 static struct size allreduce_size(const struct draft *d)
 {
+    size_t lanes = (size_t)d->l->lanes, last;
+
     if (!shared(d))
         return (struct size){3 * parts(d->call->count, CHUNK / d->elem), 0};
-    return (struct size){3 * parts(d->call->count, whole_of(d)), whole_of(d) * d->elem};
+    last = d->call->count % whole_of(d);
+    return (struct size){3 * parts(d->call->count, whole_of(d)),
+                         last % lanes ? (last / lanes + 1) * lanes * d->elem : 0};
 }
 
 /* Where chunk c is worked on: in place of the result, or in the scratch when it does not divide. */
@@ -143,6 +148,8 @@ static int scatter_chunk(struct draft *d, size_t c)
     n = chunk_of(d, c, &from, &work, &each);
     mine = at(d, work, (size_t)d->l->local * each);
     odd = n % (size_t)d->l->lanes != 0;
+    if (odd)
+        memset(work + n * d->elem, 0, ((size_t)d->l->lanes * each - n) * d->elem);
     i = add(d, MU_LOCAL, -1,
             (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER,
                              .count = each,
@@ -387,7 +394,7 @@ int mu_plan_make(struct mu_plan *out, const struct mu_layout *layout, const stru
     struct size size = rows[call->kind].size(&d);
 
     plan.items = calloc(size.items, sizeof *plan.items);
-    plan.scratch = size.scratch ? calloc(1, size.scratch) : NULL;
+    plan.scratch = size.scratch ? malloc(size.scratch) : NULL; /* zeroing it would cost more than short operations */
     if (!plan.items || (size.scratch && !plan.scratch)) {
         mu_plan_clear(&plan);
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the parts of a muster_%s", mu_kinds[call->kind].name);

@@ -545,7 +545,8 @@ static void narrow_buckets(void)
         for (int i = 0; ok && i < N; i++)
             wrong += x[0][i] != (float)(i % 16 * size) || x[1][i] != (float)size;
         /* bfloat16 has even numbers there; summed in it, those of the other ranks would be lost */
-        ok = ok && (type || size % 2 == 0 || big == 256 + (float)(size - 1)) && big >= 256 + (float)(size - 2);
+        if (!in_parts(everybody(), size)) /* else what a node has reduced is rounded, too */
+            ok = ok && (type || size % 2 == 0 || big == 256 + (float)(size - 1)) && big >= 256 + (float)(size - 2);
         ok = muster_bucket_close(b) == 0 && ok;
         b = NULL;
     }

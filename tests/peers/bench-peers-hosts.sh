@@ -9,21 +9,22 @@ if [ -n "${QUICK-}" ]; then
     : "${HOSTS:=2}" "${MAX:=64K}" "${TRIALS:=3}"
 fi
 : "${HOSTS:=2 4}" "${PPN:=1 2}" "${OPS:=allreduce}" "${MIN:=8}" "${MAX:=64M}" "${TRIALS:=11}" "${RATE:=1000}"
-export OPS MIN MAX TRIALS WIRE
-WIRE=$((RATE / 8))
+BURST=256 # kB that a link lets through at once: before a batch it waits until the one before has left that
+export OPS MIN MAX TRIALS WIRE REST
+WIRE=$((RATE / 8)) REST=$((BURST * 8000 / RATE * 3 / 2))
 sizes=$HOSTS most=0
 for n in $sizes; do [ "$n" -le $most ] || most=$n; done
 cluster_up "$most" || exit
 echo "# $(mpirun --version | head -n 1); $(nproc) CPUs for all hosts, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 if unshare --net tc qdisc add dev lo root tbf rate 1gbit burst 256kb latency 50ms 2>/dev/null; then
     for ((i = 1; i <= most; i++)); do
-        tc qdisc replace dev "h$i" root tbf rate "${RATE}mbit" burst 256kb latency 50ms &&
-            cluster_exec "h$i" tc qdisc replace dev eth0 root tbf rate "${RATE}mbit" burst 256kb latency 50ms || exit
+        tc qdisc replace dev "h$i" root tbf rate "${RATE}mbit" burst "${BURST}kb" latency 50ms &&
+            cluster_exec "h$i" tc qdisc replace dev eth0 root tbf rate "${RATE}mbit" burst "${BURST}kb" latency 50ms || exit
     done
     echo "# links of $RATE Mbit/s each way"
 else
     echo "# links of $RATE Mbit/s: skipped, this kernel has no token bucket (tbf); the links are as fast as the machine"
-    unset WIRE
+    unset WIRE REST
 fi
 rc=0
 for n in $sizes; do
@@ -34,7 +35,7 @@ for n in $sizes; do
         # Hosts that are one machine do not see that it has fewer CPUs than ranks: both are told.
         export MUSTER_YIELD=$((n * ppn > $(nproc)))
         cluster_mpirun --mca mpi_yield_when_idle $MUSTER_YIELD --oversubscribe -H "$where" -x MIN -x MAX -x TRIALS -x OPS \
-            -x HOSTS -x MUSTER_YIELD ${WIRE:+-x WIRE} -np $((n * ppn)) "$B/tests/peers/bench_peers" || rc=1
+            -x HOSTS -x MUSTER_YIELD ${WIRE:+-x WIRE -x REST} -np $((n * ppn)) "$B/tests/peers/bench_peers" || rc=1
     done
 done
 # shellcheck disable=SC2034

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/stats.h"
 #include "muster.h"
@@ -184,6 +185,8 @@ static void fill(const struct op *op, int way, size_t n)
     op->fill(b[0], b[1], n);
 }
 
+static unsigned rest; /* us before a batch, for what the one before it has used up; REST */
+
 /* Of the slowest rank: ns a call. */
 static double batch(const struct op *op, int way, size_t n, size_t bytes, int calls)
 {
@@ -191,6 +194,7 @@ static double batch(const struct op *op, int way, size_t n, size_t bytes, int ca
     double t = 0, slowest;
 
     fill(op, way, n);
+    usleep(rest);
     if (!alone) {
         MPI_Barrier(MPI_COMM_WORLD);
         MPI_Barrier(MPI_COMM_WORLD);
@@ -327,6 +331,7 @@ int main(int argc, char **argv)
     bool slower = false;
     long bad = 0;
 
+    rest = (unsigned)option("REST", 0);
     trials = trials > MOST_TRIALS ? MOST_TRIALS : trials < 1 ? 1 : trials;
     for (int i = 0; i < 2; i++) {
         buffers[PRIVATE][i] = aligned_alloc((size_t)2 << 20, (max + ((size_t)2 << 20)) & ~(((size_t)2 << 20) - 1));
