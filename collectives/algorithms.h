@@ -13,7 +13,9 @@ extern const struct mu_algo mu_allreduce_halving;  /* the same, of half as much 
 extern const struct mu_algo mu_allreduce_direct;   /* reduce-scatter and all-gather of slices, in frames */
 extern const struct mu_algo mu_hier;               /* made of parts inside and between nodes */
 extern const struct mu_algo mu_reduce_root;
+extern const struct mu_algo mu_reduce_scatter_halving;
 extern const struct mu_algo mu_reduce_scatter_direct;
+extern const struct mu_algo mu_allgather_pairs;
 extern const struct mu_algo mu_allgather_direct;
 extern const struct mu_algo mu_broadcast_binomial;
 extern const struct mu_algo mu_alltoall_pairwise;
@@ -36,6 +38,11 @@ static inline unsigned mu_coll_rounds(const struct muster_comm *comm)
     while (1u << n < (unsigned)comm->size)
         n++;
     return n;
+}
+
+static inline bool mu_coll_is_upper(const struct muster_comm *comm, unsigned round)
+{
+    return (unsigned)comm->rank >> round & 1;
 }
 
 /* --- the ordered reduction --- */

@@ -66,10 +66,8 @@ static bool step(struct muster_request *req)
     for (unsigned k = 0; k < req->nin; k++) {
         if (!mu_in_ended(&req->in[k]))
             return false;
-        if (k + 1 < req->nout && !req->out[k + 1].open) {
-            req->out[k + 1].ready = req->out[k + 1].total;
-            req->out[k + 1].open = true;
-        }
+        if (k + 1 < req->nout && !req->out[k + 1].open)
+            mu_out_let_go(&req->out[k + 1]);
     }
     if (n && !req->fold_frame) {
         for (unsigned r = 0; r < p; r++)

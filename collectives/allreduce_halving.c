@@ -16,11 +16,6 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
     *nout = *nin = 2 * mu_coll_rounds(comm);
 }
 
-static bool is_upper(const struct muster_request *req, unsigned round)
-{
-    return (unsigned)req->comm->rank >> round & 1;
-}
-
 /* What this rank works on after so many rounds; kept: or, in the last of them, what it has given away. */
 static struct range range_of(const struct muster_request *req, unsigned rounds, bool kept)
 {
@@ -28,7 +23,7 @@ static struct range range_of(const struct muster_request *req, unsigned rounds, 
 
     for (unsigned k = 0; k < rounds; k++) {
         size_t half = (a.n + 1) / 2;
-        bool second = is_upper(req, k) == (kept || k + 1 < rounds);
+        bool second = mu_coll_is_upper(req->comm, k) == (kept || k + 1 < rounds);
 
         a = second ? (struct range){a.from + half, a.n - half} : (struct range){a.from, half};
     }
@@ -93,19 +88,14 @@ static void combine(struct muster_request *req, unsigned k)
     if (!r.n)
         return;
     if (!k) {
-        req->red.two(acc_at(req, r), is_upper(req, k) ? came(req, k) : own, is_upper(req, k) ? own : came(req, k), r.n);
-    } else if (is_upper(req, k)) {
+        req->red.two(acc_at(req, r), mu_coll_is_upper(req->comm, k) ? came(req, k) : own,
+                     mu_coll_is_upper(req->comm, k) ? own : came(req, k), r.n);
+    } else if (mu_coll_is_upper(req->comm, k)) {
         req->red.merge(came(req, k), acc_at(req, r), r.n);
         memcpy(acc_at(req, r), came(req, k), r.n * req->red.acc_size);
     } else {
         req->red.merge(acc_at(req, r), came(req, k), r.n);
     }
-}
-
-static void let_go(struct muster_request *req, unsigned i)
-{
-    req->out[i].ready = req->out[i].total;
-    req->out[i].open = true;
 }
 
 /* In place is safe: what comes in a round of the gathering is where this rank's half went in the same round of the
@@ -120,18 +110,18 @@ static bool step(struct muster_request *req)
             return false;
         combine(req, k);
         if (k + 1 < rounds) {
-            let_go(req, k + 1);
+            mu_out_let_go(&req->out[k + 1]);
             continue;
         }
         if (mine.n)
             req->red.store(mu_at(req->call.recv, mine.from * req->elem), acc_at(req, mine), mine.n,
                            req->red.ranks ? req->red.ranks : (unsigned)req->comm->size);
-        let_go(req, rounds + k);
+        mu_out_let_go(&req->out[rounds + k]);
     }
     for (unsigned k = rounds; k-- > 1;) {
         if (!mu_in_ended(&req->in[rounds + k]))
             return false;
-        let_go(req, rounds + k - 1);
+        mu_out_let_go(&req->out[rounds + k - 1]);
     }
     return true;
 }

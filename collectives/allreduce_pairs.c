@@ -16,15 +16,10 @@ static char *slot(const struct muster_request *req, unsigned i)
     return (char *)req->acc + i * ((req->call.count * req->red.acc_size + 63) / 64 * 64);
 }
 
-static bool is_upper(const struct muster_request *req, unsigned round)
-{
-    return (unsigned)req->comm->rank >> round & 1;
-}
-
 /* Where it is after so many rounds: the upper one goes on in what has come from the lower one. */
 static char *reduced(const struct muster_request *req, unsigned rounds)
 {
-    while (rounds > 1 && !is_upper(req, rounds - 1))
+    while (rounds > 1 && !mu_coll_is_upper(req->comm, rounds - 1))
         rounds--;
     return slot(req, rounds > 1 ? rounds : 0);
 }
@@ -50,12 +45,12 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
 static void combine(struct muster_request *req, unsigned k)
 {
-    const void *lower = is_upper(req, k) ? slot(req, k + 1) : req->call.send;
-    const void *upper = is_upper(req, k) ? req->call.send : slot(req, k + 1);
+    const void *lower = mu_coll_is_upper(req->comm, k) ? slot(req, k + 1) : req->call.send;
+    const void *upper = mu_coll_is_upper(req->comm, k) ? req->call.send : slot(req, k + 1);
     size_t n = req->call.count;
 
     if (k)
-        req->red.merge(reduced(req, k + 1), is_upper(req, k) ? reduced(req, k) : slot(req, k + 1), n);
+        req->red.merge(reduced(req, k + 1), mu_coll_is_upper(req->comm, k) ? reduced(req, k) : slot(req, k + 1), n);
     else
         req->red.two(slot(req, 0), lower, upper, n);
 }
@@ -67,10 +62,8 @@ static bool step(struct muster_request *req)
             return false;
         if (req->call.count)
             combine(req, k);
-        if (k + 1 < req->nout) {
-            req->out[k + 1].ready = req->out[k + 1].total;
-            req->out[k + 1].open = true;
-        }
+        if (k + 1 < req->nout)
+            mu_out_let_go(&req->out[k + 1]);
     }
     if (req->call.count && !req->fold_frame)
         req->red.store(req->call.recv, reduced(req, req->nin), req->call.count,

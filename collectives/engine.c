@@ -367,9 +367,11 @@ bool mu_coll_progress(struct mu_engine *e)
     uint64_t ends, now = mu_now_roughly();
 
     away = now - e->drained_at > AWAY;
+    ends = e->ends;
     if (!away)
         run_kicked(e);
-    ends = e->ends;
+    if (now != e->drained_at) /* else who has ended something, as a broadcast's root each time, asks a tick later */
+        ends = e->ends;
     for (int i = 0; i < FRAMES_A_POLL && !e->broken.code && e->ends == ends; i++) {
         struct mu_frame *in = NULL;
         struct mu_frames sent = {0};

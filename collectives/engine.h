@@ -255,6 +255,11 @@ const char *mu_comm_who(const struct muster_comm *comm, int peer, char *text, si
 
 void mu_out_set(struct muster_request *req, unsigned i, int peer, unsigned lane, const void *src, size_t total,
                 bool open);
+static inline void mu_out_let_go(struct mu_out *o)
+{
+    o->ready = o->total;
+    o->open = true;
+}
 void mu_in_set(struct muster_request *req, unsigned i, int peer, unsigned lane, void *dst, size_t total);
 void mu_in_keep(struct muster_request *req, unsigned i, int peer, unsigned lane, size_t total);
 uint32_t mu_coll_nframes(size_t total); /* at least one: an empty stream is one empty frame */

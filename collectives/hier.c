@@ -196,8 +196,12 @@ void mu_hier_free(struct muster_request *req)
 
 static void move(const struct mu_move *m)
 {
-    if (m->bytes)
-        memcpy(m->to, m->from, m->bytes);
+    unsigned rows = m->rows ? m->rows : 1, columns = m->rows ? m->columns : 1;
+
+    for (unsigned r = 0; m->bytes && r < rows; r++)
+        for (unsigned c = 0; c < columns; c++)
+            memcpy((char *)m->to + (c * rows + r) * m->bytes, (const char *)m->from + (r * columns + c) * m->bytes,
+                   m->bytes);
 }
 
 /* True when the part has just ended. */

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARED ((size_t)32 << 10) /* bytes from which an all-reduce is shared out among the lanes */
-#define SLICE ((size_t)256 << 10) /* of a lane, at a time */
-#define CHUNK ((size_t)512 << 10) /* of the leaders */
-#define DEPTH 3u                  /* chunks that are on their way */
+#define SHARED ((size_t)32 << 10)   /* bytes from which an all-reduce is shared out among the lanes */
+#define SLICE ((size_t)256 << 10)   /* of a lane, at a time */
+#define CHUNK ((size_t)512 << 10)   /* of the leaders */
+#define AT_ONCE ((size_t)256 << 10) /* of all blocks */
+#define DEPTH 3u                    /* chunks that are on their way */
 
 int mu_layout_make(struct mu_layout *out, const int *node, int rank, int size, struct mu_err *err)
 {
@@ -321,17 +322,44 @@ static void barrier(struct draft *d)
     add(d, MU_LOCAL, i, (struct mu_call){.kind = MU_OP_KIND_BROADCAST});
 }
 
+/* Few turns count more than that everything is copied once more, into the order of lanes. */
+static bool at_once(const struct draft *d)
+{
+    return (size_t)d->l->size * d->call->count * d->elem <= AT_ONCE;
+}
+
 static struct size reduce_scatter_size(const struct draft *d)
 {
-    size_t nodes = (size_t)d->l->nodes;
+    size_t nodes = (size_t)d->l->nodes, of_lane = nodes * d->call->count * d->elem;
 
-    return (struct size){2 * nodes, nodes * d->call->count * d->elem};
+    if (at_once(d))
+        return (struct size){2, of_lane * ((size_t)d->l->lanes + 1)};
+    return (struct size){2 * nodes, of_lane};
+}
+
+/* The blocks of each lane side by side: one reduction here, and one between nodes. */
+static void reduce_scatter_at_once(struct draft *d)
+{
+    size_t n = d->call->count, of_lane = (size_t)d->l->nodes * n;
+    void *by_lane = d->plan->scratch, *part = at(d, d->plan->scratch, (size_t)d->l->lanes * of_lane);
+    int i = add(d, MU_LOCAL, -1,
+                (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER, .count = of_lane, .send = by_lane, .recv = part});
+
+    d->plan->items[i].before =
+        (struct mu_move){by_lane, d->call->send, n * d->elem, (unsigned)d->l->nodes, (unsigned)d->l->lanes};
+    add(d, MU_CROSS, i,
+        (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER, .count = n, .send = part, .recv = d->call->recv});
 }
 
 /* Node by node: its blocks are reduced here, and each lane sends its own there. */
 static void reduce_scatter(struct draft *d)
 {
     size_t n = d->call->count, lanes = (size_t)d->l->lanes;
+
+    if (at_once(d)) {
+        reduce_scatter_at_once(d);
+        return;
+    }
 
     for (int j = 0; j < d->l->nodes; j++) {
         void *part = at(d, d->plan->scratch, (size_t)j * n);
@@ -352,15 +380,38 @@ static void reduce_scatter(struct draft *d)
 
 static struct size allgather_size(const struct draft *d)
 {
+    size_t of_lane = (size_t)d->l->nodes * d->call->count * d->elem;
+
+    if (at_once(d))
+        return (struct size){2, of_lane * ((size_t)d->l->lanes + 1)};
     return (struct size){1 + (size_t)d->l->nodes, 0};
+}
+
+static void allgather_at_once(struct draft *d)
+{
+    size_t n = d->call->count, of_lane = (size_t)d->l->nodes * n;
+    void *by_lane = d->plan->scratch, *lane = at(d, d->plan->scratch, (size_t)d->l->lanes * of_lane);
+    int i = add(d, MU_CROSS, -1,
+                (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = n, .send = d->call->send, .recv = lane});
+
+    i = add(d, MU_LOCAL, i,
+            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = of_lane, .send = lane, .recv = by_lane});
+    d->plan->items[i].then =
+        (struct mu_move){d->call->recv, by_lane, n * d->elem, (unsigned)d->l->lanes, (unsigned)d->l->nodes};
 }
 
 static void allgather(struct draft *d)
 {
     size_t n = d->call->count, lanes = (size_t)d->l->lanes;
     void *lane = at(d, d->call->recv, (size_t)d->l->local * n);
-    int i = add(d, MU_CROSS, -1,
-                (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = n, .send = d->call->send, .recv = lane});
+    int i;
+
+    if (at_once(d)) {
+        allgather_at_once(d);
+        return;
+    }
+    i = add(d, MU_CROSS, -1,
+            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = n, .send = d->call->send, .recv = lane});
 
     d->plan->items[i].part.stride = lanes * n;
     for (int k = 0; k < d->l->nodes; k++) {

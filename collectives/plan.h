@@ -5,8 +5,8 @@
  * lanes), the members with this rank's place on their node; else the first ones of the nodes alone, its leaders. Nodes
  * are numbered by their lowest rank, and this is a member's rank in `cross`.
  *
- * Reductions have one order whatever the size: rank by rank inside each node, one rounding to the type, then node by
- * node. Items of a side are begun in their order, the same on all its members. */
+ * Reductions have one order whatever the size: rank by rank inside each node, one rounding to the type, then the
+ * nodes (algorithms.h). Items of a side are begun in their order, the same on all its members. */
 #ifndef MU_COLLECTIVES_PLAN_H
 #define MU_COLLECTIVES_PLAN_H
 
@@ -21,10 +21,12 @@ struct mu_layout {
     int *node_of, *local_of;
 };
 
+/* bytes, or a table of rows * columns such pieces that becomes one of columns * rows. */
 struct mu_move {
     void *to;
     const void *from;
     size_t bytes;
+    unsigned rows, columns; /* 0: only one piece */
 };
 
 struct mu_item {

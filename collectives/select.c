@@ -4,7 +4,7 @@
 #define PAIRS_MOST ((size_t)1 << 14)
 #define HALVES_EACH ((size_t)1 << 16) /* for each member */
 
-enum limit { NONE, SHORT, PAIRS, HALVES };
+enum limit { NONE, SHORT, PAIRS, HALVES, BLOCKS };
 
 /* In order: the first row that fits is taken. limit: bytes; few: only up to so many ranks. */
 static const struct {
@@ -25,7 +25,9 @@ static const struct {
     {MU_OP_KIND_ALLREDUCE, SHORT, 0, &mu_allreduce_doubling},
     {MU_OP_KIND_ALLREDUCE, NONE, 0, &mu_allreduce_direct},
     {MU_OP_KIND_REDUCE, NONE, 0, &mu_reduce_root},
+    {MU_OP_KIND_REDUCE_SCATTER, BLOCKS, 0, &mu_reduce_scatter_halving},
     {MU_OP_KIND_REDUCE_SCATTER, NONE, 0, &mu_reduce_scatter_direct},
+    {MU_OP_KIND_ALLGATHER, BLOCKS, 0, &mu_allgather_pairs},
     {MU_OP_KIND_ALLGATHER, NONE, 0, &mu_allgather_direct},
     {MU_OP_KIND_BROADCAST, NONE, 0, &mu_broadcast_binomial},
     {MU_OP_KIND_ALLTOALL, NONE, 0, &mu_alltoall_pairwise},
@@ -60,6 +62,8 @@ static bool fits(const struct muster_comm *comm, enum limit limit, size_t bytes)
         return paired && bytes <= (comm->engine->flat_max ? comm->engine->flat_max : PAIRS_MOST);
     case HALVES:
         return paired && bytes <= HALVES_EACH * (size_t)comm->size;
+    case BLOCKS:
+        return paired && bytes <= HALVES_EACH;
     default:
         return true;
     }
