@@ -11,9 +11,14 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
 }
 
 /* What is reduced on this rank, and behind it what comes in each round. */
+static size_t room(const struct muster_request *req)
+{
+    return (req->call.count * req->red.acc_size + 63) / 64 * 64;
+}
+
 static char *slot(const struct muster_request *req, unsigned i)
 {
-    return (char *)req->acc + i * ((req->call.count * req->red.acc_size + 63) / 64 * 64);
+    return (char *)req->acc + i * room(req);
 }
 
 /* Where it is after so many rounds: the upper one goes on in what has come from the lower one. */
@@ -30,7 +35,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
     mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
     req->red.ranks = req->part.ranks;
-    req->acc = mu_coll_room((size_t)(slot(req, req->nin + 1) - slot(req, 0)) + 64);
+    req->acc = mu_coll_room((req->nin + 1) * room(req) + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulators");
     for (unsigned k = 0; k < req->nin; k++) {

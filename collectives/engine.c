@@ -358,6 +358,15 @@ static void run_kicked(struct mu_engine *e)
     }
 }
 
+/* Streams go on, of whatever communicator. */
+static bool is_pending(const struct mu_engine *e)
+{
+    for (const struct muster_comm *c = e->comms; c; c = c->next)
+        if (c->active && !c->shm)
+            return true;
+    return false;
+}
+
 /* Asking MPI for a frame costs as much as all else here. So what can be sent is sent before, and who has got all that
  * its operation needs does not ask for more. But who was away looks at everything first: others may have given up. */
 bool mu_coll_progress(struct mu_engine *e)
@@ -370,7 +379,8 @@ bool mu_coll_progress(struct mu_engine *e)
     ends = e->ends;
     if (!away)
         run_kicked(e);
-    if (now != e->drained_at) /* else who has ended something, as a broadcast's root each time, asks a tick later */
+    /* Who has nothing else under way when something ends, as a broadcast's root each time, asks a tick later. */
+    if (now != e->drained_at || is_pending(e))
         ends = e->ends;
     for (int i = 0; i < FRAMES_A_POLL && !e->broken.code && e->ends == ends; i++) {
         struct mu_frame *in = NULL;

@@ -145,7 +145,7 @@ struct muster_request {
 
     /* The ordered reduction (fold.c). */
     void *acc;
-    uint32_t fold_frame, fold_rank; /* or the round, in pairs.c */
+    uint32_t fold_frame, fold_rank; /* or the round, in pairs and halves */
     struct mu_reducer red;
 
     struct mu_shm_op shm;
@@ -194,6 +194,7 @@ struct mu_engine {
     struct mu_pool pool;
     char (*nodes)[MU_NODE_NAME];     /* of world ranks; NULL until known */
     int *place;                      /* of world ranks: equal for those that share memory; NULL: not known */
+    int *machine;                    /* likewise for one machine, whose ranks may not share memory; -1: not known */
     const struct mu_slot_head *head; /* the keeper's; NULL: unsupervised */
     struct mu_slot *slot;            /* never NULL */
     struct mu_flight *flight;        /* NULL: unsupervised */

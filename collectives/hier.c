@@ -29,14 +29,17 @@ static bool pays(const struct muster_comm *comm, const struct mu_shm_ref *refs)
     return several && beside && comm->engine->hier;
 }
 
-static bool is_one_a_node(const struct muster_comm *comm)
+static bool is_one_a_machine(const struct muster_comm *comm)
 {
-    const int *place = comm->engine->place;
+    const int *machine = comm->engine->machine;
 
-    for (int r = 0; r < comm->size; r++)
+    for (int r = 0; r < comm->size; r++) {
+        if (!machine || machine[comm->world[r]] < 0)
+            return false;
         for (int k = 0; k < r; k++)
-            if (place[comm->world[k]] == place[comm->world[r]])
+            if (machine[comm->world[k]] == machine[comm->world[r]])
                 return false;
+    }
     return true;
 }
 
@@ -92,7 +95,7 @@ int mu_hier_attach(struct muster_comm *comm, const struct mu_shm_ref *refs, int 
     if (e->shm && refs && mu_shm_fits(e->shm, refs, comm->size))
         return mu_shm_attach(comm, refs, err);
     if (!pays(comm, refs)) {
-        comm->in_tree = e->place && is_one_a_node(comm);
+        comm->in_tree = is_one_a_machine(comm);
         if (own >= 0)
             mu_shm_return(e->shm, own);
         return 0;

@@ -17,7 +17,8 @@
 #define EXCHANGE (10 * MU_SEC)
 
 struct card {
-    uint64_t host; /* 0: takes no part. Who has another one cannot be reached. */
+    uint64_t machine; /* 0: not known */
+    uint64_t host;    /* the same, or 0: takes no part. Who has another one cannot be reached. */
     uint64_t nonce;
     char socket[16]; /* abstract name */
     uint32_t socket_len;
@@ -345,13 +346,14 @@ static void check_groups(struct mu_shm *shm, const struct result *all, int me)
         shm->read_from = SIZE_MAX;
 }
 
-/* Those of a group have the lowest of its ranks as their place. */
-static int note_places(struct mu_engine *e, const struct result *all, struct mu_err *err)
+/* Those of a group have the lowest of its ranks as their place, those of a machine likewise. */
+static int note_places(struct mu_engine *e, const struct card *cards, const struct result *all, struct mu_err *err)
 {
     int size = e->tp->size;
 
     e->place = calloc((size_t)size, sizeof *e->place);
-    if (!e->place)
+    e->machine = calloc((size_t)size, sizeof *e->machine);
+    if (!e->place || !e->machine)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the places of ranks");
     for (int r = 0; r < size; r++) {
         int k = 0;
@@ -359,6 +361,9 @@ static int note_places(struct mu_engine *e, const struct result *all, struct mu_
         while (k < r && (!e->shm->group[r] || e->shm->group[k] != e->shm->group[r]))
             k++;
         e->place[r] = k;
+        for (k = 0; cards[k].machine != cards[r].machine; k++)
+            ;
+        e->machine[r] = cards[r].machine ? k : -1;
         e->hier &= all[r].hier != 0;
     }
     return 0;
@@ -379,7 +384,7 @@ static size_t cache_size(void)
     return n > 0 ? (size_t)n : (size_t)32 << 20;
 }
 
-static struct mu_shm *prepare(int size, bool on, const char *name, struct card *card, int *sock)
+static struct mu_shm *prepare(int size, bool on, struct card *card, int *sock)
 {
     struct mu_shm *shm = calloc(1, sizeof *shm);
     struct mu_err err;
@@ -398,7 +403,7 @@ static struct mu_shm *prepare(int size, bool on, const char *name, struct card *
         card->nonce = shm->seg.head->nonce;
         card->uid = (uint32_t)geteuid();
         card->head = (uint64_t)(uintptr_t)shm->seg.head;
-        card->host = host_key(name);
+        card->host = card->machine;
     }
     return shm;
 }
@@ -407,7 +412,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
                    void *arg, struct mu_err *err)
 {
     int size = e->tp->size, me = e->tp->rank, rc;
-    struct card card = {.domain = want->domain};
+    struct card card = {.domain = want->domain, .machine = host_key(want->name)};
     mu_auto_fd int sock = -1;
     mu_auto_free struct card *cards = calloc((size_t)size, sizeof *cards);
     mu_auto_free struct result *results = calloc((size_t)size, sizeof *results);
@@ -419,7 +424,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
 
     if (size == 1)
         return 0;
-    e->shm = prepare(size, want->on, want->name, &card, &sock);
+    e->shm = prepare(size, want->on, &card, &sock);
     if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
     e->shm->peers[me].domain = want->domain;
@@ -444,7 +449,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
         return rc;
     check_groups(e->shm, results, me);
     measure = use_known(e->shm, results, me) && e->shm->group[me];
-    rc = note_places(e, results, err);
+    rc = note_places(e, cards, results, err);
     if (rc < 0)
         return rc;
     for (int r = 0; r < size; r++)

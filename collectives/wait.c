@@ -12,6 +12,7 @@
 #define GLANCES 16u /* at what is waited for, between two looks at all */
 #define POLLS_A_LOOK 64u
 #define YIELDS_A_LOOK 8u /* others may take a time slice each time */
+#define LOCK_FREE 8u     /* other threads get it in a yield of ours, not in one inside MPI */
 #define NAP_NS 20000
 
 static void leave(struct mu_engine *e)
@@ -166,7 +167,7 @@ void mu_coll_wait(struct muster_request *req)
         pthread_mutex_unlock(&e->lock);
         if (nap)
             nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
-        else if (near || !e->tp->yields)
+        else if (near || !e->tp->yields || polls % LOCK_FREE == 0)
             sched_yield();
         pthread_mutex_lock(&e->lock);
         mu_coll_beat(e);

@@ -416,10 +416,11 @@ static void forget(struct mu_engine *e)
     mu_pool_clear(&e->pool);
     free(e->nodes);
     free(e->place);
+    free(e->machine);
     free(e->retired);
     e->world = NULL;
     e->nodes = NULL;
-    e->place = NULL;
+    e->place = e->machine = NULL;
     e->retired = NULL;
     e->nretired = 0;
 }

@@ -95,10 +95,18 @@ for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
 done
 run "all collectives, one rank on each of 4 nodes" 4 COLL_NODES=0123 -- coll_all
 digest=$(grep '^# digest' "$out")
-for v in COLL_MEMORY=mixed MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000 MUSTER_HIER=0; do # pairs, halves, and slices
+for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000 MUSTER_HIER=0; do # pairs, halves, and slices
     run "all collectives, one rank on each of 4 nodes, $v" 4 COLL_NODES=0123 $v -- coll_all
     same
 done
+run "all collectives, one rank on each of 8 nodes" 8 COLL_NODES=01234567 -- coll_all
+digest=$(grep '^# digest' "$out")
+run "all collectives, one rank on each of 8 nodes, in halves" 8 COLL_NODES=01234567 MUSTER_FLAT_MAX=1 -- coll_all
+same
+run "all collectives, 5 ranks of a node" 5 -- coll_all
+digest=$(grep '^# digest' "$out")
+run "all collectives, 5 ranks of a node, over MPI" 5 MUSTER_SHM=0 -- coll_all
+same
 run "the same calls again and again, 3 ranks" 3 -- coll_repeat 10
 digest=$(grep '^# digest' "$out")
 for v in MUSTER_SHM=copy MUSTER_TUNE=64,64 MUSTER_TUNE=131072,1073741824 MUSTER_PROGRESS=1; do

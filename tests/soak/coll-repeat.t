@@ -2,7 +2,7 @@
 # make soak-coll-repeat: reductions TIMES (1000) times, on one node and on two, through memory and over MPI: the bits of
 # the first time, whichever way they go.
 . "$(dirname "$0")/../lib.sh"
-times=${TIMES:-1000}
+times=${TIMES:-1000} few=$((${TIMES:-1000} / 10 + 1))
 
 again() { # RANKS NODES TIMES [VAR=VALUE...]
     # shellcheck disable=SC2016
@@ -26,7 +26,7 @@ for ranks in 2 3 4; do
     again $ranks '' "$times"
     same
     for v in MUSTER_SHM=copy MUSTER_SHM=0 MUSTER_TUNE=64,64 MUSTER_TUNE=131072,1073741824 MUSTER_PROGRESS=1; do
-        again $ranks '' $((times / 10)) $v
+        again $ranks '' $few $v
         same
     done
 done
@@ -35,10 +35,10 @@ for nodes in 0011 0123 00112233; do
     again ${#nodes} $nodes "$times"
     same
     for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000; do
-        again ${#nodes} $nodes $((times / 10)) $v
+        again ${#nodes} $nodes $few $v
         same
     done
 done
 again 4 0001 "$times"
-again 8 '' $((times / 2))
+again 8 '' $((times / 2 + 1))
 done_testing

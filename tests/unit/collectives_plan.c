@@ -84,6 +84,7 @@ static bool up(int p, const int *node)
         e->hier = true;
         e->place = malloc((size_t)p * sizeof *e->place);
         memcpy(e->place, node, (size_t)p * sizeof *e->place);
+        e->machine = e->place;
         ok =
             ok && mu_comm_new(e, 1, r, p, world, &e->world, &err) == 0 && mu_hier_attach(e->world, NULL, -1, &err) == 0;
     }

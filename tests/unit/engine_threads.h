@@ -158,7 +158,7 @@ static int join(struct rank *r)
     int ids[RANKS], me = r->tp.rank, own = -1, beside = 0, rc;
     uint32_t freed;
 
-    e->place = calloc(RANKS, sizeof *e->place);
+    e->place = e->machine = calloc(RANKS, sizeof *e->place);
     for (int k = 0; k < w.n; k++) {
         ids[k] = k;
         e->place[k] = (int)(strchr(w.nodes, w.nodes[k]) - w.nodes);
