@@ -40,6 +40,14 @@ static inline unsigned mu_coll_rounds(const struct muster_comm *comm)
     return n;
 }
 
+static inline bool mu_coll_is_paired(const struct muster_comm *comm) /* a power of two of members */
+{
+    return (comm->size & (comm->size - 1)) == 0;
+}
+
+/* Of paired members: the streams that gather everybody's block of so many bytes in place (allgather_pairs.c). */
+void mu_coll_gather_in_pairs(struct muster_request *req, char *blocks, size_t bytes);
+
 static inline bool mu_coll_is_upper(const struct muster_comm *comm, unsigned round)
 {
     return (unsigned)comm->rank >> round & 1;
@@ -51,6 +59,22 @@ static inline bool mu_coll_is_upper(const struct muster_comm *comm, unsigned rou
  * that pairs of nodes can send what they have reduced: of n members the first 2^k, the largest power of two below n,
  * and the rest, each of the two likewise. Up to three members that is the same. Every algorithm has that order. */
 void *mu_coll_room(size_t bytes); /* for req->acc; on a line, unless it is short */
+/* Sets req->red, as the call and its part want it. */
+static inline void mu_fold_reducer(struct muster_request *req)
+{
+    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
+    req->red.ranks = req->part.ranks;
+}
+/* Bytes of an accumulator of so many elements, in whole lines. */
+static inline size_t mu_fold_acc(const struct muster_request *req, size_t elements)
+{
+    return (elements * req->red.acc_size + 63) / 64 * 64;
+}
+/* What has been reduced from all members, as the result. */
+static inline void mu_fold_store(const struct muster_request *req, void *to, const void *acc, size_t n)
+{
+    req->red.store(to, acc, n, req->red.ranks ? req->red.ranks : (unsigned)req->comm->size);
+}
 /* Bytes of req->acc for reductions of `each` elements; input r, for all r in order: n elements, at most each. */
 size_t mu_fold_room(const struct muster_request *req, size_t each);
 void mu_fold(struct muster_request *req, size_t each, unsigned r, const void *x, size_t n);

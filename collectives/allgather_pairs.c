@@ -15,6 +15,18 @@ static char *block(const struct muster_request *req, unsigned r)
     return (char *)req->acc + r * req->call.count * req->elem;
 }
 
+void mu_coll_gather_in_pairs(struct muster_request *req, char *blocks, size_t bytes)
+{
+    unsigned me = (unsigned)req->comm->rank;
+
+    for (unsigned k = 0; k < req->nin; k++) {
+        unsigned d = 1u << k, peer = me ^ d;
+
+        mu_out_set(req, k, (int)peer, k, blocks + (me & ~(d - 1)) * bytes, d * bytes, k == 0);
+        mu_in_set(req, k, (int)peer, k, blocks + (peer & ~(d - 1)) * bytes, d * bytes);
+    }
+}
+
 static int begin(struct muster_request *req, struct mu_err *err)
 {
     unsigned me = (unsigned)req->comm->rank, p = (unsigned)req->comm->size;
@@ -25,12 +37,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the blocks");
     if (bytes)
         memcpy(block(req, me), req->call.send, bytes);
-    for (unsigned k = 0; k < req->nin; k++) {
-        unsigned d = 1u << k, peer = me ^ d;
-
-        mu_out_set(req, k, (int)peer, k, block(req, me & ~(d - 1)), d * bytes, k == 0);
-        mu_in_set(req, k, (int)peer, k, block(req, peer & ~(d - 1)), d * bytes);
-    }
+    mu_coll_gather_in_pairs(req, req->acc, bytes);
     return 0;
 }
 

@@ -4,7 +4,6 @@
  * doubling; Thakur et al., "Optimization of collective communication operations in MPICH", 2005). Others go round
  * (Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems", 1997):
  * block j is that of the rank j above; round k takes those from the rank 2^k above that it has by then. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "collectives/algorithms.h"
@@ -20,16 +19,11 @@ static char *blocks(const struct muster_request *req) /* behind the accumulators
     return (char *)req->acc + mu_fold_room(req, req->call.count);
 }
 
-static bool in_pairs(unsigned p)
-{
-    return (p & (p - 1)) == 0;
-}
-
 static char *block_of(const struct muster_request *req, unsigned r)
 {
     unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
 
-    return blocks(req) + (in_pairs(p) ? r : (r + p - me) % p) * (req->call.count * req->elem);
+    return blocks(req) + (mu_coll_is_paired(req->comm) ? r : (r + p - me) % p) * (req->call.count * req->elem);
 }
 
 static int begin(struct muster_request *req, struct mu_err *err)
@@ -37,21 +31,19 @@ static int begin(struct muster_request *req, struct mu_err *err)
     unsigned p = (unsigned)req->comm->size, me = (unsigned)req->comm->rank;
     size_t bytes = req->call.count * req->elem;
 
-    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
-    req->red.ranks = req->part.ranks;
+    mu_fold_reducer(req);
     req->acc = mu_coll_room(mu_fold_room(req, req->call.count) + p * bytes + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the vectors of all ranks");
     if (bytes)
         memcpy(block_of(req, me), req->call.send, bytes);
+    if (mu_coll_is_paired(req->comm)) {
+        mu_coll_gather_in_pairs(req, blocks(req), bytes);
+        return 0;
+    }
     for (unsigned k = 0; k < req->nin; k++) {
         unsigned d = 1u << k, n = p - d < d ? p - d : d;
 
-        if (in_pairs(p)) {
-            mu_out_set(req, k, (int)(me ^ d), k, block_of(req, me & ~(d - 1)), n * bytes, k == 0);
-            mu_in_set(req, k, (int)(me ^ d), k, block_of(req, (me ^ d) & ~(d - 1)), n * bytes);
-            continue;
-        }
         mu_out_set(req, k, (int)((me + p - d) % p), k, blocks(req), n * bytes, k == 0);
         mu_in_set(req, k, (int)((me + d) % p), k, blocks(req) + d * bytes, n * bytes);
     }
@@ -72,7 +64,7 @@ static bool step(struct muster_request *req)
     if (n && !req->fold_frame) {
         for (unsigned r = 0; r < p; r++)
             mu_fold(req, n, r, block_of(req, r), n);
-        req->red.store(req->call.recv, req->acc, n, req->red.ranks ? req->red.ranks : p);
+        mu_fold_store(req, req->call.recv, req->acc, n);
     }
     req->fold_frame = 1;
     return true;

@@ -30,11 +30,6 @@ static struct range range_of(const struct muster_request *req, unsigned rounds, 
     return a;
 }
 
-static size_t room(const struct muster_request *req, size_t elements)
-{
-    return (elements * req->red.acc_size + 63) / 64 * 64;
-}
-
 /* The accumulator is of the range after the first round; behind it lies what comes in each round. */
 static char *acc_at(const struct muster_request *req, struct range r)
 {
@@ -43,10 +38,10 @@ static char *acc_at(const struct muster_request *req, struct range r)
 
 static size_t came_offset(const struct muster_request *req, unsigned round)
 {
-    size_t at = room(req, range_of(req, 1, true).n);
+    size_t at = mu_fold_acc(req, range_of(req, 1, true).n);
 
     for (unsigned k = 0; k < round; k++)
-        at += room(req, range_of(req, k + 1, true).n);
+        at += mu_fold_acc(req, range_of(req, k + 1, true).n);
     return at;
 }
 
@@ -59,8 +54,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
 {
     unsigned rounds = req->nin / 2;
 
-    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
-    req->red.ranks = req->part.ranks;
+    mu_fold_reducer(req);
     req->acc = mu_coll_room(came_offset(req, rounds) + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulators");
@@ -114,8 +108,7 @@ static bool step(struct muster_request *req)
             continue;
         }
         if (mine.n)
-            req->red.store(mu_at(req->call.recv, mine.from * req->elem), acc_at(req, mine), mine.n,
-                           req->red.ranks ? req->red.ranks : (unsigned)req->comm->size);
+            mu_fold_store(req, mu_at(req->call.recv, mine.from * req->elem), acc_at(req, mine), mine.n);
         mu_out_let_go(&req->out[rounds + k]);
     }
     for (unsigned k = rounds; k-- > 1;) {

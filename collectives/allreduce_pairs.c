@@ -11,14 +11,9 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
 }
 
 /* What is reduced on this rank, and behind it what comes in each round. */
-static size_t room(const struct muster_request *req)
-{
-    return (req->call.count * req->red.acc_size + 63) / 64 * 64;
-}
-
 static char *slot(const struct muster_request *req, unsigned i)
 {
-    return (char *)req->acc + i * room(req);
+    return (char *)req->acc + i * mu_fold_acc(req, req->call.count);
 }
 
 /* Where it is after so many rounds: the upper one goes on in what has come from the lower one. */
@@ -33,9 +28,8 @@ static int begin(struct muster_request *req, struct mu_err *err)
 {
     size_t n = req->call.count;
 
-    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
-    req->red.ranks = req->part.ranks;
-    req->acc = mu_coll_room((req->nin + 1) * room(req) + 64);
+    mu_fold_reducer(req);
+    req->acc = mu_coll_room((req->nin + 1) * mu_fold_acc(req, n) + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulators");
     for (unsigned k = 0; k < req->nin; k++) {
@@ -71,8 +65,7 @@ static bool step(struct muster_request *req)
             mu_out_let_go(&req->out[k + 1]);
     }
     if (req->call.count && !req->fold_frame)
-        req->red.store(req->call.recv, reduced(req, req->nin), req->call.count,
-                       req->red.ranks ? req->red.ranks : (unsigned)req->comm->size);
+        mu_fold_store(req, req->call.recv, reduced(req, req->nin), req->call.count);
     req->fold_frame = 1;
     return true;
 }

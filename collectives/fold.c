@@ -10,15 +10,9 @@ void *mu_coll_room(size_t bytes)
     return bytes <= HEAP_FAST ? malloc(bytes) : aligned_alloc(64, (bytes + 63) / 64 * 64);
 }
 
-/* Bytes of an accumulator of so many elements. */
-static size_t level_room(const struct muster_request *req, size_t each)
-{
-    return (each * req->red.acc_size + 63) / 64 * 64;
-}
-
 size_t mu_fold_room(const struct muster_request *req, size_t each)
 {
-    return level_room(req, each) * (req->comm->in_tree ? mu_coll_rounds(req->comm) + 1 : 1);
+    return mu_fold_acc(req, each) * (req->comm->in_tree ? mu_coll_rounds(req->comm) + 1 : 1);
 }
 
 static size_t elements_a_frame(const struct muster_request *req, size_t bytes)
@@ -28,8 +22,7 @@ static size_t elements_a_frame(const struct muster_request *req, size_t bytes)
 
 int mu_fold_begin(struct muster_request *req, size_t bytes, struct mu_err *err)
 {
-    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
-    req->red.ranks = req->part.ranks;
+    mu_fold_reducer(req);
     if (bytes == 0)
         return 0;
     req->acc = mu_coll_room(mu_fold_room(req, elements_a_frame(req, bytes)));
@@ -47,7 +40,7 @@ static bool gates_open(const struct mu_out *gates, unsigned n, uint32_t frame)
 /* Accumulators are a stack: one for each binary digit of how many inputs there have been, the largest first. */
 static void fold_tree(struct muster_request *req, size_t each, unsigned r, const void *x, size_t n)
 {
-    size_t room = level_room(req, each);
+    size_t room = mu_fold_acc(req, each);
     unsigned level = (unsigned)__builtin_popcount(r), left = r + 1;
     bool last = left == (unsigned)req->comm->size;
 
@@ -94,7 +87,7 @@ bool mu_fold_step(struct muster_request *req, const void *own, void *dst, size_t
         if (!gates_open(gates, ngates, req->fold_frame))
             return false;
         if (n)
-            req->red.store(mu_at(dst, at), req->acc, n, req->red.ranks ? req->red.ranks : (unsigned)comm->size);
+            mu_fold_store(req, mu_at(dst, at), req->acc, n);
     }
     return true;
 }

@@ -18,17 +18,22 @@ static unsigned kept(const struct muster_request *req, unsigned round)
 
 static size_t room(const struct muster_request *req, unsigned blocks)
 {
-    return (blocks * req->call.count * req->red.acc_size + 63) / 64 * 64;
+    return mu_fold_acc(req, blocks * req->call.count);
 }
 
 /* The accumulators of the blocks that are kept, in order; then for each round what goes and what comes. */
-static char *goes(const struct muster_request *req, unsigned round)
+static size_t goes_offset(const struct muster_request *req, unsigned round)
 {
     size_t at = room(req, kept(req, 0));
 
     for (unsigned k = 0; k < round; k++)
         at += 2 * room(req, kept(req, k));
-    return (char *)req->acc + at;
+    return at;
+}
+
+static char *goes(const struct muster_request *req, unsigned round)
+{
+    return (char *)req->acc + goes_offset(req, round);
 }
 
 static char *comes(const struct muster_request *req, unsigned round)
@@ -47,14 +52,8 @@ static void pack(const struct muster_request *req, unsigned round)
 
 static int begin(struct muster_request *req, struct mu_err *err)
 {
-    size_t bytes;
-
-    mu_ops_reducer_to(&req->red, req->call.dtype, req->call.op);
-    req->red.ranks = req->part.ranks;
-    bytes = room(req, kept(req, 0));
-    for (unsigned k = 0; k < req->nin; k++)
-        bytes += 2 * room(req, kept(req, k));
-    req->acc = mu_coll_room(bytes + 64);
+    mu_fold_reducer(req);
+    req->acc = mu_coll_room(goes_offset(req, req->nin) + 64);
     if (!req->acc)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the accumulators");
     for (unsigned k = 0; k < req->nin; k++) {
@@ -101,8 +100,7 @@ static bool step(struct muster_request *req)
         }
     }
     if (req->call.count && !req->fold_frame)
-        req->red.store(req->call.recv, req->acc, req->call.count,
-                       req->red.ranks ? req->red.ranks : (unsigned)req->comm->size);
+        mu_fold_store(req, req->call.recv, req->acc, req->call.count);
     req->fold_frame = 1;
     return true;
 }

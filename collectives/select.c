@@ -53,7 +53,7 @@ static size_t flat_limit(const struct muster_comm *comm)
  * 2 * (p - 1) of them, but goes on frame by frame. */
 static bool fits(const struct muster_comm *comm, enum limit limit, size_t bytes)
 {
-    bool paired = comm->in_tree && comm->size >= 4 && (comm->size & (comm->size - 1)) == 0;
+    bool paired = comm->in_tree && comm->size >= 4 && mu_coll_is_paired(comm);
 
     switch (limit) {
     case SHORT:
