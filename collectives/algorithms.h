@@ -18,6 +18,8 @@ extern const struct mu_algo mu_reduce_scatter_direct;
 extern const struct mu_algo mu_allgather_pairs;
 extern const struct mu_algo mu_allgather_direct;
 extern const struct mu_algo mu_broadcast_binomial;
+extern const struct mu_algo mu_broadcast_ring;
+extern const struct mu_algo mu_broadcast_chain;
 extern const struct mu_algo mu_alltoall_pairwise;
 extern const struct mu_algo mu_barrier_dissemination;
 extern const struct mu_algo mu_p2p_send;

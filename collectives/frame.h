@@ -38,6 +38,7 @@ struct mu_frame {
     struct mu_frame *next;
     struct muster_request *owner; /* whose sending this is; NULL: nobody waits for it */
     unsigned out;                 /* the owner's stream that it is of */
+    uint32_t gone;                /* bytes that have been sent, for the transport */
     size_t room;                  /* bytes of payload that fit */
     _Alignas(64) struct mu_frame_head head;
     char data[];

@@ -2,9 +2,11 @@
 #include "collectives/hier.h"
 
 #define PAIRS_MOST ((size_t)1 << 14)
+#define RING_LEAST ((size_t)1 << 16)
+#define CHAIN_LEAST ((size_t)1 << 11)
 #define HALVES_EACH ((size_t)1 << 16) /* for each member */
 
-enum limit { NONE, SHORT, PAIRS, HALVES, BLOCKS };
+enum limit { NONE, SHORT, PAIRS, HALVES, BLOCKS, RING, CHAIN };
 
 /* In order: the first row that fits is taken. limit: bytes; few: only up to so many ranks. */
 static const struct {
@@ -29,6 +31,8 @@ static const struct {
     {MU_OP_KIND_REDUCE_SCATTER, NONE, 0, &mu_reduce_scatter_direct},
     {MU_OP_KIND_ALLGATHER, BLOCKS, 0, &mu_allgather_pairs},
     {MU_OP_KIND_ALLGATHER, NONE, 0, &mu_allgather_direct},
+    {MU_OP_KIND_BROADCAST, RING, 0, &mu_broadcast_ring},
+    {MU_OP_KIND_BROADCAST, CHAIN, 4, &mu_broadcast_chain},
     {MU_OP_KIND_BROADCAST, NONE, 0, &mu_broadcast_binomial},
     {MU_OP_KIND_ALLTOALL, NONE, 0, &mu_alltoall_pairwise},
     {MU_OP_KIND_BARRIER, NONE, 0, &mu_barrier_dissemination},
@@ -49,6 +53,16 @@ static size_t flat_limit(const struct muster_comm *comm)
     return each > 1024 ? each : 1024;
 }
 
+/* Once round with the whole vector, and a frame for each further member, where a tree's root sends it log2(p) times. */
+static bool fits_ring(const struct muster_comm *comm, size_t bytes)
+{
+    size_t p = (size_t)comm->size, frame = bytes / 2 < MU_CHUNK ? bytes / 2 : MU_CHUNK, rounds = 0;
+
+    while ((size_t)1 << rounds < p)
+        rounds++;
+    return p > 2 && bytes >= RING_LEAST && bytes + (p - 2) * frame <= rounds * bytes;
+}
+
 /* Pairs send log2(p) * bytes in as many messages, halving 2 * (p - 1) / p * bytes in twice as many; direct has
  * 2 * (p - 1) of them, but goes on frame by frame. */
 static bool fits(const struct muster_comm *comm, enum limit limit, size_t bytes)
@@ -64,6 +78,10 @@ static bool fits(const struct muster_comm *comm, enum limit limit, size_t bytes)
         return paired && bytes <= HALVES_EACH * (size_t)comm->size;
     case BLOCKS:
         return paired && bytes <= HALVES_EACH;
+    case RING:
+        return fits_ring(comm, bytes);
+    case CHAIN: /* a turn more than a tree of so few, but half of its bytes from the root */
+        return comm->size > 2 && bytes >= CHAIN_LEAST;
     default:
         return true;
     }

@@ -37,6 +37,19 @@ void mu_in_keep(struct muster_request *req, unsigned i, int peer, unsigned lane,
     req->in[i].keep = true;
 }
 
+static void fill(struct mu_frame_head *h, const struct muster_request *req, enum mu_frame_type type, unsigned lane,
+                 size_t bytes)
+{
+    h->type = (uint16_t)type;
+    h->lane = (uint16_t)lane;
+    h->ctx = req->comm->ctx;
+    h->seq = req->seq;
+    h->src = (uint32_t)req->comm->rank;
+    h->bytes = (uint32_t)bytes;
+    h->sig = req->sig;
+    h->tag = req->call.tag;
+}
+
 struct mu_frame *mu_coll_frame(struct muster_request *req, enum mu_frame_type type, unsigned lane, size_t bytes)
 {
     struct mu_frame *f = mu_frame_new(&req->comm->engine->pool, bytes);
@@ -47,14 +60,7 @@ struct mu_frame *mu_coll_frame(struct muster_request *req, enum mu_frame_type ty
         mu_coll_break_all(req->comm->engine, &err);
         return NULL;
     }
-    f->head.type = (uint16_t)type;
-    f->head.lane = (uint16_t)lane;
-    f->head.ctx = req->comm->ctx;
-    f->head.seq = req->seq;
-    f->head.src = (uint32_t)req->comm->rank;
-    f->head.bytes = (uint32_t)bytes;
-    f->head.sig = req->sig;
-    f->head.tag = req->call.tag;
+    fill(&f->head, req, type, lane, bytes);
     return f;
 }
 
@@ -65,11 +71,41 @@ static bool may_send(const struct mu_out *o)
     return o->open && o->sent < o->nframes && o->sent < o->credit && o->ready >= (end < o->total ? end : o->total);
 }
 
+/* Where it lies, if the transport can. */
+static bool send_from(struct muster_request *req, struct mu_out *o, size_t at, size_t n)
+{
+    struct mu_transport *tp = req->comm->engine->tp;
+    struct mu_frame_head h = {.magic = MU_FRAME_MAGIC, .offset = at};
+    struct mu_frame *rest;
+    struct mu_err err;
+    int rc;
+
+    if (!tp->ops->send_from)
+        return false;
+    fill(&h, req, MU_FRAME_DATA, o->lane, n);
+    rc = tp->ops->send_from(tp, req->comm->world[o->peer], &h, mu_at(o->src, at), &rest, &err);
+    if (rc == MU_SEND_PENDING && !rest)
+        return false;
+    o->sent++;
+    if (rest) {
+        rest->owner = req;
+        rest->out = (unsigned)(o - req->out);
+        req->inflight++;
+        o->inflight++;
+    }
+    if (rc < 0)
+        mu_coll_break_all(req->comm->engine, &err);
+    return true;
+}
+
 static bool send_next(struct muster_request *req, struct mu_out *o)
 {
     size_t at = o->sent * MU_CHUNK, left = o->total - at, n = left < MU_CHUNK ? left : MU_CHUNK;
-    struct mu_frame *f = mu_coll_frame(req, MU_FRAME_DATA, o->lane, n);
+    struct mu_frame *f;
 
+    if (send_from(req, o, at, n))
+        return true;
+    f = mu_coll_frame(req, MU_FRAME_DATA, o->lane, n);
     if (!f)
         return false;
     f->head.offset = at;

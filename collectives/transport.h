@@ -19,6 +19,11 @@ struct mu_transport_ops {
     const char *name;
     /* MU_SEND_DONE: the frame is the caller's again; MU_SEND_PENDING: poll returns it later; negative: the caller's. */
     int (*send)(struct mu_transport *, int peer, struct mu_frame *, struct mu_err *);
+    /* NULL, or: sends a frame whose payload lies elsewhere, and is not looked at any more afterwards. MU_SEND_PENDING:
+     * poll returns *rest later, a frame of the pool's; if that is NULL nothing has been sent, and a frame has to be
+     * made of it. */
+    int (*send_from)(struct mu_transport *, int peer, const struct mu_frame_head *, const void *payload,
+                     struct mu_frame **rest, struct mu_err *);
     /* At most one received frame in *in (else NULL), and frames whose sending has ended appended to *sent. */
     int (*poll)(struct mu_transport *, struct mu_frame **in, struct mu_frames *sent, struct mu_err *);
     unsigned (*pending)(struct mu_transport *); /* frames that are being sent */

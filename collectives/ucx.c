@@ -1,5 +1,7 @@
 #include "collectives/ucx.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +15,9 @@
 #define BELOW 64u          /* idle polls between two looks at the transport below */
 #define GRACE (5 * MU_SEC) /* whoever watches over the ranks can say better why a peer is gone */
 #define ANY UINT64_C(0)    /* mask of tags */
+#define HELP_LEAST MU_MS
+#define HELP_MOST (10 * MU_MS)
+#define HELP_TURNS 64
 
 struct peer {
     struct ucx *t;
@@ -27,8 +32,19 @@ struct flight { /* a frame that UCX still works on */
     int peer;
 };
 
+/* UCX gets on only in its calls, also with what it says to have sent, and the program may be away for long or wait in
+ * MPI for those whom that has not reached. So a thread helps while nobody polls. */
+struct helper {
+    pthread_mutex_t lock; /* of UCX and all here */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool running, stop;
+    unsigned long polls;
+};
+
 struct ucx {
     struct mu_transport base;
+    struct helper helper;
     struct mu_transport *below;
     struct mu_ucx_api api;
     ucp_context_h context;
@@ -74,6 +90,67 @@ static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
     note_lost(arg, status);
 }
 
+static void *help(void *arg)
+{
+    struct ucx *t = arg;
+    uint64_t nap = HELP_LEAST, until;
+
+    pthread_mutex_lock(&t->helper.lock);
+    while (!t->helper.stop) {
+        unsigned long seen = t->helper.polls;
+        bool any = false;
+
+        until = mu_now() + nap;
+        pthread_cond_timedwait(
+            &t->helper.wake, &t->helper.lock,
+            &(struct timespec){.tv_sec = (time_t)(until / MU_SEC), .tv_nsec = (long)(until % MU_SEC)});
+        if (seen != t->helper.polls) {
+            nap = HELP_LEAST;
+            continue;
+        }
+        for (int i = 0; i < HELP_TURNS && t->api.ucp_worker_progress(t->worker); i++)
+            any = true;
+        nap = any ? HELP_LEAST : 2 * nap < HELP_MOST ? 2 * nap : HELP_MOST;
+    }
+    pthread_mutex_unlock(&t->helper.lock);
+    return NULL;
+}
+
+static bool get_help(struct ucx *t)
+{
+    pthread_condattr_t clock;
+    pthread_attr_t attr;
+    sigset_t all, old;
+
+    pthread_mutex_init(&t->helper.lock, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->helper.wake, &clock);
+    pthread_condattr_destroy(&clock);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, (size_t)1 << 20);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    t->helper.running = pthread_create(&t->helper.thread, &attr, help, t) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return t->helper.running;
+}
+
+static void end_help(struct ucx *t)
+{
+    if (!t->helper.running)
+        return;
+    pthread_mutex_lock(&t->helper.lock);
+    t->helper.stop = true;
+    pthread_cond_signal(&t->helper.wake);
+    pthread_mutex_unlock(&t->helper.lock);
+    pthread_join(t->helper.thread, NULL);
+    pthread_cond_destroy(&t->helper.wake);
+    pthread_mutex_destroy(&t->helper.lock);
+    t->helper.running = false;
+}
+
 static ucs_status_t connect_to(struct ucx *t, int peer)
 {
     struct peer *p = &t->peers[peer];
@@ -100,9 +177,8 @@ static bool room(struct ucx *t)
     return true;
 }
 
-static int ucx_send(struct mu_transport *base, int peer, struct mu_frame *f, struct mu_err *err)
+static int send_frame(struct ucx *t, int peer, struct mu_frame *f, struct mu_err *err)
 {
-    struct ucx *t = of(base);
     ucp_request_param_t none = {0};
     ucs_status_t s;
     void *req;
@@ -114,7 +190,7 @@ static int ucx_send(struct mu_transport *base, int peer, struct mu_frame *f, str
     s = connect_to(t, peer);
     if (s != UCS_OK)
         return mu_err_set(err, MUSTER_EPEER, "UCX: %s", t->api.ucs_status_string(s));
-    req = t->api.ucp_tag_send_nbx(t->peers[peer].ep, &f->head, sizeof f->head + f->head.bytes, (ucp_tag_t)base->rank,
+    req = t->api.ucp_tag_send_nbx(t->peers[peer].ep, &f->head, sizeof f->head + f->head.bytes, (ucp_tag_t)t->base.rank,
                                   &none);
     t->dirty = true;
     if (UCS_PTR_IS_ERR(req))
@@ -226,12 +302,12 @@ static struct mu_frame *next_frame(struct ucx *t)
     return NULL;
 }
 
-static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_frames *sent, struct mu_err *err)
+static int poll_frame(struct ucx *t, struct mu_frame **in, struct mu_frames *sent, struct mu_err *err)
 {
-    struct ucx *t = of(base);
     int rc;
 
     *in = NULL;
+    t->helper.polls++;
     for (int i = 0; i < 4 && t->api.ucp_worker_progress(t->worker); i++)
         ;
     if (t->nout)
@@ -250,9 +326,8 @@ static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_f
     return 0;
 }
 
-static unsigned ucx_pending(struct mu_transport *base)
+static unsigned count_pending(struct ucx *t)
 {
-    struct ucx *t = of(base);
     ucp_request_param_t none = {0};
 
     /* What UCX has taken may still be with it. */
@@ -263,6 +338,39 @@ static unsigned ucx_pending(struct mu_transport *base)
         t->dirty = false;
     }
     return t->nout + (t->flush != NULL) + t->below->ops->pending(t->below);
+}
+
+static int ucx_send(struct mu_transport *base, int peer, struct mu_frame *f, struct mu_err *err)
+{
+    struct ucx *t = of(base);
+    int rc;
+
+    pthread_mutex_lock(&t->helper.lock);
+    rc = send_frame(t, peer, f, err);
+    pthread_mutex_unlock(&t->helper.lock);
+    return rc;
+}
+
+static int ucx_poll(struct mu_transport *base, struct mu_frame **in, struct mu_frames *sent, struct mu_err *err)
+{
+    struct ucx *t = of(base);
+    int rc;
+
+    pthread_mutex_lock(&t->helper.lock);
+    rc = poll_frame(t, in, sent, err);
+    pthread_mutex_unlock(&t->helper.lock);
+    return rc;
+}
+
+static unsigned ucx_pending(struct mu_transport *base)
+{
+    struct ucx *t = of(base);
+    unsigned n;
+
+    pthread_mutex_lock(&t->helper.lock);
+    n = count_pending(t);
+    pthread_mutex_unlock(&t->helper.lock);
+    return n;
 }
 
 static void ucx_orphan(struct mu_transport *base, const struct muster_request *owner)
@@ -293,6 +401,7 @@ void mu_ucx_drop(struct mu_transport *base)
 {
     struct ucx *t = of(base);
 
+    end_help(t);
     if (t->worker)
         t->api.ucp_worker_destroy(t->worker);
     if (t->context)
@@ -310,7 +419,8 @@ static int ucx_close(struct mu_transport *base, uint64_t deadline, struct mu_err
     struct mu_frames sent = {0};
     ucp_request_param_t flush = {0};
 
-    while (ucx_pending(base) > below->ops->pending(below) && mu_now() < deadline) {
+    end_help(t);
+    while (count_pending(t) > below->ops->pending(below) && mu_now() < deadline) {
         t->api.ucp_worker_progress(t->worker);
         reap(t, &sent);
         end_flush(t);
@@ -390,6 +500,8 @@ static int make(struct mu_transport *below, struct mu_ucx_card *card, struct mu_
     t->lost = -1;
     t->peers = calloc((size_t)below->size, sizeof *t->peers);
     rc = t->peers ? bring_up(t, card, err) : mu_err_set(err, MUSTER_ENOMEM, "no memory for the transport");
+    if (rc == 0 && !get_help(t))
+        rc = mu_err_set(err, MUSTER_ENOSYS, "UCX: no thread could be started");
     if (rc < 0) {
         card->length = 0;
         mu_ucx_drop(&t->base);

@@ -96,9 +96,9 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
                               MOST_DOMAIN);
     }
     s = getenv("MUSTER_TRANSPORT");
-    if (s && *s && strcmp(s, "mpi") && strcmp(s, "ucx"))
-        return mu_err_set(err, MUSTER_EARG, "MUSTER_TRANSPORT=%s: mpi or ucx is needed", s);
-    e.ucx = s && *s == 'u';
+    if (s && *s && strcmp(s, "mpi") && strcmp(s, "tcp") && strcmp(s, "ucx"))
+        return mu_err_set(err, MUSTER_EARG, "MUSTER_TRANSPORT=%s: mpi, tcp or ucx is needed", s);
+    e.transport = s && *s ? *s : 0;
     s = getenv("MUSTER_TUNE");
     e.tune = !s || strcmp(s, "0");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1") && !read_tune(s, &e))

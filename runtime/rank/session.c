@@ -11,6 +11,7 @@
 #include "collectives/mpi_p2p.h"
 #include "collectives/nccl/backend.h"
 #include "collectives/shm.h"
+#include "collectives/tcp.h"
 #include "collectives/ucx.h"
 #include "collectives/waits.h"
 #include "runtime/base/clean.h"
@@ -206,6 +207,14 @@ static void set_patience(struct mu_engine *e)
     e->nap_after = e->crowded ? MU_MS : 50 * MU_MS;
 }
 
+static int tell_all(struct mu_engine *e, const void *mine, void *all, size_t size, struct mu_err *err)
+{
+    return mu_coll_run(
+        e->world,
+        &(struct mu_call){.kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = size, .send = mine, .recv = all},
+        err);
+}
+
 static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], struct mu_err *err)
 {
     char(*nodes)[MU_NODE_NAME] = calloc((size_t)e->tp->size, sizeof *nodes);
@@ -213,11 +222,7 @@ static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], stru
 
     if (!nodes)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the names of the nodes");
-    rc = mu_coll_run(
-        e->world,
-        &(struct mu_call){
-            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof *nodes, .send = node, .recv = nodes},
-        err);
+    rc = tell_all(e, node, nodes, sizeof *nodes, err);
     if (rc < 0) {
         free(nodes);
         return rc;
@@ -229,6 +234,15 @@ static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], stru
     return 0;
 }
 
+static int who_cannot(const struct mu_engine *e, const char *transport, int rank, const char *why, size_t most,
+                      struct mu_err *err)
+{
+    char who[100];
+
+    return mu_err_set(err, MUSTER_ENOSYS, "MUSTER_TRANSPORT=%s, but %s cannot: %.*s", transport,
+                      mu_comm_who(e->world, rank, who, sizeof who), (int)strnlen(why, most), why);
+}
+
 /* Frames go over UCX from now on, if all ranks can: else all say who cannot, and why. */
 static int use_ucx(struct mu_engine *e, struct mu_err *err)
 {
@@ -236,21 +250,15 @@ static int use_ucx(struct mu_engine *e, struct mu_err *err)
     struct mu_ucx_card mine;
     struct mu_transport *ucx = NULL;
     struct mu_err why;
-    char who[100];
     int rc;
 
     if (!cards)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
     mu_ucx_open(e->tp, &mine, &ucx, &why); /* why is in the card */
-    rc = mu_coll_run(
-        e->world,
-        &(struct mu_call){
-            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof mine, .send = &mine, .recv = cards},
-        err);
+    rc = tell_all(e, &mine, cards, sizeof mine, err);
     for (int r = 0; r < e->tp->size && rc == 0; r++)
         if (!cards[r].length)
-            rc = mu_err_set(err, MUSTER_ENOSYS, "MUSTER_TRANSPORT=ucx, but %s cannot: %.*s",
-                            mu_comm_who(e->world, r, who, sizeof who), (int)strnlen(cards[r].data, 300), cards[r].data);
+            rc = who_cannot(e, "ucx", r, cards[r].data, 300, err);
     if (rc < 0) {
         if (ucx)
             mu_ucx_drop(ucx);
@@ -259,6 +267,38 @@ static int use_ucx(struct mu_engine *e, struct mu_err *err)
     mu_ucx_join(ucx, MU_STEAL(cards, NULL));
     e->tp = ucx;
     return 0;
+}
+
+/* Over TCP from now on: where it was asked for; else where MPI would most likely use it, and all ranks can. */
+static int use_tcp(struct mu_engine *e, bool asked, struct mu_err *err)
+{
+    mu_auto_free struct mu_tcp_card *cards = calloc((size_t)e->tp->size, sizeof *cards);
+    struct mu_tcp_card mine;
+    struct mu_transport *tcp = NULL;
+    struct mu_err why;
+    int rc;
+
+    if (!cards)
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
+    mu_tcp_open(e->tp, &mine, &tcp, &why); /* why is in the card */
+    rc = tell_all(e, &mine, cards, sizeof mine, err);
+    for (int r = 0; r < e->tp->size && rc == 0 && asked; r++)
+        if (!cards[r].ready)
+            rc = who_cannot(e, "tcp", r, cards[r].why, sizeof cards[r].why, err);
+    if (rc == 0 && (asked || mu_tcp_is_worth_it(cards, e->tp->size))) {
+        mu_tcp_join(tcp, MU_STEAL(cards, NULL), asked);
+        e->tp = tcp;
+    } else if (tcp) {
+        mu_tcp_drop(tcp);
+    }
+    return rc;
+}
+
+static int use_transport(struct mu_engine *e, char which, struct mu_err *err)
+{
+    if (e->tp->size == 1 || which == 'm')
+        return 0;
+    return which == 'u' ? use_ucx(e, err) : use_tcp(e, which == 't', err);
 }
 
 static int make_world(struct mu_engine *e, struct mu_err *err)
@@ -337,8 +377,8 @@ static int start(int *argc, char ***argv, struct mu_err *err)
         rc = make_world(e, err);
     if (rc == 0)
         rc = gather_nodes(e, session.env.node, err);
-    if (rc == 0 && session.env.ucx && e->tp->size > 1)
-        rc = use_ucx(e, err);
+    if (rc == 0)
+        rc = use_transport(e, session.env.transport, err);
     if (rc == 0)
         rc = mu_shm_connect(e,
                             &(struct mu_shm_want){.on = session.env.shm,

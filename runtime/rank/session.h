@@ -46,7 +46,7 @@ struct mu_rank_env {
     int yield;                          /* who waits leaves the CPU at once: 1, 0, -1: if ranks are more than CPUs */
     bool shm_reads;                     /* and read out of each other's processes */
     const char *shm_host;               /* ranks with another one count as on another node; may be NULL */
-    bool ucx;                           /* frames go over UCX */
+    char transport;                     /* that frames go over: its first letter; 0: what suits the hosts */
     bool tune;                          /* thresholds are measured */
     unsigned tune_everybody, tune_read; /* or these; 0: none are given */
     unsigned tune_chain;
