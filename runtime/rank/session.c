@@ -207,32 +207,10 @@ static void set_patience(struct mu_engine *e)
     e->nap_after = e->crowded ? MU_MS : 50 * MU_MS;
 }
 
-static int tell_all(struct mu_engine *e, const void *mine, void *all, size_t size, struct mu_err *err)
-{
-    return mu_coll_run(
-        e->world,
-        &(struct mu_call){.kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = size, .send = mine, .recv = all},
-        err);
-}
-
-static int gather_nodes(struct mu_engine *e, const char node[MU_NODE_NAME], struct mu_err *err)
-{
-    char(*nodes)[MU_NODE_NAME] = calloc((size_t)e->tp->size, sizeof *nodes);
-    int rc;
-
-    if (!nodes)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the names of the nodes");
-    rc = tell_all(e, node, nodes, sizeof *nodes, err);
-    if (rc < 0) {
-        free(nodes);
-        return rc;
-    }
-    for (int i = 0; i < e->tp->size; i++)
-        nodes[i][MU_NODE_NAME - 1] = 0;
-    e->nodes = nodes;
-    set_patience(e);
-    return 0;
-}
+struct meeting { /* what a rank says first */
+    char node[MU_NODE_NAME];
+    struct mu_tcp_card tcp;
+};
 
 static int who_cannot(const struct mu_engine *e, const char *transport, int rank, const char *why, size_t most,
                       struct mu_err *err)
@@ -255,7 +233,11 @@ static int use_ucx(struct mu_engine *e, struct mu_err *err)
     if (!cards)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
     mu_ucx_open(e->tp, &mine, &ucx, &why); /* why is in the card */
-    rc = tell_all(e, &mine, cards, sizeof mine, err);
+    rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){
+            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof mine, .send = &mine, .recv = cards},
+        err);
     for (int r = 0; r < e->tp->size && rc == 0; r++)
         if (!cards[r].length)
             rc = who_cannot(e, "ucx", r, cards[r].data, 300, err);
@@ -270,21 +252,17 @@ static int use_ucx(struct mu_engine *e, struct mu_err *err)
 }
 
 /* Over TCP from now on: where it was asked for; else where MPI would most likely use it, and all ranks can. */
-static int use_tcp(struct mu_engine *e, bool asked, struct mu_err *err)
+static int use_tcp(struct mu_engine *e, struct mu_transport *tcp, const struct meeting *all, bool asked,
+                   struct mu_err *err)
 {
     mu_auto_free struct mu_tcp_card *cards = calloc((size_t)e->tp->size, sizeof *cards);
-    struct mu_tcp_card mine;
-    struct mu_transport *tcp = NULL;
-    struct mu_err why;
-    int rc;
+    int rc = cards ? 0 : mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
 
-    if (!cards)
-        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
-    mu_tcp_open(e->tp, &mine, &tcp, &why); /* why is in the card */
-    rc = tell_all(e, &mine, cards, sizeof mine, err);
-    for (int r = 0; r < e->tp->size && rc == 0 && asked; r++)
-        if (!cards[r].ready)
+    for (int r = 0; r < e->tp->size && rc == 0; r++) {
+        cards[r] = all[r].tcp;
+        if (asked && !cards[r].ready)
             rc = who_cannot(e, "tcp", r, cards[r].why, sizeof cards[r].why, err);
+    }
     if (rc == 0 && (asked || mu_tcp_is_worth_it(cards, e->tp->size))) {
         mu_tcp_join(tcp, MU_STEAL(cards, NULL), asked);
         e->tp = tcp;
@@ -294,11 +272,45 @@ static int use_tcp(struct mu_engine *e, bool asked, struct mu_err *err)
     return rc;
 }
 
-static int use_transport(struct mu_engine *e, char which, struct mu_err *err)
+/* Who is where, and what goes between them. */
+static int meet(struct mu_engine *e, const char node[MU_NODE_NAME], char transport, struct mu_err *err)
 {
-    if (e->tp->size == 1 || which == 'm')
-        return 0;
-    return which == 'u' ? use_ucx(e, err) : use_tcp(e, which == 't', err);
+    int size = e->tp->size;
+    mu_auto_free struct meeting *all = calloc((size_t)size, sizeof *all);
+    struct meeting mine = {0};
+    struct mu_transport *tcp = NULL;
+    struct mu_err why; /* is in the card */
+    char(*nodes)[MU_NODE_NAME];
+    int rc;
+
+    nodes = calloc((size_t)size, sizeof *nodes);
+    if (!all || !nodes) {
+        free(nodes);
+        return mu_err_set(err, MUSTER_ENOMEM, "no memory for the names of the nodes");
+    }
+    memcpy(mine.node, node, sizeof mine.node);
+    if (size > 1 && (transport == 't' || !transport))
+        mu_tcp_open(e->tp, &mine.tcp, &tcp, &why);
+    else
+        snprintf(mine.tcp.why, sizeof mine.tcp.why, "its MUSTER_TRANSPORT is another one");
+    rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){
+            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof mine, .send = &mine, .recv = all},
+        err);
+    if (rc < 0) {
+        if (tcp)
+            mu_tcp_drop(tcp);
+        free(nodes);
+        return rc;
+    }
+    for (int i = 0; i < size; i++)
+        snprintf(nodes[i], MU_NODE_NAME, "%.*s", MU_NODE_NAME - 1, all[i].node);
+    e->nodes = nodes;
+    set_patience(e);
+    if (size > 1 && transport == 'u')
+        return use_ucx(e, err);
+    return size > 1 && transport != 'm' ? use_tcp(e, tcp, all, transport == 't', err) : 0;
 }
 
 static int make_world(struct mu_engine *e, struct mu_err *err)
@@ -376,9 +388,7 @@ static int start(int *argc, char ***argv, struct mu_err *err)
     if (rc == 0)
         rc = make_world(e, err);
     if (rc == 0)
-        rc = gather_nodes(e, session.env.node, err);
-    if (rc == 0)
-        rc = use_transport(e, session.env.transport, err);
+        rc = meet(e, session.env.node, session.env.transport, err);
     if (rc == 0)
         rc = mu_shm_connect(e,
                             &(struct mu_shm_want){.on = session.env.shm,

@@ -20,14 +20,23 @@ coll "two hosts, two ranks each" h1:2,h2:2 0011
 first=$digest
 coll "once more" h1:2,h2:2 0011 -x MUSTER_FLAT_MAX=1
 is "${digest:-none}" "$first" "the same bits, with other algorithms, too"
+coll "over MPI" h1:2,h2:2 0011 -x MUSTER_TRANSPORT=mpi
+is "${digest:-none}" "$first" "the same bits"
+mixed() { # NAME VAR=VALUE...: what the one has sent arrives while its sender waits in the other
+    run_cmd env HOSTS=4 OPS=broadcast MIN=8 MAX=8 TRIALS=5 timeout 100 "$muster" run -H h1:1,h2:1,h3:1,h4:1 --oversubscribe -x HOSTS \
+        -x OPS -x MIN -x MAX -x TRIALS -x MUSTER_YIELD -x "$2" "$B/tests/peers/bench_peers"
+    is "$rc $(grep -c '^broadcast' <<<"$out")" "0 1" "the library's calls and MPI's in turn, $1" || note "$out" "$err"
+}
+mixed "over TCP" MUSTER_TRANSPORT=tcp
 ucx=$(grep -c 'define HAVE_UCX 1' "$B/config.h")
 if [ "$ucx" = 1 ]; then
     coll "over UCX" h1:2,h2:2 0011 -x MUSTER_TRANSPORT=ucx
     is "${digest:-none}" "$first" "the same bits"
+    mixed "over UCX" MUSTER_TRANSPORT=ucx
     run_cmd env UCX_TLS=none "$muster" run -H h1:1,h2:1 -x MUSTER_TRANSPORT=ucx -x UCX_TLS "$B/tests/mpi/coll_all"
     like "$out$err" 'MUSTER_TRANSPORT=ucx, but rank 0 on h1 cannot: UCX: ' "who has no UCX is named"
 else
-    skip "a build without UCX" 3
+    skip "a build without UCX" 4
 fi
 coll "two hosts, three ranks and one" h1:3,h2:1 0001
 coll "four hosts, two ranks and one" h1:2,h2:1,h3:1,h4:1 00123
@@ -49,6 +58,7 @@ kills h1:2,h2:2 3
 kills h1:2,h2:2 2 SEED=663990352 ROUND=0 # its first operations are an all-to-all and one that rank 0 is ahead in
 kills h1:3,h2:1 3
 kills h1:1,h2:2,h3:1 2 SEED=1029405593 ROUND=1
+kills h1:2,h2:2 2 MUSTER_TRANSPORT=mpi
 if [ "$ucx" = 1 ]; then
     kills h1:2,h2:2 2 MUSTER_TRANSPORT=ucx
 else

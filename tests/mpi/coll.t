@@ -99,6 +99,8 @@ for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000 MUSTER_HIER=0; do # pairs,
     run "all collectives, one rank on each of 4 nodes, $v" 4 COLL_NODES=0123 $v -- coll_all
     same
 done
+run "all collectives, one rank on each of 4 nodes, over TCP" 4 COLL_NODES=0123 MUSTER_TRANSPORT=tcp -- coll_all
+same
 run "all collectives, one rank on each of 8 nodes" 8 COLL_NODES=01234567 -- coll_all
 digest=$(grep '^# digest' "$out")
 run "all collectives, one rank on each of 8 nodes, in halves" 8 COLL_NODES=01234567 MUSTER_FLAT_MAX=1 -- coll_all
@@ -106,6 +108,8 @@ same
 run "all collectives, 5 ranks of a node" 5 -- coll_all
 digest=$(grep '^# digest' "$out")
 run "all collectives, 5 ranks of a node, over MPI" 5 MUSTER_SHM=0 -- coll_all
+same
+run "all collectives, 5 ranks of a node, over TCP" 5 MUSTER_SHM=0 MUSTER_TRANSPORT=tcp -- coll_all
 same
 run "the same calls again and again, 3 ranks" 3 -- coll_repeat 10
 digest=$(grep '^# digest' "$out")
@@ -132,6 +136,8 @@ for shm in 1 0; do
         run "deadline: $c$over" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=$shm -- coll_errors $c
     done
 done
+run "disagreement: ${differ[*]}, over TCP" 4 MUSTER_SHM=0 MUSTER_TRANSPORT=tcp -- coll_errors "${differ[@]}"
+run "deadline: late, over TCP" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=0 MUSTER_TRANSPORT=tcp -- coll_errors late
 run "deadline: late, while others wait for each other" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=0 MUSTER_FLAT_MAX=1 -- coll_errors late
 run "disagreement: p2p" 4 -- coll_errors p2p
 run "deadline: late-recv" 3 MUSTER_TIMEOUT=1 -- coll_errors late-recv
