@@ -16,6 +16,7 @@ enum mu_frame_type {
     MU_FRAME_HERE,   /* the answer: "I have entered it, or wait in one before it" */
     MU_FRAME_WHOM,   /* from one world rank to another one: "whom do you wait for?" (waits.h) */
     MU_FRAME_WAITS,  /* the answer of one that waits; offset: the world rank + 1, 0: not known */
+    MU_FRAME_BYE,    /* of a transport: the last one; nobody else sees it */
     MU_FRAME_NOTICE, /* the operation failed at the sender; offset: the code, negated; payload: the text */
 };
 

@@ -16,8 +16,10 @@
 #define EVENTS 32
 #define BELOW_MOST 64u        /* idle polls between two looks at the transport below */
 #define PATIENCE (3 * MU_SEC) /* with an address */
-#define STRANGERS 256u        /* that have connected and not said who they are */
-#define GRACE (5 * MU_SEC)    /* whoever watches over the ranks can say better why a peer is gone */
+#define SILENT (5 * MU_SEC)
+#define STRANGERS                                                                                                      \
+    128u /* that have connected and not said who they are; SILENT: how long before others take their place */
+#define GRACE (5 * MU_SEC) /* whoever watches over the ranks can say better why a peer is gone */
 #define GOODBYE (2 * MU_SEC)
 #define GOODBYE_MS 1     /* that an event is waited for */
 #define OTHER_FILES 256u /* that the program may have open beside connections to all */
@@ -28,6 +30,7 @@ struct peer {
     unsigned tried;       /* addresses */
     bool below;           /* it could not be reached */
     bool ended;           /* the connection that it began and then left has been read to its end */
+    bool torn;            /* that end was none */
     bool gone;
 };
 
@@ -58,12 +61,23 @@ static struct tcp *of(struct mu_transport *t)
 
 static void listen_for(struct tcp *t, struct mu_link *l)
 {
-    struct epoll_event e = {.events = (l->held ? 0u : EPOLLIN) | (l->connecting || l->queue.first ? EPOLLOUT : 0u),
+    struct epoll_event e = {.events = (l->held ? 0u : EPOLLIN) |
+                                      (l->connecting || (l->queue.first && (!l->wary || l->greeted)) ? EPOLLOUT : 0u),
                             .data.ptr = l};
 
-    if (l->asked != e.events)
-        epoll_ctl(t->events, EPOLL_CTL_MOD, l->fd, &e);
+    if (l->write_off)
+        e.events &= ~(uint32_t)EPOLLOUT;
+    if (l->asked != e.events || l->deaf)
+        epoll_ctl(t->events, l->deaf ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, l->fd, &e);
     l->asked = e.events;
+    l->deaf = false;
+}
+
+/* Its end is looked at later. */
+static void be_deaf(struct tcp *t, struct mu_link *l)
+{
+    epoll_ctl(t->events, EPOLL_CTL_DEL, l->fd, NULL);
+    l->deaf = true;
 }
 
 static struct mu_link *new_link(struct tcp *t, int fd, int peer)
@@ -95,6 +109,11 @@ static void bury(struct tcp *t, struct mu_link *l)
             *p = l->next;
             break;
         }
+    if (l->peer >= 0 && t->peers[l->peer].held == l)
+        t->peers[l->peer].held = NULL;
+    /* A child of the program may still have it open. */
+    epoll_ctl(t->events, EPOLL_CTL_DEL, l->fd, NULL);
+    shutdown(l->fd, SHUT_RDWR);
     close(l->fd);
     l->fd = -1;
     t->nconnecting -= l->connecting;
@@ -148,28 +167,43 @@ static void move_below(struct tcp *t, int peer, struct mu_frames *q)
         int rc = send_below(t, peer, f, &err);
 
         if (rc < 0)
-            note_lost(t, peer, 0);
+            note_lost(t, peer, ECOMM);
         if (rc != MU_SEND_PENDING)
             mu_frames_push(&t->done, f);
     }
 }
 
+/* Nothing more comes of it. */
 static void fail_link(struct tcp *t, struct mu_link *l, int why)
 {
     struct peer *p = l->peer < 0 ? NULL : &t->peers[l->peer];
 
-    if (p && p->out == l)
+    if (p && (p->out == l || (l->leaving && l->queue.first)))
         note_lost(t, l->peer, why);
     give_up_frames(t, &l->queue);
     bury(t, l);
 }
 
+/* Nothing more can be sent; what the peer has said before is still read. */
+static void fail_write(struct tcp *t, struct mu_link *l, int why)
+{
+    if (t->peers[l->peer].out == l || (l->leaving && l->queue.first))
+        note_lost(t, l->peer, why);
+    give_up_frames(t, &l->queue);
+    l->write_off = true;
+    listen_for(t, l);
+}
+
+/* With several addresses the first one may be somebody else's: nothing is sent before the peer has answered there. */
+static bool must_wait(const struct mu_link *l)
+{
+    return l->connecting || (l->wary && !l->greeted);
+}
+
 static void flush(struct tcp *t, struct mu_link *l)
 {
-    bool ok = mu_link_flush(l, &t->done, &t->npending);
-
-    if (!ok) {
-        fail_link(t, l, errno);
+    if (!must_wait(l) && !mu_link_flush(l, &t->done, &t->npending)) {
+        fail_write(t, l, errno);
         return;
     }
     if (l->leaving && !l->queue.first && !l->shut) {
@@ -205,6 +239,8 @@ static struct mu_link *connect_to(struct tcp *t, int peer)
 
     while (mu_tcp_candidate(&t->mine, &t->cards[peer], t->peers[peer].tried, &to, &n)) {
         int fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc;
+        struct sockaddr_storage other;
+        socklen_t no;
         struct mu_link *l;
 
         t->peers[peer].tried++;
@@ -219,6 +255,8 @@ static struct mu_link *connect_to(struct tcp *t, int peer)
         if (!l)
             continue;
         l->ours = l->connecting = true;
+        l->wary =
+            t->peers[peer].tried > 1 || mu_tcp_candidate(&t->mine, &t->cards[peer], t->peers[peer].tried, &other, &no);
         t->nconnecting++;
         listen_for(t, l);
         return l;
@@ -267,13 +305,13 @@ static int tcp_send(struct mu_transport *base, int peer, struct mu_frame *f, str
         return send_below(t, peer, f, err);
     }
     f->gone = 0;
-    if (!l->connecting && !l->queue.first) {
+    if (!must_wait(l) && !l->queue.first) {
         int rc = mu_link_write(l, f);
 
         if (rc > 0)
             return MU_SEND_DONE;
         if (rc < 0) {
-            fail_link(t, l, errno);
+            fail_write(t, l, errno);
             return MU_SEND_DONE;
         }
     }
@@ -293,11 +331,11 @@ static int tcp_send_from(struct mu_transport *base, int peer, const struct mu_fr
     ssize_t n;
 
     *rest = NULL;
-    if (!l || l->connecting || l->queue.first)
+    if (!l || must_wait(l) || l->queue.first)
         return MU_SEND_PENDING;
     n = mu_link_write_from(l, head, payload);
     if (n < 0 && errno != EAGAIN) {
-        fail_link(t, l, errno);
+        fail_write(t, l, errno);
         return MU_SEND_DONE;
     }
     if (n < 0)
@@ -305,10 +343,13 @@ static int tcp_send_from(struct mu_transport *base, int peer, const struct mu_fr
     if ((size_t)n == all)
         return MU_SEND_DONE;
     f = mu_frame_new(base->pool, head->bytes);
-    if (!f)
+    if (!f) {
+        fail_write(t, l, ENOMEM); /* half a frame has left */
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for what is left of a message");
+    }
     f->head = *head;
-    memcpy(f->data, payload, head->bytes);
+    if (head->bytes)
+        memcpy(f->data, payload, head->bytes);
     f->gone = (uint32_t)n;
     mu_frames_push(&l->queue, f);
     t->npending++;
@@ -329,7 +370,8 @@ static void adopt(struct tcp *t, struct mu_link *l)
         fail_link(t, l, EPROTO);
         return;
     }
-    if (mine && t->base.rank < l->peer) { /* both have connected: mine stays, and this one is read to its end */
+    /* Both have connected: mine stays, if the peer can know of it, and this one is read to its end. */
+    if (mine && t->base.rank < l->peer && !mine->connecting) {
         if (!say_hello(t, l, 0))
             fail_link(t, l, errno);
         return;
@@ -347,7 +389,7 @@ static void adopt(struct tcp *t, struct mu_link *l)
         }
     }
     if (p->below || p->gone)
-        l->out_of_use = true;
+        l->write_off = true;
     else
         p->out = l;
     if (!say_hello(t, l, flags)) {
@@ -380,36 +422,49 @@ static bool greeted(struct tcp *t, struct mu_link *l, const struct mu_tcp_hello 
         adopt(t, l);
         return l->fd >= 0;
     }
+    if (h->flags & MU_TCP_MOVED && t->peers[from].torn) {
+        fail_link(t, l, EPIPE);
+        return false;
+    }
     if (h->flags & MU_TCP_MOVED && !t->peers[from].ended) {
         t->peers[from].held = l;
         l->held = true;
-        listen_for(t, l);
     }
+    flush(t, l);
     return true;
+}
+
+/* The connection that the peer began and then left. */
+static void ended_old(struct tcp *t, struct mu_link *l, int why)
+{
+    struct peer *p = &t->peers[l->peer];
+    struct mu_link *held = p->held;
+
+    p->ended = true;
+    p->torn = why || l->got;
+    p->held = NULL;
+    if (!held)
+        return;
+    held->held = false;
+    if (p->torn)
+        fail_link(t, held, why ? why : EPIPE);
+    else
+        listen_for(t, held);
 }
 
 static void ended(struct tcp *t, struct mu_link *l, int why)
 {
-    struct peer *p;
+    struct peer *p = l->peer < 0 ? NULL : &t->peers[l->peer];
 
-    if (l->peer < 0 || l->out_of_use || t->closing) {
-        fail_link(t, l, why);
-        return;
-    }
-    p = &t->peers[l->peer];
-    if (l->ours && !l->used && !l->greeted && p->out == l) { /* nobody of this job was there */
+    if (p && !t->closing && l->ours && !l->used && !l->greeted && p->out == l) { /* nobody of this job was there */
         try_again(t, l);
         return;
     }
-    if (!l->ours && p->out != l) {
-        struct mu_link *held = p->held;
-
-        p->ended = true;
-        if (held) {
-            p->held = NULL;
-            held->held = false;
-            listen_for(t, held);
-        }
+    if (p && !l->ours && !l->write_off && p->out != l)
+        ended_old(t, l, why);
+    if (p && p->out == l && l->bye && !l->got && !why) { /* it has come to the end of the job before us */
+        p->gone = true;
+        p->out = NULL;
     }
     fail_link(t, l, why);
 }
@@ -438,33 +493,47 @@ static struct mu_link *oldest_stranger(const struct tcp *t)
     return oldest;
 }
 
-static void accept_all(struct tcp *t)
+/* They mostly have said who they are by now. */
+static int accept_all(struct tcp *t, struct mu_err *err)
 {
-    int fd;
+    int rc = 0;
 
-    while ((fd = accept4(t->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        if (t->nstrangers == STRANGERS)
-            bury(t, oldest_stranger(t));
-        t->nstrangers += new_link(t, fd, -1) != NULL;
+    while (rc == 0) {
+        struct mu_link *l;
+        int fd;
+
+        if (t->nstrangers >= STRANGERS) {
+            l = oldest_stranger(t);
+            if (mu_now() < l->since + SILENT)
+                break;
+            bury(t, l);
+        }
+        fd = accept4(t->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            break;
+        l = new_link(t, fd, -1);
+        if (!l)
+            continue;
+        t->nstrangers++;
+        rc = receive(t, l, err);
     }
+    return rc;
 }
 
-/* Connections that do not come about, and strangers that say nothing. */
+/* Connections that do not come about, and strangers that say nothing; after all that has happened was looked at. */
 static void look(struct tcp *t)
 {
-    uint64_t now = mu_now();
     struct mu_link *l = t->links;
 
     while (l) {
         struct mu_link *next = l->next;
 
-        if (now - l->since > PATIENCE && l->connecting) {
+        if (l->connecting && mu_now() > l->since + PATIENCE) {
             try_again(t, l);
-            l = t->links; /* it may have changed all over */
-            continue;
-        }
-        if (now - l->since > 5 * PATIENCE && l->peer < 0)
+            next = t->links; /* it may have changed all over */
+        } else if (l->peer < 0 && mu_now() > l->since + 3 * SILENT) {
             bury(t, l);
+        }
         l = next;
     }
 }
@@ -478,8 +547,7 @@ static int work(struct tcp *t, int wait_ms, struct mu_err *err)
         struct mu_link *l = e[i].data.ptr;
 
         if (!l) {
-            if (!t->closing)
-                accept_all(t);
+            rc = accept_all(t, err);
             continue;
         }
         if (l->fd >= 0 && l->connecting) {
@@ -492,9 +560,9 @@ static int work(struct tcp *t, int wait_ms, struct mu_err *err)
         if (l->fd >= 0 && !l->held && e[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP))
             rc = receive(t, l, err);
         else if (l->fd >= 0 && l->held && e[i].events & (EPOLLERR | EPOLLHUP))
-            fail_link(t, l, EPIPE);
+            be_deaf(t, l);
     }
-    if (t->nconnecting + t->nstrangers) {
+    if (t->nconnecting + t->nstrangers && n < EVENTS) {
         uint64_t now = mu_now_roughly();
 
         if (now != t->looked_at)
@@ -589,14 +657,21 @@ static void say_goodbye(struct tcp *t, uint64_t until)
     struct mu_err err;
     int rc = 0;
 
+    static const struct mu_frame_head bye = {.magic = MU_FRAME_MAGIC, .type = MU_FRAME_BYE};
+
+    t->closing = true;
+    epoll_ctl(t->events, EPOLL_CTL_DEL, t->listener, NULL);
     for (struct mu_link *l = t->links, *next; l; l = next) {
         next = l->next;
-        if (l->connecting || l->peer < 0)
+        if (must_wait(l) || l->peer < 0) {
             bury(t, l);
-        else if (!l->shut)
+            continue;
+        }
+        if (t->peers[l->peer].out == l)
+            mu_link_write_from(l, &bye, NULL);
+        if (!l->shut)
             shutdown(l->fd, SHUT_WR);
     }
-    t->closing = true;
     while (t->links && rc == 0 && mu_now() < until) {
         rc = work(t, GOODBYE_MS, &err);
         mu_frames_clear(&t->arrived, t->base.pool);
@@ -612,6 +687,8 @@ static int tcp_close(struct mu_transport *base, uint64_t deadline, struct mu_err
 
     while (t->npending && rc == 0 && mu_now() < deadline)
         rc = work(t, GOODBYE_MS, err);
+    if (rc < 0)
+        return rc;
     if (t->npending) /* to somebody who takes nothing any more */
         return mu_err_set(err, MUSTER_ETIMEOUT, "%u messages could not be delivered", t->npending);
     say_goodbye(t, until < deadline ? until : deadline);

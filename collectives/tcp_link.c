@@ -4,6 +4,12 @@
 #include <string.h>
 #include <sys/uio.h>
 
+/* There may be room later. */
+static bool may_pass(int e)
+{
+    return e == EAGAIN || e == EINTR || e == ENOBUFS || e == ENOMEM;
+}
+
 static size_t whole(const struct mu_frame *f)
 {
     return sizeof f->head + f->head.bytes;
@@ -14,7 +20,7 @@ int mu_link_write(struct mu_link *l, struct mu_frame *f)
     ssize_t n = send(l->fd, (const char *)&f->head + f->gone, whole(f) - f->gone, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+        return may_pass(errno) ? 0 : -1;
     l->used = true;
     f->gone += (uint32_t)n;
     return f->gone == whole(f);
@@ -26,7 +32,7 @@ ssize_t mu_link_write_from(struct mu_link *l, const struct mu_frame_head *head, 
     struct msghdr m = {.msg_iov = two, .msg_iovlen = head->bytes ? 2 : 1};
     ssize_t n = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-    if (n < 0 && errno == EINTR)
+    if (n < 0 && may_pass(errno))
         errno = EAGAIN;
     l->used |= n > 0;
     return n;
@@ -64,7 +70,12 @@ int mu_link_take(struct mu_link *l, struct mu_pool *pool, size_t n, struct mu_fr
                 return mu_err_set(err, MUSTER_ENOMEM, "no memory to receive into");
             memcpy(&next->head, (const char *)&f->head + size, more);
         }
-        mu_frames_push(arrived, f);
+        if (f->head.type == MU_FRAME_BYE) {
+            l->bye = true;
+            mu_frame_free(pool, f);
+        } else {
+            mu_frames_push(arrived, f);
+        }
         l->in = next;
         l->got = more;
         if (!next)

@@ -15,9 +15,12 @@ struct mu_link {
     bool used;       /* frames have been sent */
     bool leaving;    /* what is queued is the last of it */
     bool shut;
-    bool held;       /* not read for now */
-    bool out_of_use; /* read, but nothing is sent */
-    uint32_t asked;  /* events */
+    bool held;      /* not read for now */
+    bool write_off; /* read, but nothing is sent */
+    bool wary;      /* there are other addresses to try */
+    bool deaf;      /* no events come of it */
+    bool bye;       /* the other side has come to the end of the job */
+    uint32_t asked; /* events */
     uint64_t since;
     struct mu_frames queue; /* to be sent; of the first one `gone` bytes have been */
     struct mu_frame *in;    /* that is being received */

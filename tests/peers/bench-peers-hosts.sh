@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# make bench-peers-hosts: all-reduce over two and four hosts (network namespaces) with links of 1 Gbit/s, beside Open
+# make bench-peers-hosts: all operations over two and four hosts (network namespaces) with links of 1 Gbit/s, beside Open
 # MPI's own, turn by turn in the same processes, after both were found right. Columns as of make bench-peers; "of the wire"
-# is the time that 2 (n - 1) / n of the vector takes on each link, through the median.
-#   HOSTS="2 4" PPN="1 2" OPS=allreduce MIN=8 MAX=64M TRIALS=11 RATE=1000 (Mbit/s); QUICK=1: few and small
+# is the time that what has to move takes on each link (of an all-reduce 2 (n - 1) / n of the vector, of a reduce-scatter or
+# all-gather half of that, of a broadcast all of it), through the median; more than 100 %: the bucket was not empty.
+#   HOSTS="2 4" PPN="1 2" OPS=allreduce,reduce_scatter,allgather,broadcast MIN=8 MAX=16M TRIALS=11 RATE=1000 (Mbit/s); QUICK=1: few and small
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/cluster.sh"
 if [ -n "${QUICK-}" ]; then
     : "${HOSTS:=2}" "${MAX:=64K}" "${TRIALS:=3}"
 fi
-: "${HOSTS:=2 4}" "${PPN:=1 2}" "${OPS:=allreduce}" "${MIN:=8}" "${MAX:=64M}" "${TRIALS:=11}" "${RATE:=1000}"
+: "${HOSTS:=2 4}" "${PPN:=1 2}" "${OPS:=allreduce,reduce_scatter,allgather,broadcast}" "${MIN:=8}" "${MAX:=16M}" "${TRIALS:=11}" "${RATE:=1000}"
 BURST=256 # kB that a link lets through at once: before a batch it waits until the one before has left that
 export OPS MIN MAX TRIALS WIRE REST
 WIRE=$((RATE / 8)) REST=$((BURST * 8000 / RATE * 3 / 2))

@@ -33,6 +33,7 @@ struct op {
     int (*ours)(float *send, float *recv, size_t n);
     float (*want)(size_t i, size_t n);
     size_t (*results)(size_t n);
+    double moves; /* over each link of h hosts: so many times (h - 1) / h of the vector; 0: once all of it */
 };
 
 /* Whole numbers, so that sums are exact in any order. */
@@ -144,10 +145,10 @@ static float want_root(size_t i, size_t n)
 }
 
 static const struct op ops[] = {
-    {"allreduce", false, fill_recv, peer_allreduce, our_allreduce, want_sum, one},
-    {"reduce_scatter", true, fill_all, peer_reduce_scatter, our_reduce_scatter, want_block, one},
-    {"allgather", true, fill_own, peer_allgather, our_allgather, want_gathered, all},
-    {"broadcast", false, fill_root, peer_broadcast, our_broadcast, want_root, one},
+    {"allreduce", false, fill_recv, peer_allreduce, our_allreduce, want_sum, one, 2},
+    {"reduce_scatter", true, fill_all, peer_reduce_scatter, our_reduce_scatter, want_block, one, 1},
+    {"allgather", true, fill_own, peer_allgather, our_allgather, want_gathered, all, 1},
+    {"broadcast", false, fill_root, peer_broadcast, our_broadcast, want_root, one, 0},
 };
 
 /* --- measuring --- */
@@ -245,15 +246,15 @@ static const char *verdict(const struct cell *c)
     return c->against.ci_high < SLOWER ? "slower" : c->against.ci_low > 1 / SLOWER ? "faster" : "even";
 }
 
-/* WIRE: MB/s of a host's link, each way; HOSTS: how many. What an all-reduce has to move over each link, as a part. */
+/* WIRE: MB/s of a host's link, each way; HOSTS: how many. What the operation has to move over each link, as a part. */
 static void wire_share(const struct op *op, size_t bytes, double ours, double peer)
 {
     const char *wire = getenv("WIRE"), *hosts = getenv("HOSTS");
     double h = hosts ? atof(hosts) : 0, ns;
 
-    if (!wire || h < 2 || op->peer != peer_allreduce)
+    if (!wire || h < 2)
         return;
-    ns = 2 * (h - 1) / h * (double)bytes / atof(wire) * 1e3;
+    ns = (op->moves ? op->moves * (h - 1) / h : 1) * (double)bytes / atof(wire) * 1e3;
     printf("  of the wire: private %.0f %%, MPI %.0f %%", 100 * ns / ours, 100 * ns / peer);
 }
 

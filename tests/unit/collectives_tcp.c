@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -259,7 +260,10 @@ static struct rank {
 
 static struct mu_tcp_card cards[RANKS];
 
-static bool start(bool reachable)
+static bool several; /* a rank has more than one address, so that a peer there is waited for */
+
+/* port: where all are looked for; 0: where they are. */
+static bool start(unsigned port)
 {
     struct mu_err err;
 
@@ -274,10 +278,13 @@ static bool start(bool reachable)
         struct mu_tcp_card *all = malloc(sizeof cards);
 
         memcpy(all, cards, sizeof cards);
-        for (int k = 0; k < RANKS && !reachable; k++) {
+        for (int k = 0; k < RANKS; k++) {
             memset(all[k].at, 0, sizeof all[k].at);
             all[k].at[0] = four("127.0.0.1", 8);
-            all[k].port = 1; /* nobody is there */
+            if (several || port)
+                all[k].at[1] = four("127.0.0.2", 8);
+            if (port)
+                all[k].port = (uint16_t)port;
         }
         mu_tcp_join(ranks[r].tp, all, true);
     }
@@ -375,7 +382,7 @@ static bool stop(void)
 
 static void talk(const char *what, unsigned first, size_t most, unsigned rounds)
 {
-    bool right = start(true);
+    bool right = start(0);
 
     for (unsigned i = 0; i < first; i++) /* nobody polls so far */
         for (int a = 0; a < RANKS; a++)
@@ -394,19 +401,18 @@ static void talk(const char *what, unsigned first, size_t most, unsigned rounds)
     TAP_OK(stop() && right, "%s: all frames come, once, in order", what);
 }
 
-/* Rank 1 has connected and sent before rank 0 does, which does not know of it; then it goes on at once. */
+/* Both have connected before either knows of the other, and rank 1 begins to send what it has before it learns of rank
+ * 0's connection. */
 static void cross(size_t most)
 {
-    bool right = start(true);
-    uint64_t until = mu_now() + PATIENCE;
+    bool right = start(0);
 
-    put(1, 0, most);
-    while (ranks[1].gone < 1 && mu_now() < until)
-        take(1, most);
     for (int i = 0; i < 40; i++)
         put(1, 0, most);
     put(0, 1, most);
-    for (int i = 0; i < 100; i++) { /* rank 0's connection is there, rank 1 learns of it with frames half sent */
+    for (int i = 0; i < 3; i++)
+        take(0, most);
+    for (int i = 0; i < 100; i++) {
         take(1, most);
         put(1, 0, most);
     }
@@ -419,22 +425,119 @@ static void cross(size_t most)
     TAP_OK(stop() && right, "a connection that was used is left for the other one, frames up to %zu bytes", most);
 }
 
+static bool all_below(void)
+{
+    bool right = true;
+    unsigned n = 0;
+
+    for (struct mu_frame *f; (f = mu_frames_pop(&ranks[0].below.kept)); n++) {
+        right &= is_right(f, n, length(n, 100));
+        mu_frame_free(&ranks[0].pool, f);
+    }
+    return right && n == 3;
+}
+
 static void unreachable(void)
 {
-    bool right = start(false);
+    bool right = start(1); /* nobody is there */
     uint64_t until = mu_now() + PATIENCE;
-    unsigned n = 0;
 
     put(0, 2, 100);
     put(0, 2, 100);
     while (ranks[0].below.nkept < 2 && mu_now() < until)
         take(0, 100);
     put(0, 2, 100);
-    for (struct mu_frame *f; (f = mu_frames_pop(&ranks[0].below.kept)); n++) {
-        right &= is_right(f, n, length(n, 100));
-        mu_frame_free(&ranks[0].pool, f);
+    right &= all_below();
+    TAP_OK(stop() && right, "who cannot be connected to is sent to through what is below, in order");
+}
+
+/* Somebody else is at both addresses: one says something else, the other nothing. */
+static void impostor(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), got, n = 0;
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t len = sizeof at;
+    uint64_t until = mu_now() + PATIENCE;
+    char junk[64] = "220 mail";
+    bool right;
+
+    right = bind(fd, (struct sockaddr *)&at, len) == 0 && listen(fd, 5) == 0 &&
+            getsockname(fd, (struct sockaddr *)&at, &len) == 0 && start(ntohs(at.sin_port));
+    put(0, 2, 100);
+    put(0, 2, 100);
+    while (ranks[0].below.nkept < 2 && mu_now() < until) {
+        take(0, 100);
+        got = accept(fd, NULL, NULL);
+        if (got >= 0 && n++ == 0)
+            right &= write(got, junk, sizeof junk) == sizeof junk;
+        else if (got >= 0)
+            close(got);
     }
-    TAP_OK(stop() && right && n == 3, "who cannot be connected to is sent to through what is below, in order");
+    put(0, 2, 100);
+    right &= all_below() && n == 2;
+    close(fd);
+    TAP_OK(stop() && right, "somebody else at a peer's addresses gets no frame, and none is lost");
+}
+
+/* A connection that is closed with data unread in it is reset. */
+static void last_words(void)
+{
+    bool right = start(0);
+    uint64_t until = mu_now() + PATIENCE;
+    struct mu_err err;
+
+    put(1, 0, 5000);
+    right &= settle(5000);
+    put(0, 1, 5000);
+    put(1, 0, 5000);
+    put(1, 0, 5000);
+    mu_tcp_drop(ranks[1].tp);
+    while (ranks[0].gone < 3 && mu_now() < until)
+        put(0, 1, 5000);
+    while (ranks[0].got[1] < 3 && mu_now() < until)
+        take(0, 5000);
+    right &= ranks[0].got[1] == 3 && !ranks[0].wrong;
+    mu_tcp_drop(ranks[0].tp);
+    mu_tcp_drop(ranks[2].tp);
+    for (int r = 0; r < RANKS; r++) {
+        ranks[r].below.base.ops->close(&ranks[r].below.base, 0, &err);
+        mu_pool_clear(&ranks[r].pool);
+    }
+    TAP_OK(right, "what a peer has said before it went is read after writing to it has failed");
+}
+
+static void *leave(void *arg)
+{
+    struct rank *r = arg;
+    struct mu_err err;
+
+    r->wrong |= r->tp->ops->close(r->tp, mu_now() + PATIENCE, &err) < 0;
+    return NULL;
+}
+
+/* Longer than a peer that is lost is forgiven. */
+static void early(void)
+{
+    bool right = start(0);
+    uint64_t until;
+    pthread_t thread;
+    struct mu_err err;
+
+    put(0, 1, 100);
+    put(1, 0, 100);
+    right &= settle(100) && pthread_create(&thread, NULL, leave, &ranks[1]) == 0;
+    for (until = mu_now() + 5300 * MU_MS; mu_now() < until && !ranks[0].wrong; usleep(1000))
+        take(0, 100);
+    put(0, 1, 100);
+    right &= !ranks[0].wrong && ranks[0].tp->ops->pending(ranks[0].tp) == 0;
+    pthread_join(thread, NULL);
+    right &= !ranks[1].wrong;
+    for (int r = 0; r < RANKS; r += 2) {
+        right &= ranks[r].tp->ops->close(ranks[r].tp, mu_now() + PATIENCE, &err) == 0;
+        mu_pool_clear(&ranks[r].pool);
+    }
+    mu_pool_clear(&ranks[1].pool);
+    TAP_OK(right, "who has come to its end before the others is not lost");
 }
 
 static int knock(void)
@@ -451,7 +554,7 @@ static int knock(void)
 static void strangers(void)
 {
     static char junk[4096];
-    bool right = start(true), ended;
+    bool right = start(0), ended;
     struct mu_tcp_hello h;
     int fd[3] = {knock(), knock(), knock()};
     uint64_t until = mu_now() + PATIENCE;
@@ -502,12 +605,18 @@ int main(void)
     worth();
     pieces(&pool);
     mu_pool_clear(&pool);
-    talk("one frame each, at once", 1, 1000, 300);
-    talk("one after the other", 0, 1000, 300);
-    talk("more than the system takes", 200, MU_CHUNK, 300);
+    for (int i = 0; i < 2; i++) {
+        several = !several;
+        talk("one frame each, at once", 1, 1000, 300);
+        talk("one after the other", 0, 1000, 300);
+        talk("more than the system takes", 200, MU_CHUNK, 300);
+    }
     cross(100);
     cross(MU_CHUNK);
     unreachable();
+    impostor();
+    last_words();
+    early();
     strangers();
     return tap_done();
 }
