@@ -462,9 +462,10 @@ static void ended(struct tcp *t, struct mu_link *l, int why)
     }
     if (p && !l->ours && !l->write_off && p->out != l)
         ended_old(t, l, why);
-    if (p && p->out == l && l->bye && !l->got && !why) { /* it has come to the end of the job before us */
+    if (p && l->bye) { /* it has come to the end of the job before us */
         p->gone = true;
-        p->out = NULL;
+        p->out = p->out == l ? NULL : p->out;
+        t->lost = t->lost == l->peer ? -1 : t->lost;
     }
     fail_link(t, l, why);
 }
@@ -654,10 +655,9 @@ void mu_tcp_drop(struct mu_transport *base)
  * has not arrived. */
 static void say_goodbye(struct tcp *t, uint64_t until)
 {
+    static const struct mu_frame_head bye = {.magic = MU_FRAME_MAGIC, .type = MU_FRAME_BYE};
     struct mu_err err;
     int rc = 0;
-
-    static const struct mu_frame_head bye = {.magic = MU_FRAME_MAGIC, .type = MU_FRAME_BYE};
 
     t->closing = true;
     epoll_ctl(t->events, EPOLL_CTL_DEL, t->listener, NULL);
