@@ -35,7 +35,7 @@ suites() {
     cat <<'ROWS'
 unit       45  120 3
 cli        110 180 4
-mpi        135 300 1
+mpi        150 300 1
 sim        90  400 2
 fault      120 600 5
 cluster    230 300 3

@@ -71,7 +71,7 @@ for memory in mapped mixed; do
 done
 run "all collectives, 3 ranks, everything through slots" 3 MUSTER_SHM=copy -- coll_all
 same
-for tune in 64,64 131072,131072 131072,1073741824; do # every threshold as low and as high as it can be
+for tune in 64,64 131072,1073741824; do # every threshold as low and as high as it can be
     run "all collectives, 3 ranks, thresholds $tune" 3 MUSTER_TUNE=$tune COLL_MEMORY=mixed -- coll_all
     same
 done
@@ -99,8 +99,6 @@ for v in MUSTER_FLAT_MAX=1 MUSTER_FLAT_MAX=1000000000 MUSTER_HIER=0; do # pairs,
     run "all collectives, one rank on each of 4 nodes, $v" 4 COLL_NODES=0123 $v -- coll_all
     same
 done
-run "all collectives, one rank on each of 4 nodes, over TCP" 4 COLL_NODES=0123 MUSTER_TRANSPORT=tcp -- coll_all
-same
 run "all collectives, one rank on each of 8 nodes" 8 COLL_NODES=01234567 -- coll_all
 digest=$(grep '^# digest' "$out")
 run "all collectives, one rank on each of 8 nodes, in halves" 8 COLL_NODES=01234567 MUSTER_FLAT_MAX=1 -- coll_all
@@ -113,11 +111,11 @@ run "all collectives, 5 ranks of a node, over TCP" 5 MUSTER_SHM=0 MUSTER_TRANSPO
 same
 run "the same calls again and again, 3 ranks" 3 -- coll_repeat 10
 digest=$(grep '^# digest' "$out")
-for v in MUSTER_SHM=copy MUSTER_TUNE=64,64 MUSTER_TUNE=131072,1073741824 MUSTER_PROGRESS=1; do
+for v in MUSTER_SHM=copy MUSTER_PROGRESS=1; do
     run "the same calls again and again, 3 ranks, $v" 3 $v -- coll_repeat 3
     same
 done
-for nodes in 0001 0101 0110 01122 01234 00112233; do
+for nodes in 0001 0110 01122 01234 00112233; do
     run "all collectives, nodes $nodes" ${#nodes} COLL_NODES=$nodes -- coll_all
 done
 run "all collectives, nodes 0011 that are not used" 4 COLL_NODES=0011 MUSTER_HIER=0 COLL_STRICT=1 -- coll_all
@@ -131,7 +129,7 @@ done
 for shm in 1 0; do
     over=$([ $shm = 1 ] && echo "" || echo ", over MPI")
     run "disagreement: ${differ[*]}$over" 4 MUSTER_SHM=$shm -- coll_errors "${differ[@]}"
-    run "disagreement: count, 2 ranks$over" 2 MUSTER_SHM=$shm -- coll_errors count
+    [ $shm = 0 ] || run "disagreement: count, 2 ranks" 2 -- coll_errors count
     for c in late late-request; do
         run "deadline: $c$over" 3 MUSTER_TIMEOUT=1 MUSTER_SHM=$shm -- coll_errors $c
     done
