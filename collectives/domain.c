@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -124,4 +125,19 @@ int mu_domain_caches(const struct mu_domain *of, int n)
         found += k == r && of[r].cache;
     }
     return found ? found : 1;
+}
+
+uint64_t mu_domain_host(void)
+{
+    mu_auto_file FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    char id[64] = "";
+    struct stat st;
+    uint64_t h = 1;
+
+    if (!f || !fgets(id, sizeof id, f) || stat("/proc/self/ns/net", &st) < 0)
+        return 0;
+    for (const char *c = id; *c; c++)
+        h = mu_domain_mix(h, (uint64_t)(unsigned char)*c);
+    h = mu_domain_mix(h, (uint64_t)st.st_ino);
+    return h ? h : 1;
 }

@@ -167,10 +167,7 @@ void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struc
     f->owner = owner;
     rc = e->tp->ops->send(e->tp, world_peer, f, &err);
     if (rc == MU_SEND_PENDING) {
-        if (owner) {
-            owner->inflight++;
-            owner->out[f->out].inflight++;
-        }
+        mu_coll_in_flight(f);
         return;
     }
     mu_frame_free(&e->pool, f);
@@ -654,4 +651,16 @@ int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_
         mu_shm_posted(req);
     mu_coll_wait(req);
     return mu_coll_release(req, err);
+}
+
+int mu_coll_tell(struct mu_engine *e, const void *mine, size_t size, void *all, struct mu_err *err)
+{
+    uint64_t entered = e->entered;
+    int rc = mu_coll_run(
+        e->world,
+        &(struct mu_call){.kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = size, .send = mine, .recv = all},
+        err);
+
+    e->entered = entered;
+    return rc;
 }

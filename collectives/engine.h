@@ -237,6 +237,8 @@ int mu_coll_start_part(struct muster_comm *side, const struct mu_call *call, con
 struct mu_flight_record *mu_coll_record(struct muster_comm *comm, const struct mu_call *call, uint64_t number);
 /* Start, wait and release. */
 int mu_coll_run(struct muster_comm *comm, const struct mu_call *call, struct mu_err *err);
+/* What each rank of the world has to say, size bytes, to all. Not counted: people know muster_init as one operation. */
+int mu_coll_tell(struct mu_engine *e, const void *mine, size_t size, void *all, struct mu_err *err);
 
 /* --- communicators --- */
 
@@ -331,6 +333,14 @@ void mu_coll_watch(struct mu_engine *e);
 void mu_coll_kick(struct muster_request *req); /* it is stepped at the next progress */
 void mu_coll_dispatch(struct mu_engine *e, struct mu_frame *f);
 void mu_coll_end(struct muster_request *req, int status);
+/* The transport has it. */
+static inline void mu_coll_in_flight(struct mu_frame *f)
+{
+    if (!f->owner)
+        return;
+    f->owner->inflight++;
+    f->owner->out[f->out].inflight++;
+}
 /* Takes f. owner (may be NULL) hears of the end of the sending. */
 void mu_coll_post(struct mu_engine *e, int world_peer, struct mu_frame *f, struct muster_request *owner);
 void mu_coll_break_all(struct mu_engine *e, const struct mu_err *why);

@@ -52,28 +52,14 @@ struct exchange {
     int expected;
 };
 
-static uint64_t mix(uint64_t h, uint64_t x)
-{
-    h = (h ^ x) * 0xff51afd7ed558ccdull;
-    return h ^ h >> 32;
-}
-
-/* The same for processes that share a kernel and the name space of abstract sockets. */
+/* Ranks with another name count as on another host. */
 static uint64_t host_key(const char *name)
 {
-    mu_auto_file FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
-    char id[64] = "";
-    struct stat st;
-    uint64_t h = 1;
+    uint64_t h = mu_domain_host();
 
-    if (!f || !fgets(id, sizeof id, f) || stat("/proc/self/ns/net", &st) < 0)
-        return 0;
-    for (const char *c = id; *c; c++)
-        h = mix(h, (uint64_t)(unsigned char)*c);
-    h = mix(h, (uint64_t)st.st_ino);
-    for (; name && *name; name++)
-        h = mix(h, (uint64_t)(unsigned char)*name);
-    return h ? h : 1;
+    for (; h && name && *name; name++)
+        h = mu_domain_mix(h, (uint64_t)(unsigned char)*name);
+    return h;
 }
 
 static int open_socket(struct card *card)
@@ -207,19 +193,6 @@ static int exchange(struct exchange *x, int (*stop)(void *arg, struct mu_err *),
     return 0;
 }
 
-/* Not counted: people know the call to muster_init as one operation. */
-static int gather(struct mu_engine *e, const void *mine, size_t size, void *all, struct mu_err *err)
-{
-    uint64_t entered = e->entered;
-    int rc = mu_coll_run(
-        e->world,
-        &(struct mu_call){.kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = size, .send = mine, .recv = all},
-        err);
-
-    e->entered = entered;
-    return rc;
-}
-
 /* What this rank has mapped, as a number; n: how many, itself too. */
 static uint64_t group_of(const struct mu_shm *shm, const struct card *cards, int me)
 {
@@ -228,7 +201,7 @@ static uint64_t group_of(const struct mu_shm *shm, const struct card *cards, int
 
     for (int r = 0; r < shm->size; r++)
         if (r == me || shm->peers[r].seg.base) {
-            h = mix(mix(h, cards[r].nonce), (uint64_t)r);
+            h = mu_domain_mix(mu_domain_mix(h, cards[r].nonce), (uint64_t)r);
             n++;
         }
     h &= ~UINT64_C(0xffff);
@@ -428,7 +401,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
     if (!cards || !results || !refs || !sent || !e->shm || !e->shm->peers || !e->shm->group)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory to find the ranks of this node");
     e->shm->peers[me].domain = want->domain;
-    rc = gather(e, &card, sizeof card, cards, err);
+    rc = mu_coll_tell(e, &card, sizeof card, cards, err);
     if (rc < 0)
         return rc;
     x.shm = e->shm;
@@ -444,7 +417,7 @@ int mu_shm_connect(struct mu_engine *e, const struct mu_shm_want *want, int (*st
     mine.hier = e->hier;
     if (mine.group)
         mine.channel = mu_shm_lend(e->shm, &mine.freed);
-    rc = gather(e, &mine, sizeof mine, results, err);
+    rc = mu_coll_tell(e, &mine, sizeof mine, results, err);
     if (rc < 0)
         return rc;
     check_groups(e->shm, results, me);

@@ -90,8 +90,7 @@ static bool send_from(struct muster_request *req, struct mu_out *o, size_t at, s
     if (rest) {
         rest->owner = req;
         rest->out = (unsigned)(o - req->out);
-        req->inflight++;
-        o->inflight++;
+        mu_coll_in_flight(rest);
     }
     if (rc < 0)
         mu_coll_break_all(req->comm->engine, &err);

@@ -59,14 +59,17 @@ static struct tcp *of(struct mu_transport *t)
 
 /* --- links --- */
 
+/* With several addresses the first one may be somebody else's: nothing is sent before the peer has answered there. */
+static bool must_wait(const struct mu_link *l)
+{
+    return l->connecting || (l->wary && !l->greeted);
+}
+
 static void listen_for(struct tcp *t, struct mu_link *l)
 {
-    struct epoll_event e = {.events = (l->held ? 0u : EPOLLIN) |
-                                      (l->connecting || (l->queue.first && (!l->wary || l->greeted)) ? EPOLLOUT : 0u),
-                            .data.ptr = l};
+    bool writes = l->connecting || (l->queue.first && !must_wait(l) && !l->write_off);
+    struct epoll_event e = {.events = (l->held ? 0u : EPOLLIN) | (writes ? EPOLLOUT : 0u), .data.ptr = l};
 
-    if (l->write_off)
-        e.events &= ~(uint32_t)EPOLLOUT;
     if (l->asked != e.events || l->deaf)
         epoll_ctl(t->events, l->deaf ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, l->fd, &e);
     l->asked = e.events;
@@ -192,12 +195,6 @@ static void fail_write(struct tcp *t, struct mu_link *l, int why)
     give_up_frames(t, &l->queue);
     l->write_off = true;
     listen_for(t, l);
-}
-
-/* With several addresses the first one may be somebody else's: nothing is sent before the peer has answered there. */
-static bool must_wait(const struct mu_link *l)
-{
-    return l->connecting || (l->wary && !l->greeted);
 }
 
 static void flush(struct tcp *t, struct mu_link *l)
@@ -403,8 +400,7 @@ static void adopt(struct tcp *t, struct mu_link *l)
     flush(t, l);
 }
 
-/* False: the link is no more. */
-static bool greeted(struct tcp *t, struct mu_link *l, const struct mu_tcp_hello *h)
+static void greeted(struct tcp *t, struct mu_link *l, const struct mu_tcp_hello *h)
 {
     int from;
 
@@ -413,25 +409,24 @@ static bool greeted(struct tcp *t, struct mu_link *l, const struct mu_tcp_hello 
             try_again(t, l);
         else
             fail_link(t, l, EPROTO);
-        return false;
+        return;
     }
     l->greeted = true;
     if (!l->ours) {
         l->peer = from;
         t->nstrangers--;
         adopt(t, l);
-        return l->fd >= 0;
+        return;
     }
     if (h->flags & MU_TCP_MOVED && t->peers[from].torn) {
         fail_link(t, l, EPIPE);
-        return false;
+        return;
     }
     if (h->flags & MU_TCP_MOVED && !t->peers[from].ended) {
         t->peers[from].held = l;
         l->held = true;
     }
     flush(t, l);
-    return true;
 }
 
 /* The connection that the peer began and then left. */

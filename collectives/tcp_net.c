@@ -12,10 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "collectives/domain.h"
 #include "runtime/base/clean.h"
+#include "runtime/base/str.h"
 
 #define BACKLOG 1024
 #define RDMA "/sys/class/infiniband"
@@ -37,8 +38,8 @@ static bool one_net(const struct mu_tcp_addr *a, const struct mu_tcp_addr *b, un
 
 static bool parse_net(const char *text, struct mu_tcp_addr *a)
 {
-    char buf[INET6_ADDRSTRLEN + 8], *slash, *end;
-    long bits;
+    char buf[INET6_ADDRSTRLEN + 8], *slash;
+    uint64_t bits;
 
     if (strlen(text) >= sizeof buf)
         return false;
@@ -50,8 +51,7 @@ static bool parse_net(const char *text, struct mu_tcp_addr *a)
     a->family = strchr(buf, ':') ? 6 : 4;
     if (inet_pton(a->family == 4 ? AF_INET : AF_INET6, buf, a->bytes) != 1)
         return false;
-    bits = strtol(slash + 1, &end, 10);
-    if (*end || end == slash + 1 || bits < 0 || (size_t)bits > 8 * width(a))
+    if (mu_str_u64(slash + 1, 0, 8 * width(a), &bits) < 0)
         return false;
     a->prefix = (uint8_t)bits;
     return true;
@@ -140,22 +140,6 @@ static unsigned list_addrs(struct mu_tcp_card *mine)
     return n;
 }
 
-/* A network stack is a namespace of a booted machine. */
-static void identify(uint8_t stack[16])
-{
-    mu_auto_file FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    char id[64] = "";
-    struct stat st;
-
-    if (f && !fgets(id, sizeof id, f))
-        id[0] = 0;
-    for (size_t i = 0, n = strlen(id); i < n; i++)
-        stack[i % 16] = (uint8_t)(stack[i % 16] * 31 + (uint8_t)id[i]);
-    if (stat("/proc/self/ns/net", &st) == 0)
-        for (size_t i = 0; i < 8; i++)
-            stack[i] ^= (uint8_t)((uint64_t)st.st_ino >> (8 * i));
-}
-
 static bool is_up(const char *adapter)
 {
     char path[600];
@@ -183,13 +167,12 @@ static bool has_fabric(void)
     return up;
 }
 
-static long number(const char *name, long most)
+static long port_setting(const char *name)
 {
     const char *s = getenv(name);
-    char *end;
-    long n = s ? strtol(s, &end, 10) : 0;
+    uint64_t n;
 
-    return s && *s && !*end && n > 0 && n <= most ? n : 0;
+    return s && mu_str_u64(s, 1, 65535, &n) == 0 ? (long)n : 0;
 }
 
 static bool bind_to(int fd, int family, unsigned port)
@@ -204,7 +187,7 @@ static bool bind_to(int fd, int family, unsigned port)
 static int open_listener(int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), off = 0;
-    long first = number("OMPI_MCA_btl_tcp_port_min_v4", 65535), n = number("OMPI_MCA_btl_tcp_port_range_v4", 65535);
+    long first = port_setting("OMPI_MCA_btl_tcp_port_min_v4"), n = port_setting("OMPI_MCA_btl_tcp_port_range_v4");
     bool bound = false;
 
     if (fd < 0)
@@ -242,8 +225,7 @@ int mu_tcp_listen(struct mu_tcp_card *mine, struct mu_err *err)
     socklen_t n = sizeof at;
     int fd;
 
-    *mine = (struct mu_tcp_card){.fabric = has_fabric()};
-    identify(mine->stack);
+    *mine = (struct mu_tcp_card){.fabric = has_fabric(), .stack = mu_domain_host()};
     fd = open_listener(AF_INET6);
     if (fd < 0)
         fd = open_listener(AF_INET);
@@ -262,7 +244,7 @@ int mu_tcp_listen(struct mu_tcp_card *mine, struct mu_err *err)
 
 bool mu_tcp_one_stack(const struct mu_tcp_card *a, const struct mu_tcp_card *b)
 {
-    return memcmp(a->stack, b->stack, sizeof a->stack) == 0;
+    return a->stack == b->stack;
 }
 
 static bool is_loopback(const struct mu_tcp_addr *a)

@@ -24,7 +24,7 @@ struct mu_tcp_card { /* what the others have to know of a rank */
     uint8_t ready;   /* 0: it cannot, and says why */
     uint8_t fabric;  /* its host has an RDMA adapter that is up: MPI may do better there than TCP */
     uint16_t port;
-    uint8_t stack[16]; /* the same for processes of one network stack */
+    uint64_t stack; /* mu_domain_host */
     uint8_t secret[MU_TCP_SECRET];
     struct mu_tcp_addr at[MU_TCP_ADDRS];
     char why[156];

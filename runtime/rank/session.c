@@ -233,11 +233,7 @@ static int use_ucx(struct mu_engine *e, struct mu_err *err)
     if (!cards)
         return mu_err_set(err, MUSTER_ENOMEM, "no memory for the addresses of ranks");
     mu_ucx_open(e->tp, &mine, &ucx, &why); /* why is in the card */
-    rc = mu_coll_run(
-        e->world,
-        &(struct mu_call){
-            .kind = MU_OP_KIND_INIT, .dtype = MUSTER_UINT8, .count = sizeof mine, .send = &mine, .recv = cards},
-        err);
+    rc = mu_coll_tell(e, &mine, sizeof mine, cards, err);
     for (int r = 0; r < e->tp->size && rc == 0; r++)
         if (!cards[r].length)
             rc = who_cannot(e, "ucx", r, cards[r].data, 300, err);

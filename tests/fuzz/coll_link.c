@@ -1,7 +1,9 @@
 /* What comes over a connection between ranks: whatever it is and however it is cut, it is stayed within; frames come
  * out as they went in; a hello without the secret is none.
  *
- * sources: collectives/tcp_link.c collectives/tcp_net.c collectives/frame.c runtime/base/err.c */
+ * sources: collectives/tcp_link.c collectives/tcp_net.c collectives/frame.c collectives/domain.c topo/cpuset.c
+ *
+ * sources: runtime/base/str.c runtime/base/buf.c runtime/base/err.c */
 #include <stdlib.h>
 #include <string.h>
 

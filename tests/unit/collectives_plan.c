@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collectives/hier.h"
+#include "tests/unit/queues.h"
 #include "tests/unit/tap.h"
 
 #define MOST 33
@@ -30,12 +31,8 @@ static uint64_t draw(void)
 
 static int wire_send(struct mu_transport *t, int peer, struct mu_frame *f, struct mu_err *err)
 {
-    struct mu_frame *copy = mu_frame_new(wires[peer].base.pool, f->head.bytes);
-
     (void)err;
-    copy->head = f->head;
-    memcpy(copy->data, f->data, f->head.bytes);
-    mu_frames_push(&wires[peer].in, copy);
+    mu_frames_push(&wires[peer].in, queue_copy(wires[peer].base.pool, f));
     sent++;
     if (node_of[t->rank] != node_of[peer])
         between += f->head.bytes;
@@ -50,20 +47,8 @@ static int wire_poll(struct mu_transport *t, struct mu_frame **in, struct mu_fra
     return 0;
 }
 
-static unsigned wire_pending(struct mu_transport *t)
-{
-    (void)t;
-    return 0;
-}
-
-static void wire_orphan(struct mu_transport *t, const struct muster_request *owner)
-{
-    (void)t;
-    (void)owner;
-}
-
 static const struct mu_transport_ops ops = {
-    .name = "queues", .send = wire_send, .poll = wire_poll, .pending = wire_pending, .orphan = wire_orphan};
+    .name = "queues", .send = wire_send, .poll = wire_poll, .pending = queue_pending, .orphan = queue_orphan};
 
 static bool up(int p, const int *node)
 {

@@ -12,6 +12,7 @@
 #include "collectives/tcp.h"
 #include "collectives/tcp_link.h"
 #include "runtime/base/clock.h"
+#include "tests/unit/queues.h"
 #include "tests/unit/tap.h"
 
 #define RANKS 3
@@ -68,7 +69,7 @@ static void lists(void)
 
 static void candidates(void)
 {
-    struct mu_tcp_card me = {.stack = {1}}, peer = {.stack = {2}, .port = 77};
+    struct mu_tcp_card me = {.stack = 1}, peer = {.stack = 2, .port = 77};
     static const char *const want[] = {"10.1.0.2", "192.168.1.2", "fd00::2"};
     struct sockaddr_storage to;
     char text[64];
@@ -91,7 +92,7 @@ static void candidates(void)
         same &= !strcmp(text, want[k]) && ntohs(((struct sockaddr_in *)&to)->sin_port) == 77;
     }
     TAP_OK(k == 3 && same, "a peer is looked for in one's own networks first, and not at what is one's own as well");
-    peer.stack[0] = 1;
+    peer.stack = 1;
     for (k = 0; mu_tcp_candidate(&me, &peer, k, &to, &n);)
         k++;
     TAP_OK(k == 5, "one of the same network stack at all that it has");
@@ -211,10 +212,7 @@ static int keep(struct mu_transport *t, int peer, struct mu_frame *f, struct mu_
 
     (void)peer;
     (void)err;
-    struct mu_frame *copy = mu_frame_new(t->pool, f->head.bytes);
-    copy->head = f->head;
-    memcpy(copy->data, f->data, f->head.bytes);
-    mu_frames_push(&b->kept, copy);
+    mu_frames_push(&b->kept, queue_copy(t->pool, f));
     b->nkept++;
     return MU_SEND_DONE;
 }
@@ -228,18 +226,6 @@ static int nothing(struct mu_transport *t, struct mu_frame **in, struct mu_frame
     return 0;
 }
 
-static unsigned none(struct mu_transport *t)
-{
-    (void)t;
-    return 0;
-}
-
-static void forget(struct mu_transport *t, const struct muster_request *owner)
-{
-    (void)t;
-    (void)owner;
-}
-
 static int end(struct mu_transport *t, uint64_t deadline, struct mu_err *err)
 {
     (void)deadline;
@@ -248,7 +234,7 @@ static int end(struct mu_transport *t, uint64_t deadline, struct mu_err *err)
     return 0;
 }
 
-static const struct mu_transport_ops below_ops = {"below", keep, NULL, nothing, none, forget, end};
+static const struct mu_transport_ops below_ops = {"below", keep, NULL, nothing, queue_pending, queue_orphan, end};
 
 static struct rank {
     struct mu_pool pool;
@@ -584,7 +570,7 @@ static void strangers(void)
 
 static void worth(void)
 {
-    struct mu_tcp_card two[2] = {{.ready = 1, .stack = {1}}, {.ready = 1, .stack = {2}}};
+    struct mu_tcp_card two[2] = {{.ready = 1, .stack = 1}, {.ready = 1, .stack = 2}};
 
     TAP_OK(mu_tcp_is_worth_it(two, 2), "ranks of two network stacks use it");
     two[1].fabric = 1;

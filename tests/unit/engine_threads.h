@@ -13,6 +13,7 @@
 #include "collectives/tune.h"
 #include "collectives/waits.h"
 #include "runtime/base/clock.h"
+#include "tests/unit/queues.h"
 #include "tests/unit/tap.h"
 
 #define RANKS 4
@@ -72,12 +73,9 @@ static int box_send(struct mu_transport *base, int peer, struct mu_frame *f, str
 
     halt(base->rank, peer, f);
     pthread_mutex_lock(&b->lock);
-    copy = mu_frame_new(&b->pool, f->head.bytes);
-    if (copy) {
-        copy->head = f->head;
-        memcpy(copy->data, f->data, f->head.bytes);
+    copy = queue_copy(&b->pool, f);
+    if (copy)
         mu_frames_push(&b->q, copy);
-    }
     pthread_mutex_unlock(&b->lock);
     return copy ? MU_SEND_DONE : mu_err_set(err, MUSTER_ENOMEM, "no memory");
 }
@@ -91,29 +89,15 @@ static int box_poll(struct mu_transport *base, struct mu_frame **in, struct mu_f
     *in = NULL;
     pthread_mutex_lock(&b->lock);
     f = mu_frames_pop(&b->q);
-    if (f && (*in = mu_frame_new(base->pool, f->head.bytes))) {
-        (*in)->head = f->head;
-        memcpy((*in)->data, f->data, f->head.bytes);
-    }
+    if (f)
+        *in = queue_copy(base->pool, f);
     mu_frame_free(&b->pool, f);
     pthread_mutex_unlock(&b->lock);
     return f && !*in ? mu_err_set(err, MUSTER_ENOMEM, "no memory") : 0;
 }
 
-static unsigned box_pending(struct mu_transport *base)
-{
-    (void)base;
-    return 0;
-}
-
-static void box_orphan(struct mu_transport *base, const struct muster_request *owner)
-{
-    (void)base;
-    (void)owner;
-}
-
 static const struct mu_transport_ops box_ops = {
-    .name = "threads", .send = box_send, .poll = box_poll, .pending = box_pending, .orphan = box_orphan};
+    .name = "threads", .send = box_send, .poll = box_poll, .pending = queue_pending, .orphan = queue_orphan};
 
 /* --- ranks --- */
 
