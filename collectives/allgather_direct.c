@@ -11,7 +11,7 @@ static void shape(const struct muster_comm *comm, const struct mu_call *call, un
 
 static int begin(struct muster_request *req, struct mu_err *err)
 {
-    size_t bytes = req->call.count * req->elem, stride = req->part.stride ? req->part.stride * req->elem : bytes;
+    size_t bytes = req->call.count * req->elem, stride = mu_stride(req);
     void *own = mu_at(req->call.recv, (size_t)req->comm->rank * stride);
 
     (void)err;

@@ -43,7 +43,7 @@ static int begin(struct muster_request *req, struct mu_err *err)
 
 static bool step(struct muster_request *req)
 {
-    size_t bytes = req->call.count * req->elem, stride = req->part.stride ? req->part.stride * req->elem : bytes;
+    size_t bytes = req->call.count * req->elem, stride = mu_stride(req);
 
     for (; req->fold_rank < req->nin; req->fold_rank++) {
         if (!mu_in_ended(&req->in[req->fold_rank]))

@@ -84,7 +84,7 @@ static inline void mu_call_copy(struct mu_call *to, const struct mu_call *from)
 /* What a call that is part of another one has beyond it. */
 struct mu_part {
     unsigned ranks; /* AVG divides by them; 0: by the members */
-    size_t stride;  /* all-gather: elements from block to block; 0: they are side by side */
+    size_t stride;  /* elements from block to block of all of them; 0: they are side by side */
 };
 
 /* The part of a request that goes through channels (shm.h). */
@@ -287,6 +287,12 @@ static inline int mu_coll_peer(const struct muster_comm *comm, unsigned i) /* th
 static inline void *mu_at(const void *p, size_t offset)
 {
     return p ? (char *)(uintptr_t)p + offset : NULL;
+}
+
+/* Bytes from block to block. */
+static inline size_t mu_stride(const struct muster_request *req)
+{
+    return (req->part.stride ? req->part.stride : req->call.count) * req->elem;
 }
 
 /* --- inside the engine --- */

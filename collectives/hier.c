@@ -233,6 +233,14 @@ static void pass_on(struct muster_request *req, enum mu_side side)
             mu_coll_kick(r);
 }
 
+static bool may_begin(const struct mu_hier_op *op, const struct mu_item *item)
+{
+    for (int i = item->after; i >= 0 && i >= item->after - (int)item->also; i--)
+        if (!op->plan.items[i].ended)
+            return false;
+    return true;
+}
+
 static bool begin_parts(struct muster_request *req, enum mu_side side)
 {
     struct mu_hier_comm *h = req->comm->hier;
@@ -247,7 +255,7 @@ static bool begin_parts(struct muster_request *req, enum mu_side side)
 
         if (item->side != side)
             continue;
-        if (item->after >= 0 && !op->plan.items[item->after].ended)
+        if (!may_begin(op, item))
             return any;
         move(&item->before);
         if (mu_coll_start_part(h->side[side], &item->call, &item->part, req, &item->req, &err) < 0) {
@@ -260,6 +268,11 @@ static bool begin_parts(struct muster_request *req, enum mu_side side)
     return any;
 }
 
+static unsigned begun(const struct mu_hier_op *op) /* none from this item on */
+{
+    return op->next[MU_LOCAL] > op->next[MU_CROSS] ? op->next[MU_LOCAL] : op->next[MU_CROSS];
+}
+
 static bool step(struct muster_request *req)
 {
     struct mu_engine *e = req->comm->engine;
@@ -268,7 +281,7 @@ static bool step(struct muster_request *req)
     bool again = true;
 
     while (again && !e->trouble && !req->comm->broken.code) {
-        unsigned end = op->next[MU_LOCAL] > op->next[MU_CROSS] ? op->next[MU_LOCAL] : op->next[MU_CROSS];
+        unsigned end = begun(op);
 
         again = false;
         for (unsigned i = op->first; i < end && i < op->plan.n; i++)
@@ -318,7 +331,7 @@ void mu_hier_look(struct muster_request *req, uint64_t idle)
     const struct mu_hier_op *op = req->hier;
     struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
 
-    for (unsigned i = op ? op->first : 0; op && i < op->plan.n && i < op->next[MU_LOCAL] + op->next[MU_CROSS]; i++) {
+    for (unsigned i = op ? op->first : 0; op && i < op->plan.n && i < begun(op); i++) {
         struct muster_request *r = op->plan.items[i].req;
 
         if (r && r->moved) {

@@ -5,6 +5,7 @@
 
 #define SHARED ((size_t)32 << 10)   /* bytes from which an all-reduce is shared out among the lanes */
 #define SLICE ((size_t)256 << 10)   /* of a lane, at a time */
+#define PIECE ((size_t)120 << 10)   /* of a block that is gathered or scattered: two frames */
 #define CHUNK ((size_t)512 << 10)   /* of the leaders */
 #define AT_ONCE ((size_t)256 << 10) /* of all blocks */
 #define DEPTH 3u                    /* chunks that are on their way */
@@ -101,6 +102,11 @@ static size_t parts(size_t count, size_t each)
     return count ? (count - 1) / each + 1 : 1;
 }
 
+static size_t first_of(size_t count, size_t each)
+{
+    return count < each ? count : each;
+}
+
 static bool shared(const struct draft *d)
 {
     return d->l->lanes > 1 && d->call->count * d->elem > SHARED;
@@ -109,6 +115,11 @@ static bool shared(const struct draft *d)
 static size_t slice_of(const struct draft *d)
 {
     return SLICE / d->elem;
+}
+
+static size_t piece_of(const struct draft *d)
+{
+    return PIECE / d->elem;
 }
 
 static size_t whole_of(const struct draft *d) /* elements of a chunk that is shared out */
@@ -330,11 +341,12 @@ static bool at_once(const struct draft *d)
 
 static struct size reduce_scatter_size(const struct draft *d)
 {
-    size_t nodes = (size_t)d->l->nodes, of_lane = nodes * d->call->count * d->elem;
+    size_t nodes = (size_t)d->l->nodes, n = d->call->count, pieces = parts(n, piece_of(d));
 
     if (at_once(d))
-        return (struct size){2, of_lane * ((size_t)d->l->lanes + 1)};
-    return (struct size){2 * nodes, of_lane};
+        return (struct size){2, nodes * n * d->elem * ((size_t)d->l->lanes + 1)};
+    return (struct size){(nodes + 1) * pieces,
+                         (pieces < DEPTH ? pieces : DEPTH) * nodes * first_of(n, piece_of(d)) * d->elem};
 }
 
 /* The blocks of each lane side by side: one reduction here, and one between nodes. */
@@ -351,30 +363,34 @@ static void reduce_scatter_at_once(struct draft *d)
         (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER, .count = n, .send = part, .recv = d->call->recv});
 }
 
-/* Node by node: its blocks are reduced here, and each lane sends its own there. */
+/* A piece of each block at a time: for each node in turn that of its blocks is reduced here, and what each lane has
+ * then goes to all nodes at once, so that no link waits for another. */
 static void reduce_scatter(struct draft *d)
 {
-    size_t n = d->call->count, lanes = (size_t)d->l->lanes;
+    size_t n = d->call->count, lanes = (size_t)d->l->lanes, nodes = (size_t)d->l->nodes, each = piece_of(d), m;
 
     if (at_once(d)) {
         reduce_scatter_at_once(d);
         return;
     }
+    for (size_t c = 0; c < parts(n, each); c++) {
+        size_t from = c * each;
+        void *part = at(d, d->plan->scratch, c % DEPTH * nodes * first_of(n, each));
+        int i = c < DEPTH ? -1 : (int)((c - DEPTH + 1) * (nodes + 1)) - 1;
 
-    for (int j = 0; j < d->l->nodes; j++) {
-        void *part = at(d, d->plan->scratch, (size_t)j * n);
-        int i = add(d, MU_LOCAL, -1,
+        m = first_of(n - from, each);
+        for (size_t j = 0; j < nodes; j++) {
+            i = add(d, MU_LOCAL, j ? -1 : i,
                     (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER,
-                                     .count = n,
-                                     .send = at(d, d->call->send, (size_t)j * lanes * n),
-                                     .recv = part});
-
-        add(d, MU_CROSS, i,
-            (struct mu_call){.kind = MU_OP_KIND_REDUCE,
-                             .root = j,
-                             .count = n,
-                             .send = part,
-                             .recv = j == d->l->node ? d->call->recv : NULL});
+                                     .count = m,
+                                     .send = at(d, d->call->send, j * lanes * n + from),
+                                     .recv = at(d, part, j * m)});
+            d->plan->items[i].part.stride = n;
+        }
+        i = add(d, MU_CROSS, i,
+                (struct mu_call){
+                    .kind = MU_OP_KIND_REDUCE_SCATTER, .count = m, .send = part, .recv = at(d, d->call->recv, from)});
+        d->plan->items[i].also = (unsigned)nodes - 1;
     }
 }
 
@@ -384,7 +400,7 @@ static struct size allgather_size(const struct draft *d)
 
     if (at_once(d))
         return (struct size){2, of_lane * ((size_t)d->l->lanes + 1)};
-    return (struct size){1 + (size_t)d->l->nodes, 0};
+    return (struct size){(1 + (size_t)d->l->nodes) * parts(d->call->count, piece_of(d)), 0};
 }
 
 static void allgather_at_once(struct draft *d)
@@ -400,28 +416,32 @@ static void allgather_at_once(struct draft *d)
         (struct mu_move){d->call->recv, by_lane, n * d->elem, (unsigned)d->l->lanes, (unsigned)d->l->nodes};
 }
 
+/* A piece of each block at a time: what lanes have got of it they give to each other while the next is on its way. */
 static void allgather(struct draft *d)
 {
-    size_t n = d->call->count, lanes = (size_t)d->l->lanes;
-    void *lane = at(d, d->call->recv, (size_t)d->l->local * n);
-    int i;
+    size_t n = d->call->count, lanes = (size_t)d->l->lanes, nodes = (size_t)d->l->nodes, each = piece_of(d);
 
     if (at_once(d)) {
         allgather_at_once(d);
         return;
     }
-    i = add(d, MU_CROSS, -1,
-            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = n, .send = d->call->send, .recv = lane});
+    for (size_t c = 0; c < parts(n, each); c++) {
+        size_t from = c * each, m = first_of(n - from, each);
+        void *own = at(d, d->call->send, from), *lane = at(d, d->call->recv, (size_t)d->l->local * n + from);
+        int i = add(d, MU_CROSS, c < DEPTH ? -1 : (int)((c - DEPTH + 1) * (1 + nodes)) - 1,
+                    (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = m, .send = own, .recv = lane});
 
-    d->plan->items[i].part.stride = lanes * n;
-    for (int k = 0; k < d->l->nodes; k++) {
-        size_t j = (size_t)((d->l->node + k) % d->l->nodes);
+        d->plan->items[i].part.stride = lanes * n;
+        for (size_t k = 0; k < nodes; k++) {
+            size_t j = ((size_t)d->l->node + k) % nodes;
+            int h = add(d, MU_LOCAL, k ? i : -1,
+                        (struct mu_call){.kind = MU_OP_KIND_ALLGATHER,
+                                         .count = m,
+                                         .send = k ? at(d, lane, j * lanes * n) : own,
+                                         .recv = at(d, d->call->recv, j * lanes * n + from)});
 
-        add(d, MU_LOCAL, k ? i : -1,
-            (struct mu_call){.kind = MU_OP_KIND_ALLGATHER,
-                             .count = n,
-                             .send = k ? at(d, lane, j * lanes * n) : d->call->send,
-                             .recv = at(d, d->call->recv, j * lanes * n)});
+            d->plan->items[h].part.stride = n;
+        }
     }
 }
 

@@ -34,6 +34,7 @@ struct mu_item {
     struct mu_call call; /* root: a rank of that side */
     struct mu_part part;
     int after;                   /* item that has to end first; -1: none */
+    unsigned also;               /* as have so many before that one */
     struct mu_move before, then; /* copies around it */
     struct muster_request *req;  /* while it goes on */
     bool begun, ended;

@@ -48,7 +48,7 @@ static void stage_blocks(struct muster_request *req, char *to, size_t o, size_t 
 {
     for (int k = 0; k < req->comm->size; k++)
         if (k != req->comm->rank)
-            mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * block(req) + o), n, req->shm.past);
+            mu_ops_copy(to + (size_t)k * n, mu_at(req->call.send, (size_t)k * mu_stride(req) + o), n, req->shm.past);
 }
 
 static void give_back(struct muster_request *req, int k, size_t n)
@@ -66,7 +66,7 @@ static void give_back(struct muster_request *req, int k, size_t n)
 static void take_reduced(struct muster_request *req, size_t o, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
-    size_t own = req->call.kind == MU_OP_KIND_REDUCE_SCATTER ? (size_t)sc->me * block(req) : 0;
+    size_t own = req->call.kind == MU_OP_KIND_REDUCE_SCATTER ? (size_t)sc->me * mu_stride(req) : 0;
 
     sc->src[sc->me] = mu_at(req->call.send, own + o);
     sc->dst[0] = mu_at(req->call.recv, o);
@@ -80,7 +80,7 @@ static void take_reduced(struct muster_request *req, size_t o, size_t n)
 static void take_one(struct muster_request *req, int k, char *to, size_t o, size_t n)
 {
     const char *from = mu_shm_of(req)->src[k];
-    size_t shift = row_blocks(req) ? (size_t)req->comm->rank * block(req) : 0;
+    size_t shift = row_blocks(req) ? (size_t)req->comm->rank * mu_stride(req) : 0;
 
     if (from) {
         mu_ops_copy(to, from, n, req->shm.away);
@@ -93,12 +93,12 @@ static void take_one(struct muster_request *req, int k, char *to, size_t o, size
 static void take_blocks(struct muster_request *req, size_t o, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
-    size_t own = (size_t)sc->me * block(req);
+    size_t own = (size_t)sc->me * mu_stride(req);
     const char *mine = req->call.kind == MU_OP_KIND_ALLTOALL ? mu_at(req->call.send, own) : req->call.send;
 
     for (int i = 0; i < sc->p; i++) {
         int k = (sc->me + i) % sc->p;
-        char *to = mu_at(req->call.recv, (size_t)k * block(req) + o);
+        char *to = mu_at(req->call.recv, (size_t)k * mu_stride(req) + o);
 
         if (k != sc->me)
             take_one(req, k, to, o, n);
@@ -390,7 +390,7 @@ static bool direct(struct muster_request *req)
     size_t n = block(req) - op->at < PIECE ? block(req) - op->at : PIECE;
 
     for (int k = 0; k < sc->p; k++) {
-        size_t shift = row_of(req)->blocks ? (size_t)sc->me * block(req) : 0;
+        size_t shift = row_of(req)->blocks ? (size_t)sc->me * mu_stride(req) : 0;
 
         if (k == sc->me || !gives(req, k))
             continue;
@@ -419,7 +419,8 @@ static struct mu_where offer(const struct muster_request *req)
 
     if (req->call.kind == MU_OP_KIND_ALLTOALL && req->call.send == req->call.recv)
         return where;
-    where.send = mu_seg_offset(buf, block(req) * (row_of(req)->blocks ? (size_t)req->comm->size : 1));
+    where.send =
+        mu_seg_offset(buf, block(req) + (row_of(req)->blocks ? (size_t)(req->comm->size - 1) * mu_stride(req) : 0));
     if (!where.send && shm->reads && block(req) >= shm->read_from && !mu_kinds[req->call.kind].has_op &&
         !(lone && shm->read_from > MU_TUNED_READ_MIN))
         where.address = (uint64_t)(uintptr_t)buf;
