@@ -20,6 +20,7 @@ run_cmd "$muster" run -H h1:1,h2:1 "$B/tests/mpi/hello"
 like "$out" 'hello from 1 of 2' "MPI over two hosts" || note "$err"
 
 # Hosts of the pool
+wait_for 30 node_is h1 none && wait_for 30 node_is h2 none # the job's have left
 run_cmd "$muster" nodes add h1:2 h2:2
 is "$rc:$err" "0:" "hosts are added to the pool"
 node_is h1 up && node_is h2 up
