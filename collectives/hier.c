@@ -284,7 +284,7 @@ static bool step(struct muster_request *req)
         unsigned end = begun(op);
 
         again = false;
-        for (unsigned i = op->first; i < end && i < op->plan.n; i++)
+        for (unsigned i = op->first; i < end; i++)
             again |= finish(req, &op->plan.items[i]);
         while (op->first < op->plan.n && op->plan.items[op->first].ended)
             op->first++;
@@ -331,7 +331,7 @@ void mu_hier_look(struct muster_request *req, uint64_t idle)
     const struct mu_hier_op *op = req->hier;
     struct muster_comm *local = req->comm->hier->side[MU_LOCAL];
 
-    for (unsigned i = op ? op->first : 0; op && i < op->plan.n && i < begun(op); i++) {
+    for (unsigned i = op ? op->first : 0; op && i < begun(op); i++) {
         struct muster_request *r = op->plan.items[i].req;
 
         if (r && r->moved) {

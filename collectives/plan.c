@@ -5,7 +5,7 @@
 
 #define SHARED ((size_t)32 << 10)   /* bytes from which an all-reduce is shared out among the lanes */
 #define SLICE ((size_t)256 << 10)   /* of a lane, at a time */
-#define PIECE ((size_t)120 << 10)   /* of a block that is gathered or scattered: two frames */
+#define PIECE (2 * MU_CHUNK)        /* of a block that is gathered or scattered: full frames */
 #define CHUNK ((size_t)512 << 10)   /* of the leaders */
 #define AT_ONCE ((size_t)256 << 10) /* of all blocks */
 #define DEPTH 3u                    /* chunks that are on their way */
@@ -142,7 +142,7 @@ static struct size allreduce_size(const struct draft *d)
 static size_t chunk_of(const struct draft *d, size_t c, size_t *from, char **work, size_t *each)
 {
     size_t whole = whole_of(d), lanes = (size_t)d->l->lanes, left = d->call->count - c * whole;
-    size_t n = left < whole ? left : whole;
+    size_t n = first_of(left, whole);
 
     *from = c * whole;
     *each = (n + lanes - 1) / lanes;
@@ -202,11 +202,11 @@ static void allreduce_led(struct draft *d)
             if (k < n)
                 add(d, MU_LOCAL, last[k % DEPTH],
                     (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
-                                     .count = left < each ? left : each,
+                                     .count = first_of(left, each),
                                      .recv = at(d, d->call->recv, k * each)});
         }
         if (c < n) {
-            size_t left = d->call->count - c * each, m = left < each ? left : each;
+            size_t left = d->call->count - c * each, m = first_of(left, each);
             void *recv = at(d, d->call->recv, c * each);
 
             last[c % DEPTH] = add(d, MU_LOCAL, -1,
@@ -259,7 +259,7 @@ static void reduce(struct draft *d)
 
         if (c >= DEPTH && k < n && here && there) {
             left = d->call->count - k * each;
-            m = left < each ? left : each;
+            m = first_of(left, each);
             add(d, MU_LOCAL, last[k % DEPTH],
                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
                                  .count = m,
@@ -271,7 +271,7 @@ static void reduce(struct draft *d)
                               : mu_at(d->plan->scratch, d->plan->scratch ? c % DEPTH * each * d->elem : 0);
 
             left = d->call->count - c * each;
-            m = left < each ? left : each;
+            m = first_of(left, each);
             /* Where it is worked on has been sent from. */
             last[c % DEPTH] = add(d, MU_LOCAL, leader && c >= DEPTH ? last[c % DEPTH] : -1,
                                   (struct mu_call){.kind = MU_OP_KIND_REDUCE,
@@ -301,7 +301,7 @@ static void broadcast(struct draft *d)
     bool here = d->l->node == home, carries = d->l->local == carrier;
 
     for (size_t c = 0; c < n; c++) {
-        size_t left = d->call->count - c * each, m = left < each ? left : each;
+        size_t left = d->call->count - c * each, m = first_of(left, each);
         struct mu_call local = {.kind = MU_OP_KIND_BROADCAST,
                                 .root = here ? there : carrier,
                                 .count = m,
@@ -367,18 +367,17 @@ static void reduce_scatter_at_once(struct draft *d)
  * then goes to all nodes at once, so that no link waits for another. */
 static void reduce_scatter(struct draft *d)
 {
-    size_t n = d->call->count, lanes = (size_t)d->l->lanes, nodes = (size_t)d->l->nodes, each = piece_of(d), m;
+    size_t n = d->call->count, lanes = (size_t)d->l->lanes, nodes = (size_t)d->l->nodes, each = piece_of(d);
 
     if (at_once(d)) {
         reduce_scatter_at_once(d);
         return;
     }
     for (size_t c = 0; c < parts(n, each); c++) {
-        size_t from = c * each;
+        size_t from = c * each, m = first_of(n - from, each);
         void *part = at(d, d->plan->scratch, c % DEPTH * nodes * first_of(n, each));
         int i = c < DEPTH ? -1 : (int)((c - DEPTH + 1) * (nodes + 1)) - 1;
 
-        m = first_of(n - from, each);
         for (size_t j = 0; j < nodes; j++) {
             i = add(d, MU_LOCAL, j ? -1 : i,
                     (struct mu_call){.kind = MU_OP_KIND_REDUCE_SCATTER,

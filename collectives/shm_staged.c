@@ -29,6 +29,12 @@ static size_t block(const struct muster_request *req)
     return req->call.count * req->elem;
 }
 
+/* Where what concerns this rank begins in what a rank gives. */
+static size_t own_shift(const struct muster_request *req)
+{
+    return row_blocks(req) ? (size_t)req->comm->rank * mu_stride(req) : 0;
+}
+
 static bool is_root(const struct muster_request *req, int k)
 {
     return req->call.root == k;
@@ -66,9 +72,8 @@ static void give_back(struct muster_request *req, int k, size_t n)
 static void take_reduced(struct muster_request *req, size_t o, size_t n)
 {
     struct mu_shm_comm *sc = mu_shm_of(req);
-    size_t own = req->call.kind == MU_OP_KIND_REDUCE_SCATTER ? (size_t)sc->me * mu_stride(req) : 0;
 
-    sc->src[sc->me] = mu_at(req->call.send, own + o);
+    sc->src[sc->me] = mu_at(req->call.send, own_shift(req) + o);
     sc->dst[0] = mu_at(req->call.recv, o);
     if (n)
         mu_ops_reduce(&req->red, sc->dst, 1, sc->src, (unsigned)sc->p, n / req->elem, req->shm.away);
@@ -80,13 +85,12 @@ static void take_reduced(struct muster_request *req, size_t o, size_t n)
 static void take_one(struct muster_request *req, int k, char *to, size_t o, size_t n)
 {
     const char *from = mu_shm_of(req)->src[k];
-    size_t shift = row_blocks(req) ? (size_t)req->comm->rank * mu_stride(req) : 0;
 
     if (from) {
         mu_ops_copy(to, from, n, req->shm.away);
         give_back(req, k, n);
     } else if (!req->shm.stuck) {
-        req->shm.stuck = !mu_shm_read(req, k, to, mu_shm_where(req, k)->address + shift + o, n);
+        req->shm.stuck = !mu_shm_read(req, k, to, mu_shm_where(req, k)->address + own_shift(req) + o, n);
     }
 }
 
@@ -390,13 +394,11 @@ static bool direct(struct muster_request *req)
     size_t n = block(req) - op->at < PIECE ? block(req) - op->at : PIECE;
 
     for (int k = 0; k < sc->p; k++) {
-        size_t shift = row_of(req)->blocks ? (size_t)sc->me * mu_stride(req) : 0;
-
         if (k == sc->me || !gives(req, k))
             continue;
         sc->src[k] = NULL;
         if (mu_shm_where(req, k)->send &&
-            !(sc->src[k] = mu_shm_peer_at(req, k, mu_shm_where(req, k)->send, shift + op->at, n)))
+            !(sc->src[k] = mu_shm_peer_at(req, k, mu_shm_where(req, k)->send, own_shift(req) + op->at, n)))
             return false;
     }
     op->stuck = false;
