@@ -451,6 +451,8 @@ static bool step_large(struct muster_request *req)
         if (!heard(req))
             return false;
         op->phase = mapped(req) ? DIRECT : CHUNKS;
+        if (op->phase == DIRECT && row_of(req)->gives_all)
+            mu_shm_store_none(store_of(req));
     }
     if (op->phase == CHUNKS)
         return chunks(req);

@@ -22,6 +22,11 @@ bool mu_shm_store_next(struct mu_shm_store *s)
     return s->cost[1] < s->cost[0];
 }
 
+void mu_shm_store_none(struct mu_shm_store *s)
+{
+    s->ops--;
+}
+
 void mu_shm_store_seen(struct mu_shm_store *s, bool past, double cost)
 {
     double *c = &s->cost[past];

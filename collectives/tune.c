@@ -14,14 +14,15 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/path.h"
 
-#define FORMAT "muster-tune/3"
+#define FORMAT "muster-tune/4"
 #define NUMBERS "\neverybody %u read %u chain %u"
-#define MOST_NS (150 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
+#define MOST_NS (200 * MU_MS) /* beyond it the machine is busy, and what was measured says little */
 #define BATCHES 6
 #define CALLS 8
 #define LARGE (128u << 10) /* bytes from which one call is a batch */
 #define CHAIN_MOST ((size_t)1 << 20)
 #define ROOM ((size_t)16 << 20) /* bytes of all blocks while it is measured */
+#define CLEARLY 8               /* such a part of its time has to be won by what gets no better with the size */
 
 bool mu_tuned_valid(const struct mu_tuned *t)
 {
@@ -152,35 +153,33 @@ static int best(const struct trial *t, const struct mu_call *call, double *out, 
     return rc;
 }
 
-/* The same on all ranks: is anybody's time over? */
-static int look(struct trial *t, struct mu_err *err)
-{
-    int32_t over = mu_now() - t->begin > MOST_NS;
-    int rc = mu_coll_run(t->comm,
-                         &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
-                                           .dtype = MUSTER_INT32,
-                                           .op = MUSTER_MAX,
-                                           .count = 1,
-                                           .send = &over,
-                                           .recv = &over},
-                         err);
-
-    t->busy = over;
-    return rc;
-}
-
-/* A call with *threshold at one value and at the other: took[0], took[1]. */
+/* A call with *threshold at one value and at the other: how long the slowest rank took for it, and whether anybody's
+ * time is over; the same on all ranks, so that they go on alike. */
 static int race(struct trial *t, const struct mu_call *call, size_t *threshold, size_t one, size_t other,
                 double took[2], struct mu_err *err)
 {
+    double all[3];
     int rc;
 
     *threshold = one;
-    rc = best(t, call, &took[0], err);
+    rc = best(t, call, &all[0], err);
     *threshold = other;
     if (rc == 0)
-        rc = best(t, call, &took[1], err);
-    return rc == 0 ? look(t, err) : rc;
+        rc = best(t, call, &all[1], err);
+    all[2] = mu_now() - t->begin > MOST_NS;
+    if (rc == 0)
+        rc = mu_coll_run(t->comm,
+                         &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
+                                           .dtype = MUSTER_FLOAT64,
+                                           .op = MUSTER_MAX,
+                                           .count = 3,
+                                           .send = all,
+                                           .recv = all},
+                         err);
+    took[0] = all[0];
+    took[1] = all[1];
+    t->busy = all[2] > 0;
+    return rc;
 }
 
 static struct mu_call sum(void *buffer, uint32_t bytes)
@@ -201,18 +200,19 @@ static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *e
     int rc = 0;
 
     out->everybody = 512;
-    for (uint32_t s = 512; s <= 32768 && rc == 0 && !t->busy; s *= 2) {
+    for (uint32_t s = 512; s <= 32768 && rc == 0 && wins && !t->busy; s *= 2) {
         struct mu_call c = sum(t->recv, s);
 
         rc = race(t, &c, &t->comm->shm->shm->small_reduction, s, 0, took, err);
-        wins = rc == 0 && wins && took[0] <= took[1];
+        wins = rc == 0 && took[0] <= took[1];
         if (wins)
             out->everybody = s;
     }
     return rc;
 }
 
-/* The smallest size from which reading out of a process is faster than its slots, there and at all larger ones. */
+/* The smallest size from which reading out of a process is clearly faster than its slots, there and at all larger ones.
+ * The kernel copies through the caches; slots are emptied past them, which pays the more the larger it is. */
 static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
     struct mu_shm *shm = t->comm->shm->shm;
@@ -221,12 +221,12 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
     int rc = 0;
 
     out->read = MU_TUNED_READ_MAX;
-    for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && !t->busy; s /= 2) {
+    for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && wins && !t->busy; s /= 2) {
         struct mu_call c = {
             .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
 
         rc = race(t, &c, &shm->read_from, s, SIZE_MAX, took, err);
-        wins = rc == 0 && wins && took[0] <= took[1];
+        wins = rc == 0 && took[0] + took[0] / CLEARLY <= took[1];
         if (wins)
             out->read = s;
     }
@@ -244,11 +244,12 @@ static int try_chain(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 
     out->chain = 0;
     t->begin = mu_now(); /* a time of its own */
-    for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && !t->busy; s /= 2) {
+    for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && wins && !t->busy;
+         s /= 2) {
         struct mu_call c = sum(buffer ? buffer : t->recv, s);
 
         rc = race(t, &c, &t->comm->shm->shm->chain_from, s, 0, took, err);
-        wins = rc == 0 && wins && took[0] < took[1];
+        wins = rc == 0 && took[0] < took[1];
         if (wins)
             out->chain = s;
     }
@@ -268,21 +269,18 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
 
     for (t.block = ROOM; t.block > MU_TUNED_READ_MIN && t.block * (size_t)comm->size > ROOM; t.block /= 2)
         ;
-    t.send = calloc(1, t.block);
+    t.send = malloc(t.block);
     t.recv = calloc((size_t)comm->size, t.block);
     if (!t.send || !t.recv)
         rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to measure this machine");
-    if (rc == 0)
+    if (rc == 0) {
+        memset(t.send, 1, t.block); /* pages that nobody has written to are one page, which is always in the cache */
         rc = try_everybody(&t, &found, err);
+    }
     if (rc == 0)
         rc = try_read(&t, &found, err);
     if (rc == 0)
         rc = try_chain(&t, &found, err);
-    /* What the first one has measured holds for all. */
-    if (rc == 0)
-        rc = mu_coll_run(
-            comm, &(struct mu_call){.kind = MU_OP_KIND_BROADCAST, .dtype = MUSTER_UINT32, .count = 3, .recv = &found},
-            err);
     free(t.send);
     free(t.recv);
     comm->engine->entered = entered; /* people count their own calls */

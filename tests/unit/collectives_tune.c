@@ -16,15 +16,15 @@ int main(void)
     } bad[] = {
         {"empty", ""},
         {"of another version", "muster-tune/2\nkey\neverybody 4096 read 65536 chain 0\nend\n"},
-        {"of another machine", "muster-tune/3\nkeys\neverybody 4096 read 65536 chain 0\nend\n"},
-        {"cut off", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nen"},
-        {"with a number that is too large", "muster-tune/3\nkey\neverybody 4096 read 4000000000 chain 0\nend\n"},
-        {"with a number beyond its type", "muster-tune/3\nkey\neverybody 4096 read 4294967360 chain 0\nend\n"},
-        {"with no number", "muster-tune/3\nkey\neverybody 4096 read much chain 0\nend\n"},
-        {"with a chain that is too short", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 63\nend\n"},
-        {"with a number less", "muster-tune/3\nkey\neverybody 4096 read 65536\nend\n"},
-        {"with a negative number", "muster-tune/3\nkey\neverybody -4096 read 65536 chain 0\nend\n"},
-        {"with more behind it", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nend\nend\n"},
+        {"of another machine", "muster-tune/4\nkeys\neverybody 4096 read 65536 chain 0\nend\n"},
+        {"cut off", "muster-tune/4\nkey\neverybody 4096 read 65536 chain 0\nen"},
+        {"with a number that is too large", "muster-tune/4\nkey\neverybody 4096 read 4000000000 chain 0\nend\n"},
+        {"with a number beyond its type", "muster-tune/4\nkey\neverybody 4096 read 4294967360 chain 0\nend\n"},
+        {"with no number", "muster-tune/4\nkey\neverybody 4096 read much chain 0\nend\n"},
+        {"with a chain that is too short", "muster-tune/4\nkey\neverybody 4096 read 65536 chain 63\nend\n"},
+        {"with a number less", "muster-tune/4\nkey\neverybody 4096 read 65536\nend\n"},
+        {"with a negative number", "muster-tune/4\nkey\neverybody -4096 read 65536 chain 0\nend\n"},
+        {"with more behind it", "muster-tune/4\nkey\neverybody 4096 read 65536 chain 0\nend\nend\n"},
     };
     char dir[] = "/tmp/t.tune.XXXXXX", path[4096], other[4096], key[512], key2[512], name[32];
     struct mu_tuned got = {1, 2};
@@ -66,7 +66,7 @@ int main(void)
         chmod(other, 0600);
         TAP_OK(!mu_tune_load(other, "key", &got), "none: %s", bad[i].why);
     }
-    tap_write(dir, "good", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nend\n");
+    tap_write(dir, "good", "muster-tune/4\nkey\neverybody 4096 read 65536 chain 0\nend\n");
     snprintf(other, sizeof other, "%s/good", dir);
     chmod(other, 0600);
     TAP_OK(mu_tune_load(other, "key", &got), "one: all of it");
