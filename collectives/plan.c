@@ -107,6 +107,12 @@ static size_t first_of(size_t count, size_t each)
     return count < each ? count : each;
 }
 
+/* Of the c-th piece: the last one may be short. */
+static size_t piece(const struct draft *d, size_t c, size_t each)
+{
+    return first_of(d->call->count - c * each, each);
+}
+
 static bool shared(const struct draft *d)
 {
     return d->l->lanes > 1 && d->call->count * d->elem > SHARED;
@@ -141,8 +147,8 @@ static struct size allreduce_size(const struct draft *d)
 /* Where chunk c is worked on: in place of the result, or in the scratch when it does not divide. */
 static size_t chunk_of(const struct draft *d, size_t c, size_t *from, char **work, size_t *each)
 {
-    size_t whole = whole_of(d), lanes = (size_t)d->l->lanes, left = d->call->count - c * whole;
-    size_t n = first_of(left, whole);
+    size_t whole = whole_of(d), lanes = (size_t)d->l->lanes;
+    size_t n = piece(d, c, whole);
 
     *from = c * whole;
     *each = (n + lanes - 1) / lanes;
@@ -197,16 +203,16 @@ static void allreduce_led(struct draft *d)
 
     for (size_t c = 0; c < n + DEPTH; c++) {
         if (c >= DEPTH) {
-            size_t k = c - DEPTH, left = d->call->count - k * each;
+            size_t k = c - DEPTH;
 
             if (k < n)
                 add(d, MU_LOCAL, last[k % DEPTH],
                     (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
-                                     .count = first_of(left, each),
+                                     .count = piece(d, k, each),
                                      .recv = at(d, d->call->recv, k * each)});
         }
         if (c < n) {
-            size_t left = d->call->count - c * each, m = first_of(left, each);
+            size_t m = piece(d, c, each);
             void *recv = at(d, d->call->recv, c * each);
 
             last[c % DEPTH] = add(d, MU_LOCAL, -1,
@@ -255,11 +261,10 @@ static void reduce(struct draft *d)
     bool here = d->l->node == home, root = here && d->l->local == there, leader = d->l->local == 0;
 
     for (size_t c = 0; c < n + DEPTH; c++) {
-        size_t k = c - DEPTH, m, left;
+        size_t k = c - DEPTH, m;
 
         if (c >= DEPTH && k < n && here && there) {
-            left = d->call->count - k * each;
-            m = first_of(left, each);
+            m = piece(d, k, each);
             add(d, MU_LOCAL, last[k % DEPTH],
                 (struct mu_call){.kind = MU_OP_KIND_BROADCAST,
                                  .count = m,
@@ -270,8 +275,7 @@ static void reduce(struct draft *d)
             void *work = root ? at(d, d->call->recv, c * each)
                               : mu_at(d->plan->scratch, d->plan->scratch ? c % DEPTH * each * d->elem : 0);
 
-            left = d->call->count - c * each;
-            m = first_of(left, each);
+            m = piece(d, c, each);
             /* Where it is worked on has been sent from. */
             last[c % DEPTH] = add(d, MU_LOCAL, leader && c >= DEPTH ? last[c % DEPTH] : -1,
                                   (struct mu_call){.kind = MU_OP_KIND_REDUCE,
@@ -301,7 +305,7 @@ static void broadcast(struct draft *d)
     bool here = d->l->node == home, carries = d->l->local == carrier;
 
     for (size_t c = 0; c < n; c++) {
-        size_t left = d->call->count - c * each, m = first_of(left, each);
+        size_t m = piece(d, c, each);
         struct mu_call local = {.kind = MU_OP_KIND_BROADCAST,
                                 .root = here ? there : carrier,
                                 .count = m,
@@ -374,7 +378,7 @@ static void reduce_scatter(struct draft *d)
         return;
     }
     for (size_t c = 0; c < parts(n, each); c++) {
-        size_t from = c * each, m = first_of(n - from, each);
+        size_t from = c * each, m = piece(d, c, each);
         void *part = at(d, d->plan->scratch, c % DEPTH * nodes * first_of(n, each));
         int i = c < DEPTH ? -1 : (int)((c - DEPTH + 1) * (nodes + 1)) - 1;
 
@@ -425,7 +429,7 @@ static void allgather(struct draft *d)
         return;
     }
     for (size_t c = 0; c < parts(n, each); c++) {
-        size_t from = c * each, m = first_of(n - from, each);
+        size_t from = c * each, m = piece(d, c, each);
         void *own = at(d, d->call->send, from), *lane = at(d, d->call->recv, (size_t)d->l->local * n + from);
         int i = add(d, MU_CROSS, c < DEPTH ? -1 : (int)((c - DEPTH + 1) * (1 + nodes)) - 1,
                     (struct mu_call){.kind = MU_OP_KIND_ALLGATHER, .count = m, .send = own, .recv = lane});

@@ -129,8 +129,13 @@ struct trial {
     char *send, *recv;
     size_t block; /* bytes of send, a power of two */
     uint64_t begin;
-    bool busy;
+    double took[3]; /* of the last race: the slowest rank's one way, the other; above 0: somebody's time is over */
 };
+
+static bool busy(const struct trial *t)
+{
+    return t->took[2] > 0;
+}
 
 /* The fastest of some batches, ns a call: what disturbs only makes it slower. */
 static int best(const struct trial *t, const struct mu_call *call, double *out, struct mu_err *err)
@@ -153,32 +158,28 @@ static int best(const struct trial *t, const struct mu_call *call, double *out, 
     return rc;
 }
 
-/* A call with *threshold at one value and at the other: how long the slowest rank took for it, and whether anybody's
- * time is over; the same on all ranks, so that they go on alike. */
+/* A call with *threshold at one value and at the other. What it says is the same on all ranks, so that they go on
+ * alike. */
 static int race(struct trial *t, const struct mu_call *call, size_t *threshold, size_t one, size_t other,
-                double took[2], struct mu_err *err)
+                struct mu_err *err)
 {
-    double all[3];
     int rc;
 
     *threshold = one;
-    rc = best(t, call, &all[0], err);
+    rc = best(t, call, &t->took[0], err);
     *threshold = other;
     if (rc == 0)
-        rc = best(t, call, &all[1], err);
-    all[2] = mu_now() - t->begin > MOST_NS;
+        rc = best(t, call, &t->took[1], err);
+    t->took[2] = mu_now() - t->begin > MOST_NS;
     if (rc == 0)
         rc = mu_coll_run(t->comm,
                          &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
                                            .dtype = MUSTER_FLOAT64,
                                            .op = MUSTER_MAX,
                                            .count = 3,
-                                           .send = all,
-                                           .recv = all},
+                                           .send = t->took,
+                                           .recv = t->took},
                          err);
-    took[0] = all[0];
-    took[1] = all[1];
-    t->busy = all[2] > 0;
     return rc;
 }
 
@@ -195,16 +196,15 @@ static struct mu_call sum(void *buffer, uint32_t bytes)
 /* The largest size up to which everybody's reducing everything is not slower than sharing it out. */
 static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
-    double took[2];
     bool wins = true;
     int rc = 0;
 
     out->everybody = 512;
-    for (uint32_t s = 512; s <= 32768 && rc == 0 && wins && !t->busy; s *= 2) {
+    for (uint32_t s = 512; s <= 32768 && rc == 0 && wins && !busy(t); s *= 2) {
         struct mu_call c = sum(t->recv, s);
 
-        rc = race(t, &c, &t->comm->shm->shm->small_reduction, s, 0, took, err);
-        wins = rc == 0 && took[0] <= took[1];
+        rc = race(t, &c, &t->comm->shm->shm->small_reduction, s, 0, err);
+        wins = rc == 0 && t->took[0] <= t->took[1];
         if (wins)
             out->everybody = s;
     }
@@ -216,17 +216,16 @@ static int try_everybody(struct trial *t, struct mu_tuned *out, struct mu_err *e
 static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
     struct mu_shm *shm = t->comm->shm->shm;
-    double took[2];
     bool wins = true;
     int rc = 0;
 
     out->read = MU_TUNED_READ_MAX;
-    for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && wins && !t->busy; s /= 2) {
+    for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && wins && !busy(t); s /= 2) {
         struct mu_call c = {
             .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
 
-        rc = race(t, &c, &shm->read_from, s, SIZE_MAX, took, err);
-        wins = rc == 0 && took[0] + took[0] / CLEARLY <= took[1];
+        rc = race(t, &c, &shm->read_from, s, SIZE_MAX, err);
+        wins = rc == 0 && t->took[0] + t->took[0] / CLEARLY <= t->took[1];
         if (wins)
             out->read = s;
     }
@@ -238,18 +237,17 @@ static int try_chain(struct trial *t, struct mu_tuned *out, struct mu_err *err)
 {
     size_t most = t->block < CHAIN_MOST ? t->block : CHAIN_MOST;
     void *buffer = t->comm->shm->lanes ? mu_seg_alloc(most) : NULL;
-    double took[2];
     bool wins = true;
     int rc = 0;
 
     out->chain = 0;
     t->begin = mu_now(); /* a time of its own */
-    for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && wins && !t->busy;
+    for (uint32_t s = (uint32_t)most; t->comm->shm->lanes && s >= MU_TUNED_CHAIN_MIN && rc == 0 && wins && !busy(t);
          s /= 2) {
         struct mu_call c = sum(buffer ? buffer : t->recv, s);
 
-        rc = race(t, &c, &t->comm->shm->shm->chain_from, s, 0, took, err);
-        wins = rc == 0 && took[0] < took[1];
+        rc = race(t, &c, &t->comm->shm->shm->chain_from, s, 0, err);
+        wins = rc == 0 && t->took[0] < t->took[1];
         if (wins)
             out->chain = s;
     }
@@ -289,7 +287,7 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
     shm->small_reduction = small;
     shm->read_from = from;
     shm->chain_from = 0;
-    *sure = !t.busy;
+    *sure = !busy(&t);
     if (rc == 0)
         *out = found;
     return rc;
