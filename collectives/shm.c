@@ -90,6 +90,23 @@ static void put_sig(struct mu_sig *to, struct mu_sig sig)
         mu_sig_copy(to, &sig);
 }
 
+/* Few elements were stored one by one a moment ago, and a wider load would wait until those stores have left the core.
+ * More of them were stored as vectors, which is how memcpy loads. */
+static void put_room(char *room, const char *from, size_t n)
+{
+    if (n >= 16 || n % sizeof(uint32_t)) {
+        memcpy(room, from, n);
+        return;
+    }
+    for (size_t o = 0; o < n; o += sizeof(uint32_t)) {
+        uint32_t word;
+
+        memcpy(&word, from + o, sizeof word);
+        __asm__("" : "+r"(word)); /* else compilers join the loads */
+        memcpy(room + o, &word, sizeof word);
+    }
+}
+
 void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, struct mu_sig sig, const void *room, size_t n)
 {
     unsigned i = s % MU_POSTS;
@@ -98,7 +115,7 @@ void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, struct m
     if (MU_CHECKS)
         put_sig(&c->sig[i], sig);
     if (n)
-        memcpy(c->post[i].room, room, n);
+        put_room(c->post[i].room, room, n);
     atomic_store_explicit(&c->post[i].word, word, memory_order_release);
 }
 
