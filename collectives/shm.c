@@ -155,7 +155,8 @@ static bool differs(const struct mu_shm_comm *sc, uint64_t *t, uint64_t s, int k
         unsigned i = *t % MU_POSTS;
         uint64_t word = load(&sc->ch[k]->post[i].word), mine = load(&sc->ch[sc->me]->post[i].word);
 
-        if (word >> 32 == (uint32_t)*t && mine >> 32 == (uint32_t)*t && word != mine)
+        /* k may have given up since then; what it had called still lies beside its post. */
+        if ((word >> 32 == (uint32_t)*t || word == MU_POST_POISON) && mine >> 32 == (uint32_t)*t && word != mine)
             return true;
     }
     return false;
@@ -256,6 +257,19 @@ char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t o
     return NULL;
 }
 
+/* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
+static bool is_dead(pid_t pid)
+{
+    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    bool dead = false;
+
+    if (p.fd < 0)
+        return errno == ESRCH; /* its parent has already waited for it */
+    dead = poll(&p, 1, 0) == 1;
+    close(p.fd);
+    return dead;
+}
+
 static bool read_out(pid_t pid, void *to, uint64_t address, size_t bytes)
 {
     char *p = to;
@@ -282,6 +296,12 @@ bool mu_shm_is_peer(const struct mu_shm *shm, int world)
            nonce == known->nonce;
 }
 
+/* It could be read when the session began: it has become another user, say, or may not be traced any more. */
+static bool is_refused(int error, pid_t pid)
+{
+    return (error == EPERM || error == EACCES || error == ENOSYS) && !is_dead(pid);
+}
+
 bool mu_shm_read(struct muster_request *req, int k, void *to, uint64_t address, size_t bytes)
 {
     const struct mu_shm_peer *peer = &mu_shm_of(req)->shm->peers[req->comm->world[k]];
@@ -292,7 +312,8 @@ bool mu_shm_read(struct muster_request *req, int k, void *to, uint64_t address, 
     if (read_out(peer->pid, to, address, bytes))
         return true;
     error = errno;
-    if (mu_shm_heard(req, k) && error != ESRCH && mu_shm_is_peer(mu_shm_of(req)->shm, req->comm->world[k])) {
+    if (mu_shm_heard(req, k) && error != ESRCH &&
+        (mu_shm_is_peer(mu_shm_of(req)->shm, req->comm->world[k]) || is_refused(error, peer->pid))) {
         errno = error;
         mu_err_errno(&err, MUSTER_EIO, "the buffer of %s cannot be read", mu_comm_who(req->comm, k, who, sizeof who));
         mu_coll_break_comm(req->comm, &err);
@@ -375,19 +396,6 @@ bool mu_shm_missing(const struct muster_request *req, bool away, bool *missing)
             !(away && load(&sc->ch[k]->post[req->shm.s % MU_POSTS].word) == req->shm.word))
             any = missing[req->comm->world[k]] = true;
     return any;
-}
-
-/* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
-static bool is_dead(pid_t pid)
-{
-    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-    bool dead = false;
-
-    if (p.fd < 0)
-        return false;
-    dead = poll(&p, 1, 0) == 1;
-    close(p.fd);
-    return dead;
 }
 
 void mu_shm_look(struct muster_comm *comm, uint64_t idle)

@@ -260,6 +260,13 @@ static void what_is_known(const struct mu_engine *e, const struct mu_shm_want *w
     mine->tunes = mu_tune_load(path, key, &mine->tuned) || mu_tune_store(path, key, NULL);
 }
 
+static void use(struct mu_shm *shm, const struct mu_tuned *t)
+{
+    shm->small_reduction = t->everybody;
+    shm->read_from = t->read == MU_TUNED_NEVER ? SIZE_MAX : t->read;
+    shm->chain_from = t->chain;
+}
+
 /* The first of the group decides, so that all do the same. True: it knows nothing, and all may measure. */
 static bool use_known(struct mu_shm *shm, const struct result *all, int me)
 {
@@ -273,9 +280,7 @@ static bool use_known(struct mu_shm *shm, const struct result *all, int me)
         }
     if (!mu_tuned_valid(&all[first].tuned))
         return tunes;
-    shm->small_reduction = all[first].tuned.everybody;
-    shm->read_from = all[first].tuned.read;
-    shm->chain_from = all[first].tuned.chain;
+    use(shm, &all[first].tuned);
     return false;
 }
 
@@ -290,9 +295,7 @@ static int tune(struct mu_engine *e, struct mu_err *err)
 
     if (rc < 0 || !sure || !mu_tuned_valid(&found))
         return rc;
-    e->shm->small_reduction = found.everybody;
-    e->shm->read_from = found.read;
-    e->shm->chain_from = found.chain;
+    use(e->shm, &found);
     if (comm->rank == 0 && kind_of(e, e->shm->reads, &kind) && mu_tune_where(&kind, path, sizeof path, key, sizeof key))
         mu_tune_store(path, key, &found);
     return 0;

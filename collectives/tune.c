@@ -27,7 +27,7 @@
 bool mu_tuned_valid(const struct mu_tuned *t)
 {
     return t->everybody >= MU_TUNED_MIN && t->everybody <= MU_TUNED_MAX && t->read >= MU_TUNED_MIN &&
-           t->read <= MU_TUNED_READ_MAX && (!t->chain || t->chain >= MU_TUNED_MIN) && t->chain <= MU_TUNED_READ_MAX;
+           t->read <= MU_TUNED_NEVER && (!t->chain || t->chain >= MU_TUNED_MIN) && t->chain <= MU_TUNED_CHAIN_MAX;
 }
 
 /* --- the file --- */
@@ -105,12 +105,26 @@ bool mu_tune_load(const char *path, const char *key, struct mu_tuned *out)
     return true;
 }
 
+/* Not by way of another name, under which a rank that is killed would leave it: what is cut off is none. */
+static bool write_anew(const char *path, const char *text, size_t n)
+{
+    unlink(path);
+    mu_auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return false;
+    if (write(fd, text, n) == (ssize_t)n)
+        return true;
+    unlink(path);
+    return false;
+}
+
 bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t)
 {
     const char *slash = strrchr(path, '/');
     char text[1024], *dir = NULL;
     struct mu_err err;
     bool ok;
+    int n;
 
     if (!slash || !(dir = strndup(path, (size_t)(slash - path))))
         return false;
@@ -118,8 +132,8 @@ bool mu_tune_store(const char *path, const char *key, const struct mu_tuned *t)
     free(dir);
     if (!t || !ok)
         return ok;
-    snprintf(text, sizeof text, "%s\n%s" NUMBERS "\nend\n", FORMAT, key, t->everybody, t->read, t->chain);
-    return mu_path_write_atomic(path, text, strlen(text), 0600, &err) == 0;
+    n = snprintf(text, sizeof text, "%s\n%s" NUMBERS "\nend\n", FORMAT, key, t->everybody, t->read, t->chain);
+    return n > 0 && (size_t)n < sizeof text && write_anew(path, text, (size_t)n);
 }
 
 /* --- measuring --- */
@@ -129,7 +143,7 @@ struct trial {
     char *send, *recv;
     size_t block; /* bytes of send, a power of two */
     uint64_t begin;
-    double took[3]; /* of the last race: the slowest rank's one way, the other; above 0: somebody's time is over */
+    double took[3]; /* the slowest rank's one way, the other, of the last race; above 0: somebody has to stop */
 };
 
 static bool busy(const struct trial *t)
@@ -158,8 +172,20 @@ static int best(const struct trial *t, const struct mu_call *call, double *out, 
     return rc;
 }
 
-/* A call with *threshold at one value and at the other. What it says is the same on all ranks, so that they go on
- * alike. */
+/* What is said by then is the same on all ranks, so that they go on alike. */
+static int compare(struct trial *t, struct mu_err *err)
+{
+    return mu_coll_run(t->comm,
+                       &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
+                                         .dtype = MUSTER_FLOAT64,
+                                         .op = MUSTER_MAX,
+                                         .count = MU_COUNT(t->took),
+                                         .send = t->took,
+                                         .recv = t->took},
+                       err);
+}
+
+/* A call with *threshold at one value and at the other. */
 static int race(struct trial *t, const struct mu_call *call, size_t *threshold, size_t one, size_t other,
                 struct mu_err *err)
 {
@@ -171,16 +197,7 @@ static int race(struct trial *t, const struct mu_call *call, size_t *threshold, 
     if (rc == 0)
         rc = best(t, call, &t->took[1], err);
     t->took[2] = mu_now() - t->begin > MOST_NS;
-    if (rc == 0)
-        rc = mu_coll_run(t->comm,
-                         &(struct mu_call){.kind = MU_OP_KIND_ALLREDUCE,
-                                           .dtype = MUSTER_FLOAT64,
-                                           .op = MUSTER_MAX,
-                                           .count = 3,
-                                           .send = t->took,
-                                           .recv = t->took},
-                         err);
-    return rc;
+    return rc ? rc : compare(t, err);
 }
 
 static struct mu_call sum(void *buffer, uint32_t bytes)
@@ -219,7 +236,7 @@ static int try_read(struct trial *t, struct mu_tuned *out, struct mu_err *err)
     bool wins = true;
     int rc = 0;
 
-    out->read = MU_TUNED_READ_MAX;
+    out->read = MU_TUNED_NEVER;
     for (uint32_t s = (uint32_t)t->block; s >= MU_TUNED_READ_MIN && shm->reads && rc == 0 && wins && !busy(t); s /= 2) {
         struct mu_call c = {
             .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_UINT8, .count = s, .send = t->send, .recv = t->recv};
@@ -263,24 +280,24 @@ int mu_tune_measure(struct muster_comm *comm, struct mu_tuned *out, bool *sure, 
     struct mu_tuned found = {(uint32_t)small, (uint32_t)from, 0};
     uint64_t entered = comm->engine->entered;
     uint64_t bytes = comm->flight ? atomic_load_explicit(&comm->flight->bytes, memory_order_relaxed) : 0;
-    int rc = 0;
+    int rc;
 
     for (t.block = ROOM; t.block > MU_TUNED_READ_MIN && t.block * (size_t)comm->size > ROOM; t.block /= 2)
         ;
-    t.send = malloc(t.block);
-    t.recv = calloc((size_t)comm->size, t.block);
-    if (!t.send || !t.recv)
-        rc = mu_err_set(err, MUSTER_ENOMEM, "no memory to measure this machine");
-    if (rc == 0) {
+    t.send = aligned_alloc(64, t.block * ((size_t)comm->size + 1));
+    t.recv = t.send ? t.send + t.block : NULL;
+    t.took[2] = !t.send;
+    rc = compare(&t, err);
+    if (rc == 0 && !busy(&t)) {
         memset(t.send, 1, t.block); /* pages that nobody has written to are one page, which is always in the cache */
+        memset(t.recv, 0, t.block * (size_t)comm->size);
         rc = try_everybody(&t, &found, err);
+        if (rc == 0)
+            rc = try_read(&t, &found, err);
+        if (rc == 0)
+            rc = try_chain(&t, &found, err);
     }
-    if (rc == 0)
-        rc = try_read(&t, &found, err);
-    if (rc == 0)
-        rc = try_chain(&t, &found, err);
     free(t.send);
-    free(t.recv);
     comm->engine->entered = entered; /* people count their own calls */
     if (comm->flight)
         atomic_store_explicit(&comm->flight->bytes, bytes, memory_order_relaxed);

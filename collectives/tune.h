@@ -8,15 +8,16 @@
 
 struct mu_tuned {
     uint32_t everybody; /* bytes up to which each rank reduces everything itself */
-    uint32_t read;      /* bytes from which a private block is read out of its process */
+    uint32_t read;      /* bytes from which a private block is read out of its process; MU_TUNED_NEVER */
     uint32_t chain;     /* bytes from which domains (domain.h) reduce one after the other; 0: never */
 };
 
 #define MU_TUNED_MIN 64u
 #define MU_TUNED_MAX (128u << 10)     /* of everybody: a slot */
 #define MU_TUNED_READ_MIN (16u << 10) /* the least of read that is looked for */
-#define MU_TUNED_READ_MAX (1u << 30)
+#define MU_TUNED_NEVER (1u << 30)
 #define MU_TUNED_CHAIN_MIN (64u << 10) /* the least of chain that is looked for */
+#define MU_TUNED_CHAIN_MAX (1u << 30)
 
 /* What can be on this machine; everything outside of it is refused. */
 bool mu_tuned_valid(const struct mu_tuned *t);

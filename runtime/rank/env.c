@@ -105,7 +105,7 @@ int mu_rank_env_read(struct mu_rank_env *env, struct mu_err *err)
         return mu_err_set(err, MUSTER_EARG,
                           "MUSTER_TUNE=%s: 0, 1, or two or three numbers of bytes from %u to %u and to %u (the third "
                           "one: or 0) with commas are needed",
-                          s, MU_TUNED_MIN, MU_TUNED_MAX, MU_TUNED_READ_MAX);
+                          s, MU_TUNED_MIN, MU_TUNED_MAX, MU_TUNED_NEVER);
     s = getenv("MUSTER_HIER");
     if (s && *s && strcmp(s, "0") && strcmp(s, "1"))
         return mu_err_set(err, MUSTER_EARG, "MUSTER_HIER=%s: 0 or 1 is needed", s);

@@ -1,6 +1,9 @@
 /* Ranks that are threads of one process: what all of them are told when one dies, gives up, is late or makes another
  * call. */
+#include <errno.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 
 #include "tests/unit/engine_threads.h"
 
@@ -11,6 +14,18 @@ int sched_yield(void)
 {
     yields += atomic_load_explicit(&w.head.abort, memory_order_acquire) != 0;
     return (int)syscall(SYS_sched_yield);
+}
+
+static _Thread_local bool refused; /* to read other processes */
+static pid_t gone;                 /* of a process that has ended, and whose parent knows it */
+
+ssize_t process_vm_readv(pid_t pid, const struct iovec *to, unsigned long nto, const struct iovec *from,
+                         unsigned long nfrom, unsigned long flags)
+{
+    if (!refused)
+        return syscall(SYS_process_vm_readv, pid, to, nto, from, nfrom, flags);
+    errno = EPERM;
+    return -1;
 }
 
 static void fail(struct rank *r, uint64_t calls)
@@ -63,6 +78,38 @@ static void play_late(struct rank *r)
         return;
     fail(r, 3);
     r->bad += r->code != MUSTER_ETIMEOUT || !strstr(r->err.text, "without hearing from rank 1");
+}
+
+/* No keeper says so. */
+static void play_gone(struct rank *r)
+{
+    fail(r, 5);
+    if (r->tp.rank == w.absent)
+        return;
+    pthread_mutex_lock(&r->e.lock);
+    r->e.head = NULL;
+    r->e.shm->peers[w.absent].pid = gone;
+    pthread_mutex_unlock(&r->e.lock);
+    fail(r, 3);
+    r->bad += r->code != MUSTER_EPEER || !strstr(r->err.text, "rank 1 is dead");
+}
+
+/* Rank 0 could read others' memory, and now may not. */
+static void play_refused(struct rank *r)
+{
+    char *to = malloc((size_t)w.n * 40000);
+
+    fail(r, 5);
+    refused = r->tp.rank == 0;
+    if (r->code == 0 && to)
+        r->code = call(
+            r, r->e.world,
+            (struct mu_call){
+                .kind = MU_OP_KIND_ALLGATHER, .dtype = MUSTER_INT8, .count = 40000, .send = r->send[0], .recv = to});
+    r->bad += refused && (r->code != MUSTER_EIO || !strstr(r->err.text, "cannot be read: Operation not permitted"));
+    fail(r, 3);
+    r->bad += r->code == 0;
+    free(to);
 }
 
 /* Rank 0 gets one operation ahead of rank 1, which waits for rank 2 on the other node. */
@@ -235,10 +282,32 @@ static void gives_up(const char *nodes)
     w.progress = progress;
 }
 
+/* Operation 1 is looked at when its peer has heard of operation 2 already, and given up because of the first. */
+static void looks_back(void)
+{
+    struct mu_channel *ch[] = {calloc(1, sizeof *ch[0]), calloc(1, sizeof *ch[1])};
+    uint64_t seen[2] = {0};
+    struct mu_shm_comm sc = {.p = 2, .ch = ch, .seen = seen};
+
+    if (!ch[0] || !ch[1])
+        exit(99);
+    ch[0]->post[1].word = ch[1]->post[1].word = (uint64_t)1 << 32 | 7;
+    TAP_OK(mu_shm_agreed(&sc, 2, 1), "two that have called the same agree");
+    ch[1]->post[1].word = (uint64_t)1 << 32 | 8;
+    TAP_OK(!mu_shm_agreed(&sc, 2, 1), "not when they have called something else");
+    ch[1]->post[1].word = MU_POST_POISON;
+    TAP_OK(!mu_shm_agreed(&sc, 2, 1), "nor is that known when one has given up since then");
+    free(ch[0]);
+    free(ch[1]);
+}
+
 static void test(const char *nodes, bool first)
 {
-    if (nodes[0] == nodes[1] && nodes[0] == nodes[w.n - 1])
+    if (nodes[0] == nodes[1] && nodes[0] == nodes[w.n - 1]) {
         all_do(nodes, play_unheard, "another call that nobody has looked at names who made it");
+        all_do(nodes, play_gone, "who is dead and was waited for is known without a keeper");
+        all_do(nodes, play_refused, "memory that may not be read any more is said");
+    }
     if (first)
         gives_up(nodes);
     all_do(nodes, play_another, "another call names who made it");
@@ -262,6 +331,12 @@ static void test(const char *nodes, bool first)
 
 int main(int argc, char **argv)
 {
+    gone = fork();
+    if (gone == 0)
+        _exit(0);
+    if (gone < 0 || waitpid(gone, NULL, 0) != gone)
+        return 99;
+    looks_back();
     each_world(argc > 1 ? (unsigned)atoi(argv[1]) : 1, test);
     return tap_done();
 }

@@ -1,5 +1,6 @@
 /* The cache of thresholds: found again for the same key, and none when it is damaged, of another machine, or not ours.
  */
+#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,22 @@
 #include "runtime/base/path.h"
 #include "tests/unit/tap.h"
 
+/* Files beside path. */
+static int names(const char *path)
+{
+    char dir[4096];
+    struct dirent *e;
+    int n = 0;
+
+    snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
+    DIR *d = opendir(dir);
+    while (d && (e = readdir(d)))
+        n += e->d_name[0] != '.';
+    if (d)
+        closedir(d);
+    return d ? n : -1;
+}
+
 int main(void)
 {
     static const struct mu_tuned good = {4096, 65536, 1048576};
@@ -15,7 +32,7 @@ int main(void)
         const char *why, *text;
     } bad[] = {
         {"empty", ""},
-        {"of another version", "muster-tune/2\nkey\neverybody 4096 read 65536 chain 0\nend\n"},
+        {"of another version", "muster-tune/3\nkey\neverybody 4096 read 65536 chain 0\nend\n"},
         {"of another machine", "muster-tune/4\nkeys\neverybody 4096 read 65536 chain 0\nend\n"},
         {"cut off", "muster-tune/4\nkey\neverybody 4096 read 65536 chain 0\nen"},
         {"with a number that is too large", "muster-tune/4\nkey\neverybody 4096 read 4000000000 chain 0\nend\n"},
@@ -56,7 +73,8 @@ int main(void)
     TAP_OK(!mu_tune_load(path, key, &got), "nor when others can write to it");
     unlink(path);
     TAP_OK(symlink("/dev/zero", path) == 0 && !mu_tune_load(path, key, &got), "nor when it is a link");
-    unlink(path);
+    TAP_OK(mu_tune_store(path, key, &good) && mu_tune_load(path, key, &got) && unlink(path) == 0 && names(path) == 0,
+           "what counts as none is replaced, and there was no file of another name");
     TAP_OK(mkfifo(path, 0600) == 0 && !mu_tune_load(path, key, &got), "nor when it is a pipe");
     unlink(path);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
