@@ -4,12 +4,12 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include "collectives/algorithms.h"
+#include "runtime/base/clean.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/proc.h"
 
 #define LOOK_FOR_DEAD (20 * MU_MS)
 
@@ -114,8 +114,7 @@ void mu_shm_put_post(struct mu_shm_comm *sc, uint64_t s, uint64_t word, struct m
 
     if (MU_CHECKS)
         put_sig(&c->sig[i], sig);
-    if (n)
-        put_room(c->post[i].room, room, n);
+    put_room(c->post[i].room, room, n);
     atomic_store_explicit(&c->post[i].word, word, memory_order_release);
 }
 
@@ -260,14 +259,11 @@ char *mu_shm_peer_at(struct muster_request *req, int k, uint64_t where, size_t o
 /* Where nobody else watches over the processes. A descriptor for a moment, so that none is kept for each peer. */
 static bool is_dead(pid_t pid)
 {
-    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-    bool dead = false;
+    mu_auto_fd int fd = mu_proc_pidfd(pid, NULL);
 
-    if (p.fd < 0)
-        return errno == ESRCH; /* its parent has already waited for it */
-    dead = poll(&p, 1, 0) == 1;
-    close(p.fd);
-    return dead;
+    if (fd < 0)
+        return fd == MUSTER_EARG; /* its parent has already waited for it */
+    return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0) == 1;
 }
 
 static bool read_out(pid_t pid, void *to, uint64_t address, size_t bytes)

@@ -120,6 +120,12 @@ static void play_well(struct rank *r)
     call(r, r->e.world, (struct mu_call){.kind = MU_OP_KIND_BARRIER});
 }
 
+/* Of the ranks of r's node. */
+static struct muster_comm *beside(struct rank *r)
+{
+    return r->e.world->shm ? r->e.world : r->e.world->hier->side[MU_LOCAL];
+}
+
 static _Thread_local bool no_memory;
 
 void *aligned_alloc(size_t alignment, size_t n)
@@ -132,7 +138,7 @@ void *aligned_alloc(size_t alignment, size_t n)
 /* Not where one has no memory for it: all know of it, and go on with what is built in. */
 static void play_untuned(struct rank *r)
 {
-    struct muster_comm *comm = r->e.world->shm ? r->e.world : r->e.world->hier->side[MU_LOCAL];
+    struct muster_comm *comm = beside(r);
     struct mu_tuned t = {0};
     bool sure = true;
 
@@ -150,7 +156,7 @@ static void play_untuned(struct rank *r)
  */
 static void play_tuned(struct rank *r)
 {
-    struct muster_comm *comm = r->e.world->shm ? r->e.world : r->e.world->hier->side[MU_LOCAL];
+    struct muster_comm *comm = beside(r);
     struct mu_tuned t = {0};
     uint64_t entered = r->e.entered;
     bool sure;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "collectives/tune.h"
+#include "runtime/base/clean.h"
 #include "runtime/base/path.h"
 #include "tests/unit/tap.h"
 
@@ -17,11 +18,9 @@ static int names(const char *path)
     int n = 0;
 
     snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
-    DIR *d = opendir(dir);
+    mu_auto_dir DIR *d = opendir(dir);
     while (d && (e = readdir(d)))
         n += e->d_name[0] != '.';
-    if (d)
-        closedir(d);
     return d ? n : -1;
 }
 
